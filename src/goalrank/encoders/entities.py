@@ -1,0 +1,76 @@
+"""Items or users to vectors, by id and by features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from goalrank.requests import EntityTable
+
+_CATEGORY_WIDTH = 32
+
+
+class EntityEmbedding(nn.Module):
+    """Sum of an id embedding and projected features.
+
+    In training an id is now and then swapped for its hashed bucket, so that buckets are trained
+    and features learn to carry an item whose id is unknown.
+
+    Args:
+        ids: rows of the id table (padding, known, buckets); 0 leaves ids out.
+        numeric: Fn numbers a row.
+        category: rows of the joint category table.
+        category_width: M category values a row.
+        width: D.
+        id_dropout: share of ids swapped for their bucket in training.
+    """
+
+    def __init__(
+        self,
+        ids: int,
+        numeric: int,
+        category: int,
+        category_width: int,
+        width: int,
+        id_dropout: float = 0.05,
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.id_dropout = id_dropout
+        self.ids = nn.Embedding(ids, width, padding_idx=0) if ids else None
+        if self.ids is not None:
+            nn.init.normal_(self.ids.weight, std=0.1)
+            with torch.no_grad():
+                self.ids.weight[0].zero_()
+        self.numeric = nn.Linear(numeric, width) if numeric else None
+        inner = min(width, _CATEGORY_WIDTH)
+        has_category = category_width > 0
+        self.category = (
+            nn.EmbeddingBag(category, inner, mode="sum", padding_idx=0) if has_category else None
+        )
+        self.category_out = nn.Linear(inner, width, bias=False) if has_category else None
+
+    def forward(self, table: EntityTable, rows: Tensor) -> Tensor:
+        """Rows [...] of the table → [..., D]."""
+        flat = rows.reshape(-1)
+        out = torch.zeros((), device=rows.device)
+        if self.ids is not None:
+            out = out + self.ids(self._id_rows(table, flat))
+        if self.numeric is not None:
+            out = out + self.numeric(table.numeric[flat].clamp(-8, 8))
+        if self.category is not None and self.category_out is not None:
+            bags = self.category(
+                table.category[flat],
+                per_sample_weights=table.category_weight[flat].to(self.category.weight.dtype),
+            )
+            out = out + self.category_out(bags)
+        if out.dim() == 0:
+            out = out.new_zeros(len(flat), self.width)
+        return out.view(*rows.shape, self.width)
+
+    def _id_rows(self, table: EntityTable, flat: Tensor) -> Tensor:
+        if self.training and self.id_dropout > 0:
+            # The swap is a property of the step, as dropout is; it draws from the same stream.
+            flip = torch.rand(flat.shape, device=flat.device) < self.id_dropout
+            return torch.where(flip, table.bucket_row[flat], table.id_row[flat])
+        return table.id_row[flat]

@@ -1,0 +1,131 @@
+"""A request to vectors: one a candidate and one for the user's context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from goalrank.encoders.entities import EntityEmbedding
+from goalrank.nn import Attention, Block, InducedBlock, mlp
+from goalrank.requests import Batch, InputSpec
+
+
+class Encoded(NamedTuple):
+    """A batch of encoded requests.
+
+    Attributes:
+        candidates: [B, N, D].
+        context: [B, D] user and history.
+        items: [B, N, D] the candidates' own embeddings, before user, history or one another.
+    """
+
+    candidates: Tensor
+    context: Tensor
+    items: Tensor
+
+
+@dataclass(frozen=True)
+class EncoderSizes:
+    """Sizes of a `RequestEncoder`.
+
+    Attributes:
+        width: D.
+        layers: self-attention layers over the candidates; 0 encodes each on its own.
+        heads: attention heads.
+        dropout: in training.
+        id_dropout: share of item ids swapped for their hashed bucket in training.
+        inducing: 0 = full attention; M > 0 = induced set attention through M points (large N).
+        user_ids: learn a vector for each user id besides features and history.
+    """
+
+    width: int = 64
+    layers: int = 2
+    heads: int = 4
+    dropout: float = 0.1
+    id_dropout: float = 0.05
+    inducing: int = 0
+    user_ids: bool = False
+
+
+class RequestEncoder(nn.Module):
+    """Encodes user, history and candidates once a request.
+
+    Candidates carry no positions, so permuting them permutes the output. Each attends to the
+    history (with feedback and age of every event) and, through `layers` blocks, to the others.
+    """
+
+    def __init__(self, spec: InputSpec, sizes: EncoderSizes) -> None:
+        super().__init__()
+        d = sizes.width
+        self.items = EntityEmbedding(
+            spec.item_ids, spec.item_numeric, spec.item_category, spec.item_category_width, d,
+            sizes.id_dropout,
+        )  # fmt: skip
+        self.users = EntityEmbedding(
+            spec.user_ids if sizes.user_ids else 0,
+            spec.user_numeric, spec.user_category, spec.user_category_width, d, sizes.id_dropout,
+        )  # fmt: skip
+        self.event = nn.Linear(2, d)
+        self.no_event = nn.Parameter(torch.randn(1, 1, d) * 0.02)
+        self.pool = nn.Linear(d, 1)
+        self.context = nn.LayerNorm(d)
+        plain = 2 * (spec.candidate_features + int(spec.has_score))
+        self.plain = mlp(plain, d, d) if plain else None
+        self.has_score = spec.has_score
+        self.norm_items = nn.LayerNorm(d)
+        self.norm_history = nn.LayerNorm(d)
+        self.cross = Attention(d, sizes.heads, sizes.dropout)
+        self.mix = nn.Linear(d, d)
+        make = (
+            (lambda: InducedBlock(d, sizes.heads, sizes.inducing, sizes.dropout))
+            if sizes.inducing
+            else (lambda: Block(d, sizes.heads, sizes.dropout))
+        )
+        self.blocks = nn.ModuleList([make() for _ in range(sizes.layers)])
+        self.out = nn.LayerNorm(d)
+
+    def forward(self, batch: Batch, extra: Tensor | None = None) -> Encoded:
+        """Encode a batch.
+
+        Args:
+            extra: [B, N, D] added to the candidates before self-attention (positions, say).
+        """
+        items = self.items(batch.items, batch.candidates)
+        history, mask = self._history(batch)
+        weight = self.pool(history).squeeze(-1).masked_fill(~mask, -torch.inf).softmax(-1)
+        pooled = (weight[:, None, :] @ history).squeeze(1)
+        context = self.context(pooled + self.users(batch.users, batch.user))
+        x = items
+        if self.plain is not None:
+            x = x + self.plain(self._plain(batch))
+        x = x + self.cross(self.norm_items(x), history, mask) + self.mix(context)[:, None, :]
+        if extra is not None:
+            x = x + extra
+        real = batch.candidate_mask
+        for block in self.blocks:
+            x = block(x, real)
+        return Encoded(self.out(x), context, items)
+
+    def _history(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """History vectors [B, 1+H, D] with an always-present first one, and their mask."""
+        event = torch.stack([batch.history_feedback, batch.history_age], -1)
+        history = self.items(batch.items, batch.history) + self.event(event)
+        first = self.no_event.expand(batch.size, -1, -1)
+        mask = nn.functional.pad(batch.history_mask, (1, 0), value=True)
+        return self.norm_history(torch.cat([first, history], 1)), mask
+
+    def _plain(self, batch: Batch) -> Tensor:
+        """Per-candidate numbers, over training's scale and relative to the request's others."""
+        x = batch.candidate_features
+        if self.has_score:
+            x = torch.cat([x, batch.candidate_score[..., None]], -1)
+        x = x.clamp(-8, 8)
+        real = batch.candidate_mask[..., None].to(x.dtype)
+        count = real.sum(1, keepdim=True).clamp_min(1)
+        mean = (x * real).sum(1, keepdim=True) / count
+        centred = (x - mean) * real
+        std = ((centred**2).sum(1, keepdim=True) / count + 1e-4).sqrt()
+        return torch.cat([x, centred / std], -1)

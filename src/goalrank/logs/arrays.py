@@ -1,0 +1,134 @@
+"""The log as flat arrays: ids to codes, rows sorted by user and time, and times to ranks.
+
+Codes are given by first appearance in time, so a row added later never changes an earlier code:
+what an earlier request gets cannot depend, even through ties, on what comes after it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+__all__ = ["Codes", "Events", "Ints", "Longs", "mix64", "ragged_ranges", "time_order"]
+
+Ints = NDArray[np.int32]
+Longs = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+
+def mix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A bijective scrambling of 64-bit words (the finaliser of the SplitMix64 generator)."""
+    x = values + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def ragged_ranges(starts: Longs, lengths: Longs) -> Longs:
+    """Concatenated ``range(start, start + length)``, without a loop."""
+    total = int(lengths.sum())
+    offsets = np.cumsum(lengths) - lengths
+    return np.arange(total, dtype=np.int64) + np.repeat(starts - offsets, lengths)
+
+
+def time_order(frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows by time; ties keep the row order."""
+    return frame.sort("time", maintain_order=True)
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Ids and their codes 0, 1, 2, ... in order of first appearance in time.
+
+    Attributes:
+        ids: Series of ids; a code is its row.
+        hashes: uint64 a code, a function of the id alone (for shuffles).
+        first_time: Int64 microseconds of the first appearance; ascending.
+    """
+
+    ids: pl.Series
+    hashes: NDArray[np.uint64]
+    first_time: Longs
+
+    @classmethod
+    def fit(cls, ids: pl.Series, times: pl.Series) -> Codes:
+        """From rows already sorted by time."""
+        frame = pl.DataFrame({"id": ids, "time": times})
+        first = frame.unique("id", keep="first", maintain_order=True)
+        unique = first["id"]
+        if unique.dtype == pl.String:
+            words = [zlib.crc32(t.encode()) << 32 | zlib.adler32(t.encode()) for t in unique]
+            raw = np.array(words, dtype=np.uint64)
+        else:
+            raw = unique.to_numpy().astype(np.int64).view(np.uint64)
+        return cls(unique, mix64(raw), first["time"].to_numpy())
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def encode(self, ids: pl.Series) -> Ints:
+        """Codes of ``ids``; -1 where unknown."""
+        table = pl.DataFrame({"id": self.ids}).with_row_index("code")
+        found = pl.DataFrame({"id": ids}).join(table, on="id", how="left", maintain_order="left")
+        codes: Ints = found["code"].cast(pl.Int32).fill_null(-1).to_numpy()
+        return codes
+
+    def known_before(self, time: int) -> int:
+        """How many codes first appeared strictly before ``time``."""
+        return int(np.searchsorted(self.first_time, time, side="left"))
+
+
+@dataclass(frozen=True)
+class Events:
+    """Rows sorted by user code, time and original order.
+
+    Attributes:
+        user, item: [E] codes.
+        time: [E] microseconds.
+        values: column name -> [E] float32.
+        user_start: [U + 1] rows of a user are ``user_start[u]:user_start[u + 1]``.
+    """
+
+    user: Ints
+    item: Ints
+    time: Longs
+    values: dict[str, Floats]
+    user_start: Longs
+
+    @classmethod
+    def build(
+        cls, frame: pl.DataFrame, users: Codes, items: Codes, columns: tuple[str, ...]
+    ) -> Events:
+        """From rows sorted by time."""
+        coded = pl.DataFrame(
+            {
+                "user": users.encode(frame["user_id"]),
+                "item": items.encode(frame["item_id"]),
+                "time": frame["time"],
+                **{name: frame[name] for name in columns},
+            }
+        ).sort("user", "time", maintain_order=True)
+        user = coded["user"].to_numpy()
+        counts = np.bincount(user, minlength=len(users))
+        return cls(
+            user=user,
+            item=coded["item"].to_numpy(),
+            time=coded["time"].to_numpy(),
+            values={name: coded[name].cast(pl.Float32).to_numpy() for name in columns},
+            user_start=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def rows_before(self, user: Ints, time: Longs) -> Longs:
+        """[Q] for each query, the first row of its user that is not strictly before its time."""
+        moments = np.unique(self.time)
+        width = len(moments) + 1
+        keys = self.user.astype(np.int64) * width + np.searchsorted(moments, self.time)
+        wanted = user.astype(np.int64) * width + np.searchsorted(moments, time)
+        return np.searchsorted(keys, wanted, side="left")

@@ -1,0 +1,125 @@
+"""Raw logs to requests: the one entry, whatever the source."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from goalrank.errors import ConfigError, DataError
+from goalrank.logs.assemble import assemble
+from goalrank.logs.drafts import hide_order
+from goalrank.logs.options import ImportOptions, Protocol
+from goalrank.logs.pipelines import exposed, retrieved, with_enough
+from goalrank.logs.prepare import consumed_only, to_arrays
+from goalrank.logs.protocols import INJECTED_WARNING, Retrieved
+from goalrank.logs.raw import RawLog
+from goalrank.logs.report import make_report, nothing_left, recall
+from goalrank.logs.retrieval import one_blas_thread
+from goalrank.logs.sources import SOURCES
+from goalrank.logs.split import TEST, TRAIN, VALIDATION, split_points
+from goalrank.requests import Requests, TableInfo
+
+__all__ = ["ImportResult", "import_log"]
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """Three tables that follow each other in time, and what the import did.
+
+    Attributes:
+        train, validation, test: requests; any may be empty but not all.
+        report: dataset, protocol, target, counts, seconds, recall (channel -> share, N named),
+            candidate_features, options and warnings; fit for JSON.
+    """
+
+    train: Requests
+    validation: Requests
+    test: Requests
+    report: dict[str, Any]
+
+
+def import_log(
+    source: str,
+    path: str | Path | None = None,
+    options: ImportOptions | Mapping[str, Any] | None = None,
+) -> ImportResult:
+    """Read a raw log and cut it into requests.
+
+    Args:
+        source: ``kuairand``, ``movielens``, ``amazon``, ``interactions`` or ``exposures``.
+        path: file or folder; ``None`` takes the data shipped with goalrank (``kuairand``,
+            ``movielens``).
+        options: settings, or a mapping of them.
+
+    Raises:
+        ConfigError: unknown source or option, or a protocol that the source cannot serve.
+        SchemaError, DataError: the log breaks a rule.
+        MissingExtraError: the factorisation channel without ``implicit``.
+    """
+    begin = time.perf_counter()
+    if source not in SOURCES:
+        raise ConfigError(f"unknown source '{source}'; known: {', '.join(sorted(SOURCES))}")
+    if not isinstance(options, ImportOptions):
+        options = ImportOptions.from_mapping(options or {})
+    raw = SOURCES[source](None if path is None else Path(path), options)
+    read = time.perf_counter()
+    protocol: Protocol = options.protocol or (
+        "exposed" if raw.shape == "exposures" else "retrieved"
+    )
+    if protocol == "exposed" and raw.shape == "interactions":
+        raise ConfigError(
+            f"protocol 'exposed' needs a log of exposures, and {raw.dataset} holds interactions "
+            "only; use protocol 'retrieved'"
+        )
+    with one_blas_thread():
+        result = _import(raw, protocol, options)
+    result.report["seconds"] = {
+        "read": round(read - begin, 3),
+        "total": round(time.perf_counter() - begin, 3),
+    }
+    return result
+
+
+def _import(raw: RawLog, protocol: Protocol, options: ImportOptions) -> ImportResult:
+    if protocol == "exposed":
+        log = to_arrays(raw)
+        drafts, notes = exposed(log, options)
+        found: Retrieved | None = None
+    else:
+        raw = consumed_only(raw, injected=protocol == "injected")
+        log = to_arrays(raw)
+        found, notes = retrieved(log, protocol, options)
+        drafts = found.drafts
+    notes["requests_placed"] = len(drafts)
+    keep = with_enough(drafts, log, protocol, options)
+    notes["dropped_few_positives"] = len(drafts) - len(keep)
+    if not len(keep):
+        raise DataError(nothing_left(raw, protocol, notes))
+    drafts = hide_order(drafts.take(keep), log.users, log.items, options.seed)
+    part = split_points(drafts.points, options.split, options.fractions)
+    notes["dropped_reaching_into_next_part"] = int((part < 0).sum())
+    frame = assemble(
+        drafts, log.history, log.events, raw.kinds,
+        users=log.users, items=log.items, depth=options.history, strength=raw.strength,
+    )  # fmt: skip
+    info = TableInfo(
+        dataset=raw.dataset,
+        protocol=protocol,
+        feedback_kinds=raw.kinds,
+        target=raw.target,
+        candidate_features=tuple(drafts.features),
+        warning=INJECTED_WARNING if protocol == "injected" else None,
+    )
+    train, validation, test = (
+        Requests(frame.filter(pl.Series(part == p)), items=raw.items, users=raw.users, info=info)
+        for p in (TRAIN, VALIDATION, TEST)
+    )
+    report = make_report(raw, info, log, drafts, part, notes, options)
+    if found is not None:
+        report["recall"] = recall(found, keep, part, options.candidates)
+    return ImportResult(train, validation, test, report)

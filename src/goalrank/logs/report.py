@@ -1,0 +1,82 @@
+"""What an import did: counts, recall of the retrieval channels, warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goalrank.logs.drafts import Drafts
+from goalrank.logs.options import ImportOptions
+from goalrank.logs.prepare import Log
+from goalrank.logs.protocols import Retrieved
+from goalrank.logs.raw import RawLog
+from goalrank.logs.split import TEST, TRAIN, VALIDATION
+from goalrank.requests import TableInfo
+
+__all__ = ["make_report", "nothing_left", "recall"]
+
+
+def nothing_left(raw: RawLog, protocol: str, notes: Mapping[str, int]) -> str:
+    return (
+        f"{raw.dataset}: no request is left under protocol '{protocol}' ({dict(notes)}). The log "
+        f"has {raw.events['user_id'].n_unique()} users, {raw.events['item_id'].n_unique()} items "
+        f"and {raw.events.height} rows; options first_fit, stride, start_fraction and "
+        "min_positives decide how many requests it yields"
+    )
+
+
+def make_report(
+    raw: RawLog,
+    info: TableInfo,
+    log: Log,
+    drafts: Drafts,
+    part: NDArray[np.int8],
+    notes: Mapping[str, int],
+    options: ImportOptions,
+) -> dict[str, Any]:
+    good = (log.events.values[raw.target][drafts.log_row] > 0) & (drafts.position >= 0)
+    counts = {
+        **raw.counts,
+        "users": len(log.users),
+        "items": len(log.items),
+        **notes,
+        "train": int((part == TRAIN).sum()),
+        "validation": int((part == VALIDATION).sum()),
+        "test": int((part == TEST).sum()),
+    }
+    return {
+        "dataset": raw.dataset,
+        "protocol": info.protocol,
+        "target": info.target,
+        "counts": counts,
+        "candidates_per_request": round(float((drafts.candidates >= 0).sum(axis=1).mean()), 3),
+        "positives_per_request": round(float(good.sum(axis=1).mean()), 3),
+        "recall": {},
+        "candidate_features": list(info.candidate_features),
+        "options": options.model_dump(mode="json"),
+        "warnings": [*raw.warnings, *([info.warning] if info.warning else [])],
+    }
+
+
+def recall(
+    retrieved: Retrieved, keep: NDArray[np.int64], part: NDArray[np.int8], count: int
+) -> dict[str, Any]:
+    """Mean over requests with a positive of (positives among the first N) / positives.
+
+    ``all``: every request that a retriever served. ``test``: those of the test part's time on.
+    """
+    times = retrieved.drafts.points.time
+    test = keep[part == TEST]
+    from_test = times >= times[test].min() if len(test) else np.zeros(len(times), bool)
+    out: dict[str, Any] = {"at": count}
+    for name, chosen in (("all", np.ones(len(times), bool)), ("test", from_test)):
+        some = chosen & (retrieved.positives > 0)
+        if some.any():
+            out[name] = {
+                channel: round(float((hits[some] / retrieved.positives[some]).mean()), 4)
+                for channel, hits in retrieved.hits.items()
+            }
+    return out

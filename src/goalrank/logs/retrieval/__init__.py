@@ -1,0 +1,31 @@
+"""Retrieval channels, refitted as the log grows, and their blend."""
+
+from goalrank.logs.retrieval.base import Chunk, RetrievalChannel
+from goalrank.logs.retrieval.blending import (
+    blend,
+    reciprocal_ranks,
+    top_items,
+    top_of_one,
+)
+from goalrank.logs.retrieval.engine import one_blas_thread, walk, worker_count
+from goalrank.logs.retrieval.factorisation import Factorisation
+from goalrank.logs.retrieval.item_to_item import ItemToItem
+from goalrank.logs.retrieval.popularity import Popularity
+from goalrank.logs.retrieval.refits import Refits, plan_refits
+
+__all__ = [
+    "Chunk",
+    "Factorisation",
+    "ItemToItem",
+    "Popularity",
+    "Refits",
+    "RetrievalChannel",
+    "blend",
+    "one_blas_thread",
+    "plan_refits",
+    "reciprocal_ranks",
+    "top_items",
+    "top_of_one",
+    "walk",
+    "worker_count",
+]

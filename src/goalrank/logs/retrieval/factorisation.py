@@ -1,0 +1,115 @@
+"""Factorisation: implicit-feedback ALS, refitted from where the last fit stopped.
+
+Users are never looked up: a request's vector is folded in from its own history, so a user's later
+rows cannot reach it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goalrank.errors import MissingExtraError
+from goalrank.logs.arrays import Events, Longs
+from goalrank.logs.retrieval.base import Chunk
+
+__all__ = ["Factorisation"]
+
+
+class Factorisation:
+    """Hu, Koren and Volinsky (ICDM 2008) through the library ``implicit``.
+
+    Args:
+        log: consumed items, sorted by user and time.
+        items, users: sizes.
+        factors: width.
+        confidence: [E] weight of a row (a liked item counts more).
+        threads: worker threads; results do not depend on it.
+        seed: of the start.
+        depth: latest history items folded in.
+
+    Raises:
+        MissingExtraError: ``implicit`` is not installed (or drop the channel from ``quotas``).
+    """
+
+    name = "factorisation"
+    needs_evidence = False
+    personal = True
+
+    def __init__(
+        self,
+        log: Events,
+        items: int,
+        users: int,
+        *,
+        factors: int,
+        confidence: NDArray[np.float32],
+        threads: int,
+        seed: int,
+        depth: int = 50,
+    ) -> None:
+        try:
+            from implicit.cpu.als import AlternatingLeastSquares
+        except ImportError:
+            raise MissingExtraError(
+                "factorisation retrieval (option quotas: leave 'factorisation' out to go without)",
+                "retrieval",
+            ) from None
+        self._log = log
+        self._confidence = confidence
+        self._depth = depth
+        self._model: Any = AlternatingLeastSquares(
+            factors=factors,
+            regularization=0.05,
+            alpha=10.0,
+            iterations=3,  # a refit: it starts from the factors of the one before
+            num_threads=threads,
+            random_state=seed,
+        )
+        # prefix-stable starts: more items or users later never change the first rows
+        self._item_start = _start(items, factors, seed)
+        self._user_start = _start(users, factors, seed + 1)
+        self._rows = np.zeros(0, dtype=np.int64)
+
+    def advance(self, new_rows: Longs, items: int, users: int) -> None:
+        """Refit on all rows so far, starting from the previous factors."""
+        from scipy import sparse
+
+        self._rows = np.concatenate([self._rows, new_rows])
+        rows = self._rows
+        matrix = sparse.csr_matrix(
+            (self._confidence[rows], (self._log.user[rows], self._log.item[rows])),
+            shape=(users, items),
+        )
+        model = self._model
+        model.item_factors = _grow(model.item_factors, self._item_start, items)
+        model.user_factors = _grow(model.user_factors, self._user_start, users)
+        model.fit(matrix, show_progress=False)
+
+    def score(self, chunk: Chunk) -> NDArray[np.float32]:
+        """[B, I] inner products of folded-in users and items."""
+        from scipy import sparse
+
+        request, item, _, row = chunk.recent(self._depth)
+        history = sparse.csr_matrix(
+            (self._confidence[row], (request, item)), shape=(chunk.size, chunk.items)
+        )
+        vectors = self._model.recalculate_user(np.arange(chunk.size), history)
+        # always the full chunk: a matrix product's rounding may depend on its shape
+        scores: NDArray[np.float32] = vectors @ self._model.item_factors.T
+        return scores[: len(chunk)]
+
+
+def _start(rows: int, factors: int, seed: int) -> NDArray[np.float32]:
+    rng = np.random.default_rng(seed)
+    return rng.random((rows, factors), dtype=np.float32) * np.float32(0.01)
+
+
+def _grow(
+    old: NDArray[np.float32] | None, start: NDArray[np.float32], rows: int
+) -> NDArray[np.float32]:
+    if old is None:
+        return start[:rows].copy()
+    return np.ascontiguousarray(np.concatenate([old, start[len(old) : rows]]))

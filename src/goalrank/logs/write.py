@@ -1,0 +1,38 @@
+"""An import on disk: three tables, their side tables and the report."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from goalrank.errors import DataError
+from goalrank.logs.importer import ImportResult
+
+__all__ = ["write_import"]
+
+
+def write_import(result: ImportResult, out_dir: str | Path) -> Path:
+    """Write train, validation and test.parquet, items and users.parquet, and import.json.
+
+    Each file is written whole or not at all; import.json comes last, so its presence says that
+    the import is complete.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    folder = Path(out_dir)
+    report = folder / "import.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        report.unlink(missing_ok=True)
+        for name in ("train", "validation", "test"):
+            getattr(result, name).write(folder / f"{name}.parquet")
+        temporary = folder / f".import.{os.getpid()}.tmp"
+        temporary.write_text(json.dumps(result.report, indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, report)
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be written: {error.strerror}; choose another folder"
+        ) from None
+    return folder

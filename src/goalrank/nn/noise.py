@@ -1,0 +1,68 @@
+"""Sampling noise that depends on the request and a salt, never on its neighbours in the batch.
+
+A global generator would give a request other lists when it stands in another batch. Here noise is
+a hash of (salt, request key, list, step, item), so that the same request with the same salt gets
+the same lists in any batch, with any padding, and candidates can be permuted freely.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# SplitMix64 constants as signed 64-bit integers (torch has no unsigned 64-bit arithmetic).
+_GAMMA = -7046029254386353131
+_M1 = -4658895280553007687
+_M2 = -7723592293110705685
+
+
+def _shift(z: Tensor, bits: int) -> Tensor:
+    """Logical right shift of int64."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(z: Tensor) -> Tensor:
+    z = z + _GAMMA
+    z = (z ^ _shift(z, 30)) * _M1
+    z = (z ^ _shift(z, 27)) * _M2
+    return z ^ _shift(z, 31)
+
+
+def request_salt(key: Tensor, rng: torch.Generator) -> Tensor:
+    """One draw from the generator, mixed with each request's key.
+
+    Args:
+        key: [B] int64.
+        rng: the generator; it advances by one draw whatever B is.
+
+    Returns:
+        [B] int64, to be passed to `gumbel`.
+    """
+    salt = torch.randint(-(2**62), 2**62, (1,), generator=rng, device=rng.device)
+    return _mix(key ^ salt.to(key.device))
+
+
+def uniform(salt: Tensor, items: Tensor, lists: int, step: int = 0) -> Tensor:
+    """Uniform noise in (0, 1).
+
+    Args:
+        salt: [B] from `request_salt`.
+        items: [B, N] a number that names each candidate (its item row).
+        lists: G.
+        step: decoding step; another step gives fresh noise.
+
+    Returns:
+        [B, G, N] float32.
+    """
+    g = torch.arange(lists, device=salt.device)
+    per_list = _mix(salt[:, None] ^ (g * 0x9E3779B1 + step * 0x85EBCA77 + 1))  # [B, G]
+    z = per_list[:, :, None] ^ (items[:, None, :] * 0x2545F4914F6CDD1D)  # [B, G, N]
+    z = (z ^ _shift(z, 30)) * _M1
+    z = z ^ _shift(z, 27)
+    bits = _shift(z * _M2, 40)  # 24 bits
+    return (bits.to(torch.float32) + 0.5) * (1.0 / (1 << 24))
+
+
+def gumbel(salt: Tensor, items: Tensor, lists: int, step: int = 0) -> Tensor:
+    """Standard Gumbel noise [B, G, N]; arguments as in `uniform`."""
+    return -torch.log(-torch.log(uniform(salt, items, lists, step)))

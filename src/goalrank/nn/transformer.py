@@ -1,0 +1,124 @@
+"""Attention blocks over sets and sequences."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from goalrank.nn.dropout import Dropout
+from goalrank.nn.dropout import dropout as drop
+
+
+class FeedForward(nn.Module):
+    """Two-layer GELU network, D → ratio·D → D."""
+
+    def __init__(self, width: int, ratio: int = 4, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, ratio * width)
+        self.down = nn.Linear(ratio * width, width)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] → [..., D]."""
+        hidden = F.gelu(self.up(x), approximate="tanh")
+        return drop(self.down(hidden), self.dropout, self.training)
+
+
+class Attention(nn.Module):
+    """Multi-head attention through PyTorch's fused kernel.
+
+    Args:
+        width: D, divisible by heads.
+        heads: number of heads.
+        dropout: on the output, in training (on the weights it would rule out the fused kernel).
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def _split(self, x: Tensor) -> Tensor:
+        b, n, d = x.shape
+        return x.view(b, n, self.heads, d // self.heads).transpose(1, 2)
+
+    def forward(
+        self, x: Tensor, memory: Tensor, mask: Tensor | None = None, *, causal: bool = False
+    ) -> Tensor:
+        """Queries [B, N, D] over memory [B, M, D] → [B, N, D].
+
+        Args:
+            mask: [B, M] True = may be attended, at least one a row; None = all.
+            causal: position i sees memory 0…i (needs N = M and no mask).
+        """
+        q = self._split(self.query(x))
+        k, v = (self._split(t) for t in self.key_value(memory).chunk(2, -1))
+        attn = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=None if mask is None else mask[:, None, None, :],
+            is_causal=causal,
+        )
+        b, _, n, _ = attn.shape
+        out = self.out(attn.transpose(1, 2).reshape(b, n, -1))
+        return drop(out, self.dropout, self.training)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block. Source: Xiong et al., 2020 (arXiv 2002.04745)."""
+
+    def __init__(self, width: int, heads: int, dropout: float = 0.0, ratio: int = 4) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = Attention(width, heads, dropout)
+        self.norm2 = nn.LayerNorm(width)
+        self.feed_forward = FeedForward(width, ratio, dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
+        """[B, N, D] → [B, N, D]; `mask` [B, N] True = real."""
+        y = self.norm1(x)
+        x = x + self.attention(y, y, mask, causal=causal)
+        return x + self.feed_forward(self.norm2(x))
+
+
+class InducedBlock(nn.Module):
+    """Self-attention through M learned points: cost N·M instead of N².
+
+    Source: Set Transformer's induced set attention block (Lee et al., 2019, arXiv 1810.00825).
+    """
+
+    def __init__(
+        self, width: int, heads: int, points: int, dropout: float = 0.0, ratio: int = 4
+    ) -> None:
+        super().__init__()
+        self.points = nn.Parameter(torch.randn(1, points, width) * 0.02)
+        self.norm1 = nn.LayerNorm(width)
+        self.gather = Attention(width, heads, dropout)
+        self.spread = Attention(width, heads, dropout)
+        self.norm2 = nn.LayerNorm(width)
+        self.feed_forward = FeedForward(width, ratio, dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """[B, N, D] → [B, N, D]; `mask` [B, N] True = real."""
+        y = self.norm1(x)
+        points = self.points.expand(x.shape[0], -1, -1)
+        points = points + self.gather(points, y, mask)
+        x = x + self.spread(y, points)
+        return x + self.feed_forward(self.norm2(x))
+
+
+def mlp(*widths: int, dropout: float = 0.0) -> nn.Sequential:
+    """Linear layers with GELU between them, e.g. mlp(8, 64, 1)."""
+    layers: list[nn.Module] = []
+    for i, (a, b) in enumerate(itertools.pairwise(widths)):
+        if i:
+            layers += [nn.GELU(approximate="tanh"), Dropout(dropout)]
+        layers.append(nn.Linear(a, b))
+    return nn.Sequential(*layers)

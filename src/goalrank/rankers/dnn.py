@@ -1,0 +1,36 @@
+"""DNN: a pointwise network on user, history and item."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from goalrank.encoders import EncoderSizes, RequestEncoder
+from goalrank.nn import mlp
+from goalrank.rankers.base import Scorer
+from goalrank.requests import Batch, InputSpec
+
+
+class DNN(Scorer):
+    """Scores each candidate on its own; binary cross-entropy on candidates with known feedback.
+
+    The request encoder with no layers between candidates, then a network of the given depth, so
+    that depth is spent as in the other rankers.
+    """
+
+    def __init__(self, spec: InputSpec, sizes: EncoderSizes) -> None:
+        super().__init__()
+        self.encoder = RequestEncoder(spec, replace(sizes, layers=0))
+        hidden = [2 * sizes.width] * max(sizes.layers, 1)
+        self.head = mlp(sizes.width, *hidden, 1, dropout=sizes.dropout)
+
+    def scores(self, batch: Batch) -> Tensor:
+        return self.head(self.encoder(batch).candidates).squeeze(-1).float()
+
+    def loss(self, batch: Batch, slots: int) -> Tensor:
+        known = batch.observed & batch.candidate_mask
+        target = batch.relevance.clamp(0, 1)
+        each = F.binary_cross_entropy_with_logits(self.scores(batch), target, reduction="none")
+        return (each * known).sum() / known.sum().clamp_min(1)

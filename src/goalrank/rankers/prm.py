@@ -1,0 +1,47 @@
+"""PRM: personalised re-ranking with a transformer (Pei et al., 2019, arXiv 1904.06813)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from goalrank.encoders import EncoderSizes, RequestEncoder
+from goalrank.rankers.base import Scorer
+from goalrank.rankers.losses import softmax_cross_entropy
+from goalrank.requests import Batch, InputSpec
+
+_MAX_POSITIONS = 256
+
+
+class PRM(Scorer):
+    """Transformer over [x_i; personal vector] + position in the initial list; softmax scores.
+
+    The initial list is the retriever's order; where requests carry no retriever score there is no
+    initial order and positions are left out. The personal vector is the encoder's user context and
+    history, in place of the paper's pre-trained click model.
+    """
+
+    def __init__(self, spec: InputSpec, sizes: EncoderSizes) -> None:
+        super().__init__()
+        self.encoder = RequestEncoder(spec, sizes)
+        self.positions = nn.Embedding(_MAX_POSITIONS, sizes.width) if spec.has_score else None
+        if self.positions is not None:
+            nn.init.normal_(self.positions.weight, std=0.02)
+        self.head = nn.Linear(sizes.width, 1)
+
+    def scores(self, batch: Batch) -> Tensor:
+        extra = None
+        if self.positions is not None:
+            rank = initial_rank(batch).clamp_max(_MAX_POSITIONS - 1)
+            extra = self.positions(rank)
+        return self.head(self.encoder(batch, extra).candidates).squeeze(-1).float()
+
+    def loss(self, batch: Batch, slots: int) -> Tensor:
+        known = batch.observed & batch.candidate_mask
+        return softmax_cross_entropy(self.scores(batch), batch.relevance, known)
+
+
+def initial_rank(batch: Batch) -> Tensor:
+    """[B, N] each candidate's place in the retriever's order, 0 = best; ties share a place."""
+    scores = batch.candidate_score.masked_fill(~batch.candidate_mask, -torch.inf)
+    return (scores[:, None, :] > scores[:, :, None]).sum(-1)

@@ -1,0 +1,34 @@
+"""Self-contained HTML reports, and the figures they are made of."""
+
+from goalrank.reports.examples import choose_rows, make_examples
+from goalrank.reports.figures import (
+    Bar,
+    bar_chart,
+    histogram,
+    line_chart,
+    scatter_fit,
+    stacked_area,
+)
+from goalrank.reports.model import Example, Report
+from goalrank.reports.render import headline, render, write_report
+from goalrank.reports.svg import RULE, TRAINED, save_figure, to_svg
+
+__all__ = [
+    "RULE",
+    "TRAINED",
+    "Bar",
+    "Example",
+    "Report",
+    "bar_chart",
+    "choose_rows",
+    "headline",
+    "histogram",
+    "line_chart",
+    "make_examples",
+    "render",
+    "save_figure",
+    "scatter_fit",
+    "stacked_area",
+    "to_svg",
+    "write_report",
+]

@@ -1,0 +1,118 @@
+"""What a report holds: plain values, so that a report can be kept as JSON and drawn again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from goalrank.evaluation import Audit, Evaluation
+
+Table = Mapping[str, Mapping[str, Mapping[str, float]]]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One request, with what each ranker would have shown.
+
+    Attributes:
+        request: a name for it.
+        candidates: [N] titles in input order.
+        liked: [N] True for positives.
+        choices: ranker → up to L positions in `candidates`, best first.
+        history: titles of the latest history events, oldest first.
+        rewards: ranker → the reward model's value of its list.
+        probabilities: ranker → the reward model's probability for each slot.
+    """
+
+    request: str
+    candidates: Sequence[str]
+    liked: Sequence[bool]
+    choices: Mapping[str, Sequence[int]]
+    history: Sequence[str] = ()
+    rewards: Mapping[str, float] = field(default_factory=dict)
+    probabilities: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything on the page; empty parts are left out of it.
+
+    Attributes:
+        title: of the page.
+        metric: full name of the metric that the headline and the first chart use.
+        trained, rules: ranker → metric → {"mean", "low", "high"}, as `Evaluation.to_dict` gives.
+        verdict: sentences of the audit, the most important first.
+        differences: trained ranker → its paired difference to the best rule, {"mean", "low", "high", "p"}.
+        best_rule: the rule that `differences` are taken to.
+        metadata: what the numbers rest on, as `Evaluation.metadata` gives.
+        warning: printed at the top.
+        training: stage → telemetry rows with "step" and numbers; keys "best_from/NAME" are shares of
+            groups whose best list came from NAME.
+        reward_gaps: differences between neighbouring rewards within groups; if empty, the logged
+            "gap_median" stands in.
+        reward_model: optional keys "slots" (rows of `slot_quality`), "correlation" (name → {"mean",
+            "std", "count"}), "calibration" ({"predicted", "observed"}) and "facts" (name → value).
+        examples: requests side by side.
+        seconds: stage → seconds.
+        provenance: versions, seeds, data.
+    """
+
+    title: str
+    metric: str
+    trained: Table = field(default_factory=dict)
+    rules: Table = field(default_factory=dict)
+    verdict: Sequence[str] = ()
+    differences: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    best_rule: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    warning: str | None = None
+    training: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+    reward_gaps: Sequence[float] = ()
+    reward_model: Mapping[str, Any] = field(default_factory=dict)
+    examples: Sequence[Example] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        title: str,
+        trained: Evaluation | None,
+        rules: Evaluation,
+        audit: Audit,
+        **parts: Any,
+    ) -> Report:
+        """A report on evaluations of the same requests; `parts` are further fields.
+
+        Args:
+            trained: evaluation of the trained rankers, if any.
+            rules: evaluation of the rules without learning.
+            audit: their comparison.
+        """
+        differences = {}
+        if trained is not None:
+            both = trained.merged(rules)
+            differences = {
+                name: both.paired(name, audit.rule, audit.metric).to_dict()
+                for name, each in trained.values.items()
+                if audit.metric in each
+            }
+        metadata = (trained or rules).metadata()
+        metadata["milliseconds"] = {
+            name: each.milliseconds(name)
+            for each in (trained, rules)
+            if each is not None
+            for name in each.rankers
+        }
+        return cls(
+            title=title,
+            metric=audit.metric,
+            trained=trained.to_dict() if trained is not None else {},
+            rules=rules.to_dict(),
+            verdict=audit.verdict,
+            differences=differences,
+            best_rule=audit.rule,
+            metadata=metadata,
+            **{"warning": metadata["warning"], **parts},
+        )

@@ -1,0 +1,45 @@
+"""The requests table: schema, validation, files, vocabularies, and padded batches.
+
+Names that need torch are loaded on first use, so that reading tables stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from goalrank.requests.info import TableInfo
+from goalrank.requests.table import Requests
+from goalrank.requests.validate import Fault
+
+if TYPE_CHECKING:
+    from goalrank.requests.batch import Batch, EntityTable, InputSpec
+    from goalrank.requests.columns import Columns
+    from goalrank.requests.encoder import Encoder, EncoderConfig
+
+__all__ = [
+    "Batch",
+    "Columns",
+    "Encoder",
+    "EncoderConfig",
+    "EntityTable",
+    "Fault",
+    "InputSpec",
+    "Requests",
+    "TableInfo",
+]
+
+_LAZY = {
+    "Batch": "batch",
+    "Columns": "columns",
+    "Encoder": "encoder",
+    "EncoderConfig": "encoder",
+    "EntityTable": "batch",
+    "InputSpec": "batch",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"goalrank.requests.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'goalrank.requests' has no attribute {name!r}")

@@ -1,0 +1,303 @@
+"""What training data teach about inputs: vocabularies, feature ranges; applied to any requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from goalrank.errors import DataError
+from goalrank.requests.batch import EntityTable, InputSpec
+from goalrank.requests.columns import Columns
+from goalrank.requests.features import FeatureEncoder
+from goalrank.requests.info import TableInfo
+from goalrank.requests.table import Requests
+from goalrank.requests.vocabulary import Vocabulary, stable_hash
+
+
+class EncoderConfig(BaseModel):
+    """How requests become numbers.
+
+    Attributes:
+        history: H, how many of the latest history events models see.
+        item_buckets, user_buckets: rows shared by ids never seen in training.
+        min_count: an id seen less often in training is treated as unknown.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    history: int = Field(50, ge=0)
+    item_buckets: int = Field(64, ge=1)
+    user_buckets: int = Field(64, ge=1)
+    min_count: int = Field(1, ge=1)
+
+
+@dataclass(frozen=True)
+class EntityEncoder:
+    """Ids and features of one side (items or users), with the rows of the known ids."""
+
+    vocabulary: Vocabulary
+    features: FeatureEncoder
+    table: EntityTable
+
+    @classmethod
+    def fit(
+        cls, ids: pl.Series, side: pl.DataFrame | None, id_column: str, buckets: int
+    ) -> EntityEncoder:
+        """Learn from the ids seen in training and their side-table rows."""
+        vocabulary = Vocabulary(ids, buckets)
+        if side is not None:
+            known = vocabulary.contains(side[id_column])
+            side = side.filter(pl.Series(known))
+        features = FeatureEncoder.fit(side, id_column)
+        return cls(vocabulary, features, _entity_table(vocabulary, features, side, id_column))
+
+    def rows(
+        self, ids: pl.Series, side: pl.DataFrame | None, id_column: str
+    ) -> tuple[NDArray[np.int64], EntityTable]:
+        """Rows [n] of ids, in the table returned with them.
+
+        Ids unknown in training that have a side-table row get a row of their own at the end, so
+        that they are ranked by their features; the rest get their bucket's row.
+        """
+        rows = self.vocabulary.rows(ids)
+        if side is None or side.height == 0:
+            return rows, self.table
+        new = side.filter(pl.Series(~self.vocabulary.contains(side[id_column])))
+        new = new.filter(new[id_column].is_in(ids.unique().implode()))
+        if new.height == 0:
+            return rows, self.table
+        new = new.unique(id_column, keep="first", maintain_order=True)
+        extra = Vocabulary(new[id_column], 1)
+        new = new.sort(id_column)
+        found = extra.rows(ids.cast(extra.ids.dtype))
+        own = (found > 0) & (found <= extra.size) & (rows > self.vocabulary.size)
+        rows = np.where(own, found - 1 + len(self.table), rows)
+        return rows, _append(
+            self.table, _feature_rows(self.vocabulary, self.features, new, id_column)
+        )
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Requests → `Columns`. Built by `fit` from training requests only.
+
+    Attributes:
+        info: the training table's description (kinds, candidate features, target).
+        score: (mean, std) of the retriever's score in training, None if there was none.
+        candidate: [F, 2] mean and std of each per-candidate feature.
+    """
+
+    config: EncoderConfig
+    info: TableInfo
+    items: EntityEncoder
+    users: EntityEncoder
+    score: tuple[float, float] | None
+    candidate: NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, train: Requests, config: EncoderConfig | None = None) -> Encoder:
+        """Learn vocabularies and feature ranges from training requests."""
+        config = config or EncoderConfig()
+        frame = train.frame
+        seen = pl.concat([frame["candidates"].explode(), frame["history"].explode()]).drop_nulls()
+        if config.min_count > 1:
+            counts = seen.alias("id").to_frame().group_by("id").len()
+            seen = counts.filter(pl.col("len") >= config.min_count)["id"]
+        return cls(
+            config=config,
+            info=train.info,
+            items=EntityEncoder.fit(seen.unique(), train.items, "item_id", config.item_buckets),
+            users=EntityEncoder.fit(
+                frame["user_id"].unique(), train.users, "user_id", config.user_buckets
+            ),
+            score=_score_range(frame),
+            candidate=_feature_range(frame, len(train.info.candidate_features)),
+        )
+
+    @property
+    def spec(self) -> InputSpec:
+        """Sizes that models are built from."""
+        return InputSpec(
+            item_ids=self.items.vocabulary.rows_total,
+            item_numeric=self.items.features.numeric_width,
+            item_category=self.items.features.category_rows,
+            item_category_width=self.items.features.category_width,
+            user_ids=self.users.vocabulary.rows_total,
+            user_numeric=self.users.features.numeric_width,
+            user_category=self.users.features.category_rows,
+            user_category_width=self.users.features.category_width,
+            candidate_features=len(self.candidate),
+            has_score=self.score is not None,
+            kinds=self.info.feedback_kinds,
+            item_buckets=self.items.vocabulary.buckets,
+            user_buckets=self.users.vocabulary.buckets,
+        )
+
+    def encode(self, requests: Requests) -> Columns:
+        """Encode any requests of the same layout.
+
+        Raises:
+            DataError: ids of another type, or candidate features that differ from training.
+        """
+        frame = requests.frame
+        self._check_features(requests)
+        n_history = frame["history"].list.len().to_numpy()
+        ids = pl.concat([_flat(frame["history"]), _flat(frame["candidates"])])
+        rows, items = self.items.rows(ids, requests.items, "item_id")
+        user, users = self.users.rows(frame["user_id"], requests.users, "user_id")
+        split = int(n_history.sum())
+        candidates = rows[split:]
+        kinds = self.info.feedback_kinds
+        target = kinds.index(self.info.target) if self.info.target in kinds else -1
+        return Columns(
+            items=items,
+            users=users,
+            kinds=kinds,
+            target=target,
+            protocol=requests.info.protocol,
+            history_limit=self.config.history,
+            key=stable_hash(frame["request_id"].cast(pl.String)).astype(np.int64),
+            time=frame["time"].to_physical().to_numpy().astype(np.int64),
+            user=user.astype(np.int32),
+            propensity=_optional(frame, "propensity"),
+            history_start=_starts(n_history),
+            history=rows[:split].astype(np.int32),
+            history_feedback=_flat_or(frame, "history_feedback", split, 1.0),
+            history_time=_flat(frame["history_time"].list.eval(pl.element().to_physical()))
+            .to_numpy()
+            .astype(np.int64),
+            candidate_start=_starts(frame["candidates"].list.len().to_numpy()),
+            candidates=candidates.astype(np.int32),
+            candidate_score=self._scores(frame, len(candidates)),
+            candidate_features=self._candidate_features(frame, len(candidates)),
+            shown_start=_starts(frame["shown"].list.len().to_numpy()),
+            shown=_flat(frame["shown"]).to_numpy().astype(np.int32),
+            feedback=self._feedback(frame),
+        )
+
+    def _check_features(self, requests: Requests) -> None:
+        theirs, ours = requests.info.candidate_features, self.info.candidate_features
+        if theirs != ours:
+            raise DataError(
+                f"candidate features are {list(theirs)}, but training had {list(ours)}; "
+                f"remedy: supply the same features in the same order"
+            )
+
+    def _scores(self, frame: pl.DataFrame, n: int) -> NDArray[np.float32]:
+        if self.score is None or "candidate_score" not in frame.columns:
+            return np.zeros(n, np.float32)
+        mean, std = self.score
+        return ((_flat(frame["candidate_score"]).to_numpy() - mean) / std).astype(np.float32)
+
+    def _candidate_features(self, frame: pl.DataFrame, n: int) -> NDArray[np.float32]:
+        width = len(self.candidate)
+        if width == 0:
+            return np.zeros((n, 0), np.float32)
+        values = _feature_matrix(frame, width)
+        return ((values - self.candidate[:, 0]) / self.candidate[:, 1]).astype(np.float32)
+
+    def _feedback(self, frame: pl.DataFrame) -> NDArray[np.float32]:
+        total = int(frame["shown"].list.len().sum())
+        kinds = self.info.feedback_kinds
+        out = np.zeros((total, len(kinds)), np.float32)
+        present = (
+            {f.name for f in frame["feedback"].dtype.fields}
+            if "feedback" in frame.columns
+            else set()
+        )  # type: ignore[attr-defined]
+        for k, kind in enumerate(kinds):
+            if kind in present:
+                values = _flat(frame["feedback"].struct.field(kind)).to_numpy()
+                if len(values) == total:
+                    out[:, k] = values
+        return out
+
+
+def _entity_table(
+    vocabulary: Vocabulary, features: FeatureEncoder, side: pl.DataFrame | None, id_column: str
+) -> EntityTable:
+    """Rows for padding, the known ids, and the buckets."""
+    known = vocabulary.ids.alias(id_column).to_frame()
+    if side is not None:
+        side = side.unique(id_column, keep="first", maintain_order=True)
+        side = side.with_columns(pl.col(id_column).cast(vocabulary.ids.dtype))
+        known = known.join(side, on=id_column, how="left", maintain_order="left")
+    pad = pl.DataFrame({id_column: pl.Series([None], dtype=vocabulary.ids.dtype)})
+    empty = pl.concat([pad] * vocabulary.buckets)
+    table = pl.concat([pad, known, empty], how="diagonal")
+    encoded = features.encode(table)
+    total = vocabulary.rows_total
+    bucket = np.arange(total)
+    bucket[1 : 1 + vocabulary.size] = vocabulary.bucket(vocabulary.ids)
+    return EntityTable(
+        torch.arange(total),
+        torch.from_numpy(bucket),
+        torch.from_numpy(encoded.numeric),
+        torch.from_numpy(encoded.category),
+        torch.from_numpy(encoded.category_weight),
+    )
+
+
+def _feature_rows(
+    vocabulary: Vocabulary, features: FeatureEncoder, side: pl.DataFrame, id_column: str
+) -> EntityTable:
+    encoded = features.encode(side)
+    bucket = torch.from_numpy(vocabulary.bucket(side[id_column]))
+    return EntityTable(
+        bucket,
+        bucket,
+        torch.from_numpy(encoded.numeric),
+        torch.from_numpy(encoded.category),
+        torch.from_numpy(encoded.category_weight),
+    )
+
+
+def _append(table: EntityTable, more: EntityTable) -> EntityTable:
+    names = ("id_row", "bucket_row", "numeric", "category", "category_weight")
+    return EntityTable(*(torch.cat([getattr(table, n), getattr(more, n)]) for n in names))
+
+
+def _flat(column: pl.Series) -> pl.Series:
+    """All entries of a list column one after another (empty lists give none)."""
+    return column.explode(empty_as_null=False, keep_nulls=False)
+
+
+def _flat_or(frame: pl.DataFrame, name: str, n: int, default: float) -> NDArray[np.float32]:
+    values = _flat(frame[name]).to_numpy() if name in frame.columns else np.zeros(0)
+    return values.astype(np.float32) if len(values) == n else np.full(n, default, np.float32)
+
+
+def _starts(lengths: NDArray[Any]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def _optional(frame: pl.DataFrame, name: str) -> NDArray[np.float32]:
+    if name not in frame.columns:
+        return np.full(frame.height, np.nan, np.float32)
+    return frame[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
+
+
+def _feature_matrix(frame: pl.DataFrame, width: int) -> NDArray[np.float32]:
+    cells = _flat(frame["candidate_features"]).cast(pl.Array(pl.Float32, width))
+    return cells.to_numpy().reshape(-1, width)
+
+
+def _score_range(frame: pl.DataFrame) -> tuple[float, float] | None:
+    if "candidate_score" not in frame.columns:
+        return None
+    values = _flat(frame["candidate_score"]).to_numpy()
+    return (float(values.mean()), float(values.std()) or 1.0) if len(values) else None
+
+
+def _feature_range(frame: pl.DataFrame, width: int) -> NDArray[np.float64]:
+    if width == 0:
+        return np.zeros((0, 2))
+    values = _feature_matrix(frame, width).astype(np.float64)
+    std = values.std(0)
+    return np.stack([values.mean(0), np.where(std > 0, std, 1.0)], 1)

@@ -1,0 +1,136 @@
+"""What a requests table says about itself, kept in the Parquet file's metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from goalrank.errors import ConfigError, DataError
+
+METADATA_KEY = b"goalrank"
+FORMAT_VERSION = 1
+NAME_RULE = (
+    "a name is not empty, has no NUL character, and is no pattern (* or ^…$); remedy: rename it"
+)
+
+
+class TableInfo(BaseModel):
+    """Description of a requests table.
+
+    Attributes:
+        dataset: name printed with results.
+        protocol: how the candidates came about. `exposed`: they were shown. `retrieved`: a
+            retriever proposed them and `shown` holds those consumed later. `injected`: as
+            retrieved, but the consumed ones were added by hand (results are easy to game).
+        feedback_kinds: names of the K kinds in the `feedback` struct; empty means "take them
+            from the table".
+        target: the kind that counts as relevance (a value > 0 is a positive); None if none.
+        candidate_features: names of the F per-candidate features; empty means "take the width
+            from the table" (features are then called f0, f1, …).
+        warning: printed with every result on this table.
+
+    Raises:
+        ConfigError: a name occurs twice or breaks `NAME_RULE`, or `target` is not one of `feedback_kinds`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str = "unknown"
+    protocol: Literal["exposed", "retrieved", "injected"] = "exposed"
+    feedback_kinds: tuple[str, ...] = ()
+    target: str | None = None
+    candidate_features: tuple[str, ...] = ()
+    warning: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> TableInfo:
+        for option in ("feedback_kinds", "candidate_features"):
+            names = getattr(self, option)
+            if len(set(names)) < len(names):
+                raise ConfigError(
+                    f"TableInfo.{option} = {list(names)} names something twice; "
+                    f"remedy: give each name once"
+                )
+            odd = [name for name in names if not storable_name(name)]
+            if odd:
+                raise ConfigError(f"TableInfo.{option} holds {odd}: {NAME_RULE}")
+        if (
+            self.target is not None
+            and self.feedback_kinds
+            and self.target not in self.feedback_kinds
+        ):
+            raise ConfigError(
+                f"TableInfo.target = '{self.target}' is not one of feedback_kinds "
+                f"{list(self.feedback_kinds)}; remedy: choose one of them, or None"
+            )
+        return self
+
+    def replace(self, **changes: Any) -> TableInfo:
+        """A checked copy with some fields changed."""
+        return TableInfo(**{**self.model_dump(), **changes})
+
+
+def storable_name(name: str) -> bool:
+    """Whether Parquet can store a field of that name and polars takes it literally; see NAME_RULE."""
+    pattern = name == "*" or (name.startswith("^") and name.endswith("$"))
+    return bool(name) and "\0" not in name and not pattern
+
+
+def complete_info(info: TableInfo | None, kinds: Sequence[str], width: int) -> TableInfo:
+    """Fill what `info` leaves open from the table itself.
+
+    Args:
+        info: None when the table came without a description.
+        kinds: fields of the table's `feedback` struct.
+        width: F of the table's `candidate_features`, 0 if it has none.
+
+    Returns:
+        `info` with kinds and feature names filled where they were empty. Where the kinds were
+        empty and no target was named, the first kind becomes the target.
+    """
+    info = info or TableInfo()
+    changes: dict[str, Any] = {}
+    if not info.feedback_kinds and kinds:
+        changes["feedback_kinds"] = tuple(kinds)
+        changes["target"] = info.target if info.target is not None else kinds[0]
+    if not info.candidate_features and width:
+        changes["candidate_features"] = tuple(f"f{i}" for i in range(width))
+    return info.replace(**changes) if changes else info
+
+
+def info_to_metadata(info: TableInfo) -> dict[bytes, bytes]:
+    """The Parquet metadata entry that carries `info` and the format's version."""
+    content = {"format_version": FORMAT_VERSION, "info": info.model_dump(mode="json")}
+    return {METADATA_KEY: json.dumps(content, sort_keys=True).encode()}
+
+
+def info_from_metadata(metadata: dict[bytes, bytes] | None, source: object) -> TableInfo | None:
+    """Read back `info_to_metadata`; None for a table that goalrank did not write.
+
+    Raises:
+        DataError: the entry is damaged, or written by a newer goalrank.
+    """
+    raw = (metadata or {}).get(METADATA_KEY)
+    if raw is None:
+        return None
+    try:
+        content = json.loads(raw)
+        version = int(content["format_version"])
+        if version <= FORMAT_VERSION:
+            return TableInfo(**content["info"])
+    except (ValueError, KeyError, TypeError, ConfigError, ValidationError) as error:
+        raise DataError(
+            f"'{source}': its goalrank description is damaged ({_first_line(error)}); "
+            f"remedy: write the table again with Requests.write"
+        ) from error
+    raise DataError(
+        f"'{source}' has table format {version}, written by a newer goalrank; this one reads "
+        f"formats up to {FORMAT_VERSION}; remedy: pip install --upgrade goalrank"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,151 @@
+"""The list reward model: probability of each feedback kind at each slot of an ordered list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from goalrank.encoders import EncoderSizes, RequestEncoder
+from goalrank.nn import Block, take_rows
+from goalrank.requests import Batch, InputSpec
+from goalrank.rewards.base import Reward
+
+
+class _Encoded(NamedTuple):
+    candidates: Tensor  # [B, N, D]
+    likeness: Tensor  # [B, N, R, D/R], unit length
+
+
+class ListReward(Reward):
+    """r̂(l|u) = Σ_slots Σ_kinds weight · p(kind at slot | user, history, ordered list).
+
+    Slots attend to one another (to earlier ones only when `causal`, which suits feeds read top
+    down and makes every prefix of a logged list a valid list). Likeness of each slot to the
+    earlier ones is an explicit input: it is what fatigue and complementarity act through, and it
+    is hard to learn from logged lists alone.
+
+    Args:
+        spec: input sizes; K feedback kinds come from it.
+        sizes: of the request encoder; `layers` 0 keeps candidates independent of the set offered.
+        kinds: names of the kinds that are predicted; all must lie in [0, 1].
+        weights: weight of each kind in the reward.
+        list_layers: attention layers between slots; 0 with relations 0 and positions False is the
+            order-blind, item-wise model.
+        relations: number of learned likeness measures.
+        slots: slot positions with vectors of their own; later slots share the last one's.
+        slot_weights: weight of each slot in the reward; None = 1 for all. Later slots take the
+            last weight.
+        causal: slots see earlier slots only.
+        positions: whether slots know their place.
+    """
+
+    def __init__(
+        self,
+        spec: InputSpec,
+        sizes: EncoderSizes,
+        kinds: Sequence[str],
+        weights: Sequence[float],
+        *,
+        list_layers: int = 1,
+        relations: int = 4,
+        slots: int = 12,
+        slot_weights: Sequence[float] | None = None,
+        causal: bool = True,
+        positions: bool = True,
+    ) -> None:
+        super().__init__()
+        d = sizes.width
+        self.causal = causal
+        self.relations = relations
+        self.kind_index = [spec.kinds.index(kind) for kind in kinds]
+        self.encoder = RequestEncoder(spec, sizes)
+        self.position = nn.Parameter(torch.randn(slots, d) * 0.02) if positions else None
+        self.likeness = nn.Linear(d, d, bias=False) if relations else None
+        self.likeness_in = nn.Linear(3 * relations, d) if relations else None
+        self.blocks = nn.ModuleList(
+            [Block(d, sizes.heads, sizes.dropout) for _ in range(list_layers)]
+        )
+        self.norm = nn.LayerNorm(d)
+        self.head = nn.Linear(d, len(kinds))
+        self.register_buffer("kind_weights", torch.tensor(list(weights), dtype=torch.float32))
+        discount = torch.tensor(list(slot_weights or [1.0]), dtype=torch.float32)
+        self.register_buffer("slot_weights", discount)
+
+    def encode(self, batch: Batch) -> _Encoded:
+        """What depends on the request alone; computed once for all its lists."""
+        encoded = self.encoder(batch)
+        likeness = encoded.items.new_zeros(())
+        if self.likeness is not None:
+            b, n, d = encoded.items.shape
+            likeness = self.likeness(encoded.items).view(b, n, self.relations, d // self.relations)
+            likeness = F.normalize(likeness, dim=-1)
+        return _Encoded(encoded.candidates, likeness)
+
+    def slot_logits(self, batch: Batch, lists: Tensor, encoded: _Encoded | None = None) -> Tensor:
+        """Logits [B, G, L, K'] of the predicted kinds at every slot; empty slots hold anything."""
+        encoded = self.encode(batch) if encoded is None else encoded
+        b, g, slots = lists.shape
+        at = lists.clamp_min(0).view(b, g * slots)
+        x = take_rows(encoded.candidates, at).view(b * g, slots, -1)
+        real = (lists >= 0).view(b * g, slots)
+        if self.position is not None:
+            place = torch.arange(slots, device=lists.device).clamp_max(len(self.position) - 1)
+            x = x + self.position[place]
+        if self.likeness_in is not None:
+            picked = take_rows(encoded.likeness.flatten(2), at).view(
+                b * g, slots, self.relations, -1
+            )
+            x = x + self.likeness_in(_likeness_before(picked, real))
+        mask = None if self.causal else real.clone().index_fill_(1, at.new_zeros(1), True)
+        for block in self.blocks:
+            x = block(x, mask, causal=self.causal)
+        return self.head(self.norm(x)).view(b, g, slots, -1).float()
+
+    def slot_probabilities(self, batch: Batch, lists: Tensor) -> Tensor:
+        """[B, G, L, K'] in [0, 1]; 0 at empty slots."""
+        return self.slot_logits(batch, lists).sigmoid() * (lists >= 0).unsqueeze(-1)
+
+    def forward(self, batch: Batch, lists: Tensor) -> Tensor:
+        probabilities = self.slot_probabilities(batch, lists)
+        place = torch.arange(lists.shape[-1], device=lists.device)
+        weight = self.slot_weights[place.clamp_max(len(self.slot_weights) - 1)]
+        return (probabilities @ self.kind_weights * weight).sum(-1)
+
+    def loss(self, batch: Batch, lists: Tensor, feedback: Tensor, known: Tensor) -> Tensor:
+        """Mean binary cross-entropy over slots with known feedback.
+
+        Args:
+            lists: [B, G, L].
+            feedback: [B, G, L, K] all kinds of the table, in [0, 1] for those predicted.
+            known: [B, G, L] True where the feedback counts.
+        """
+        target = feedback[..., self.kind_index].clamp(0, 1)
+        each = F.binary_cross_entropy_with_logits(
+            self.slot_logits(batch, lists), target, reduction="none"
+        ).mean(-1)
+        return (each * known).sum() / known.sum().clamp_min(1)
+
+
+def _likeness_before(vectors: Tensor, real: Tensor) -> Tensor:
+    """Likeness of each slot to the earlier ones: greatest, sum and to the last, a measure each.
+
+    Args:
+        vectors: [M, L, R, A] of unit length.
+        real: [M, L].
+
+    Returns:
+        [M, L, 3R].
+    """
+    slots = vectors.shape[1]
+    by_measure = vectors.transpose(1, 2)  # [M, R, L, A]
+    likeness = by_measure @ by_measure.transpose(-1, -2)  # [M, R, L, L]
+    before = torch.ones(slots, slots, dtype=torch.bool, device=vectors.device).tril(-1)
+    before = before & real[:, None, None, :]
+    greatest = likeness.masked_fill(~before, -1.0).amax(-1)
+    total = (likeness * before).sum(-1)
+    last = F.pad(likeness.diagonal(offset=-1, dim1=-2, dim2=-1), (1, 0))
+    return torch.cat([greatest, total, last], 1).transpose(1, 2)

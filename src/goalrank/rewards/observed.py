@@ -1,0 +1,24 @@
+"""The reward that feedback itself gives, where every candidate's relevance is known."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from goalrank.requests import Batch
+from goalrank.rewards.base import Reward
+
+
+class ObservedGain(Reward):
+    """Discounted gain of the logged relevance: Σ_t relevance(l_t) / log2(t + 2), t from 0.
+
+    Candidates whose relevance is unknown count as not relevant. Source: Järvelin and Kekäläinen,
+    2002. It knows nothing of the effect of one item on another; use it where feedback is not
+    tied to a list (retrieved candidates).
+    """
+
+    def forward(self, batch: Batch, lists: Tensor) -> Tensor:
+        b, g, slots = lists.shape
+        gain = batch.relevance.gather(1, lists.clamp_min(0).view(b, -1)).view(b, g, slots)
+        discount = torch.log2(torch.arange(slots, device=lists.device) + 2.0)
+        return (gain * (lists >= 0) / discount).sum(-1)

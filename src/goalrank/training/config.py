@@ -1,0 +1,173 @@
+"""Settings of a training job: strict, from TOML, with command-line overrides."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from goalrank.errors import ConfigError
+from goalrank.rankers import RankerConfig
+from goalrank.requests import EncoderConfig
+from goalrank.training.groups import GroupConfig
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LoopConfig(_Strict):
+    """How long and how fast to fit.
+
+    Attributes:
+        steps: optimiser steps at most.
+        batch_size: requests a step.
+        lr: peak learning rate (AdamW); rises over `warmup` steps, then falls by a cosine.
+        weight_decay: of AdamW.
+        clip: largest gradient norm; 0 = no clipping.
+        validate_every: steps between validations, checkpoints and early-stop decisions.
+        patience: validations without improvement before stopping; 0 = never stop early.
+        precision: of the matrix products.
+    """
+
+    steps: int = Field(2000, ge=1)
+    batch_size: int = Field(64, ge=1)
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    warmup: int = Field(50, ge=0)
+    clip: float = Field(1.0, ge=0)
+    validate_every: int = Field(200, ge=1)
+    patience: int = Field(5, ge=0)
+    precision: Literal["32-true", "bf16-mixed", "bf16-true"] = "32-true"
+
+
+class RewardConfig(_Strict):
+    """The list reward model.
+
+    Attributes:
+        kinds: feedback kinds to predict; none = every kind whose training values lie in [0, 1].
+        weights: weight of each kind in the reward; none = 1 for the target and 0 for the others.
+        members: models in the ensemble, trained with different seeds.
+        pessimism: β in mean − β · deviation over the ensemble.
+        width, layers, heads: of the request encoder.
+        list_layers, relations: of the list model, see `ListReward`.
+        causal: a slot's feedback depends on earlier slots only (feeds); False for pages.
+        slot_weights: "ones" (feedback itself tells what a slot is worth), "dcg" (discounted), or
+            "auto": ones for exposed lists, dcg otherwise.
+        unexposed: what was not shown is ignored or counts as no feedback; "auto": ignored for
+            exposed lists, negative otherwise.
+        lists: lists a request in training, where unexposed counts as negative.
+    """
+
+    kinds: tuple[str, ...] | None = None
+    weights: tuple[float, ...] | None = None
+    members: int = Field(1, ge=1)
+    pessimism: float = Field(0.0, ge=0)
+    width: int = Field(64, ge=8)
+    layers: int = Field(0, ge=0)
+    heads: int = Field(4, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    id_dropout: float = Field(0.05, ge=0, lt=1)
+    user_ids: bool = False
+    list_layers: int = Field(1, ge=0)
+    relations: int = Field(4, ge=0)
+    causal: bool = True
+    slot_weights: Literal["auto", "ones", "dcg"] = "auto"
+    unexposed: Literal["auto", "ignore", "negative"] = "auto"
+    lists: int = Field(4, ge=1)
+    loop: LoopConfig = LoopConfig(steps=3000)
+
+
+class ObjectiveConfig(_Strict):
+    """What the generator is trained for.
+
+    Attributes:
+        name: see `goalrank.training.OBJECTIVES`; the paper's is group_relative.
+        temperature: τ of the reference policy.
+        supervised: weight of the cross-entropy on logged positives.
+        monitor: what validation keeps the best weights by: the target's ndcg of the emitted list,
+            the learned reward of it, or nothing (the last weights are kept).
+    """
+
+    name: Literal[
+        "group_relative", "group_softmax", "group_ranks", "reinforce", "preference", "supervised"
+    ] = "group_relative"
+    temperature: float = Field(0.5, gt=0)
+    supervised: float = Field(0.0, ge=0)
+    monitor: Literal["ndcg", "reward", "none"] = "ndcg"
+
+
+class FitConfig(_Strict):
+    """A whole training job; the sections of a recipe's TOML file.
+
+    Attributes:
+        seed: of everything random.
+        light: light models trained first: they propose lists for the groups, and are compared.
+        pretrain: steps of next-item prediction on histories before anything else; 0 = none.
+    """
+
+    seed: int = 0
+    light: tuple[str, ...] = ("dnn", "prm")
+    pretrain: int = Field(0, ge=0)
+    encoder: EncoderConfig = EncoderConfig()
+    ranker: RankerConfig = RankerConfig()
+    light_loop: LoopConfig = LoopConfig()
+    reward: RewardConfig = RewardConfig()
+    group: GroupConfig = GroupConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    training: LoopConfig = LoopConfig()
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> FitConfig:
+    """Read a recipe and apply overrides such as "training.lr=3e-4".
+
+    Raises:
+        ConfigError: every fault at once, each with its setting's name.
+    """
+    data: dict[str, Any] = {}
+    if path is not None:
+        try:
+            data = tomllib.loads(Path(path).read_text())
+        except FileNotFoundError as error:
+            raise ConfigError(f"recipe '{path}' does not exist; option: --config") from error
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"recipe '{path}' is not TOML: {error}") from error
+    for override in overrides:
+        _apply(data, override)
+    return build_config(data)
+
+
+def build_config(data: dict[str, Any]) -> FitConfig:
+    """Check settings given as nested dictionaries; see `load_config`."""
+    try:
+        return FitConfig.model_validate(data)
+    except ValidationError as error:
+        lines = []
+        for fault in error.errors():
+            name = ".".join(str(part) for part in fault["loc"])
+            lines.append(f"  {name} = {fault['input']!r}: {fault['msg']}")
+        raise ConfigError(
+            f"{len(lines)} setting(s) cannot be used:\n" + "\n".join(lines) + "\n"
+            "remedy: correct them in the recipe or with --set NAME=VALUE"
+        ) from error
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(
+            f"override '{override}' must read NAME=VALUE, e.g. --set training.lr=3e-4"
+        )
+    try:
+        value = tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    *path, last = name.strip().split(".")
+    for key in path:
+        data = data.setdefault(key, {})
+        if not isinstance(data, dict):
+            raise ConfigError(f"override '{override}': '{key}' is not a section")
+    data[last] = value

@@ -1,0 +1,265 @@
+"""The job: light models, a reward model, and the generator taught by it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from goalrank.encoders import EncoderSizes
+from goalrank.errors import ConfigError
+from goalrank.rankers import Ranker, build_ranker
+from goalrank.requests import Columns, InputSpec
+from goalrank.rewards import Ensemble, ListReward, Reward
+from goalrank.training.config import FitConfig, LoopConfig, RewardConfig
+from goalrank.training.groups import GroupBuilder
+from goalrank.training.loop import RunOptions, run_stage
+from goalrank.training.pretrain import PretrainTask, transfer_encoder
+from goalrank.training.tasks import GroupTask, RewardTask, SupervisedTask
+
+
+@dataclass
+class Fitted:
+    """What a job leaves.
+
+    Attributes:
+        rankers: light models by name, and the generator under the configured ranker's name.
+        reward: what the generator was taught by; None for a supervised job.
+        telemetry: rows of each stage's log.
+        seconds: of each stage.
+    """
+
+    rankers: dict[str, Ranker] = field(default_factory=dict)
+    reward: Reward | None = None
+    telemetry: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Job:
+    """Stages of one training job; each can be run on its own.
+
+    Attributes:
+        spec: input sizes.
+        train, validation: encoded requests; validation may be empty or None.
+        config: all settings.
+        options: how stages run; each gets its own folder inside `options.folder`.
+    """
+
+    spec: InputSpec
+    train: Columns
+    validation: Columns | None
+    config: FitConfig
+    options: RunOptions
+    fitted: Fitted = field(default_factory=Fitted)
+
+    def run(self) -> Fitted:
+        """All stages of the recipe, in order."""
+        pretrained = self.pretrain()
+        for name in self.config.light:
+            self.fit_supervised(name, self.config.light_loop, pretrained)
+        if self.config.objective.name == "supervised":
+            self.fit_supervised(self.config.ranker.name, self.config.training, pretrained)
+            return self.fitted
+        if self.fitted.reward is None:
+            self.fitted.reward = self.fit_reward(pretrained)
+        self.fit_generator(self.fitted.reward, pretrained)
+        return self.fitted
+
+    def stage(self, name: str) -> RunOptions:
+        """Options with a stage's own folder."""
+        return replace(self.options, folder=self.options.folder / name)
+
+    def _seeded(self, name: str, extra: int = 0) -> int:
+        """The seed of a stage; also seeds the initial weights."""
+        entropy = [self.config.seed, extra, *name.encode()]
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        torch.manual_seed(seed)
+        return seed
+
+    def pretrain(self) -> Path | None:
+        """Next-item prediction on the training histories; returns the encoder's weights file."""
+        if self.config.pretrain == 0:
+            return None
+        start = time.perf_counter()
+        seed = self._seeded("pretrain")
+        loop = self.config.training.model_copy(
+            update={"steps": self.config.pretrain, "patience": 0}
+        )
+        task = PretrainTask(self.spec, self.config.ranker.sizes(), loop, seed)
+        options = self.stage("pretrain")
+        self.fitted.telemetry["pretrain"] = run_stage(task, self.train, None, options)
+        self.fitted.seconds["pretrain"] = time.perf_counter() - start
+        return options.folder / "weights.safetensors"
+
+    def fit_supervised(self, name: str, loop: LoopConfig, pretrained: Path | None = None) -> Ranker:
+        """Fit one ranker by its own supervised loss."""
+        start = time.perf_counter()
+        seed = self._seeded(name)
+        ranker = build_ranker(self.spec, self.config.ranker.model_copy(update={"name": name}))
+        transfer_encoder(pretrained, ranker)
+        task = SupervisedTask(ranker, loop, seed, self.config.ranker.slots)
+        self.fitted.telemetry[name] = run_stage(task, self.train, self.validation, self.stage(name))
+        self.fitted.seconds[name] = time.perf_counter() - start
+        self.fitted.rankers[name] = ranker.eval()
+        return ranker
+
+    def fit_reward(self, pretrained: Path | None = None) -> Reward:
+        """Fit the reward ensemble on what was shown and answered."""
+        config = self.config.reward
+        members = []
+        for i in range(config.members):
+            members.append(self.fit_reward_member(config, f"reward-{i}", i, pretrained))
+        if len(members) == 1:
+            return members[0]
+        return Ensemble(members, config.pessimism).eval()
+
+    def fit_reward_member(
+        self, config: RewardConfig, name: str, index: int = 0, pretrained: Path | None = None
+    ) -> ListReward:
+        """Fit one reward model."""
+        start = time.perf_counter()
+        seed = self._seeded("reward", index)
+        model = build_reward(self.spec, config, self.train, self.config.ranker.slots)
+        transfer_encoder(pretrained, model)
+        task = RewardTask(
+            model,
+            config.loop,
+            seed,
+            slots=self.config.ranker.slots,
+            negative=unexposed_is_negative(config, self.train),
+            lists=config.lists,
+        )
+        self.fitted.telemetry[name] = run_stage(task, self.train, self.validation, self.stage(name))
+        self.fitted.seconds[name] = time.perf_counter() - start
+        return model.eval()
+
+    def fit_generator(self, reward: Reward, pretrained: Path | None = None) -> Ranker:
+        """Fit the policy against a reward by the configured objective."""
+        config = self.config
+        start = time.perf_counter()
+        name = config.ranker.name
+        seed = self._seeded(name)
+        ranker = build_ranker(self.spec, config.ranker)
+        transfer_encoder(pretrained, ranker)
+        light = [self.fitted.rankers[n] for n in config.light if n in self.fitted.rankers]
+        groups = GroupBuilder(config.group, config.ranker.slots, light)
+        task = GroupTask(
+            ranker, config.training, seed, reward=reward, groups=groups, objective=config.objective
+        )
+        validation = None if config.objective.monitor == "none" else self.validation
+        rows = run_stage(task, self.train, validation, self.stage(name))
+        reward.cpu()
+        for light_ranker in light:
+            light_ranker.cpu()
+        self.fitted.telemetry[name] = rows
+        self.fitted.seconds[name] = time.perf_counter() - start
+        self.fitted.rankers[name] = ranker.eval()
+        return ranker
+
+
+def run_job(
+    spec: InputSpec,
+    train: Columns,
+    validation: Columns | None,
+    config: FitConfig,
+    options: RunOptions,
+) -> Fitted:
+    """Run a whole recipe; see `Job`. The recipe is kept in the folder and checked on resume.
+
+    Raises:
+        ConfigError: resuming with another recipe than the one that was started.
+    """
+    record = options.folder / "recipe.json"
+    text = config.model_dump_json(indent=2)
+    if options.resume and record.exists() and json.loads(record.read_text()) != json.loads(text):
+        raise ConfigError(
+            f"'{options.folder}' holds a job with other settings; remedy: resume with the same "
+            f"settings, or start afresh without --resume"
+        )
+    options.folder.mkdir(parents=True, exist_ok=True)
+    record.write_text(text)
+    return Job(spec, train, validation, config, options).run()
+
+
+def unexposed_is_negative(config: RewardConfig, columns: Columns) -> bool:
+    """Whether candidates that were not shown count as having no feedback."""
+    if config.unexposed == "auto":
+        return columns.protocol != "exposed"
+    return config.unexposed == "negative"
+
+
+def build_reward(spec: InputSpec, config: RewardConfig, train: Columns, slots: int) -> ListReward:
+    """A fresh reward model for a table's feedback kinds.
+
+    Raises:
+        ConfigError: a kind that does not exist, is not within [0, 1], or weights that do not fit.
+    """
+    kinds = tuple(config.kinds) if config.kinds is not None else probability_kinds(train)
+    _check_kinds(kinds, train)
+    target = train.kinds[train.target] if train.target >= 0 else kinds[0]
+    weights = config.weights or tuple(float(kind == target) for kind in kinds)
+    if len(weights) != len(kinds):
+        raise ConfigError(
+            f"{len(weights)} weights for {len(kinds)} kinds {list(kinds)}; option: reward.weights"
+        )
+    if not any(weights):
+        weights = (1.0,) * len(kinds)
+    dcg = config.slot_weights == "dcg" or (
+        config.slot_weights == "auto" and train.protocol != "exposed"
+    )
+    shown = int(np.diff(train.shown_start).max(initial=1))
+
+    sizes = EncoderSizes(
+        width=config.width,
+        layers=config.layers,
+        heads=config.heads,
+        dropout=config.dropout,
+        id_dropout=config.id_dropout,
+        user_ids=config.user_ids,
+    )
+    return ListReward(
+        spec,
+        sizes,
+        kinds,
+        weights,
+        list_layers=config.list_layers,
+        relations=config.relations,
+        slots=max(shown, slots) if not unexposed_is_negative(config, train) else slots,
+        slot_weights=[1 / np.log2(t + 2) for t in range(max(slots, 50))] if dcg else None,
+        causal=config.causal,
+    )
+
+
+def probability_kinds(train: Columns) -> tuple[str, ...]:
+    """Feedback kinds whose training values all lie in [0, 1]."""
+    low = train.feedback.min(0, initial=0.0)
+    high = train.feedback.max(0, initial=0.0)
+    return tuple(
+        kind for kind, a, b in zip(train.kinds, low, high, strict=True) if a >= 0 and b <= 1
+    )
+
+
+def _check_kinds(kinds: Sequence[str], train: Columns) -> None:
+    if not kinds:
+        raise ConfigError(
+            f"no feedback kind of {list(train.kinds)} lies in [0, 1], so there is nothing whose "
+            f"probability could be learned; remedy: add a 0/1 kind; option: reward.kinds"
+        )
+    good = probability_kinds(train)
+    for kind in kinds:
+        if kind not in train.kinds:
+            raise ConfigError(
+                f"feedback kind '{kind}' is not in the table, which has {list(train.kinds)}; "
+                f"option: reward.kinds"
+            )
+        if kind not in good:
+            raise ConfigError(
+                f"feedback kind '{kind}' has values outside [0, 1], so it is no probability; "
+                f"remedy: add a scaled or 0/1 version of it; option: reward.kinds"
+            )

@@ -1,0 +1,186 @@
+"""Groups of lists for each request: own samples beside lists from auxiliary sources."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from goalrank.nn import request_salt, uniform
+from goalrank.rankers import Ranker, top_slots
+from goalrank.requests import Batch
+
+SOURCES = ("own", "light", "heuristic", "perturbed", "logged", "random")
+
+
+class GroupConfig(BaseModel):
+    """How many lists each source gives to a group.
+
+    Attributes:
+        own: samples of the policy in training.
+        light: from light models (each one's best list first, then samples).
+        heuristic: sorts by the retriever's score or one candidate feature, either way.
+        perturbed: own samples with one slot swapped or replaced.
+        logged: the list that was really shown (0 or 1).
+        random: uniformly random lists.
+        thin: keep this many lists, evenly spaced by reward rank, so that gaps stay large;
+            0 keeps all.
+        temperature: of own samples.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    own: int = Field(8, ge=0)
+    light: int = Field(4, ge=0)
+    heuristic: int = Field(2, ge=0)
+    perturbed: int = Field(4, ge=0)
+    logged: int = Field(1, ge=0, le=1)
+    random: int = Field(1, ge=0)
+    thin: int = Field(0, ge=0)
+    temperature: float = Field(1.0, gt=0)
+
+
+class Group(NamedTuple):
+    """Lists to learn from.
+
+    Attributes:
+        lists: [B, G, L].
+        valid: [B, G] False for repeats and for lists that do not exist (nothing was logged).
+        source: [G] index into `SOURCES`.
+    """
+
+    lists: Tensor
+    valid: Tensor
+    source: Tensor
+
+
+@dataclass
+class GroupBuilder:
+    """Builds groups.
+
+    Attributes:
+        config: how many of each.
+        slots: L.
+        light: frozen rankers that propose.
+    """
+
+    config: GroupConfig
+    slots: int
+    light: Sequence[Ranker] = field(default_factory=tuple)
+
+    def __call__(self, policy: Ranker, state: Any, batch: Batch, rng: torch.Generator) -> Group:
+        """A group for every request of the batch; call without gradients.
+
+        Args:
+            policy: the ranker in training.
+            state: its encoded batch.
+        """
+        c, slots = self.config, self.slots
+        parts: list[tuple[str, Tensor]] = []
+        if c.own:
+            own = policy.draw(state, batch, c.own, slots, rng, c.temperature)
+            parts.append(("own", own))
+            if c.perturbed:
+                base = own[:, torch.arange(c.perturbed) % c.own]
+                parts.append(("perturbed", perturb(base, batch, rng)))
+        if c.light and self.light:
+            parts.append(("light", self._light(batch, rng)))
+        if c.heuristic:
+            parts.append(("heuristic", heuristic_lists(batch, c.heuristic, slots, rng)))
+        if c.logged:
+            parts.append(("logged", logged_list(batch, slots)))
+        if c.random:
+            noise = uniform(request_salt(batch.key, rng), batch.candidates, c.random)
+            mask = batch.candidate_mask[:, None, :].expand_as(noise)
+            parts.append(("random", top_slots(noise, mask, slots)))
+        lists = torch.cat([part for _, part in parts], 1)
+        source = [SOURCES.index(name) for name, part in parts for _ in range(part.shape[1])]
+        valid = (lists[..., 0] >= 0) & ~repeats(lists)
+        return Group(lists, valid, torch.tensor(source, device=lists.device))
+
+    def _light(self, batch: Batch, rng: torch.Generator) -> Tensor:
+        out: list[Tensor] = []
+        share = [len(part) for part in _split(self.config.light, len(self.light))]
+        for ranker, count in zip(self.light, share, strict=True):
+            if count == 0:
+                continue
+            state = ranker.encode(batch)
+            out.append(ranker.best(state, batch, self.slots).unsqueeze(1))
+            if count > 1:
+                out.append(ranker.draw(state, batch, count - 1, self.slots, rng))
+        return torch.cat(out, 1)
+
+
+def _split(total: int, parts: int) -> list[range]:
+    return [range(i, total, parts) for i in range(parts)]
+
+
+def repeats(lists: Tensor) -> Tensor:
+    """[B, G] True where the same list stands earlier in the group."""
+    same = (lists[:, :, None, :] == lists[:, None, :, :]).all(-1)
+    return same.tril(-1).any(-1)
+
+
+def logged_list(batch: Batch, slots: int) -> Tensor:
+    """The shown list [B, 1, L], cut to L; all -1 if fewer than min(L, N) items were shown.
+
+    A list that stopped early is no list of this policy's, so it is left out.
+    """
+    shown = torch.nn.functional.pad(batch.shown, (0, slots), value=-1)[:, :slots]
+    full = (shown >= 0).sum(-1) >= batch.candidate_mask.sum(-1).clamp_max(slots)
+    return torch.where(full[:, None], shown, -1).unsqueeze(1)
+
+
+def heuristic_lists(batch: Batch, count: int, slots: int, rng: torch.Generator) -> Tensor:
+    """Sorts [B, count, L] by randomly chosen plain columns, in either direction."""
+    columns = torch.cat([batch.candidate_score[..., None], batch.candidate_features], -1)
+    at = torch.randint(columns.shape[-1], (count,), generator=rng)
+    sign = torch.where(torch.rand(count, generator=rng) < 0.75, 1.0, -1.0)
+    scores = (columns[..., at] * sign.to(columns.device)).transpose(1, 2)
+    # Ties (a column may be absent) are broken at random, not by candidate order.
+    noise = uniform(request_salt(batch.key, rng), batch.candidates, count)
+    mask = batch.candidate_mask[:, None, :].expand_as(scores)
+    return top_slots(scores + 1e-4 * noise, mask, slots)
+
+
+def perturb(lists: Tensor, batch: Batch, rng: torch.Generator) -> Tensor:
+    """Neighbours [B, P, L] of lists: two slots swapped, or one slot given another candidate.
+
+    Half of each by chance. A list that is its own neighbour (one candidate) comes back as it is.
+    """
+    b, p, slots = lists.shape
+    noise = uniform(
+        request_salt(batch.key, rng), torch.arange(slots + 3, device=lists.device).expand(b, -1), p
+    )
+    length = (lists >= 0).sum(-1, keepdim=True).clamp_min(1)
+    first = (noise[..., slots : slots + 1] * length).long()
+    second = (first + 1 + (noise[..., slots + 1 : slots + 2] * (length - 1)).long()) % length
+    a, c = lists.gather(2, first), lists.gather(2, second)
+    swapped = lists.scatter(2, first, c).scatter(2, second, a)
+    outside = batch.candidate_mask[:, None, :].expand(b, p, -1).clone()
+    outside.scatter_(2, lists.clamp_min(0), False)
+    draw = uniform(request_salt(batch.key, rng), batch.candidates, p)
+    new = draw.masked_fill(~outside, -1.0).argmax(-1, keepdim=True)
+    replaced = torch.where(outside.any(-1, keepdim=True), lists.scatter(2, first, new), swapped)
+    replaced = torch.where(lists >= 0, replaced, lists)
+    return torch.where(noise[..., slots + 2 :] < 0.5, swapped, replaced)
+
+
+def thin(rewards: Tensor, valid: Tensor, keep: int) -> Tensor:
+    """[B, G] valid lists left when `keep` of each group are taken, evenly spaced by reward rank.
+
+    The best and the worst stay. Larger gaps between rewards keep their order under the reward
+    model's bias (GoalRank's condition on the gap).
+    """
+    if keep <= 0 or keep >= rewards.shape[1]:
+        return valid
+    count = valid.sum(-1, keepdim=True)
+    order = rewards.masked_fill(~valid, -torch.inf).argsort(-1, descending=True, stable=True)
+    steps = torch.arange(keep, device=rewards.device) / max(keep - 1, 1)
+    place = (steps * (count - 1).clamp_min(0)).round().long()
+    kept = torch.zeros_like(valid).scatter(1, order.gather(1, place), True)
+    return kept & valid

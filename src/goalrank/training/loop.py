@@ -1,0 +1,196 @@
+"""One stage of a job: a task, run by Lightning, resumable and stopped early on validation."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader
+
+from goalrank.errors import ConfigError
+from goalrank.requests import Batch, Columns
+from goalrank.training.checkpoint import SafeCheckpointIO
+from goalrank.training.stream import BatchList, BatchStream
+from goalrank.training.tasks import Task
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a stage runs, apart from what it computes.
+
+    Attributes:
+        folder: the stage's folder: checkpoints, logs, final weights.
+        resume: go on from the folder's last checkpoint, or take its finished weights.
+        progress: show progress bars.
+        accelerator, devices, strategy, nodes: passed to Lightning.
+        tensorboard: write TensorBoard logs as well (extra `tensorboard`).
+    """
+
+    folder: Path
+    resume: bool = False
+    progress: bool = True
+    accelerator: str = "auto"
+    devices: int | str = "auto"
+    strategy: str = "auto"
+    nodes: int = 1
+    tensorboard: bool = False
+
+
+class _Data(L.LightningDataModule):
+    """Batches of one validation interval ("epoch") at a time; which ones depends on the epoch."""
+
+    def __init__(self, task: Task, train: Columns, validation: Columns | None) -> None:
+        super().__init__()
+        self.task = task
+        self.train = train
+        self.validation = validation
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        loop = self.task.loop
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        first = epoch * loop.validate_every
+        count = min(loop.validate_every, loop.steps - first)
+        stream = BatchStream(self.train, loop.batch_size, self.task.seed, first, count)
+        return DataLoader(stream, batch_size=None)
+
+    def val_dataloader(self) -> Any:
+        if self.validation is None or len(self.validation) == 0:
+            return []
+        batches = BatchList(self.validation, max(self.task.loop.batch_size, 256))
+        return DataLoader(batches, batch_size=None)
+
+
+class _SeedEpochs(Callback):
+    """Seeds dropout at the start of every interval, so that a resumed run equals a whole one."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        seed = int(getattr(module, "seed", 0))
+        torch.manual_seed((seed * 7_919 + trainer.current_epoch) % 2**63)
+
+
+def run_stage(
+    task: Task, train: Columns, validation: Columns | None, options: RunOptions
+) -> list[dict[str, float]]:
+    """Fit a task's model in place and return its telemetry, one row a logged step.
+
+    Weights of the best validation score are kept (the last ones where there is no validation or
+    patience is 0). A finished stage found in the folder is loaded instead when resuming.
+
+    Raises:
+        ConfigError: no training requests, or devices that do not exist.
+        FloatingPointError: the loss is no longer a number.
+    """
+    if len(train) == 0:
+        raise ConfigError("there are no training requests; remedy: lower the filters of the import")
+    folder = options.folder
+    weights = folder / "weights.safetensors"
+    if options.resume and weights.exists():
+        task.model.load_state_dict(load_file(weights))
+        return read_telemetry(folder)
+    last = folder / "checkpoints" / "last.ckpt"
+    resume = options.resume and (last.exists() or last.with_name("last.ckpt.old").exists())
+    if not resume:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer, best = _trainer(task, validation, options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer.fit(
+            task, datamodule=_Data(task, train, validation), ckpt_path=last if resume else None
+        )
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if best is not None and best.best_model_path:
+        state = SafeCheckpointIO().load_checkpoint(best.best_model_path)["state_dict"]
+        prefix = "model."
+        task.model.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        )
+    task.model.cpu()
+    temporary = weights.with_suffix(".tmp")
+    save_file({k: v.contiguous() for k, v in task.model.state_dict().items()}, temporary)
+    temporary.replace(weights)
+    return read_telemetry(folder)
+
+
+def _trainer(
+    task: Task, validation: Columns | None, options: RunOptions
+) -> tuple[L.Trainer, ModelCheckpoint | None]:
+    loop = task.loop
+    folder = options.folder
+    checkpoints = folder / "checkpoints"
+    callbacks: list[Callback] = [_SeedEpochs(), _StopOnNaN()]
+    has_validation = validation is not None and len(validation) > 0
+    best: ModelCheckpoint | None = None
+    if has_validation and loop.patience > 0:
+        best = ModelCheckpoint(checkpoints, filename="best", monitor="val_score", mode="max")
+        callbacks += [best, EarlyStopping("val_score", mode="max", patience=loop.patience)]
+    callbacks.append(
+        ModelCheckpoint(
+            checkpoints, filename="last", save_top_k=1, monitor=None, enable_version_counter=False
+        )
+    )
+    loggers: list[Any] = [CSVLogger(folder, name="", version="log", flush_logs_every_n_steps=50)]
+    if options.tensorboard:
+        loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    try:
+        trainer = L.Trainer(
+            max_steps=loop.steps,
+            max_epochs=math.ceil(loop.steps / loop.validate_every),
+            accelerator=options.accelerator,
+            devices=options.devices,
+            strategy=options.strategy,
+            num_nodes=options.nodes,
+            precision=loop.precision,
+            gradient_clip_val=loop.clip or None,
+            reload_dataloaders_every_n_epochs=1,
+            num_sanity_val_steps=0,
+            log_every_n_steps=10,
+            enable_progress_bar=options.progress,
+            enable_model_summary=False,
+            callbacks=callbacks,
+            logger=loggers,
+            plugins=[SafeCheckpointIO()],
+        )
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise ConfigError(
+            f"this machine cannot run accelerator={options.accelerator} devices={options.devices} "
+            f"strategy={options.strategy}: {error}"
+        ) from error
+    return trainer, best
+
+
+class _StopOnNaN(Callback):
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, index: int
+    ) -> None:
+        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        if loss is not None and trainer.global_step % 10 == 0 and not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss became {float(loss)} at step {trainer.global_step}; remedy: a lower "
+                f"learning rate (--set training.lr=…) or clipping (--set training.clip=1)"
+            )
+
+
+def read_telemetry(folder: Path) -> list[dict[str, float]]:
+    """Rows of the stage's CSV log; empty cells are left out."""
+    path = folder / "log" / "metrics.csv"
+    if not path.exists():
+        return []
+    with path.open() as file:
+        return [
+            {k: float(v) for k, v in row.items() if v not in ("", None)}
+            for row in csv.DictReader(file)
+        ]

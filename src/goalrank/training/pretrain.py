@@ -1,0 +1,95 @@
+"""Pre-training of request encoders: which item comes next in a history."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from goalrank.encoders import EncoderSizes, RequestEncoder
+from goalrank.nn import request_salt, uniform
+from goalrank.requests import Batch, InputSpec
+from goalrank.training.config import LoopConfig
+from goalrank.training.tasks import Task
+
+
+class PretrainTask(Task):
+    """Cut each history at a random point; the next item against the batch's other next items.
+
+    The candidates of the encoder are the next items of the whole batch, so that the parts that
+    rank candidates by history are trained, on far more examples than there are logged lists.
+    """
+
+    def __init__(self, spec: InputSpec, sizes: EncoderSizes, loop: LoopConfig, seed: int) -> None:
+        bare = replace(spec, candidate_features=0, has_score=False)
+        super().__init__(RequestEncoder(bare, replace(sizes, layers=0)), loop, seed)
+        self.score = nn.Linear(sizes.width, 1)
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        cut, target = cut_histories(batch, self.step_rng())
+        encoded = self.model(cut)
+        logits = self.score(encoded.candidates).squeeze(-1)
+        # An item that stands several times in the batch is one item.
+        same = (cut.candidates == target[:, None]) & (target[:, None] > 0)
+        loss = logits.logsumexp(-1) - logits.masked_fill(~same, -torch.inf).logsumexp(-1)
+        has = target > 0
+        value = torch.where(has, loss, torch.zeros_like(loss)).sum() / has.sum().clamp_min(1)
+        self.log("loss", value, prog_bar=True)
+        return value
+
+    def configure_optimizers(self) -> object:
+        chosen = super().configure_optimizers()
+        chosen["optimizer"].add_param_group(
+            {"params": list(self.score.parameters()), "weight_decay": 0.0}
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(chosen["optimizer"], self._factor)
+        chosen["lr_scheduler"]["scheduler"] = schedule
+        return chosen
+
+    def validate_batch(self, batch: Batch) -> dict[str, Tensor]:
+        raise NotImplementedError("pre-training is not validated")
+
+
+def cut_histories(batch: Batch, rng: torch.Generator) -> tuple[Batch, Tensor]:
+    """Histories cut at a random event, that event's item, and all such items as candidates.
+
+    Returns:
+        the batch with history[:cut] and candidates [B, B]; target item rows [B], 0 where the
+        history is too short.
+    """
+    length = batch.history_mask.sum(-1)
+    u = uniform(request_salt(batch.key, rng), torch.zeros_like(length)[:, None], 1).flatten()
+    cut = 1 + (u * (length - 1).clamp_min(0)).long()
+    ok = cut < length
+    target = batch.history.gather(1, cut.clamp_max(batch.history.shape[1] - 1)[:, None]).squeeze(1)
+    target = torch.where(ok, target, 0)
+    age = batch.history_age.gather(1, cut.clamp_max(batch.history.shape[1] - 1)[:, None])
+    keep = torch.arange(batch.history.shape[1], device=length.device) < cut[:, None]
+    keep = keep & batch.history_mask
+    hours = (batch.history_age.expm1() - age.expm1()).clamp_min(0)
+    b = batch.size
+    return replace(
+        batch,
+        history=batch.history * keep,
+        history_mask=keep,
+        history_feedback=batch.history_feedback * keep,
+        history_age=hours.log1p() * keep,
+        candidates=target.expand(b, b),
+        candidate_mask=(target > 0).expand(b, b),
+        candidate_score=batch.candidate_score.new_zeros(b, b),
+        candidate_features=batch.candidate_features.new_zeros(b, b, 0),
+    ), target
+
+
+def transfer_encoder(weights: Path | None, model: nn.Module) -> None:
+    """Copy pre-trained encoder weights into a model's `encoder`, where names and shapes agree."""
+    if weights is None or not isinstance(getattr(model, "encoder", None), RequestEncoder):
+        return
+    encoder = model.encoder
+    assert isinstance(encoder, RequestEncoder)
+    mine = encoder.state_dict()
+    taken = {k: v for k, v in load_file(weights).items() if k in mine and mine[k].shape == v.shape}
+    encoder.load_state_dict({**mine, **taken})

@@ -1,0 +1,295 @@
+"""What a step computes: the Lightning modules of each stage of a job."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Any, cast
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from goalrank.evaluation import METRICS, from_lists, known_only
+from goalrank.nn import request_salt, uniform
+from goalrank.rankers import Generator, Ranker, top_slots
+from goalrank.requests import Batch
+from goalrank.rewards import ListReward, Reward
+from goalrank.training.config import LoopConfig, ObjectiveConfig
+from goalrank.training.groups import SOURCES, Group, GroupBuilder, thin
+from goalrank.training.objectives import OBJECTIVES, policy_entropy
+from goalrank.training.reference import group_statistics, reference_policy
+
+
+class Task(L.LightningModule):
+    """A model to fit, its schedule, and `score`: the validation figure, higher is better."""
+
+    def __init__(self, model: nn.Module, loop: LoopConfig, seed: int) -> None:
+        super().__init__()
+        self.model = model
+        self.loop = loop
+        self.seed = seed
+        self._sums: dict[str, float] = {}
+        self._counts: dict[str, float] = {}
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with warm-up and cosine decay; norms, biases and vectors are not decayed."""
+        decay = [p for p in self.model.parameters() if p.requires_grad and p.dim() > 1]
+        plain = [p for p in self.model.parameters() if p.requires_grad and p.dim() <= 1]
+        groups = [
+            {"params": decay, "weight_decay": self.loop.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.loop.lr, betas=(0.9, 0.98), fused=True)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _factor(self, step: int) -> float:
+        if step < self.loop.warmup:
+            return (step + 1) / self.loop.warmup
+        done = (step - self.loop.warmup) / max(self.loop.steps - self.loop.warmup, 1)
+        return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+    def step_rng(self, stream: int = 0) -> torch.Generator:
+        """A generator that depends on the seed and the step only, so that resuming is exact."""
+        mixed = (self.seed * 1_000_003 + self.global_step) * 31 + stream
+        return torch.Generator().manual_seed(mixed % 2**63)
+
+    @abstractmethod
+    def validate_batch(self, batch: Batch) -> dict[str, Tensor]:
+        """Figures [b] a request; NaN leaves a request out. `score` must be among them."""
+
+    def on_validation_epoch_start(self) -> None:
+        self._sums, self._counts = {}, {}
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        for name, values in self.validate_batch(batch).items():
+            real = ~torch.isnan(values)
+            self._sums[name] = self._sums.get(name, 0.0) + float(values[real].double().sum())
+            self._counts[name] = self._counts.get(name, 0.0) + float(real.sum())
+
+    def on_validation_epoch_end(self) -> None:
+        for name, total in self._sums.items():
+            mean = total / max(self._counts[name], 1.0)
+            self.log(f"val_{name}", mean, prog_bar=name == "score")
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        norms = [p.grad.norm() for p in self.model.parameters() if p.grad is not None]
+        if norms and self.global_step % 20 == 0:
+            self.log("grad_norm", torch.stack(norms).norm())
+
+    def transfer_batch_to_device(self, batch: Any, device: Any, _: int) -> Any:
+        return batch.to(device)
+
+
+def list_ndcg(batch: Batch, lists: Tensor) -> Tensor:
+    """ndcg@L [B] of emitted lists, NaN where a request has no positive."""
+    return METRICS["ndcg"](from_lists(lists, batch.relevance, batch.candidate_mask)).float()
+
+
+class SupervisedTask(Task):
+    """Fits a ranker by its own supervised loss; validated by ndcg on known candidates."""
+
+    def __init__(self, model: Ranker, loop: LoopConfig, seed: int, slots: int) -> None:
+        super().__init__(model, loop, seed)
+        self.slots = slots
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        loss = cast(Ranker, self.model).loss(batch, self.slots)
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def validate_batch(self, batch: Batch) -> dict[str, Tensor]:
+        batch = known_only(batch)
+        lists = cast(Ranker, self.model).rank(batch, self.slots)
+        return {"score": list_ndcg(batch, lists)}
+
+
+class RewardTask(Task):
+    """Fits a list reward model on what was shown and answered.
+
+    Args:
+        negative: candidates not shown count as having no feedback; lists are then drawn from the
+            candidates: by a plain sort, at random, and in between.
+        lists: number of lists drawn a request (when `negative`).
+    """
+
+    def __init__(
+        self,
+        model: ListReward,
+        loop: LoopConfig,
+        seed: int,
+        *,
+        slots: int,
+        negative: bool,
+        lists: int,
+    ) -> None:
+        super().__init__(model, loop, seed)
+        self.slots = slots
+        self.negative = negative
+        self.lists = lists
+
+    def _material(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Lists [B, G, L], feedback [B, G, L, K] and known [B, G, L]."""
+        if not self.negative:
+            lists = batch.shown.unsqueeze(1)
+            return lists, batch.feedback.unsqueeze(1), lists >= 0
+        lists = mixed_lists(batch, self.lists, self.slots, rng)
+        return lists, feedback_at(batch, lists), lists >= 0
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        lists, feedback, known = self._material(batch, self.step_rng())
+        loss = cast(ListReward, self.model).loss(batch, lists, feedback, known)
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def validate_batch(self, batch: Batch) -> dict[str, Tensor]:
+        model = cast(ListReward, self.model)
+        rng = torch.Generator().manual_seed(self.seed)
+        lists, feedback, known = self._material(batch, rng)
+        target = feedback[..., model.kind_index].clamp(0, 1)
+        logits = model.slot_logits(batch, lists)
+        each = nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        weight = known.unsqueeze(-1).expand_as(each)
+        loss = (each * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1)
+        loss = loss.masked_fill(~known.any(-1).any(-1), torch.nan)
+        return {"score": -loss}
+
+
+def feedback_at(batch: Batch, lists: Tensor) -> Tensor:
+    """Feedback [B, G, L, K] of each kind at each slot; candidates not shown have none."""
+    b, n = batch.candidates.shape
+    kinds = batch.feedback.shape[-1]
+    table = batch.feedback.new_zeros(b, n + 1, kinds)
+    at = torch.where(batch.shown >= 0, batch.shown, n)
+    table.scatter_(1, at.unsqueeze(-1).expand(-1, -1, kinds), batch.feedback)
+    flat = lists.clamp_min(0).view(b, -1, 1).expand(-1, -1, kinds)
+    return table.gather(1, flat).view(*lists.shape, kinds)
+
+
+def mixed_lists(batch: Batch, count: int, slots: int, rng: torch.Generator) -> Tensor:
+    """Lists [B, count, L] from random to sorted: a random column's order under growing noise.
+
+    Half of them are tilted towards relevant candidates, so that good lists are seen too.
+    """
+    columns = torch.cat([batch.candidate_score[..., None], batch.candidate_features], -1)
+    at = torch.randint(columns.shape[-1], (count,), generator=rng)
+    scale = torch.rand(count, generator=rng) * 3
+    tilt = torch.rand(count, generator=rng) * 4 * (torch.arange(count) % 2)
+    device = columns.device
+    scores = columns[..., at.to(device)].transpose(1, 2) * scale.to(device)[:, None]
+    scores = scores + batch.relevance[:, None, :] * tilt.to(device)[:, None]
+    noise = uniform(request_salt(batch.key, rng), batch.candidates, count)
+    scores = scores - torch.log(-torch.log(noise))
+    return top_slots(scores, batch.candidate_mask[:, None, :].expand_as(scores), slots)
+
+
+class GroupTask(Task):
+    """GoalRank: groups of lists, a reward for each, eq. 4 and eq. 5.
+
+    Args:
+        model: the policy; any ranker can stand here.
+        reward: frozen.
+        groups: builds groups, with its light models frozen.
+        objective: see `ObjectiveConfig`.
+    """
+
+    def __init__(
+        self,
+        model: Ranker,
+        loop: LoopConfig,
+        seed: int,
+        *,
+        reward: Reward,
+        groups: GroupBuilder,
+        objective: ObjectiveConfig,
+    ) -> None:
+        super().__init__(model, loop, seed)
+        # Kept out of the module tree: frozen helpers are neither optimised nor checkpointed.
+        self._helpers = [reward.eval().requires_grad_(False)]
+        self.groups = groups
+        self.objective = objective
+        for ranker in groups.light:
+            ranker.eval().requires_grad_(False)
+
+    @property
+    def reward(self) -> Reward:
+        """The frozen reward."""
+        return cast(Reward, self._helpers[0])
+
+    def transfer_batch_to_device(self, batch: Any, device: Any, index: int) -> Any:
+        for helper in (*self._helpers, *self.groups.light):
+            helper.to(device)
+        return super().transfer_batch_to_device(batch, device, index)
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        policy = cast(Ranker, self.model)
+        state = policy.encode(batch)
+        with torch.no_grad():
+            group = self.groups(policy, state, batch, self.step_rng())
+            rewards = self.reward(batch, group.lists)
+            group = group._replace(valid=thin(rewards, group.valid, self.groups.config.thin))
+        log_prob = policy.list_log_prob(state, batch, group.lists)
+        own = (group.source == SOURCES.index("own")).expand_as(group.valid)
+        loss_of = OBJECTIVES[self.objective.name]
+        loss = loss_of(log_prob, rewards, group.valid, own, self.objective.temperature)
+        if self.objective.supervised > 0:
+            loss = loss + self.objective.supervised * self._supervised(state, batch)
+        self.log("loss", loss.detach(), prog_bar=True)
+        if self.global_step % 10 == 0:
+            self.log_dict(telemetry(group, rewards, log_prob.detach(), self.objective.temperature))
+        return loss
+
+    def _supervised(self, state: Any, batch: Batch) -> Tensor:
+        if isinstance(self.model, Generator):
+            return self.model.supervised_loss(state, batch, self.groups.slots)
+        return cast(Ranker, self.model).loss(batch, self.groups.slots)
+
+    def validate_batch(self, batch: Batch) -> dict[str, Tensor]:
+        policy = cast(Ranker, self.model)
+        lists = policy.rank(batch, self.groups.slots)
+        known = known_only(batch)
+        quality = {
+            "reward": self.reward(batch, lists.unsqueeze(1)).squeeze(1),
+            "ndcg": list_ndcg(known, policy.rank(known, self.groups.slots)),
+        }
+        score = "reward" if self.objective.monitor == "reward" else "ndcg"
+        return {**quality, "score": quality[score]}
+
+
+def telemetry(
+    group: Group, rewards: Tensor, log_prob: Tensor, temperature: float
+) -> dict[str, Tensor]:
+    """What a group tells: reward spread and gaps, entropies, and who supplied the best list.
+
+    Args:
+        rewards, log_prob: [B, G].
+    """
+    valid = group.valid
+    statistics = group_statistics(rewards, valid)
+    reference = reference_policy(rewards, valid, temperature=temperature)
+    smallest, median = reward_gaps(rewards, valid)
+    policy = log_prob.masked_fill(~valid, -torch.inf).softmax(-1)
+    best = rewards.masked_fill(~valid, -torch.inf).argmax(-1)
+    source = group.source[best]
+    out = {
+        "reward_mean": statistics.mean.mean(),
+        "reward_std": statistics.std.mean(),
+        "gap_smallest": smallest.nanmean(),
+        "gap_median": median.nanmean(),
+        "zero_variance": statistics.degenerate.float().mean(),
+        "valid_lists": valid.float().sum(-1).mean(),
+        "entropy_reference": policy_entropy(reference).mean(),
+        "entropy_policy": policy_entropy(policy).mean(),
+    }
+    for i in group.source.unique().tolist():
+        out[f"best_from/{SOURCES[i]}"] = (source == i).float().mean()
+    return out
+
+
+def reward_gaps(rewards: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Smallest and median gap [B] between neighbouring rewards of a group; NaN with one list."""
+    ordered = rewards.masked_fill(~valid, torch.nan).sort(-1).values  # NaN last
+    gaps = ordered.diff(dim=-1)
+    smallest = torch.where(gaps.isnan(), torch.inf, gaps).amin(-1)
+    return smallest.masked_fill(smallest == torch.inf, torch.nan), gaps.nanmedian(-1).values

@@ -1,0 +1,70 @@
+"""Planted worlds: simulators whose true expected reward of any list is known."""
+
+from __future__ import annotations
+
+from goalrank.worlds.asking import Asked
+from goalrank.worlds.config import KindConfig, LoggingConfig, WorldConfig
+from goalrank.worlds.describe import Description, describe, pointwise_lists
+from goalrank.worlds.enumeration import (
+    LIST_LIMIT,
+    OptimalPolicy,
+    all_rewards,
+    enumerate_lists,
+    exact_optimum,
+    optimal_policy,
+)
+from goalrank.worlds.latents import Latents
+from goalrank.worlds.measures import Measures, kl_divergence, measure, regret, share_exact
+from goalrank.worlds.policies import (
+    LoggingPolicy,
+    Policy,
+    gumbel_top_k,
+    list_log_prob,
+    set_log_prob,
+)
+from goalrank.worlds.sampling import sample, sample_to
+from goalrank.worlds.scene import Physics, Prefix, Scene
+from goalrank.worlds.search import SearchResult, near_optimum
+from goalrank.worlds.tables import item_table, user_table
+from goalrank.worlds.true_reward import TrueReward
+from goalrank.worlds.world import DAY_US, EPOCH_US, World
+
+__all__ = [
+    "DAY_US",
+    "EPOCH_US",
+    "LIST_LIMIT",
+    "Asked",
+    "Description",
+    "KindConfig",
+    "Latents",
+    "LoggingConfig",
+    "LoggingPolicy",
+    "Measures",
+    "OptimalPolicy",
+    "Physics",
+    "Policy",
+    "Prefix",
+    "Scene",
+    "SearchResult",
+    "TrueReward",
+    "World",
+    "WorldConfig",
+    "all_rewards",
+    "describe",
+    "enumerate_lists",
+    "exact_optimum",
+    "gumbel_top_k",
+    "item_table",
+    "kl_divergence",
+    "list_log_prob",
+    "measure",
+    "near_optimum",
+    "optimal_policy",
+    "pointwise_lists",
+    "regret",
+    "sample",
+    "sample_to",
+    "set_log_prob",
+    "share_exact",
+    "user_table",
+]

@@ -1,0 +1,106 @@
+"""The audit finds planted leaks and says so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from goalrank.errors import ConfigError
+from goalrank.evaluation import absent_rules, audit, audit_rules, evaluate
+from goalrank.rankers import RandomOrder, Scorer
+from tests.helpers import make_columns
+
+EXPECTED = {
+    "retriever order", "retriever order (reversed)", "popularity", "popularity (reversed)",
+    "smoothed feedback rate", "smoothed feedback rate (reversed)", "last-item transitions",
+    "input order", "input order (reversed)", "random", "constant",
+    "feature:a", "feature:a (reversed)", "feature:b", "feature:b (reversed)",
+}  # fmt: skip
+
+
+class Oracle(Scorer):
+    def scores(self, batch):
+        return batch.relevance
+
+
+def leaky(requests: int = 300):
+    """Positives got low retriever scores, as when answers are added to retrieved candidates."""
+    columns = make_columns(requests, 10, protocol="injected", users=60)
+    score = columns.candidate_score.copy()
+    at = np.repeat(columns.candidate_start[:-1], np.diff(columns.shown_start)) + columns.shown
+    score[at] -= 3.0
+    return replace(columns, candidate_score=score)
+
+
+def test_all_rules_are_there():
+    columns = make_columns()
+    rules = audit_rules(columns, ["a", "b"])
+    assert set(rules) == EXPECTED
+    assert absent_rules(columns) == []
+    assert all(not list(rule.parameters()) for rule in rules.values())
+
+
+def test_absent_rules_are_named():
+    columns = make_columns()
+    columns = replace(columns, candidate_score=columns.candidate_score * 0, target=-1)
+    rules = audit_rules(columns, ["a", "b"])
+    assert not any("retriever" in name or "rate" in name for name in rules)
+    assert len(absent_rules(columns)) == 2
+    with pytest.raises(ConfigError, match="feature_names"):
+        audit_rules(columns, ["a"])
+
+
+def test_a_leak_is_called_one():
+    columns = leaky()
+    rules = evaluate(audit_rules(columns, ["a", "b"]), columns, slots=3, bootstrap=200)
+    trained = evaluate({"prm": RandomOrder(7)}, columns, slots=3, bootstrap=200)
+    found = audit(trained, rules, "ndcg")
+    assert found.rule == "retriever order (reversed)"
+    assert not found.holds
+    assert "retriever order (reversed)) scores" in found.verdict[0]
+    assert "above the best trained ranker (prm" in found.verdict[0]
+    assert "does not measure ranking" in found.verdict[0]
+    assert "minus the retriever's score" in found.verdict[1]
+
+
+def test_a_real_gain_is_granted():
+    columns = make_columns(300, 10, users=60)
+    rules = evaluate(audit_rules(columns, ["a", "b"]), columns, slots=3, bootstrap=200)
+    trained = evaluate({"oracle": Oracle(), "bad": RandomOrder(3)}, columns, slots=3, bootstrap=200)
+    found = audit(trained, rules, "ndcg@3")
+    assert found.holds
+    assert found.trained == "oracle"
+    assert "exceeds the best rule" in found.verdict[0]
+    assert found.difference.low > 0
+    assert len(found.verdict) == 1
+
+
+def test_within_the_interval_is_said():
+    columns = make_columns(60, 10)
+
+    class Nearly(Scorer):
+        """The best rule, with one request put right."""
+
+        def scores(self, batch):
+            better = batch.relevance * (batch.index[:, None] == row)
+            return rules_by_name[best].scores(batch) + 100 * better
+
+    rules_by_name = audit_rules(columns, ["a", "b"])
+    rules = evaluate(rules_by_name, columns, slots=3, bootstrap=200)
+    best = rules.best("ndcg")
+    row = int(rules.rows[np.argmin(rules.values[best]["ndcg@3"])])
+    trained = evaluate({"nearly": Nearly()}, columns, slots=3, bootstrap=200)
+    found = audit(trained, rules)
+    assert not found.holds
+    assert "within the interval of the best trained ranker (nearly" in found.verdict[0]
+
+
+def test_without_trained_rankers():
+    columns = make_columns(60, 10)
+    rules = evaluate(audit_rules(columns, ["a", "b"]), columns, slots=3, bootstrap=50)
+    found = audit(None, rules, notes=["A note."])
+    assert found.trained is None
+    assert found.verdict[0].startswith("The best rule without learning")
+    assert found.verdict[-1] == "A note."

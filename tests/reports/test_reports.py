@@ -1,0 +1,185 @@
+"""Reports: complete, self-contained, safe, and written whole."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from goalrank.errors import DataError
+from goalrank.evaluation import absent_rules, audit, audit_rules, evaluate
+from goalrank.rankers import RandomOrder, RetrieverOrder, Scorer
+from goalrank.reports import Example, Report, choose_rows, headline, make_examples, render
+from goalrank.reports import write_report as write
+from tests.helpers import make_columns
+
+
+class Oracle(Scorer):
+    def scores(self, batch):
+        return batch.relevance
+
+
+class Page(HTMLParser):
+    """Open tags, ids and addresses of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.ids += [v for k, v in attrs if k == "id"]
+        self.addresses += [v for k, v in attrs if k in ("href", "src", "xlink:href")]
+        if tag not in ("meta", "link", "br", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, tag
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        self.open.pop()
+
+
+@pytest.fixture(scope="module")
+def full() -> Report:
+    columns = make_columns(80, 8, users=40)
+    trained = {"<b>prm</b>": Oracle(), "dnn": RandomOrder(5)}
+    rules = evaluate(audit_rules(columns, ["a", "b"]), columns, slots=3, bootstrap=50)
+    measured = evaluate(trained, columns, slots=3, bootstrap=50)
+    found = audit(measured, rules, notes=absent_rules(columns))
+    rows = choose_rows(measured.rows, 10)
+    ids = {
+        r: columns.candidates[columns.candidate_start[r] : columns.candidate_start[r + 1]].tolist()
+        for r in rows
+    }
+    steps = [
+        {"step": s, "loss": 1 / (s + 1), "gap_median": 0.1, "best_from/own": s / 99,
+         "best_from/sorts": 1 - s / 99}
+        for s in range(100)
+    ]  # fmt: skip
+    return Report.of(
+        "A <report>",
+        measured,
+        rules,
+        found,
+        warning="Take care & beware",
+        training={"goalrank": steps, "reward": [{"step": 1.0, "val_score": -0.5}]},
+        reward_gaps=np.random.default_rng(0).exponential(size=50).tolist(),
+        reward_model={
+            "facts": {"auc": 0.75},
+            "calibration": {"predicted": [0.1, 0.5], "observed": [0.2, 0.4]},
+            "correlation": {"pearson": {"mean": 0.5, "std": 0.1, "count": 9}},
+            "slots": [{"kind": "click", "slot": 0, "count": 5, "rate": 0.2, "auc": float("nan"),
+                       "log_loss": 0.5, "constant_log_loss": 0.6, "calibration_error": 0.01}],
+        },
+        examples=make_examples(
+            trained, columns, rows, candidates=ids, titles={1: "Casino <script>"}, slots=3,
+            reward=lambda batch, lists: (lists >= 0).float().mean(-1),
+            probabilities=lambda batch, lists: (lists >= 0).float() * 0.25,
+        ),
+        seconds={"train": 12.3},
+        provenance={"seed": 7},
+    )  # fmt: skip
+
+
+def test_every_section_is_there(full):
+    text = render(full)
+    for words in (
+        "Comparison", "Training", "Reward gaps", "Where the best list of a group came from",
+        "Reward model", "10 example requests", "What the numbers rest on", "Provenance",
+        "Take care &amp; beware", "A &lt;report&gt;", "retriever order (reversed)", "♥ liked",
+        "expected 0.25", "12.3", "paired difference in ndcg@3",
+    ):  # fmt: skip
+        assert words in text, words
+    assert full.verdict[0].replace("<", "&lt;").replace(">", "&gt;") in text
+
+
+def test_page_is_well_formed_and_self_contained(full):
+    text = render(full)
+    page = Page(text)
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    assert all(address.startswith("#") for address in page.addresses)
+    assert {address[1:] for address in page.addresses} <= set(page.ids)
+    assert not {"script", "link", "img", "iframe"} & set(page.tags)
+    assert not re.search(r"@import|url\((?!#)", text)
+    for raw in ("<script>", "<b>prm", "DOCTYPE svg"):  # titles and names are escaped
+        assert raw not in text
+
+
+def test_every_figure_says_what_it_shows_and_follows_the_ink(full):
+    text = render(full)
+    opening = re.findall(r"<svg[^>]*>", text)
+    assert len(opening) >= 6
+    assert all('role="img"' in tag and re.search(r'aria-label="[^"]{10,}"', tag) for tag in opening)
+    assert all("viewBox" in tag and " width=" not in tag for tag in opening)
+    assert "currentColor" in text
+    assert "#1b1c1e" not in text.split("</style>", 1)[1].split("<svg", 1)[1].split("</svg>")[0]
+
+
+def test_rendering_is_deterministic(full):
+    assert render(full) == render(full)
+
+
+def test_empty_parts_are_left_out():
+    text = render(Report("Nothing", "ndcg@6"))
+    assert headline(Report("Nothing", "ndcg@6")) == "Nothing was evaluated."
+    assert "<svg" not in text
+    for words in ("Comparison", "Training", "example request"):
+        assert words not in text
+
+
+def test_headline_without_an_audit():
+    cell = {"mean": 0.5, "low": 0.4, "high": 0.6}
+    report = Report("t", "ndcg@6", trained={"a": {"ndcg@6": cell}, "b": {}})
+    assert headline(report) == "The best of 1 rankers is a: ndcg@6 0.500."
+
+
+def test_written_whole_or_not_at_all(full, tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "report.html"
+    assert write(full, path).read_text() == render(full)
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write(Report("other", "ndcg@6"), path)
+    assert path.read_text() == render(full)
+    assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+
+
+def test_examples_hold_titles_likes_and_choices():
+    columns = make_columns(20, 6)
+    row = int(evaluate({"o": Oracle()}, columns, bootstrap=1).rows[0])
+    batch = columns.batch([row])
+    n = int(batch.candidate_mask.sum())
+    ids = [f"id{i}" for i in range(n)]
+    ranker = RetrieverOrder().train()
+    (example,) = make_examples(
+        {"oracle": Oracle(), "retriever": ranker}, columns, [row],
+        candidates={row: ids}, titles={"id0": "Alpha"}, histories={row: list(range(12))}, slots=2,
+    )  # fmt: skip
+    assert isinstance(example, Example)
+    assert list(example.candidates) == ["Alpha", *ids[1:]]
+    assert list(example.liked) == (batch.relevance[0] > 0).tolist()
+    assert example.liked[example.choices["oracle"][0]]
+    assert list(example.choices["retriever"]) == batch.candidate_score[0].topk(2).indices.tolist()
+    assert list(example.history) == [str(i) for i in range(4, 12)]
+    assert ranker.training
+    with pytest.raises(DataError, match="same order"):
+        make_examples({}, columns, [row], candidates={row: ids[:-1]}, titles={})
+
+
+def test_choose_rows_is_seeded():
+    rows = list(range(100, 150))
+    assert choose_rows(rows, 5, seed=1) == choose_rows(rows, 5, seed=1) != choose_rows(rows, 5)
+    assert choose_rows(rows[:3], 10) == rows[:3]
