@@ -12,11 +12,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from goalrank._version import __version__
+
 if TYPE_CHECKING:
     from goalrank.api import evaluate, fit, load
     from goalrank.requests import Requests
 
-__version__ = "0.1.0"
 __all__ = ["Requests", "__version__", "evaluate", "fit", "load"]
 
 _HOME = {

@@ -39,7 +39,7 @@ class EntityEmbedding(nn.Module):
         self.id_dropout = id_dropout
         self.ids = nn.Embedding(ids, width, padding_idx=0) if ids else None
         if self.ids is not None:
-            nn.init.normal_(self.ids.weight, std=0.1)
+            nn.init.normal_(self.ids.weight, std=0.02)
             with torch.no_grad():
                 self.ids.weight[0].zero_()
         self.numeric = nn.Linear(numeric, width) if numeric else None

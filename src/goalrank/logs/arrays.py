@@ -91,6 +91,7 @@ class Events:
         time: [E] microseconds.
         values: column name -> [E] float32.
         user_start: [U + 1] rows of a user are ``user_start[u]:user_start[u + 1]``.
+        request: [E] the log's own request numbers, where it has them.
     """
 
     user: Ints
@@ -98,6 +99,7 @@ class Events:
     time: Longs
     values: dict[str, Floats]
     user_start: Longs
+    request: Longs | None = None
 
     @classmethod
     def build(
@@ -110,6 +112,7 @@ class Events:
                 "item": items.encode(frame["item_id"]),
                 "time": frame["time"],
                 **{name: frame[name] for name in columns},
+                **({"request": frame["request_id"]} if "request_id" in frame.columns else {}),
             }
         ).sort("user", "time", maintain_order=True)
         user = coded["user"].to_numpy()
@@ -120,6 +123,7 @@ class Events:
             time=coded["time"].to_numpy(),
             values={name: coded[name].cast(pl.Float32).to_numpy() for name in columns},
             user_start=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            request=coded["request"].to_numpy() if "request" in coded.columns else None,
         )
 
     def __len__(self) -> int:

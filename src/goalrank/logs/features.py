@@ -17,6 +17,7 @@ from goalrank.logs.arrays import Codes, Events, Ints
 from goalrank.logs.past import PastSums
 from goalrank.logs.points import Points
 from goalrank.logs.retrieval import Chunk
+from goalrank.logs.sparse import load_sparse
 
 __all__ = ["Affinity", "counted_features"]
 
@@ -93,7 +94,7 @@ class Affinity:
     """
 
     def __init__(self, items: pl.DataFrame, column: str, codes: Codes, depth: int) -> None:
-        from scipy import sparse
+        sparse = load_sparse()
 
         self.name = f"{column}_affinity"
         self._depth = depth
@@ -110,7 +111,7 @@ class Affinity:
 
     def score(self, chunk: Chunk) -> Floats:
         """[B, I] shares."""
-        from scipy import sparse
+        sparse = load_sparse()
 
         request, item, _, _ = chunk.recent(self._depth)
         weight = 1.0 / np.maximum(np.bincount(request, minlength=len(chunk)), 1)[request]

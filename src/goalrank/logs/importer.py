@@ -15,13 +15,13 @@ from goalrank.logs.assemble import assemble
 from goalrank.logs.drafts import hide_order
 from goalrank.logs.options import ImportOptions, Protocol
 from goalrank.logs.pipelines import exposed, retrieved, with_enough
-from goalrank.logs.prepare import consumed_only, to_arrays
+from goalrank.logs.prepare import Log, consumed_only, to_arrays
 from goalrank.logs.protocols import INJECTED_WARNING, Retrieved
 from goalrank.logs.raw import RawLog
 from goalrank.logs.report import make_report, nothing_left, recall
 from goalrank.logs.retrieval import one_blas_thread
 from goalrank.logs.sources import SOURCES
-from goalrank.logs.split import TEST, TRAIN, VALIDATION, split_points
+from goalrank.logs.split import DROPPED, TEST, TRAIN, VALIDATION, split_points
 from goalrank.requests import Requests, TableInfo
 
 __all__ = ["ImportResult", "import_log"]
@@ -85,6 +85,13 @@ def import_log(
     return result
 
 
+def _least_tested(log: Log, options: ImportOptions) -> int:
+    """Candidates that a test request has at least; see ``ImportOptions.min_test_list``."""
+    if options.min_test_list is not None:
+        return options.min_test_list
+    return 6 if log.raw.shape == "exposures" and log.events.request is None else 2
+
+
 def _import(raw: RawLog, protocol: Protocol, options: ImportOptions) -> ImportResult:
     if protocol == "exposed":
         log = to_arrays(raw)
@@ -103,6 +110,9 @@ def _import(raw: RawLog, protocol: Protocol, options: ImportOptions) -> ImportRe
     drafts = hide_order(drafts.take(keep), log.users, log.items, options.seed)
     part = split_points(drafts.points, options.split, options.fractions)
     notes["dropped_reaching_into_next_part"] = int((part < 0).sum())
+    short = (part == TEST) & ((drafts.candidates >= 0).sum(axis=1) < _least_tested(log, options))
+    notes["dropped_short_in_test"] = int(short.sum())
+    part[short] = DROPPED
     frame = assemble(
         drafts, log.history, log.events, raw.kinds,
         users=log.users, items=log.items, depth=options.history, strength=raw.strength,

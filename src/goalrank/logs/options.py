@@ -30,6 +30,8 @@ class ImportOptions(BaseModel):
         start_fraction: requests start after this share of a user's interactions.
         injected: interactions put beside the retrieved ones, and the stride, in ``injected``.
         min_list, max_list: a window of consecutive exposures has between so many items.
+        min_test_list: test requests have at least so many candidates. Short lists teach, but
+            say little about ranking; ``None``: 6 for windows cut by us, 2 otherwise.
         max_gap_minutes: a longer pause between two exposures of a user starts a new window.
         max_span_minutes: so does an exposure later than this after the window's first.
         min_positives: requests with fewer positives among the candidates are dropped; ``None``:
@@ -62,8 +64,9 @@ class ImportOptions(BaseModel):
     horizon: int = Field(default=20, ge=1, le=1000)
     start_fraction: float = Field(default=0.5, ge=0.0, lt=1.0)
     injected: int = Field(default=6, ge=1, le=1000)
-    min_list: int = Field(default=6, ge=1)
+    min_list: int = Field(default=2, ge=1)
     max_list: int = Field(default=12, ge=1)
+    min_test_list: int | None = Field(default=None, ge=1)
     max_gap_minutes: float = Field(default=1440.0, gt=0.0)
     max_span_minutes: float = Field(default=1440.0, gt=0.0)
     min_positives: int | None = Field(default=None, ge=0)

@@ -47,10 +47,7 @@ class _Transition:
 
 
 def exposed(log: Log, options: ImportOptions) -> tuple[Drafts, dict[str, int]]:
-    key = None
-    if "request_id" in log.events.values:
-        key = log.events.values["request_id"].astype(np.int64)
-    points, rows, offsets = cut_windows(log.events, options, key)
+    points, rows, offsets = cut_windows(log.events, options, log.events.request)
     if len(points) == 0:
         raise DataError(
             f"{log.raw.dataset}: no window of {options.min_list} exposures or more within "

@@ -119,7 +119,7 @@ class _Retriever:
         self.position[part] = locate(candidates, wanted)
         for channel, quota, values, top in zip(self._channels, self._quotas, scores, tops):
             own = gather(values, candidates)
-            best = np.maximum(own.max(axis=1, keepdims=True), np.float32(1e-12))
+            best = np.maximum(np.abs(own).max(axis=1, keepdims=True), np.float32(1e-12))
             self.score[part] += np.float32(quota) * own / best
             self.features[f"{channel.name}_score"][part] = own
             ranks = reciprocal_ranks(

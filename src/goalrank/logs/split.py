@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from goalrank.logs.points import Points
 
-__all__ = ["TEST", "TRAIN", "VALIDATION", "split_points"]
+__all__ = ["DROPPED", "TEST", "TRAIN", "VALIDATION", "split_points"]
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
-_DROPPED = -1
+DROPPED = -1
 
 
 def split_points(
@@ -42,5 +42,5 @@ def split_points(
         cuts[0] = ordered[-1] + 1
     part = np.searchsorted(np.array(cuts), points.time, side="right").astype(np.int8)
     ends = np.array([*cuts, np.iinfo(np.int64).max])
-    part[points.end >= ends[part]] = _DROPPED
+    part[points.end >= ends[part]] = DROPPED
     return part

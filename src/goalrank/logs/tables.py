@@ -62,15 +62,24 @@ def read_any(path: Path, *, names: Sequence[str] = ()) -> pl.DataFrame:
 
 
 def read_csv(source: Path | IO[bytes], separator: str, names: Sequence[str] = ()) -> pl.DataFrame:
-    """Read a csv; ``names`` are used when the first line is data (its second last field numeric)."""
-    frame = pl.read_csv(source, separator=separator, infer_schema_length=10_000)
-    header_is_data = names and len(frame.columns) == len(names) and _numeric(frame.columns[-1])
-    if not header_is_data:
-        return frame
-    if not isinstance(source, Path):
-        source.seek(0)
-    frame = pl.read_csv(source, separator=separator, has_header=False, infer_schema_length=10_000)
-    return frame.rename(dict(zip(frame.columns, names, strict=True)))
+    """Read a csv; ``names`` are used when the first line is data (its last field is a number)."""
+    frame = pl.read_csv(source, separator=separator, infer_schema=False)
+    if names and len(frame.columns) == len(names) and _numeric(frame.columns[-1]):
+        if not isinstance(source, Path):
+            source.seek(0)
+        frame = pl.read_csv(source, separator=separator, has_header=False, infer_schema=False)
+        frame = frame.rename(dict(zip(frame.columns, names, strict=True)))
+    return frame.select(_typed(column) for column in frame.get_columns())
+
+
+def _typed(column: pl.Series) -> pl.Series:
+    """Strings as numbers where nothing is lost: "0012" is an id and stays text."""
+    whole = column.cast(pl.Int64, strict=False)
+    if whole.null_count() == column.null_count():
+        same = (whole.cast(pl.String) == column).all()
+        return whole if same else column
+    number = column.cast(pl.Float64, strict=False)
+    return number if number.null_count() == column.null_count() else column
 
 
 def _numeric(text: str) -> bool:
@@ -90,14 +99,14 @@ def read_double_colon(data: bytes, names: Sequence[str], where: str) -> pl.DataF
         has_header=False,
         quote_char=None,
         infer_schema=False,
-        truncate_ragged_lines=False,
     )
     if len(frame.columns) != len(names):
         raise SchemaError(
             f"{where} has {len(frame.columns)} fields a line, expected {len(names)} "
             f"({'::'.join(names)})"
         )
-    return frame.rename(dict(zip(frame.columns, names, strict=True)))
+    frame = frame.rename(dict(zip(frame.columns, names, strict=True)))
+    return frame.select(_typed(column) for column in frame.get_columns())
 
 
 def read_zip_member(

@@ -2,6 +2,7 @@
 
 from goalrank.nn.gather import take_rows
 from goalrank.nn.noise import gumbel, request_salt, uniform
+from goalrank.nn.precision import at_least_single
 from goalrank.nn.transformer import Attention, Block, FeedForward, InducedBlock, mlp
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "Block",
     "FeedForward",
     "InducedBlock",
+    "at_least_single",
     "gumbel",
     "mlp",
     "request_salt",

@@ -8,7 +8,7 @@ the same lists in any batch, with any padding, and candidates can be permuted fr
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 # SplitMix64 constants as signed 64-bit integers (torch has no unsigned 64-bit arithmetic).
 _GAMMA = -7046029254386353131
@@ -47,7 +47,8 @@ def uniform(salt: Tensor, items: Tensor, lists: int, step: int = 0) -> Tensor:
 
     Args:
         salt: [B] from `request_salt`.
-        items: [B, N] a number that names each candidate (its item row).
+        items: [B, N] a number that names each candidate (its item row, which several unknown items
+            may share; each still gets noise of its own).
         lists: G.
         step: decoding step; another step gives fresh noise.
 
@@ -56,11 +57,21 @@ def uniform(salt: Tensor, items: Tensor, lists: int, step: int = 0) -> Tensor:
     """
     g = torch.arange(lists, device=salt.device)
     per_list = _mix(salt[:, None] ^ (g * 0x9E3779B1 + step * 0x85EBCA77 + 1))  # [B, G]
-    z = per_list[:, :, None] ^ (items[:, None, :] * 0x2545F4914F6CDD1D)  # [B, G, N]
+    names = _distinct(items)
+    z = per_list[:, :, None] ^ (names[:, None, :] * 0x2545F4914F6CDD1D)  # [B, G, N]
     z = (z ^ _shift(z, 30)) * _M1
     z = z ^ _shift(z, 27)
-    bits = _shift(z * _M2, 40)  # 24 bits
-    return (bits.to(torch.float32) + 0.5) * (1.0 / (1 << 24))
+    bits = _shift(z * _M2, 41)  # 23 bits: float32 holds them and the half that keeps 0 and 1 away
+    return (bits.to(torch.float32) + 0.5) * (1.0 / (1 << 23))
+
+
+def _distinct(items: Tensor) -> Tensor:
+    """Items [B, N] with repeats within a row renamed by how many of the same came before."""
+    ordered, order = items.sort(dim=-1, stable=True)
+    place = torch.arange(items.shape[-1], device=items.device)
+    same = nn.functional.pad(ordered[..., 1:] == ordered[..., :-1], (1, 0))
+    first = place.expand_as(items).masked_fill(same, 0).cummax(-1).values
+    return items.scatter_add(-1, order, (place - first) << 40)
 
 
 def gumbel(salt: Tensor, items: Tensor, lists: int, step: int = 0) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from goalrank.nn import gumbel, request_salt
 from goalrank.rankers.plackett_luce import log_prob as plackett_luce_log_prob
-from goalrank.requests import Batch
+from goalrank.requests import Batch, Columns
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,21 @@ class Ranker(nn.Module):
     def loss(self, batch: Batch, slots: int) -> Tensor:
         """Supervised training loss, a scalar: each ranker's own. See `trainable`."""
         raise NotImplementedError(f"{type(self).__name__} learns nothing from labels")
+
+    closed_form: bool = False
+    """Whether the ranker is fitted by `fit_closed_form` and not by gradients of `loss`."""
+
+    def fit_closed_form(
+        self, train: Columns, validation: Columns | None, slots: int, seed: int
+    ) -> None:
+        """Fit on whole tables at once; only rankers whose `closed_form` is True have this.
+
+        Args:
+            validation: for early stopping; may be None.
+            slots: L that the ranker is fitted for.
+            seed: of every random draw.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is fitted by gradients, see `loss`")
 
     @property
     def trainable(self) -> bool:

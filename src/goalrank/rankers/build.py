@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from goalrank.encoders import EncoderSizes
 from goalrank.errors import ConfigError
 from goalrank.rankers.base import Ranker
+from goalrank.rankers.diversity import DPP, MMR
+from goalrank.rankers.dlcm import DLCM
 from goalrank.rankers.dnn import DNN
 from goalrank.rankers.generator import Generator
+from goalrank.rankers.lambdamart import LambdaMART
+from goalrank.rankers.mir import MIR
+from goalrank.rankers.nar4rec import NAR4Rec
+from goalrank.rankers.nlgr import NLGR
+from goalrank.rankers.pier import PIER
 from goalrank.rankers.prm import PRM
+from goalrank.rankers.prs import PRS
+from goalrank.rankers.rankmixer import RankMixer
+from goalrank.rankers.seq2slate import EGRank, Seq2Slate
+from goalrank.rankers.setrank import SetRank
 from goalrank.requests import InputSpec
 
 # width, layers, heads, ratio of the decoder's network; about 10^5 … 10^9 parameters beside ids.
@@ -35,22 +47,24 @@ class RankerConfig(BaseModel):
         preset: a named size; width, layers, heads and ratio override it.
         slots: L that the ranker is trained for.
         beam: of the generator's decoding; 1 = greedy.
+        options: settings of this ranker alone, see `ranker_options(name)`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = "goalrank"
     preset: Literal["xs", "s", "m", "l", "xl", "xxl"] = "xs"
-    width: int | None = Field(None, ge=8)
-    layers: int | None = Field(None, ge=0)
-    heads: int | None = Field(None, ge=1)
-    ratio: int | None = Field(None, ge=1)
-    dropout: float = Field(0.1, ge=0, lt=1)
-    id_dropout: float = Field(0.05, ge=0, lt=1)
-    inducing: int = Field(0, ge=0)
+    width: int | None = Field(default=None, ge=8)
+    layers: int | None = Field(default=None, ge=0)
+    heads: int | None = Field(default=None, ge=1)
+    ratio: int | None = Field(default=None, ge=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    id_dropout: float = Field(default=0.05, ge=0, lt=1)
+    inducing: int = Field(default=0, ge=0)
     user_ids: bool = False
-    slots: int = Field(6, ge=1)
-    beam: int = Field(1, ge=1)
+    slots: int = Field(default=6, ge=1)
+    beam: int = Field(default=1, ge=1)
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _divisible(self) -> RankerConfig:
@@ -83,11 +97,45 @@ def _generator(spec: InputSpec, config: RankerConfig) -> Ranker:
     return Generator(spec, config.sizes(), config.slots, ratio, config.beam)
 
 
+def _plain(cls: type[Ranker]) -> Builder:
+    """Rankers built from (spec, sizes) and their options."""
+    make = cast(Callable[..., Ranker], cls)
+    return lambda spec, config: make(spec, config.sizes(), **config.options)
+
+
+def _with_slots(cls: type[Ranker]) -> Builder:
+    """Rankers that also have vectors for L slots."""
+    make = cast(Callable[..., Ranker], cls)
+    return lambda spec, config: make(spec, config.sizes(), config.slots, **config.options)
+
+
+def _rule(cls: type[Ranker]) -> Builder:
+    """Rules over the retriever's score: nothing to size."""
+    make = cast(Callable[..., Ranker], cls)
+    return lambda spec, config: make(**config.options)
+
+
+_CLASSES: dict[str, tuple[type[Ranker], Callable[[type[Ranker]], Builder]]] = {
+    "dlcm": (DLCM, _plain),
+    "dnn": (DNN, _plain),
+    "dpp": (DPP, _rule),
+    "egrank": (EGRank, _plain),
+    "lambdamart": (LambdaMART, _plain),
+    "mir": (MIR, _plain),
+    "mmr": (MMR, _rule),
+    "nar4rec": (NAR4Rec, _with_slots),
+    "nlgr": (NLGR, _with_slots),
+    "pier": (PIER, _with_slots),
+    "prm": (PRM, _plain),
+    "prs": (PRS, _plain),
+    "rankmixer": (RankMixer, _plain),
+    "seq2slate": (Seq2Slate, _plain),
+    "setrank": (SetRank, _plain),
+}
 _BUILDERS: dict[str, Builder] = {
-    "dnn": lambda spec, config: DNN(spec, config.sizes()),
     "generator": _generator,
     "goalrank": _generator,
-    "prm": lambda spec, config: PRM(spec, config.sizes()),
+    **{name: build(cls) for name, (cls, build) in _CLASSES.items()},
 }
 
 
@@ -96,11 +144,38 @@ def ranker_names() -> list[str]:
     return sorted(_BUILDERS)
 
 
+def ranker_options(name: str) -> dict[str, Any]:
+    """What `RankerConfig.options` may hold for a ranker, with the defaults."""
+    if name not in _CLASSES:
+        return {}
+    parameters = inspect.signature(_CLASSES[name][0]).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def _check_options(config: RankerConfig) -> None:
+    known = ranker_options(config.name)
+    for name, value in config.options.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise ConfigError(
+                f"ranker '{config.name}' has no option '{name}'{hint} Known: "
+                f"{', '.join(sorted(known)) or 'none'}; option: ranker.options.{name}"
+            )
+        wanted = type(known[name]) if known[name] is not None else int
+        fits = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
+        if not fits and not (wanted is float and type(value) is int):
+            raise ConfigError(
+                f"option '{name}' of ranker '{config.name}' is {value!r}, but must be of type "
+                f"{wanted.__name__}; option: ranker.options.{name}"
+            )
+
+
 def build_ranker(spec: InputSpec, config: RankerConfig) -> Ranker:
     """A fresh ranker.
 
     Raises:
-        ConfigError: the name is unknown; the nearest is suggested.
+        ConfigError: the name or an option is unknown; the nearest is suggested.
     """
     if config.name not in _BUILDERS:
         near = difflib.get_close_matches(config.name, ranker_names(), 1)
@@ -109,6 +184,7 @@ def build_ranker(spec: InputSpec, config: RankerConfig) -> Ranker:
             f"ranker '{config.name}' is unknown{hint} Known: {', '.join(ranker_names())}; "
             f"option: ranker.name"
         )
+    _check_options(config)
     return _BUILDERS[config.name](spec, config)
 
 

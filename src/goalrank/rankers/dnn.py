@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import mlp
+from goalrank.nn import at_least_single, mlp
 from goalrank.rankers.base import Scorer
 from goalrank.requests import Batch, InputSpec
 
@@ -27,7 +27,7 @@ class DNN(Scorer):
         self.head = mlp(sizes.width, *hidden, 1, dropout=sizes.dropout)
 
     def scores(self, batch: Batch) -> Tensor:
-        return self.head(self.encoder(batch).candidates).squeeze(-1).float()
+        return at_least_single(self.head(self.encoder(batch).candidates).squeeze(-1))
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
         known = batch.observed & batch.candidate_mask

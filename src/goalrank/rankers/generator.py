@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import FeedForward, gumbel, request_salt, take_rows
+from goalrank.nn import FeedForward, at_least_single, gumbel, request_salt, take_rows
 from goalrank.rankers.base import Ranker, top_slots
 from goalrank.requests import Batch, InputSpec
 
@@ -60,7 +60,7 @@ class PointerDecoder(nn.Module):
 
     def remember(self, candidates: Tensor, context: Tensor, allowed: Tensor) -> Memory:
         """Precompute from candidates [B, N, D], context [B, D] and allowed [B, N]."""
-        bias = self.bias(candidates).squeeze(-1).float().masked_fill(~allowed, -torch.inf)
+        bias = at_least_single(self.bias(candidates).squeeze(-1)).masked_fill(~allowed, -torch.inf)
         return Memory(self.parts(candidates), self.start(context), bias)
 
     def split(self, parts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -106,7 +106,7 @@ class PointerDecoder(nn.Module):
         state = self.state(memory, mixed, self._slot(self.position, slots), related)
         pointer = memory.parts[..., 3 * self.width :]
         logits = state.reshape(b, g * slots, -1) @ pointer.transpose(1, 2)
-        logits = logits.view(b, g, slots, n).float() * self.width**-0.5
+        logits = at_least_single(logits.view(b, g, slots, n)) * self.width**-0.5
         logits = logits + memory.bias[:, None, None, :]
         return logits.masked_fill(_taken_before(lists, n), -torch.inf)
 
@@ -218,7 +218,7 @@ class Generator(Ranker):
         for t in range(min(slots, n)):
             mixed, related = _mixed(decoder, prefix, b, lists, scores)
             state = decoder.state(memory, mixed.unsqueeze(2), position[t], related.unsqueeze(2))
-            logits = (state.squeeze(2) @ pointer).float() * scale + scores
+            logits = at_least_single(state.squeeze(2) @ pointer) * scale + scores
             if perturb is not None:
                 logits = perturb(logits, t)
             best, pick = logits.max(-1)
@@ -237,7 +237,7 @@ class Generator(Ranker):
         b, n = state.bias.shape
         steps = min(slots, n)
         lists = torch.full((b, 1, slots), -1, dtype=torch.long, device=state.bias.device)
-        total = torch.zeros(b, 1, device=state.bias.device)
+        total = state.bias.new_zeros(b, 1)
         for t in range(steps):
             logits = self.decoder(state, lists[..., : t + 1])[..., t, :]  # [B, W, N]
             over = torch.isneginf(logits).all(-1, keepdim=True)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from goalrank.encoders import EncoderSizes, RequestEncoder
+from goalrank.nn import at_least_single
 from goalrank.rankers.base import Scorer
 from goalrank.rankers.losses import softmax_cross_entropy
 from goalrank.requests import Batch, InputSpec
@@ -34,7 +35,7 @@ class PRM(Scorer):
         if self.positions is not None:
             rank = initial_rank(batch).clamp_max(_MAX_POSITIONS - 1)
             extra = self.positions(rank)
-        return self.head(self.encoder(batch, extra).candidates).squeeze(-1).float()
+        return at_least_single(self.head(self.encoder(batch, extra).candidates).squeeze(-1))
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
         known = batch.observed & batch.candidate_mask

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from goalrank.requests.info import TableInfo
+from goalrank.requests.io import whole_file
 from goalrank.requests.table import Requests
 from goalrank.requests.validate import Fault
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from goalrank.requests.batch import Batch, EntityTable, InputSpec
     from goalrank.requests.columns import Columns
     from goalrank.requests.encoder import Encoder, EncoderConfig
+    from goalrank.requests.state import load_encoder, save_encoder
 
 __all__ = [
     "Batch",
@@ -27,6 +29,9 @@ __all__ = [
     "InputSpec",
     "Requests",
     "TableInfo",
+    "load_encoder",
+    "save_encoder",
+    "whole_file",
 ]
 
 _LAZY = {
@@ -36,6 +41,8 @@ _LAZY = {
     "EncoderConfig": "encoder",
     "EntityTable": "batch",
     "InputSpec": "batch",
+    "load_encoder": "state",
+    "save_encoder": "state",
 }
 
 

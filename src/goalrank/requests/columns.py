@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -64,7 +65,7 @@ class Columns:
         c_at, c_ok = _grid(self.candidate_start, rows)
         s_at, s_ok = _grid(self.shown_start, rows)
         shown = np.where(s_ok, _take(self.shown, s_at), -1).astype(np.int64)
-        feedback = np.where(s_ok[..., None], _take(self.feedback, s_at), 0.0)
+        feedback = _real(self.feedback, s_at, s_ok)
         relevance, observed = self._relevance(shown, feedback, c_ok)
         age = np.maximum(self.time[rows][:, None] - _take(self.history_time, h_at), 0) / _HOUR_US
         return Batch(
@@ -73,14 +74,14 @@ class Columns:
             items=self.items,
             users=self.users,
             user=torch.from_numpy(self.user[rows].astype(np.int64)),
-            history=_tensor(_take(self.history, h_at) * h_ok, np.int64),
+            history=_tensor(_real(self.history, h_at, h_ok), np.int64),
             history_mask=torch.from_numpy(h_ok),
-            history_feedback=_tensor(_take(self.history_feedback, h_at) * h_ok),
+            history_feedback=_tensor(_real(self.history_feedback, h_at, h_ok)),
             history_age=_tensor(np.log1p(age) * h_ok),
-            candidates=_tensor(_take(self.candidates, c_at) * c_ok, np.int64),
+            candidates=_tensor(_real(self.candidates, c_at, c_ok), np.int64),
             candidate_mask=torch.from_numpy(c_ok),
-            candidate_score=_tensor(_take(self.candidate_score, c_at) * c_ok),
-            candidate_features=_tensor(_take(self.candidate_features, c_at) * c_ok[..., None]),
+            candidate_score=_tensor(_real(self.candidate_score, c_at, c_ok)),
+            candidate_features=_tensor(_real(self.candidate_features, c_at, c_ok)),
             shown=torch.from_numpy(shown),
             feedback=_tensor(feedback),
             relevance=_tensor(relevance),
@@ -146,8 +147,13 @@ class Columns:
     def save(self, folder: str | Path) -> Path:
         """Write the arrays as .npy files that `load` memory-maps; whole or not at all."""
         target = Path(folder)
+        if target.exists():
+            raise DataError(
+                f"folder '{target}' exists already; remedy: remove it or choose another"
+            )
         temporary = target.with_name(target.name + ".tmp")
-        temporary.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
         for name, values in self._arrays().items():
             np.save(temporary / f"{name}.npy", values, allow_pickle=False)
         meta = {
@@ -157,10 +163,6 @@ class Columns:
             "history_limit": self.history_limit,
         }
         (temporary / "columns.json").write_text(json.dumps(meta))
-        if target.exists():
-            raise DataError(
-                f"folder '{target}' exists already; remedy: remove it or choose another"
-            )
         os.replace(temporary, target)
         return target
 
@@ -174,20 +176,20 @@ class Columns:
                 path.stem: np.load(path, mmap_mode="r", allow_pickle=False)
                 for path in source.glob("*.npy")
             }
-        except (OSError, ValueError) as error:
+            tables: dict[str, Any] = {
+                side: EntityTable(
+                    *(
+                        torch.from_numpy(np.array(arrays.pop(f"{side}.{f.name}")))
+                        for f in fields(EntityTable)
+                    )
+                )
+                for side in ("items", "users")
+            }
+            return cls(**tables, **{**meta, "kinds": tuple(meta["kinds"])}, **arrays)
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"'{source}' does not hold encoded columns ({error}); remedy: encode the requests again"
             ) from error
-        tables = {
-            side: EntityTable(
-                *(
-                    torch.from_numpy(np.array(arrays.pop(f"{side}.{f.name}")))
-                    for f in fields(EntityTable)
-                )
-            )
-            for side in ("items", "users")
-        }
-        return cls(**tables, **{**meta, "kinds": tuple(meta["kinds"])}, **arrays)
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         out: dict[str, NDArray[Any]] = {}
@@ -227,6 +229,12 @@ def _take(values: NDArray[Any], at: NDArray[np.int64]) -> NDArray[Any]:
     if len(values) == 0:
         return np.zeros(at.shape + values.shape[1:], values.dtype)
     return values[at]
+
+
+def _real(values: NDArray[Any], at: NDArray[np.int64], real: NDArray[np.bool_]) -> NDArray[Any]:
+    """Values at the flat positions, zero in padding (whatever stands at its position, even NaN)."""
+    taken = _take(values, at)
+    return np.where(real.reshape(real.shape + (1,) * (taken.ndim - 2)), taken, 0)
 
 
 def _tensor(values: NDArray[Any], dtype: type = np.float32) -> Tensor:

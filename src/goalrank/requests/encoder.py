@@ -31,10 +31,10 @@ class EncoderConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    history: int = Field(50, ge=0)
-    item_buckets: int = Field(64, ge=1)
-    user_buckets: int = Field(64, ge=1)
-    min_count: int = Field(1, ge=1)
+    history: int = Field(default=50, ge=0)
+    item_buckets: int = Field(default=64, ge=1)
+    user_buckets: int = Field(default=64, ge=1)
+    min_count: int = Field(default=1, ge=1)
 
 
 @dataclass(frozen=True)
@@ -206,11 +206,8 @@ class Encoder:
         total = int(frame["shown"].list.len().sum())
         kinds = self.info.feedback_kinds
         out = np.zeros((total, len(kinds)), np.float32)
-        present = (
-            {f.name for f in frame["feedback"].dtype.fields}
-            if "feedback" in frame.columns
-            else set()
-        )  # type: ignore[attr-defined]
+        dtype = frame.schema.get("feedback")
+        present = {f.name for f in dtype.fields} if isinstance(dtype, pl.Struct) else set()
         for k, kind in enumerate(kinds):
             if kind in present:
                 values = _flat(frame["feedback"].struct.field(kind)).to_numpy()

@@ -99,7 +99,9 @@ class FeatureEncoder:
                 f"a column must have one length; remedy: pad or drop the odd rows"
             )
         flat = values.explode().to_numpy() if len(values) else np.zeros(1)
-        rms = float(np.sqrt(np.mean(np.square(flat)))) or 1.0
+        flat = flat[np.isfinite(flat)].astype(np.float64)
+        rms = float(np.sqrt(np.mean(np.square(flat)))) if len(flat) else 0.0
+        rms = rms or 1.0
         self.vector[name] = (int(lengths[0]) if lengths else 0, rms)
 
     @property
@@ -188,7 +190,7 @@ class FeatureEncoder:
             )
         if present.any():
             flat = column.drop_nulls().explode().to_numpy().reshape(-1, length)
-            out[present] = np.nan_to_num(flat) / rms
+            out[present] = np.where(np.isfinite(flat), flat, 0.0) / rms
         return out
 
 

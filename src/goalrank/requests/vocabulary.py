@@ -90,7 +90,7 @@ class Vocabulary:
 
     def contains(self, ids: pl.Series) -> NDArray[np.bool_]:
         """Whether each id [n] is known."""
-        return self._known(self._typed(ids)) > 0
+        return (self._known(self._typed(ids)) > 0) & ids.is_not_null().to_numpy()
 
     def _typed(self, ids: pl.Series) -> pl.Series:
         if ids.dtype == pl.Null:

@@ -38,6 +38,8 @@ class Ensemble(Reward):
 class Weighted(Reward):
     """Σ weight · reward, for goals that separate models predict."""
 
+    weights: Tensor
+
     def __init__(self, rewards: Sequence[Reward], weights: Sequence[float]) -> None:
         super().__init__()
         self.rewards = nn.ModuleList(rewards)

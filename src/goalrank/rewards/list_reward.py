@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import Block, take_rows
+from goalrank.nn import Block, at_least_single, mlp, take_rows
 from goalrank.requests import Batch, InputSpec
 from goalrank.rewards.base import Reward
 
@@ -43,6 +43,9 @@ class ListReward(Reward):
         positions: whether slots know their place.
     """
 
+    kind_weights: Tensor
+    slot_weights: Tensor
+
     def __init__(
         self,
         spec: InputSpec,
@@ -71,9 +74,12 @@ class ListReward(Reward):
         )
         self.norm = nn.LayerNorm(d)
         self.head = nn.Linear(d, len(kinds))
-        self.register_buffer("kind_weights", torch.tensor(list(weights), dtype=torch.float32))
+        self.item_head = mlp(d, d, len(kinds))
+        self.register_buffer(
+            "kind_weights", torch.tensor(list(weights), dtype=torch.float32), persistent=False
+        )
         discount = torch.tensor(list(slot_weights or [1.0]), dtype=torch.float32)
-        self.register_buffer("slot_weights", discount)
+        self.register_buffer("slot_weights", discount, persistent=False)
 
     def encode(self, batch: Batch) -> _Encoded:
         """What depends on the request alone; computed once for all its lists."""
@@ -91,6 +97,7 @@ class ListReward(Reward):
         b, g, slots = lists.shape
         at = lists.clamp_min(0).view(b, g * slots)
         x = take_rows(encoded.candidates, at).view(b * g, slots, -1)
+        alone = take_rows(self.item_head(encoded.candidates), at).view(b, g, slots, -1)
         real = (lists >= 0).view(b * g, slots)
         if self.position is not None:
             place = torch.arange(slots, device=lists.device).clamp_max(len(self.position) - 1)
@@ -103,7 +110,7 @@ class ListReward(Reward):
         mask = None if self.causal else real.clone().index_fill_(1, at.new_zeros(1), True)
         for block in self.blocks:
             x = block(x, mask, causal=self.causal)
-        return self.head(self.norm(x)).view(b, g, slots, -1).float()
+        return at_least_single(alone + self.head(self.norm(x)).view(b, g, slots, -1))
 
     def slot_probabilities(self, batch: Batch, lists: Tensor) -> Tensor:
         """[B, G, L, K'] in [0, 1]; 0 at empty slots."""

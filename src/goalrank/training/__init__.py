@@ -9,7 +9,7 @@ from goalrank.training.config import (
     load_config,
 )
 from goalrank.training.fit import Fitted, Job, build_reward, run_job, unexposed_is_negative
-from goalrank.training.groups import SOURCES, Group, GroupBuilder, GroupConfig
+from goalrank.training.groups import SOURCES, CachedScores, Group, GroupBuilder, GroupConfig
 from goalrank.training.loop import RunOptions, read_telemetry, run_stage
 from goalrank.training.objectives import OBJECTIVES
 from goalrank.training.reference import (
@@ -18,11 +18,13 @@ from goalrank.training.reference import (
     rank_policy,
     reference_policy,
 )
+from goalrank.training.rivals import NeighbourTask, PPOTask
 from goalrank.training.tasks import GroupTask, RewardTask, SupervisedTask, Task, feedback_at
 
 __all__ = [
     "OBJECTIVES",
     "SOURCES",
+    "CachedScores",
     "FitConfig",
     "Fitted",
     "Group",
@@ -31,7 +33,9 @@ __all__ = [
     "GroupTask",
     "Job",
     "LoopConfig",
+    "NeighbourTask",
     "ObjectiveConfig",
+    "PPOTask",
     "RewardConfig",
     "RewardTask",
     "RunOptions",

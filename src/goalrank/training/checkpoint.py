@@ -47,14 +47,14 @@ class SafeCheckpointIO(CheckpointIO):
             source = source.with_name(source.name + ".old")
         try:
             state = json.loads((source / "state.json").read_text())
-            tensors = load_file(source / "tensors.safetensors")
+            unpacked = _unpack(state, load_file(source / "tensors.safetensors"))
+            if not isinstance(unpacked, dict):
+                raise ValueError(f"its state is a {type(unpacked).__name__}")
         except Exception as error:
             raise BundleError(
                 f"checkpoint '{path}' cannot be read ({error}); remedy: remove the folder and "
                 f"start again without --resume"
             ) from error
-        unpacked = _unpack(state, tensors)
-        assert isinstance(unpacked, dict)
         return unpacked
 
     def remove_checkpoint(self, path: str | Path) -> None:

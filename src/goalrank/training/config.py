@@ -33,14 +33,14 @@ class LoopConfig(_Strict):
         precision: of the matrix products.
     """
 
-    steps: int = Field(2000, ge=1)
-    batch_size: int = Field(64, ge=1)
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(1e-2, ge=0)
-    warmup: int = Field(50, ge=0)
-    clip: float = Field(1.0, ge=0)
-    validate_every: int = Field(200, ge=1)
-    patience: int = Field(5, ge=0)
+    steps: int = Field(default=2000, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    warmup: int = Field(default=50, ge=0)
+    clip: float = Field(default=1.0, ge=0)
+    validate_every: int = Field(default=200, ge=1)
+    patience: int = Field(default=5, ge=0)
     precision: Literal["32-true", "bf16-mixed", "bf16-true"] = "32-true"
 
 
@@ -64,20 +64,20 @@ class RewardConfig(_Strict):
 
     kinds: tuple[str, ...] | None = None
     weights: tuple[float, ...] | None = None
-    members: int = Field(1, ge=1)
-    pessimism: float = Field(0.0, ge=0)
-    width: int = Field(64, ge=8)
-    layers: int = Field(0, ge=0)
-    heads: int = Field(4, ge=1)
-    dropout: float = Field(0.1, ge=0, lt=1)
-    id_dropout: float = Field(0.05, ge=0, lt=1)
+    members: int = Field(default=1, ge=1)
+    pessimism: float = Field(default=0.0, ge=0)
+    width: int = Field(default=64, ge=8)
+    layers: int = Field(default=0, ge=0)
+    heads: int = Field(default=4, ge=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    id_dropout: float = Field(default=0.05, ge=0, lt=1)
     user_ids: bool = False
-    list_layers: int = Field(1, ge=0)
-    relations: int = Field(4, ge=0)
+    list_layers: int = Field(default=1, ge=0)
+    relations: int = Field(default=4, ge=0)
     causal: bool = True
     slot_weights: Literal["auto", "ones", "dcg"] = "auto"
     unexposed: Literal["auto", "ignore", "negative"] = "auto"
-    lists: int = Field(4, ge=1)
+    lists: int = Field(default=4, ge=1)
     loop: LoopConfig = LoopConfig(steps=3000)
 
 
@@ -95,8 +95,8 @@ class ObjectiveConfig(_Strict):
     name: Literal[
         "group_relative", "group_softmax", "group_ranks", "reinforce", "preference", "supervised"
     ] = "group_relative"
-    temperature: float = Field(0.5, gt=0)
-    supervised: float = Field(0.0, ge=0)
+    temperature: float = Field(default=0.5, gt=0)
+    supervised: float = Field(default=0.0, ge=0)
     monitor: Literal["ndcg", "reward", "none"] = "ndcg"
 
 
@@ -111,7 +111,7 @@ class FitConfig(_Strict):
 
     seed: int = 0
     light: tuple[str, ...] = ("dnn", "prm")
-    pretrain: int = Field(0, ge=0)
+    pretrain: int = Field(default=0, ge=0)
     encoder: EncoderConfig = EncoderConfig()
     ranker: RankerConfig = RankerConfig()
     light_loop: LoopConfig = LoopConfig()
@@ -130,11 +130,14 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     data: dict[str, Any] = {}
     if path is not None:
         try:
-            data = tomllib.loads(Path(path).read_text())
-        except FileNotFoundError as error:
-            raise ConfigError(f"recipe '{path}' does not exist; option: --config") from error
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"recipe '{path}' is not TOML: {error}") from error
+            data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(
+                f"recipe '{path}' does not exist or cannot be read ({error.strerror}); "
+                f"option: --config"
+            ) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"recipe '{path}' is not TOML: {error}; option: --config") from error
     for override in overrides:
         _apply(data, override)
     return build_config(data)

@@ -13,11 +13,11 @@ import torch
 
 from goalrank.encoders import EncoderSizes
 from goalrank.errors import ConfigError
-from goalrank.rankers import Ranker, build_ranker
+from goalrank.rankers import Ranker, Scorer, build_ranker
 from goalrank.requests import Columns, InputSpec
 from goalrank.rewards import Ensemble, ListReward, Reward
 from goalrank.training.config import FitConfig, LoopConfig, RewardConfig
-from goalrank.training.groups import GroupBuilder
+from goalrank.training.groups import CachedScores, GroupBuilder
 from goalrank.training.loop import RunOptions, run_stage
 from goalrank.training.pretrain import PretrainTask, transfer_encoder
 from goalrank.training.tasks import GroupTask, RewardTask, SupervisedTask
@@ -102,9 +102,14 @@ class Job:
         start = time.perf_counter()
         seed = self._seeded(name)
         ranker = build_ranker(self.spec, self.config.ranker.model_copy(update={"name": name}))
-        transfer_encoder(pretrained, ranker)
-        task = SupervisedTask(ranker, loop, seed, self.config.ranker.slots)
-        self.fitted.telemetry[name] = run_stage(task, self.train, self.validation, self.stage(name))
+        slots = self.config.ranker.slots
+        if ranker.closed_form:
+            ranker.fit_closed_form(self.train, self.validation, slots, seed)
+        elif ranker.trainable:
+            transfer_encoder(pretrained, ranker)
+            task = SupervisedTask(ranker, loop, seed, slots)
+            rows = run_stage(task, self.train, self.validation, self.stage(name))
+            self.fitted.telemetry[name] = rows
         self.fitted.seconds[name] = time.perf_counter() - start
         self.fitted.rankers[name] = ranker.eval()
         return ranker
@@ -148,19 +153,23 @@ class Job:
         ranker = build_ranker(self.spec, config.ranker)
         transfer_encoder(pretrained, ranker)
         light = [self.fitted.rankers[n] for n in config.light if n in self.fitted.rankers]
-        groups = GroupBuilder(config.group, config.ranker.slots, light)
+        proposers = [_cached(ranker, self.train) for ranker in light] if config.group.light else []
+        groups = GroupBuilder(config.group, config.ranker.slots, proposers)
         task = GroupTask(
             ranker, config.training, seed, reward=reward, groups=groups, objective=config.objective
         )
         validation = None if config.objective.monitor == "none" else self.validation
         rows = run_stage(task, self.train, validation, self.stage(name))
         reward.cpu()
-        for light_ranker in light:
-            light_ranker.cpu()
         self.fitted.telemetry[name] = rows
         self.fitted.seconds[name] = time.perf_counter() - start
         self.fitted.rankers[name] = ranker.eval()
         return ranker
+
+
+def _cached(ranker: Ranker, train: Columns) -> Ranker:
+    """A frozen light model for the groups; scorers are run once over the requests, not each step."""
+    return CachedScores(ranker.eval(), train) if isinstance(ranker, Scorer) else ranker
 
 
 def run_job(

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from goalrank.nn import request_salt, uniform
-from goalrank.rankers import Ranker, top_slots
-from goalrank.requests import Batch
+from goalrank.rankers import Ranker, Scorer, top_slots
+from goalrank.requests import Batch, Columns
 
 SOURCES = ("own", "light", "heuristic", "perturbed", "logged", "random")
 
@@ -34,14 +34,20 @@ class GroupConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    own: int = Field(8, ge=0)
-    light: int = Field(4, ge=0)
-    heuristic: int = Field(2, ge=0)
-    perturbed: int = Field(4, ge=0)
-    logged: int = Field(1, ge=0, le=1)
-    random: int = Field(1, ge=0)
-    thin: int = Field(0, ge=0)
-    temperature: float = Field(1.0, gt=0)
+    own: int = Field(default=8, ge=0)
+    light: int = Field(default=4, ge=0)
+    heuristic: int = Field(default=2, ge=0)
+    perturbed: int = Field(default=4, ge=0)
+    logged: int = Field(default=1, ge=0, le=1)
+    random: int = Field(default=1, ge=0)
+    thin: int = Field(default=0, ge=0)
+    temperature: float = Field(default=1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> GroupConfig:
+        if not (self.own or self.light or self.heuristic or self.logged or self.random):
+            raise ValueError("a group needs lists: own, light, heuristic, logged or random above 0")
+        return self
 
 
 class Group(NamedTuple):
@@ -56,6 +62,31 @@ class Group(NamedTuple):
     lists: Tensor
     valid: Tensor
     source: Tensor
+
+
+class CachedScores(Scorer):
+    """A frozen scorer's scores, computed once over the training requests and then looked up.
+
+    Args:
+        scorer: in evaluation mode.
+        columns: the training requests; batches must come from them.
+    """
+
+    def __init__(self, scorer: Scorer, columns: Columns, batch_size: int = 512) -> None:
+        super().__init__()
+        self.start = torch.from_numpy(columns.candidate_start)
+        parts = []
+        with torch.inference_mode():
+            for batch in columns.batches(batch_size):
+                parts.append(scorer.scores(batch)[batch.candidate_mask])
+        self.flat = torch.cat(parts).clone() if parts else torch.zeros(0)
+
+    def scores(self, batch: Batch) -> Tensor:
+        """[B, N] looked up by the batch's `index`."""
+        n = batch.candidates.shape[1]
+        at = self.start[batch.index.cpu()][:, None] + torch.arange(n)
+        at = at.clamp_max(len(self.flat) - 1).to(batch.candidates.device)
+        return self.flat.to(at.device)[at]
 
 
 @dataclass
@@ -179,7 +210,7 @@ def thin(rewards: Tensor, valid: Tensor, keep: int) -> Tensor:
     if keep <= 0 or keep >= rewards.shape[1]:
         return valid
     count = valid.sum(-1, keepdim=True)
-    order = rewards.masked_fill(~valid, -torch.inf).argsort(-1, descending=True, stable=True)
+    order = rewards.masked_fill(~valid, -torch.inf).argsort(dim=-1, descending=True, stable=True)
     steps = torch.arange(keep, device=rewards.device) / max(keep - 1, 1)
     place = (steps * (count - 1).clamp_min(0)).round().long()
     kept = torch.zeros_like(valid).scatter(1, order.gather(1, place), True)

@@ -6,6 +6,7 @@ import csv
 import logging
 import math
 import shutil
+import signal
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from goalrank.errors import ConfigError
 from goalrank.requests import Batch, Columns
 from goalrank.training.checkpoint import SafeCheckpointIO
 from goalrank.training.stream import BatchList, BatchStream
-from goalrank.training.tasks import Task
+from goalrank.training.tasks import LOG_EVERY, Task
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,18 @@ class _Data(L.LightningDataModule):
         return DataLoader(batches, batch_size=None)
 
 
-class _SeedEpochs(Callback):
-    """Seeds dropout at the start of every interval, so that a resumed run equals a whole one."""
+class _Resumable(Callback):
+    """What makes a resumed run equal a whole one: dropout seeded by the step, a log on disk."""
 
-    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         seed = int(getattr(module, "seed", 0))
-        torch.manual_seed((seed * 7_919 + trainer.current_epoch) % 2**63)
+        torch.manual_seed((seed * 1_000_003 + trainer.global_step) % 2**63)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        for logger in trainer.loggers:  # before the checkpoint, which is the last callback
+            logger.save()
 
 
 def run_stage(
@@ -103,14 +110,9 @@ def run_stage(
     if not resume:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
+    _set_log_aside(folder)
     trainer, best = _trainer(task, validation, options)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trainer.fit(
-            task, datamodule=_Data(task, train, validation), ckpt_path=last if resume else None
-        )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    _run(trainer, task, _Data(task, train, validation), last if resume else None)
     if best is not None and best.best_model_path:
         state = SafeCheckpointIO().load_checkpoint(best.best_model_path)["state_dict"]
         prefix = "model."
@@ -124,21 +126,40 @@ def run_stage(
     return read_telemetry(folder)
 
 
+def _run(trainer: L.Trainer, task: Task, data: _Data, checkpoint: Path | None) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
+    except SystemExit as stop:  # so Lightning answers Ctrl-C, and goes on ignoring the key
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from stop
+
+
 def _trainer(
     task: Task, validation: Columns | None, options: RunOptions
 ) -> tuple[L.Trainer, ModelCheckpoint | None]:
     loop = task.loop
     folder = options.folder
     checkpoints = folder / "checkpoints"
-    callbacks: list[Callback] = [_SeedEpochs(), _StopOnNaN()]
+    callbacks: list[Callback] = [_Resumable(), _StopOnNaN()]
     has_validation = validation is not None and len(validation) > 0
     best: ModelCheckpoint | None = None
     if has_validation and loop.patience > 0:
         best = ModelCheckpoint(checkpoints, filename="best", monitor="val_score", mode="max")
-        callbacks += [best, EarlyStopping("val_score", mode="max", patience=loop.patience)]
+        stop = EarlyStopping(
+            "val_score", mode="max", patience=loop.patience, check_on_train_epoch_end=False
+        )
+        callbacks += [best, stop]
     callbacks.append(
         ModelCheckpoint(
-            checkpoints, filename="last", save_top_k=1, monitor=None, enable_version_counter=False
+            checkpoints,
+            filename="last",
+            save_top_k=1,
+            monitor=None,
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,  # when the interval is over, its validation too
         )
     )
     loggers: list[Any] = [CSVLogger(folder, name="", version="log", flush_logs_every_n_steps=50)]
@@ -147,7 +168,8 @@ def _trainer(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     try:
         trainer = L.Trainer(
-            max_steps=loop.steps,
+            # Not max_steps: the last interval's batches end with the last step, and with a limit on
+            # steps Lightning takes a finished epoch for an unfinished one when it resumes.
             max_epochs=math.ceil(loop.steps / loop.validate_every),
             accelerator=options.accelerator,
             devices=options.devices,
@@ -157,7 +179,7 @@ def _trainer(
             gradient_clip_val=loop.clip or None,
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,
-            log_every_n_steps=10,
+            log_every_n_steps=LOG_EVERY,
             enable_progress_bar=options.progress,
             enable_model_summary=False,
             callbacks=callbacks,
@@ -177,18 +199,36 @@ class _StopOnNaN(Callback):
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-        if loss is not None and trainer.global_step % 10 == 0 and not torch.isfinite(loss):
+        due = trainer.global_step % 10 == 0 or trainer.is_last_batch  # a look costs a GPU a wait
+        if loss is not None and due and not torch.isfinite(loss):
             raise FloatingPointError(
                 f"the loss became {float(loss)} at step {trainer.global_step}; remedy: a lower "
                 f"learning rate (--set training.lr=…) or clipping (--set training.clip=1)"
             )
 
 
+def _set_log_aside(folder: Path) -> None:
+    """Keep the log of an interrupted run: the logger would begin by deleting it."""
+    log = folder / "log" / "metrics.csv"
+    if log.exists():
+        count = len(list(log.parent.glob("metrics-*.csv")))
+        log.rename(log.with_name(f"metrics-{count:04d}.csv"))
+
+
 def read_telemetry(folder: Path) -> list[dict[str, float]]:
-    """Rows of the stage's CSV log; empty cells are left out."""
-    path = folder / "log" / "metrics.csv"
-    if not path.exists():
-        return []
+    """Rows of the stage's CSV log; empty cells are left out.
+
+    Each resumption has a file of its own, which counts from the step where it went on.
+    """
+    rows: list[dict[str, float]] = []
+    for path in [*sorted(folder.glob("log/metrics-*.csv")), folder / "log" / "metrics.csv"]:
+        part = _read_log(path) if path.exists() else []
+        if part:
+            rows = [row for row in rows if row["step"] < part[0]["step"]] + part
+    return rows
+
+
+def _read_log(path: Path) -> list[dict[str, float]]:
     with path.open() as file:
         return [
             {k: float(v) for k, v in row.items() if v not in ("", None)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -40,7 +41,7 @@ class PretrainTask(Task):
         self.log("loss", value, prog_bar=True)
         return value
 
-    def configure_optimizers(self) -> object:
+    def configure_optimizers(self) -> Any:
         chosen = super().configure_optimizers()
         chosen["optimizer"].add_param_group(
             {"params": list(self.score.parameters()), "weight_decay": 0.0}

@@ -34,12 +34,14 @@ def group_statistics(rewards: Tensor, valid: Tensor) -> GroupStatistics:
     clean = rewards.masked_fill(~valid, 0.0)
     mean = clean.sum(-1) / count
     centred = (clean - mean[:, None]).masked_fill(~valid, 0.0)
-    std = (centred.square().sum(-1) / count).sqrt()
     spread = clean.masked_fill(~valid, -torch.inf).amax(-1) - clean.masked_fill(
         ~valid, torch.inf
     ).amin(-1)
+    # Squares of very small or large rewards leave float32's range, so they are scaled first.
+    unit = spread.clamp_min(torch.finfo(rewards.dtype).tiny)
+    std = ((centred / unit[:, None]).square().sum(-1) / count).sqrt() * unit
     # A tie in floating point: the spread is lost in the rounding of the rewards themselves.
-    tiny = 8 * torch.finfo(rewards.dtype).eps * (1 + clean.abs().amax(-1))
+    tiny = 8 * torch.finfo(rewards.dtype).eps * clean.abs().amax(-1)
     return GroupStatistics(mean, std, (spread <= tiny) | (valid.sum(-1) < 2))
 
 
@@ -48,11 +50,11 @@ def reference_policy(
 ) -> Tensor:
     """π_ref(l|B) = softmax over l in B of (r̂(l) − mean_B) / (std_B · temperature).
 
-    Groups whose rewards all tie get the uniform policy.
+    Groups whose rewards all tie get the uniform policy, groups without a valid list zeros.
 
     Args:
         rewards: [B, G].
-        valid: [B, G] True = in the group, at least one a row.
+        valid: [B, G] True = in the group.
         temperature: τ > 0.
         scale: "group" divides by the group's standard deviation (the paper's), "none" does not.
 
@@ -65,7 +67,8 @@ def reference_policy(
         std = torch.where(statistics.degenerate, torch.ones_like(statistics.std), statistics.std)
         centred = centred / std[:, None]
     centred = torch.where(statistics.degenerate[:, None], torch.zeros_like(centred), centred)
-    return (centred / temperature).masked_fill(~valid, -torch.inf).softmax(-1)
+    logits = (centred / temperature).masked_fill(~valid, -torch.inf)
+    return logits.softmax(-1).masked_fill(~valid, 0.0)
 
 
 def rank_policy(rewards: Tensor, valid: Tensor, *, temperature: float = 1.0) -> Tensor:

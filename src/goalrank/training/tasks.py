@@ -20,6 +20,8 @@ from goalrank.training.groups import SOURCES, Group, GroupBuilder, thin
 from goalrank.training.objectives import OBJECTIVES, policy_entropy
 from goalrank.training.reference import group_statistics, reference_policy
 
+LOG_EVERY = 10  # steps between rows of the log
+
 
 class Task(L.LightningModule):
     """A model to fit, its schedule, and `score`: the validation figure, higher is better."""
@@ -55,6 +57,11 @@ class Task(L.LightningModule):
         mixed = (self.seed * 1_000_003 + self.global_step) * 31 + stream
         return torch.Generator().manual_seed(mixed % 2**63)
 
+    @property
+    def logs_this_step(self) -> bool:
+        """Whether the trainer writes this step's figures; those of other steps are dropped."""
+        return (self.global_step + 1) % LOG_EVERY == 0
+
     @abstractmethod
     def validate_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Figures [b] a request; NaN leaves a request out. `score` must be among them."""
@@ -74,8 +81,10 @@ class Task(L.LightningModule):
             self.log(f"val_{name}", mean, prog_bar=name == "score")
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
+        if not self.logs_this_step:
+            return
         norms = [p.grad.norm() for p in self.model.parameters() if p.grad is not None]
-        if norms and self.global_step % 20 == 0:
+        if norms:
             self.log("grad_norm", torch.stack(norms).norm())
 
     def transfer_batch_to_device(self, batch: Any, device: Any, _: int) -> Any:
@@ -215,7 +224,7 @@ class GroupTask(Task):
     @property
     def reward(self) -> Reward:
         """The frozen reward."""
-        return cast(Reward, self._helpers[0])
+        return self._helpers[0]
 
     def transfer_batch_to_device(self, batch: Any, device: Any, index: int) -> Any:
         for helper in (*self._helpers, *self.groups.light):
@@ -236,7 +245,7 @@ class GroupTask(Task):
         if self.objective.supervised > 0:
             loss = loss + self.objective.supervised * self._supervised(state, batch)
         self.log("loss", loss.detach(), prog_bar=True)
-        if self.global_step % 10 == 0:
+        if self.logs_this_step:
             self.log_dict(telemetry(group, rewards, log_prob.detach(), self.objective.temperature))
         return loss
 

@@ -88,8 +88,9 @@ def blend(
         [B, N] items, -1 at the end of rows that ran out.
     """
     row = np.arange(len(tops[0]))[:, None]
-    width = items if forced is None else max(items, int(forced.max(initial=-1)) + 1)
-    fused = np.zeros((len(tops[0]), width + 1), dtype=np.float32)  # the last column takes the -1s
+    lists = list(tops) if forced is None else [*tops, forced]
+    pool = np.concatenate(lists, axis=1)
+    fused = np.zeros((len(pool), max(items, int(pool.max(initial=-1)) + 1) + 1), dtype=np.float32)
     total = sum(quotas)
     for top, quota in zip(tops, quotas):
         rank = np.arange(1, top.shape[1] + 1)
@@ -97,8 +98,13 @@ def blend(
         fused[row, top] += gain.astype(np.float32)
     if forced is not None:
         fused[row, forced] += np.float32(len(tops) + 1)
-    fused[:, -1] = 0.0
-    return top_items(np.where(fused > 0, fused, np.float32(-np.inf)), count)
+    value = fused[row, pool]
+    column = np.arange(pool.shape[1], dtype=np.float32)
+    fused[row, pool] = column  # of the places that hold an item, one is remembered
+    value[(fused[row, pool] != column) | (pool < 0)] = -np.inf
+    best = top_items(value, count)
+    chosen = np.take_along_axis(pool, np.maximum(best, 0).astype(np.int64), axis=1)
+    return np.where(best >= 0, chosen, -1).astype(np.int32)
 
 
 def reciprocal_ranks(top: Ints, items: int, candidates: Ints) -> Floats:

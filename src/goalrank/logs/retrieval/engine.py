@@ -18,7 +18,7 @@ from goalrank.logs.retrieval.refits import Refits
 __all__ = ["Learner", "one_blas_thread", "walk", "worker_count"]
 
 _CELLS = 8_000_000  # scores held at once by a thread and channel: bounds the memory
-_MOST = 1024
+_MOST = 256  # small blocks stay in the cache
 
 Learner = Callable[[Longs, int, int], None]
 Work = Callable[[Longs, Chunk], None]

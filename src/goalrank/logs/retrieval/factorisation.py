@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from goalrank.errors import MissingExtraError
 from goalrank.logs.arrays import Events, Longs
 from goalrank.logs.retrieval.base import Chunk
+from goalrank.logs.sparse import load_sparse
 
 __all__ = ["Factorisation"]
 
@@ -75,7 +76,7 @@ class Factorisation:
 
     def advance(self, new_rows: Longs, items: int, users: int) -> None:
         """Refit on all rows so far, starting from the previous factors."""
-        from scipy import sparse
+        sparse = load_sparse()
 
         self._rows = np.concatenate([self._rows, new_rows])
         rows = self._rows
@@ -90,7 +91,7 @@ class Factorisation:
 
     def score(self, chunk: Chunk) -> NDArray[np.float32]:
         """[B, I] inner products of folded-in users and items."""
-        from scipy import sparse
+        sparse = load_sparse()
 
         request, item, _, row = chunk.recent(self._depth)
         history = sparse.csr_matrix(

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from goalrank.logs.arrays import Events, Longs
 from goalrank.logs.retrieval.base import Chunk
+from goalrank.logs.sparse import load_sparse
 
 __all__ = ["ItemToItem"]
 
+_GRID = 65_536.0
 _STRIPE = 128  # rows worked on at once: fits the cache
-_DENSE_CELLS = 32_000_000  # below, counts live in one dense matrix (float32)
+_DENSE_CELLS = 20_000_000  # below, counts live in one dense matrix (float64)
 
 
 class ItemToItem:
@@ -67,33 +69,34 @@ class ItemToItem:
         log = self._log
         self._count += np.bincount(log.item[new_rows], minlength=self._size)
         codes: list[Longs] = []
-        weights: list[NDArray[np.float32]] = []
+        weights: list[NDArray[np.float64]] = []
         for step in range(1, self._reach + 1):
             rows = new_rows[new_rows >= step]
             rows = rows[log.user[rows] == log.user[rows - step]]
             codes.append(log.item[rows - step].astype(np.int64) * self._size + log.item[rows])
-            weights.append(np.full(len(rows), step**-0.25, np.float32))
+            # on a binary grid sums are exact, whatever their order: same bits on every path
+            weights.append(np.full(len(rows), np.rint(step**-0.25 * _GRID) / _GRID))
         self._add(np.concatenate(codes), np.concatenate(weights))
         self.matrix = self._link(items)
 
-    def _add(self, code: Longs, weight: NDArray[np.float32]) -> None:
-        from scipy import sparse
+    def _add(self, code: Longs, weight: NDArray[np.float64]) -> None:
+        sparse = load_sparse()
 
         size = self._size
         if size * size <= _DENSE_CELLS:
             if self._pairs is None:
-                self._pairs = np.zeros(size * size, np.float32)
+                self._pairs = np.zeros(size * size)
             if len(code) * 20 < size * size:
                 np.add.at(self._pairs, code, weight)
             else:
-                self._pairs += np.bincount(code, weight, minlength=size * size).astype(np.float32)
+                self._pairs += np.bincount(code, weight, minlength=size * size)
             return
         more = sparse.coo_array((weight, (code // size, code % size)), shape=(size, size)).tocsr()
         self._pairs = more if self._pairs is None else self._pairs + more
 
     def _link(self, items: int) -> Any:
         """[I, I] sparse links, each row cut to its strongest."""
-        from scipy import sparse
+        sparse = load_sparse()
 
         count = np.maximum(self._count[:items], 1).astype(np.float32)
         rarity = count ** np.float32(-0.1)
@@ -108,11 +111,14 @@ class ItemToItem:
         else:
             pairs = self._pairs[:items, :items].tocsr()
             row = np.repeat(np.arange(items), np.diff(pairs.indptr))
-            column, data = pairs.indices, pairs.data * rarity[pairs.indices]
+            column = pairs.indices
+            data = (pairs.data * rarity[column]).astype(np.float32)
         lengths = np.bincount(row, minlength=items)
-        if lengths.max(initial=0) > self._links:
-            keep = _strongest(row, data, np.cumsum(lengths) - lengths, self._links)
-            row, data, column = row[keep], data[keep], column[keep]
+        over = lengths > self._links
+        if over.any():
+            inside = np.flatnonzero(over[row])
+            drop = inside[_beyond(row[inside], data[inside], self._links)]
+            row, column, data = np.delete(row, drop), np.delete(column, drop), np.delete(data, drop)
         indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=items))])
         data = (data / count[row]).astype(np.float32)
         return sparse.csr_array((data, column, indptr), shape=(items, items))
@@ -133,7 +139,7 @@ class ItemToItem:
     def _vote(
         self, chunk: Chunk, request: Longs, item: NDArray[np.int32], weight: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        from scipy import sparse
+        sparse = load_sparse()
 
         shape = (len(chunk), chunk.items)
         votes = sparse.csr_array((weight, (request, item)), shape=shape)
@@ -142,10 +148,10 @@ class ItemToItem:
 
 
 def _strong(
-    part: NDArray[np.float32], rarity: NDArray[np.float32], keep: int
+    stripe: NDArray[np.float64], rarity: NDArray[np.float32], keep: int
 ) -> tuple[Longs, Longs, NDArray[np.float32]]:
     """(row, column, value) of a stripe's entries above zero, cut near each row's ``keep`` best."""
-    part = part * rarity
+    part = (stripe * rarity).astype(np.float32)
     cut = np.full(len(part), np.finfo(np.float32).tiny, np.float32)
     width = part.shape[1]
     if width > keep:
@@ -154,8 +160,14 @@ def _strong(
     return flat // width, flat % width, part.ravel()[flat]
 
 
-def _strongest(row: Longs, data: NDArray[np.float32], start: Longs, keep: int) -> NDArray[np.int64]:
-    """Positions of the ``keep`` largest entries of each row (ties: lowest column), ascending."""
+def _beyond(row: Longs, data: NDArray[np.float32], keep: int) -> Longs:
+    """Positions of what is not among the ``keep`` largest of its row (ties: lowest column stays).
+
+    Args:
+        row: ascending.
+        data: one value an entry.
+        keep: entries kept a row.
+    """
     order = np.lexsort((-data, row))
-    rank = np.arange(len(data)) - start[row]
-    return np.sort(order[rank < keep])
+    rank = np.arange(len(row)) - np.searchsorted(row, row, side="left")
+    return order[rank >= keep]

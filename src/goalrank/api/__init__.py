@@ -1,0 +1,22 @@
+"""The whole job in a few calls: fit, evaluate, save, load, rank."""
+
+from goalrank.api.demo import DEMOS, run_demo
+from goalrank.api.model import Model, fit, load
+from goalrank.api.recipes import recipe_names, recipe_path
+from goalrank.api.reward_report import fit_itemwise, reward_report
+from goalrank.api.scorecard import Scorecard, audit_table, evaluate
+
+__all__ = [
+    "DEMOS",
+    "Model",
+    "Scorecard",
+    "audit_table",
+    "evaluate",
+    "fit",
+    "fit_itemwise",
+    "load",
+    "recipe_names",
+    "recipe_path",
+    "reward_report",
+    "run_demo",
+]

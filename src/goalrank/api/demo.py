@@ -1,0 +1,287 @@
+"""The demo: shipped data in; a bundle, a table of results and a report out."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from goalrank import __version__
+from goalrank import evaluation as ev
+from goalrank.api.model import Model, fit
+from goalrank.api.recipes import recipe_path
+from goalrank.api.reward_report import fit_itemwise, reward_report
+from goalrank.api.scorecard import Scorecard, audit_dict, find_rules, score
+from goalrank.errors import ConfigError
+from goalrank.evaluation import Evaluation
+from goalrank.logs import import_log, write_import
+from goalrank.rankers import BestOf, Ranker, RetrieverOrder
+from goalrank.reports import Report, choose_rows, make_examples, write_report
+from goalrank.requests import Requests, whole_file
+from goalrank.training import load_config
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A shipped data set and what is done with it."""
+
+    source: str
+    protocol: str
+    recipe: str
+    title: str
+
+
+DEMOS = {
+    "kuairand": Demo("kuairand", "exposed", "demo-kuairand", "KuaiRand: short-video lists"),
+    "movielens-small": Demo(
+        "movielens", "retrieved", "demo-movielens-small", "MovieLens (small): films"
+    ),
+}
+# Rules worth a row of their own in the results: name in the audit → name there.
+_ROWS = {"retriever order": "retriever", "popularity": "popularity"}
+
+
+@dataclass
+class _Run:
+    """What the seeds gave so far."""
+
+    models: list[Model] = field(default_factory=list)
+    trained: list[Evaluation] = field(default_factory=list)
+    rewards: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def clock(self, name: str) -> Any:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def run_demo(
+    dataset: str = "kuairand",
+    out: str | Path = "demo-out",
+    *,
+    seeds: int = 1,
+    overrides: Sequence[str] = (),
+    progress: bool = True,
+    say: Say = lambda text: None,
+) -> tuple[dict[str, Any], Scorecard]:
+    """Import, train, evaluate, audit and report; see `DEMOS`.
+
+    Args:
+        dataset: one of `DEMOS`.
+        out: folder for data/, run/, bundle/, results.json and report.html; replaced file by file.
+        seeds: trainings; numbers are means over them, the bundle is the first's.
+        overrides: settings such as "training.steps=100".
+        progress: show progress bars.
+        say: told what comes next.
+
+    Returns:
+        what results.json holds, and the means over seeds as a scorecard.
+
+    Raises:
+        ConfigError: an unknown data set, or a setting that cannot be used.
+    """
+    if dataset not in DEMOS:
+        raise ConfigError(
+            f"demo dataset '{dataset}' is unknown; known: {', '.join(DEMOS)}; option: --dataset"
+        )
+    if seeds < 1:
+        raise ConfigError(f"seeds is {seeds}, but must be at least 1; option: --seeds")
+    demo, folder, run = DEMOS[dataset], Path(out), _Run()
+    config = load_config(recipe_path(demo.recipe), overrides)
+    with run.clock("total"):
+        with run.clock("import"):
+            say(f"importing {dataset}")
+            data = import_log(demo.source, None, {"protocol": demo.protocol})
+            write_import(data, folder / "data")
+        for i in range(seeds):
+            seeded = config.model_copy(update={"seed": config.seed + i})
+            say(f"training, seed {seeded.seed}")
+            place = folder if i == 0 else folder / "run" / f"seed-{seeded.seed}"
+            model = fit(
+                data.train, data.validation, config=seeded, out=place, overwrite=True,
+                progress=progress,
+            )  # fmt: skip
+            _measure(run, model, data.test, seeded.seed, progress, say)
+        card = _scorecard(run, data.test, say)
+    results = _results(dataset, demo, run, card)
+    _write_json(folder / "results.json", results)
+    write_report(_report(demo, run, card, data.test), folder / "report.html")
+    return results, card
+
+
+def _measure(run: _Run, model: Model, test: Requests, seed: int, progress: bool, say: Say) -> None:
+    """Evaluate one seed's rankers and its reward model."""
+    assert model.job is not None
+    slots = model.config.slots
+    for stage, seconds in model.fitted.seconds.items():
+        run.seconds[stage] = run.seconds.get(stage, 0.0) + seconds
+    columns = model.encoder.encode(test)
+    rankers = _rankers(model, seed)
+    say(f"evaluating {', '.join(rankers)} on {len(test)} test requests")
+    with run.clock("evaluation"):
+        run.trained.append(ev.evaluate(rankers, columns, slots=slots))
+    if model.reward is not None:
+        say("judging the reward model")
+        with run.clock("reward-itemwise"):
+            itemwise = fit_itemwise(
+                replace(model.job, options=replace(model.job.options, progress=progress))
+            )
+        with run.clock("reward-report"):
+            run.rewards.append(
+                reward_report(
+                    model.reward,
+                    columns,
+                    slots=slots,
+                    itemwise=itemwise,
+                    proposer=_proposer(model),
+                    seed=seed,
+                )
+            )
+    run.models.append(model)
+
+
+def _proposer(model: Model) -> Ranker:
+    """The light model that proposes lists: the last of the recipe."""
+    light = [name for name in model.rankers if name != model.config.name]
+    return model.rankers[light[-1] if light else model.config.name]
+
+
+def _rankers(model: Model, seed: int) -> dict[str, Ranker]:
+    """Light models, generator-evaluator over 100 lists, and the generator."""
+    rankers = dict(model.rankers)
+    generator = rankers.pop(model.config.name)
+    if model.reward is not None:
+        rankers["best_of_100"] = BestOf(
+            [_proposer(model)], model.reward, lists=100, seed=seed, slots=model.config.slots
+        )
+    return {**rankers, model.config.name: generator}
+
+
+def _scorecard(run: _Run, test: Requests, say: Say) -> Scorecard:
+    """Means over seeds beside the rules (which have no seed)."""
+    model = run.models[0]
+    assert model.job is not None
+    columns = model.encoder.encode(test)
+    say("auditing rules without learning")
+    with run.clock("audit"):
+        rules, notes = find_rules(model.encoder, columns, model.job.train)
+        return score(
+            _mean(run.trained), rules, columns, test, notes=notes, slots=model.config.slots
+        )
+
+
+def _mean(parts: Sequence[Evaluation]) -> Evaluation:
+    """Each request's values averaged over seeds; intervals then speak of requests, not of seeds."""
+    first = parts[0]
+    values = {
+        ranker: {m: np.mean([p.values[ranker][m] for p in parts], 0) for m in each}
+        for ranker, each in first.values.items()
+    }
+    seconds = {r: float(np.mean([p.seconds[r] for p in parts])) for r in first.seconds}
+    return replace(first, values=values, seconds=seconds)
+
+
+def _results(dataset: str, demo: Demo, run: _Run, card: Scorecard) -> dict[str, Any]:
+    assert card.trained is not None
+    rules = card.rules.to_dict()
+    rows: dict[str, Any] = {name: rules[rule] for rule, name in _ROWS.items() if rule in rules}
+    rows |= card.trained.to_dict()
+    for name, each in card.trained.values.items():
+        for metric in each:
+            rows[name][metric]["per_seed"] = [
+                float(np.nanmean(part.values[name][metric])) for part in run.trained
+            ]
+    return {
+        "dataset": dataset,
+        "protocol": demo.protocol,
+        "warning": card.warning,
+        "seeds": [model.train["seeds"][0] for model in run.models],
+        "rankers": rows,
+        "rules": rules,
+        "audit": audit_dict(card.audit),
+        "reward_model": _reward_model(run),
+        "requests": card.trained.metadata(),
+        "seconds": {name: round(value, 2) for name, value in run.seconds.items()},
+    }
+
+
+def _reward_model(run: _Run) -> dict[str, Any]:
+    """The first seed's report, and the figures of every seed."""
+    if not run.rewards:
+        return {}
+    return {**run.rewards[0], "per_seed": [part["kinds"] for part in run.rewards]}
+
+
+def _report(demo: Demo, run: _Run, card: Scorecard, test: Requests) -> Report:
+    model = run.models[0]
+    return Report.of(
+        f"goalrank demo — {demo.title}",
+        card.trained,
+        card.rules,
+        card.audit,
+        warning=card.warning,
+        training=model.fitted.telemetry,
+        reward_model=run.rewards[0] if run.rewards else {},
+        examples=_examples(model, card, test),
+        seconds=run.seconds,
+        provenance={
+            "goalrank": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "threads": torch.get_num_threads(),
+            "data": test.info.dataset,
+            "training requests": model.train["requests"],
+            "seeds": ", ".join(str(m.train["seeds"][0]) for m in run.models),
+        },
+    )
+
+
+def _examples(model: Model, card: Scorecard, test: Requests) -> list[Any]:
+    assert card.trained is not None
+    columns = model.encoder.encode(test)
+    rows = choose_rows(card.trained.rows.tolist())
+    rankers = _rankers(model, 0)
+    if model.encoder.score is not None:
+        rankers = {"retriever": RetrieverOrder(), **rankers}
+    frame, titles = test.frame, {}
+    if test.items is not None and "title" in test.items.columns:
+        titles = dict(test.items.select("item_id", "title").iter_rows())
+    return make_examples(
+        rankers,
+        columns,
+        rows,
+        candidates={row: frame["candidates"][row].to_list() for row in rows},
+        histories={row: frame["history"][row].to_list() for row in rows},
+        names={row: f"request {frame['request_id'][row]}" for row in rows},
+        titles=titles,
+        slots=model.config.slots,
+        reward=model.reward,
+    )
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(_plain(content), indent=2) + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """NaN is no JSON: it becomes null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,222 @@
+"""`evaluate`: rankers and rules without learning, measured on the same requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from goalrank import evaluation as ev
+from goalrank.api.model import Model
+from goalrank.errors import ConfigError
+from goalrank.evaluation import Audit, Evaluation
+from goalrank.rankers import Ranker
+from goalrank.requests import Columns, Encoder, Requests
+from goalrank.serving import Bundle
+
+Progress = Callable[[int, int], None]
+# Rules that count over past requests, and so need the training table.
+_COUNTED = ("popularity", "smoothed feedback rate", "last-item transitions")
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """How rankers did, beside rules without learning.
+
+    Attributes:
+        trained: evaluation of the rankers; None if only rules were asked for.
+        rules: evaluation of the rules.
+        audit: their comparison.
+        dataset: name of the data.
+        warning: the requests table's own, to be printed with every number.
+    """
+
+    trained: Evaluation | None
+    rules: Evaluation
+    audit: Audit
+    dataset: str = "unknown"
+    warning: str | None = None
+
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """Sentences of the audit."""
+        return self.audit.verdict
+
+    def table(self, metrics: Sequence[str] | None = None) -> str:
+        """Markdown: rankers and rules, best first."""
+        both = self.rules if self.trained is None else self.trained.merged(self.rules)
+        return both.table(metrics)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, fit for JSON."""
+        audit = self.audit
+        return {
+            "dataset": self.dataset,
+            "warning": self.warning,
+            "rankers": {} if self.trained is None else self.trained.to_dict(),
+            "rules": self.rules.to_dict(),
+            "audit": audit_dict(audit),
+            "metadata": (self.trained or self.rules).metadata(),
+        }
+
+    def __str__(self) -> str:
+        warning = [f"Warning: {self.warning}", ""] if self.warning else []
+        return "\n".join([*warning, self.table(), "", *self.verdict])
+
+
+def audit_dict(audit: Audit) -> dict[str, Any]:
+    """An audit as plain values."""
+    return {
+        "metric": audit.metric,
+        "best_rule": audit.rule,
+        "best_trained": audit.trained,
+        "difference": None if audit.difference is None else audit.difference.to_dict(),
+        "holds": audit.holds,
+        "verdict": list(audit.verdict),
+    }
+
+
+def evaluate(
+    rankers: Bundle | Mapping[str, Bundle | Ranker],
+    requests: Requests | str | Path,
+    slots: int = 6,
+    *,
+    train: Requests | str | Path | None = None,
+    metric: str = "ndcg",
+    bootstrap: int = 1000,
+    seed: int = 0,
+    batch_size: int = 256,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Scorecard:
+    """Measure rankers on requests with known feedback, and audit them against rules.
+
+    Args:
+        rankers: a bundle, or name → bundle or ranker; bare rankers use the first bundle's encoder.
+        requests: held-out requests, or their file.
+        slots: L.
+        train: the training requests; rules that count over the past (popularity and the like)
+            come from them. None leaves those rules out, except for a model fresh from `fit`.
+        metric: what the audit compares by.
+        bootstrap: resamples of the intervals.
+        seed: of the resamples.
+        batch_size, device: how rankers run; the results do not depend on it.
+        progress: called with (requests done, requests in all) of each encoder's rankers in turn.
+
+    Raises:
+        ConfigError: no bundle among the rankers, or a setting out of range.
+        DataError: no request has a positive.
+    """
+    table = requests if isinstance(requests, Requests) else Requests.read(requests)
+    named = rankers if isinstance(rankers, Mapping) else {rankers.config.name: rankers}
+    bundle = next((r for r in named.values() if isinstance(r, Bundle)), None)
+    if bundle is None:
+        raise ConfigError(
+            "none of the rankers is a bundle, so nobody knows how to encode the requests; remedy: "
+            "pass the model that goalrank.fit gave, or goalrank.load, among them"
+        )
+    options: dict[str, Any] = {
+        "slots": slots,
+        "bootstrap": bootstrap,
+        "seed": seed,
+        "batch_size": batch_size,
+        "device": device,
+        "progress": progress,
+    }
+    trained: Evaluation | None = None
+    for encoder, group in _by_encoder(named, bundle.encoder):
+        part = ev.evaluate(group, encoder.encode(table), **options)
+        trained = part if trained is None else trained.merged(part)
+    assert trained is not None
+    columns = bundle.encoder.encode(table)
+    rules, notes = find_rules(bundle.encoder, columns, _past(bundle, train))
+    return score(trained, rules, columns, table, notes=notes, metric=metric, **options)
+
+
+def audit_table(
+    train: Requests,
+    test: Requests,
+    slots: int = 6,
+    *,
+    metric: str = "ndcg",
+    bootstrap: int = 1000,
+    progress: Progress | None = None,
+) -> Scorecard:
+    """The audit of a data set alone: rules without learning, nothing trained.
+
+    Args:
+        train: the past that rules may count over.
+        test: what they rank.
+        slots, metric, bootstrap, progress: as in `evaluate`.
+
+    Raises:
+        DataError: no test request has a positive.
+    """
+    encoder = Encoder.fit(train)
+    columns = encoder.encode(test)
+    rules, notes = find_rules(encoder, columns, encoder.encode(train))
+    return score(
+        None, rules, columns, test,
+        notes=notes, metric=metric, slots=slots, bootstrap=bootstrap, progress=progress,
+    )  # fmt: skip
+
+
+def score(
+    trained: Evaluation | None,
+    rules: Mapping[str, Ranker],
+    columns: Columns,
+    table: Requests,
+    *,
+    notes: Sequence[str] = (),
+    metric: str = "ndcg",
+    **options: Any,
+) -> Scorecard:
+    """Evaluate rules and compare; `options` go to `goalrank.evaluation.evaluate`."""
+    of_rules = ev.evaluate(rules, columns, **options)
+    audit = ev.audit(trained, of_rules, metric, notes=notes)
+    return Scorecard(trained, of_rules, audit, table.info.dataset, table.info.warning)
+
+
+def find_rules(
+    encoder: Encoder, columns: Columns, past: Columns | None
+) -> tuple[dict[str, Ranker], list[str]]:
+    """Rules without learning, and sentences about those that cannot be had.
+
+    Args:
+        columns: the requests to be ranked.
+        past: encoded training requests, if known.
+    """
+    names = encoder.info.candidate_features
+    if past is not None:
+        return dict(ev.audit_rules(past, names)), ev.absent_rules(past)
+    rules = ev.audit_rules(columns, names)
+    kept: dict[str, Ranker] = {
+        name: rule for name, rule in rules.items() if not name.startswith(_COUNTED)
+    }
+    note = (
+        f"Rules that count over past requests ({', '.join(_COUNTED)}) were left out, since no "
+        f"training table was given."
+    )
+    return kept, [note]
+
+
+def _by_encoder(
+    named: Mapping[str, Bundle | Ranker], first: Encoder
+) -> list[tuple[Encoder, dict[str, Ranker]]]:
+    """Rankers that share an encoder are evaluated together."""
+    groups: dict[int, tuple[Encoder, dict[str, Ranker]]] = {}
+    for name, ranker in named.items():
+        encoder = ranker.encoder if isinstance(ranker, Bundle) else first
+        _, group = groups.setdefault(id(encoder), (encoder, {}))
+        group[name] = ranker.ranker if isinstance(ranker, Bundle) else ranker
+    return list(groups.values())
+
+
+def _past(bundle: Bundle, train: Requests | str | Path | None) -> Columns | None:
+    if train is not None:
+        table = train if isinstance(train, Requests) else Requests.read(train)
+        return bundle.encoder.encode(table)
+    if isinstance(bundle, Model) and bundle.job is not None:
+        return bundle.job.train
+    return None

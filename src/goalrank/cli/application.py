@@ -1,0 +1,52 @@
+"""The application: verbs gathered, and options that stand before them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from goalrank import __version__
+from goalrank.cli import audit, data, demo, doctor, evaluate, rank, train, world
+from goalrank.cli.common import examples, settings
+
+app = typer.Typer(
+    name="goalrank",
+    help="List ranking: from exposure logs to one model that emits the list.",
+    epilog=examples(
+        "goalrank demo",
+        "goalrank data import exposures clicks.csv --out data/mine",
+        "goalrank train data/mine --out runs/first",
+        "goalrank rank --bundle runs/first --requests data/mine/test.parquet --out lists.parquet",
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (demo, train, evaluate, rank, audit, doctor):
+    module.add(app)
+app.add_typer(data.app, name="data")
+app.add_typer(world.app, name="world")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"goalrank {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    settings.debug = debug
+
+
+def main() -> None:
+    """Entry point of the `goalrank` command."""
+    app()

@@ -1,0 +1,52 @@
+"""goalrank audit"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from goalrank.cli.common import (
+    JsonOption,
+    examples,
+    only_json,
+    print_scorecard,
+    progress_bar,
+    verb,
+)
+
+
+@verb()
+def audit(
+    data: Annotated[Path, typer.Argument(help="Folder with train.parquet and test.parquet.")],
+    slots: Annotated[int, typer.Option(help="L, length of the lists.")] = 6,
+    metric: Annotated[str, typer.Option(help="What rules are ordered by.")] = "ndcg",
+    bootstrap: Annotated[int, typer.Option(help="Resamples of the intervals.")] = 1000,
+    as_json: JsonOption = False,
+) -> None:
+    """How far rules without any learning get on this data; nothing is trained."""
+    with only_json(as_json) as emit:
+        from goalrank.api import audit_table
+        from goalrank.cli.tables import read_data
+
+        tables = read_data(data, needed=("train", "test"))
+        with progress_bar("evaluating rules") as progress:
+            card = audit_table(
+                tables["train"],
+                tables["test"],
+                slots,
+                metric=metric,
+                bootstrap=bootstrap,
+                progress=progress,
+            )
+        emit(card.to_dict())
+        if not as_json:
+            print_scorecard(card, metric, rules=100)
+
+
+def add(app: typer.Typer) -> None:
+    """Register the verb."""
+    app.command(
+        "audit", epilog=examples("goalrank audit data/kuairand", "goalrank audit data/mine --json")
+    )(audit)

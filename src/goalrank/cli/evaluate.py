@@ -1,0 +1,96 @@
+"""goalrank evaluate"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from goalrank.cli.common import (
+    JsonOption,
+    examples,
+    only_json,
+    print_scorecard,
+    progress_bar,
+    verb,
+)
+
+if TYPE_CHECKING:
+    from goalrank.serving import Bundle
+
+
+@verb()
+def evaluate(
+    bundle: Annotated[
+        list[str], typer.Option(help="A bundle's folder, or NAME=FOLDER. Repeatable.")
+    ],
+    data: Annotated[Path, typer.Option(help="Folder with test.parquet and train.parquet.")],
+    slots: Annotated[int, typer.Option(help="L, length of the lists.")] = 6,
+    metric: Annotated[str, typer.Option(help="What the audit compares by.")] = "ndcg",
+    bootstrap: Annotated[int, typer.Option(help="Resamples of the intervals.")] = 1000,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML report here.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure bundles on held-out requests, beside rules without learning."""
+    with only_json(as_json) as emit:
+        from goalrank.api import evaluate as measure
+        from goalrank.cli.tables import read_data
+        from goalrank.reports import Report, write_report
+
+        bundles = _load(bundle)
+        tables = read_data(data, needed=("test",))
+        with progress_bar("evaluating") as progress:
+            card = measure(
+                bundles,
+                tables["test"],
+                slots,
+                train=tables.get("train"),
+                metric=metric,
+                bootstrap=bootstrap,
+                device=device,
+                progress=progress,
+            )
+        if report is not None:
+            title = f"{', '.join(bundles)} on {card.dataset}"
+            write_report(
+                Report.of(title, card.trained, card.rules, card.audit, warning=card.warning), report
+            )
+        emit(card.to_dict())
+        if not as_json:
+            print_scorecard(card, metric)
+            for name, each in bundles.items():
+                if each.train.get("warning"):
+                    typer.echo(f"{name} was trained under a warning: {each.train['warning']}")
+
+
+def _load(given: list[str]) -> dict[str, Bundle]:
+    """Bundles by name; a bare folder takes the ranker's name, or the folder's where that is taken."""
+    from goalrank.errors import ConfigError
+    from goalrank.serving import Bundle
+
+    out: dict[str, Bundle] = {}
+    for text in given:
+        name, equals, folder = text.partition("=")
+        each = Bundle.load(folder if equals else text)
+        if not equals:
+            name = each.config.name if each.config.name not in out else Path(text).name
+        if name in out:
+            raise ConfigError(
+                f"two bundles are called '{name}'; remedy: --bundle NAME=FOLDER gives each a name"
+            )
+        out[name] = each
+    return out
+
+
+def add(app: typer.Typer) -> None:
+    """Register the verb."""
+    app.command(
+        "evaluate",
+        epilog=examples(
+            "goalrank evaluate --bundle runs/first --data data/kuairand",
+            "goalrank evaluate --bundle a=runs/a --bundle b=runs/b --data data/mine --json",
+            "goalrank evaluate --bundle runs/first --data data/mine --report report.html",
+        ),
+    )(evaluate)

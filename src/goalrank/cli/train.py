@@ -1,0 +1,86 @@
+"""goalrank train"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from goalrank.cli.common import (
+    JsonOption,
+    console,
+    examples,
+    only_json,
+    show_progress,
+    to_stderr,
+    verb,
+)
+
+
+@verb("Interrupted; finished stages and checkpoints are kept: run the same command with --resume.")
+def train(
+    data: Annotated[
+        Path, typer.Argument(help="Folder with train.parquet (and validation.parquet).")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for run/ and bundle/.")],
+    config: Annotated[
+        str | None, typer.Option(help="Recipe: a TOML file, or the name of a shipped one.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a setting: NAME=VALUE. Repeatable.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the job in --out.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start afresh in --out, whatever it holds.")
+    ] = False,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu, …")] = "auto",
+    devices: Annotated[str, typer.Option(help="auto, a number, or a list such as 0,1.")] = "auto",
+    strategy: Annotated[str, typer.Option(help="auto, ddp, fsdp, …")] = "auto",
+    nodes: Annotated[int, typer.Option(help="Machines.")] = 1,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="TensorBoard logs as well.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the light models, the reward model and the generator of a recipe."""
+    with only_json(as_json) as emit:
+        from goalrank.api import fit, recipe_path
+        from goalrank.cli.tables import read_data
+        from goalrank.training import load_config
+
+        settings = load_config(None if config is None else recipe_path(config), set_ or [])
+        tables = read_data(data, needed=("train",))
+        with to_stderr():  # bars of the training library
+            model = fit(
+                tables["train"],
+                tables.get("validation"),
+                config=settings,
+                out=out,
+                progress=show_progress(),
+                resume=resume,
+                overwrite=overwrite,
+                accelerator=accelerator,
+                devices=int(devices) if devices.isdigit() else devices,
+                strategy=strategy,
+                nodes=nodes,
+                tensorboard=tensorboard,
+            )
+        seconds = model.fitted.seconds
+        emit({"bundle": str(out / "bundle"), "seconds": seconds, "train": model.train})
+        if not as_json:
+            typer.echo(f"{model}\nwrote {out / 'bundle'} after {sum(seconds.values()):.0f} s")
+        if model.train["warning"]:
+            console().print(f"[yellow]Warning: {model.train['warning']}[/yellow]")
+
+
+def add(app: typer.Typer) -> None:
+    """Register the verb."""
+    app.command(
+        "train",
+        epilog=examples(
+            "goalrank train data/kuairand --config demo-kuairand --out runs/first",
+            "goalrank train data/mine --set training.steps=5000 --set ranker.preset=s --out runs/s",
+            "goalrank train data/mine --config recipe.toml --out runs/first --resume",
+        ),
+    )(train)

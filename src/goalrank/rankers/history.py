@@ -1,0 +1,46 @@
+"""The history as a sequence of vectors, for rankers that read it themselves."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from goalrank.encoders import EntityEmbedding
+from goalrank.requests import Batch
+
+
+class HistoryVectors(nn.Module):
+    """Item embedding + feedback and age of each event, normalised.
+
+    Args:
+        width: D, that of the item embedding it is called with.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.event = nn.Linear(2, width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, items: EntityEmbedding, batch: Batch) -> Tensor:
+        """[B, H, D]; padded events hold 0."""
+        event = torch.stack([batch.history_feedback, batch.history_age], -1)
+        vectors = self.norm(items(batch.items, batch.history) + self.event(event))
+        return vectors * batch.history_mask.unsqueeze(-1)
+
+
+def run_packed(rnn: nn.LSTM, x: Tensor, length: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """A recurrent network over sequences of different lengths; padding is not read.
+
+    Args:
+        x: [M, T, D], real entries first.
+        length: [M] 0…T; empty sequences read their first (padded) entry.
+
+    Returns:
+        outputs [M, T, ·] (0 where padded) and the last states, as `nn.LSTM` gives them.
+    """
+    packed = nn.utils.rnn.pack_padded_sequence(
+        x, length.clamp_min(1).cpu(), batch_first=True, enforce_sorted=False
+    )
+    out, state = rnn(packed)
+    padded, _ = nn.utils.rnn.pad_packed_sequence(out, batch_first=True, total_length=x.shape[1])
+    return padded, state

@@ -1,0 +1,145 @@
+"""NAR4Rec: non-autoregressive generation (Ren et al., 2024, arXiv 2402.06871)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from goalrank.encoders import EncoderSizes, RequestEncoder
+from goalrank.nn import Attention, Block, at_least_single, take_rows
+from goalrank.rankers.base import top_slots
+from goalrank.rankers.logged import labels_beyond_shown
+from goalrank.rankers.step_policy import StepPolicy
+from goalrank.requests import Batch, InputSpec
+
+
+class MatchState(NamedTuple):
+    """An encoded request.
+
+    Attributes:
+        logits: [B, S, N] of every candidate at every trained slot, from one pass.
+        unit: [B, N, D] candidate vectors of unit length.
+    """
+
+    logits: Tensor
+    unit: Tensor
+
+
+class NAR4Rec(StepPolicy):
+    """p(i at slot t) = softmax_i(c_i · p_t) for all slots in one pass, then contrastive decoding.
+
+    c_i comes from the candidate encoder (self-attention over the set), p_t from the position
+    encoder (slot vectors that attend to one another and to the candidates).
+
+    Decoding fills the slots from the first; a candidate at slot t is worth
+    log p(i|t) − contrast · max_{j placed} cos(c_i, c_j). The paper weighs the probability itself
+    against the likeness; in logarithms the rule is a policy whose lists have probabilities.
+
+    Training: on a good list −Σ_t log p(l_t|t), on a bad one the unlikelihood
+    −Σ_t log(1 − p(l_t|t)). Where lists were shown, a list is good if its mean feedback reaches the
+    batch's mean. Where only candidates were labelled, the good list is the liked ones, the most
+    liked first, and the bad one the policy's own most probable candidates that are not liked.
+
+    The paper's evaluator that picks among several decodes is `BestOf([NAR4Rec], reward)`.
+
+    Args:
+        slots: slots with a vector of their own; later ones share the last.
+        contrast: weight of the likeness to what is placed.
+        unlikelihood: weight of the bad lists' loss.
+    """
+
+    def __init__(
+        self,
+        spec: InputSpec,
+        sizes: EncoderSizes,
+        slots: int = 6,
+        *,
+        contrast: float = 0.1,
+        unlikelihood: float = 1.0,
+    ) -> None:
+        super().__init__()
+        d = sizes.width
+        self.contrast = contrast
+        self.unlikelihood = unlikelihood
+        self.encoder = RequestEncoder(spec, sizes)
+        self.position = nn.Parameter(torch.randn(slots, d) * 0.5)
+        self.between = Block(d, sizes.heads, sizes.dropout)
+        self.norm = nn.LayerNorm(d)
+        self.across = Attention(d, sizes.heads, sizes.dropout)
+        self.slot_out = nn.Linear(d, d)
+        self.candidate_out = nn.Linear(d, d)
+
+    def encode(self, batch: Batch) -> MatchState:
+        encoded = self.encoder(batch)
+        x = encoded.candidates
+        p = self.position + encoded.context[:, None, :]
+        p = self.between(p)
+        p = p + self.across(self.norm(p), x, batch.candidate_mask)
+        c = self.candidate_out(x)
+        logits = at_least_single(self.slot_out(p) @ c.transpose(1, 2)) * c.shape[-1] ** -0.5
+        logits = logits.masked_fill(~batch.candidate_mask[:, None, :], -torch.inf)
+        return MatchState(logits, F.normalize(c, dim=-1))
+
+    def begin(self, state: MatchState, lists: int, slots: int) -> Tensor:
+        b, _, n = state.logits.shape
+        return state.unit.new_full((b, lists, n), -1.0)
+
+    def step_logits(self, state: MatchState, hidden: Tensor, step: int) -> Tensor:
+        at = min(step, state.logits.shape[1] - 1)
+        penalty = self.contrast * hidden if step else torch.zeros_like(hidden)
+        return state.logits[:, at, None, :].log_softmax(-1) - penalty.to(state.logits.dtype)
+
+    def advance(self, state: MatchState, hidden: Tensor, picked: Tensor, step: int) -> Tensor:
+        likeness = take_rows(state.unit, picked) @ state.unit.transpose(1, 2)  # [B, G, N]
+        return torch.maximum(hidden, likeness)
+
+    def loss(self, batch: Batch, slots: int) -> Tensor:
+        state = self.encode(batch)
+        good, bad = self._targets(state, batch, slots)
+        steps = min(slots, len(self.position))
+        log_p = state.logits[:, :steps].log_softmax(-1)
+        like = _mean_over(log_p, good[:, :steps])
+        p = log_p.exp().clamp_max(1 - 1e-6)
+        unlike = _mean_over(torch.log1p(-p), bad[:, :steps])
+        return -(like + self.unlikelihood * unlike)
+
+    def _targets(self, state: MatchState, batch: Batch, slots: int) -> tuple[Tensor, Tensor]:
+        """Good and bad lists [B, L]; all -1 where a request has none."""
+        relevance = batch.relevance.masked_fill(~batch.candidate_mask, 0.0)
+        liked = relevance > 0
+        if labels_beyond_shown(batch):
+            mean = state.logits.detach().mean(1)
+            keys = relevance * 1e3 + mean.clamp(-50, 50)
+            bad = _hardest(state.logits.detach(), liked, slots)
+            return top_slots(keys, liked, slots), bad
+        shown = F.pad(batch.shown, (0, slots), value=-1)[:, :slots]
+        real = shown >= 0
+        gain = relevance.gather(1, shown.clamp_min(0)) * real
+        utility = gain.sum(-1) / real.sum(-1).clamp_min(1)
+        some = real.any(-1)
+        bar = (utility * some).sum() / some.sum().clamp_min(1)
+        is_good = ((utility >= bar) & (gain > 0).any(-1))[:, None]
+        return torch.where(is_good, shown, -1), torch.where(is_good, -1, shown)
+
+
+def _hardest(logits: Tensor, liked: Tensor, slots: int) -> Tensor:
+    """The most probable list of candidates that are not liked, slot by slot [B, L]."""
+    left = logits.masked_fill(liked[:, None, :], -torch.inf)
+    out = []
+    for t in range(min(slots, logits.shape[1], logits.shape[2])):
+        value, pick = left[:, t].max(-1)
+        out.append(pick.masked_fill(value == -torch.inf, -1))
+        left = left.scatter(2, pick[:, None, None].expand(-1, left.shape[1], 1), -torch.inf)
+    lists = torch.stack(out, -1)
+    return F.pad(lists, (0, slots - lists.shape[-1]), value=-1)
+
+
+def _mean_over(values: Tensor, lists: Tensor) -> Tensor:
+    """Mean of values [B, T, N] at a list's candidates [B, T]; 0 if every list is empty."""
+    real = lists >= 0
+    picked = values.gather(-1, lists.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+    picked = torch.where(real, picked, torch.zeros_like(picked))
+    return picked.sum() / real.sum().clamp_min(1)

@@ -1,0 +1,85 @@
+"""Policies over a fixed pool of lists: propose many, value each, show one."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from goalrank.nn import gumbel, request_salt
+from goalrank.rankers.base import Ranker
+from goalrank.requests import Batch
+
+
+class Pool(NamedTuple):
+    """A request's proposals and what the evaluator thinks of them.
+
+    Attributes:
+        lists: [B, P, L].
+        rewards: [B, P].
+    """
+
+    lists: Tensor
+    rewards: Tensor
+
+
+class PoolPolicy(Ranker):
+    """The pool of a request is fixed by the request; the list of the highest reward is shown.
+
+    As a policy it draws from the pool with probability ∝ exp(reward / temperature), so that its
+    log-probabilities are exact: lists outside the pool have probability 0.
+    """
+
+    @abstractmethod
+    def pool(self, batch: Batch, slots: int) -> Pool:
+        """The proposals of a batch, duplicates included."""
+
+    def encode(self, batch: Batch) -> dict[int, Pool]:
+        """Pools by list length, filled on first use (a pool belongs to one L)."""
+        return {}
+
+    def _pool(self, state: Any, batch: Batch, slots: int) -> Pool:
+        if slots not in state:
+            state[slots] = self.pool(batch, slots)
+        return state[slots]
+
+    def best(self, state: Any, batch: Batch, slots: int) -> Tensor:
+        pool = self._pool(state, batch, slots)
+        return _pick(pool.lists, pool.rewards.argmax(-1, keepdim=True)).squeeze(1)
+
+    def draw(
+        self,
+        state: Any,
+        batch: Batch,
+        lists: int,
+        slots: int,
+        rng: torch.Generator,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        pool = self._pool(state, batch, slots)
+        place = torch.arange(pool.rewards.shape[1], device=batch.key.device).expand_as(pool.rewards)
+        noise = gumbel(request_salt(batch.key, rng), place, lists)
+        at = (self._unique_scores(pool, temperature)[:, None, :] + noise).argmax(-1)
+        return _pick(pool.lists, at)
+
+    def list_log_prob(
+        self, state: Any, batch: Batch, lists: Tensor, temperature: float = 1.0
+    ) -> Tensor:
+        pool = self._pool(state, batch, lists.shape[-1])
+        log_p = self._unique_scores(pool, temperature).log_softmax(-1)  # [B, P]
+        same = (lists[:, :, None, :] == pool.lists[:, None, :, :]).all(-1)  # [B, G, P]
+        found = torch.where(same, log_p[:, None, :], -torch.inf)
+        return found.logsumexp(-1)
+
+    def _unique_scores(self, pool: Pool, temperature: float) -> Tensor:
+        """Rewards / temperature, with repeats of a list struck out."""
+        same = (pool.lists[:, :, None, :] == pool.lists[:, None, :, :]).all(-1)
+        repeat = same.tril(-1).any(-1)
+        return (pool.rewards / temperature).masked_fill(repeat, -torch.inf)
+
+
+def _pick(lists: Tensor, at: Tensor) -> Tensor:
+    """lists[b, at[b, m]]: [B, P, L] and [B, M] → [B, M, L]."""
+    return lists.gather(1, at.unsqueeze(-1).expand(-1, -1, lists.shape[-1]))

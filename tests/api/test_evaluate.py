@@ -1,0 +1,91 @@
+"""evaluate: rankers beside rules, with the audit's verdict and the table's warning."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from goalrank import evaluate
+from goalrank.api import audit_table
+from goalrank.errors import ConfigError
+from goalrank.rankers import Scorer
+from goalrank.requests import Requests
+from tests.serving.kit import make_bundle
+from tests.tables import make_table
+
+
+class Oracle(Scorer):
+    """Knows the answers."""
+
+    def scores(self, batch):
+        return batch.relevance
+
+
+def test_an_oracle_beats_every_rule():
+    bundle = make_bundle()
+    card = evaluate(
+        {"bundle": bundle, "oracle": Oracle()}, make_table(80, seed=1), 4, train=make_table(),
+        bootstrap=200,
+    )  # fmt: skip
+    assert card.audit.holds
+    assert card.audit.trained == "oracle"
+    assert card.trained is not None
+    assert card.trained.interval("oracle", "ndcg").mean == pytest.approx(1.0)
+    assert {"popularity", "retriever order", "feature:p", "constant"} <= set(card.rules.rankers)
+    content = json.loads(json.dumps(card.to_dict()))
+    assert content["audit"]["holds"] is True
+    assert content["rankers"]["oracle"]["ndcg@4"]["mean"] == pytest.approx(1.0)
+
+
+def test_rules_that_count_need_the_past():
+    card = evaluate(make_bundle(), make_table(80, seed=1), 4, bootstrap=50)
+    assert "popularity" not in card.rules.rankers
+    assert "retriever order" in card.rules.rankers
+    assert any("no training table" in sentence for sentence in card.verdict)
+
+
+def test_bundles_of_different_encoders_are_compared_on_the_same_requests():
+    a, b = make_bundle("dnn"), make_bundle("prm", train=make_table(40, seed=5))
+    card = evaluate({"a": a, "b": b}, make_table(80, seed=1), 4, bootstrap=50)
+    assert card.trained is not None
+    assert card.trained.rankers == ["a", "b"]
+    alone = evaluate({"b": b}, make_table(80, seed=1), 4, bootstrap=50)
+    assert alone.trained is not None
+    assert alone.trained.values["b"]["ndcg@4"] == pytest.approx(card.trained.values["b"]["ndcg@4"])
+
+
+def test_the_warning_is_printed():
+    card = evaluate(make_bundle(), make_table(40, seed=1, warning="mind the gap"), 4, bootstrap=50)
+    assert "mind the gap" in str(card)
+    assert card.to_dict()["warning"] == "mind the gap"
+
+
+def test_somebody_must_know_how_to_encode():
+    with pytest.raises(ConfigError, match="bundle"):
+        evaluate({"oracle": Oracle()}, make_table(10))
+
+
+def test_audit_of_data_alone():
+    train, test = make_table(), make_table(80, seed=1)
+    leaking = [
+        [float(p in good) for p in range(n)]
+        for n, good in (
+            (
+                len(row["candidates"]),
+                {s for s, c in zip(row["shown"], row["feedback"]["click"]) if c},
+            )
+            for row in test.frame.iter_rows(named=True)
+        )
+    ]
+    frame = test.frame.with_columns(candidate_score=_series(leaking))
+    card = audit_table(train, Requests(frame, info=test.info), 4, bootstrap=50)
+    assert card.trained is None
+    assert card.audit.rule == "retriever order"
+    assert card.rules.interval("retriever order", "ndcg").mean == pytest.approx(1.0)
+
+
+def _series(values):
+    import polars as pl
+
+    return pl.Series(values, dtype=pl.List(pl.Float32))

@@ -1,0 +1,102 @@
+"""fit, load: a model that ranks at once, and a job that can be gone on with."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from goalrank import fit, load
+from goalrank.api import recipe_names, recipe_path
+from goalrank.errors import BundleError, ConfigError
+from goalrank.training import load_config
+from tests.api.kit import TINY
+from tests.tables import make_table
+
+SETTINGS = load_config(None, TINY)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("job") / "out"
+    model = fit(make_table(), make_table(20, seed=1), config=SETTINGS, out=out, progress=False)
+    return model, out
+
+
+def test_a_model_ranks_and_tells_of_its_training(finished):
+    model, _ = finished
+    assert set(model.rankers) == {"prm", "goalrank"}
+    assert set(model.fitted.seconds) == {"prm", "reward-0", "goalrank"}
+    assert model.train["dataset"] == "small"
+    assert model.train["seeds"] == [0]
+    assert model.train["requests"] == 60
+    assert model.rank(make_table(5, seed=2)).height == 5
+
+
+def test_the_bundle_on_disk_ranks_alike(finished, tmp_path):
+    model, out = finished
+    new = make_table(20, seed=2)
+    assert load(out).rank(new).equals(model.rank(new))
+    assert load(model.save(tmp_path / "b")).rank(new).equals(model.rank(new))
+    assert load(out).reward is not None
+
+
+def test_a_finished_job_is_not_run_over(finished):
+    _, out = finished
+    with pytest.raises(BundleError, match="--resume"):
+        fit(make_table(), config=SETTINGS, out=out, progress=False)
+
+
+def test_an_unfinished_job_is_not_run_over(tmp_path):
+    kept = tmp_path / "run" / "prm" / "weights.safetensors"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"hours of training")
+    with pytest.raises(BundleError, match=r"unfinished job.*--resume"):
+        fit(make_table(), config=SETTINGS, out=tmp_path, progress=False)
+    assert kept.read_bytes() == b"hours of training"
+
+
+def test_resume_keeps_what_is_finished(finished):
+    model, out = finished
+    again = fit(
+        make_table(), make_table(20, seed=1), config=SETTINGS, out=out, progress=False, resume=True
+    )
+    new = make_table(20, seed=2)
+    assert again.rank(new).equals(model.rank(new))
+    other = SETTINGS.model_copy(update={"seed": 5})
+    with pytest.raises(ConfigError, match="other settings"):
+        fit(make_table(), config=other, out=out, progress=False, resume=True)
+
+
+def test_recipe_files_and_names(tmp_path):
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        "seed = 3\nlight = []\n[objective]\nname = 'supervised'\n[training]\nsteps = 2\n"
+    )
+    model = fit(make_table(), config=recipe, progress=False)
+    assert model.train["seeds"] == [3]
+    assert model.reward is None
+    with pytest.raises(ConfigError, match="demo-kuairand"):
+        fit(make_table(), config="demo-kuairnd", progress=False)
+
+
+def test_an_unknown_ranker_costs_no_training(tmp_path):
+    wrong = SETTINGS.model_copy(update={"light": ("prm", "dn")})
+    with pytest.raises(ConfigError, match="did you mean 'dnn'"):
+        fit(make_table(), config=wrong, out=tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_faults_are_told_at_once(tmp_path):
+    recipe = tmp_path / "wrong.toml"
+    recipe.write_text("colour = 1\n[training]\nlr = -1\n[reward]\nmembers = 'two'\n")
+    with pytest.raises(ConfigError) as caught:
+        fit(make_table(), config=recipe, progress=False)
+    for name in ("colour", "training.lr", "reward.members"):
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes_can_be_used(name):
+    config = load_config(recipe_path(name))
+    assert json.loads(config.model_dump_json())

@@ -1,0 +1,73 @@
+"""Runs the fenced commands of a document one after another, in an empty folder."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner
+
+from goalrank.cli import app
+
+_FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, text and the line it starts on."""
+
+    language: str
+    text: str
+    line: int
+
+
+def blocks(path: Path) -> list[Block]:
+    """All fenced blocks that name a language."""
+    text = path.read_text(encoding="utf-8")
+    return [
+        Block(m.group(1), m.group(2), text[: m.start()].count("\n") + 2)
+        for m in _FENCE.finditer(text)
+    ]
+
+
+def commands(block: Block) -> list[str]:
+    """Shell lines, with continued lines joined; comments left out."""
+    lines = block.text.replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+
+
+def run(path: Path, keep: Callable[[str], bool] = lambda command: True) -> list[str]:
+    """Run bash and python blocks in the present folder; python blocks share their names.
+
+    Args:
+        keep: which shell commands to run.
+
+    Returns:
+        the commands that were run.
+    """
+    names: dict[str, Any] = {"__name__": "document"}
+    done = []
+    for block in blocks(path):
+        where = f"{path.name}, line {block.line}"
+        if block.language == "python":
+            exec(compile(block.text, where, "exec"), names)
+            done.append(where)
+        for command in commands(block) if block.language == "bash" else []:
+            if keep(command):
+                _shell(command, where)
+                done.append(command)
+    return done
+
+
+def _shell(command: str, where: str) -> None:
+    """`goalrank …` within this process (loading torch once), anything else as it is."""
+    if command.startswith("goalrank "):
+        result = CliRunner().invoke(app, shlex.split(command)[1:])
+        assert result.exit_code == 0, f"{where}: {command}\n{result.output}\n{result.exception!r}"
+    else:
+        subprocess.run(["bash", "-euo", "pipefail", "-c", command], check=True, timeout=60)

@@ -1,0 +1,146 @@
+"""Downloads, against a server on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import io
+import tarfile
+import threading
+import zipfile
+
+import pytest
+
+from goalrank.errors import ConfigError, FetchError
+from goalrank.logs import DATASETS, Dataset, fetch
+
+
+class Server:
+    """Serves one file, with ranges; ``short`` cuts an answer, ``ranges`` turns ranges off."""
+
+    def __init__(self, data):
+        self.data, self.short, self.ranges, self.asked = data, None, True, []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                wanted = self.headers.get("Range")
+                outer.asked.append(wanted)
+                start = int(wanted[6:-1]) if wanted and outer.ranges else 0
+                if self.path == "/gone.zip":
+                    self.send_error(404)
+                    return
+                if start >= len(outer.data):
+                    self.send_error(416)
+                    return
+                body = outer.data[start:]
+                self.send_response(206 if start else 200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body[: outer.short] if outer.short else body)
+
+            def log_message(self, *args):
+                pass
+
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def entry(self, name="small.zip", checksum=None):
+        url = f"http://127.0.0.1:{self.http.server_address[1]}/{name}"
+        return {"small": Dataset(url, checksum, "movielens", "small", "none")}
+
+
+def zipped():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(
+            "small/ratings.csv", "userId,movieId,rating,timestamp\n" + "1,2,3,4\n" * 5000
+        )
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def server():
+    made = Server(zipped())
+    yield made
+    made.http.shutdown()
+
+
+def md5(data):
+    return "md5:" + hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def test_downloads_checks_and_unpacks(server, tmp_path, capsys):
+    folder = fetch("small", tmp_path, datasets=server.entry(checksum=md5(server.data)))
+    assert (folder / "ratings.csv").read_text().startswith("userId")
+    assert "licence" in capsys.readouterr().err
+    asked = len(server.asked)
+    assert fetch("small", tmp_path, datasets=server.entry()) == folder
+    assert len(server.asked) == asked  # nothing is downloaded twice
+
+
+def test_resumes_where_it_broke(server, tmp_path):
+    entry = server.entry(checksum=md5(server.data))
+    server.short = 100
+    with pytest.raises(FetchError, match=r"again|reached"):
+        fetch("small", tmp_path, datasets=entry, show=False)
+    assert (tmp_path / "small.zip.part").stat().st_size == 100
+    server.short = None
+    fetch("small", tmp_path, datasets=entry, show=False)
+    assert server.asked[-1] == "bytes=100-"
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_server_without_ranges_starts_over(server, tmp_path):
+    (tmp_path / "small.zip.part").write_bytes(b"garbage")
+    server.ranges = False
+    fetch("small", tmp_path, datasets=server.entry(checksum=md5(server.data)), show=False)
+
+
+def test_a_complete_part_is_taken(server, tmp_path):
+    (tmp_path / "small.zip.part").write_bytes(server.data)
+    fetch("small", tmp_path, datasets=server.entry(checksum=md5(server.data)), show=False)
+
+
+def test_wrong_checksum_removes_the_file(server, tmp_path):
+    with pytest.raises(FetchError, match="md5"):
+        fetch("small", tmp_path, datasets=server.entry(checksum="md5:" + "0" * 32), show=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_archive(tmp_path):
+    made = Server(b"not an archive")
+    with pytest.raises(FetchError, match="damaged"):
+        fetch("small", tmp_path, datasets=made.entry(), show=False)
+    assert list(tmp_path.iterdir()) == []
+    made.http.shutdown()
+
+
+def test_tar_archives(tmp_path):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        info = tarfile.TarInfo("small/log.csv")
+        info.size = 3
+        archive.addfile(info, io.BytesIO(b"a,b"))
+    made = Server(buffer.getvalue())
+    folder = fetch("small", tmp_path, datasets=made.entry("small.tar.gz"), show=False)
+    assert (folder / "log.csv").read_text() == "a,b"
+    made.http.shutdown()
+
+
+def test_not_found(server, tmp_path):
+    with pytest.raises(FetchError, match="404"):
+        fetch("small", tmp_path, datasets=server.entry("gone.zip"), show=False)
+
+
+def test_no_network_is_said_clearly(tmp_path):
+    nowhere = {"small": Dataset("http://127.0.0.1:9/small.zip", None, "movielens", "small", "none")}
+    with pytest.raises(FetchError, match="no network"):
+        fetch("small", tmp_path, datasets=nowhere, show=False)
+
+
+def test_known_data_sets():
+    assert {"ml-1m", "ml-latest-small", "kuairand-pure"} <= set(DATASETS)
+    assert all(d.url.startswith("https://") for d in DATASETS.values())
+    with pytest.raises(ConfigError, match="ml-1m"):
+        fetch("ml-2m", "nowhere")

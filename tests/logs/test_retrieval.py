@@ -1,0 +1,176 @@
+"""Channels, their blend, and the plan of refits."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from goalrank.errors import MissingExtraError
+from goalrank.logs import import_log
+from goalrank.logs.retrieval import (
+    ItemToItem,
+    blend,
+    plan_refits,
+    reciprocal_ranks,
+    top_items,
+    top_of_one,
+)
+from tests.logs.logs_data import START, movielens_folder
+
+
+def planted(users=80, items=200, rows=40):
+    """Everybody walks upwards through the catalogue: after a comes a + 1, a + 2, ..."""
+    rng = np.random.default_rng(0)
+    start = rng.integers(0, items, (users, 1))
+    walk = (start + np.arange(rows)) % items
+    times = np.sort(rng.integers(0, 10**6, (users, rows)), axis=1)
+    return pl.DataFrame(
+        {
+            "user_id": np.repeat(np.arange(users), rows),
+            "item_id": walk.ravel(),
+            "rating": np.full(users * rows, 5),
+            "timestamp": START + times.ravel(),
+        }
+    )
+
+
+def test_item_to_item_finds_a_planted_sequence(tmp_path):
+    options = {"first_fit": 200, "factors": 4, "candidates": 20, "stride": 5, "horizon": 10}
+    folder = movielens_folder(tmp_path / "m", planted())
+    recall = import_log("movielens", folder, options).report["recall"]["test"]
+    assert recall["item_to_item"] > 0.9
+    assert recall["popularity"] < 0.3
+    assert recall["blend"] > 0.8
+
+
+def test_factorisation_finds_planted_circles(tmp_path):
+    """Four circles of users, each with its own items in no particular order."""
+    rng = np.random.default_rng(3)
+    users, each, rows = 80, 50, 30
+    inside = np.stack([rng.permutation(each)[:rows] for _ in range(users)])
+    log = pl.DataFrame(
+        {
+            "user_id": np.repeat(np.arange(users), rows),
+            "item_id": (inside + (np.arange(users) % 4)[:, None] * each).ravel(),
+            "rating": np.full(users * rows, 5),
+            "timestamp": START + np.sort(rng.integers(0, 10**6, (users, rows)), axis=1).ravel(),
+        }
+    )
+    options = {"first_fit": 300, "factors": 8, "candidates": 30, "stride": 5, "horizon": 10}
+    folder = movielens_folder(tmp_path / "m", log)
+    recall = import_log("movielens", folder, options).report["recall"]["test"]
+    assert recall["factorisation"] > 0.8  # about 30 unseen items of the own circle remain
+    assert recall["popularity"] < 0.4
+
+
+def test_sparse_and_dense_counts_agree(tmp_path, monkeypatch):
+    folder = movielens_folder(tmp_path / "m")
+    options = {"first_fit": 100, "candidates": 20, "stride": 5, "quotas": {"item_to_item": 1.0}}
+    dense = import_log("movielens", folder, options)
+    monkeypatch.setattr(sys.modules[ItemToItem.__module__], "_DENSE_CELLS", 0)
+    sparse = import_log("movielens", folder, options)
+    assert dense.report["recall"] == sparse.report["recall"]
+    assert dense.train.frame["candidates"].to_list() == sparse.train.frame["candidates"].to_list()
+
+
+def test_links_are_cut_to_the_strongest(tmp_path, monkeypatch):
+    made = []
+    original = ItemToItem.__init__
+
+    def narrow(self, *args, **kwargs):
+        original(self, *args, **{**kwargs, "links": 5})
+        made.append(self)
+
+    monkeypatch.setattr(ItemToItem, "__init__", narrow)
+    import_log("movielens", movielens_folder(tmp_path / "m"), {"first_fit": 100, "factors": 4})
+    assert np.diff(made[0].matrix.indptr).max() == 5
+
+
+scores = st.integers(0, 2**31).map(lambda seed: np.random.default_rng(seed))
+
+
+@settings(max_examples=60, deadline=None)
+@given(scores, st.integers(1, 12), st.integers(1, 15))
+def test_top_items_are_the_largest(rng, size, count):
+    table = rng.integers(0, 5, (4, size)).astype(np.float32)
+    table[rng.random((4, size)) < 0.3] = -np.inf
+    got = top_items(table, count)
+    for row, items in zip(table, got):
+        real = items[items >= 0]
+        assert len(real) == min(count, int((row > -np.inf).sum()))
+        want = np.sort(row[row > -np.inf])[::-1][: len(real)]
+        assert np.array_equal(row[real], want)
+
+
+@settings(max_examples=60, deadline=None)
+@given(scores, st.integers(1, 40), st.integers(1, 6))
+def test_shared_scores_give_the_same_top(rng, size, count):
+    row = rng.permutation(size).astype(np.float32)
+    seen = rng.random((3, size)) < 0.6
+    table = np.where(seen, -np.inf, row[None, :]).astype(np.float32)
+    assert np.array_equal(top_of_one(row, seen, count), top_items(table, count))
+
+
+def test_blend_fills_quotas_without_repeats():
+    first = np.arange(40, dtype=np.int32)[None, :]
+    second = np.arange(100, 140, dtype=np.int32)[None, :]
+    got = blend([first, second], [0.75, 0.25], 20, 200)[0]
+    assert len(set(got.tolist())) == 20
+    assert set(range(7)) <= set(got.tolist())  # half of its 15 whatever the other says
+    assert set(range(100, 102)) <= set(got.tolist())
+
+
+def test_blend_prefers_consensus():
+    first = np.array([[0, 1, 2, 3, 4, 5, 6, 7]], dtype=np.int32)
+    second = np.array([[10, 11, 12, 13, 7, 14, 15, 16]], dtype=np.int32)
+    got = blend([first, second], [0.5, 0.5], 4, 20)[0]
+    assert 7 in got
+
+
+def test_blend_puts_forced_items_in():
+    top = np.arange(10, dtype=np.int32)[None, :]
+    got = blend([top], [1.0], 5, 10, np.array([[7, 25, -1]], dtype=np.int32))[0]
+    assert {7, 25} <= set(got.tolist())
+    assert len(set(got.tolist())) == 5
+
+
+def test_reciprocal_ranks():
+    top = np.array([[4, 2, -1]], dtype=np.int32)
+    got = reciprocal_ranks(top, 6, np.array([[2, 4, 5, -1]], dtype=np.int32))
+    assert got[0].tolist() == [0.5, 1.0, 0.0, 0.0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=80), st.integers(1, 10))
+def test_refits_only_look_back(times, first):
+    rows = np.array(times, dtype=np.int64)
+    asked = np.arange(-1, 53)
+    plan = plan_refits(rows, asked, first, 1.5)
+    for row_time, block in zip(rows, plan.row_block):
+        assert all(row_time < m for m in plan.moments[block:])
+        assert all(row_time >= m for m in plan.moments[:block])
+    for now, block in zip(asked, plan.point_block):
+        assert block == -1 or plan.moments[block] <= now
+    # later rows never move an earlier refit
+    more = plan_refits(np.append(rows, [60, 61, 62]), asked, first, 1.5)
+    assert np.array_equal(more.moments[: len(plan.moments)], plan.moments)
+
+
+def test_without_implicit_the_error_names_the_way_out(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "implicit.cpu.als", None)
+    folder = movielens_folder(tmp_path / "m")
+    with pytest.raises(MissingExtraError, match="quotas"):
+        import_log("movielens", folder, {"first_fit": 100})
+    result = import_log("movielens", folder, {"first_fit": 100, "quotas": {"popularity": 1.0}})
+    assert list(result.report["recall"]["all"]) == ["popularity", "blend"]
+
+
+def test_without_scipy_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(MissingExtraError, match="retrieval"):
+        import_log("kuairand")

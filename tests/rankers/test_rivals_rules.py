@@ -1,0 +1,271 @@
+"""MMR, DPP, trees, and the multi-generator: against answers worked out another way."""
+
+from __future__ import annotations
+
+import builtins
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from goalrank.errors import ConfigError, MissingExtraError
+from goalrank.rankers import (
+    DPP,
+    MMR,
+    LambdaMART,
+    LastItemTransitions,
+    Member,
+    MultiGenerator,
+    RankerConfig,
+    RetrieverOrder,
+    build_ranker,
+    copies,
+    diverse_members,
+    member_lists,
+    ranker_options,
+    select_members,
+)
+from goalrank.rankers.similarity import candidate_likeness, standardised
+from goalrank.requests import Batch, Columns
+from goalrank.rewards import Reward
+from tests.helpers import make_entities
+from tests.rankers.kit import rich_columns, spec_of
+from tests.rankers.planted import columns_of, one_hot, precision
+
+TYPES = np.arange(12) % 3
+KIND = torch.from_numpy(np.concatenate([[-1], TYPES, [-1, -1]]))
+
+
+def twins() -> Columns:
+    """The three best by score are of one type."""
+    candidates = np.array([[1, 4, 7, 2, 3, 5]])
+    score = np.array([[2.0, 1.9, 1.8, 1.0, 0.5, 0.0]])
+    return columns_of(candidates, np.ones((1, 6)), one_hot(TYPES, 3), score=score)
+
+
+@pytest.mark.parametrize("rule", [MMR(trade=0.3), DPP(theta=0.5)])
+def test_rules_do_not_repeat_themselves(rule):
+    batch = twins().batch([0])
+    assert KIND[batch.candidates[0, RetrieverOrder().rank(batch, 3)[0]]].tolist() == [0, 0, 0]
+    assert sorted(KIND[batch.candidates[0, rule.rank(batch, 3)[0]]].tolist()) == [0, 1, 2]
+
+
+def test_mmr_by_definition():
+    columns = rich_columns(5, 6, seed=4)
+    batch = columns.batch(slice(None))
+    likeness = candidate_likeness(batch)
+    relevance = standardised(batch.candidate_score, batch.candidate_mask)
+    got = MMR(trade=0.6).rank(batch, 3)
+    for b in range(batch.size):
+        chosen: list[int] = []
+        for _ in range(min(3, int(batch.candidate_mask[b].sum()))):
+            value = {
+                i: 0.6 * float(relevance[b, i])
+                - 0.4 * max([float(likeness[b, i, j]) for j in chosen], default=0.0)
+                for i in range(6)
+                if batch.candidate_mask[b, i] and i not in chosen
+            }
+            chosen.append(max(value, key=value.__getitem__))
+        assert got[b, : len(chosen)].tolist() == chosen
+
+
+def test_dpp_is_the_greedy_determinant():
+    columns = rich_columns(30, 8, seed=4)
+    batch = columns.batch(slice(None))
+    jitter, theta = 1e-3, 0.7
+    s = candidate_likeness(batch).double() + jitter * torch.eye(8, dtype=torch.float64)
+    q = (theta * standardised(batch.candidate_score, batch.candidate_mask).double() / 2).exp()
+    kernel = q[:, :, None] * s * q[:, None, :]
+    got = DPP(theta=theta, jitter=jitter).rank(batch, 5)
+    for b in range(batch.size):
+        chosen: list[int] = []
+        for _ in range(min(5, int(batch.candidate_mask[b].sum()))):
+            rest = [i for i in range(8) if batch.candidate_mask[b, i] and i not in chosen]
+            grown = {i: float(kernel[b][[*chosen, i]][:, [*chosen, i]].det()) for i in rest}
+            chosen.append(max(grown, key=grown.__getitem__))
+        assert got[b, : len(chosen)].tolist() == chosen
+
+
+def test_likeness_of_given_vectors_and_of_categories():
+    columns = rich_columns(3, 4, seed=1)
+    batch = columns.batch(slice(None))
+    vectors = torch.nn.functional.one_hot(torch.arange(len(columns.items)) % 2, 2).float()
+    parity = batch.candidates % 2
+    want = (parity[:, :, None] == parity[:, None, :]).float()
+    torch.testing.assert_close(candidate_likeness(batch, vectors), want)
+    items = replace(columns.items, numeric=columns.items.numeric[:, :0])
+    rows, weight = items.category, items.category_weight
+    dense = torch.zeros(len(items), 7).scatter_add(1, rows, weight * (rows > 0))
+    unit = torch.nn.functional.normalize(dense[batch.candidates], dim=-1)
+    got = candidate_likeness(replace(batch, items=items))
+    off = ~torch.eye(got.shape[1], dtype=torch.bool)
+    torch.testing.assert_close(got[:, off], (unit @ unit.transpose(1, 2))[:, off])
+
+
+def crossing_world(requests: int, seed: int) -> Columns:
+    """Liked iff both features have one sign: no sort by a column finds it."""
+    rng = np.random.default_rng(seed)
+    candidates = np.stack([rng.permutation(12)[:6] + 1 for _ in range(requests)])
+    features = rng.normal(size=(requests, 6, 2))
+    relevance = (features[..., 0] * features[..., 1] > 0).astype(float)
+    user = rng.integers(1, 11, requests)
+    return columns_of(
+        candidates, relevance, one_hot(TYPES, 3), features=features, user=user,
+        score=features[..., 0],
+    )  # fmt: skip
+
+
+def test_trees_learn_what_no_sort_finds(tmp_path):
+    pytest.importorskip("lightgbm")
+    train, test = crossing_world(300, 0), crossing_world(100, 1)
+    ranker = LambdaMART(spec_of(train), trees=40, threads=1)
+    assert precision(ranker, test, 2) < 0.65  # unfitted: the retriever's order
+    ranker.fit_closed_form(train, test, 2, seed=0)
+    assert precision(ranker, test, 2) > 0.9
+    fresh = LambdaMART(spec_of(train), threads=1)
+    fresh.load_state_dict(ranker.state_dict())
+    batch = test.batch(slice(None))
+    assert torch.equal(fresh.scores(batch), ranker.scores(batch))
+
+
+def leaking_world(requests: int, seed: int) -> Columns:
+    """Users' second requests show what they liked at their first; real taste is a noisy feature."""
+    rng = np.random.default_rng(seed)
+    half = requests // 2
+    numeric = np.zeros((203, 0), np.float32)
+    candidates = np.stack([rng.permutation(200)[:6] + 1 for _ in range(requests)])
+    features = rng.normal(size=(requests, 6, 1))
+    liked = (features[..., 0] + 0.7 * rng.normal(size=(requests, 6))).argmax(1)
+    relevance = np.eye(6)[liked]
+    before = rng.integers(1, 201, (requests, 2))
+    target = candidates[np.arange(requests), liked]
+    history = np.concatenate([before[:half], np.stack([before[:half, 1], target[:half]], 1)])
+    user = np.tile(np.arange(half) + 1, 2)
+    time = np.repeat([10**14, 2 * 10**14], half)
+    hours = np.where(np.arange(requests)[:, None] < half, [[2.0, 1.0]], [[3e4, 2.7e4]])
+    return columns_of(
+        candidates, relevance, numeric, features=features, history=history, hours=hours,
+        user=user, time=time, users=make_entities(half + 4),
+    )  # fmt: skip
+
+
+def test_honest_counts_do_not_leak():
+    """Counted on a user's own later history, links give the label away in training only."""
+    pytest.importorskip("lightgbm")
+    train, test = leaking_world(400, 0), leaking_world(200, 7)
+    found = {}
+    for folds in (1, 4):
+        ranker = LambdaMART(spec_of(train), trees=30, folds=folds, threads=1)
+        ranker.fit_closed_form(train, None, 1, seed=0)
+        found[folds] = precision(ranker, test, 1)
+    assert found[4] > found[1] + 0.05
+
+
+def test_trees_need_their_extra(monkeypatch):
+    real = builtins.__import__
+
+    def refuse(name: str, *rest: object):
+        if name == "lightgbm":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    data = crossing_world(10, 0)
+    with pytest.raises(MissingExtraError, match=r"goalrank\[trees\]"):
+        LambdaMART(spec_of(data)).fit_closed_form(data, None, 2, seed=0)
+
+
+class Distinct(Reward):
+    """Number of distinct types in a list, and a little for the score of the first."""
+
+    def forward(self, batch: Batch, lists: torch.Tensor) -> torch.Tensor:
+        at = batch.candidates.gather(1, lists.clamp_min(0).flatten(1)).view(lists.shape)
+        kinds = KIND[at].masked_fill(lists < 0, -1)
+        seen = torch.stack([(kinds == k).any(-1) for k in range(3)], -1).sum(-1)
+        first = batch.candidate_score.gather(1, lists[..., 0].clamp_min(0))
+        return seen.float() + 0.01 * first
+
+
+def test_more_generators_find_better_lists():
+    data = crossing_world(100, 3)
+    rankers = [RetrieverOrder(), build_ranker(spec_of(data), RankerConfig(name="dnn", width=16))]
+    batch = data.batch(slice(None))
+    means = []
+    for k in (1, 3, 20, 100):
+        members = diverse_members(k, rankers, 2)
+        assert len(set(members)) == k
+        multi = MultiGenerator(rankers, members, Distinct()).eval()
+        with torch.no_grad():
+            lists = multi.rank(batch, 3)
+            alone = Distinct()(batch, multi.proposals(batch, 3)).amax(-1)
+        worth = Distinct()(batch, lists.unsqueeze(1)).squeeze(1)
+        torch.testing.assert_close(worth, alone)
+        means.append(float(worth.mean()))
+    assert means == sorted(means)
+    assert means[2] > means[0] + 0.3
+    with torch.no_grad():
+        pair = copies(rankers, Distinct()).rank(batch, 3)
+    assert pair.shape == (100, 3)
+
+
+def test_members_must_name_a_ranker():
+    with pytest.raises(ConfigError, match="member"):
+        MultiGenerator([RetrieverOrder()], [Member("best", 1)], Distinct())
+    with pytest.raises(ConfigError, match="member"):
+        MultiGenerator([RetrieverOrder()], [], Distinct())
+    with pytest.raises(ConfigError, match="option: k"):
+        diverse_members(0, [], 2)
+
+
+def test_clig_widens_coverage():
+    """Members 0 and 1 say nearly the same good list; 2 says another that is as good but for 0.1."""
+    lists = torch.tensor([[[0, 1, 2], [0, 1, 3], [5, 4, 6], [7, 8, 9]]]).repeat(4, 1, 1)
+    rewards = torch.tensor([[1.0, 1.05, 0.9, -1.0]]).repeat(4, 1)
+    assert select_members(lists, rewards, 2, weight=0.0, good=0.75)[0] == 1
+    assert select_members(lists, rewards, 2, weight=1.0, good=0.75) == [1, 2]
+    assert set(select_members(lists, rewards, 4)) == {0, 1, 2, 3}
+    with pytest.raises(ConfigError, match="option: k"):
+        select_members(lists, rewards, 5)
+
+
+def test_member_lists_line_up_with_the_pool():
+    data = crossing_world(30, 3)
+    multi = MultiGenerator(
+        [RetrieverOrder()], diverse_members(5, [RetrieverOrder()], 2), Distinct()
+    )
+    lists, rewards = member_lists(multi, data, 3, batch_size=7)
+    pool = multi.pool(data.batch(slice(None)), 3)
+    assert torch.equal(lists, pool.lists)
+    assert torch.equal(rewards, pool.rewards)
+
+
+def test_options_are_checked():
+    spec = spec_of(crossing_world(3, 0))
+    assert ranker_options("pier")["keep"] == 20
+    ranker = build_ranker(spec, RankerConfig(name="mmr", options={"trade": 1}))
+    assert isinstance(ranker, MMR)
+    assert ranker.trade == 1
+    with pytest.raises(ConfigError, match="did you mean 'trade'"):
+        build_ranker(spec, RankerConfig(name="mmr", options={"trad": 0.5}))
+    with pytest.raises(ConfigError, match="must be of type int"):
+        build_ranker(spec, RankerConfig(name="pier", options={"keep": 2.5}))
+    with pytest.raises(ConfigError, match="no option"):
+        build_ranker(spec, RankerConfig(name="goalrank", options={"keep": 2}))
+    with pytest.raises(ConfigError, match="tokens"):
+        build_ranker(spec, RankerConfig(name="rankmixer", options={"tokens": 7}))
+
+
+def test_links_survive_fewer_rows_than_the_encoder_has():
+    """A part of training may reach fewer ids than the encoder knows; codes still line up."""
+    data = crossing_world(40, 0)
+    ranker = LambdaMART(replace(spec_of(data), item_ids=50))
+    history = np.tile([1, 2], (40, 1))
+    linked = columns_of(
+        np.tile([2, 3], (40, 1)), np.ones((40, 2)), one_hot(TYPES, 3), history=history
+    )
+    ranker.features.fit(linked)
+    batch = replace(linked, history=np.tile([3, 1], 40).astype(np.int32)).batch([0])
+    want = LastItemTransitions.fit(linked).scores(batch)
+    assert float(want[0, 0]) > 0
+    assert torch.equal(ranker.features.links.scores(batch), want)

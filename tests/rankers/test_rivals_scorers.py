@@ -1,0 +1,167 @@
+"""Scorers of other papers, each in a world where its own idea pays and a control without it fails."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from goalrank.rankers import DLCM, DNN, MIR, RankMixer, SetRank
+from goalrank.rankers.dlcm import attention_rank
+from goalrank.requests import Columns
+from tests.helpers import make_entities
+from tests.rankers.kit import spec_of
+from tests.rankers.planted import SIZES, columns_of, fit, one_hot, precision
+
+N, SLOTS = 8, 3
+
+
+def neighbour_world(requests: int, seed: int, below: bool) -> Columns:
+    """Liked iff the candidate next to it in the initial list (below or above it) is of type 1."""
+    rng = np.random.default_rng(seed)
+    types = np.arange(40) % 2
+    candidates = np.stack([rng.permutation(40)[:N] + 1 for _ in range(requests)])
+    score = rng.normal(size=(requests, N))
+    order = np.argsort(-score, 1)
+    ordered = types[np.take_along_axis(candidates, order, 1) - 1]
+    liked = np.zeros((requests, N))
+    if below:
+        liked[:, :-1] = ordered[:, 1:]
+    else:
+        liked[:, 1:] = ordered[:, :-1]
+    relevance = np.zeros((requests, N))
+    np.put_along_axis(relevance, order, liked, 1)
+    return columns_of(candidates, relevance, one_hot(types, 2), score=score)
+
+
+def test_dlcm_reads_the_order():
+    train, test = (neighbour_world(k, s, below=True) for k, s in ((600, 0), (200, 1)))
+    spec = spec_of(train)
+    ours = precision(fit(DLCM(spec, SIZES), train, SLOTS), test, SLOTS)
+    control = precision(fit(DNN(spec, SIZES), train, SLOTS), test, SLOTS)
+    assert ours > 0.85
+    assert control < 0.7
+
+
+def test_dlcm_makes_its_own_initial_list_without_a_retriever():
+    """Then its first score gives the order, and learns."""
+    rng = np.random.default_rng(0)
+    types = np.arange(40) % 4
+    candidates = np.stack([rng.permutation(40)[:N] + 1 for _ in range(300)])
+    relevance = (types[candidates - 1] == 0).astype(float)
+    data = columns_of(candidates, relevance, one_hot(types, 4))
+    spec = replace(spec_of(data), has_score=False)
+    ranker = fit(DLCM(spec, SIZES), data, SLOTS, steps=60)
+    batch = data.batch(slice(None))
+    first = ranker._both(batch)[1]
+    assert first is not None
+    liked = batch.relevance > 0
+    assert float(first[liked].min().detach()) > float(first[~liked].max().detach())
+
+
+def minority_world(requests: int, seed: int) -> Columns:
+    """Three candidates of one colour, five of the other; the rarer colour is liked."""
+    rng = np.random.default_rng(seed)
+    types = np.arange(40) % 2
+    rare = rng.integers(0, 2, requests)
+    pools = [np.flatnonzero(types == k) + 1 for k in (0, 1)]
+    candidates = np.stack(
+        [
+            rng.permutation(np.r_[rng.permutation(pools[k])[:3], rng.permutation(pools[1 - k])[:5]])
+            for k in rare
+        ]
+    )
+    relevance = (types[candidates - 1] == rare[:, None]).astype(float)
+    return columns_of(candidates, relevance, one_hot(types, 2))
+
+
+@pytest.mark.parametrize("inducing", [0, 4])
+def test_setrank_sees_the_set(inducing):
+    train, test = minority_world(600, 0), minority_world(200, 1)
+    spec = spec_of(train)
+    ours = precision(
+        fit(SetRank(spec, SIZES, inducing=inducing), train, SLOTS, steps=300), test, SLOTS
+    )
+    control = precision(fit(DNN(spec, SIZES), train, SLOTS), test, SLOTS)
+    assert ours > 0.9
+    assert control < 0.65
+
+
+def repeated_world(requests: int, seed: int) -> Columns:
+    """Of 60 items, known by id alone, one stands three times in the history and is liked.
+
+    The five others offered stand there once.
+    """
+    rng = np.random.default_rng(seed)
+    items = np.stack([rng.permutation(60)[:6] + 1 for _ in range(requests)])
+    met = items[:, [0, 0, 0, 1, 2, 3, 4, 5]]
+    history = np.take_along_axis(met, np.argsort(rng.random(met.shape), 1), 1)
+    candidates = np.take_along_axis(items, np.argsort(rng.random(items.shape), 1), 1)
+    relevance = (candidates == items[:, :1]).astype(float)
+    return columns_of(candidates, relevance, np.zeros((63, 0), np.float32), history=history)
+
+
+def test_mir_counts_repeated_interests():
+    """The control sees the history too, by the encoder, where a candidate's matches are averaged."""
+    train, test = repeated_world(900, 0), repeated_world(200, 1)
+    spec = spec_of(train)
+    ours = precision(fit(MIR(spec, SIZES), train, 1), test, 1)
+    control = precision(fit(MIR(spec, SIZES, interaction=False), train, 1), test, 1)
+    assert ours > 0.8
+    assert ours > control + 0.15
+
+
+def parity_world(requests: int, seed: int) -> Columns:
+    """Liked iff an odd number of: item of type 1, user of type 1, feature above 0."""
+    rng = np.random.default_rng(seed)
+    types = np.arange(40) % 2
+    users = make_entities(23, numeric=1)
+    kind = np.arange(23) % 2
+    users = replace(users, numeric=torch.from_numpy(kind[:, None].astype(np.float32)))
+    user = rng.integers(1, 21, requests)
+    candidates = np.stack([rng.permutation(40)[:N] + 1 for _ in range(requests)])
+    feature = rng.choice([-1.0, 1.0], (requests, N))
+    odd = types[candidates - 1] + kind[user][:, None] + (feature > 0)
+    relevance = (odd % 2).astype(float)
+    return columns_of(
+        candidates, relevance, one_hot(types, 2), features=feature, user=user, users=users
+    )
+
+
+def test_rankmixer_crosses_features():
+    train, test = parity_world(600, 0), parity_world(200, 1)
+    spec = spec_of(train)
+    ours = precision(
+        fit(RankMixer(spec, replace(SIZES, layers=2)), train, SLOTS, steps=220), test, SLOTS
+    )
+    control = precision(fit(RankMixer(spec, replace(SIZES, layers=0)), train, SLOTS), test, SLOTS)
+    assert ours > 0.9
+    assert control < 0.75
+
+
+def test_rankmixer_mixes_tokens():
+    """With mixing, a change in one token's input reaches the others' networks."""
+    train = parity_world(20, 0)
+    spec = spec_of(train)
+    torch.manual_seed(0)
+    mixed = RankMixer(spec, replace(SIZES, layers=1), tokens=4).eval()
+    x = torch.randn(1, 4, 24)
+    y = x.clone()
+    y[:, 0] += 1.0
+    changed = (mixed.layers[0](x) - mixed.layers[0](y)).abs().amax(-1) > 1e-6
+    assert changed.all()
+    mixed.layers[0].mixing = False
+    changed = (mixed.layers[0](x) - mixed.layers[0](y)).abs().amax(-1) > 1e-6
+    assert changed.tolist() == [[True, False, False, False]]
+
+
+def test_attention_rank_by_hand():
+    """Two candidates, one liked: −2 log σ(difference)."""
+    scores = torch.tensor([[1.5, 0.5, 9.0]])
+    relevance = torch.tensor([[1.0, 0.0, 0.0]])
+    mask = torch.tensor([[True, True, False]])
+    want = -2 * torch.nn.functional.logsigmoid(torch.tensor(1.0))
+    assert float(attention_rank(scores, relevance, mask)) == pytest.approx(float(want), rel=1e-5)
+    assert float(attention_rank(scores, relevance * 0, mask)) == 0.0

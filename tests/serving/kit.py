@@ -1,0 +1,43 @@
+"""Bundles with random weights: what they do is checked, not how well."""
+
+from __future__ import annotations
+
+import torch
+
+from goalrank.encoders import EncoderSizes
+from goalrank.rankers import RankerConfig, build_ranker
+from goalrank.requests import Encoder, Requests
+from goalrank.rewards import Ensemble, ListReward, Reward
+from goalrank.serving import Bundle
+from tests.tables import make_table
+
+SIZES = EncoderSizes(width=16, layers=1, heads=2, dropout=0.0)
+
+
+def make_reward(encoder: Encoder, seed: int = 0, **arguments: object) -> ListReward:
+    torch.manual_seed(seed)
+    return ListReward(
+        encoder.spec, SIZES, ("click", "long"), (1.0, 0.5), slots=6, **arguments
+    ).eval()  # type: ignore[arg-type]
+
+
+def make_bundle(
+    name: str = "goalrank",
+    train: Requests | None = None,
+    *,
+    reward: bool = True,
+    slots: int = 4,
+    **settings: object,
+) -> Bundle:
+    """An untrained (or, where closed form, quickly fitted) ranker in a bundle."""
+    train = make_table() if train is None else train
+    encoder = Encoder.fit(train)
+    torch.manual_seed(0)
+    config = RankerConfig(name=name, width=16, layers=1, heads=2, slots=slots, **settings)  # type: ignore[arg-type]
+    ranker = build_ranker(encoder.spec, config)
+    if ranker.closed_form:
+        ranker.fit_closed_form(encoder.encode(train), None, slots, 0)
+    model: Reward | None = None
+    if reward:
+        model = Ensemble([make_reward(encoder, 0), make_reward(encoder, 1)], 0.3)
+    return Bundle(ranker, config, encoder, model, {"dataset": "small", "seeds": [0]})

@@ -1,0 +1,119 @@
+"""Rules of the house that can be proved."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import goalrank
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "goalrank"
+MODULES = sorted(SOURCE.rglob("*.py"))
+_TEXT = {".py", ".md", ".toml", ".txt", ".cff", ".yaml", ".yml", ".cfg", ".j2", ".json", ".sh", ""}
+_PACKAGES = sorted(f"goalrank.{m.name}" for m in pkgutil.iter_modules([str(SOURCE)]) if m.ispkg)
+
+
+def test_rooms_import_only_from_earlier_rooms():
+    command = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run(
+        [str(command)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Constants, then classes, then functions; by name within each."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+@pytest.mark.parametrize("name", ["goalrank", *_PACKAGES])
+def test_doors_are_sorted_and_open(name):
+    module = importlib.import_module(name)
+    names = list(module.__all__)
+    assert names == sorted(set(names), key=_place)
+    for each in names:
+        assert getattr(module, each) is not None
+
+
+def test_other_rooms_come_in_by_the_door():
+    wrong = []
+    for path in MODULES:
+        room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("goalrank."):
+                parts = (node.module or "").split(".")
+                if len(parts) > 2 and parts[1] != room:
+                    wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.module}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("module", ["goalrank", "goalrank.requests", "goalrank.logs"])
+def test_importing_stays_light(module):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
+    assert done.returncode == 0
+
+
+def test_no_pickle():
+    forbidden = re.compile(
+        r"\b(import pickle|from pickle|cloudpickle|joblib|torch\.save|torch\.load|allow_pickle=True)\b"
+    )
+    found = [
+        f"{path.relative_to(ROOT)}:{number} {line.strip()}"
+        for path in MODULES
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if forbidden.search(line)
+    ]
+    assert found == []
+
+
+def _tracked() -> list[Path]:
+    """Files that git knows or would add; without git, the source and its neighbours."""
+    done = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        return [p for name in ("src", "tests", "docs", "configs") for p in (ROOT / name).rglob("*")]
+    return [ROOT / name for name in done.stdout.splitlines()]
+
+
+def test_no_machine_paths():
+    places = re.compile(r"(?<![\w.])/(?:home|Users|root|work|opt|mnt)/[\w.-]+")
+    found = []
+    for path in _tracked():
+        if not path.is_file() or path.suffix not in _TEXT or path == Path(__file__):
+            continue
+        for number, line in enumerate(
+            path.read_text(encoding="utf-8", errors="replace").splitlines(), 1
+        ):
+            if places.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number} {line.strip()[:100]}")
+    assert found == []
+
+
+def test_packaged_files_are_declared():
+    """What is not Python and lies in the package must be in the wheel too."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["goalrank"]
+    declared = {path for pattern in patterns for path in SOURCE.glob(pattern)}
+    present = {
+        path
+        for path in SOURCE.rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc", ".so") and "cache" not in str(path)
+    }
+    assert present - declared == set()
+
+
+def test_version_is_told_once():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["version"] == goalrank.__version__

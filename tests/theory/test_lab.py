@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from goalrank.errors import ConfigError
+from goalrank.theory import FitOptions, GroupTraining, LabConfig, run
+from goalrank.theory.claims import _verdict
+from goalrank.theory.figures import error_chart
+from goalrank.theory.settings import tiny_world
+
+SMALL = LabConfig(
+    requests=2, widths=(1, 3), alphas=(1,), ks=(2,), extra=(0, 2), noise=(1.0,), noise_alpha=1,
+    planted=(0, 2), fit=FitOptions(starts=1, iterations=40, chunk=20), draws=4,
+    reach=tiny_world(candidates=5, slots=4), reach_requests=2,
+    reach_runs={"own_8": GroupTraining(own=4, light=4, steps=10)},
+    runs={"own_120": GroupTraining(own=120, light=0, steps=20),
+          "own_8": GroupTraining(own=8, light=8, steps=20, amplitude=0.1)},
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[str]]:
+    out, told = tmp_path_factory.mktemp("lab") / "new" / "folder", list[str]()
+    return out, run(out, seed=3, progress=told.append, config=SMALL), told
+
+
+def test_the_file_holds_what_is_returned(made: tuple[Path, dict[str, Any], list[str]]) -> None:
+    out, results, told = made
+    assert json.loads((out / "theory.json").read_text("utf-8")) == results
+    assert json.loads((out / "theory_run.json").read_text("utf-8"))["seconds"] > 0
+    assert len(told) == results["counts"]["fits"] + 2 * 2 + 2 + 1 + 1
+    assert not list(out.glob("*.tmp"))
+
+
+def test_every_figure_is_written_twice(made: tuple[Path, dict[str, Any], list[str]]) -> None:
+    names = {path.stem for path in made[0].glob("*.svg")}
+    assert names == {path.stem for path in made[0].glob("*.png")}
+    assert len(names) == 7
+
+
+def test_tables_are_consistent(made: tuple[Path, dict[str, Any], list[str]]) -> None:
+    results = made[1]
+    errors = [fit["E"] for fit in results["families"]["single"].values()]
+    assert errors == sorted(errors, reverse=True)
+    for row in results["equal_budget"]:
+        assert row["single_parameters"] <= row["parameters"]
+    for row in results["theorem"]:
+        assert row["E_single"] == results["families"]["single"][f"w{row['width']}"]["E"]
+    assert results["counts"]["bound_violations"] == 0
+    assert results["counts"]["theorem_rows"] == 2
+    checks = results["checks"]
+    assert checks["gibbs_residual"] < 1e-12
+    assert checks["sum_to_one"] < 1e-12
+    assert 0.9 < checks["lemma_ratio"] <= 1.0 + 1e-12
+    assert checks["sampled_best_of"]["largest_deviation"] < 5.0
+
+
+def test_the_same_seed_gives_the_same_file(
+    made: tuple[Path, dict[str, Any], list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("goalrank.theory.lab.draw_all", lambda results, out: [])
+    run(tmp_path, seed=3, config=SMALL)
+    assert (tmp_path / "theory.json").read_bytes() == (made[0] / "theory.json").read_bytes()
+
+
+def test_fits_that_did_not_converge_are_in_no_line() -> None:
+    points = [(1.0, 0.5, True), (2.0, 0.4, True), (4.0, 0.3, False), (8.0, 0.2, True)]
+    axes = error_chart({"one": points, "never": [(1.0, 0.9, False)]}, "width").axes[0]
+    lines = [list(zip(*line.get_data())) for line in axes.get_lines()]
+    assert lines == [[(1.0, 0.5), (2.0, 0.4)], [(8.0, 0.2)]]
+    hollow = [tuple(xy) for marks in axes.collections for xy in marks.get_offsets()]
+    assert hollow == [(4.0, 0.3), (1.0, 0.9)]
+
+
+def test_verdicts_respect_that_a_fit_is_an_upper_bound() -> None:
+    assert _verdict(0.1, False, 0.2, True) == "holds"
+    assert _verdict(0.1, True, 0.2, False) == "undecided"
+    assert _verdict(0.2, True, 0.1, False) == "not observed"
+    assert _verdict(0.2, False, 0.1, True) == "undecided"
+
+
+def test_refusals(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="seed=-1"):
+        run(tmp_path, seed=-1, config=SMALL)
+    with pytest.raises(ConfigError, match="most_width=1"):
+        run(tmp_path, config=LabConfig(most_width=1))
