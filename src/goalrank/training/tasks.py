@@ -177,17 +177,16 @@ def feedback_at(batch: Batch, lists: Tensor) -> Tensor:
 
 
 def mixed_lists(batch: Batch, count: int, slots: int, rng: torch.Generator) -> Tensor:
-    """Lists [B, count, L] from random to sorted: a random column's order under growing noise.
+    """Lists [B, count, L] from random to sorted: a random column's order under varied noise.
 
-    Half of them are tilted towards relevant candidates, so that good lists are seen too.
+    They must not depend on the labels: a model that sees whole lists would learn how they were
+    made instead of what they are worth.
     """
     columns = torch.cat([batch.candidate_score[..., None], batch.candidate_features], -1)
     at = torch.randint(columns.shape[-1], (count,), generator=rng)
     scale = torch.rand(count, generator=rng) * 3
-    tilt = torch.rand(count, generator=rng) * 4 * (torch.arange(count) % 2)
     device = columns.device
     scores = columns[..., at.to(device)].transpose(1, 2) * scale.to(device)[:, None]
-    scores = scores + batch.relevance[:, None, :] * tilt.to(device)[:, None]
     noise = uniform(request_salt(batch.key, rng), batch.candidates, count)
     scores = scores - torch.log(-torch.log(noise))
     return top_slots(scores, batch.candidate_mask[:, None, :].expand_as(scores), slots)

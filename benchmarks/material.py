@@ -1,0 +1,166 @@
+"""What the figures are measured on: requests of exact sizes, and models at equal encoder sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from goalrank.encoders import EncoderSizes
+from goalrank.rankers import PRM, Generator
+from goalrank.requests import Columns, EntityTable, InputSpec
+from goalrank.rewards import ListReward
+from goalrank.training import (
+    CachedScores,
+    GroupBuilder,
+    GroupConfig,
+    GroupTask,
+    LoopConfig,
+    ObjectiveConfig,
+    SupervisedTask,
+    Task,
+)
+
+ITEMS, USERS = 3000, 500
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """N candidates, H history, L slots, G lists, D width, encoder layers, B requests."""
+
+    candidates: int = 50
+    history: int = 0
+    slots: int = 6
+    lists: int = 20
+    width: int = 128
+    layers: int = 2
+    heads: int = 4
+    batch: int = 16
+
+    def but(self, **changed: int) -> Sizes:
+        """The same with some sizes changed."""
+        return replace(self, **changed)
+
+
+def entities(rows: int) -> EntityTable:
+    """Ids only: row 0 padding, the last row the bucket of the unknown."""
+    ids = torch.arange(rows)
+    bucket = torch.full_like(ids, rows - 1)
+    bucket[0] = 0
+    return EntityTable(ids, bucket, torch.zeros(rows, 0), torch.zeros(rows, 0, dtype=torch.long),
+                       torch.zeros(rows, 0))  # fmt: skip
+
+
+def make_columns(sizes: Sizes, requests: int, seed: int = 0) -> Columns:
+    """Requests of exactly N candidates, H events and L shown items with a 0/1 click on each."""
+    rng = np.random.default_rng(seed)
+    n, h, slots = sizes.candidates, sizes.history, sizes.slots
+    time = np.arange(requests, dtype=np.int64) * 10**6 + 10**12
+    rows = lambda width: np.arange(requests + 1, dtype=np.int64) * width  # noqa: E731
+    ids = lambda count: rng.integers(1, ITEMS + 1, count).astype(np.int32)  # noqa: E731
+    shown = np.argsort(rng.random((requests, n)), 1)[:, :slots].astype(np.int32).ravel()
+    return Columns(
+        items=entities(ITEMS + 2), users=entities(USERS + 2), kinds=("click",), target=0,
+        protocol="retrieved", history_limit=max(h, 1), key=rng.integers(-(2**62), 2**62, requests),
+        time=time, user=rng.integers(1, USERS + 1, requests).astype(np.int32),
+        propensity=np.full(requests, np.nan, np.float32),
+        history_start=rows(h), history=ids(requests * h),
+        history_feedback=np.ones(requests * h, np.float32), history_time=np.repeat(time, h) - 1,
+        candidate_start=rows(n), candidates=ids(requests * n),
+        candidate_score=rng.normal(size=requests * n).astype(np.float32),
+        candidate_features=np.zeros((requests * n, 0), np.float32),
+        shown_start=rows(slots), shown=shown,
+        feedback=rng.integers(0, 2, (requests * slots, 1)).astype(np.float32),
+    )  # fmt: skip
+
+
+def spec_of(columns: Columns) -> InputSpec:
+    """Input sizes of what `make_columns` makes."""
+    return InputSpec(
+        item_ids=len(columns.items), item_numeric=0, item_category=0, item_category_width=0,
+        user_ids=len(columns.users), user_numeric=0, user_category=0, user_category_width=0,
+        candidate_features=0, has_score=True, kinds=columns.kinds,
+    )  # fmt: skip
+
+
+@dataclass
+class Models:
+    """Requests and the models that are compared on them, all with the same encoder sizes."""
+
+    sizes: Sizes
+    columns: Columns
+    generator: Generator
+    prm: PRM
+    reward: ListReward
+
+
+def make_models(sizes: Sizes, requests: int = 512, reward_layers: int = 0) -> Models:
+    """Fresh models; the reward model is that of the default recipe at the same width."""
+    torch.manual_seed(0)
+    columns = make_columns(sizes, requests)
+    spec = spec_of(columns)
+    encoder = EncoderSizes(width=sizes.width, layers=sizes.layers, heads=sizes.heads)
+    reward = ListReward(
+        spec, replace(encoder, layers=reward_layers), columns.kinds, [1.0], slots=sizes.slots
+    )
+    return Models(
+        sizes, columns, Generator(spec, encoder, sizes.slots).eval(), PRM(spec, encoder).eval(),
+        reward.eval().requires_grad_(False),
+    )  # fmt: skip
+
+
+def group_of(lists: int) -> GroupConfig:
+    """The default mixture of sources, scaled to G lists (20 by default)."""
+    default = GroupConfig()
+    rest = {name: round(getattr(default, name) * lists / 20) for name in ("light", "heuristic",
+            "perturbed", "logged", "random")}  # fmt: skip
+    rest["logged"] = min(rest["logged"], 1)
+    return GroupConfig(own=max(lists - sum(rest.values()), 1), **rest)
+
+
+def group_task(models: Models) -> GroupTask:
+    """GoalRank's training step; the light model's scores are cached, as in a job."""
+    sizes = models.sizes
+    groups = GroupBuilder(
+        group_of(sizes.lists), sizes.slots, [CachedScores(models.prm, models.columns)]
+    )
+    task = GroupTask(
+        models.generator, LoopConfig(batch_size=sizes.batch), 0,
+        reward=models.reward, groups=groups, objective=ObjectiveConfig(),
+    )  # fmt: skip
+    return task
+
+
+def prm_task(models: Models) -> SupervisedTask:
+    """PRM's training step."""
+    return SupervisedTask(
+        models.prm, LoopConfig(batch_size=models.sizes.batch), 0, models.sizes.slots
+    )
+
+
+def stepper(task: Task, columns: Columns, batch_size: int, loss: Any = None) -> Callable[[], None]:
+    """One optimiser step on the next batch, without a trainer around it.
+
+    Args:
+        loss: batch → loss, in place of the task's own.
+    """
+    task.log = task.log_dict = lambda *_, **__: None  # type: ignore[assignment,method-assign]
+    optimizer = task.configure_optimizers()["optimizer"]
+    order = columns.order(batch_size, seed=0)
+    order = [rows for rows in order if len(rows) == batch_size]
+    count = iter(range(10**9))
+    task.train()
+
+    def step() -> None:
+        i = next(count)
+        batch = columns.batch(order[i % len(order)])
+        optimizer.zero_grad(set_to_none=True)
+        value = task.training_step(batch, i) if loss is None else loss(batch)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(task.model.parameters(), 1.0)
+        optimizer.step()
+
+    return step

@@ -1,0 +1,67 @@
+"""Ratios that hold on a busy machine: what is compared runs by turns, pair by pair."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Median of the per-pair ratios slow/fast, and median milliseconds of each."""
+
+    ratio: float
+    ms: dict[str, float]
+    pairs: int
+
+
+def once(work: Work, repeats: int = 1) -> float:
+    """Seconds a call, over `repeats` calls in a row."""
+    start = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    return (time.perf_counter() - start) / repeats
+
+
+def interleave(
+    works: Mapping[str, Work], pairs: int, *, warm: int = 1, repeats: Mapping[str, int] | None = None
+) -> dict[str, list[float]]:
+    """Seconds of each work, by turns; `repeats` calls of a short one make up one measurement."""
+    repeats = repeats or {}
+    for work in works.values():
+        for _ in range(warm):
+            work()
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    names = list(works)
+    for i in range(pairs):
+        for name in names if i % 2 == 0 else names[::-1]:
+            seconds[name].append(once(works[name], repeats.get(name, 1)))
+    return seconds
+
+
+def compare(
+    top: tuple[str, Work],
+    bottom: tuple[str, Work],
+    pairs: int,
+    *,
+    warm: int = 1,
+    repeats: Mapping[str, int] | None = None,
+) -> Compared:
+    """How many times as long `top` takes as `bottom`."""
+    seconds = interleave(dict([top, bottom]), pairs, warm=warm, repeats=repeats)
+    ratio = statistics.median(a / b for a, b in zip(seconds[top[0]], seconds[bottom[0]]))
+    ms = {name: round(statistics.median(values) * 1e3, 3) for name, values in seconds.items()}
+    return Compared(ratio, ms, pairs)
+
+
+def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
+    """Slope of log seconds over log size, by least squares."""
+    x = [math.log(v) for v in sizes]
+    y = [math.log(v) for v in seconds]
+    mx, my = statistics.fmean(x), statistics.fmean(y)
+    return sum((a - mx) * (b - my) for a, b in zip(x, y)) / sum((a - mx) ** 2 for a in x)
