@@ -42,10 +42,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 bench: $(STAMP)
-	@set -e; for file in benchmarks/bench_*.py; do \
-	  test -e "$$file" || { echo "no benchmarks/bench_*.py"; exit 1; }; \
-	  echo "$$file"; $(BIN)/python "$$file"; \
-	done
+	$(BIN)/python benchmarks/bench.py
 
 clean:
 	rm -rf $(VENV) build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from goalrank import __version__
-from goalrank.cli import audit, data, demo, doctor, evaluate, rank, train, world
+from goalrank.cli import audit, benchmark, data, demo, doctor, evaluate, rank, theory, train, world
 from goalrank.cli.common import examples, settings
 
 app = typer.Typer(
@@ -27,7 +27,9 @@ app = typer.Typer(
 )
 for module in (demo, train, evaluate, rank, audit, doctor):
     module.add(app)
+app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(data.app, name="data")
+app.add_typer(theory.app, name="theory")
 app.add_typer(world.app, name="world")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from goalrank.nn import Linear
 from goalrank.requests import EntityTable
 
 _CATEGORY_WIDTH = 32
@@ -42,13 +43,13 @@ class EntityEmbedding(nn.Module):
             nn.init.normal_(self.ids.weight, std=0.02)
             with torch.no_grad():
                 self.ids.weight[0].zero_()
-        self.numeric = nn.Linear(numeric, width) if numeric else None
+        self.numeric = Linear(numeric, width) if numeric else None
         inner = min(width, _CATEGORY_WIDTH)
         has_category = category_width > 0
         self.category = (
             nn.EmbeddingBag(category, inner, mode="sum", padding_idx=0) if has_category else None
         )
-        self.category_out = nn.Linear(inner, width, bias=False) if has_category else None
+        self.category_out = Linear(inner, width, bias=False) if has_category else None
 
     def forward(self, table: EntityTable, rows: Tensor) -> Tensor:
         """Rows [...] of the table → [..., D]."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from goalrank.encoders.entities import EntityEmbedding
-from goalrank.nn import Attention, Block, InducedBlock, mlp
+from goalrank.nn import Attention, Block, InducedBlock, Linear, mlp
 from goalrank.requests import Batch, InputSpec
 
 
@@ -68,7 +68,7 @@ class RequestEncoder(nn.Module):
             spec.user_ids if sizes.user_ids else 0,
             spec.user_numeric, spec.user_category, spec.user_category_width, d, sizes.id_dropout,
         )  # fmt: skip
-        self.event = nn.Linear(2, d)
+        self.event = Linear(2, d)
         self.no_event = nn.Parameter(torch.randn(1, 1, d) * 0.02)
         self.pool = nn.Linear(d, 1)
         self.context = nn.LayerNorm(d)
@@ -78,7 +78,7 @@ class RequestEncoder(nn.Module):
         self.norm_items = nn.LayerNorm(d)
         self.norm_history = nn.LayerNorm(d)
         self.cross = Attention(d, sizes.heads, sizes.dropout)
-        self.mix = nn.Linear(d, d)
+        self.mix = Linear(d, d)
         make = (
             (lambda: InducedBlock(d, sizes.heads, sizes.inducing, sizes.dropout))
             if sizes.inducing
@@ -113,7 +113,7 @@ class RequestEncoder(nn.Module):
         """History vectors [B, 1+H, D] with an always-present first one, and their mask."""
         event = torch.stack([batch.history_feedback, batch.history_age], -1)
         history = self.items(batch.items, batch.history) + self.event(event)
-        first = self.no_event.expand(batch.size, -1, -1)
+        first = self.no_event.expand(batch.history.shape[0], -1, -1)
         mask = nn.functional.pad(batch.history_mask, (1, 0), value=True)
         return self.norm_history(torch.cat([first, history], 1)), mask
 

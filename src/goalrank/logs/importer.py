@@ -15,6 +15,7 @@ from goalrank.logs.assemble import assemble
 from goalrank.logs.drafts import hide_order
 from goalrank.logs.options import ImportOptions, Protocol
 from goalrank.logs.pipelines import exposed, retrieved, with_enough
+from goalrank.logs.places import data_root
 from goalrank.logs.prepare import Log, consumed_only, to_arrays
 from goalrank.logs.protocols import INJECTED_WARNING, Retrieved
 from goalrank.logs.raw import RawLog
@@ -52,8 +53,9 @@ def import_log(
 
     Args:
         source: ``kuairand``, ``movielens``, ``amazon``, ``interactions`` or ``exposures``.
-        path: file or folder; ``None`` takes the data shipped with goalrank (``kuairand``,
-            ``movielens``).
+        path: file or folder, or the name of a folder inside the one that the environment
+            variable ``GOALRANK_DATA`` names; ``None`` takes the data shipped with goalrank
+            (``kuairand``, ``movielens``).
         options: settings, or a mapping of them.
 
     Raises:
@@ -66,7 +68,7 @@ def import_log(
         raise ConfigError(f"unknown source '{source}'; known: {', '.join(sorted(SOURCES))}")
     if not isinstance(options, ImportOptions):
         options = ImportOptions.from_mapping(options or {})
-    raw = SOURCES[source](None if path is None else Path(path), options)
+    raw = SOURCES[source](None if path is None else _place(Path(path)), options)
     read = time.perf_counter()
     protocol: Protocol = options.protocol or (
         "exposed" if raw.shape == "exposures" else "retrieved"
@@ -90,6 +92,11 @@ def _least_tested(log: Log, options: ImportOptions) -> int:
     if options.min_test_list is not None:
         return options.min_test_list
     return 6 if log.raw.shape == "exposures" and log.events.request is None else 2
+
+
+def _place(path: Path) -> Path:
+    """The path itself, or the data set of that name under ``GOALRANK_DATA``."""
+    return path if path.exists() else data_root(str(path)) or path
 
 
 def _import(raw: RawLog, protocol: Protocol, options: ImportOptions) -> ImportResult:

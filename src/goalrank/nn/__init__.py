@@ -1,7 +1,8 @@
 """Torch blocks that know nothing of recommenders."""
 
 from goalrank.nn.gather import take_rows
-from goalrank.nn.noise import gumbel, request_salt, uniform
+from goalrank.nn.linear import Linear, linear, linear_gelu
+from goalrank.nn.noise import distinct, gumbel, request_salt, uniform
 from goalrank.nn.precision import at_least_single
 from goalrank.nn.transformer import Attention, Block, FeedForward, InducedBlock, mlp
 
@@ -10,8 +11,12 @@ __all__ = [
     "Block",
     "FeedForward",
     "InducedBlock",
+    "Linear",
     "at_least_single",
+    "distinct",
     "gumbel",
+    "linear",
+    "linear_gelu",
     "mlp",
     "request_salt",
     "take_rows",

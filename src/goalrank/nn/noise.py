@@ -42,7 +42,9 @@ def request_salt(key: Tensor, rng: torch.Generator) -> Tensor:
     return _mix(key ^ salt.to(key.device))
 
 
-def uniform(salt: Tensor, items: Tensor, lists: int, step: int = 0) -> Tensor:
+def uniform(
+    salt: Tensor, items: Tensor, lists: int, step: int = 0, *, named: bool = False
+) -> Tensor:
     """Uniform noise in (0, 1).
 
     Args:
@@ -51,21 +53,24 @@ def uniform(salt: Tensor, items: Tensor, lists: int, step: int = 0) -> Tensor:
             may share; each still gets noise of its own).
         lists: G.
         step: decoding step; another step gives fresh noise.
+        named: `items` went through `distinct` already (once for all steps).
 
     Returns:
         [B, G, N] float32.
     """
     g = torch.arange(lists, device=salt.device)
     per_list = _mix(salt[:, None] ^ (g * 0x9E3779B1 + step * 0x85EBCA77 + 1))  # [B, G]
-    names = _distinct(items)
+    names = items if named else distinct(items)
     z = per_list[:, :, None] ^ (names[:, None, :] * 0x2545F4914F6CDD1D)  # [B, G, N]
-    z = (z ^ _shift(z, 30)) * _M1
-    z = z ^ _shift(z, 27)
-    bits = _shift(z * _M2, 41)  # 23 bits: float32 holds them and the half that keeps 0 and 1 away
-    return (bits.to(torch.float32) + 0.5) * (1.0 / (1 << 23))
+    # In place: these are the largest numbers of a step, and memory costs more than the sums.
+    z.bitwise_xor_(_shift(z, 30)).mul_(_M1)
+    z.bitwise_xor_(_shift(z, 27)).mul_(_M2)
+    z.bitwise_right_shift_(41).bitwise_and_((1 << 23) - 1)
+    # 23 bits: float32 holds them and the half that keeps 0 and 1 away.
+    return z.to(torch.float32).add_(0.5).mul_(1.0 / (1 << 23))
 
 
-def _distinct(items: Tensor) -> Tensor:
+def distinct(items: Tensor) -> Tensor:
     """Items [B, N] with repeats within a row renamed by how many of the same came before."""
     ordered, order = items.sort(dim=-1, stable=True)
     place = torch.arange(items.shape[-1], device=items.device)
@@ -74,6 +79,8 @@ def _distinct(items: Tensor) -> Tensor:
     return items.scatter_add(-1, order, (place - first) << 40)
 
 
-def gumbel(salt: Tensor, items: Tensor, lists: int, step: int = 0) -> Tensor:
+def gumbel(
+    salt: Tensor, items: Tensor, lists: int, step: int = 0, *, named: bool = False
+) -> Tensor:
     """Standard Gumbel noise [B, G, N]; arguments as in `uniform`."""
-    return -torch.log(-torch.log(uniform(salt, items, lists, step)))
+    return uniform(salt, items, lists, step, named=named).log_().neg_().log_().neg_()

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from goalrank.nn.dropout import Dropout
 from goalrank.nn.dropout import dropout as drop
+from goalrank.nn.linear import Linear, linear_gelu
 
 
 class FeedForward(nn.Module):
@@ -17,13 +18,13 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, ratio: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
-        self.up = nn.Linear(width, ratio * width)
-        self.down = nn.Linear(ratio * width, width)
+        self.up = Linear(width, ratio * width)
+        self.down = Linear(ratio * width, width)
         self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] → [..., D]."""
-        hidden = F.gelu(self.up(x), approximate="tanh")
+        hidden = linear_gelu(x, self.up.weight, self.up.bias)
         return drop(self.down(hidden), self.dropout, self.training)
 
 
@@ -40,9 +41,9 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.dropout = dropout
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
-        self.out = nn.Linear(width, width)
+        self.query = Linear(width, width)
+        self.key_value = Linear(width, 2 * width)
+        self.out = Linear(width, width)
 
     def _split(self, x: Tensor) -> Tensor:
         b, n, d = x.shape
@@ -120,5 +121,5 @@ def mlp(*widths: int, dropout: float = 0.0) -> nn.Sequential:
     for i, (a, b) in enumerate(itertools.pairwise(widths)):
         if i:
             layers += [nn.GELU(approximate="tanh"), Dropout(dropout)]
-        layers.append(nn.Linear(a, b))
+        layers.append(Linear(a, b))
     return nn.Sequential(*layers)

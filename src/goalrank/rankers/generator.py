@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import FeedForward, at_least_single, gumbel, request_salt, take_rows
+from goalrank.nn import (
+    FeedForward,
+    Linear,
+    at_least_single,
+    distinct,
+    gumbel,
+    request_salt,
+    take_rows,
+)
 from goalrank.rankers.base import Ranker, top_slots
 from goalrank.requests import Batch, InputSpec
 
@@ -48,9 +56,9 @@ class PointerDecoder(nn.Module):
         super().__init__()
         d = width
         self.width = d
-        self.parts = nn.Linear(d, 4 * d)
+        self.parts = Linear(d, 4 * d)
         self.bias = nn.Linear(d, 1)
-        self.start = nn.Linear(d, d)
+        self.start = Linear(d, d)
         self.first = nn.Parameter(torch.zeros(d))
         self.position = nn.Parameter(torch.randn(slots, d) * 0.02)
         self.key_position = nn.Parameter(torch.randn(slots, d // 2) * 0.02)
@@ -85,40 +93,34 @@ class PointerDecoder(nn.Module):
     def forward(self, memory: Memory, lists: Tensor) -> Tensor:
         """Logits [B, G, L, N] of every slot given its true prefix; one pass for all lists.
 
-        Candidates already in the prefix get -inf.
+        Candidates already in the prefix get -inf. What a prefix adds up (values, relations) is
+        one product of its weights over the candidates with the candidates' own vectors, so that
+        no vector is copied a slot; the empty prefix is worked out once for all lists.
         """
         b, g, slots = lists.shape
         n = memory.bias.shape[1]
-        at = lists.clamp_min(0)
-        real = (lists >= 0).unsqueeze(-1)
-        chosen = take_rows(memory.parts[..., : 3 * self.width], at.view(b, g * slots))
-        chosen = chosen.view(b, g, slots, -1) * real
-        query, key, value, relation = chosen.split(
-            [self.width // 2, self.width // 2, self.width, self.width], -1
-        )
-        # Step t sees slots 0…t-1, and asks with the item at slot t-1.
-        key = key + self._slot(self.key_position, slots)
-        attended = _causal(query[..., :-1, :], key[..., :-1, :], value[..., :-1, :])
-        summed = value[..., :-1, :].cumsum(2)
-        first = self.first.expand(b, g, 1, -1)
-        mixed = torch.cat([first.to(value.dtype), attended + summed], 2)
-        related = F.pad(relation[..., :-1, :].cumsum(2), (0, 0, 1, 0))
-        state = self.state(memory, mixed, self._slot(self.position, slots), related)
-        pointer = memory.parts[..., 3 * self.width :]
-        logits = state.reshape(b, g * slots, -1) @ pointer.transpose(1, 2)
-        logits = at_least_single(logits.view(b, g, slots, n)) * self.width**-0.5
-        logits = logits + memory.bias[:, None, None, :]
-        return logits.masked_fill(_taken_before(lists, n), -torch.inf)
-
-
-class _Prefix(NamedTuple):
-    """Decoding state of [B, G] lists: the key-value cache and running sums."""
-
-    query: Tensor  # [B, G, D/2]
-    keys: Tensor  # [B, G, t, D/2]
-    values: Tensor  # [B, G, t, D]
-    summed: Tensor  # [B, G, D]
-    related: Tensor  # [B, G, D]
+        query, key, value, relation, pointer = self.split(memory.parts)
+        pointer = pointer.transpose(1, 2)
+        position = self._slot(self.position, slots)
+        first = self.first.expand(b, 1, 1, -1)
+        start = self.state(memory, first, position[:1], torch.zeros_like(first)).flatten(1, 2)
+        logits = at_least_single(start @ pointer).unsqueeze(1).expand(b, g, 1, n)
+        taken = None
+        if slots > 1:
+            at, real = lists[..., :-1].clamp_min(0), lists[..., :-1] >= 0
+            key_position = self._slot(self.key_position, slots - 1)
+            weight = _causal_weights(query, key, key_position, at)
+            spread, taken = _spread(weight, at, real, n)
+            mixed = (spread @ value).view(b, g, slots - 1, -1)
+            related = (taken.to(relation.dtype) @ relation).view(b, g, slots - 1, -1)
+            state = self.state(memory, mixed, position[1:], related)
+            later = at_least_single(state.flatten(1, 2) @ pointer).view(b, g, slots - 1, n)
+            logits = torch.cat([logits, later], 2)
+        logits = torch.add(memory.bias[:, None, None, :], logits, alpha=self.width**-0.5)
+        if taken is not None:
+            barred = F.pad(taken.view(b, g, slots - 1, n) > 0, (0, 0, 1, 0))
+            logits = logits.masked_fill(barred, -torch.inf)
+        return logits
 
 
 class Generator(Ranker):
@@ -171,9 +173,11 @@ class Generator(Ranker):
     ) -> Tensor:
         # Gumbel-max at every step draws exactly from the step's softmax.
         salt = request_salt(batch.key, rng)
+        names = distinct(batch.candidates)
 
         def perturb(logits: Tensor, step: int) -> Tensor:
-            return logits / temperature + gumbel(salt, batch.candidates, lists, step)
+            noise = gumbel(salt, names, lists, step, named=True)
+            return torch.add(noise, logits, alpha=1 / temperature)
 
         return self.decode(state, slots, lists, perturb)
 
@@ -195,6 +199,7 @@ class Generator(Ranker):
         has = length > 0
         return -(log_prob / length.clamp_min(1) * has).sum() / has.sum().clamp_min(1)
 
+    @torch.no_grad()
     def decode(
         self,
         memory: Memory,
@@ -203,30 +208,26 @@ class Generator(Ranker):
         perturb: Callable[[Tensor, int], Tensor] | None = None,
     ) -> Tensor:
         """Greedy lists [B, G, L] of (perturbed) logits; a step reuses all earlier work."""
-        decoder = self.decoder
-        query, key, value, relation, pointer = decoder.split(memory.parts)
-        pointer = pointer.transpose(1, 2)
         b, n = memory.bias.shape
-        position = decoder._slot(decoder.position, slots)
-        key_position = decoder._slot(decoder.key_position, slots)
+        steps = min(slots, n)
+        scale = self.decoder.width**-0.5
+        pointer = memory.parts[..., 3 * self.decoder.width :].transpose(1, 2)
+        prefix = _Prefix(self.decoder, memory, lists, steps)
         scores = memory.bias[:, None, :].expand(b, lists, n)
-        prefix: _Prefix | None = None
-        out = []
-        scale = decoder.width**-0.5
-        offset = torch.arange(b, device=scores.device)[:, None] * n
-        flat = [t.reshape(b * n, -1) for t in (query, key, value, relation)]
-        for t in range(min(slots, n)):
-            mixed, related = _mixed(decoder, prefix, b, lists, scores)
-            state = decoder.state(memory, mixed.unsqueeze(2), position[t], related.unsqueeze(2))
-            logits = at_least_single(state.squeeze(2) @ pointer) * scale + scores
+        state = prefix.first()
+        picks, bests = [], []
+        for t in range(steps):
+            logits = _point(state, pointer, scores, scale)
             if perturb is not None:
                 logits = perturb(logits, t)
             best, pick = logits.max(-1)
-            out.append(pick.masked_fill(best == -torch.inf, -1))
-            scores = scores.scatter(2, pick.unsqueeze(-1), -torch.inf)
-            prefix = _extend(prefix, flat, pick + offset, key_position[t])
-        result = torch.stack(out, -1)
-        return F.pad(result, (0, slots - result.shape[-1]), value=-1)
+            picks.append(pick)
+            bests.append(best)
+            if t + 1 < steps:
+                scores = scores.scatter(2, pick.unsqueeze(-1), -torch.inf)
+                state = prefix.after(pick, t)
+        result = torch.stack(picks, -1).masked_fill(torch.stack(bests, -1).isneginf(), -1)
+        return F.pad(result, (0, slots - steps), value=-1) if steps < slots else result
 
     def beam_search(self, state: Memory, slots: int, width: int) -> tuple[Tensor, Tensor]:
         """The W most probable lists that a beam finds, best first.
@@ -254,43 +255,96 @@ class Generator(Ranker):
         return lists, total
 
 
-def _mixed(
-    decoder: PointerDecoder, prefix: _Prefix | None, b: int, lists: int, like: Tensor
-) -> tuple[Tensor, Tensor]:
-    if prefix is None:
-        first = decoder.first.expand(b, lists, -1)
-        return first, torch.zeros_like(first)
-    scores = (prefix.keys @ prefix.query.unsqueeze(-1)).squeeze(-1)
-    weight = (scores * prefix.query.shape[-1] ** -0.5).softmax(-1)
-    attended = (weight.unsqueeze(-2) @ prefix.values).squeeze(-2)
-    return attended + prefix.summed, prefix.related
+class _Prefix:
+    """Decoding state of [B, G] lists: the key-value cache and a running sum of relations."""
+
+    def __init__(
+        self, decoder: PointerDecoder, memory: Memory, lists: int, steps: int
+    ) -> None:
+        b, n, _ = memory.parts.shape
+        d = decoder.width
+        self.decoder, self.lists = decoder, lists
+        self.rows = memory.parts.view(b * n, 4 * d)
+        self.offset = torch.arange(b, device=self.rows.device)[:, None] * n
+        # What a step adds beside the prefix, [T, B, 1, D]; and keys get the place of their slot.
+        position = decoder._slot(decoder.position, steps)[:, None, None, :]
+        self.place = position + memory.start[:, None, :]
+        self.key_position = F.pad(decoder._slot(decoder.key_position, steps), (0, d))
+        self.cache = self.rows.new_empty(b * lists, steps, d // 2 + d)
+        self.related: Tensor | None = None  # [B·G, D]
+
+    def first(self) -> Tensor:
+        """State [B, 1, D] of the first step, the same for all lists."""
+        return self._state(self.decoder.first + self.place[0])
+
+    def after(self, pick: Tensor, t: int) -> Tensor:
+        """State [B, G, D] after the candidates [B, G] at slot t."""
+        d, half, b = self.decoder.width, self.decoder.width // 2, pick.shape[0]
+        rows = self.rows.index_select(0, (pick + self.offset).view(-1))
+        torch.add(rows[:, half : 2 * d], self.key_position[t], out=self.cache[:, t])
+        keys, values = self.cache[:, : t + 1].split([half, d], -1)
+        query, relation = rows[:, None, :half], rows[:, 2 * d : 3 * d]
+        self.related = relation if self.related is None else self.related + relation
+        # The prefix's values: their attention-weighted mean and their sum.
+        weight = (torch.bmm(query, keys.transpose(1, 2)) * half**-0.5).softmax(-1) + 1
+        mixed = torch.bmm(weight, values).view(b, self.lists, d)
+        state = self._state(mixed + self.place[t + 1])
+        return state + self.related.view(b, self.lists, d)
+
+    def _state(self, mixed: Tensor) -> Tensor:
+        x = self.decoder.norm(mixed)
+        return self.decoder.norm_out(x + self.decoder.feed_forward(x))
 
 
-def _extend(prefix: _Prefix | None, flat: list[Tensor], rows: Tensor, position: Tensor) -> _Prefix:
-    query, key, value, relation = (part[rows] for part in flat)
-    key = (key + position).unsqueeze(2)
-    if prefix is None:
-        return _Prefix(query, key, value.unsqueeze(2), value, relation)
-    return _Prefix(
-        query,
-        torch.cat([prefix.keys, key], 2),
-        torch.cat([prefix.values, value.unsqueeze(2)], 2),
-        prefix.summed + value,
-        prefix.related + relation,
-    )
+def _point(state: Tensor, pointer: Tensor, scores: Tensor, scale: float) -> Tensor:
+    """scores + scale · state @ pointer, [B, G, N]; a state [B, 1, D] stands for all G lists."""
+    if state.shape[1] == scores.shape[1] and state.dtype == scores.dtype == pointer.dtype:
+        return torch.baddbmm(scores, state, pointer, alpha=scale)
+    return torch.add(scores, at_least_single(state @ pointer), alpha=scale)
 
 
-def _causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Single-head attention of each of T positions to itself and those before, [B, G, T, ·]."""
-    t = query.shape[2]
-    scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-    later = torch.ones(t, t, dtype=torch.bool, device=query.device).triu(1)
-    return scores.masked_fill(later, -torch.inf).softmax(-1) @ value
+def _causal_weights(query: Tensor, key: Tensor, position: Tensor, at: Tensor) -> Tensor:
+    """Attention of each of T slots to itself and those before: [B, G, T, T], rows sum to one.
+
+    Args:
+        query, key: [B, N, D/2] of the candidates.
+        position: [T, D/2] added to the key of each slot.
+        at: [B, G, T] candidate at each slot.
+    """
+    b, g, t = at.shape
+    n = query.shape[1]
+    if n <= g * t:  # all pairs of candidates are fewer than the lists' slots: look scores up
+        keys = torch.cat([key, position.to(key.dtype).expand(b, -1, -1)], 1)
+        pairs = (query @ keys.transpose(1, 2)).view(b, -1)
+        row = at.unsqueeze(-1) * (n + t)
+        place = torch.arange(n, n + t, device=at.device)
+        by_item = pairs.gather(1, (row + at.unsqueeze(-2)).view(b, -1))
+        by_place = pairs.gather(1, (row + place).view(b, -1))
+        scores = (by_item + by_place).view(b, g, t, t)
+    else:
+        rows = at.view(b, g * t)
+        asked = take_rows(query, rows).view(b, g, t, -1)
+        keys = take_rows(key, rows).view(b, g, t, -1) + position
+        scores = asked @ keys.transpose(-1, -2)
+    later = torch.ones(t, t, dtype=torch.bool, device=at.device).triu(1)
+    return (scores * query.shape[-1] ** -0.5).masked_fill(later, -torch.inf).softmax(-1)
 
 
-def _taken_before(lists: Tensor, n: int) -> Tensor:
-    """[B, G, L, N] True where a candidate stands in an earlier slot."""
-    b, g, slots = lists.shape
-    one_hot = torch.zeros(b, g, slots, n, dtype=torch.int8, device=lists.device)
-    one_hot.scatter_(3, lists.clamp_min(0).unsqueeze(-1), (lists >= 0).to(torch.int8).unsqueeze(-1))
-    return (one_hot.cumsum(2, dtype=torch.int8) - one_hot).bool()
+def _spread(weight: Tensor, at: Tensor, real: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Each prefix as weights over the candidates.
+
+    Args:
+        weight: [B, G, T, T] of slots s ≤ t in the state after slot t.
+        at, real: [B, G, T] candidate at each slot, and whether there is one.
+
+    Returns:
+        Both [B, G·T, N]: 1 + weight, and 1, at the candidates of slots 0…t; 0 elsewhere.
+    """
+    b, g, t = at.shape
+    after, slot = torch.tril_indices(t, t, device=at.device)
+    index = after * n + at[..., slot]
+    there = real[..., slot].to(weight.dtype)
+    flat = weight.new_zeros(b, g, t * n)
+    spread = flat.scatter_add(2, index, (weight[..., after, slot] + 1) * there)
+    taken = flat.scatter_add(2, index, there)
+    return spread.view(b, g * t, n), taken.view(b, g * t, n)

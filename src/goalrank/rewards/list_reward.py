@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import Block, at_least_single, mlp, take_rows
+from goalrank.nn import Block, Linear, at_least_single, mlp, take_rows
 from goalrank.requests import Batch, InputSpec
 from goalrank.rewards.base import Reward
 
@@ -67,8 +67,8 @@ class ListReward(Reward):
         self.kind_index = [spec.kinds.index(kind) for kind in kinds]
         self.encoder = RequestEncoder(spec, sizes)
         self.position = nn.Parameter(torch.randn(slots, d) * 0.02) if positions else None
-        self.likeness = nn.Linear(d, d, bias=False) if relations else None
-        self.likeness_in = nn.Linear(3 * relations, d) if relations else None
+        self.likeness = Linear(d, d, bias=False) if relations else None
+        self.likeness_in = Linear(3 * relations, d) if relations else None
         self.blocks = nn.ModuleList(
             [Block(d, sizes.heads, sizes.dropout) for _ in range(list_layers)]
         )

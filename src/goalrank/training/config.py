@@ -60,6 +60,9 @@ class RewardConfig(_Strict):
         unexposed: what was not shown is ignored or counts as no feedback; "auto": ignored for
             exposed lists, negative otherwise.
         lists: lists a request in training, where unexposed counts as negative.
+        observed: weight of the logged feedback itself, as discounted gain of a list, beside the
+            learned reward. It is unbiased where every candidate's relevance is known, and knows
+            nothing of lists.
     """
 
     kinds: tuple[str, ...] | None = None
@@ -78,6 +81,7 @@ class RewardConfig(_Strict):
     slot_weights: Literal["auto", "ones", "dcg"] = "auto"
     unexposed: Literal["auto", "ignore", "negative"] = "auto"
     lists: int = Field(default=4, ge=1)
+    observed: float = Field(default=0.0, ge=0)
     loop: LoopConfig = LoopConfig(steps=3000)
 
 

@@ -15,7 +15,7 @@ from goalrank.encoders import EncoderSizes
 from goalrank.errors import ConfigError
 from goalrank.rankers import Ranker, Scorer, build_ranker
 from goalrank.requests import Columns, InputSpec
-from goalrank.rewards import Ensemble, ListReward, Reward
+from goalrank.rewards import Ensemble, ListReward, ObservedGain, Reward, Weighted
 from goalrank.training.config import FitConfig, LoopConfig, RewardConfig
 from goalrank.training.groups import CachedScores, GroupBuilder
 from goalrank.training.loop import RunOptions, run_stage
@@ -68,8 +68,13 @@ class Job:
             return self.fitted
         if self.fitted.reward is None:
             self.fitted.reward = self.fit_reward(pretrained)
-        self.fit_generator(self.fitted.reward, pretrained)
+        self.fit_generator(self.teacher(self.fitted.reward), pretrained)
         return self.fitted
+
+    def teacher(self, learned: Reward) -> Reward:
+        """What the generator is taught by: the learned reward, and the logged feedback itself."""
+        weight = self.config.reward.observed
+        return Weighted([learned, ObservedGain()], [1.0, weight]).eval() if weight else learned
 
     def stage(self, name: str) -> RunOptions:
         """Options with a stage's own folder."""

@@ -14,7 +14,12 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    ModelCheckpoint,
+    TQDMProgressBar,
+)
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
@@ -137,6 +142,19 @@ def _run(trainer: L.Trainer, task: Task, data: _Data, checkpoint: Path | None) -
         raise KeyboardInterrupt from stop
 
 
+class _StageBar(TQDMProgressBar):
+    """Lightning's bar, with the stage's name in front."""
+
+    def __init__(self, stage: str) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def on_train_epoch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        super().on_train_epoch_start(trainer, *args)
+        done, last = trainer.current_epoch + 1, trainer.max_epochs
+        self.train_progress_bar.set_description(f"{self.stage}, interval {done}/{last}")
+
+
 def _trainer(
     task: Task, validation: Columns | None, options: RunOptions
 ) -> tuple[L.Trainer, ModelCheckpoint | None]:
@@ -144,6 +162,8 @@ def _trainer(
     folder = options.folder
     checkpoints = folder / "checkpoints"
     callbacks: list[Callback] = [_Resumable(), _StopOnNaN()]
+    if options.progress:
+        callbacks.append(_StageBar(folder.name))
     has_validation = validation is not None and len(validation) > 0
     best: ModelCheckpoint | None = None
     if has_validation and loop.patience > 0:

@@ -1,0 +1,111 @@
+"""Emitting lists: greedy decoding against one PRM pass, the authors' decode and ONNX; a GPU."""
+
+from __future__ import annotations
+
+import time
+
+import authors_schedule
+import torch
+from material import Sizes, group_task, make_models, stepper
+from timing import Compared, compare, once
+
+from goalrank.rankers import parameter_count
+
+
+def decoding(batch: int, pairs: int) -> tuple[Compared, Compared]:
+    """Our greedy lists over one PRM pass, and the authors' decode over ours.
+
+    Raises:
+        RuntimeError: the two schedules emitted different lists.
+    """
+    models = make_models(Sizes(batch=batch))
+    generator, slots = models.generator, models.sizes.slots
+    rows = models.columns.batch(slice(0, batch))
+    repeats = {1: 20, 16: 4}.get(batch, 1)
+    with torch.inference_mode():
+        if not torch.equal(generator.rank(rows, slots), authors_schedule.decode(generator, rows, slots)):
+            raise RuntimeError("the reference schedule and ours emit different lists")
+        ours = ("goalrank", lambda: generator.rank(rows, slots))
+        prm = compare(
+            ours, ("prm", lambda: models.prm.scores(rows)), pairs, warm=5,
+            repeats={"goalrank": repeats, "prm": repeats},
+        )  # fmt: skip
+        authors = compare(
+            ("authors", lambda: authors_schedule.decode(generator, rows, slots)), ours,
+            max(pairs // 2, 3), warm=2, repeats={"goalrank": repeats, "authors": max(repeats // 4, 1)},
+        )  # fmt: skip
+    return prm, authors
+
+
+def onnx(pairs: int) -> Compared:
+    """Eager greedy decoding over the exported graph at batch 1."""
+    from goalrank.errors import MissingExtraError
+    from goalrank.serving import OnnxRanker, export_onnx
+
+    models = make_models(Sizes(batch=1, history=20))
+    rows = models.columns.batch(slice(0, 1))
+    slots = models.sizes.slots
+    try:
+        exported = OnnxRanker(export_onnx(models.generator, models.columns, slots), threads=1)
+    except MissingExtraError as error:
+        raise ImportError(str(error)) from error
+    with torch.inference_mode():
+        return compare(
+            ("eager", lambda: models.generator.rank(rows, slots)),
+            ("onnx", lambda: exported.rank(rows)), pairs, warm=10,
+            repeats={"eager": 20, "onnx": 20},
+        )  # fmt: skip
+
+
+def product_rate(device: str = "cuda", size: int = 8192) -> float:
+    """Measured bf16 FLOPs a second of large square products: what the device really gives."""
+    a = torch.randn(size, size, device=device, dtype=torch.bfloat16)
+
+    def work() -> None:
+        for _ in range(10):
+            a @ a
+        torch.cuda.synchronize()
+
+    once(work, 3)
+    return 10 * 2 * size**3 / once(work, 5)
+
+
+def gpu(pairs: int) -> tuple[float, float]:
+    """FLOPs utilisation of a training step at about 0.1 B parameters, and p99 ms of a batch of 256.
+
+    FLOPs are counted as 6 a parameter outside the embeddings and a token, the usual convention:
+    candidates pass the encoder; the decoder's and the reward's work is left out, so the true
+    utilisation is higher.
+    """
+    sizes = Sizes(batch=512, width=1024, layers=8, heads=16, history=20)
+    models = make_models(sizes, 1024)
+    for module in (models.generator, models.reward, models.prm):
+        module.to("cuda")
+    task = group_task(models)
+    task.to("cuda")
+    columns = models.columns
+
+    def loss(batch: object) -> torch.Tensor:
+        with torch.autocast("cuda", torch.bfloat16):
+            return task.training_step(batch.to("cuda"), 0)
+
+    step = stepper(task, columns, sizes.batch, loss)
+
+    def synchronised() -> None:
+        step()
+        torch.cuda.synchronize()
+
+    once(synchronised, 3)
+    seconds = once(synchronised, pairs)
+    dense = parameter_count(models.generator) - models.generator.encoder.items.ids.weight.numel()
+    used = 6 * dense * sizes.batch * sizes.candidates / seconds / product_rate()
+    rows = columns.batch(slice(0, 256)).to("cuda")
+    times = []
+    models.generator.eval()
+    with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16):
+        for _ in range(200):
+            start = time.perf_counter()
+            models.generator.rank(rows, sizes.slots)
+            torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+    return used, sorted(times[20:])[int(180 * 0.99)] * 1e3

@@ -1,0 +1,49 @@
+"""The arena: suites of data sets, rankers, seeds and sizes; their ledger, tables and figures."""
+
+from goalrank.benchmark.boards import Board, Line, load_boards
+from goalrank.benchmark.cells import Cell, plan, shard
+from goalrank.benchmark.ledger import LEDGER_VERSION, Ledger
+from goalrank.benchmark.lineup import BiasSpec, RowSpec, standard_rows
+from goalrank.benchmark.plots import plot
+from goalrank.benchmark.runner import RunResult, run_suite, stored_suite
+from goalrank.benchmark.stats import holm, over_requests, paired_t, t_tail
+from goalrank.benchmark.suite import (
+    DatasetSpec,
+    SizeSpec,
+    Suite,
+    TuningSpec,
+    build_suite,
+    load_suite,
+)
+from goalrank.benchmark.tables import latex, markdown, verdict
+
+__all__ = [
+    "LEDGER_VERSION",
+    "BiasSpec",
+    "Board",
+    "Cell",
+    "DatasetSpec",
+    "Ledger",
+    "Line",
+    "RowSpec",
+    "RunResult",
+    "SizeSpec",
+    "Suite",
+    "TuningSpec",
+    "build_suite",
+    "holm",
+    "latex",
+    "load_boards",
+    "load_suite",
+    "markdown",
+    "over_requests",
+    "paired_t",
+    "plan",
+    "plot",
+    "run_suite",
+    "shard",
+    "standard_rows",
+    "stored_suite",
+    "t_tail",
+    "verdict",
+]

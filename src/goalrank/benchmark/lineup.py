@@ -1,0 +1,163 @@
+"""Rows of the arena: rankers by name, and what is made of several of them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from goalrank.errors import ConfigError
+from goalrank.rankers import ranker_names, ranker_options
+
+COMPOSITES = ("best_of", "mg_e", "mg_e_copies", "clig", "rules")
+_OWN = {
+    "best_of": ("base", "lists", "temperature"),
+    "mg_e": ("k",),
+    "clig": ("k", "pool", "weight"),
+}
+_OWN["mg_e_copies"] = ("k", "base", "width", "layers", "steps")
+_SECTIONS = (
+    "ranker",
+    "training",
+    "light",
+    "light_loop",
+    "reward",
+    "group",
+    "objective",
+    "pretrain",
+)
+_TASKS = {"egrank": ("lists", "clip", "refresh"), "nlgr": ("lists", "others")}
+
+Objective = Literal[
+    "own", "group_relative", "group_softmax", "group_ranks", "reinforce", "preference", "supervised"
+]
+
+
+class BiasSpec(BaseModel):
+    """What is added to the reward that a row is trained by, in standard deviations of the reward.
+
+    Attributes:
+        noise: λ of (1 − λ) r̂ + λ ε, ε Gaussian and fixed a list.
+        popularity: weight of the mean popularity of a list's items.
+        position: weight of how early the logging policy or the retriever had a list's items.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    noise: float = Field(default=0.0, ge=0, le=1)
+    popularity: float = 0.0
+    position: float = 0.0
+
+
+class RowSpec(BaseModel):
+    """One row of the tables.
+
+    Attributes:
+        name: a ranker's name, or best_of, mg_e, mg_e_copies, clig, rules.
+        label: printed in tables, unique in the suite; by default the name.
+        objective: "own" is the ranker's own way (GoalRank by its groups, EGRank by PPO, NLGR by
+            neighbours, others by their supervised loss); any objective of
+            `goalrank.training.OBJECTIVES` trains any ranker against the shared reward.
+        options: the ranker's own options, or the composite's (k, base, lists, …).
+        task: settings of PPO or of the neighbours.
+        set: overrides of the recipe for this row alone, such as {group = {own = 20}}.
+        bias: see `BiasSpec`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    label: str = ""
+    objective: Objective = "own"
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    task: dict[str, int | float] = Field(default_factory=dict)
+    set: dict[str, Any] = Field(default_factory=dict)
+    bias: BiasSpec = BiasSpec()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _labelled(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.get("label"):
+            return {**data, "label": str(data.get("name", ""))}
+        return data
+
+    @model_validator(mode="after")
+    def _known(self) -> RowSpec:
+        names = [*ranker_names(), *COMPOSITES]
+        if self.name not in names:
+            raise ConfigError(_unknown("ranker", self.name, names, "rankers.name"))
+        composite = self.name in COMPOSITES
+        own = _OWN.get(self.name, ()) if composite else ranker_options(self.name)
+        for option in self.options:
+            if option not in own:
+                where = f"option of ranker '{self.name}'"
+                raise ConfigError(_unknown(where, option, own, "rankers.options"))
+        for option in self.task:
+            if option not in _TASKS.get(self.name, ()):
+                raise ConfigError(
+                    _unknown(
+                        f"task setting of '{self.name}'",
+                        option,
+                        _TASKS.get(self.name, ()),
+                        "rankers.task",
+                    )
+                )
+        for section in self.set:
+            if section not in _SECTIONS:
+                raise ConfigError(
+                    _unknown(f"section of row '{self.label}'", section, _SECTIONS, "rankers.set")
+                )
+        base = str(self.options.get("base", "prm"))
+        if composite and base not in ranker_names():
+            raise ConfigError(_unknown("base ranker", base, ranker_names(), "rankers.options.base"))
+        if composite and self.objective != "own":
+            raise ConfigError(
+                f"row '{self.label}': '{self.name}' is made of trained rankers and has no objective "
+                f"of its own; remedy: leave objective out (option: rankers.objective)"
+            )
+        return self
+
+
+def _unknown(what: str, name: str, known: Any, option: str) -> str:
+    near = difflib.get_close_matches(name, list(known), 1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"{what} '{name}' is unknown{hint} Known: {', '.join(known) or 'none'}; option: {option}"
+
+
+def standard_rows() -> dict[str, dict[str, Any]]:
+    """Rows that a suite can name by a word; together they are "@all"."""
+    rows: dict[str, dict[str, Any]] = {
+        name: {"name": name} for name in ranker_names() if name != "goalrank"
+    }
+    rows["best_of_100"] = {"name": "best_of", "options": {"base": "prm", "lists": 100}}
+    for k in (3, 20, 100):
+        rows[f"mg_e_{k}"] = {"name": "mg_e", "options": {"k": k}}
+        rows[f"mg_e_copies_{k}"] = {"name": "mg_e_copies", "options": {"k": k}}
+    rows["clig_20"] = {"name": "clig", "options": {"k": 20, "pool": 100}}
+    rows["goalrank"] = {"name": "goalrank"}
+    rows["goalrank_supervised"] = {"name": "goalrank", "set": {"objective": {"supervised": 1.0}}}
+    rows["rules"] = {"name": "rules"}
+    return {label: {**row, "label": label} for label, row in rows.items()}
+
+
+def expand_rows(given: Sequence[Any]) -> list[Any]:
+    """Words become standard rows, "@all" all of them; tables stay. A later label replaces.
+
+    Raises:
+        ConfigError: an unknown word; the nearest is named.
+    """
+    standard = standard_rows()
+    out: dict[str, Any] = {}
+    for i, row in enumerate(given):
+        if row == "@all":
+            out.update(standard)
+        elif isinstance(row, str):
+            if row not in standard:
+                raise ConfigError(_unknown("ranker", row, ["@all", *standard], "rankers"))
+            out[row] = standard[row]
+        else:
+            key = row.get("label") or row.get("name") if isinstance(row, dict) else None
+            out[str(key or i)] = row
+    return list(out.values())

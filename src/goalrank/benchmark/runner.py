@@ -1,0 +1,305 @@
+"""Runs what is missing of a suite, several cells side by side, each claimed by one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from goalrank.benchmark.cells import Cell, parse_shard, plan, shard
+from goalrank.benchmark.ledger import LEDGER_VERSION, Ledger, failure
+from goalrank.benchmark.locks import Claim
+from goalrank.benchmark.suite import Suite, build_suite, dataset_path
+from goalrank.errors import ConfigError, DataError
+from goalrank.requests import whole_file
+
+Progress = Callable[[int, int], None]
+_MOST_JOBS = 8
+_POLL = 0.5
+
+
+@dataclass
+class RunResult:
+    """What a run did.
+
+    Attributes:
+        ran: cells run now; `failed` of them came to nothing.
+        before: cells that were finished before.
+        elsewhere: cells that another process finished meanwhile.
+    """
+
+    ran: int = 0
+    failed: int = 0
+    before: int = 0
+    elsewhere: int = 0
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+def run_suite(
+    suite: Suite,
+    folder: str | Path,
+    *,
+    shard_of: str = "1/1",
+    jobs: int = 0,
+    retry: bool = False,
+    accelerator: str = "auto",
+    progress: Progress | None = None,
+) -> RunResult:
+    """Run the missing cells of a suite.
+
+    Safe to kill at any moment and to start several times over one folder, also at once: a finished
+    cell is never run again, and a running one is left to the process that has it.
+
+    Args:
+        folder: ledger, values, shared parts, logs of the workers.
+        shard_of: "i/n": only this part of the cells.
+        jobs: cells side by side; 0 = one a core, at most 8, and one where there is a GPU.
+        retry: run failed cells again.
+        accelerator: auto, cpu or gpu.
+        progress: called with (cells done, cells to do).
+
+    Raises:
+        ConfigError: the folder holds another suite, a shard that does not exist, missing data.
+        DataError: the folder's ledger was written by a newer version.
+    """
+    place = Path(folder)
+    i, n = parse_shard(shard_of)
+    ledger = Ledger(place)
+    ledger.check()
+    store_suite(suite, place)
+    cells = shard(plan(suite), i, n, suite.tuning.trials > 0)
+    if retry:
+        for cell in cells:
+            if ledger.status(cell) == "failed":
+                ledger.forget(cell)
+    missing = [cell for cell in cells if not ledger.has(cell)]
+    for dataset in {cell.dataset.name: cell.dataset for cell in missing}.values():
+        dataset_path(dataset)  # complain now, not cell by cell
+    result = RunResult(before=len(cells) - len(missing))
+    if missing:
+        workers = min(jobs or _jobs(accelerator), len(missing))
+        _Crew(suite, place, accelerator, missing, result, workers).run(progress)
+    return result
+
+
+def _jobs(accelerator: str) -> int:
+    if accelerator != "cpu":
+        import torch
+
+        if torch.cuda.is_available():
+            return 1
+    return min(_cores(), _MOST_JOBS)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def claim_path(folder: Path, key: str) -> Path:
+    """The lock of a cell."""
+    return folder / "claims" / f"{key}.lock"
+
+
+def store_suite(suite: Suite, folder: Path) -> None:
+    """Keep the suite in its folder, for workers and tables.
+
+    Raises:
+        ConfigError: another suite is there.
+    """
+    path = folder / "suite.json"
+    if path.exists() and (old := stored_suite(folder).name) != suite.name:
+        raise ConfigError(
+            f"'{folder}' holds the suite '{old}', not '{suite.name}'; remedy: another --out"
+        )
+    content = {"version": LEDGER_VERSION, "suite": suite.model_dump(mode="json")}
+    text = json.dumps(content, indent=1)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        with whole_file(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def stored_suite(folder: str | Path) -> Suite:
+    """The suite of a folder.
+
+    Raises:
+        DataError: there is none, it is damaged, or written by a newer version.
+    """
+    path = Path(folder) / "suite.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = int(content["version"])
+        settings = content["suite"]
+    except OSError as error:
+        raise DataError(
+            f"'{folder}' holds no suite; remedy: goalrank benchmark run SUITE --out {folder}"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"'{path}' is damaged ({error}); remedy: remove it and run the suite again"
+        ) from error
+    if version > LEDGER_VERSION:
+        raise DataError(
+            f"'{path}' has format {version}, written by a newer goalrank; this one reads formats "
+            f"up to {LEDGER_VERSION}; remedy: pip install --upgrade goalrank"
+        )
+    return build_suite(settings)
+
+
+class _Crew:
+    """Worker processes, each with a thread that hands it cells and notes what came of them."""
+
+    def __init__(
+        self,
+        suite: Suite,
+        folder: Path,
+        accelerator: str,
+        cells: list[Cell],
+        result: RunResult,
+        workers: int,
+    ) -> None:
+        self.suite, self.folder, self.accelerator = suite, folder, accelerator
+        self.todo: deque[Cell] = deque(cells)
+        self.total = len(cells)
+        self.result = result
+        self.workers = workers
+        self.lock = threading.Lock()
+        self.events: queue.Queue[BaseException | None] = queue.Queue()
+        self.processes: list[subprocess.Popen[str]] = []
+        self.stopping = False
+
+    def run(self, progress: Progress | None) -> None:
+        threads = [
+            threading.Thread(target=self._guarded, args=(i,), daemon=True)
+            for i in range(self.workers)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            while any(thread.is_alive() for thread in threads):
+                self._tell(progress)
+                try:
+                    fault = self.events.get(timeout=_POLL)
+                except queue.Empty:
+                    continue
+                if fault is not None:
+                    raise fault
+            while not self.events.empty():
+                if (fault := self.events.get()) is not None:
+                    raise fault
+            self._tell(progress)
+        finally:
+            self.stopping = True
+            for process in self.processes:
+                process.kill()
+                process.wait()
+
+    def _tell(self, progress: Progress | None) -> None:
+        if progress is not None:
+            progress(self.result.ran + self.result.elsewhere, self.total)
+
+    def _guarded(self, number: int) -> None:
+        try:
+            self._serve(number)
+        except BaseException as error:
+            if not self.stopping:
+                self.events.put(error)
+
+    def _serve(self, number: int) -> None:
+        """Hand cells to one worker until none is left; a dead worker is replaced."""
+        process: subprocess.Popen[str] | None = None
+        while (cell := self._next()) is not None:
+            if process is None:
+                process = self._start(number)
+            began = time.perf_counter()
+            status = _ask(process, cell)
+            if self.stopping:
+                return
+            if status is None:
+                reason = self._died(process, number)
+                process = None
+                status = self._bury(cell, reason, time.perf_counter() - began)
+            self._note(cell, status)
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+            process.wait()
+
+    def _next(self) -> Cell | None:
+        with self.lock:
+            return self.todo.popleft() if self.todo else None
+
+    def _note(self, cell: Cell, status: str) -> None:
+        with self.lock:
+            if status == "busy":
+                self.todo.append(cell)
+            elif status == "known":
+                self.result.elsewhere += 1
+            else:
+                self.result.ran += 1
+                self.result.failed += status == "failed"
+        if status == "busy":
+            time.sleep(_POLL)  # another process has it; look again later
+        self.events.put(None)
+
+    def _start(self, number: int) -> subprocess.Popen[str]:
+        log = self._log(number)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        threads = os.environ.get("OMP_NUM_THREADS") or str(max(_cores() // self.workers, 1))
+        command = [sys.executable, "-m", "goalrank.benchmark.worker"]
+        with log.open("ab") as errors:
+            process = subprocess.Popen(
+                [*command, str(self.folder.absolute()), self.accelerator],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+                env={**os.environ, "OMP_NUM_THREADS": threads, "GOALRANK_NO_PROGRESS": "1"},
+                start_new_session=True,  # Ctrl-C is for us; we stop the workers
+            )  # fmt: skip
+        self.processes.append(process)
+        return process
+
+    def _log(self, number: int) -> Path:
+        return self.folder / "logs" / f"worker-{os.getpid()}-{number}.log"
+
+    def _died(self, process: subprocess.Popen[str], number: int) -> str:
+        code = process.wait()
+        if code == -9:
+            return "its process was killed (signal 9), as the system does when memory runs out"
+        if code < 0:
+            return f"its process was ended by signal {-code}"
+        lines = self._log(number).read_text(errors="replace").strip().splitlines()
+        return f"its process ended with code {code}: {lines[-1] if lines else 'nothing was said'}"
+
+    def _bury(self, cell: Cell, reason: str, seconds: float) -> str:
+        """Write down a cell that took its process with it."""
+        claim = Claim(claim_path(self.folder, cell.key))
+        if not claim.take():
+            return "busy"
+        try:
+            ledger = Ledger(self.folder)
+            if not ledger.has(cell):
+                ledger.write(cell, [failure(self.suite.name, cell, reason, seconds)])
+            return "failed"
+        finally:
+            claim.drop()
+
+
+def _ask(process: subprocess.Popen[str], cell: Cell) -> str | None:
+    """A worker's answer to one cell; None if it died over it."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(json.dumps({"key": cell.key}) + "\n")
+        process.stdin.flush()
+        line = process.stdout.readline()
+        answer: dict[str, Any] = json.loads(line) if line else {}
+    except (OSError, ValueError):
+        return None
+    status = answer.get("status")
+    return None if status is None else str(status)

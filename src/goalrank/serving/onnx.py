@@ -1,0 +1,176 @@
+"""The whole greedy decode of a generator as one ONNX graph, and a ranker that runs it."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from goalrank.errors import BundleError, ConfigError, MissingExtraError
+from goalrank.rankers import Generator, Ranker
+from goalrank.requests import Batch, Columns, EntityTable
+
+# Inputs in this order; all of a batch that a generator reads.
+_BATCH = (
+    "user", "history", "history_mask", "history_feedback", "history_age", "candidates",
+    "candidate_mask", "candidate_score", "candidate_features",
+)  # fmt: skip
+_AXES = {"history": "H", "candidate": "N"}
+
+
+class _Greedy(nn.Module):
+    """Batch tensors in, lists [B, L] out; the feature tables are constants of the graph."""
+
+    def __init__(self, ranker: Generator, items: EntityTable, users: EntityTable, slots: int):
+        super().__init__()
+        self.ranker = ranker
+        self.slots = slots
+        for side, table in (("items", items), ("users", users)):
+            for f in fields(EntityTable):
+                self.register_buffer(f"{side}_{f.name}", getattr(table, f.name), persistent=False)
+
+    def _table(self, side: str) -> EntityTable:
+        return EntityTable(*(getattr(self, f"{side}_{f.name}") for f in fields(EntityTable)))
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        given = dict(zip(_BATCH, tensors, strict=True))
+        user, candidates = given["user"], given["candidates"]
+        nothing = candidates.new_zeros((1, 0))
+        batch = Batch(
+            index=user, key=user, items=self._table("items"), users=self._table("users"),
+            shown=nothing, feedback=nothing, relevance=nothing, observed=nothing,
+            propensity=nothing, **given,
+        )  # fmt: skip
+        # N at least L, so that the number of steps is fixed; padding is never picked.
+        memory = self.ranker.encode(_widened(batch, self.slots))
+        return self.ranker.decode(memory, self.slots).squeeze(1)
+
+
+def _widened(batch: Batch, slots: int) -> Batch:
+    """The batch with L more, empty candidates, which changes no list."""
+    from dataclasses import replace
+
+    names = [name for name in _BATCH if name.startswith("candidate")]
+    wide = {}
+    for name in names:
+        x = getattr(batch, name)
+        pad = (0, 0, 0, slots) if x.dim() == 3 else (0, slots)
+        wide[name] = nn.functional.pad(x, pad)
+    return replace(batch, **wide)
+
+
+def _need(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError("ONNX export", "onnx") from error
+
+
+def export_onnx(
+    ranker: Ranker, columns: Columns, slots: int, path: str | Path | None = None
+) -> bytes:
+    """Encoder, cache and all L steps as one graph with dynamic B, N and H.
+
+    Args:
+        ranker: a generator that decodes greedily.
+        columns: any encoded requests; their feature tables become constants of the graph.
+        slots: L, fixed in the graph.
+        path: written there as well, whole or not at all.
+
+    Returns:
+        The serialised model, weights included (below ONNX's 2 GiB).
+
+    Raises:
+        ConfigError: a ranker of another kind, or one with a beam.
+        MissingExtraError: the extra `onnx` is not installed.
+    """
+    _need("onnx")
+    _need("onnxscript")
+    if not isinstance(ranker, Generator) or ranker.beam > 1:
+        raise ConfigError(
+            f"{type(ranker).__name__} cannot be exported: only greedy generators can; remedy: "
+            f"ranker.name goalrank with ranker.beam 1"
+        )
+    if slots < 1 or len(columns) == 0:
+        raise ConfigError(f"slots = {slots} and {len(columns)} requests: both must be at least 1")
+    sample = columns.batch([0, min(1, len(columns) - 1)])
+    sample = _stretched(sample)
+    module = _Greedy(ranker.eval(), sample.items, sample.users, slots)
+    tensors = tuple(getattr(sample, name) for name in _BATCH)
+    shapes = tuple(_dynamic(name) for name in _BATCH)
+    buffer = io.BytesIO()
+    with torch.no_grad():
+        program = torch.onnx.export(
+            module, tensors, dynamo=True, input_names=list(_BATCH), output_names=["lists"],
+            dynamic_shapes=(shapes,), verbose=False,
+        )  # fmt: skip
+    if program is None:
+        raise ConfigError("this PyTorch exported nothing; remedy: torch 2.6 or later")
+    program.save(buffer)
+    data = buffer.getvalue()
+    if path is not None:
+        target = Path(path)
+        temporary = target.with_name(target.name + ".tmp")
+        temporary.write_bytes(data)
+        os.replace(temporary, target)
+    return data
+
+
+def _dynamic(name: str) -> dict[int, Any]:
+    dim = torch.export.Dim.DYNAMIC
+    return {0: dim} if name == "user" else {0: dim, 1: dim}
+
+
+def _stretched(batch: Batch) -> Batch:
+    """At least two of each dynamic size: a size of 1 would be taken for a constant."""
+    from dataclasses import replace
+
+    wide = {}
+    for name in _BATCH:
+        x = getattr(batch, name)
+        if x.dim() > 1 and x.shape[1] < 3:
+            pad = (0, 0, 0, 3 - x.shape[1]) if x.dim() == 3 else (0, 3 - x.shape[1])
+            wide[name] = nn.functional.pad(x, pad)
+    return replace(batch, **wide)
+
+
+class OnnxRanker:
+    """Greedy lists from an exported graph, equal to the generator's own.
+
+    Args:
+        model: what `export_onnx` returned, or a file of it.
+        threads: of the runtime.
+
+    Raises:
+        BundleError: not an exported generator.
+        MissingExtraError: the extra `onnx` is not installed.
+    """
+
+    def __init__(self, model: bytes | str | Path, threads: int = 1) -> None:
+        runtime = _need("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        source = model if isinstance(model, bytes) else str(model)
+        try:
+            self._session = runtime.InferenceSession(
+                source, options, providers=["CPUExecutionProvider"]
+            )
+            self._inputs = [given.name for given in self._session.get_inputs()]
+        except Exception as error:  # the runtime raises classes of its own
+            name = "the given bytes" if isinstance(model, bytes) else f"'{model}'"
+            raise BundleError(
+                f"{name} cannot be read as an exported ranker ({str(error).splitlines()[0]}); "
+                f"remedy: export it again"
+            ) from error
+
+    def rank(self, batch: Batch) -> Tensor:
+        """Lists [B, L]: positions on the N axis, -1 where fewer than L candidates."""
+        given = {name: getattr(batch, name).numpy() for name in self._inputs}
+        return torch.from_numpy(self._session.run(None, given)[0])
