@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+
 from rows_cost import exponents, processes
 from rows_data import growth, movielens
 from rows_serving import decoding, gpu, onnx

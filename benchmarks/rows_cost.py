@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from multiprocessing.synchronize import Barrier
 
 import torch
+
 from material import Models, Sizes, group_task, make_models, stepper
 from timing import Compared, Work, exponent, interleave
 
@@ -72,9 +73,7 @@ def _train(barrier: Barrier, seconds: float, out: object) -> None:
 def _rate(count: int, seconds: float) -> float:
     context = multiprocessing.get_context("spawn")
     barrier, out = context.Barrier(count), context.SimpleQueue()
-    workers = [
-        context.Process(target=_train, args=(barrier, seconds, out)) for _ in range(count)
-    ]
+    workers = [context.Process(target=_train, args=(barrier, seconds, out)) for _ in range(count)]
     for worker in workers:
         worker.start()
     total = sum(out.get() for _ in workers)
@@ -89,6 +88,9 @@ def processes(seconds: float, pairs: int = 3) -> Compared:
     for _ in range(pairs):
         ones.append(_rate(1, seconds / pairs))
         twos.append(_rate(2, seconds / pairs))
-    rates = {"1 process req/s": statistics.median(ones), "2 processes req/s": statistics.median(twos)}
+    rates = {
+        "1 process req/s": statistics.median(ones),
+        "2 processes req/s": statistics.median(twos),
+    }
     ratio = statistics.median(b / a for a, b in zip(ones, twos))
     return Compared(ratio, {k: round(v, 1) for k, v in rates.items()}, pairs)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from timing import exponent
 
 from goalrank.logs import data_root, import_log
+from timing import exponent
 
 
 def movielens() -> float:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
-import authors_schedule
 import torch
+
+import authors_schedule
+from goalrank.rankers import parameter_count
 from material import Sizes, group_task, make_models, stepper
 from timing import Compared, compare, once
-
-from goalrank.rankers import parameter_count
 
 
 def decoding(batch: int, pairs: int) -> tuple[Compared, Compared]:
@@ -23,7 +23,9 @@ def decoding(batch: int, pairs: int) -> tuple[Compared, Compared]:
     rows = models.columns.batch(slice(0, batch))
     repeats = {1: 20, 16: 4}.get(batch, 1)
     with torch.inference_mode():
-        if not torch.equal(generator.rank(rows, slots), authors_schedule.decode(generator, rows, slots)):
+        if not torch.equal(
+            generator.rank(rows, slots), authors_schedule.decode(generator, rows, slots)
+        ):
             raise RuntimeError("the reference schedule and ours emit different lists")
         ours = ("goalrank", lambda: generator.rank(rows, slots))
         prm = compare(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import authors_schedule
 import torch
+
+import authors_schedule
 from material import Sizes, group_task, make_models, prm_task, stepper
 from timing import Compared, compare
 

@@ -29,7 +29,11 @@ def once(work: Work, repeats: int = 1) -> float:
 
 
 def interleave(
-    works: Mapping[str, Work], pairs: int, *, warm: int = 1, repeats: Mapping[str, int] | None = None
+    works: Mapping[str, Work],
+    pairs: int,
+    *,
+    warm: int = 1,
+    repeats: Mapping[str, int] | None = None,
 ) -> dict[str, list[float]]:
     """Seconds of each work, by turns; `repeats` calls of a short one make up one measurement."""
     repeats = repeats or {}

@@ -43,7 +43,7 @@ def test_all_names_every_ranker():
         ([{"name": "setrnk"}], "did you mean 'setrank'"),
         ([{"name": "pier", "options": {"kep": 3}}], "did you mean 'keep'"),
         ([{"name": "mg_e", "objective": "reinforce"}], "no objective of its own"),
-        ([{"name": "best_of", "options": {"base": "prn"}}], "did you mean 'prm'"),
+        ([{"name": "best_of", "options": {"base": "rankmixr"}}], "did you mean 'rankmixer'"),
         ([{"name": "dnn", "set": {"trainig": {}}}], "did you mean 'training'"),
         ([{"name": "egrank", "task": {"clp": 0.1}}], "did you mean 'clip'"),
         (["dnn", {"name": "prm", "label": "x"}, {"name": "dnn", "objectve": "own"}], "objectve"),

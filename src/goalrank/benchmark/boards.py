@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from goalrank.benchmark.cells import plan
 from goalrank.benchmark.ledger import Ledger, Values
@@ -133,26 +134,9 @@ def _board(
     resamples: int,
 ) -> Board:
     good = rows.filter(pl.col("status") == "ok")
-    bad = rows.filter(pl.col("status") != "ok")
-    lines, samples = [], {}
-    for (label,), part in good.group_by(["ranker"], maintain_order=True):
-        part = part.sort("seed")
-        lines.append(_line(str(label), part, metric))
-        samples[str(label)] = part.select("key", "column", "seed")
-    lines.sort(key=lambda line: -np.nan_to_num(line.means.get(metric, math.nan), nan=-np.inf))
-    rules = [line.label for line in lines if line.rule]
-    hidden = set(rules[_RULES_SHOWN:])
-    lines = [line for line in lines if line.label not in hidden]
+    bad = rows.filter(pl.col("status") != "ok").sort("ranker", "seed")
+    lines, samples, hidden = _lines(good, metric)
     lines = _compared(ledger, lines, samples, suite.main, metric, resamples)
-    main = next((line for line in lines if line.label == suite.main), None)
-    kinds = {line.label: line.kind for line in lines}
-    rivals = [
-        line.label
-        for line in lines
-        if not line.rule
-        and line.label != suite.main
-        and kinds[line.label] != (main.kind if main else "")
-    ]
     return Board(
         suite=suite.name,
         dataset=place[0],
@@ -161,15 +145,35 @@ def _board(
         main=suite.main,
         lines=tuple(lines),
         facts=_board_facts(good),
-        rival=rivals[0] if rivals else None,
+        rival=_best_rival(lines, suite.main),
         failed=tuple(
-            (str(r["ranker"]), int(r["seed"]), str(r["reason"]))
-            for r in bad.sort("ranker", "seed").iter_rows(named=True)
+            (str(r["ranker"]), int(r["seed"]), str(r["reason"])) for r in bad.iter_rows(named=True)
         ),
         missing=missing,
-        hidden_rules=len(hidden),
+        hidden_rules=hidden,
         warnings=tuple(good["warning"].drop_nulls().unique().to_list()) if good.height else (),
     )
+
+
+def _lines(good: pl.DataFrame, metric: str) -> tuple[list[Line], dict[str, pl.DataFrame], int]:
+    """Lines best first, where their values lie, and how many weaker rules were left out."""
+    lines, samples = [], {}
+    for (label,), part in good.group_by(["ranker"], maintain_order=True):
+        part = part.sort("seed")
+        lines.append(_line(str(label), part, metric))
+        samples[str(label)] = part.select("key", "column", "seed")
+    lines.sort(key=lambda line: -np.nan_to_num(line.means.get(metric, math.nan), nan=-np.inf))
+    weaker = [line.label for line in lines if line.rule][_RULES_SHOWN:]
+    return [line for line in lines if line.label not in weaker], samples, len(weaker)
+
+
+def _best_rival(lines: Sequence[Line], main: str) -> str | None:
+    """The first line that learns and is no variant of the main one."""
+    kind = next((line.kind for line in lines if line.label == main), None)
+    rivals = (
+        line.label for line in lines if not line.rule and line.label != main and line.kind != kind
+    )
+    return next(rivals, None)
 
 
 def _board_facts(good: pl.DataFrame) -> dict[str, Any]:
@@ -223,37 +227,46 @@ def _compared(
         return list(lines)
     loaded: dict[str, Values] = {}
     own = _sample(ledger, samples[main], metric, loaded)
+    users = next(iter(loaded.values())).users
     out = []
     for line in lines:
-        if line.label == main or metric not in line.means:
-            out.append(line)
-            continue
-        other = _sample(ledger, samples[line.label], metric, loaded)
-        # A rule has no seeds: the same answer stands beside each seed of the main row.
-        shared = sorted(own) if line.rule else sorted(set(own) & set(other))
-        if not shared:
-            out.append(line)
-            continue
-        a = np.stack([own[s] for s in shared])
-        b = np.stack([other[s if not line.rule else next(iter(other))] for s in shared])
-        users = next(iter(loaded.values())).users
-        if a.shape != b.shape:
-            raise DataError(
-                f"'{main}' and '{line.label}' were measured on {a.shape[1]} and {b.shape[1]} "
-                f"requests; remedy: run the suite again in another folder"
-            )
-        found = over_requests(a, b, users, resamples)
-        p_seeds = paired_t((a.mean(1) - b.mean(1)).tolist())
-        out.append(
-            replace(line, difference=found.mean, low=found.low, high=found.high,
-                    p_requests=found.p, p_seeds=p_seeds)
-        )  # fmt: skip
+        if line.label != main and metric in line.means:
+            other = _sample(ledger, samples[line.label], metric, loaded)
+            line = _beside(line, own, other, users, resamples)
+        out.append(line)
     requests = holm([line.p_requests for line in out])
     seeds = holm([line.p_seeds for line in out])
     return [
         replace(line, p_requests=p, p_seeds=q)
         for line, p, q in zip(out, requests, seeds, strict=True)
     ]
+
+
+def _beside(
+    line: Line,
+    own: dict[int, FloatArray],
+    other: dict[int, FloatArray],
+    users: NDArray[np.int64],
+    resamples: int,
+) -> Line:
+    """A line with its difference from the main one, over the seeds that both have."""
+    if line.rule:  # it has no seeds: the same answer stands beside each seed of the main row
+        other = dict.fromkeys(own, next(iter(other.values())))
+    shared = sorted(set(own) & set(other))
+    if not shared:
+        return line
+    a, b = (np.stack([each[seed] for seed in shared]) for each in (own, other))
+    if a.shape != b.shape:
+        raise DataError(
+            f"'{line.label}' was measured on {b.shape[1]} requests and the main row on "
+            f"{a.shape[1]}; remedy: run the suite again in another folder"
+        )
+    found = over_requests(a, b, users, resamples)
+    p_seeds = paired_t((a.mean(1) - b.mean(1)).tolist())
+    return replace(
+        line, difference=found.mean, low=found.low, high=found.high, p_requests=found.p,
+        p_seeds=p_seeds,
+    )  # fmt: skip
 
 
 def _sample(

@@ -10,7 +10,6 @@ import io
 import json
 import os
 import platform
-import socket
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ import polars as pl
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from goalrank import __version__
+from goalrank._version import __version__
 from goalrank.benchmark.cells import Cell
 from goalrank.errors import DataError
 from goalrank.requests import whole_file
@@ -165,7 +164,7 @@ def provenance() -> dict[str, Any]:
         "goalrank": __version__,
         "versions": json.dumps({name: _version(name) for name in _LIBRARIES}),
         "python": platform.python_version(),
-        "machine": socket.gethostname(),
+        "machine": platform.machine(),
         "cores": os.cpu_count() or 0,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

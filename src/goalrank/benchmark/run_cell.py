@@ -23,7 +23,8 @@ from goalrank.benchmark.suite import Suite, merge
 from goalrank.benchmark.tuning import apply, tune
 from goalrank.errors import GoalRankError
 from goalrank.evaluation import Evaluation, evaluate
-from goalrank.training import RunOptions
+from goalrank.rankers import Ranker
+from goalrank.training import FitConfig, RunOptions
 
 _data: dict[str, Data] = {}  # the last data set, encoded: cells of one come in a row
 
@@ -80,22 +81,42 @@ def _measured(
         rankers, data.test, slots=suite.slots, metrics=suite.metrics, bootstrap=1, device=device
     )
     _refuse_nan(found)
-    whole, beside = module_parameters(rankers)
     common = {
         **cell_facts(suite.name, cell),
-        **provenance(),
-        **data.sizes(),
+        **_settings(data, config, tuned, suite.slots),
+        **_costs(rankers, lab, device, start),
         "status": "ok",
         "reason": None,
+        "test_scored": found.n,
+        "test_excluded": found.excluded,
+    }
+    values = Values(found.rows, data.test.user[found.rows].astype(np.int64), found.values)
+    return [{**common, **_means(found, name, cell)} for name in rankers], values
+
+
+def _settings(data: Data, config: FitConfig, tuned: dict[str, Any], slots: int) -> dict[str, Any]:
+    """What the number rests on."""
+    return {
+        **provenance(),
+        **data.sizes(),
         "protocol": data.info.protocol,
         "log": data.info.dataset,
         "warning": data.info.warning,
-        "slots": suite.slots,
+        "slots": slots,
         "steps": config.training.steps,
         "width": config.ranker.sizes().width,
         "settings": config.model_dump_json(),
         "tuning": json.dumps(tuned),
         "trials": tuned["budget"],
+    }
+
+
+def _costs(
+    rankers: dict[str, Ranker], lab: Lab, device: torch.device, start: float
+) -> dict[str, Any]:
+    """What the number cost."""
+    whole, beside = module_parameters(rankers)
+    return {
         "device": _device_name(device),
         "threads": torch.get_num_threads(),
         "seconds": time.perf_counter() - start,
@@ -104,11 +125,7 @@ def _measured(
         "parameters": whole,
         "parameters_beside_ids": beside,
         "peak_memory_mb": _peak(device),
-        "test_scored": found.n,
-        "test_excluded": found.excluded,
     }
-    values = Values(found.rows, data.test.user[found.rows].astype(np.int64), found.values)
-    return [{**common, **_means(found, name, cell)} for name in rankers], values
 
 
 def _means(found: Evaluation, name: str, cell: Cell) -> dict[str, Any]:

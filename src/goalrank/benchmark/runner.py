@@ -11,11 +11,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from goalrank.benchmark.cells import Cell, parse_shard, plan, shard
+from goalrank.benchmark.cells import Cell, digest, parse_shard, plan, shard
 from goalrank.benchmark.ledger import LEDGER_VERSION, Ledger, failure
 from goalrank.benchmark.locks import Claim
 from goalrank.benchmark.suite import Suite, build_suite, dataset_path
@@ -41,7 +41,6 @@ class RunResult:
     failed: int = 0
     before: int = 0
     elsewhere: int = 0
-    reasons: dict[str, str] = field(default_factory=dict)
 
 
 def run_suite(
@@ -75,19 +74,19 @@ def run_suite(
     i, n = parse_shard(shard_of)
     ledger = Ledger(place)
     ledger.check()
-    store_suite(suite, place)
+    kept = store_suite(suite, place)
     cells = shard(plan(suite), i, n, suite.tuning.trials > 0)
-    if retry:
-        for cell in cells:
-            if ledger.status(cell) == "failed":
-                ledger.forget(cell)
+    for cell in cells if retry else ():
+        if ledger.status(cell) == "failed":
+            ledger.forget(cell)
     missing = [cell for cell in cells if not ledger.has(cell)]
     for dataset in {cell.dataset.name: cell.dataset for cell in missing}.values():
         dataset_path(dataset)  # complain now, not cell by cell
     result = RunResult(before=len(cells) - len(missing))
     if missing:
         workers = min(jobs or _jobs(accelerator), len(missing))
-        _Crew(suite, place, accelerator, missing, result, workers).run(progress)
+        crew = _Crew(suite.name, place, (str(kept), accelerator), missing, result, workers)
+        crew.run(progress)
     return result
 
 
@@ -109,8 +108,12 @@ def claim_path(folder: Path, key: str) -> Path:
     return folder / "claims" / f"{key}.lock"
 
 
-def store_suite(suite: Suite, folder: Path) -> None:
-    """Keep the suite in its folder, for workers and tables.
+def store_suite(suite: Suite, folder: Path) -> Path:
+    """Keep the suite in its folder: for tables as suite.json, for the workers of this run under a
+    name of its own, which a grown suite of another process does not replace.
+
+    Returns:
+        the workers' file.
 
     Raises:
         ConfigError: another suite is there.
@@ -122,9 +125,12 @@ def store_suite(suite: Suite, folder: Path) -> None:
         )
     content = {"version": LEDGER_VERSION, "suite": suite.model_dump(mode="json")}
     text = json.dumps(content, indent=1)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        with whole_file(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    own = folder / "shared" / "suites" / f"{digest(content)}.json"
+    for file in (path, own):
+        if not file.exists() or file.read_text(encoding="utf-8") != text:
+            with whole_file(file) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+    return own
 
 
 def stored_suite(folder: str | Path) -> Suite:
@@ -134,15 +140,20 @@ def stored_suite(folder: str | Path) -> Suite:
         DataError: there is none, it is damaged, or written by a newer version.
     """
     path = Path(folder) / "suite.json"
+    if not path.exists():
+        raise DataError(
+            f"'{folder}' holds no suite; remedy: goalrank benchmark run SUITE --out {folder}"
+        )
+    return read_suite(path)
+
+
+def read_suite(path: Path) -> Suite:
+    """A suite that `store_suite` kept; raises as `stored_suite`."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = int(content["version"])
         settings = content["suite"]
-    except OSError as error:
-        raise DataError(
-            f"'{folder}' holds no suite; remedy: goalrank benchmark run SUITE --out {folder}"
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"'{path}' is damaged ({error}); remedy: remove it and run the suite again"
         ) from error
@@ -159,14 +170,14 @@ class _Crew:
 
     def __init__(
         self,
-        suite: Suite,
+        suite: str,
         folder: Path,
-        accelerator: str,
+        settings: tuple[str, str],
         cells: list[Cell],
         result: RunResult,
         workers: int,
     ) -> None:
-        self.suite, self.folder, self.accelerator = suite, folder, accelerator
+        self.suite, self.folder, self.settings = suite, folder, settings
         self.todo: deque[Cell] = deque(cells)
         self.total = len(cells)
         self.result = result
@@ -256,7 +267,7 @@ class _Crew:
         command = [sys.executable, "-m", "goalrank.benchmark.worker"]
         with log.open("ab") as errors:
             process = subprocess.Popen(
-                [*command, str(self.folder.absolute()), self.accelerator],
+                [*command, str(self.folder), *self.settings],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
                 env={**os.environ, "OMP_NUM_THREADS": threads, "GOALRANK_NO_PROGRESS": "1"},
                 start_new_session=True,  # Ctrl-C is for us; we stop the workers
@@ -284,7 +295,7 @@ class _Crew:
         try:
             ledger = Ledger(self.folder)
             if not ledger.has(cell):
-                ledger.write(cell, [failure(self.suite.name, cell, reason, seconds)])
+                ledger.write(cell, [failure(self.suite, cell, reason, seconds)])
             return "failed"
         finally:
             claim.drop()

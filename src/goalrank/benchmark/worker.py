@@ -1,7 +1,7 @@
 """A process that runs cells: keys come in as lines of JSON, answers go out the same way.
 
-Run by `goalrank benchmark run` as `python -m goalrank.benchmark.worker FOLDER ACCELERATOR`. One worker runs
-many cells, since loading the libraries takes seconds; if a cell kills it, only that cell is lost.
+Run by `goalrank benchmark run` as `python -m goalrank.benchmark.worker FOLDER SUITE.json ACCELERATOR`. One
+worker runs many cells, since loading the libraries takes seconds; if a cell kills it, only that cell is lost.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import TextIO
 
 
-def main(folder: Path, accelerator: str, answers: TextIO) -> None:
+def main(folder: Path, settings: Path, accelerator: str, answers: TextIO) -> None:
     """Answer until the input ends."""
     from goalrank.benchmark.cells import plan
     from goalrank.benchmark.ledger import Ledger
     from goalrank.benchmark.locks import Claim
     from goalrank.benchmark.run_cell import run_cell
-    from goalrank.benchmark.runner import claim_path, stored_suite
+    from goalrank.benchmark.runner import claim_path, read_suite
 
-    suite = stored_suite(folder)
+    suite = read_suite(settings)
     cells = {cell.key: cell for cell in plan(suite)}
     ledger = Ledger(folder)
     for line in sys.stdin:
@@ -51,4 +51,4 @@ if __name__ == "__main__":
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever prints goes to the log
-    main(Path(sys.argv[1]), sys.argv[2], out)
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], out)

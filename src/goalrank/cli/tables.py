@@ -1,14 +1,17 @@
-"""The tables of an imported data set."""
+"""The tables of an imported data set, or of one Parquet file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from goalrank.errors import DataError
 from goalrank.requests import Requests
 
 _PARTS = ("train", "validation", "test")
+_HELD_OUT = 20  # one request in so many, the last by time, is validation where only a file is given
 
 
 def read_data(folder: Path, needed: Sequence[str]) -> dict[str, Requests]:
@@ -33,3 +36,47 @@ def read_data(folder: Path, needed: Sequence[str]) -> dict[str, Requests]:
         if path.exists():
             tables[part] = Requests.read(path, allow_empty=True)
     return tables
+
+
+def read_training(path: Path) -> tuple[Requests, Requests | None, str | None]:
+    """Training and validation requests of a folder, or of one Parquet file.
+
+    Of a file the last 5 % by time (at least one request) are held out as validation.
+
+    Returns:
+        Training, validation or None, and a sentence about what was held out.
+
+    Raises:
+        DataError: nothing there, or a file with fewer than two requests.
+    """
+    if not _is_table(path):
+        tables = read_data(path, needed=("train",))
+        return tables["train"], tables.get("validation"), None
+    table = Requests.read(path)
+    count = len(table)
+    if count < 2:
+        raise DataError(
+            f"'{path}' holds {count} request, but one must be held out as validation; remedy: "
+            f"more requests, or a folder with train.parquet alone to train without validation"
+        )
+    order = np.argsort(table.frame["time"].to_numpy(), kind="stable")
+    held = max(1, count // _HELD_OUT)
+    said = (
+        f"{path.name} is one table: the last {held} of its {count} requests by time "
+        f"({held / count:.0%}) are held out as validation"
+    )
+    return table.take(np.sort(order[:-held])), table.take(np.sort(order[-held:])), said
+
+
+def read_test(path: Path) -> Requests:
+    """Requests to judge: those of a Parquet file, or the test requests of a folder."""
+    return Requests.read(path) if _is_table(path) else read_data(path, needed=("test",))["test"]
+
+
+def _is_table(path: Path) -> bool:
+    """Whether a path is one table and not a folder of tables that import wrote."""
+    if path.suffix == ".parquet" or path.is_file():
+        return True
+    named = any((path / f"{p}.parquet").exists() or (path / p).exists() for p in _PARTS)
+    shards = [f for f in path.glob("*.parquet") if f.stem not in ("items", "users")]
+    return path.is_dir() and not named and bool(shards)

@@ -21,7 +21,11 @@ from goalrank.cli.common import (
 @verb("Interrupted; finished stages and checkpoints are kept: run the same command with --resume.")
 def train(
     data: Annotated[
-        Path, typer.Argument(help="Folder with train.parquet (and validation.parquet).")
+        Path,
+        typer.Argument(
+            help="Folder with train.parquet (and validation.parquet), or one Parquet file, whose "
+            "last 5 % by time are held out as validation."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for run/ and bundle/.")],
     config: Annotated[
@@ -46,15 +50,17 @@ def train(
     """Train the light models, the reward model and the generator of a recipe."""
     with only_json(as_json) as emit:
         from goalrank.api import fit, recipe_path
-        from goalrank.cli.tables import read_data
+        from goalrank.cli.tables import read_training
         from goalrank.training import load_config
 
         settings = load_config(None if config is None else recipe_path(config), set_ or [])
-        tables = read_data(data, needed=("train",))
+        requests, validation, said = read_training(data)
+        if said is not None:
+            console().print(said)
         with to_stderr():  # bars of the training library
             model = fit(
-                tables["train"],
-                tables.get("validation"),
+                requests,
+                validation,
                 config=settings,
                 out=out,
                 progress=show_progress(),
@@ -82,5 +88,6 @@ def add(app: typer.Typer) -> None:
             "goalrank train data/kuairand --config demo-kuairand --out runs/first",
             "goalrank train data/mine --set training.steps=5000 --set ranker.preset=s --out runs/s",
             "goalrank train data/mine --config recipe.toml --out runs/first --resume",
+            "goalrank train world.parquet --out runs/world",
         ),
     )(train)
