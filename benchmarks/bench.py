@@ -2,7 +2,7 @@
 
     python benchmarks/bench.py                  # all that can run here
     python benchmarks/bench.py --quick          # fewer pairs, smaller data
-    python benchmarks/bench.py --only decode    # rows whose name contains this
+    python benchmarks/bench.py --only decode    # one section
 
 Writes results/bench.json and the table in docs/performance.md. What is compared runs by turns on
 one machine, and the median of the pairs' ratios is reported, so that other load cancels out.
@@ -185,38 +185,47 @@ def replace_file(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def write(rows: list[Row], about: dict[str, str | int]) -> None:
-    """results/bench.json and the table in docs/performance.md."""
-    record = {"machine": about, "rows": [asdict(row) for row in rows]}
-    replace_file(
-        ROOT / "results" / "bench.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    )
+def write(made: dict[str, list[Row]], about: dict[str, str | int]) -> str:
+    """results/bench.json and the table in docs/performance.md; sections not run stay as they were.
+
+    Returns:
+        The table.
+    """
+    record = ROOT / "results" / "bench.json"
+    old = json.loads(record.read_text(encoding="utf-8"))["sections"] if record.exists() else {}
+    kept = {name: [Row(**row) for row in rows] for name, rows in old.items()} | made
+    sections = {name: kept[name] for name in SECTIONS if name in kept}
+    plain = {name: [asdict(row) for row in rows] for name, rows in sections.items()}
+    data = {"machine": about, "sections": plain}
+    replace_file(record, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    lines = table([row for rows in sections.values() for row in rows], about)
     page = ROOT / "docs" / "performance.md"
     text = page.read_text(encoding="utf-8") if page.exists() else f"# Speed\n\n{START}\n{END}\n"
     before, _, rest = text.partition(START)
     after = rest.partition(END)[2]
-    replace_file(page, f"{before}{START}\n{table(rows, about)}\n{END}{after}")
+    replace_file(page, f"{before}{START}\n{lines}\n{END}{after}")
+    return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer pairs, smaller data")
     parser.add_argument("--full", action="store_true", help="10^7 synthetic rows as well")
-    parser.add_argument("--only", choices=sorted(SECTIONS), help="one section; writes nothing")
+    parser.add_argument(
+        "--only", choices=sorted(SECTIONS), help="one section; the others' figures stay"
+    )
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     setting = Setting(args.quick, args.full, args.threads)
-    rows = []
+    made: dict[str, list[Row]] = {}
     for name, section in SECTIONS.items():
         if args.only in (None, name):
+            made[name] = []
             for row in section(setting):
-                rows.append(row)
+                made[name].append(row)
                 print(row.name, row.value, row.target, row.absolute, row.note, flush=True)
-    about = machine(args.threads)
-    print(table(rows, about))
-    if args.only is None:
-        write(rows, about)
+    print(write(made, machine(args.threads)))
 
 
 if __name__ == "__main__":

@@ -5,11 +5,15 @@ from goalrank.api.model import Model, fit, load
 from goalrank.api.recipes import recipe_names, recipe_path
 from goalrank.api.reward_report import fit_itemwise, reward_report
 from goalrank.api.scorecard import Scorecard, audit_table, evaluate
+from goalrank.api.world_card import RegretParts, WorldCard, WorldRow, world_card
 
 __all__ = [
     "DEMOS",
     "Model",
+    "RegretParts",
     "Scorecard",
+    "WorldCard",
+    "WorldRow",
     "audit_table",
     "evaluate",
     "fit",
@@ -19,4 +23,5 @@ __all__ = [
     "recipe_path",
     "reward_report",
     "run_demo",
+    "world_card",
 ]

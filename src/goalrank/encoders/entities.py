@@ -66,7 +66,7 @@ class EntityEmbedding(nn.Module):
             )
             out = out + self.category_out(bags)
         if out.dim() == 0:
-            out = out.new_zeros(len(flat), self.width)
+            out = out.new_zeros(flat.shape[0], self.width)
         return out.view(*rows.shape, self.width)
 
     def _id_rows(self, table: EntityTable, flat: Tensor) -> Tensor:

@@ -35,11 +35,11 @@ def _usable(x: Tensor, weight: Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
-        and x.numel() >= _SMALL * x.shape[-1]
         and prefers_onednn()
-        and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined]
+        and x.numel() >= _SMALL * x.shape[-1]
     )
 
 

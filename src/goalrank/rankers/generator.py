@@ -258,9 +258,7 @@ class Generator(Ranker):
 class _Prefix:
     """Decoding state of [B, G] lists: the key-value cache and a running sum of relations."""
 
-    def __init__(
-        self, decoder: PointerDecoder, memory: Memory, lists: int, steps: int
-    ) -> None:
+    def __init__(self, decoder: PointerDecoder, memory: Memory, lists: int, steps: int) -> None:
         b, n, _ = memory.parts.shape
         d = decoder.width
         self.decoder, self.lists = decoder, lists

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import io
 import os
-from dataclasses import fields
+import warnings
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ _BATCH = (
     "user", "history", "history_mask", "history_feedback", "history_age", "candidates",
     "candidate_mask", "candidate_score", "candidate_features",
 )  # fmt: skip
-_AXES = {"history": "H", "candidate": "N"}
 
 
 class _Greedy(nn.Module):
@@ -54,10 +53,8 @@ class _Greedy(nn.Module):
 
 def _widened(batch: Batch, slots: int) -> Batch:
     """The batch with L more, empty candidates, which changes no list."""
-    from dataclasses import replace
-
     names = [name for name in _BATCH if name.startswith("candidate")]
-    wide = {}
+    wide: dict[str, Any] = {}
     for name in names:
         x = getattr(batch, name)
         pad = (0, 0, 0, slots) if x.dim() == 3 else (0, slots)
@@ -99,21 +96,19 @@ def export_onnx(
         )
     if slots < 1 or len(columns) == 0:
         raise ConfigError(f"slots = {slots} and {len(columns)} requests: both must be at least 1")
-    sample = columns.batch([0, min(1, len(columns) - 1)])
-    sample = _stretched(sample)
+    sample = _stretched(columns.batch([0, len(columns) - 1]))
     module = _Greedy(ranker.eval(), sample.items, sample.users, slots)
     tensors = tuple(getattr(sample, name) for name in _BATCH)
     shapes = tuple(_dynamic(name) for name in _BATCH)
-    buffer = io.BytesIO()
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module, tensors, dynamo=True, input_names=list(_BATCH), output_names=["lists"],
             dynamic_shapes=(shapes,), verbose=False,
         )  # fmt: skip
     if program is None:
         raise ConfigError("this PyTorch exported nothing; remedy: torch 2.6 or later")
-    program.save(buffer)
-    data = buffer.getvalue()
+    data: bytes = program.model_proto.SerializeToString()
     if path is not None:
         target = Path(path)
         temporary = target.with_name(target.name + ".tmp")
@@ -129,9 +124,7 @@ def _dynamic(name: str) -> dict[int, Any]:
 
 def _stretched(batch: Batch) -> Batch:
     """At least two of each dynamic size: a size of 1 would be taken for a constant."""
-    from dataclasses import replace
-
-    wide = {}
+    wide: dict[str, Any] = {}
     for name in _BATCH:
         x = getattr(batch, name)
         if x.dim() > 1 and x.shape[1] < 3:

@@ -14,6 +14,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
@@ -22,11 +23,13 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from safetensors.torch import load_file, save_file
+from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.utils.data import DataLoader
 
 from goalrank.errors import ConfigError
 from goalrank.requests import Batch, Columns
 from goalrank.training.checkpoint import SafeCheckpointIO
+from goalrank.training.parallel import Shared, check_devices, check_share, strategy_of
 from goalrank.training.stream import BatchList, BatchStream
 from goalrank.training.tasks import LOG_EVERY, Task
 
@@ -62,19 +65,26 @@ class _Data(L.LightningDataModule):
         self.train = train
         self.validation = validation
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[Batch | Shared]:
         loop = self.task.loop
         epoch = self.trainer.current_epoch if self.trainer else 0
         first = epoch * loop.validate_every
         count = min(loop.validate_every, loop.steps - first)
-        stream = BatchStream(self.train, loop.batch_size, self.task.seed, first, count)
+        rank, ranks = self._place()
+        check_share(loop.batch_size, ranks)
+        stream = BatchStream(self.train, loop.batch_size, self.task.seed, first, count, rank, ranks)
         return DataLoader(stream, batch_size=None)
 
     def val_dataloader(self) -> Any:
         if self.validation is None or len(self.validation) == 0:
             return []
-        batches = BatchList(self.validation, max(self.task.loop.batch_size, 256))
+        batches = BatchList(self.validation, max(self.task.loop.batch_size, 256), *self._place())
         return DataLoader(batches, batch_size=None)
+
+    def _place(self) -> tuple[int, int]:
+        """Rank of this process, and how many there are."""
+        trainer = self.trainer
+        return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
 
 
 class _Resumable(Callback):
@@ -84,7 +94,8 @@ class _Resumable(Callback):
         self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         seed = int(getattr(module, "seed", 0))
-        torch.manual_seed((seed * 1_000_003 + trainer.global_step) % 2**63)
+        own = trainer.global_rank * 7_368_787  # processes drop other units
+        torch.manual_seed((seed * 1_000_003 + trainer.global_step + own) % 2**63)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         for logger in trainer.loggers:  # before the checkpoint, which is the last callback
@@ -137,6 +148,10 @@ def _run(trainer: L.Trainer, task: Task, data: _Data, checkpoint: Path | None) -
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
+    except ProcessRaisedException as error:  # of a process that the strategy started
+        if "FloatingPointError" in str(error):
+            raise FloatingPointError(str(error).strip().splitlines()[-1]) from error
+        raise
     except SystemExit as stop:  # so Lightning answers Ctrl-C, and goes on ignoring the key
         signal.signal(signal.SIGINT, handler)
         raise KeyboardInterrupt from stop
@@ -186,6 +201,7 @@ def _trainer(
     if options.tensorboard:
         loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    check_devices(options.accelerator, options.devices)
     try:
         trainer = L.Trainer(
             # Not max_steps: the last interval's batches end with the last step, and with a limit on
@@ -193,7 +209,10 @@ def _trainer(
             max_epochs=math.ceil(loop.steps / loop.validate_every),
             accelerator=options.accelerator,
             devices=options.devices,
-            strategy=options.strategy,
+            strategy=strategy_of(
+                options.strategy, options.accelerator, options.devices, options.nodes
+            ),
+            use_distributed_sampler=False,
             num_nodes=options.nodes,
             precision=loop.precision,
             gradient_clip_val=loop.clip or None,
@@ -206,7 +225,7 @@ def _trainer(
             logger=loggers,
             plugins=[SafeCheckpointIO()],
         )
-    except (ValueError, RuntimeError, ImportError) as error:
+    except (ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
         raise ConfigError(
             f"this machine cannot run accelerator={options.accelerator} devices={options.devices} "
             f"strategy={options.strategy}: {error}"

@@ -8,9 +8,10 @@ import numpy as np
 from torch.utils.data import IterableDataset
 
 from goalrank.requests import Batch, Columns
+from goalrank.training.parallel import Shared
 
 
-class BatchStream(IterableDataset[Batch]):
+class BatchStream(IterableDataset[Batch | Shared]):
     """Batches of steps first…first+count-1 of an endless shuffled stream.
 
     Pass p over the requests is shuffled by (seed, p), so that a run resumed at any step sees the
@@ -22,21 +23,31 @@ class BatchStream(IterableDataset[Batch]):
         seed: of the order.
         first: first step.
         count: number of steps.
+        rank, ranks: this process and how many there are. Of each batch a process gets every
+            `ranks`-th request, as a `Shared`; a single process gets plain batches.
     """
 
     def __init__(
-        self, columns: Columns, batch_size: int, seed: int, first: int, count: int
+        self,
+        columns: Columns,
+        batch_size: int,
+        seed: int,
+        first: int,
+        count: int,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         self.columns = columns
         self.batch_size = batch_size
         self.seed = seed
         self.first = first
         self.count = count
+        self.rank, self.ranks = rank, ranks
 
     def __len__(self) -> int:
         return self.count
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | Shared]:
         per_pass = -(-len(self.columns) // self.batch_size)
         current, order = -1, []
         for step in range(self.first, self.first + self.count):
@@ -44,18 +55,31 @@ class BatchStream(IterableDataset[Batch]):
             if p != current:
                 seed = int(np.random.SeedSequence([self.seed, p]).generate_state(1)[0])
                 current, order = p, self.columns.order(self.batch_size, seed=seed)
-            yield self.columns.batch(order[i])
+            rows = order[i]
+            if self.ranks == 1:
+                yield self.columns.batch(rows)
+            else:
+                mine = rows[self.rank :: self.ranks]
+                share = self.ranks * len(mine) / len(rows)
+                # A process without a request still has to take the step: with weight 0.
+                yield Shared(self.columns.batch(mine if len(mine) else rows[:1]), share)
 
 
 class BatchList(IterableDataset[Batch]):
-    """One pass in order, for validation."""
+    """One pass in order, for validation; of several processes each takes its own requests.
 
-    def __init__(self, columns: Columns, batch_size: int) -> None:
+    With fewer requests than processes every process takes them all, which changes no mean.
+    """
+
+    def __init__(self, columns: Columns, batch_size: int, rank: int = 0, ranks: int = 1) -> None:
         self.columns = columns
         self.batch_size = batch_size
+        alone = len(columns) < ranks
+        self.rows = np.arange(0 if alone else rank, len(columns), 1 if alone else ranks)
 
     def __len__(self) -> int:
-        return -(-len(self.columns) // self.batch_size)
+        return -(-len(self.rows) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        yield from self.columns.batches(self.batch_size)
+        for at in range(0, len(self.rows), self.batch_size):
+            yield self.columns.batch(self.rows[at : at + self.batch_size])

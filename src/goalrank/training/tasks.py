@@ -18,6 +18,7 @@ from goalrank.rewards import ListReward, Reward
 from goalrank.training.config import LoopConfig, ObjectiveConfig
 from goalrank.training.groups import SOURCES, Group, GroupBuilder, thin
 from goalrank.training.objectives import OBJECTIVES, policy_entropy
+from goalrank.training.parallel import Shared, summed
 from goalrank.training.reference import group_statistics, reference_policy
 
 LOG_EVERY = 10  # steps between rows of the log
@@ -33,6 +34,7 @@ class Task(L.LightningModule):
         self.seed = seed
         self._sums: dict[str, float] = {}
         self._counts: dict[str, float] = {}
+        self._share: float | None = None  # of the batch, where several processes share it
 
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up and cosine decay; norms, biases and vectors are not decayed."""
@@ -76,6 +78,7 @@ class Task(L.LightningModule):
             self._counts[name] = self._counts.get(name, 0.0) + float(real.sum())
 
     def on_validation_epoch_end(self) -> None:
+        self._sums, self._counts = summed(self._sums, self._counts)
         for name, total in self._sums.items():
             mean = total / max(self._counts[name], 1.0)
             self.log(f"val_{name}", mean, prog_bar=name == "score")
@@ -87,7 +90,19 @@ class Task(L.LightningModule):
         if norms:
             self.log("grad_norm", torch.stack(norms).norm())
 
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Gradients, weighed by this process's share of the batch."""
+        super().backward(loss if self._share is None else loss * self._share, *args, **kwargs)
+
+    def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
+        """As Lightning's; `loss` becomes the whole batch's where processes share it."""
+        if name == "loss" and self._share is not None:
+            value, kwargs["sync_dist"] = value * self._share, True
+        super().log(name, value, *args, **kwargs)
+
     def transfer_batch_to_device(self, batch: Any, device: Any, _: int) -> Any:
+        if isinstance(batch, Shared):
+            batch, self._share = batch
         return batch.to(device)
 
 

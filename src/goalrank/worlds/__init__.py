@@ -13,6 +13,7 @@ from goalrank.worlds.enumeration import (
     exact_optimum,
     optimal_policy,
 )
+from goalrank.worlds.judge import Judge, Judged, Truth
 from goalrank.worlds.latents import Latents
 from goalrank.worlds.measures import Measures, kl_divergence, measure, regret, share_exact
 from goalrank.worlds.policies import (
@@ -22,6 +23,7 @@ from goalrank.worlds.policies import (
     list_log_prob,
     set_log_prob,
 )
+from goalrank.worlds.reward_search import batch_rows, best_under
 from goalrank.worlds.sampling import sample, sample_to
 from goalrank.worlds.scene import Physics, Prefix, Scene
 from goalrank.worlds.search import SearchResult, near_optimum
@@ -35,6 +37,8 @@ __all__ = [
     "LIST_LIMIT",
     "Asked",
     "Description",
+    "Judge",
+    "Judged",
     "KindConfig",
     "Latents",
     "LoggingConfig",
@@ -47,9 +51,12 @@ __all__ = [
     "Scene",
     "SearchResult",
     "TrueReward",
+    "Truth",
     "World",
     "WorldConfig",
     "all_rewards",
+    "batch_rows",
+    "best_under",
     "describe",
     "enumerate_lists",
     "exact_optimum",

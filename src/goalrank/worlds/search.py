@@ -57,7 +57,7 @@ def beam_search(scene: Scene, slots: int, width: int) -> Tensor:
     return prefix.lists.gather(1, order[..., None].expand(-1, -1, slots))
 
 
-def _moves(slots: int) -> Tensor:
+def moves(slots: int) -> Tensor:
     """Orders of the slots reached by one swap or one move of an item elsewhere: [Q, L]."""
     orders = set()
     for s in range(slots):
@@ -71,15 +71,20 @@ def _moves(slots: int) -> Tensor:
     return torch.tensor(sorted(orders), dtype=torch.int64).reshape(-1, slots)
 
 
-def _neighbours(scene: Scene, lists: Tensor, orders: Tensor) -> tuple[Tensor, Tensor]:
-    """Reorderings and replacements of lists [B, L]: [B, Q + L·N, L], and which are allowed."""
+def neighbours(mask: Tensor, lists: Tensor, orders: Tensor) -> tuple[Tensor, Tensor]:
+    """Reorderings and replacements of lists [B, L]: [B, Q + L·N, L], and which are allowed.
+
+    Args:
+        mask: [B, N] real candidates.
+        orders: [Q, L] from `moves`.
+    """
     b, slots = lists.shape
-    n = scene.base.shape[1]
+    n = mask.shape[1]
     reordered = lists[:, orders]
     replaced = lists[:, None, None, :].expand(b, slots, n, slots).clone()
     place = torch.arange(slots, device=lists.device)
     replaced[:, place, :, place] = torch.arange(n, device=lists.device)
-    free = scene.mask.scatter(1, lists, False)
+    free = mask.scatter(1, lists, False)
     allowed = torch.cat(
         [torch.ones(b, len(orders), dtype=torch.bool, device=lists.device), free.repeat(1, slots)],
         dim=1,
@@ -97,13 +102,13 @@ def local_search(
     """
     lists = lists.clone()
     value = scene.reward(lists[:, None, :]).squeeze(1)
-    orders = _moves(lists.shape[1]).to(lists.device)
+    orders = moves(lists.shape[1]).to(lists.device)
     active = torch.arange(len(lists), device=lists.device)
     for _ in range(rounds):
         if len(active) == 0:
             break
         part = scene.rows(active)
-        near, allowed = _neighbours(part, lists[active], orders)
+        near, allowed = neighbours(part.mask, lists[active], orders)
         safe = torch.where(allowed[..., None], near, near[:, :1])
         rewards = part.reward(safe).masked_fill(~allowed, -torch.inf)
         best = rewards.max(dim=1)

@@ -1,0 +1,231 @@
+"""Rules that served lists obey, and what they mean for one request's candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+
+from goalrank.errors import ConfigError
+
+Id = StrictInt | StrictStr
+Kind = Literal["at_least", "at_most", "dedupe", "pinned", "length"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AtMost(_Strict):
+    """At most `most` items of one value of column `by` in any `window` slots in a row.
+
+    Attributes:
+        window: None is the whole list.
+    """
+
+    by: str
+    most: int = Field(ge=1)
+    window: int | None = Field(default=None, ge=2)
+
+
+class AtLeast(_Strict):
+    """At least `least` items whose column `by` has (or holds) `value`."""
+
+    by: str
+    value: StrictBool | StrictInt | StrictStr
+    least: int = Field(ge=1)
+
+
+class Diversity(_Strict):
+    """Every placed item lowers the logits of those that share its value of `by` by `weight`."""
+
+    by: str
+    weight: float = Field(gt=0, le=1e6)
+
+
+class Rules(_Strict):
+    """What a list must obey.
+
+    Attributes:
+        blocked: item ids that never appear; never relaxed.
+        pinned: slot (from 0) → item id that stands there.
+        at_most, at_least: see the classes.
+        dedupe: column; no two items share a value of it.
+        diversity: a preference, not a law.
+        on_infeasible: `relax` gives rules up, in the order of `relax`, until a list exists and says
+            which; `fail` raises.
+        relax: kinds in the order in which they are given up; `length` shortens the list.
+    """
+
+    blocked: tuple[Id, ...] = ()
+    pinned: dict[int, Id] = Field(default_factory=dict)
+    at_most: tuple[AtMost, ...] = ()
+    at_least: tuple[AtLeast, ...] = ()
+    dedupe: str | None = None
+    diversity: Diversity | None = None
+    on_infeasible: Literal["relax", "fail"] = "relax"
+    relax: tuple[Kind, ...] = ("at_least", "at_most", "dedupe", "pinned", "length")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Item columns that the rules look at, sorted."""
+        names = {rule.by for rule in self.at_most} | {rule.by for rule in self.at_least}
+        names |= {self.dedupe} if self.dedupe else set()
+        return tuple(sorted(names | ({self.diversity.by} if self.diversity else set())))
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is asked."""
+        return not (
+            self.blocked or self.pinned or self.at_most or self.at_least or self.dedupe
+            or self.diversity
+        )  # fmt: skip
+
+    def merged(self, more: Rules | None) -> Rules:
+        """These rules and a request's own; where both set a single value, the request's counts."""
+        if more is None:
+            return self
+        return Rules(
+            blocked=self.blocked + more.blocked,
+            pinned=self.pinned | more.pinned,
+            at_most=self.at_most + more.at_most,
+            at_least=self.at_least + more.at_least,
+            dedupe=more.dedupe or self.dedupe,
+            diversity=more.diversity or self.diversity,
+            on_infeasible=more.on_infeasible
+            if "on_infeasible" in more.model_fields_set
+            else self.on_infeasible,
+            relax=more.relax if "relax" in more.model_fields_set else self.relax,
+        )
+
+
+@dataclass(frozen=True)
+class Cap:
+    """An `AtMost` on N candidates: the values of each."""
+
+    name: str
+    values: list[frozenset[Hashable]]
+    most: int
+    window: int
+
+
+@dataclass(frozen=True)
+class Need:
+    """An `AtLeast` on N candidates: who belongs."""
+
+    name: str
+    member: NDArray[np.bool_]
+    least: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rules worked out for one request of N candidates.
+
+    Attributes:
+        length: T, slots to fill.
+        allowed: [N] False = blocked.
+        pins: slot → position, -1 where the item is no candidate or blocked.
+        keys: [N] dedupe key, None = never a duplicate.
+        groups: [N] values for the diversity weight.
+        relaxed: rules given up.
+    """
+
+    length: int
+    allowed: NDArray[np.bool_]
+    pins: dict[int, int]
+    caps: tuple[Cap, ...] = ()
+    needs: tuple[Need, ...] = ()
+    keys: list[Hashable | None] | None = None
+    groups: list[frozenset[Hashable]] | None = None
+    weight: float = 0.0
+    relaxed: tuple[str, ...] = ()
+
+    @property
+    def joint(self) -> bool:
+        """Whether a pick can make later slots impossible to fill."""
+        return bool(self.caps or self.needs or self.keys is not None)
+
+
+def compile_rules(
+    rules: Rules, candidates: Sequence[Any], attributes: dict[str, list[Any]], slots: int
+) -> Plan:
+    """Work rules out for one request.
+
+    Args:
+        candidates: N ids.
+        attributes: column → N values (None: unknown; a list: several values).
+        slots: L.
+
+    Raises:
+        ConfigError: a pinned slot outside the list.
+    """
+    odd = [slot for slot in rules.pinned if not 0 <= slot < slots]
+    if odd:
+        raise ConfigError(
+            f"slot {odd[0]} is pinned, but slots run from 0 to {slots - 1}; remedy: pin a slot of "
+            f"the list; option: rules.pinned"
+        )
+    at = {identity: i for i, identity in enumerate(candidates)}
+    allowed = np.ones(len(candidates), np.bool_)
+    allowed[[at[identity] for identity in rules.blocked if identity in at]] = False
+    pins = {slot: at.get(identity, -1) for slot, identity in rules.pinned.items()}
+    pins = {slot: p if p >= 0 and allowed[p] else -1 for slot, p in pins.items()}
+    caps = tuple(
+        Cap(f"at_most:{r.by}", _values(attributes[r.by]), r.most, min(r.window or slots, slots))
+        for r in rules.at_most
+    )
+    needs = tuple(
+        Need(
+            f"at_least:{r.by}={r.value}",
+            np.array([r.value in values for values in _values(attributes[r.by])], np.bool_),
+            r.least,
+        )
+        for r in rules.at_least
+    )
+    return Plan(
+        length=min(slots, int(allowed.sum())), allowed=allowed, pins=pins, caps=caps, needs=needs,
+        keys=[_key(v) for v in attributes[rules.dedupe]] if rules.dedupe else None,
+        groups=_values(attributes[rules.diversity.by]) if rules.diversity else None,
+        weight=rules.diversity.weight if rules.diversity else 0.0,
+    )  # fmt: skip
+
+
+def attribute_columns(
+    names: Sequence[str], ids: pl.Series, items: pl.DataFrame | None
+) -> dict[str, list[Any]]:
+    """Values [n] of item columns for ids [n]; None where an item is not in the table.
+
+    Raises:
+        ConfigError: no items table, or no such column.
+    """
+    if not names:
+        return {}
+    for name in names:
+        if items is None or name not in items.columns:
+            have = "there is no items table" if items is None else f"it has {items.columns}"
+            raise ConfigError(
+                f"a rule looks at item column '{name}', but {have}; remedy: give items with that "
+                f"column (option: items), or change the rule"
+            )
+    assert items is not None
+    wanted = ids.alias("item_id").to_frame()
+    table = items.select("item_id", *names).with_columns(pl.col("item_id").cast(ids.dtype))
+    joined = wanted.join(table, on="item_id", how="left", maintain_order="left")
+    return {name: joined[name].to_list() for name in names}
+
+
+def _values(column: list[Any]) -> list[frozenset[Hashable]]:
+    return [
+        frozenset() if v is None else frozenset(v) if isinstance(v, list) else frozenset([v])
+        for v in column
+    ]
+
+
+def _key(value: Any) -> Hashable | None:
+    return tuple(value) if isinstance(value, list) else value

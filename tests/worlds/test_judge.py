@@ -1,0 +1,93 @@
+"""Lists by search over any reward, and rankers judged by the truth."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from goalrank.errors import ConfigError, DataError
+from goalrank.rankers import RandomOrder
+from goalrank.requests import Encoder
+from goalrank.rewards import Reward
+from goalrank.worlds import Judge, TrueReward, World, best_under, exact_optimum
+from tests.worlds.conftest import rich
+
+
+class Backwards(Reward):
+    """Likes what the truth dislikes."""
+
+    def __init__(self, truth: Reward) -> None:
+        super().__init__()
+        self.truth = truth
+
+    def forward(self, batch, lists):
+        return -self.truth(batch, lists)
+
+
+@pytest.fixture(scope="module")
+def table():
+    world = World(rich())
+    requests = world.sample(24, seed=2)
+    columns = Encoder.fit(requests).encode(requests)
+    return world, requests, columns, TrueReward(world, requests, columns)
+
+
+def test_search_finds_the_exact_best_under_the_truth(table):
+    world, _, columns, truth = table
+    batch = columns.batch(slice(None))
+    lists, value = best_under(truth, batch, 3, beam=6)
+    _, best = exact_optimum(world, *truth.rows(batch))
+    torch.testing.assert_close(value.double(), best, atol=1e-5, rtol=0)
+    torch.testing.assert_close(truth(batch, lists[:, None]).squeeze(1), value)
+
+
+def test_search_is_never_below_its_starts(table):
+    _, _, columns, truth = table
+    batch = columns.batch(slice(None))
+    starts = RandomOrder().rank(batch, 3).unsqueeze(1)
+    _, value = best_under(truth, batch, 3, starts=starts, beam=1, restarts=1, rounds=1)
+    assert bool((value >= truth(batch, starts).squeeze(1)).all())
+
+
+def test_search_refuses_nonsense(table):
+    _, _, columns, truth = table
+    with pytest.raises(ConfigError, match="beam=0"):
+        best_under(truth, columns.batch([0]), 3, beam=0)
+    with pytest.raises(DataError, match="at least slots=7"):
+        best_under(truth, columns.batch([0]), 7)
+
+
+def test_references_are_ordered(table):
+    world, requests, columns, _ = table
+    truth = Judge(world, requests, columns).references(beam=32)
+    mean = {rule: float(values.mean()) for rule, values in truth.rewards.items()}
+    assert mean["random"] < mean["true pointwise sort"] <= mean["near-optimum"]
+    assert list(mean)[-1] == "near-optimum"
+    assert truth.gap >= 0
+
+
+def test_the_truth_as_teacher_leaves_no_reward_error_and_its_opposite_all(table):
+    world, requests, columns, truth = table
+    judge = Judge(world, requests, columns)
+    best = judge.references().best
+    ranker = RandomOrder()
+    good = judge.judge(ranker, truth, columns, lists=8)
+    torch.testing.assert_close(good.found, best, atol=1e-5, rtol=0)
+    assert good.correlation["random"]["spearman"].mean == pytest.approx(1.0, abs=1e-6)
+    bad = judge.judge(ranker, Backwards(truth), columns, lists=8)
+    assert float((best - bad.found).mean()) > float((best - bad.reward).mean())
+    assert bad.correlation["proposed"]["pearson"].mean == pytest.approx(-1.0, abs=1e-6)
+    assert bool((bad.learned_found >= bad.learned - 1e-6).all())
+
+
+def test_a_ranker_without_reward_has_no_parts(table):
+    world, requests, columns, _ = table
+    judged = Judge(world, requests, columns).judge(RandomOrder(), None, columns)
+    assert judged.found is None
+    assert judged.correlation == {}
+
+
+def test_another_world_is_refused(table):
+    _, requests, columns, _ = table
+    with pytest.raises(DataError, match="not those of world"):
+        Judge(World(rich(seed=5)), requests, columns)
