@@ -8,6 +8,7 @@ import math
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -62,6 +63,17 @@ def test_rules_that_forbid_nothing_change_nothing(name):
     ruled = Engine(bundle, rules=Rules(blocked=(999,))).rank(table, 4)
     assert [r.positions for r in ruled] == [r.positions for r in plain]
     assert np.allclose([r.log_prob for r in ruled], [r.log_prob for r in plain], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_the_temperature_is_the_librarys(name, temperature):
+    table, bundle = one(6, seed=8), BUNDLES[name]
+    batch = bundle.encoder.encode(table).batch(slice(0, 1))
+    [ranked] = Engine(bundle, temperature=temperature).rank(table, 4)
+    lists = torch.tensor([[ranked.positions]])
+    wanted = bundle.ranker.log_prob(batch, lists, temperature=temperature)
+    assert math.isclose(ranked.log_prob, float(wanted.detach()), abs_tol=1e-4)
 
 
 RULES = [

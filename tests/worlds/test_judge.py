@@ -41,12 +41,38 @@ def test_search_finds_the_exact_best_under_the_truth(table):
     torch.testing.assert_close(truth(batch, lists[:, None]).squeeze(1), value)
 
 
+class Matches(Reward):
+    """How many slots hold the wanted item; nothing before the list is full, or unless all do."""
+
+    def __init__(self, wanted, *, all_or_nothing=False):
+        super().__init__()
+        self.wanted = wanted
+        self.all_or_nothing = all_or_nothing
+
+    def forward(self, batch, lists):
+        if lists.shape[-1] < len(self.wanted):
+            return torch.zeros(lists.shape[:2])
+        count = (lists == self.wanted).sum(-1).float()
+        return (count == len(self.wanted)).float() if self.all_or_nothing else count
+
+
 def test_search_is_never_below_its_starts(table):
-    _, _, columns, truth = table
+    _, _, columns, _ = table
     batch = columns.batch(slice(None))
-    starts = RandomOrder().rank(batch, 3).unsqueeze(1)
-    _, value = best_under(truth, batch, 3, starts=starts, beam=1, restarts=1, rounds=1)
-    assert bool((value >= truth(batch, starts).squeeze(1)).all())
+    wanted = torch.tensor([5, 3, 4])
+    needle = Matches(wanted, all_or_nothing=True)
+    starts = wanted.expand(len(columns), 1, 3)
+    lists, value = best_under(needle, batch, 3, starts=starts, beam=1, restarts=1, rounds=1)
+    assert bool((value == 1).all())
+    assert bool((lists == wanted).all())
+
+
+def test_the_ascent_climbs_where_prefixes_say_nothing(table):
+    _, _, columns, _ = table
+    wanted = torch.tensor([5, 3, 4])
+    lists, value = best_under(Matches(wanted), columns.batch(slice(None)), 3, beam=1, restarts=1)
+    assert bool((value == 3).all())
+    assert bool((lists == wanted).all())
 
 
 def test_search_refuses_nonsense(table):

@@ -6,6 +6,10 @@ from goalrank.benchmark.ledger import LEDGER_VERSION, Ledger
 from goalrank.benchmark.lineup import BiasSpec, RowSpec, standard_rows
 from goalrank.benchmark.plots import plot
 from goalrank.benchmark.runner import RunResult, run_suite, stored_suite
+from goalrank.benchmark.scaling import ScalingSuite, build_scaling, load_scaling, plan_scaling
+from goalrank.benchmark.scaling_fit import Law, fit_law, frontier
+from goalrank.benchmark.scaling_report import fit_scaling
+from goalrank.benchmark.scaling_run import run_scaling
 from goalrank.benchmark.stats import holm, over_requests, paired_t, t_tail
 from goalrank.benchmark.suite import (
     DatasetSpec,
@@ -23,23 +27,32 @@ __all__ = [
     "Board",
     "Cell",
     "DatasetSpec",
+    "Law",
     "Ledger",
     "Line",
     "RowSpec",
     "RunResult",
+    "ScalingSuite",
     "SizeSpec",
     "Suite",
     "TuningSpec",
+    "build_scaling",
     "build_suite",
+    "fit_law",
+    "fit_scaling",
+    "frontier",
     "holm",
     "latex",
     "load_boards",
+    "load_scaling",
     "load_suite",
     "markdown",
     "over_requests",
     "paired_t",
     "plan",
+    "plan_scaling",
     "plot",
+    "run_scaling",
     "run_suite",
     "shard",
     "standard_rows",

@@ -7,7 +7,22 @@ from typing import Annotated
 import typer
 
 from goalrank import __version__
-from goalrank.cli import audit, benchmark, data, demo, doctor, evaluate, rank, theory, train, world
+from goalrank.cli import (
+    ab,
+    audit,
+    benchmark,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    rank,
+    scaling,
+    serve,
+    store,
+    theory,
+    train,
+    world,
+)
 from goalrank.cli.common import examples, settings
 
 app = typer.Typer(
@@ -25,10 +40,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (demo, train, evaluate, rank, audit, doctor):
+for module in (demo, train, evaluate, rank, audit, doctor, serve):
     module.add(app)
+app.add_typer(ab.app, name="ab")
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(data.app, name="data")
+app.add_typer(scaling.app, name="scaling")
+app.add_typer(store.app, name="store")
 app.add_typer(theory.app, name="theory")
 app.add_typer(world.app, name="world")
 

@@ -1,20 +1,81 @@
-"""Bundles: a trained ranker with all it needs, on disk and at work."""
+"""Bundles: a trained ranker with all it needs, on disk and at work.
 
+Names that need the extras `serve` and `ab` are loaded on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from goalrank.errors import MissingExtraError
+from goalrank.serving.ab import Effect, Report, ab_report
 from goalrank.serving.bundle import Bundle
 from goalrank.serving.engine import Engine, Ranked
+from goalrank.serving.experiments import Experiment, Experiments, Metric, Variant
 from goalrank.serving.files import FORMAT_VERSION
 from goalrank.serving.onnx import OnnxRanker, export_onnx
 from goalrank.serving.rules import AtLeast, AtMost, Diversity, Rules
 
+if TYPE_CHECKING:
+    from goalrank.serving.app import create_app
+    from goalrank.serving.export import export_store, stored_requests
+    from goalrank.serving.service import Service
+    from goalrank.serving.start import DEFAULT_STORE, ServeSettings, build_app, run_server
+    from goalrank.serving.store import Event, Exposure, Store
+
 __all__ = [
+    "DEFAULT_STORE",
     "FORMAT_VERSION",
     "AtLeast",
     "AtMost",
     "Bundle",
     "Diversity",
+    "Effect",
     "Engine",
+    "Event",
+    "Experiment",
+    "Experiments",
+    "Exposure",
+    "Metric",
     "OnnxRanker",
     "Ranked",
+    "Report",
     "Rules",
+    "ServeSettings",
+    "Service",
+    "Store",
+    "Variant",
+    "ab_report",
+    "build_app",
+    "create_app",
     "export_onnx",
+    "export_store",
+    "run_server",
+    "stored_requests",
 ]
+
+_LAZY = {
+    "DEFAULT_STORE": "start",
+    "Event": "store",
+    "Exposure": "store",
+    "ServeSettings": "start",
+    "Service": "service",
+    "Store": "store",
+    "build_app": "start",
+    "create_app": "app",
+    "export_store": "export",
+    "run_server": "start",
+    "stored_requests": "export",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'goalrank.serving' has no attribute {name!r}")
+    try:
+        return getattr(import_module(f"goalrank.serving.{_LAZY[name]}"), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("goalrank"):
+            raise
+        raise MissingExtraError("the service", "serve") from error

@@ -215,14 +215,21 @@ class Engine:
             )
         own = rules if rules is not None else [None] * len(requests)
         merged = [self.rules.merged(more) for more in own]
-        plans: list[Settled | None] = []
+        # One look-up for the whole batch: a join a request would cost more than its list.
+        columns = sorted({name for rule in merged for name in rule.columns})
+        candidates = requests.frame["candidates"]
+        flat = candidates.explode(empty_as_null=False, keep_nulls=False)
         items = requests.items if requests.items is not None else self.items
-        for rule, ids in zip(merged, requests.frame["candidates"]):
+        attributes = attribute_columns(columns, flat, items)
+        plans: list[Settled | None] = []
+        end = 0
+        for rule, ids in zip(merged, candidates.to_list()):
+            start, end = end, end + len(ids)
             if rule.empty:
                 plans.append(None)
                 continue
-            attributes = attribute_columns(rule.columns, ids, items)
-            plans.append(settle(compile_rules(rule, ids.to_list(), attributes, slots), rule))
+            own_values = {name: attributes[name][start:end] for name in rule.columns}
+            plans.append(settle(compile_rules(rule, ids, own_values, slots), rule))
         return plans
 
     def _ranked(

@@ -35,6 +35,8 @@ class Lookahead:
         self.sample = {t: i for i, t in reversed(list(enumerate(self.type)))}
         self.window = max((cap.window for cap in plan.caps), default=1)
         self.pin_keys = {self._key(p) for p in pinned if p >= 0} - {None}
+        self.member: list[list[bool]] = [need.member.tolist() for need in plan.needs]
+        self.orders: dict[tuple[int, ...], list[int]] = {}
         self.known: dict[tuple[Hashable, ...], bool] = {}
 
     def _types(self) -> tuple[list[int], Counter[int]]:
@@ -91,12 +93,17 @@ class Lookahead:
                 yield self.type[at]
             return
         used = Counter(t for s, t in enumerate(before) if s not in self.plan.pins)
-        lacking = [n for n, left in zip(self.plan.needs, self._lacking(before)) if left > 0]
-        left = [t for t, count in self.stock.items() if count > used[t]]
-        left.sort(key=lambda t: -sum(bool(n.member[self.sample[t]]) for n in lacking))
-        for t in left:
-            if self._fits(before, self.sample[t], pinned=False):
+        lacking = tuple(i for i, left in enumerate(self._lacking(before)) if left > 0)
+        for t in self._order(lacking):
+            if self.stock[t] > used[t] and self._fits(before, self.sample[t], pinned=False):
                 yield t
+
+    def _order(self, lacking: tuple[int, ...]) -> list[int]:
+        """Free types, those first that serve most of the minimums still lacking."""
+        if lacking not in self.orders:
+            serves = {t: sum(self.member[i][at] for i in lacking) for t, at in self.sample.items()}
+            self.orders[lacking] = sorted(self.stock, key=lambda t: -serves[t])
+        return self.orders[lacking]
 
     def _fits(self, before: list[int], at: int, *, pinned: bool) -> bool:
         key = self._key(at)
@@ -115,11 +122,10 @@ class Lookahead:
     def _lacking(self, before: list[int]) -> list[int]:
         """What each minimum still needs beside the prefix and the pins to come."""
         later = [p for slot, p in self.plan.pins.items() if slot >= len(before)]
+        there = [self.sample[t] for t in before] + later
         return [
-            need.least
-            - sum(bool(need.member[self.sample[t]]) for t in before)
-            - int(need.member[later].sum())
-            for need in self.plan.needs
+            need.least - sum(member[at] for at in there)
+            for need, member in zip(self.plan.needs, self.member)
         ]
 
     def _fill(self, before: list[int]) -> bool:

@@ -1,0 +1,77 @@
+"""goalrank store"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from goalrank.cli.common import JsonOption, examples, only_json, verb
+
+app = typer.Typer(help="What the server kept: export and retention.", no_args_is_help=True)
+
+StoreOption = Annotated[
+    str, typer.Option("--store", envvar="GOALRANK_STORE", help="The server's store.")
+]
+_DEFAULT = "sqlite:///goalrank.db"
+
+
+@app.command(
+    epilog=examples(
+        "goalrank store export --out data/november --start 2026-11-01 --end 2026-12-01",
+        "goalrank train data/november --out runs/next",
+    )
+)
+@verb()
+def export(
+    out: Annotated[Path, typer.Option(help="A new folder, for goalrank train.")],
+    store: StoreOption = _DEFAULT,
+    start: Annotated[datetime | None, typer.Option(help="From this time (UTC) on.")] = None,
+    end: Annotated[datetime | None, typer.Option(help="Before this time (UTC).")] = None,
+    validation: Annotated[
+        float, typer.Option(help="Latest share that becomes validation.", min=0, max=0.9)
+    ] = 0.1,
+    items: Annotated[Path | None, typer.Option(help="items.parquet to put beside.")] = None,
+    users: Annotated[Path | None, typer.Option(help="users.parquet to put beside.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write exposures and feedback as the requests table that training reads."""
+    with only_json(as_json) as emit:
+        import polars as pl
+
+        from goalrank.serving import Store, export_store
+
+        sides = [None if path is None else pl.read_parquet(path) for path in (items, users)]
+        with Store(store) as opened:
+            done = export_store(
+                opened, out, _utc(start), _utc(end), validation=validation,
+                items=sides[0], users=sides[1],
+            )  # fmt: skip
+        emit({"out": str(out), "requests": done.requests})
+        if not as_json:
+            counts = ", ".join(f"{n:,} {part}" for part, n in done.requests.items())
+            typer.echo(f"{out}: {counts}")
+
+
+@app.command(epilog=examples("goalrank store purge --days 90"))
+@verb()
+def purge(
+    days: Annotated[float, typer.Option(help="Forget what is older.", min=0)],
+    store: StoreOption = _DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Retention: forget old exposures and their feedback."""
+    with only_json(as_json) as emit:
+        from goalrank.serving import Store
+
+        with Store(store) as opened:
+            gone = opened.purge(datetime.now(UTC) - timedelta(days=days))
+        emit({"purged": gone})
+        if not as_json:
+            typer.echo(f"{gone:,} exposures forgotten")
+
+
+def _utc(time: datetime | None) -> datetime | None:
+    return time if time is None or time.tzinfo else time.replace(tzinfo=UTC)

@@ -1,0 +1,208 @@
+"""HTTP around a `Service`: routes, keys, limits, error codes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from time import perf_counter
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+
+from goalrank._version import __version__
+from goalrank.errors import ConfigError, DataError, GoalRankError, InfeasibleError
+from goalrank.serving.bodies import (
+    Answer,
+    BatchAnswer,
+    BatchBody,
+    FeedbackAnswer,
+    FeedbackBody,
+    RankBody,
+)
+from goalrank.serving.guard import CHALLENGE, BodyLimit, Keys, error_json
+from goalrank.serving.service import Service
+from goalrank.serving.store import DuplicateRequestError, Event, StoreError, UnknownRequestError
+
+_LOG = logging.getLogger("goalrank.serving")
+MAX_BODY = 4 * 2**20
+_BEARER = HTTPBearer(auto_error=False)
+# The first class that fits counts: subclasses stand before their parents.
+_STATUS: tuple[tuple[type[GoalRankError], int, str], ...] = (
+    (DuplicateRequestError, 409, "duplicate_request"),
+    (UnknownRequestError, 404, "unknown_request"),
+    (StoreError, 503, "store_unavailable"),
+    (InfeasibleError, 422, "infeasible_rules"),
+    (ConfigError, 422, "invalid_request"),
+    (DataError, 422, "invalid_data"),
+)
+_CODES = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed", 429: "rate_limited"}
+
+
+def create_app(
+    service: Service,
+    keys: Keys | None = None,
+    *,
+    max_body: int = MAX_BODY,
+    watch: float | None = None,
+) -> FastAPI:
+    """The web application of a service; closing it drains and closes the service.
+
+    Args:
+        keys: API keys; None leaves the door open.
+        max_body: bytes of a request's body.
+        watch: look for changed bundles every so many seconds; None never.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        stop = threading.Event()
+        if watch is not None:
+            threading.Thread(target=_watch, args=(service, watch, stop), daemon=True).start()
+        yield
+        stop.set()
+        service.close()
+
+    app = FastAPI(title="goalrank", version=__version__, lifespan=lifespan)
+    _add_errors(app)
+    _add_timing(app, service)
+    _add_lists(app, service, _door(keys or Keys()))
+    _add_health(app, service)
+    app.add_middleware(BodyLimit, most=max_body)
+    return app
+
+
+def _door(keys: Keys) -> Callable[..., None]:
+    def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
+        name = keys.name(given.credentials if given else None)
+        if name is None:
+            raise HTTPException(401, "send Authorization: Bearer KEY", CHALLENGE)
+        if not keys.allow(name):
+            raise HTTPException(429, f"at most {keys.rate} requests/s", {"Retry-After": "1"})
+
+    return check
+
+
+def _add_lists(app: FastAPI, service: Service, door: Callable[..., None]) -> None:
+    guarded: dict[str, Any] = {"dependencies": [Depends(door)]}
+
+    @app.post("/v1/rank", **guarded)
+    def rank(body: RankBody) -> Answer:
+        """A list for one request."""
+        return service.rank([body])[0]
+
+    @app.post("/v1/rank:batch", **guarded)
+    def rank_batch(body: BatchBody) -> BatchAnswer:
+        """Lists for several requests, in their order."""
+        return BatchAnswer(lists=service.rank(body.requests))
+
+    @app.post("/v1/feedback", **guarded)
+    def feedback(body: FeedbackBody) -> FeedbackAnswer:
+        """What users did with lists; sending it again changes nothing."""
+        taken = service.feedback([Event(**event.model_dump()) for event in body.events])
+        return FeedbackAnswer(
+            stored=taken.stored, duplicates=taken.duplicates, replaced=taken.replaced
+        )
+
+    @app.get("/v1/models", **guarded)
+    def models() -> dict[str, Any]:
+        """What is served now."""
+        return {
+            "models": [
+                {
+                    "bundle": name, "policy": engine.name, "slots": engine.slots,
+                    "ranker": engine.bundle.config.name,
+                    "dataset": engine.bundle.train.get("dataset"),
+                    "candidate_features": engine.bundle.encoder.info.candidate_features,
+                    "feedback_kinds": engine.bundle.encoder.info.feedback_kinds,
+                }
+                for name, engine in service.engines.items()
+            ]
+        }  # fmt: skip
+
+
+def _add_health(app: FastAPI, service: Service) -> None:
+    @app.get("/health/live")
+    def live() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "live"}
+
+    @app.get("/health/ready")
+    def ready() -> Response:
+        """Lists can be served and stored."""
+        good = not service.draining and (service.store is None or service.store.alive())
+        text = b'{"status": "ready"}' if good else error_json("not_ready", "draining, or no store")
+        return Response(text, 200 if good else 503, media_type="application/json")
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        """Prometheus text."""
+        return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_timing(app: FastAPI, service: Service) -> None:
+    @app.middleware("http")
+    async def timed(request: Request, call: Any) -> Response:
+        began = perf_counter()
+        try:
+            response: Response = await call(request)
+        except Exception:  # nothing may reach the client but a code
+            _LOG.exception("a fault of goalrank")
+            response = _refusal(500, "internal", "a fault of goalrank; the log says more")
+        # The route's own path: a path that callers invent would grow the metrics without bound.
+        path = getattr(request.scope.get("route"), "path", "other")
+        service.metrics.latency.labels(path).observe(perf_counter() - began)
+        service.metrics.answers.labels(path, str(response.status_code)).inc()
+        return response
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(GoalRankError)
+    def ours(_: Request, error: GoalRankError) -> Response:
+        found = ((s, c) for kind, s, c in _STATUS if isinstance(error, kind))
+        status, code = next(found, (500, "internal"))
+        return _refusal(status, code, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_: Request, error: RequestValidationError) -> Response:
+        faults = [
+            {"where": ".".join(map(str, fault["loc"])), "rule": fault["msg"]}
+            for fault in error.errors()[:20]
+        ]
+        if any(fault["type"] == "json_invalid" for fault in error.errors()):
+            return _refusal(400, "malformed_json", "the body is no JSON", faults)
+        return _refusal(422, "invalid_request", "the request breaks rules", faults)
+
+    @app.exception_handler(RecursionError)
+    def nested(_: Request, __: RecursionError) -> Response:
+        return _refusal(400, "malformed_json", "the body is nested too deep")
+
+    @app.exception_handler(HTTPException)
+    def plain(_: Request, error: HTTPException) -> Response:
+        code = _CODES.get(error.status_code, "malformed_json")
+        return _refusal(error.status_code, code, str(error.detail), headers=error.headers)
+
+
+def _refusal(
+    status: int,
+    code: str,
+    message: str,
+    details: list[dict[str, Any]] | None = None,
+    headers: Any = None,
+) -> Response:
+    content = error_json(code, message, details or [])
+    return Response(content, status, headers, media_type="application/json")
+
+
+def _watch(service: Service, seconds: float, stop: threading.Event) -> None:
+    while not stop.wait(seconds):
+        try:
+            for name in service.reload():
+                _LOG.warning("bundle '%s' was swapped", name)
+        except GoalRankError as error:
+            _LOG.error("a changed bundle cannot be served, the old one stays: %s", error)

@@ -1,0 +1,56 @@
+"""A scaling grid by verbs alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+_WORLD = Path(__file__).parents[2] / "configs" / "worlds" / "tiny.toml"
+_SUITE = f"""
+name = "verbs"
+world = "{_WORLD}"
+rankers = ["goalrank"]
+data = [16]
+groups = [4]
+validation = 8
+test = 8
+split = 0
+sizes = [{{ name = "8", ranker = {{ width = 8, layers = 1, heads = 2 }} }}]
+[recipe]
+light = []
+[recipe.training]
+steps = 1
+[recipe.reward]
+width = 8
+heads = 2
+[recipe.reward.loop]
+steps = 1
+"""
+
+
+@pytest.mark.parametrize("verb", ["run", "fit"])
+def test_help_has_examples(goalrank, verb):
+    assert f"$ goalrank scaling {verb}" in goalrank("scaling", verb, "--help").stdout
+
+
+def test_run_and_fit(goalrank, tmp_path):
+    suite, out = tmp_path / "suite.toml", tmp_path / "out"
+    suite.write_text(_SUITE)
+    run = ("scaling", "run", suite, "--out", out, "--accelerator", "cpu", "--json")
+    result = goalrank(*run)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {"ran": 1, "failed": 0, "before": 0, "elsewhere": 0}
+    assert json.loads(goalrank(*run).stdout)["before"] == 1
+    result = goalrank("scaling", "fit", out)
+    assert result.exit_code == 0, result.output
+    assert "none: 1 cells" in result.stdout
+    assert "| world | goalrank | 4 |" in result.stdout
+    fit = json.loads(goalrank("scaling", "fit", out, "--json").stdout)
+    assert fit["fits"][0]["holds"] is False
+
+
+def test_bad_input_is_one_screen(goalrank, tmp_path):
+    assert goalrank("scaling", "fit", tmp_path).exit_code == 3
+    assert goalrank("scaling", "run", tmp_path / "no.toml", "--out", tmp_path).exit_code == 2

@@ -1,0 +1,108 @@
+"""Reports of experiments: a planted lift is found, none is not, broken assignment rings."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+pytest.importorskip("tea_tasting")
+
+from goalrank.errors import DataError
+from goalrank.requests import Requests, TableInfo
+from goalrank.serving import Experiment, Metric, Variant
+from goalrank.serving.ab import ab_report
+
+EXPERIMENT = Experiment(
+    name="x", salt="s", variants=(Variant(name="a"), Variant(name="b")),
+    metrics=(
+        Metric(name="per_user", kind="click", per="unit"),
+        Metric(name="per_request", kind="click"),
+        Metric(name="per_item", kind="click", per="item"),
+    ),
+)  # fmt: skip
+
+
+def world(lift: float, seed: int, *, users: int = 1500, labelled: bool = True, drop: float = 0.0):
+    """Users of differing zeal who see 1…4 lists of 3 items; arm b multiplies the click rate."""
+    rng = np.random.default_rng(seed)
+    zeal = np.random.default_rng(99).uniform(0.05, 0.5, users)
+    rows = []
+    for user in range(users):
+        arm = EXPERIMENT.assign(user).name
+        if labelled and arm == "b" and rng.random() < drop:
+            continue
+        rate = zeal[user] * (1 + lift if arm == "b" and labelled else 1)
+        for r in range(rng.integers(1, 5)):
+            rows.append(
+                {
+                    "request_id": f"{labelled}{user}-{r}", "user_id": user,
+                    "time": datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=len(rows)),
+                    "candidates": [1, 2, 3, 4], "shown": [0, 1, 2],
+                    "feedback": {"click": (rng.random(3) < rate).astype(float).tolist()},
+                    "experiment": f"other:q,x:{arm}" if labelled else None,
+                }
+            )  # fmt: skip
+    info = TableInfo(feedback_kinds=("click",), target="click")
+    return Requests(pl.DataFrame(rows), info=info)
+
+
+def test_a_planted_lift_is_found_and_covered():
+    report = ab_report(EXPERIMENT, [world(0.3, 1)])
+    assert not report.alarm
+    assert report.crossed == 0
+    assert len(report.effects) == 3
+    for effect in report.effects:
+        assert effect.low < 0.3 < effect.high
+        assert effect.p_adjusted < 0.01
+        assert effect.p_value <= effect.p_adjusted
+
+
+def test_a_over_a_finds_nothing_at_its_rate():
+    lower = [
+        ab_report(EXPERIMENT, [world(0.0, seed, users=300)]).effects[1].p_value < 0.05
+        for seed in range(20)
+    ]
+    assert sum(lower) <= 5  # P(more) < 1e-3 at a true rate of 5 %
+
+
+def test_the_pre_period_narrows_intervals():
+    plain = ab_report(EXPERIMENT, [world(0.2, 2)])
+    cuped = ab_report(EXPERIMENT, [world(0.2, 2)], [world(0.0, 3, labelled=False)])
+    for a, b in zip(plain.effects, cuped.effects):
+        assert b.cuped
+        assert b.high - b.low < a.high - a.low
+        assert b.low < 0.2 < b.high
+
+
+def test_lost_units_ring():
+    assert ab_report(EXPERIMENT, [world(0.0, 4, drop=0.3)]).alarm
+
+
+def test_units_of_two_arms_are_left_out_and_counted():
+    table = world(0.0, 5, users=50)
+    frame = table.frame.with_row_index("i").with_columns(
+        experiment=pl.when(pl.col("i") == 0).then(pl.lit("x:a")).when(pl.col("user_id") == 0)
+        .then(pl.lit("x:b")).otherwise(pl.col("experiment")),
+    ).drop("i")  # fmt: skip
+    first = frame.filter(pl.col("user_id") == 0)
+    more = first.with_columns(request_id=pl.lit("again"), experiment=pl.lit("x:b")).head(1)
+    report = ab_report(EXPERIMENT, [Requests(pl.concat([frame, more]), info=table.info)])
+    assert report.crossed == 1
+    assert sum(report.units.values()) == 49
+
+
+def test_chunks_do_not_matter():
+    table = world(0.1, 6, users=200)
+    parts = [table.take(range(i, min(i + 37, len(table)))) for i in range(0, len(table), 37)]
+    assert ab_report(EXPERIMENT, parts) == ab_report(EXPERIMENT, [table])
+
+
+def test_nothing_to_compare():
+    with pytest.raises(DataError, match="at least two"):
+        ab_report(EXPERIMENT, [world(0.0, 7, users=2)])
+    odd = EXPERIMENT.model_copy(update={"metrics": (Metric(name="m", kind="buy"),)})
+    with pytest.raises(DataError, match="buy"):
+        ab_report(odd, [world(0.0, 7, users=20)])
