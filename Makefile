@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "goalrank needs Python 3.11 or later; say which with: make PYTHON=python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[retrieval,trees,tensorboard,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[retrieval,trees,tensorboard,onnx,serve,ab,dev]'
 	touch $@
 
 demo: $(STAMP)
