@@ -13,7 +13,7 @@ from torch import Tensor
 from goalrank.encoders import EncoderSizes
 from goalrank.rankers import DNN, NLGR, EGRank, Ranker, neighbours
 from goalrank.requests import Batch, Columns
-from goalrank.rewards import Ensemble, ListReward, Reward
+from goalrank.rewards import Ensemble, ListReward, ObservedGain, Reward, Weighted
 from goalrank.training import LoopConfig
 from goalrank.training.objectives import reinforce
 from goalrank.training.rivals import (
@@ -197,6 +197,7 @@ def test_slot_rewards_sum_to_the_reward():
     models = [
         ListReward(spec, small, data.kinds, [1.0], slot_weights=weights).eval() for _ in range(2)
     ]
-    for reward in (models[0], Ensemble(models), Ensemble(models, 0.5)):
+    taught = Weighted([models[0], ObservedGain()], [1.0, 2.0])
+    for reward in (models[0], Ensemble(models), Ensemble(models, 0.5), ObservedGain(), taught):
         want = reward(batch, lists)
         torch.testing.assert_close(slot_rewards(reward, batch, lists).sum(-1), want)

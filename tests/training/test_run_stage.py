@@ -221,3 +221,17 @@ def test_telemetry_of_groups(tmp_path: Path):
         "loss", "reward_mean", "reward_std", "zero_variance", "entropy_policy", "best_from/own",
         "val_score", "val_reward", "val_ndcg",
     } <= seen  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [supervised, rewarded, grouped])
+def test_mixed_precision_trains_with_clipped_gradients(make, tmp_path):
+    task = make(replace_loop(precision="bf16-mixed", clip=0.5))
+    before = {name: p.detach().clone() for name, p in task.model.named_parameters()}
+    run_stage(task, TRAIN, VALIDATION, RunOptions(tmp_path, progress=False, accelerator="cpu"))
+    after = dict(task.model.named_parameters())
+    assert all(torch.isfinite(p).all() for p in after.values())
+    assert any(not torch.equal(before[name], p) for name, p in after.items())
+
+
+def replace_loop(**changes: Any) -> LoopConfig:
+    return LOOP.model_copy(update=changes)

@@ -137,13 +137,16 @@ def standard_rows() -> dict[str, dict[str, Any]]:
         rows[f"mg_e_copies_{k}"] = {"name": "mg_e_copies", "options": {"k": k}}
     rows["clig_20"] = {"name": "clig", "options": {"k": 20, "pool": 100}}
     rows["goalrank"] = {"name": "goalrank"}
-    rows["goalrank_supervised"] = {"name": "goalrank", "set": {"objective": {"supervised": 1.0}}}
+    alone = {"objective": {"supervised": 0.0}, "reward": {"observed": 0.0}}
+    rows["goalrank_eq5"] = {"name": "goalrank", "set": alone}
     rows["rules"] = {"name": "rules"}
     return {label: {**row, "label": label} for label, row in rows.items()}
 
 
 def expand_rows(given: Sequence[Any]) -> list[Any]:
-    """Words become standard rows, "@all" all of them; tables stay. A later label replaces.
+    """Words become standard rows, "@all" all of them, "-row" leaves one out; tables stay.
+
+    A later label replaces.
 
     Raises:
         ConfigError: an unknown word; the nearest is named.
@@ -154,9 +157,12 @@ def expand_rows(given: Sequence[Any]) -> list[Any]:
         if row == "@all":
             out.update(standard)
         elif isinstance(row, str):
-            if row not in standard:
-                raise ConfigError(_unknown("ranker", row, ["@all", *standard], "rankers"))
-            out[row] = standard[row]
+            name = row.removeprefix("-")
+            if name not in standard:
+                raise ConfigError(_unknown("ranker", name, ["@all", *standard], "rankers"))
+            out[name] = standard[name]
+            if row != name:
+                del out[name]
         else:
             key = row.get("label") or row.get("name") if isinstance(row, dict) else None
             out[str(key or i)] = row

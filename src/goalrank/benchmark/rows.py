@@ -101,7 +101,7 @@ class RowBuilder:
         def fit(place: Path) -> Ranker:
             job = self.lab.job(config, place)
             job.fitted.rankers.update(light)
-            return job.fit_generator(reward, self.lab.pretrained(config))
+            return job.fit_generator(job.teacher(reward), self.lab.pretrained(config))
 
         settings = [
             "grouped",
@@ -122,15 +122,16 @@ class RowBuilder:
         def fit(place: Path) -> Ranker:
             torch.manual_seed(number)
             policy = frozen_copy(warm)
+            teacher = self.lab.job(helpers, place).teacher(reward)
             task: PPOTask | NeighbourTask
             task_settings: dict[str, Any] = dict(row.task)
             if isinstance(policy, NLGR):
                 task = NeighbourTask(
-                    policy, config.training, number, reward=reward, slots=slots, **task_settings
+                    policy, config.training, number, reward=teacher, slots=slots, **task_settings
                 )
             else:
                 task = PPOTask(
-                    cast(StepPolicy, policy), config.training, number, reward=reward, slots=slots,
+                    cast(StepPolicy, policy), config.training, number, reward=teacher, slots=slots,
                     **task_settings,
                 )  # fmt: skip
             options = self.lab.job(config, place).options

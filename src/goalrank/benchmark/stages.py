@@ -141,7 +141,9 @@ class Lab:
             ]
             return parts[0] if len(parts) == 1 else Ensemble(parts, config.reward.pessimism)
 
-        settings = [*_common(config), "reward", config.reward.model_dump(), slots]
+        # What is observed is added when a policy is taught, not when the model is fitted.
+        fitted = config.reward.model_dump(exclude={"observed"})
+        settings = [*_common(config), "reward", fitted, slots]
         reward = self.stage("reward", settings, empty, fit, shared=True)
         assert isinstance(reward, Reward)
         if bias is None or bias == BiasSpec():

@@ -18,7 +18,11 @@ class ObservedGain(Reward):
     """
 
     def forward(self, batch: Batch, lists: Tensor) -> Tensor:
+        return self.by_slot(batch, lists).sum(-1)
+
+    def by_slot(self, batch: Batch, lists: Tensor) -> Tensor:
+        """What each slot of lists [B, G, L] adds: [B, G, L]; 0 at empty slots."""
         b, g, slots = lists.shape
         gain = batch.relevance.gather(1, lists.clamp_min(0).view(b, -1)).view(b, g, slots)
         discount = torch.log2(torch.arange(slots, device=lists.device) + 2.0)
-        return (gain * (lists >= 0) / discount).sum(-1)
+        return gain * (lists >= 0) / discount

@@ -54,6 +54,8 @@ class RewardConfig(_Strict):
         pessimism: β in mean − β · deviation over the ensemble.
         width, layers, heads: of the request encoder.
         list_layers, relations: of the list model, see `ListReward`.
+        positions: whether slots know their place; False with list_layers 0 and relations 0 is a
+            reward that is blind to order.
         causal: a slot's feedback depends on earlier slots only (feeds); False for pages.
         slot_weights: "ones" (feedback itself tells what a slot is worth), "dcg" (discounted), or
             "auto": ones for exposed lists, dcg otherwise.
@@ -77,6 +79,7 @@ class RewardConfig(_Strict):
     user_ids: bool = False
     list_layers: int = Field(default=1, ge=0)
     relations: int = Field(default=4, ge=0)
+    positions: bool = True
     causal: bool = True
     slot_weights: Literal["auto", "ones", "dcg"] = "auto"
     unexposed: Literal["auto", "ignore", "negative"] = "auto"

@@ -247,6 +247,7 @@ def build_reward(spec: InputSpec, config: RewardConfig, train: Columns, slots: i
         slots=max(shown, slots) if not unexposed_is_negative(config, train) else slots,
         slot_weights=[1 / np.log2(t + 2) for t in range(max(slots, 50))] if dcg else None,
         causal=config.causal,
+        positions=config.positions,
     )
 
 

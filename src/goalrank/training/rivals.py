@@ -12,7 +12,7 @@ from goalrank.evaluation import known_only
 from goalrank.nn import request_salt, uniform
 from goalrank.rankers import NLGR, StepPolicy, neighbours
 from goalrank.requests import Batch
-from goalrank.rewards import Ensemble, ListReward, Reward
+from goalrank.rewards import Ensemble, ListReward, ObservedGain, Reward, Weighted
 from goalrank.training.config import LoopConfig
 from goalrank.training.tasks import Task, list_ndcg
 
@@ -20,9 +20,14 @@ from goalrank.training.tasks import Task, list_ndcg
 def slot_rewards(reward: Reward, batch: Batch, lists: Tensor) -> Tensor:
     """What each slot of lists [B, G, L] adds to their reward: [B, G, L], summing to the reward.
 
-    A `ListReward` (or an ensemble of them without pessimism) says it; any other reward is given
+    A `ListReward`, the observed gain, and sums and means of them say it; any other reward is given
     at the last slot.
     """
+    if isinstance(reward, ObservedGain):
+        return reward.by_slot(batch, lists)
+    if isinstance(reward, Weighted):
+        parts = [slot_rewards(cast(Reward, r), batch, lists) for r in reward.rewards]
+        return torch.stack(parts, -1) @ reward.weights
     if isinstance(reward, ListReward):
         place = torch.arange(lists.shape[-1], device=lists.device)
         weight = reward.slot_weights[place.clamp_max(len(reward.slot_weights) - 1)]

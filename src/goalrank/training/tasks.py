@@ -44,7 +44,9 @@ class Task(L.LightningModule):
             {"params": decay, "weight_decay": self.loop.weight_decay},
             {"params": plain, "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=self.loop.lr, betas=(0.9, 0.98), fused=True)
+        # Lightning refuses to clip the gradients of a fused optimizer under mixed precision.
+        fused = self.loop.precision != "bf16-mixed" or self.loop.clip == 0
+        optimizer = torch.optim.AdamW(groups, lr=self.loop.lr, betas=(0.9, 0.98), fused=fused)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
