@@ -1,6 +1,6 @@
 # make            set up .venv
 # make demo       train and compare on shipped data (DATASET=kuairand or movielens-small)
-# make test       lint, types, tests
+# make test       lint, types, tests (as root on Debian: gets chromium and PostgreSQL for them)
 PYTHON ?= python3
 DATASET ?= kuairand
 OUT ?= demo-out
@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint format bench clean
+.PHONY: install demo test debian lint format bench clean
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -18,7 +18,7 @@ $(STAMP): Makefile pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "goalrank needs Python 3.11 or later; say which with: make PYTHON=python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[retrieval,trees,tensorboard,onnx,serve,ab,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[retrieval,trees,tensorboard,onnx,serve,ab,ray,dev]'
 	touch $@
 
 demo: $(STAMP)
@@ -31,11 +31,24 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 # One thread a worker: two workers with two threads each are slower than two with one.
-test: $(STAMP)
+test: $(STAMP) debian
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+
+# What some tests need beside Python, from Debian as root. Where that cannot be, they are skipped,
+# and the last lines of pytest name them; so nothing here may fail, or take long.
+debian:
+	@test "$$(id -u)" = 0 && command -v apt-get > /dev/null || exit 0; \
+	missing=""; \
+	ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || missing="$$missing postgresql"; \
+	command -v chromium > /dev/null || missing="$$missing chromium fonts-dejavu-core"; \
+	test -z "$$missing" && exit 0; \
+	echo "installing:$$missing"; \
+	{ timeout 120 apt-get update -qq; DEBIAN_FRONTEND=noninteractive timeout 300 \
+	    apt-get install -y -qq --no-install-recommends $$missing; } > /dev/null 2>&1 \
+	  || echo "could not install:$$missing; the tests that need them are skipped"
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -6,14 +6,19 @@
     ├── ConfigError        a setting is unknown, of the wrong type or out of range
     ├── DataError          a table, a log or a side table breaks a rule
     │   ├── SchemaError    a column is missing, misspelt or of the wrong type
-    │   └── ValidationError  rows break a rule; carries every fault
+    │   ├── ValidationError  rows break a rule; carries every fault
+    │   ├── UnknownRequestError    feedback on what was never shown
+    │   └── DuplicateRequestError  a request id is in the store already
     ├── BundleError        a bundle is missing, altered, or of another version
     ├── FetchError         a download failed or its checksum differs
     ├── MissingExtraError  an optional library is not installed
-    └── InfeasibleError    what was asked for cannot exist (e.g. an enumeration too large)
+    ├── InfeasibleError    what was asked for cannot exist (e.g. an enumeration too large)
+    ├── EngineError        a worker, a cluster or an object store failed on every try
+    └── StoreError         the store cannot be opened, read or written
+        └── StoreFullError   its disk is full
 
 Each message says the value met, the rule it breaks, the remedy and, where one exists, the option's
-name.
+name. `code` is the same for machines: what a server's refusals carry.
 """
 
 from __future__ import annotations
@@ -25,18 +30,21 @@ class GoalRankError(Exception):
     """Base of all errors that a user can cause and mend."""
 
     exit_code = 1
+    code = "internal"
 
 
 class ConfigError(GoalRankError):
     """A setting is unknown, of the wrong type or out of range."""
 
     exit_code = 2
+    code = "invalid_request"
 
 
 class DataError(GoalRankError):
     """A table, a log or a side table breaks a rule."""
 
     exit_code = 3
+    code = "invalid_data"
 
 
 class SchemaError(DataError):
@@ -56,16 +64,30 @@ class ValidationError(DataError):
         self.faults = tuple(faults)
 
 
+class UnknownRequestError(DataError):
+    """Feedback names a request, or an item of it, that was never shown (or is past retention)."""
+
+    code = "unknown_request"
+
+
+class DuplicateRequestError(DataError):
+    """A request id is in the store already."""
+
+    code = "duplicate_request"
+
+
 class BundleError(GoalRankError):
     """A bundle is missing, altered, or written by another version."""
 
     exit_code = 4
+    code = "bundle_unusable"
 
 
 class FetchError(GoalRankError):
     """A download failed, or what came does not have the expected checksum."""
 
     exit_code = 5
+    code = "fetch_failed"
 
 
 class MissingExtraError(GoalRankError):
@@ -77,6 +99,7 @@ class MissingExtraError(GoalRankError):
     """
 
     exit_code = 6
+    code = "missing_extra"
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(
@@ -89,3 +112,24 @@ class InfeasibleError(GoalRankError):
     """What was asked for cannot be built or computed."""
 
     exit_code = 7
+    code = "infeasible_rules"
+
+
+class StoreError(GoalRankError):
+    """The store cannot be opened, read or written."""
+
+    exit_code = 8
+    code = "store_unavailable"
+
+
+class StoreFullError(StoreError):
+    """The store's disk is full; what it held before is whole."""
+
+    code = "store_full"
+
+
+class EngineError(GoalRankError):
+    """A worker, a cluster or an object store failed on every try; running again may do."""
+
+    exit_code = 9
+    code = "engine_failed"

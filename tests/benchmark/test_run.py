@@ -18,7 +18,8 @@ from goalrank.benchmark import Ledger, load_boards, plan, run_suite, runner, sha
 from goalrank.benchmark.cells import make_cell
 from goalrank.benchmark.locks import Claim
 from goalrank.benchmark.run_cell import run_cell
-from goalrank.benchmark.runner import claim_path, store_suite
+from goalrank.benchmark.runner import store_suite
+from goalrank.benchmark.tasks import claim_path
 from goalrank.errors import DataError
 from tests.benchmark.kit import ROWS, make_suite
 

@@ -107,10 +107,20 @@ def _named(name: str, **options: int) -> Factory:
     return lambda columns: build_ranker(spec_of(columns), config(name, **options))
 
 
+def _in_chunks(columns: Columns) -> Ranker:
+    """Induced attention, encoded one or two candidates at a time."""
+    ranker = _named("goalrank", inducing=3)(columns)
+    for module in ranker.modules():
+        if hasattr(module, "chunk_rows"):
+            module.chunk_rows = 8
+    return ranker
+
+
 # A ranker that `build_ranker` does not know has its line here; a test finds those that have none.
 FACTORIES: dict[str, Factory] = {
     **{name: _named(name) for name in ranker_names()},
     "goalrank induced": _named("goalrank", inducing=3),
+    "goalrank in chunks": _in_chunks,
     "goalrank with users": _named("goalrank", user_ids=True),
     "best of": _best_of,
     "multi generator": _multi_generator,

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -30,8 +31,8 @@ metrics = [{ name = "clicks", kind = "click" }]
 """
 
 
-@pytest.fixture
-def server(tmp_path):
+@pytest.fixture(params=["1", pytest.param("2", marks=pytest.mark.slow)], ids="workers={}".format)
+def server(request, tmp_path):
     make_bundle(reward=False).save(tmp_path / "bundle")
     (tmp_path / "e.toml").write_text(_TOML)
     with socket.socket() as free:
@@ -39,8 +40,11 @@ def server(tmp_path):
         port = free.getsockname()[1]
     command = [sys.executable, "-c", "from goalrank.cli import main; main()", "serve"]
     command += ["--bundle", "bundle", "--port", str(port), "--experiments", "e.toml"]
+    command += ["--workers", request.param]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GOALRANK_STORE": "sqlite:///s.db"}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     url = f"http://127.0.0.1:{port}"
     end = time.monotonic() + 60
     while time.monotonic() < end:
@@ -50,8 +54,8 @@ def server(tmp_path):
         except httpx.TransportError:
             time.sleep(0.1)
     yield process, url, tmp_path
-    if process.poll() is None:
-        process.kill()
+    with suppress(ProcessLookupError):  # the workers too
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
@@ -76,7 +80,7 @@ def test_sigkill_under_load_then_export_and_report(server):
     end = time.monotonic() + 60
     while len(acknowledged) < 100 and time.monotonic() < end:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
+    os.killpg(process.pid, signal.SIGKILL)  # with its workers, all at the same moment
     for thread in threads:
         thread.join()
     store = f"sqlite:///{folder / 's.db'}"

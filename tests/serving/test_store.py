@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -9,28 +10,33 @@ import sys
 import textwrap
 import threading
 import time as clock
+import uuid
 from datetime import timedelta
 
 import pytest
 
 from goalrank.cli.tables import read_training
-from goalrank.errors import DataError
+from goalrank.errors import (
+    ConfigError,
+    DataError,
+    DuplicateRequestError,
+    StoreError,
+    StoreFullError,
+    UnknownRequestError,
+)
 from goalrank.requests import Encoder, Requests
 from goalrank.serving.export import export_store
 from goalrank.serving.store import (
-    DuplicateRequestError,
     Event,
     Exposure,
     Store,
-    StoreError,
-    UnknownRequestError,
 )
 from tests.tables import NOON, make_table
 
 
 @pytest.fixture
-def store(tmp_path):
-    with Store(f"sqlite:///{tmp_path / 'store.db'}") as opened:
+def store(store_url):
+    with Store(store_url) as opened:
         yield opened
 
 
@@ -51,6 +57,25 @@ def events(table: Requests) -> list[Event]:
                 if values[slot]:
                     out.append(Event(row["request_id"], row["candidates"][at], kind, values[slot]))
     return out
+
+
+def large(number: int, size: int) -> list[Exposure]:
+    """Exposures of about 7 kB each that do not compress."""
+    row = exposures(make_table(1))[0]
+    noise = "".join(uuid.uuid5(uuid.NAMESPACE_OID, f"{number} {i}").hex for i in range(200))
+    return [
+        dataclasses.replace(row, request_id=f"n{number}-{i}", user_id=noise) for i in range(size)
+    ]
+
+
+def fill_up(store: Store, size: int) -> tuple[StoreFullError, int]:
+    """What the store says once its disk is full, and how many batches it took before."""
+    for number in range(5_000):
+        try:
+            store.record(large(number, size))
+        except StoreFullError as error:
+            return error, number
+    raise AssertionError("the disk never filled")
 
 
 @pytest.mark.parametrize("strings", [False, True])
@@ -150,8 +175,85 @@ def test_retention(store):
 def test_nothing_to_export_and_bad_addresses(store, tmp_path):
     with pytest.raises(DataError, match="no exposure"):
         export_store(store, tmp_path / "out")
-    with pytest.raises(StoreError, match="cannot be opened"):
-        Store(f"sqlite:///{tmp_path / 'absent' / 'x.db'}")
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted", "says"),
+    [
+        ("sqlite:////absent/x.db", StoreError, "cannot be opened"),
+        ("postgresql://me:secret@/x?host=/absent", StoreError, "cannot be opened"),
+        ("sqlite://", ConfigError, "names no file"),
+        ("mysql://me:secret@host/x", ConfigError, "remedy: sqlite or postgresql"),
+        ("nothing", ConfigError, "no URL"),
+    ],
+)
+def test_bad_addresses(url, wanted, says):
+    if url.startswith("postgresql"):
+        pytest.importorskip("psycopg")
+    with pytest.raises(wanted, match=says) as found:
+        Store(url)
+    assert "secret" not in str(found.value)
+
+
+def test_many_open_an_empty_store_at_once(store_url):
+    opened, barrier = [], threading.Barrier(8)
+
+    def work(number):
+        barrier.wait()
+        with Store(store_url) as store:
+            store.describe(make_table(1).info)
+            store.record(
+                [dataclasses.replace(exposures(make_table(1))[0], request_id=f"w{number}")]
+            )
+            opened.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(opened) == list(range(8))
+    with Store(store_url) as store:
+        assert store.count() == (8, 0)
+        assert store.info == make_table(1).info
+
+
+def test_the_same_feedback_from_many_at_once_is_stored_once(store):
+    table = make_table(8)
+    store.record(exposures(table))
+    batch, taken = events(table), []
+    both = [batch, batch[::-1]] * 4  # opposite orders: a deadlock if locks were taken as they come
+
+    def work(mine):
+        taken.append(store.feedback(mine))
+
+    threads = [threading.Thread(target=work, args=(mine,)) for mine in both]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(each.stored for each in taken) == len(batch)
+    assert sum(each.duplicates for each in taken) == len(batch) * 7
+    assert store.count() == (8, len(batch))
+
+
+def test_reading_while_others_write_sees_one_moment(store):
+    rows = exposures(make_table(40))
+    store.record(rows[::2])
+    parts = store.rows(chunk=5)
+    seen = [row["request_id"] for row in next(parts)]
+    store.record(rows[1::2])
+    store.purge(NOON + timedelta(hours=30))
+    seen += [row["request_id"] for part in parts for row in part]
+    assert seen == [row.request_id for row in rows[::2]]
+
+
+def test_a_bodys_time_order_is_bytewise(store):
+    row = exposures(make_table(1))[0]
+    names = ["b", "B", "a-b", "ab", "_", "Z1"]
+    store.record([dataclasses.replace(row, request_id=name) for name in names])
+    got = [each["request_id"] for part in store.rows(chunk=2) for each in part]
+    assert got == sorted(names)
 
 
 _WRITER = """
@@ -165,8 +267,8 @@ _WRITER = """
 """
 
 
-def test_killed_under_load_every_acknowledged_exposure_is_there(tmp_path):
-    url = f"sqlite:///{tmp_path / 'store.db'}"
+def test_killed_under_load_every_acknowledged_exposure_is_there(tmp_path, store_url):
+    url = store_url
     with (tmp_path / "acknowledged").open("w+") as out:
         writer = subprocess.Popen([sys.executable, "-c", textwrap.dedent(_WRITER), url], stdout=out)
         end = clock.monotonic() + 60

@@ -113,12 +113,25 @@ def run_demo(
                 data.train, data.validation, config=seeded, out=place, overwrite=True,
                 progress=progress,
             )  # fmt: skip
+            if i == 0:  # the data are public, so the bundle may carry some for the server's page
+                model.examples = choose_examples(data.test)
+                model.save(folder / "bundle", overwrite=True)
             _measure(run, model, data.test, seeded.seed, progress, say)
         card = _scorecard(run, data.test, say)
     results = _results(dataset, demo, run, card)
     _write_json(folder / "results.json", results)
     write_report(_report(demo, run, card, data.test), folder / "report.html")
     return results, card
+
+
+def choose_examples(table: Requests, count: int = 50, *, seed: int = 0) -> Requests:
+    """Requests at random with a past and something liked, and the items table for titles."""
+    frame = table.frame
+    liked = table.relevance().list.max().fill_null(0.0) > 0
+    good = np.flatnonzero((liked & (frame["history"].list.len() > 2)).to_numpy())
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.choice(good, min(count, len(good)), replace=False))
+    return Requests(table.take(rows).frame, items=table.items, info=table.info)
 
 
 def _measure(run: _Run, model: Model, test: Requests, seed: int, progress: bool, say: Say) -> None:

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from goalrank.api.recipes import recipe_path
-from goalrank.errors import BundleError
+from goalrank.errors import BundleError, ConfigError
 from goalrank.rankers import Ranker, build_ranker, ranker_names
-from goalrank.requests import Encoder, Requests
+from goalrank.requests import Columns, Encoder, Requests, read_share
 from goalrank.serving import Bundle
-from goalrank.training import FitConfig, Fitted, Job, RunOptions, load_config, run_job
+from goalrank.training import (
+    FitConfig,
+    Fitted,
+    Job,
+    RunOptions,
+    gather_bytes,
+    is_first,
+    join,
+    load_config,
+    part_sizes,
+    place,
+    run_job,
+    settle,
+    together,
+    wait,
+)
 
 Config = FitConfig | str | Path | None
 
@@ -57,22 +71,30 @@ def fit(
         progress: show progress bars.
         resume: go on with the job in `out`; finished stages are not run again.
         overwrite: start afresh in `out`, whatever job or bundle it holds.
-        run: accelerator, devices, strategy, nodes, tensorboard; see `RunOptions`.
+        run: accelerator, devices, strategy, nodes, split_data, tensorboard; see `RunOptions`.
+
+    Under torchrun every process calls this with the same arguments; the first writes.
 
     Raises:
         ConfigError: settings that cannot be used, or resuming a job of other settings.
         DataError: the requests break a rule.
         BundleError: `out` holds a bundle or a job already.
     """
-    train, validation = _read(train), None if validation is None else _read(validation)
     settings = config if isinstance(config, FitConfig) else load_config(_path(config))
+    options = settle(RunOptions(folder=Path(), resume=resume, progress=progress, **run))
     if out is not None:
-        _check_free(Path(out), resume or overwrite)
+        _check_free(Path(out), options.resume or overwrite)
+    elif place() is not None:
+        raise ConfigError(
+            "several processes share checkpoints and weights on disk; remedy: a folder (--out)"
+        )
+    join(options)
+    wait()  # until all have looked at the folder
+    train, held = _read(train, options), None if validation is None else _read(validation, options)
     with tempfile.TemporaryDirectory(prefix="goalrank-") as scratch:
         folder = Path(out) / "run" if out is not None else Path(scratch)
-        options = RunOptions(folder=folder, resume=resume, progress=progress, **run)
-        model = _fit(train, validation, settings, options)
-    if out is not None and _first_process():
+        model = _fit(train, held, settings, replace(options, folder=folder))
+    if out is not None and is_first():
         model.save(Path(out) / "bundle", overwrite=True)
     return model
 
@@ -85,7 +107,8 @@ def load(folder: str | Path) -> Bundle:
 def _fit(
     train: Requests, validation: Requests | None, config: FitConfig, options: RunOptions
 ) -> Model:
-    encoder = Encoder.fit(train, config.encoder)
+    share = gather_bytes if options.split_data and together() else None
+    encoder = Encoder.fit(train, config.encoder, share)
     for name in (config.ranker.name, *config.light):
         if name not in ranker_names():  # complain now, not after minutes of training
             build_ranker(encoder.spec, config.ranker.model_copy(update={"name": name}))
@@ -103,7 +126,7 @@ def _fit(
             "protocol": info.protocol,
             "target": info.target,
             "warning": info.warning,
-            "requests": len(train),
+            "requests": _count(columns, options),
             "seeds": [config.seed],
             "recipe": config.model_dump(mode="json"),
         },
@@ -112,8 +135,25 @@ def _fit(
     )
 
 
-def _read(requests: Requests | str | Path) -> Requests:
-    return requests if isinstance(requests, Requests) else Requests.read(requests, allow_empty=True)
+def _read(requests: Requests | str | Path, options: RunOptions) -> Requests:
+    here = place()
+    if here is None or not options.split_data:
+        if isinstance(requests, Requests):
+            return requests
+        return Requests.read(requests, allow_empty=True)
+    if isinstance(requests, Requests):
+        raise ConfigError(
+            "split_data reads each process's own rows, so it needs paths and not tables; remedy: "
+            "give the file or the folder of shards"
+        )
+    return read_share(requests, here.rank, here.ranks, gather_bytes)
+
+
+def _count(columns: Columns, options: RunOptions) -> int:
+    """Training requests in all processes."""
+    if not (options.split_data and together()):
+        return len(columns)
+    return sum(part_sizes(columns, None)[0])
 
 
 def _path(config: str | Path | None) -> Path | None:
@@ -127,8 +167,3 @@ def _check_free(out: Path, allowed: bool) -> None:
             f"'{out}' holds {what}; remedy: another folder (--out), --resume to go on with its "
             f"job, or --overwrite to start afresh"
         )
-
-
-def _first_process() -> bool:
-    """Whether this is the one process, or the first of many, of a job."""
-    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "RANK"))

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from goalrank.benchmark.cells import Cell, digest, parse_shard, plan, shard
-from goalrank.benchmark.ledger import LEDGER_VERSION, Ledger, failure
-from goalrank.benchmark.locks import Claim
+from goalrank.benchmark.ledger import LEDGER_VERSION, Ledger
 from goalrank.benchmark.suite import Suite, build_suite, dataset_path
+from goalrank.benchmark.tasks import CellJob, bury, run_on_engine
+from goalrank.engines import Engine
 from goalrank.errors import ConfigError, DataError
 from goalrank.requests import whole_file
 
@@ -42,6 +43,14 @@ class RunResult:
     before: int = 0
     elsewhere: int = 0
 
+    def count(self, status: str) -> None:
+        """Note a cell that is done: "ok", "failed" or "known"."""
+        if status == "known":
+            self.elsewhere += 1
+        else:
+            self.ran += 1
+            self.failed += status == "failed"
+
 
 def run_suite(
     suite: Suite,
@@ -51,6 +60,7 @@ def run_suite(
     jobs: int = 0,
     retry: bool = False,
     accelerator: str = "auto",
+    engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
     """Run the missing cells of a suite.
@@ -64,6 +74,8 @@ def run_suite(
         jobs: cells side by side; 0 = one a core, at most 8, and one where there is a GPU.
         retry: run failed cells again.
         accelerator: auto, cpu or gpu.
+        engine: runs the cells in place of processes of this machine, `jobs` is then its own; a
+            cell whose worker dies is tried again, and written down as failed if it always dies.
         progress: called with (cells done, cells to do).
 
     Raises:
@@ -83,7 +95,9 @@ def run_suite(
     for dataset in {cell.dataset.name: cell.dataset for cell in missing}.values():
         dataset_path(dataset)  # complain now, not cell by cell
     result = RunResult(before=len(cells) - len(missing))
-    if missing:
+    if missing and engine is not None:
+        _run_on(engine, CellJob(suite, place.resolve(), accelerator), missing, result, progress)
+    elif missing:
         workers = min(jobs or _jobs(accelerator), len(missing))
         crew = _Crew(suite.name, place, (str(kept), accelerator), missing, result, workers)
         crew.run(progress)
@@ -103,9 +117,15 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def claim_path(folder: Path, key: str) -> Path:
-    """The lock of a cell."""
-    return folder / "claims" / f"{key}.lock"
+def _run_on(
+    engine: Engine, job: CellJob, cells: list[Cell], result: RunResult, progress: Progress | None
+) -> None:
+    def note(status: str) -> None:
+        result.count(status)
+        if progress is not None:
+            progress(result.ran + result.elsewhere, len(cells))
+
+    run_on_engine(engine, job, cells, note)
 
 
 def store_suite(suite: Suite, folder: Path) -> Path:
@@ -237,7 +257,7 @@ class _Crew:
             if status is None:
                 reason = self._died(process, number)
                 process = None
-                status = self._bury(cell, reason, time.perf_counter() - began)
+                status = bury(self.folder, self.suite, cell, reason, time.perf_counter() - began)
             self._note(cell, status)
         if process is not None and process.stdin is not None:
             process.stdin.close()
@@ -251,11 +271,8 @@ class _Crew:
         with self.lock:
             if status == "busy":
                 self.todo.append(cell)
-            elif status == "known":
-                self.result.elsewhere += 1
             else:
-                self.result.ran += 1
-                self.result.failed += status == "failed"
+                self.result.count(status)
         if status == "busy":
             time.sleep(_POLL)  # another process has it; look again later
         self.events.put(None)
@@ -286,19 +303,6 @@ class _Crew:
             return f"its process was ended by signal {-code}"
         lines = self._log(number).read_text(errors="replace").strip().splitlines()
         return f"its process ended with code {code}: {lines[-1] if lines else 'nothing was said'}"
-
-    def _bury(self, cell: Cell, reason: str, seconds: float) -> str:
-        """Write down a cell that took its process with it."""
-        claim = Claim(claim_path(self.folder, cell.key))
-        if not claim.take():
-            return "busy"
-        try:
-            ledger = Ledger(self.folder)
-            if not ledger.has(cell):
-                ledger.write(cell, [failure(self.suite, cell, reason, seconds)])
-            return "failed"
-        finally:
-            claim.drop()
 
 
 def _ask(process: subprocess.Popen[str], cell: Cell) -> str | None:

@@ -17,27 +17,14 @@ from typing import TextIO
 
 def main(folder: Path, settings: Path, accelerator: str, answers: TextIO) -> None:
     """Answer until the input ends."""
-    from goalrank.benchmark.cells import plan
-    from goalrank.benchmark.ledger import Ledger
-    from goalrank.benchmark.locks import Claim
-    from goalrank.benchmark.run_cell import run_cell
-    from goalrank.benchmark.runner import claim_path, read_suite
+    from goalrank.benchmark.runner import read_suite
+    from goalrank.benchmark.tasks import CellJob, run_claimed
 
-    suite = read_suite(settings)
-    cells = {cell.key: cell for cell in plan(suite)}
-    ledger = Ledger(folder)
+    job = CellJob(read_suite(settings), folder, accelerator)
     for line in sys.stdin:
-        cell = cells[json.loads(line)["key"]]
-        claim = Claim(claim_path(folder, cell.key))
-        if not claim.take():
-            status = "busy"
-        elif ledger.has(cell):  # another process finished it since it was planned
-            status = "known"
-        else:
-            print(f"--- {cell.name}", file=sys.stderr, flush=True)
-            status = run_cell(suite, cell, folder, accelerator)
-        claim.drop()
-        print(json.dumps({"key": cell.key, "status": status}), file=answers, flush=True)
+        key = json.loads(line)["key"]
+        status = run_claimed(job, key)
+        print(json.dumps({"key": key, "status": status}), file=answers, flush=True)
 
 
 def _leave_with(parent: int) -> None:

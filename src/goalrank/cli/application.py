@@ -15,6 +15,7 @@ from goalrank.cli import (
     demo,
     doctor,
     evaluate,
+    ope,
     rank,
     scaling,
     serve,
@@ -40,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (demo, train, evaluate, rank, audit, doctor, serve):
+for module in (demo, train, evaluate, rank, audit, ope, doctor, serve):
     module.add(app)
 app.add_typer(ab.app, name="ab")
 app.add_typer(benchmark.app, name="benchmark")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from goalrank.cli.common import (
+    EngineOption,
     JsonOption,
     console,
     examples,
@@ -25,6 +27,7 @@ Folder = Annotated[Path, typer.Argument(help="Folder that `goalrank benchmark ru
     epilog=examples(
         "goalrank benchmark run configs/suites/smoke.toml --out runs/smoke",
         "goalrank benchmark run configs/suites/retrieved-ml1m.toml --out runs/ml1m --shard 1/4",
+        "goalrank benchmark run configs/suites/smoke.toml --out runs/smoke --engine ray",
     ),
 )
 @verb("Interrupted; finished cells are kept: run the same command to go on.")
@@ -35,17 +38,25 @@ def run(
     jobs: Annotated[int, typer.Option(help="Cells side by side; 0 = as cores allow.", min=0)] = 0,
     retry: Annotated[bool, typer.Option("--retry", help="Run failed cells again.")] = False,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
+    engine: EngineOption = "local",
     as_json: JsonOption = False,
 ) -> None:
     """Run the cells of a suite that are missing; safe to kill and to start again."""
     with only_json(as_json) as emit:
         from goalrank.benchmark import load_suite, run_suite
+        from goalrank.engines import open_engine
 
         settings = load_suite(suite)
-        with progress_bar(f"benchmark {settings.name}") as bar:
+        gpus = 1.0 if accelerator == "gpu" else 0.0
+        # Locally a cell has a process of its own, which it may take with it.
+        own = nullcontext() if engine == "local" else None
+        with (
+            own or open_engine(engine, workers=jobs, gpus=gpus) as opened,
+            progress_bar(f"benchmark {settings.name}") as bar,
+        ):
             done = run_suite(
                 settings, out, shard_of=shard, jobs=jobs, retry=retry, accelerator=accelerator,
-                progress=bar,
+                engine=opened, progress=bar,
             )  # fmt: skip
         emit(
             {

@@ -29,6 +29,17 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON value on stdout and nothing else there.")
 ]
 
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        help="local: this machine, nothing else needed; ray: a Ray cluster (extra [ray]), that of "
+        "RAY_ADDRESS or one of this machine's cores."
+    ),
+]
+WorkersOption = Annotated[
+    int, typer.Option(help="Parts at once; 0 = one a core, or as many as the cluster has.", min=0)
+]
+
 
 @dataclass
 class Settings:

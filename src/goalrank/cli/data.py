@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from goalrank.cli.common import (
+    EngineOption,
     JsonOption,
+    WorkersOption,
     busy,
     console,
     examples,
@@ -32,6 +35,7 @@ app = typer.Typer(help="Raw logs to requests; look into requests.", no_args_is_h
         "goalrank data import movielens ml-1m --candidates 50 --out data/ml-1m",
         "goalrank data import exposures clicks.csv --columns time=ts --kinds click --out data/mine",
         "goalrank data import interactions buys.parquet --set stride=5 --out data/mine",
+        "goalrank data import movielens ml-1m --engine ray --out data/ml-1m",
     ),
 )
 @verb("Interrupted; the import is not complete, run it again.")
@@ -67,10 +71,13 @@ def import_(
             "a model needs nothing at ranking time but ids, histories and side tables.",
         ),
     ] = True,
+    engine: EngineOption = "local",
+    workers: WorkersOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Turn a raw log into requests: train, validation and test, in time order."""
     with only_json(as_json) as emit:
+        from goalrank.engines import open_engine
         from goalrank.logs import import_log, write_import
 
         given: dict[str, Any] = {
@@ -83,8 +90,13 @@ def import_(
         }
         options = {name: value for name, value in given.items() if value is not None}
         options |= {k: parse_value(v) for k, v in pairs(set_ or [], "--set").items()}
-        with busy(f"importing {path or source}"):
-            result = import_log(source, path, options)
+        # Locally, without --workers, the option threads decides.
+        own = nullcontext() if engine == "local" and not workers else None
+        with (
+            busy(f"importing {path or source}"),
+            own or open_engine(engine, workers=workers) as opened,
+        ):
+            result = import_log(source, path, options, engine=opened)
             if not features:
                 result = _without_features(result)
             write_import(result, out)

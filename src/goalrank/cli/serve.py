@@ -31,13 +31,26 @@ def serve(
         Path | None, typer.Option(help="items.parquet, for rules and new items.")
     ] = None,
     users: Annotated[Path | None, typer.Option(help="users.parquet, for new users.")] = None,
+    examples: Annotated[
+        Path | None, typer.Option(help="Requests that the page offers; default: the bundle's.")
+    ] = None,
     temperature: Annotated[
         float | None, typer.Option(help="Draw lists, softened by it; default: the best list.")
     ] = None,
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="torch, onnx (exports the decode once and keeps it), or auto: onnx where kept."
+        ),
+    ] = "auto",
+    threads: Annotated[int, typer.Option(help="Threads of the model in each process.", min=1)] = 1,
     deadline: Annotated[
         float, typer.Option(help="Seconds until the retriever's order is given instead.")
     ] = 0.5,
     on_store_failure: Annotated[str, typer.Option(help="fail or serve-unlogged.")] = "fail",
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Send OpenTelemetry traces (OTEL_EXPORTER_OTLP_…).")
+    ] = False,
     rate: Annotated[
         float | None, typer.Option(envvar="GOALRANK_RATE", help="Requests/s for each API key.")
     ] = None,
@@ -53,9 +66,9 @@ def serve(
             bundle=str(bundle),
             store=None if store == "none" else store,
             experiments=_text(experiments), rules=_text(rules), items=_text(items),
-            users=_text(users), temperature=temperature, deadline=deadline,
+            users=_text(users), examples=_text(examples), temperature=temperature, deadline=deadline,
             on_store_failure=on_store_failure,  # type: ignore[arg-type]
-            rate=rate,
+            rate=rate, trace=trace, backend=backend, threads=threads,  # type: ignore[arg-type]
         )  # fmt: skip
     except ValidationError as error:
         first = error.errors()[0]
@@ -63,7 +76,7 @@ def serve(
         raise ConfigError(
             f"{name} is {first['input']!r}: {first['msg']}; option: {name}"
         ) from error
-    console().print(f"serving {bundle} at http://{host}:{port} (docs at /docs)")
+    console().print(f"serving {bundle} at http://{host}:{port} (page at /, docs at /docs)")
     run_server(settings, host, port, workers)
 
 

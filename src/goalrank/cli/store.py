@@ -55,19 +55,30 @@ def export(
             typer.echo(f"{out}: {counts}")
 
 
-@app.command(epilog=examples("goalrank store purge --days 90"))
+@app.command(
+    epilog=examples("goalrank store purge --days 90", "goalrank store purge --before 2026-01-01")
+)
 @verb()
 def purge(
-    days: Annotated[float, typer.Option(help="Forget what is older.", min=0)],
+    days: Annotated[
+        float | None, typer.Option(help="Forget what is older than so many days.", min=0)
+    ] = None,
+    before: Annotated[
+        datetime | None, typer.Option(help="Forget what is older than this time (UTC).")
+    ] = None,
     store: StoreOption = _DEFAULT,
     as_json: JsonOption = False,
 ) -> None:
     """Retention: forget old exposures and their feedback."""
     with only_json(as_json) as emit:
+        from goalrank.errors import ConfigError
         from goalrank.serving import Store
 
+        if (days is None) == (before is None):
+            raise ConfigError("purge needs --days or --before, and one of them only")
+        limit = _utc(before) or datetime.now(UTC) - timedelta(days=days or 0.0)
         with Store(store) as opened:
-            gone = opened.purge(datetime.now(UTC) - timedelta(days=days))
+            gone = opened.purge(limit)
         emit({"purged": gone})
         if not as_json:
             typer.echo(f"{gone:,} exposures forgotten")

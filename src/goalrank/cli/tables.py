@@ -68,6 +68,29 @@ def read_training(path: Path) -> tuple[Requests, Requests | None, str | None]:
     return table.take(np.sort(order[:-held])), table.take(np.sort(order[-held:])), said
 
 
+def training_paths(path: Path) -> tuple[Path, Path | None, None]:
+    """As `read_training` of a folder, without reading: where its parts lie.
+
+    Raises:
+        DataError: one table, of which no part by time can be held out unread.
+    """
+    if _is_table(path):
+        raise DataError(
+            f"'{path}' is one table, and --split-data reads no whole table to hold out the last "
+            f"requests of; remedy: give a folder with train/ (shards) and validation.parquet"
+        )
+    found = {}
+    for part in ("train", "validation"):
+        places = [place for place in (path / f"{part}.parquet", path / part) if place.exists()]
+        found[part] = places[0] if places else None
+    if found["train"] is None:
+        raise DataError(
+            f"'{path}' holds no train.parquet and no folder train of shards; remedy: give the "
+            f"folder that goalrank data import wrote"
+        )
+    return found["train"], found["validation"], None
+
+
 def read_test(path: Path) -> Requests:
     """Requests to judge: those of a Parquet file, or the test requests of a folder."""
     return Requests.read(path) if _is_table(path) else read_data(path, needed=("test",))["test"]

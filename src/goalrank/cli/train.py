@@ -40,8 +40,20 @@ def train(
     ] = False,
     accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu, …")] = "auto",
     devices: Annotated[str, typer.Option(help="auto, a number, or a list such as 0,1.")] = "auto",
-    strategy: Annotated[str, typer.Option(help="auto, ddp, fsdp, …")] = "auto",
-    nodes: Annotated[int, typer.Option(help="Machines.")] = 1,
+    strategy: Annotated[
+        str, typer.Option(help="ddp: whole models; fsdp: parameters spread over the processes.")
+    ] = "auto",
+    nodes: Annotated[
+        int | None, typer.Option(help="Machines; by default as many as torchrun started.")
+    ] = None,
+    shard_items: Annotated[
+        bool,
+        typer.Option("--shard-items", help="Spread the rows of id tables over the processes."),
+    ] = False,
+    split_data: Annotated[
+        bool,
+        typer.Option("--split-data", help="Under torchrun: each process reads its own rows only."),
+    ] = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="TensorBoard logs as well.")
     ] = False,
@@ -50,12 +62,14 @@ def train(
     """Train the light models, the reward model and the generator of a recipe."""
     with only_json(as_json) as emit:
         from goalrank.api import fit, recipe_path
-        from goalrank.cli.tables import read_training
-        from goalrank.training import load_config
+        from goalrank.cli.tables import read_training, training_paths
+        from goalrank.training import is_first, load_config
 
-        settings = load_config(None if config is None else recipe_path(config), set_ or [])
-        requests, validation, said = read_training(data)
-        if said is not None:
+        stages = ("training", "light_loop", "reward.loop") if shard_items else ()
+        set_ = [*(set_ or []), *(f"{stage}.shard_items=true" for stage in stages)]
+        settings = load_config(None if config is None else recipe_path(config), set_)
+        requests, validation, said = training_paths(data) if split_data else read_training(data)
+        if said is not None and is_first():
             console().print(said)
         with to_stderr():  # bars of the training library
             model = fit(
@@ -70,8 +84,11 @@ def train(
                 devices=int(devices) if devices.isdigit() else devices,
                 strategy=strategy,
                 nodes=nodes,
+                split_data=split_data,
                 tensorboard=tensorboard,
             )
+        if not is_first():
+            return
         seconds = model.fitted.seconds
         emit({"bundle": str(out / "bundle"), "seconds": seconds, "train": model.train})
         if not as_json:
@@ -89,5 +106,6 @@ def add(app: typer.Typer) -> None:
             "goalrank train data/mine --set training.steps=5000 --set ranker.preset=s --out runs/s",
             "goalrank train data/mine --config recipe.toml --out runs/first --resume",
             "goalrank train world.parquet --out runs/world",
+            "torchrun --nproc-per-node 8 -m goalrank train data/mine --out runs/8 --strategy fsdp",
         ),
     )(train)

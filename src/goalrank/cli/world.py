@@ -1,4 +1,4 @@
-"""goalrank world: requests from a simulator whose truth is known"""
+"""goalrank world: requests and online tests in a simulator whose truth is known"""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from typing import Annotated
 
 import typer
 
-from goalrank.cli.common import JsonOption, busy, examples, only_json, progress_bar, verb
+from goalrank.cli.common import (
+    JsonOption,
+    busy,
+    console,
+    examples,
+    only_json,
+    progress_bar,
+    show_progress,
+    verb,
+)
 
 app = typer.Typer(help="Planted worlds: simulators with a known truth.", no_args_is_help=True)
-
-
-@app.callback()
-def _group() -> None:
-    """Keeps `sample` a verb of its own while it is the only one."""
 
 
 @app.command(
@@ -51,3 +55,41 @@ def sample(
         emit({"out": str(out), "requests": requests})
         if not as_json:
             typer.echo(f"{requests:,} requests in {out}")
+
+
+@app.command(
+    "online",
+    epilog=examples(
+        "goalrank world online configs/online/smoke.toml --out runs/online-smoke",
+        "goalrank world online configs/online/drift.toml --out results/online",
+    ),
+)
+@verb("Interrupted; finished days are kept: run the same command to go on.")
+def online(
+    config: Annotated[Path, typer.Argument(help="The test's TOML file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the ledger, table.md and the figures.")],
+    accelerator: Annotated[str, typer.Option(help="cpu, gpu or auto.")] = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Simulate an online test: arms serve a drifting world and retrain on their own logs.
+
+    Users are split by hash, every arm learns each night from what it showed itself, and lifts over
+    control come with intervals. A killed run goes on with the first missing day.
+    """
+    with only_json(as_json) as emit:
+        from goalrank.simulation import load_online, run_online
+
+        settings = load_online(config)
+        screen, live = console(), show_progress()
+        with progress_bar(f"online test {settings.name}") as bar:
+
+            def progress(done: int, total: int) -> None:
+                bar(done, total)
+                if not live and not as_json:
+                    screen.print(f"{done} of {total} days")
+
+            result = run_online(settings, out, accelerator=accelerator, progress=progress)
+        emit({key: value for key, value in result.items() if key != "daily"})
+        if not as_json:
+            typer.echo((out / "table.md").read_text(encoding="utf-8"))
+            typer.echo(f"wrote {out / 'online.json'}, table.md, the ledger and figures")

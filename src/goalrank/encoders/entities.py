@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from goalrank.encoders.table import IdTable
 from goalrank.nn import Linear
 from goalrank.requests import EntityTable
 
@@ -38,11 +39,7 @@ class EntityEmbedding(nn.Module):
         super().__init__()
         self.width = width
         self.id_dropout = id_dropout
-        self.ids = nn.Embedding(ids, width, padding_idx=0) if ids else None
-        if self.ids is not None:
-            nn.init.normal_(self.ids.weight, std=0.02)
-            with torch.no_grad():
-                self.ids.weight[0].zero_()
+        self.ids = IdTable(ids, width) if ids else None
         self.numeric = Linear(numeric, width) if numeric else None
         inner = min(width, _CATEGORY_WIDTH)
         has_category = category_width > 0

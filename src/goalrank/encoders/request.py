@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from goalrank.encoders.entities import EntityEmbedding
-from goalrank.nn import Attention, Block, InducedBlock, Linear, mlp
+from goalrank.nn import CHUNK_ROWS, Attention, Block, InducedBlock, Linear, in_chunks, mlp
 from goalrank.requests import Batch, InputSpec
 
 
@@ -55,10 +55,15 @@ class RequestEncoder(nn.Module):
 
     Candidates carry no positions, so permuting them permutes the output. Each attends to the
     history (with feedback and age of every event) and, through `layers` blocks, to the others.
+
+    Attributes:
+        chunk_rows: requests × candidates worked on at once; more candidates are encoded in
+            chunks, with the same result in bounded memory beside keys, values and the output.
     """
 
     def __init__(self, spec: InputSpec, sizes: EncoderSizes) -> None:
         super().__init__()
+        self.chunk_rows = CHUNK_ROWS
         d = sizes.width
         self.items = EntityEmbedding(
             spec.item_ids, spec.item_numeric, spec.item_category, spec.item_category_width, d,
@@ -98,15 +103,21 @@ class RequestEncoder(nn.Module):
         weight = self.pool(history).squeeze(-1).masked_fill(~mask, -torch.inf).softmax(-1)
         pooled = (weight[:, None, :] @ history).squeeze(1)
         context = self.context(pooled + self.users(batch.users, batch.user))
-        x = items
-        if self.plain is not None:
-            x = x + self.plain(self._plain(batch))
-        x = x + self.cross(self.norm_items(x), history, mask) + self.mix(context)[:, None, :]
+        keys, values = self.cross.remember(history)
+        shift = self.mix(context)[:, None, :]
+
+        def meet(x: Tensor, plain: Tensor | None = None) -> Tensor:
+            if self.plain is not None:
+                x = x + self.plain(plain)
+            return x + self.cross.attend(self.norm_items(x), keys, values, mask) + shift
+
+        parts = (items,) if self.plain is None else (items, self._plain(batch))
+        x = in_chunks(meet, *parts, rows=self.chunk_rows)
         if extra is not None:
             x = x + extra
         real = batch.candidate_mask
         for block in self.blocks:
-            x = block(x, real)
+            x = block(x, real, rows=self.chunk_rows)
         return Encoded(self.out(x), context, items)
 
     def _history(self, batch: Batch) -> tuple[Tensor, Tensor]:

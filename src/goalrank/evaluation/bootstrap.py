@@ -83,14 +83,14 @@ class Resampler:
     def intervals(self, values: FloatArray) -> list[Interval]:
         """The interval of each column of values [R, M]."""
         mean = _divide(np.nansum(values, 0), np.isfinite(values).sum(0))
-        low, high = _percentiles(self.means(values))
+        low, high = percentiles(self.means(values))
         return [Interval(float(m), float(a), float(b)) for m, a, b in zip(mean, low, high)]
 
     def difference(self, a: FloatArray, b: FloatArray) -> Difference:
         """The difference of two columns [R], request by request."""
         gap = (a - b)[:, None]
         means = self.means(gap)
-        low, high = _percentiles(means)[:, 0]
+        low, high = percentiles(means)[:, 0]
         drawn = means[np.isfinite(means)]
         sides = 1 + min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
         p = min(1.0, 2 * sides / (len(drawn) + 1))
@@ -98,7 +98,8 @@ class Resampler:
         return Difference(float(mean), float(low), float(high), p)
 
 
-def _percentiles(means: FloatArray) -> FloatArray:
+def percentiles(means: FloatArray) -> FloatArray:
+    """Ends [2, M] of the 95 % intervals of resampled means [resamples, M]; NaN draws take no part."""
     ends = np.full((2, means.shape[1]), np.nan)
     some = np.isfinite(means).any(0)
     if some.any():

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from goalrank.engines import Engine, LocalEngine
 from goalrank.errors import ConfigError, DataError
 from goalrank.logs.assemble import assemble
 from goalrank.logs.drafts import hide_order
@@ -48,6 +49,8 @@ def import_log(
     source: str,
     path: str | Path | None = None,
     options: ImportOptions | Mapping[str, Any] | None = None,
+    *,
+    engine: Engine | None = None,
 ) -> ImportResult:
     """Read a raw log and cut it into requests.
 
@@ -57,11 +60,15 @@ def import_log(
             variable ``GOALRANK_DATA`` names; ``None`` takes the data shipped with goalrank
             (``kuairand``, ``movielens``).
         options: settings, or a mapping of them.
+        engine: where the requests of a refit are retrieved, scored and judged, which is most of
+            the work; reading, learning and splitting stay here. The result does not depend on
+            it, bit for bit. ``None``: ``options.threads`` threads of this process.
 
     Raises:
         ConfigError: unknown source or option, or a protocol that the source cannot serve.
         SchemaError, DataError: the log breaks a rule.
         MissingExtraError: the factorisation channel without ``implicit``.
+        EngineError: a remote engine failed on every try.
     """
     begin = time.perf_counter()
     if source not in SOURCES:
@@ -78,8 +85,8 @@ def import_log(
             f"protocol 'exposed' needs a log of exposures, and {raw.dataset} holds interactions "
             "only; use protocol 'retrieved'"
         )
-    with one_blas_thread():
-        result = _import(raw, protocol, options)
+    with one_blas_thread(), LocalEngine(options.threads) as local:
+        result = _import(raw, protocol, options, engine or local)
     result.report["seconds"] = {
         "read": round(read - begin, 3),
         "total": round(time.perf_counter() - begin, 3),
@@ -99,15 +106,17 @@ def _place(path: Path) -> Path:
     return path if path.exists() else data_root(str(path)) or path
 
 
-def _import(raw: RawLog, protocol: Protocol, options: ImportOptions) -> ImportResult:
+def _import(
+    raw: RawLog, protocol: Protocol, options: ImportOptions, engine: Engine
+) -> ImportResult:
     if protocol == "exposed":
         log = to_arrays(raw)
-        drafts, notes = exposed(log, options)
+        drafts, notes = exposed(log, options, engine)
         found: Retrieved | None = None
     else:
         raw = consumed_only(raw, injected=protocol == "injected")
         log = to_arrays(raw)
-        found, notes = retrieved(log, protocol, options)
+        found, notes = retrieved(log, protocol, options, engine)
         drafts = found.drafts
     notes["requests_placed"] = len(drafts)
     keep = with_enough(drafts, log, protocol, options)

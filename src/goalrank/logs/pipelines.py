@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from goalrank.engines import Engine
 from goalrank.errors import DataError
 from goalrank.logs.drafts import Drafts
 from goalrank.logs.features import Affinity, counted_features
@@ -46,7 +47,12 @@ class _Transition:
         return self._score(chunk)
 
 
-def exposed(log: Log, options: ImportOptions) -> tuple[Drafts, dict[str, int]]:
+def exposed(log: Log, options: ImportOptions, engine: Engine) -> tuple[Drafts, dict[str, int]]:
+    """Drafts of an exposure log, and what was left out.
+
+    Args:
+        engine: where requests are scored; the links are learnt here.
+    """
     points, rows, offsets = cut_windows(log.events, options, log.events.request)
     if len(points) == 0:
         raise DataError(
@@ -68,7 +74,7 @@ def exposed(log: Log, options: ImportOptions) -> tuple[Drafts, dict[str, int]]:
     features |= linked_features(
         log.history, points, refits, drafts.candidates,
         users=log.users, items=log.items, scorers=scorers, item_to_item=model,
-        threads=options.threads,
+        engine=engine,
     )  # fmt: skip
     return replace(drafts, features=features), {
         "exposures_in_windows": len(rows),
@@ -100,7 +106,10 @@ def _channels(
     return made
 
 
-def retrieved(log: Log, protocol: str, options: ImportOptions) -> tuple[Retrieved, dict[str, int]]:
+def retrieved(
+    log: Log, protocol: str, options: ImportOptions, engine: Engine
+) -> tuple[Retrieved, dict[str, int]]:
+    """Drafts with retrieved candidates, and what was left out; arguments as `exposed`."""
     inject = protocol == "injected"
     horizon = options.injected if inject else options.horizon
     points = (
@@ -129,7 +138,7 @@ def retrieved(log: Log, protocol: str, options: ImportOptions) -> tuple[Retrieve
         users=log.users, items=log.items, channels=channels,
         quotas=list(options.quotas.values()), scorers=scorers, item_to_item=model,
         count=options.candidates, exclude_seen=options.exclude_seen, inject=inject,
-        threads=options.threads,
+        engine=engine,
     )  # fmt: skip
     drafts = out.drafts
     counted = counted_features(

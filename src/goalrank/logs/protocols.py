@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from goalrank.engines import Engine
 from goalrank.logs.arrays import Codes, Events, Ints, Longs
 from goalrank.logs.drafts import Drafts
 from goalrank.logs.points import Points, Truth
 from goalrank.logs.retrieval import (
+    Answer,
     Chunk,
     ItemToItem,
     Refits,
@@ -96,41 +99,42 @@ class _Retriever:
         exclude_seen: bool,
         inject: bool,
     ) -> None:
-        rows, self._log, self._truth, self._positive = len(truth.rows), log, truth, positive
+        self._log, self._truth, self._positive = log, truth, positive
         self._channels, self._quotas, self._scorers = channels, quotas, scorers
         self._count, self._exclude_seen, self._inject = count, exclude_seen, inject
-        self.candidates = np.full((rows, count), -1, dtype=np.int32)
-        self.position = np.full(truth.rows.shape, -1, dtype=np.int32)
-        names = [f"{c.name}_{what}" for c in channels for what in ("score", "rank")]
-        names += [s.name for s in scorers]
-        self.features = {n: np.zeros((rows, count), np.float32) for n in names}
-        self.score = np.zeros((rows, count), np.float32)
-        self.hits = {n: np.zeros(rows, np.int64) for n in [c.name for c in channels] + ["blend"]}
-        self.positives = np.zeros(rows, np.int64)
 
-    def serve(self, part: Longs, chunk: Chunk) -> None:
-        """Retrieve, blend, score and judge the requests ``part``."""
+    def serve(self, part: Longs, chunk: Chunk) -> Answer:
+        """Retrieve, blend, score and judge the requests ``part``.
+
+        Returns:
+            candidates, position, score, positives; ``feature NAME`` and ``hits NAME``.
+        """
         wanted = np.where(self._truth.real[part], self._log.item[self._truth.rows[part]], -1)
         scores = [channel.score(chunk) for channel in self._channels]
         tops = [self._top(c, s, chunk) for c, s in zip(self._channels, scores)]
         forced = wanted if self._inject else None
         candidates = blend(tops, self._quotas, self._count, chunk.items, forced)
-        self.candidates[part] = candidates
-        self.position[part] = locate(candidates, wanted)
+        score = np.zeros(candidates.shape, np.float32)
+        features: Answer = {}
         for channel, quota, values, top in zip(self._channels, self._quotas, scores, tops):
             own = gather(values, candidates)
             best = np.maximum(np.abs(own).max(axis=1, keepdims=True), np.float32(1e-12))
-            self.score[part] += np.float32(quota) * own / best
-            self.features[f"{channel.name}_score"][part] = own
+            score += np.float32(quota) * own / best
+            features[f"feature {channel.name}_score"] = own
             ranks = reciprocal_ranks(
                 top, chunk.items, np.where(candidates < chunk.items, candidates, -1)
             )
-            self.features[f"{channel.name}_rank"][part] = ranks
+            features[f"feature {channel.name}_rank"] = ranks
         for scorer in self._scorers:
-            self.features[scorer.name][part] = gather(scorer.score(chunk), candidates)
-        self._judge(
-            part, chunk, wanted, {c.name: t for c, t in zip(self._channels, tops)}, candidates
-        )
+            features[f"feature {scorer.name}"] = gather(scorer.score(chunk), candidates)
+        named = {c.name: t for c, t in zip(self._channels, tops)}
+        return {
+            "candidates": candidates,
+            "position": locate(candidates, wanted),
+            "score": score,
+            **features,
+            **self._judge(part, chunk, wanted, {**named, "blend": candidates}),
+        }
 
     def _top(self, channel: RetrievalChannel, scores: Floats, chunk: Chunk) -> Ints:
         if not channel.personal:
@@ -144,18 +148,37 @@ class _Retriever:
             barred |= chunk.seen
         return top_items(np.where(barred, np.float32(-np.inf), scores), 2 * self._count)
 
-    def _judge(
-        self, part: Longs, chunk: Chunk, wanted: Ints, tops: dict[str, Ints], candidates: Ints
-    ) -> None:
+    def _judge(self, part: Longs, chunk: Chunk, wanted: Ints, tops: dict[str, Ints]) -> Answer:
         right = self._positive[part] & (wanted >= 0)
         if self._exclude_seen:
             known = (wanted >= 0) & (wanted < chunk.items)
             safe = np.where(known, wanted, 0).astype(np.int64)
             right &= ~(known & np.take_along_axis(chunk.seen, safe, axis=1))
-        self.positives[part] = right.sum(axis=1)
-        for name, top in {**tops, "blend": candidates}.items():
-            top = top[:, : self._count]
-            self.hits[name][part] = (right & (locate(top, wanted) >= 0)).sum(axis=1)
+        hits = {
+            f"hits {name}": (right & (locate(top[:, : self._count], wanted) >= 0)).sum(axis=1)
+            for name, top in tops.items()
+        }
+        return {"positives": right.sum(axis=1), **hits}
+
+
+class _Kept:
+    """Answers about parts, put together to arrays over all B requests."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self.arrays: Answer = {}
+
+    def keep(self, part: Longs, answer: Answer) -> None:
+        """Take in what was said of the requests ``part``."""
+        for name, values in answer.items():
+            if name not in self.arrays:
+                self.arrays[name] = np.zeros((self._rows, *values.shape[1:]), values.dtype)
+            self.arrays[name][part] = values
+
+    def named(self, kind: str) -> Answer:
+        """The arrays called ``kind NAME``, by name."""
+        start = f"{kind} "
+        return {k.removeprefix(start): v for k, v in self.arrays.items() if k.startswith(start)}
 
 
 def retrieve(
@@ -174,7 +197,7 @@ def retrieve(
     count: int,
     exclude_seen: bool,
     inject: bool,
-    threads: int,
+    engine: Engine,
 ) -> Retrieved:
     """Candidates for requests, from channels that only saw what lies before.
 
@@ -191,7 +214,7 @@ def retrieve(
         count: N.
         exclude_seen: whether consumed items are left out.
         inject: put ``truth`` among the candidates.
-        threads: worker threads.
+        engine: where requests are served.
     """
     served = np.flatnonzero(refits.point_block >= 0)
     points = points.take(served)
@@ -202,14 +225,37 @@ def retrieve(
         exclude_seen=exclude_seen, inject=inject,
     )  # fmt: skip
     learners = [c.advance for c in channels if c is not item_to_item] + [item_to_item.advance]
+    kept = _Kept(len(points))
+    if len(points) == 0:  # nothing will be served, yet the arrays' shapes are asked for
+        nothing = np.zeros(0, np.int64)
+        kept.keep(nothing, _nothing(channels, scorers, count, truth.rows.shape[1]))
     walk(
         log, points, refits, users=users, items=items, learners=learners, work=worker.serve,
-        threads=threads,
+        keep=kept.keep, engine=engine,
     )  # fmt: skip
+    found = kept.arrays
     drafts = Drafts(
-        points, worker.candidates, worker.position, truth.rows, worker.score, worker.features
-    )
-    return Retrieved(drafts, worker.hits, worker.positives)
+        points, found["candidates"], found["position"], truth.rows, found["score"],
+        kept.named("feature"),
+    )  # fmt: skip
+    return Retrieved(drafts, kept.named("hits"), found["positives"])
+
+
+def _nothing(
+    channels: Sequence[RetrievalChannel], scorers: Sequence[Scorer], count: int, horizon: int
+) -> Answer:
+    """What `_Retriever.serve` says of no requests."""
+    names = [f"{c.name}_{what}" for c in channels for what in ("score", "rank")]
+    names += [s.name for s in scorers]
+    hits = [*(c.name for c in channels), "blend"]
+    return {
+        "candidates": np.zeros((0, count), np.int32),
+        "position": np.zeros((0, horizon), np.int32),
+        "score": np.zeros((0, count), np.float32),
+        **{f"feature {name}": np.zeros((0, count), np.float32) for name in names},
+        "positives": np.zeros(0, np.int64),
+        **{f"hits {name}": np.zeros(0, np.int64) for name in hits},
+    }
 
 
 def shown_drafts(shown: Events, points: Points, rows: Longs, offsets: Longs) -> Drafts:
@@ -234,17 +280,18 @@ def linked_features(
     items: Codes,
     scorers: Sequence[Scorer],
     item_to_item: ItemToItem,
-    threads: int,
+    engine: Engine,
 ) -> dict[str, Floats]:
     """[B, N] a scorer for given candidates; 0 before the first refit."""
-    out = {s.name: np.zeros(candidates.shape, np.float32) for s in scorers}
-
-    def work(part: Longs, chunk: Chunk) -> None:
-        for scorer in scorers:
-            out[scorer.name][part] = gather(scorer.score(chunk), candidates[part])
-
+    kept = _Kept(len(points))
+    kept.arrays = {s.name: np.zeros(candidates.shape, np.float32) for s in scorers}
     walk(
-        log, points, refits, users=users, items=items, learners=[item_to_item.advance], work=work,
-        threads=threads,
+        log, points, refits, users=users, items=items, learners=[item_to_item.advance],
+        work=partial(_link, scorers, candidates), keep=kept.keep, engine=engine,
     )  # fmt: skip
-    return out
+    return kept.arrays
+
+
+def _link(scorers: Sequence[Scorer], candidates: Ints, part: Longs, chunk: Chunk) -> Answer:
+    """Each scorer's word on the candidates of ``part``."""
+    return {s.name: gather(s.score(chunk), candidates[part]) for s in scorers}

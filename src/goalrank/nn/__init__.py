@@ -1,12 +1,15 @@
 """Torch blocks that know nothing of recommenders."""
 
+from goalrank.nn.chunks import CHUNK_ROWS, in_chunks
 from goalrank.nn.gather import take_rows
 from goalrank.nn.linear import Linear, linear, linear_gelu
+from goalrank.nn.means import divisor, sharing, whole_ids, whole_sum
 from goalrank.nn.noise import distinct, gumbel, request_salt, uniform
 from goalrank.nn.precision import at_least_single
 from goalrank.nn.transformer import Attention, Block, FeedForward, InducedBlock, mlp
 
 __all__ = [
+    "CHUNK_ROWS",
     "Attention",
     "Block",
     "FeedForward",
@@ -14,11 +17,16 @@ __all__ = [
     "Linear",
     "at_least_single",
     "distinct",
+    "divisor",
     "gumbel",
+    "in_chunks",
     "linear",
     "linear_gelu",
     "mlp",
     "request_salt",
+    "sharing",
     "take_rows",
     "uniform",
+    "whole_ids",
+    "whole_sum",
 ]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from goalrank.nn.chunks import CHUNK_ROWS, in_chunks
 from goalrank.nn.dropout import Dropout
 from goalrank.nn.dropout import dropout as drop
 from goalrank.nn.linear import Linear, linear_gelu
@@ -58,8 +59,18 @@ class Attention(nn.Module):
             mask: [B, M] True = may be attended, at least one a row; None = all.
             causal: position i sees memory 0…i (needs N = M and no mask).
         """
+        return self.attend(x, *self.remember(memory), mask, causal=causal)
+
+    def remember(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, heads, M, D / heads] of a memory [B, M, D]."""
+        k, v = self.key_value(memory).chunk(2, -1)
+        return self._split(k), self._split(v)
+
+    def attend(
+        self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, causal: bool = False
+    ) -> Tensor:
+        """`forward` from what `remember` gave."""
         q = self._split(self.query(x))
-        k, v = (self._split(t) for t in self.key_value(memory).chunk(2, -1))
         attn = F.scaled_dot_product_attention(
             q,
             k,
@@ -82,11 +93,29 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.feed_forward = FeedForward(width, ratio, dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
-        """[B, N, D] → [B, N, D]; `mask` [B, N] True = real."""
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        *,
+        causal: bool = False,
+        rows: int = CHUNK_ROWS,
+    ) -> Tensor:
+        """[B, N, D] → [B, N, D].
+
+        Args:
+            mask: [B, N] True = real.
+            causal: position i sees positions 0…i.
+            rows: worked on at once, see `in_chunks`; a causal block is never cut.
+        """
         y = self.norm1(x)
-        x = x + self.attention(y, y, mask, causal=causal)
-        return x + self.feed_forward(self.norm2(x))
+        k, v = self.attention.remember(y)
+
+        def rest(x: Tensor, y: Tensor) -> Tensor:
+            x = x + self.attention.attend(y, k, v, mask, causal=causal)
+            return x + self.feed_forward(self.norm2(x))
+
+        return rest(x, y) if causal else in_chunks(rest, x, y, rows=rows)
 
 
 class InducedBlock(nn.Module):
@@ -106,13 +135,18 @@ class InducedBlock(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.feed_forward = FeedForward(width, ratio, dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """[B, N, D] → [B, N, D]; `mask` [B, N] True = real."""
+    def forward(self, x: Tensor, mask: Tensor | None = None, *, rows: int = CHUNK_ROWS) -> Tensor:
+        """[B, N, D] → [B, N, D]; `mask` [B, N] True = real; `rows` see `in_chunks`."""
         y = self.norm1(x)
         points = self.points.expand(x.shape[0], -1, -1)
         points = points + self.gather(points, y, mask)
-        x = x + self.spread(y, points)
-        return x + self.feed_forward(self.norm2(x))
+        k, v = self.spread.remember(points)
+
+        def rest(x: Tensor, y: Tensor) -> Tensor:
+            x = x + self.spread.attend(y, k, v)
+            return x + self.feed_forward(self.norm2(x))
+
+        return in_chunks(rest, x, y, rows=rows)
 
 
 def mlp(*widths: int, dropout: float = 0.0) -> nn.Sequential:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import at_least_single, take_rows
+from goalrank.nn import at_least_single, divisor, take_rows
 from goalrank.rankers.base import Scorer
 from goalrank.rankers.initial import initial_order, known_candidates, pointwise_loss
 from goalrank.requests import Batch, InputSpec
@@ -86,4 +86,4 @@ def attention_rank(scores: Tensor, relevance: Tensor, mask: Tensor) -> Tensor:
     log_rest = torch.log(-torch.expm1(log_a))
     each = -(weight * log_a + (1 - weight) * log_rest * mask).masked_fill(~mask, 0.0).sum(-1)
     has = positive.any(-1)
-    return torch.where(has, each, torch.zeros_like(each)).sum() / has.sum().clamp_min(1)
+    return torch.where(has, each, torch.zeros_like(each)).sum() / divisor(has.sum())

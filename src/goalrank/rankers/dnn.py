@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import at_least_single, mlp
+from goalrank.nn import at_least_single, divisor, mlp
 from goalrank.rankers.base import Scorer
 from goalrank.requests import Batch, InputSpec
 
@@ -33,4 +33,4 @@ class DNN(Scorer):
         known = batch.observed & batch.candidate_mask
         target = batch.relevance.clamp(0, 1)
         each = F.binary_cross_entropy_with_logits(self.scores(batch), target, reduction="none")
-        return (each * known).sum() / known.sum().clamp_min(1)
+        return (each * known).sum() / divisor(known.sum())

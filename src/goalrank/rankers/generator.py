@@ -20,11 +20,13 @@ from goalrank.nn import (
     Linear,
     at_least_single,
     distinct,
+    divisor,
     gumbel,
     request_salt,
     take_rows,
 )
 from goalrank.rankers.base import Ranker, top_slots
+from goalrank.rankers.single import decodes_alone, greedy_alone
 from goalrank.requests import Batch, InputSpec
 
 
@@ -81,6 +83,8 @@ class PointerDecoder(nn.Module):
 
     def _slot(self, table: Tensor, slots: int) -> Tensor:
         """Rows of a slot table; slots beyond those trained share the last one's row."""
+        if slots <= len(table):
+            return table[:slots]
         at = torch.arange(slots, device=table.device).clamp_max(len(table) - 1)
         return table[at]
 
@@ -197,7 +201,7 @@ class Generator(Ranker):
         log_prob = self.list_log_prob(state, batch, target.unsqueeze(1)).squeeze(1)
         length = (target >= 0).sum(-1)
         has = length > 0
-        return -(log_prob / length.clamp_min(1) * has).sum() / has.sum().clamp_min(1)
+        return -(log_prob / length.clamp_min(1) * has).sum() / divisor(has.sum())
 
     @torch.no_grad()
     def decode(
@@ -209,6 +213,10 @@ class Generator(Ranker):
     ) -> Tensor:
         """Greedy lists [B, G, L] of (perturbed) logits; a step reuses all earlier work."""
         b, n = memory.bias.shape
+        alone = lists == 1 and perturb is None and not self.decoder.training
+        if alone and decodes_alone(memory):
+            found = greedy_alone(self.decoder, memory, slots)
+            return torch.tensor([[found + [-1] * (slots - len(found))]])
         steps = min(slots, n)
         scale = self.decoder.width**-0.5
         pointer = memory.parts[..., 3 * self.decoder.width :].transpose(1, 2)

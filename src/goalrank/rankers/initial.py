@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from goalrank.nn import divisor
 from goalrank.requests import Batch
 
 
@@ -42,4 +43,4 @@ def pointwise_loss(scores: Tensor, batch: Batch) -> Tensor:
     known = known_candidates(batch)
     target = batch.relevance.clamp(0, 1)
     each = F.binary_cross_entropy_with_logits(scores, target, reduction="none")
-    return (each * known).sum() / known.sum().clamp_min(1)
+    return (each * known).sum() / divisor(known.sum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from goalrank.nn import take_rows, uniform
+from goalrank.nn import divisor, take_rows, uniform
 from goalrank.rankers.base import top_slots
 from goalrank.requests import Batch
 
@@ -56,4 +56,4 @@ def slot_loss(logits: Tensor, target: Tensor, real: Tensor) -> Tensor:
     each = torch.nn.functional.binary_cross_entropy_with_logits(
         logits, target.clamp(0, 1), reduction="none"
     )
-    return (each * real).sum() / real.sum().clamp_min(1)
+    return (each * real).sum() / divisor(real.sum())

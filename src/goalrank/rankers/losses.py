@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from goalrank.nn import divisor
+
 
 def softmax_cross_entropy(scores: Tensor, relevance: Tensor, mask: Tensor) -> Tensor:
     """−Σ y log softmax(s), y normalised to sum one within a request.
@@ -22,4 +24,4 @@ def softmax_cross_entropy(scores: Tensor, relevance: Tensor, mask: Tensor) -> Te
     total = gain.sum(-1)
     each = -(gain * log_p).sum(-1) / total.clamp_min(1e-12)
     has = total > 0
-    return (each * has).sum() / has.sum().clamp_min(1)
+    return (each * has).sum() / divisor(has.sum())

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import Attention, Block, at_least_single, take_rows
+from goalrank.nn import Attention, Block, at_least_single, divisor, take_rows, whole_sum
 from goalrank.rankers.base import top_slots
 from goalrank.rankers.logged import labels_beyond_shown
 from goalrank.rankers.step_policy import StepPolicy
@@ -120,7 +120,7 @@ class NAR4Rec(StepPolicy):
         gain = relevance.gather(1, shown.clamp_min(0)) * real
         utility = gain.sum(-1) / real.sum(-1).clamp_min(1)
         some = real.any(-1)
-        bar = (utility * some).sum() / some.sum().clamp_min(1)
+        bar = whole_sum((utility * some).sum()) / whole_sum(some.sum()).clamp_min(1)
         is_good = ((utility >= bar) & (gain > 0).any(-1))[:, None]
         return torch.where(is_good, shown, -1), torch.where(is_good, -1, shown)
 
@@ -142,4 +142,4 @@ def _mean_over(values: Tensor, lists: Tensor) -> Tensor:
     real = lists >= 0
     picked = values.gather(-1, lists.clamp_min(0).unsqueeze(-1)).squeeze(-1)
     picked = torch.where(real, picked, torch.zeros_like(picked))
-    return picked.sum() / real.sum().clamp_min(1)
+    return picked.sum() / divisor(real.sum())

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import Attention, FeedForward, at_least_single, gumbel, mlp
+from goalrank.nn import Attention, FeedForward, at_least_single, divisor, gumbel, mlp
 from goalrank.rankers.base import top_slots
 from goalrank.rankers.history import HistoryVectors
 from goalrank.rankers.initial import pointwise_loss
@@ -175,7 +175,7 @@ class PIER(PoolPolicy):
         each = torch.logaddexp(positive, rivals) - positive
         share = gain.sum(-1) / (lists >= 0).sum(-1).clamp_min(1)
         counts = share * real.any(-1, keepdim=True)
-        return (each * counts).sum() / counts.sum().clamp_min(1)
+        return (each * counts).sum() / divisor(counts.sum())
 
 
 class _Omni(nn.Module):

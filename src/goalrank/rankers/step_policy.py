@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from goalrank.nn import gumbel, request_salt
+from goalrank.nn import divisor, gumbel, request_salt
 from goalrank.rankers.base import Ranker
 from goalrank.requests import Batch
 
@@ -145,4 +145,4 @@ def remaining_cross_entropy(logits: Tensor, lists: Tensor, relevance: Tensor) ->
         placed = lists[:, t].clamp_min(0)[:, None]
         left = left.scatter(1, placed, left.gather(1, placed) * (lists[:, t] < 0)[:, None])
     has = relevance.sum(-1) > 0
-    return (total * has).sum() / has.sum().clamp_min(1) / max(weights, 1e-12)
+    return (total * has).sum() / divisor(has.sum()) / max(weights, 1e-12)

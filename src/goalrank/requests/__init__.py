@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from goalrank.requests.info import TableInfo
 from goalrank.requests.io import whole_file
+from goalrank.requests.parts import Dataset, Part, open_dataset
 from goalrank.requests.table import Requests
 from goalrank.requests.validate import Fault
 
@@ -17,19 +18,27 @@ if TYPE_CHECKING:
     from goalrank.requests.batch import Batch, EntityTable, InputSpec
     from goalrank.requests.columns import Columns
     from goalrank.requests.encoder import Encoder, EncoderConfig
+    from goalrank.requests.flat import FlatRequests, Row
+    from goalrank.requests.share import read_share
     from goalrank.requests.state import load_encoder, save_encoder
 
 __all__ = [
     "Batch",
     "Columns",
+    "Dataset",
     "Encoder",
     "EncoderConfig",
     "EntityTable",
     "Fault",
+    "FlatRequests",
     "InputSpec",
+    "Part",
     "Requests",
+    "Row",
     "TableInfo",
     "load_encoder",
+    "open_dataset",
+    "read_share",
     "save_encoder",
     "whole_file",
 ]
@@ -40,8 +49,11 @@ _LAZY = {
     "Encoder": "encoder",
     "EncoderConfig": "encoder",
     "EntityTable": "batch",
+    "FlatRequests": "flat",
     "InputSpec": "batch",
+    "Row": "flat",
     "load_encoder": "state",
+    "read_share": "share",
     "save_encoder": "state",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,11 @@ from goalrank.errors import DataError
 from goalrank.requests.batch import EntityTable, InputSpec
 from goalrank.requests.columns import Columns
 from goalrank.requests.features import FeatureEncoder
+from goalrank.requests.flat import FlatRequests, Row, entries, feature_matrix
 from goalrank.requests.info import TableInfo
+from goalrank.requests.share import Share, everyone, feature_range, score_range, seen_ids
 from goalrank.requests.table import Requests
-from goalrank.requests.vocabulary import Vocabulary, stable_hash
+from goalrank.requests.vocabulary import Ids, Vocabulary, as_series, stable_hash
 
 
 class EncoderConfig(BaseModel):
@@ -58,7 +61,7 @@ class EntityEncoder:
         return cls(vocabulary, features, _entity_table(vocabulary, features, side, id_column))
 
     def rows(
-        self, ids: pl.Series, side: pl.DataFrame | None, id_column: str
+        self, ids: Ids, side: pl.DataFrame | None, id_column: str
     ) -> tuple[NDArray[np.int64], EntityTable]:
         """Rows [n] of ids, in the table returned with them.
 
@@ -68,6 +71,7 @@ class EntityEncoder:
         rows = self.vocabulary.rows(ids)
         if side is None or side.height == 0:
             return rows, self.table
+        ids = as_series(ids)
         new = side.filter(pl.Series(~self.vocabulary.contains(side[id_column])))
         new = new.filter(new[id_column].is_in(ids.unique().implode()))
         if new.height == 0:
@@ -101,9 +105,18 @@ class Encoder:
     candidate: NDArray[np.float64]
 
     @classmethod
-    def fit(cls, train: Requests, config: EncoderConfig | None = None) -> Encoder:
-        """Learn vocabularies and feature ranges from training requests."""
+    def fit(
+        cls, train: Requests, config: EncoderConfig | None = None, share: Share | None = None
+    ) -> Encoder:
+        """Learn vocabularies and feature ranges from training requests.
+
+        Args:
+            share: gives bytes to all processes and returns theirs, where each has a part of the
+                requests (`read_share`): they all learn the same from all parts.
+        """
         config = config or EncoderConfig()
+        if share is not None:
+            return cls._fit_shares(train, config, share)
         frame = train.frame
         seen = pl.concat([frame["candidates"].explode(), frame["history"].explode()]).drop_nulls()
         if config.min_count > 1:
@@ -118,6 +131,20 @@ class Encoder:
             ),
             score=_score_range(frame),
             candidate=_feature_range(frame, len(train.info.candidate_features)),
+        )
+
+    @classmethod
+    def _fit_shares(cls, train: Requests, config: EncoderConfig, share: Share) -> Encoder:
+        frame = train.frame
+        items = seen_ids(frame, config.min_count, share)
+        users = everyone(frame.select(pl.col("user_id").unique()), share)["user_id"].unique()
+        return cls(
+            config=config,
+            info=train.info,
+            items=EntityEncoder.fit(items, train.items, "item_id", config.item_buckets),
+            users=EntityEncoder.fit(users, train.users, "user_id", config.user_buckets),
+            score=score_range(frame, share),
+            candidate=feature_range(frame, len(train.info.candidate_features), share),
         )
 
     @property
@@ -145,43 +172,63 @@ class Encoder:
         Raises:
             DataError: ids of another type, or candidate features that differ from training.
         """
-        frame = requests.frame
-        self._check_features(requests)
-        n_history = frame["history"].list.len().to_numpy()
-        ids = pl.concat([_flat(frame["history"]), _flat(frame["candidates"])])
-        rows, items = self.items.rows(ids, requests.items, "item_id")
-        user, users = self.users.rows(frame["user_id"], requests.users, "user_id")
-        split = int(n_history.sum())
+        self.check_features(requests)
+        return self.encode_flat(FlatRequests.of_table(requests), requests.items, requests.users)
+
+    def flat(self, rows: Sequence[Row]) -> FlatRequests:
+        """Plain rows as flat arrays of this model's id types; see `FlatRequests.of_rows`."""
+        return FlatRequests.of_rows(
+            rows,
+            item_type=self.items.vocabulary.ids.dtype,
+            user_type=self.users.vocabulary.ids.dtype,
+            width=len(self.candidate),
+            protocol=self.info.protocol,
+        )
+
+    def encode_flat(
+        self,
+        flat: FlatRequests,
+        items: pl.DataFrame | None = None,
+        users: pl.DataFrame | None = None,
+    ) -> Columns:
+        """Encode flat requests, with side tables for ids that training did not know.
+
+        Raises:
+            DataError: as `encode`.
+        """
+        split = len(flat.history)
+        rows, item_table = self.items.rows(flat.item_ids, items, "item_id")
+        user, user_table = self.users.rows(flat.user_id, users, "user_id")
         candidates = rows[split:]
         kinds = self.info.feedback_kinds
         target = kinds.index(self.info.target) if self.info.target in kinds else -1
+        feedback = flat.history_feedback
         return Columns(
-            items=items,
-            users=users,
+            items=item_table,
+            users=user_table,
             kinds=kinds,
             target=target,
-            protocol=requests.info.protocol,
+            protocol=flat.protocol,
             history_limit=self.config.history,
-            key=stable_hash(frame["request_id"].cast(pl.String)).astype(np.int64),
-            time=frame["time"].to_physical().to_numpy().astype(np.int64),
+            key=stable_hash(flat.request_id).astype(np.int64),
+            time=flat.time,
             user=user.astype(np.int32),
-            propensity=_optional(frame, "propensity"),
-            history_start=_starts(n_history),
+            propensity=flat.propensity,
+            history_start=_starts(flat.history_length),
             history=rows[:split].astype(np.int32),
-            history_feedback=_flat_or(frame, "history_feedback", split, 1.0),
-            history_time=_flat(frame["history_time"].list.eval(pl.element().to_physical()))
-            .to_numpy()
-            .astype(np.int64),
-            candidate_start=_starts(frame["candidates"].list.len().to_numpy()),
+            history_feedback=feedback if len(feedback) == split else np.ones(split, np.float32),
+            history_time=flat.history_time,
+            candidate_start=_starts(flat.candidate_length),
             candidates=candidates.astype(np.int32),
-            candidate_score=self._scores(frame, len(candidates)),
-            candidate_features=self._candidate_features(frame, len(candidates)),
-            shown_start=_starts(frame["shown"].list.len().to_numpy()),
-            shown=_flat(frame["shown"]).to_numpy().astype(np.int32),
-            feedback=self._feedback(frame),
+            candidate_score=self._scores(flat.candidate_score, len(candidates)),
+            candidate_features=self._candidate_features(flat.candidate_features),
+            shown_start=_starts(flat.shown_length),
+            shown=flat.shown,
+            feedback=self._feedback(flat),
         )
 
-    def _check_features(self, requests: Requests) -> None:
+    def check_features(self, requests: Requests) -> None:
+        """Refuse a table with other candidate features than in training (DataError)."""
         theirs, ours = requests.info.candidate_features, self.info.candidate_features
         if theirs != ours:
             raise DataError(
@@ -189,30 +236,25 @@ class Encoder:
                 f"remedy: supply the same features in the same order"
             )
 
-    def _scores(self, frame: pl.DataFrame, n: int) -> NDArray[np.float32]:
-        if self.score is None or "candidate_score" not in frame.columns:
+    def _scores(self, score: NDArray[np.float32] | None, n: int) -> NDArray[np.float32]:
+        if self.score is None or score is None:
             return np.zeros(n, np.float32)
         mean, std = self.score
-        return ((_flat(frame["candidate_score"]).to_numpy() - mean) / std).astype(np.float32)
+        return ((score - mean) / std).astype(np.float32)
 
-    def _candidate_features(self, frame: pl.DataFrame, n: int) -> NDArray[np.float32]:
-        width = len(self.candidate)
-        if width == 0:
-            return np.zeros((n, 0), np.float32)
-        values = _feature_matrix(frame, width)
+    def _candidate_features(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        if len(self.candidate) == 0:
+            return np.zeros((len(values), 0), np.float32)
         return ((values - self.candidate[:, 0]) / self.candidate[:, 1]).astype(np.float32)
 
-    def _feedback(self, frame: pl.DataFrame) -> NDArray[np.float32]:
-        total = int(frame["shown"].list.len().sum())
+    def _feedback(self, flat: FlatRequests) -> NDArray[np.float32]:
+        total = len(flat.shown)
         kinds = self.info.feedback_kinds
         out = np.zeros((total, len(kinds)), np.float32)
-        dtype = frame.schema.get("feedback")
-        present = {f.name for f in dtype.fields} if isinstance(dtype, pl.Struct) else set()
         for k, kind in enumerate(kinds):
-            if kind in present:
-                values = _flat(frame["feedback"].struct.field(kind)).to_numpy()
-                if len(values) == total:
-                    out[:, k] = values
+            values = flat.feedback.get(kind)
+            if values is not None and len(values) == total:
+                out[:, k] = values
         return out
 
 
@@ -260,41 +302,20 @@ def _append(table: EntityTable, more: EntityTable) -> EntityTable:
     return EntityTable(*(torch.cat([getattr(table, n), getattr(more, n)]) for n in names))
 
 
-def _flat(column: pl.Series) -> pl.Series:
-    """All entries of a list column one after another (empty lists give none)."""
-    return column.explode(empty_as_null=False, keep_nulls=False)
-
-
-def _flat_or(frame: pl.DataFrame, name: str, n: int, default: float) -> NDArray[np.float32]:
-    values = _flat(frame[name]).to_numpy() if name in frame.columns else np.zeros(0)
-    return values.astype(np.float32) if len(values) == n else np.full(n, default, np.float32)
-
-
 def _starts(lengths: NDArray[Any]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-
-
-def _optional(frame: pl.DataFrame, name: str) -> NDArray[np.float32]:
-    if name not in frame.columns:
-        return np.full(frame.height, np.nan, np.float32)
-    return frame[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
-
-
-def _feature_matrix(frame: pl.DataFrame, width: int) -> NDArray[np.float32]:
-    cells = _flat(frame["candidate_features"]).cast(pl.Array(pl.Float32, width))
-    return cells.to_numpy().reshape(-1, width)
 
 
 def _score_range(frame: pl.DataFrame) -> tuple[float, float] | None:
     if "candidate_score" not in frame.columns:
         return None
-    values = _flat(frame["candidate_score"]).to_numpy()
+    values = entries(frame["candidate_score"]).to_numpy()
     return (float(values.mean()), float(values.std()) or 1.0) if len(values) else None
 
 
 def _feature_range(frame: pl.DataFrame, width: int) -> NDArray[np.float64]:
     if width == 0:
         return np.zeros((0, 2))
-    values = _feature_matrix(frame, width).astype(np.float64)
+    values = feature_matrix(frame, width).astype(np.float64)
     std = values.std(0)
     return np.stack([values.mean(0), np.where(std > 0, std, 1.0)], 1)

@@ -26,6 +26,7 @@ COLUMNS = (
     "shown",
     "feedback",
     "propensity",
+    "slot_propensity",
     "policy",
     "experiment",
 )
@@ -244,6 +245,18 @@ def _numbers(column: pl.Series, context: Context) -> pl.Series:
     return _lists(column, pl.Float32(), fill=column.name != "candidate_score")
 
 
+def _probabilities(column: pl.Series, context: Context) -> pl.Series:
+    inner = _inner(column, _EXPECTED["slot_propensity"])
+    if not (inner.is_float() or inner == pl.Null):
+        raise _wrong(
+            column.name,
+            column.dtype,
+            _EXPECTED["slot_propensity"],
+            "give one probability a shown item, or null",
+        )
+    return _lists(column, pl.Float64(), fill=False)
+
+
 def _positions(column: pl.Series, context: Context) -> pl.Series:
     inner = _inner(column, _EXPECTED["shown"])
     if not (inner.is_integer() or inner == pl.Null):
@@ -379,6 +392,7 @@ _EXPECTED = {
     "candidate_score": "a list of float32",
     "candidate_features": "a list of arrays of float32, one array a candidate",
     "shown": "a list of positions in `candidates` (int32)",
+    "slot_propensity": "a list of float64, one a shown item",
     "feedback": "a struct with one list of float32 a kind of feedback",
 }
 _CASTS: dict[str, Callable[[pl.Series, Context], pl.Series | None]] = {
@@ -394,6 +408,7 @@ _CASTS: dict[str, Callable[[pl.Series, Context], pl.Series | None]] = {
     "shown": _positions,
     "feedback": _feedback,
     "propensity": _number,
+    "slot_propensity": _probabilities,
     "policy": _string,
     "experiment": _string,
 }

@@ -28,7 +28,8 @@ class Requests:
     list[Datetime] (oldest first, strictly before time; both empty in every row where not known) ·
     candidates list[id] (N) · candidate_score list[f32]? · candidate_features list[array[f32, F]]? ·
     shown list[i32] (S positions in candidates) · feedback struct{kind: list[f32]} (K lists aligned
-    with shown) · propensity f64? · policy str? · experiment str?
+    with shown) · propensity f64? · slot_propensity list[f64]? (P of each shown item given those
+    before it; multiplies to propensity) · policy str? · experiment str?
 
     Args:
         frame: the table; required are request_id, user_id, time and candidates. The history

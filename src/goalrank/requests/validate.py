@@ -24,6 +24,10 @@ RULES: dict[str, tuple[str, str]] = {
     "width": ("F equals the names in TableInfo.candidate_features", "name every feature once"),
     "not_sorted": ("history runs from oldest to newest", "sort the history by time"),
     "not_before": ("history lies strictly before the request's time", "cut the history at `time`"),
+    "slot_product": (
+        "slot propensities, each given the slots before, multiply to the list's propensity",
+        "store P(item | items before it), not the marginal of the slot",
+    ),
     "propensity": ("a propensity lies in (0, 1]", "store the probability of the list, or null"),
 }
 
@@ -115,6 +119,27 @@ def _checks(frame: pl.DataFrame, info: TableInfo) -> list[_Check]:
         p = pl.col("propensity")
         outside = p.is_not_null() & ~((p > 0) & (p <= 1) & p.is_finite())
         checks.append(_Check("propensity", "propensity", outside, p))
+    return checks + _slot_propensity_checks(frame)
+
+
+def _slot_propensity_checks(frame: pl.DataFrame) -> list[_Check]:
+    if "slot_propensity" not in frame.columns:
+        return []
+    name = "slot_propensity"
+    each = pl.col(name)
+    entry = pl.element()
+    bad = ~((entry > 0) & (entry <= 1)).fill_null(False)
+    # A null list is unknown; only lists that are there must fit.
+    length = each.is_not_null() & (each.list.len() != pl.col("shown").list.len())
+    checks = [
+        _Check(name, "length", length, pl.format("{} entries", each.list.len())),
+        _Check(name, "propensity", each.list.eval(bad).list.any(), each),
+    ]
+    if "propensity" in frame.columns:
+        product = each.list.eval(entry.log()).list.sum().exp()
+        off = (product - pl.col("propensity")).abs() > 1e-6 * pl.col("propensity")
+        found = pl.format("a product of {} for {}", product, pl.col("propensity"))
+        checks.append(_Check(name, "slot_product", off & (each.list.len() > 0), found))
     return checks
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from goalrank.errors import DataError
 
 IntArray = NDArray[np.int64]
+# Plain forms are for a server's few ids: polars shares its work out to threads, and where those
+# are busy a request would wait for them.
+Ids = pl.Series | IntArray | list[str]
 
 
 def mix64(values: NDArray[Any]) -> NDArray[np.uint64]:
@@ -26,17 +30,28 @@ def mix64(values: NDArray[Any]) -> NDArray[np.uint64]:
     return z ^ (z >> np.uint64(31))
 
 
-def stable_hash(ids: pl.Series) -> NDArray[np.uint64]:
+def stable_hash(ids: Ids) -> NDArray[np.uint64]:
     """64-bit hash of ids that is the same on every machine, process and version.
 
     Integers and the strings that spell them hash differently: ids are typed.
     """
+    if isinstance(ids, list):
+        return _hash_strings(ids)
+    if isinstance(ids, np.ndarray):
+        return mix64(ids)
     if ids.dtype == pl.String:
-        digests = (
-            hashlib.blake2b(value.encode(), digest_size=8).digest() for value in ids.fill_null("")
-        )
-        return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+        return _hash_strings(ids.fill_null(""))
     return mix64(ids.fill_null(0).to_numpy())
+
+
+def _hash_strings(values: Iterable[str]) -> NDArray[np.uint64]:
+    digests = (hashlib.blake2b(value.encode(), digest_size=8).digest() for value in values)
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+def as_series(ids: Ids) -> pl.Series:
+    """Ids in polars' form."""
+    return ids if isinstance(ids, pl.Series) else pl.Series("id", ids)
 
 
 class Vocabulary:
@@ -73,12 +88,14 @@ class Vocabulary:
         hashed = stable_hash(self._typed(ids)) % np.uint64(self.buckets)
         return (hashed + np.uint64(self.size + 1)).astype(np.int64)
 
-    def rows(self, ids: pl.Series) -> IntArray:
+    def rows(self, ids: Ids) -> IntArray:
         """Rows [n] of ids; null ids get row 0.
 
         Raises:
             DataError: ids of another type than the vocabulary's.
         """
+        if not isinstance(ids, pl.Series):
+            return self._plain_rows(ids)
         ids = self._typed(ids)
         rows = self._known(ids)
         unknown = np.flatnonzero(rows < 0)
@@ -88,8 +105,19 @@ class Vocabulary:
             rows[ids.is_null().to_numpy()] = 0
         return rows
 
-    def contains(self, ids: pl.Series) -> NDArray[np.bool_]:
+    def _plain_rows(self, ids: IntArray | list[str]) -> IntArray:
+        rows = self._plain_known(ids)
+        unknown = np.flatnonzero(rows < 0)
+        if len(unknown):
+            few = ids[unknown] if isinstance(ids, np.ndarray) else [ids[i] for i in unknown]
+            hashed = stable_hash(few) % np.uint64(self.buckets)
+            rows[unknown] = (hashed + np.uint64(self.size + 1)).astype(np.int64)
+        return rows
+
+    def contains(self, ids: Ids) -> NDArray[np.bool_]:
         """Whether each id [n] is known."""
+        if not isinstance(ids, pl.Series):
+            return self._plain_known(ids) > 0
         return (self._known(self._typed(ids)) > 0) & ids.is_not_null().to_numpy()
 
     def _typed(self, ids: pl.Series) -> pl.Series:
@@ -103,20 +131,36 @@ class Vocabulary:
             )
         return ids if ids.dtype == pl.String else ids.cast(pl.Int64)
 
+    def _plain_known(self, ids: IntArray | list[str]) -> IntArray:
+        if self.size == 0 or len(ids) == 0:
+            return np.full(len(ids), -1, dtype=np.int64)
+        if isinstance(ids, list) != (self._sorted is None):
+            raise DataError(
+                f"ids are {type(ids[0]).__name__}, but this model knows ids of type "
+                f"{self.ids.dtype}: a string '7' and a number 7 are different ids; remedy: send "
+                f"ids of that type"
+            )
+        if isinstance(ids, list):
+            return self._look_up(ids)
+        assert self._sorted is not None
+        at = np.minimum(np.searchsorted(self._sorted, ids), self.size - 1)
+        return np.where(self._sorted[at] == ids, at + 1, -1).astype(np.int64)
+
+    def _look_up(self, ids: list[str]) -> IntArray:
+        if self._lookup is None:
+            self._lookup = {value: row for row, value in enumerate(self.ids.to_list(), start=1)}
+        lookup = self._lookup
+        return np.fromiter((lookup.get(v, -1) for v in ids), np.int64, len(ids))
+
     def _known(self, ids: pl.Series) -> IntArray:
         if self.size == 0:
             return np.full(len(ids), -1, dtype=np.int64)
         if self._sorted is not None:
-            values = ids.fill_null(0).to_numpy()
-            at = np.minimum(np.searchsorted(self._sorted, values), self.size - 1)
-            return np.where(self._sorted[at] == values, at + 1, -1).astype(np.int64)
+            return self._plain_known(ids.fill_null(0).to_numpy())
         if len(ids) > 4096:  # a join pays only for many ids
             known = pl.DataFrame({"id": self.ids, "row": np.arange(1, self.size + 1)})
             joined = (
                 ids.alias("id").to_frame().join(known, on="id", how="left", maintain_order="left")
             )
             return joined["row"].fill_null(-1).to_numpy().astype(np.int64)
-        if self._lookup is None:
-            self._lookup = {value: row for row, value in enumerate(self.ids.to_list(), start=1)}
-        lookup = self._lookup
-        return np.fromiter((lookup.get(v, -1) for v in ids.to_list()), np.int64, len(ids))
+        return self._look_up(ids.to_list())

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import Block, Linear, at_least_single, mlp, take_rows
+from goalrank.nn import Block, Linear, at_least_single, divisor, mlp, take_rows
 from goalrank.requests import Batch, InputSpec
 from goalrank.rewards.base import Reward
 
@@ -134,7 +134,7 @@ class ListReward(Reward):
         each = F.binary_cross_entropy_with_logits(
             self.slot_logits(batch, lists), target, reduction="none"
         ).mean(-1)
-        return (each * known).sum() / known.sum().clamp_min(1)
+        return (each * known).sum() / divisor(known.sum())
 
 
 def _likeness_before(vectors: Tensor, real: Tensor) -> Tensor:

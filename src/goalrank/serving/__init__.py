@@ -12,10 +12,21 @@ from goalrank.errors import MissingExtraError
 from goalrank.serving.ab import Effect, Report, ab_report
 from goalrank.serving.bundle import Bundle
 from goalrank.serving.engine import Engine, Ranked
-from goalrank.serving.experiments import Experiment, Experiments, Metric, Variant
+from goalrank.serving.experiments import Duel, Experiment, Experiments, Metric, Variant
 from goalrank.serving.files import FORMAT_VERSION
+from goalrank.serving.interleave import (
+    Draft,
+    InterleaveReport,
+    Preference,
+    draft_coins,
+    draft_label,
+    interleave_report,
+    team_draft,
+)
 from goalrank.serving.onnx import OnnxRanker, export_onnx
+from goalrank.serving.plan import Baseline, Plan, ab_plan, read_baseline
 from goalrank.serving.rules import AtLeast, AtMost, Diversity, Rules
+from goalrank.serving.sequential import AlwaysValid, always_valid
 
 if TYPE_CHECKING:
     from goalrank.serving.app import create_app
@@ -27,18 +38,25 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_STORE",
     "FORMAT_VERSION",
+    "AlwaysValid",
     "AtLeast",
     "AtMost",
+    "Baseline",
     "Bundle",
     "Diversity",
+    "Draft",
+    "Duel",
     "Effect",
     "Engine",
     "Event",
     "Experiment",
     "Experiments",
     "Exposure",
+    "InterleaveReport",
     "Metric",
     "OnnxRanker",
+    "Plan",
+    "Preference",
     "Ranked",
     "Report",
     "Rules",
@@ -46,13 +64,20 @@ __all__ = [
     "Service",
     "Store",
     "Variant",
+    "ab_plan",
     "ab_report",
+    "always_valid",
     "build_app",
     "create_app",
+    "draft_coins",
+    "draft_label",
     "export_onnx",
     "export_store",
+    "interleave_report",
+    "read_baseline",
     "run_server",
     "stored_requests",
+    "team_draft",
 ]
 
 _LAZY = {

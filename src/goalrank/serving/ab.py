@@ -8,9 +8,11 @@ from typing import Any
 
 import polars as pl
 
-from goalrank.errors import DataError, MissingExtraError
+from goalrank.errors import ConfigError, DataError, MissingExtraError
 from goalrank.requests import Requests
 from goalrank.serving.experiments import Experiment
+from goalrank.serving.sequential import always_valid
+from goalrank.serving.units import metric_columns, sum_units
 
 SRM_ALARM = 0.001
 
@@ -47,6 +49,8 @@ class Report:
         alarm: the sizes cannot be chance (p < 0.001): assignment or logging is broken, and no other
             number may be trusted.
         crossed: units seen in more than one arm; they are left out.
+        sequential: the expected lift that always-valid intervals were made for; None means that
+            intervals and p-values hold for one look, at a time set beforehand.
     """
 
     experiment: str
@@ -57,6 +61,7 @@ class Report:
     alarm: bool
     crossed: int
     effects: tuple[Effect, ...]
+    sequential: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -70,6 +75,7 @@ def ab_report(
     *,
     control: str | None = None,
     confidence: float = 0.95,
+    sequential: float | None = None,
 ) -> Report:
     """Compare an experiment's arms with control.
 
@@ -80,19 +86,26 @@ def ab_report(
         tables: requests served while it ran.
         before: requests served before it, for CUPED.
         control: its name; None is the first variant.
+        sequential: make intervals and p-values always valid, so that one may look at any time and
+            stop at will; the number is the lift at which they are to be tight. See `always_valid`.
 
     Raises:
         DataError: fewer than two arms with at least two units, or a kind of feedback not there.
-        ConfigError: through `Experiment`, before.
+        ConfigError: an interleaving experiment, or an expected lift that is not above 0.
         MissingExtraError: the extra `ab` is not installed.
     """
     try:
         import tea_tasting as tt
     except ImportError as error:
         raise MissingExtraError("goalrank ab report", "ab") from error
+    if experiment.interleave is not None:
+        raise ConfigError(
+            f"experiment '{experiment.name}' interleaves, so its units see both arms; remedy: "
+            f"interleave_report"
+        )
     kinds = sorted({metric.kind for metric in experiment.metrics})
-    units, crossed = _arms(_units(tables, experiment, kinds, labelled=True))
-    cuped = _join(units, _units(before, experiment, kinds, labelled=False), kinds)
+    units, crossed = _arms(sum_units(tables, experiment, kinds, labelled=True))
+    cuped = _join(units, sum_units(before, experiment, kinds, labelled=False), kinds)
     data = units if cuped is None else cuped
     control = control or experiment.variants[0].name
     counts = {v.name: int((data["variant"] == v.name).sum()) for v in experiment.variants}
@@ -102,7 +115,9 @@ def ab_report(
             f"'{control}') needs at least two; wait, or check the range of time"
         )
     metrics = {
-        metric.name: _metric(tt, metric.kind, metric.per, cuped is not None, confidence)
+        metric.name: _metric(
+            tt, metric.kind, metric.per, cuped is not None, confidence, sequential is None
+        )
         for metric in experiment.metrics
     }
     weights = {variant.name: variant.weight for variant in experiment.variants}
@@ -114,53 +129,21 @@ def ab_report(
         for arm in counts
         if pair is not None and arm != control
     }
+    if sequential is not None:
+        results = {arm: _widened(tt, r, confidence, sequential) for arm, r in results.items()}
     srm = _sizes(counts, weights)
     effects = _effects(tt, results, control, cuped is not None)
     return Report(
-        experiment.name, control, confidence, counts, srm, srm < SRM_ALARM, crossed, effects
+        experiment.name,
+        control,
+        confidence,
+        counts,
+        srm,
+        srm < SRM_ALARM,
+        crossed,
+        effects,
+        sequential,
     )
-
-
-def _units(
-    tables: Iterable[Requests], experiment: Experiment, kinds: list[str], *, labelled: bool
-) -> pl.DataFrame:
-    """A row for each unit (and arm): requests, items shown, and the sum of each kind."""
-    parts = [_part(table.frame, experiment, kinds, labelled) for table in tables]
-    keys = ["unit", "variant"] if labelled else ["unit"]
-    if not parts:
-        return pl.DataFrame(schema=dict.fromkeys([*keys, "requests", "items", *kinds], pl.Float64))
-    return pl.concat(parts).group_by(keys).agg(pl.all().sum()).sort(keys)
-
-
-def _part(
-    frame: pl.DataFrame, experiment: Experiment, kinds: list[str], labelled: bool
-) -> pl.DataFrame:
-    there = frame["feedback"].struct.fields
-    missing = [kind for kind in kinds if kind not in there]
-    if missing:
-        raise DataError(
-            f"experiment '{experiment.name}' measures feedback {missing}, but the store has "
-            f"{there}; remedy: change the metric's kind"
-        )
-    columns = [
-        pl.col(experiment.unit).cast(pl.String).alias("unit"),
-        pl.lit(1.0).alias("requests"),
-        pl.col("shown").list.len().cast(pl.Float64).alias("items"),
-        *(pl.col("feedback").struct.field(k).list.sum().cast(pl.Float64).alias(k) for k in kinds),
-    ]
-    if not labelled:
-        return frame.select(columns).group_by("unit").agg(pl.all().sum())
-    if "experiment" not in frame.columns:
-        return frame.select(*columns, variant=pl.lit("")).clear()
-    prefix = f"{experiment.name}:"
-    entry = (
-        pl.col("experiment")
-        .str.split(",")
-        .list.eval(pl.element().filter(pl.element().str.starts_with(prefix)))
-    )
-    variant = entry.list.first().str.strip_prefix(prefix).alias("variant")
-    rows = frame.select(*columns, variant).drop_nulls("variant")
-    return rows.group_by("unit", "variant").agg(pl.all().sum())
 
 
 def _arms(units: pl.DataFrame) -> tuple[pl.DataFrame, int]:
@@ -181,13 +164,28 @@ def _join(units: pl.DataFrame, before: pl.DataFrame, kinds: list[str]) -> pl.Dat
     return joined if varied else None
 
 
-def _metric(tt: Any, kind: str, per: str, cuped: bool, confidence: float) -> Any:
-    base = {"request": "requests", "item": "items"}.get(per)
-    if base is None:
-        before = f"{kind}_before" if cuped else None
-        return tt.Mean(kind, before, confidence_level=confidence)
-    covariates = (f"{kind}_before", f"{base}_before") if cuped else (None, None)
-    return tt.RatioOfMeans(kind, base, *covariates, confidence_level=confidence)
+def _metric(tt: Any, kind: str, per: str, cuped: bool, confidence: float, use_t: bool) -> Any:
+    top, bottom = metric_columns(kind, per)
+    options = {"confidence_level": confidence, "use_t": use_t}
+    if bottom is None:
+        return tt.Mean(top, f"{top}_before" if cuped else None, **options)
+    covariates = (f"{top}_before", f"{bottom}_before") if cuped else (None, None)
+    return tt.RatioOfMeans(top, bottom, *covariates, **options)
+
+
+def _widened(tt: Any, result: Any, confidence: float, expected: float) -> Any:
+    """The same result with always-valid intervals and p-values of its lifts."""
+    out = {}
+    for metric, found in result.items():
+        seen = always_valid(
+            found.rel_effect_size, found.rel_effect_size_ci_lower, found.rel_effect_size_ci_upper,
+            confidence=confidence, expected=expected,
+        )  # fmt: skip
+        out[metric] = found._replace(
+            rel_effect_size_ci_lower=seen.low, rel_effect_size_ci_upper=seen.high,
+            pvalue=seen.p_value,
+        )  # fmt: skip
+    return tt.experiment.ExperimentResult(out)
 
 
 def _sizes(counts: dict[str, int], weights: dict[str, float]) -> float:

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from time import perf_counter
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse
 
 from goalrank._version import __version__
-from goalrank.errors import ConfigError, DataError, GoalRankError, InfeasibleError
+from goalrank.errors import (
+    ConfigError,
+    DataError,
+    DuplicateRequestError,
+    GoalRankError,
+    InfeasibleError,
+    StoreError,
+    UnknownRequestError,
+)
+from goalrank.requests import Requests
 from goalrank.serving.bodies import (
+    REFUSALS,
     Answer,
     BatchAnswer,
     BatchBody,
@@ -25,21 +36,23 @@ from goalrank.serving.bodies import (
     FeedbackBody,
     RankBody,
 )
-from goalrank.serving.guard import CHALLENGE, BodyLimit, Keys, error_json
+from goalrank.serving.guard import CHALLENGE, BodyLimit, Keys, Timing, error_json
+from goalrank.serving.page import add_page
 from goalrank.serving.service import Service
-from goalrank.serving.store import DuplicateRequestError, Event, StoreError, UnknownRequestError
+from goalrank.serving.store import Event
+from goalrank.serving.trace import TraceContext
 
 _LOG = logging.getLogger("goalrank.serving")
 MAX_BODY = 4 * 2**20
 _BEARER = HTTPBearer(auto_error=False)
 # The first class that fits counts: subclasses stand before their parents.
-_STATUS: tuple[tuple[type[GoalRankError], int, str], ...] = (
-    (DuplicateRequestError, 409, "duplicate_request"),
-    (UnknownRequestError, 404, "unknown_request"),
-    (StoreError, 503, "store_unavailable"),
-    (InfeasibleError, 422, "infeasible_rules"),
-    (ConfigError, 422, "invalid_request"),
-    (DataError, 422, "invalid_data"),
+_STATUS: tuple[tuple[type[GoalRankError], int], ...] = (
+    (DuplicateRequestError, 409),
+    (UnknownRequestError, 404),
+    (StoreError, 503),
+    (InfeasibleError, 422),
+    (ConfigError, 422),
+    (DataError, 422),
 )
 _CODES = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed", 429: "rate_limited"}
 
@@ -49,14 +62,18 @@ def create_app(
     keys: Keys | None = None,
     *,
     max_body: int = MAX_BODY,
+    patience: float = 10.0,
     watch: float | None = None,
+    examples: Requests | None = None,
 ) -> FastAPI:
     """The web application of a service; closing it drains and closes the service.
 
     Args:
         keys: API keys; None leaves the door open.
         max_body: bytes of a request's body.
+        patience: seconds that a body may take to come.
         watch: look for changed bundles every so many seconds; None never.
+        examples: requests that the page offers; None takes those in the bundle.
     """
 
     @asynccontextmanager
@@ -68,17 +85,25 @@ def create_app(
         stop.set()
         service.close()
 
-    app = FastAPI(title="goalrank", version=__version__, lifespan=lifespan)
+    app = FastAPI(title="goalrank", version=__version__, lifespan=lifespan, responses=REFUSALS)
+    app.state.service = service
     _add_errors(app)
-    _add_timing(app, service)
-    _add_lists(app, service, _door(keys or Keys()))
+    app.add_middleware(Timing, metrics=service.metrics)
+    door = _door(keys or Keys())
+    _add_lists(app, service, door)
+    add_page(app, service, door, examples)
     _add_health(app, service)
-    app.add_middleware(BodyLimit, most=max_body)
+    app.add_middleware(BodyLimit, most=max_body, patience=patience)
+    if service.tracing is not None:
+        app.add_middleware(TraceContext, tracing=service.tracing)
     return app
 
 
-def _door(keys: Keys) -> Callable[..., None]:
-    def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
+def _door(keys: Keys) -> Callable[..., Awaitable[None]]:
+    # A coroutine: a plain function would cost every request a change of threads.
+    async def check(
+        given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+    ) -> None:
         name = keys.name(given.credentials if given else None)
         if name is None:
             raise HTTPException(401, "send Authorization: Bearer KEY", CHALLENGE)
@@ -88,18 +113,19 @@ def _door(keys: Keys) -> Callable[..., None]:
     return check
 
 
-def _add_lists(app: FastAPI, service: Service, door: Callable[..., None]) -> None:
+def _add_lists(app: FastAPI, service: Service, door: Callable[..., Awaitable[None]]) -> None:
     guarded: dict[str, Any] = {"dependencies": [Depends(door)]}
 
-    @app.post("/v1/rank", **guarded)
-    def rank(body: RankBody) -> Answer:
+    # Answers go out as they are: the framework would check them a second time.
+    @app.post("/v1/rank", response_model=Answer, **guarded)
+    def rank(body: RankBody) -> Response:
         """A list for one request."""
-        return service.rank([body])[0]
+        return _json(service.rank([body])[0])
 
-    @app.post("/v1/rank:batch", **guarded)
-    def rank_batch(body: BatchBody) -> BatchAnswer:
+    @app.post("/v1/rank:batch", response_model=BatchAnswer, **guarded)
+    def rank_batch(body: BatchBody) -> Response:
         """Lists for several requests, in their order."""
-        return BatchAnswer(lists=service.rank(body.requests))
+        return _json(BatchAnswer(lists=service.rank(body.requests)))
 
     @app.post("/v1/feedback", **guarded)
     def feedback(body: FeedbackBody) -> FeedbackAnswer:
@@ -139,34 +165,17 @@ def _add_health(app: FastAPI, service: Service) -> None:
         text = b'{"status": "ready"}' if good else error_json("not_ready", "draining, or no store")
         return Response(text, 200 if good else 503, media_type="application/json")
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     def metrics() -> Response:
         """Prometheus text."""
-        return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
-
-
-def _add_timing(app: FastAPI, service: Service) -> None:
-    @app.middleware("http")
-    async def timed(request: Request, call: Any) -> Response:
-        began = perf_counter()
-        try:
-            response: Response = await call(request)
-        except Exception:  # nothing may reach the client but a code
-            _LOG.exception("a fault of goalrank")
-            response = _refusal(500, "internal", "a fault of goalrank; the log says more")
-        # The route's own path: a path that callers invent would grow the metrics without bound.
-        path = getattr(request.scope.get("route"), "path", "other")
-        service.metrics.latency.labels(path).observe(perf_counter() - began)
-        service.metrics.answers.labels(path, str(response.status_code)).inc()
-        return response
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(GoalRankError)
     def ours(_: Request, error: GoalRankError) -> Response:
-        found = ((s, c) for kind, s, c in _STATUS if isinstance(error, kind))
-        status, code = next(found, (500, "internal"))
-        return _refusal(status, code, str(error))
+        status = next((s for kind, s in _STATUS if isinstance(error, kind)), 500)
+        return _refusal(status, "internal" if status == 500 else error.code, str(error))
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> Response:
@@ -186,6 +195,10 @@ def _add_errors(app: FastAPI) -> None:
     def plain(_: Request, error: HTTPException) -> Response:
         code = _CODES.get(error.status_code, "malformed_json")
         return _refusal(error.status_code, code, str(error.detail), headers=error.headers)
+
+
+def _json(answer: BaseModel) -> Response:
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 def _refusal(

@@ -18,7 +18,7 @@ MOST_BATCH = 1_000
 IntId = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
 Id = IntId | Annotated[StrictStr, Field(max_length=256)]
 RequestId = Annotated[str, Field(pattern=r"^[!-~]{1,128}$")]
-Score = Annotated[FiniteFloat, Field(ge=-3e38, le=3e38)]  # fits float32
+Score = Annotated[FiniteFloat, Field(strict=True, ge=-3e38, le=3e38)]  # fits float32
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -48,7 +48,7 @@ class RankBody(_Body):
     candidates: list[Id] = Field(min_length=1, max_length=MOST_CANDIDATES)
     candidate_score: list[Score] | None = None
     candidate_features: list[list[Score]] | None = None
-    slots: int | None = Field(default=None, ge=1, le=100)
+    slots: int | None = Field(default=None, strict=True, ge=1, le=100)
     rules: Rules | None = None
 
     @check(mode="after")
@@ -148,3 +148,40 @@ class FeedbackAnswer(_Body):
     stored: int
     duplicates: int
     replaced: int
+
+
+class Fault(BaseModel):
+    """What a refusal says.
+
+    Attributes:
+        code: for machines.
+        message: for people: the value met, the rule it breaks, the remedy.
+        details: where in the request each rule is broken.
+    """
+
+    code: str
+    message: str
+    details: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class Refusal(BaseModel):
+    """The body of every answer that is none of 2xx."""
+
+    error: Fault
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Refusal, "description": said}
+    for status, said in {
+        400: "The body is no JSON.",
+        401: "No key, or a wrong one.",
+        404: "Unknown: the path, the request or the item.",
+        405: "Not this method.",
+        408: "The body came too slowly.",
+        409: "The request id is in the store already.",
+        413: "The body is too large.",
+        422: "The request breaks a rule.",
+        429: "Too many requests for this key.",
+        503: "The store refuses, or the server is not ready.",
+    }.items()
+}

@@ -23,6 +23,7 @@ from goalrank.serving.lists import list_frame, rank_file
 from goalrank.serving.rewards import describe_reward, rebuild_reward
 
 _RANKER, _REWARD = "ranker.safetensors", "reward.safetensors"
+_EXAMPLES = "examples.parquet"
 
 Progress = Callable[[int, int], None]
 
@@ -37,6 +38,8 @@ class Bundle:
         encoder: requests to tensors.
         reward: what the ranker was taught by, if kept.
         train: about the training: dataset, protocol, warning, seeds.
+        examples: a few requests that the server's page offers to start from. They hold users'
+            histories, so no bundle gets them unasked.
     """
 
     ranker: Ranker
@@ -44,6 +47,7 @@ class Bundle:
     encoder: Encoder
     reward: Reward | None = None
     train: dict[str, Any] = field(default_factory=dict)
+    examples: Requests | None = None
 
     def __post_init__(self) -> None:
         self.ranker.eval()
@@ -77,6 +81,8 @@ class Bundle:
         if self.reward is not None:
             reward = describe_reward(self.reward, spec)
             save_file(_state(self.reward), folder / _REWARD)
+        if self.examples is not None:
+            self.examples.write(folder / _EXAMPLES)
         return {
             "goalrank": __version__,
             "torch": torch.__version__,
@@ -115,7 +121,9 @@ class Bundle:
         if manifest["reward"] is not None:
             reward = rebuild_reward(manifest["reward"], encoder.spec)
             _load(reward, path / _REWARD)
-        return Bundle(ranker, config, encoder, reward, manifest["train"])
+        there = _EXAMPLES in manifest["files"]
+        examples = Requests.read(path / _EXAMPLES, validate=False) if there else None
+        return Bundle(ranker, config, encoder, reward, manifest["train"], examples)
 
     def rank(
         self,

@@ -36,6 +36,7 @@ def constrained(
     temperature: float = 1.0,
     salt: Tensor | None = None,
     forced: Tensor | None = None,
+    steps: list[Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Lists and their exact log-probability under the masked policy.
 
@@ -49,6 +50,7 @@ def constrained(
         slots: L.
         salt: [B] noise of sampling; None is greedy.
         forced: [B, L] evaluate these lists instead; impossible ones get -inf.
+        steps: gets each slot's log-probability [B] appended, 0 where the list has ended.
 
     Returns:
         lists [B, L], log-probabilities [B] in double precision.
@@ -56,7 +58,7 @@ def constrained(
     Raises:
         ConfigError: a ranker whose policy has no steps.
     """
-    chooser = _Chooser(batch, plans, temperature, salt, forced)
+    chooser = _Chooser(batch, plans, temperature, salt, forced, steps)
     if ranker is None or isinstance(ranker, Scorer):
         lists = _roll_scores(state, batch.candidate_mask, slots, chooser)
     elif isinstance(ranker, Generator):
@@ -105,7 +107,9 @@ class _Chooser:
         temperature: float,
         salt: Tensor | None,
         forced: Tensor | None,
+        steps: list[Tensor] | None,
     ) -> None:
+        self.steps = steps
         self.plans, self.temperature, self.salt, self.forced = plans, temperature, salt, forced
         self.names = distinct(batch.candidates)
         self.prefix: list[list[int]] = [[] for _ in plans]
@@ -119,7 +123,10 @@ class _Chooser:
         chosen = log_p.gather(-1, pick.clamp_min(0).unsqueeze(-1)).squeeze(-1)
         # A list that ends early, or goes on where nothing is allowed, is impossible.
         wrong = (pick >= 0) == over
-        self.total += torch.where(over, 0.0, chosen).masked_fill(wrong, -torch.inf).cpu()
+        chosen = torch.where(over, 0.0, chosen).masked_fill(wrong, -torch.inf).cpu()
+        self.total += chosen
+        if self.steps is not None:
+            self.steps.append(chosen)
         for prefix, at in zip(self.prefix, pick.tolist()):
             if at >= 0:
                 prefix.append(at)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from goalrank.errors import ConfigError
+from goalrank.errors import ConfigError, GoalRankError
 from goalrank.nn import request_salt
-from goalrank.requests import Batch, Requests
+from goalrank.rankers import Generator
+from goalrank.requests import Batch, Columns, FlatRequests, Requests, Row
 from goalrank.serving.bundle import Bundle
 from goalrank.serving.decode import Settled, constrained, stepwise
 from goalrank.serving.feasible import settle
+from goalrank.serving.graph import Backend, ListGraph
+from goalrank.serving.greedy import decodes_greedily, fixed, greedy_lists, open_slots
 from goalrank.serving.rules import Rules, attribute_columns, compile_rules
+from goalrank.serving.samples import made_up
+from goalrank.serving.stages import stage
+
+_GRAPH_MOST = 32  # requests; beyond, PyTorch's products are the faster ones (N 50, width 128)
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,8 @@ class Engine:
         rules: hold for every request; a request's own are added.
         temperature: None is greedy; a number draws from the policy, softened by it.
         seed: of the draws; a request's list depends on the seed and its request_id only.
+        graph: exported from this bundle; ranks what it can (see `backend`), PyTorch the rest.
+        observe: called after each ranking with the encoded requests and the backend at work.
 
     Raises:
         ConfigError: a temperature that is not above 0.
@@ -73,11 +82,15 @@ class Engine:
         rules: Rules | None = None,
         temperature: float | None = None,
         seed: int = 0,
+        graph: ListGraph | None = None,
+        observe: Callable[[Bundle, Columns, Backend], None] | None = None,
     ) -> None:
         _check_temperature(temperature)
         self.bundle, self.name, self.items, self.users = bundle, name, items, users
         self.rules = rules or Rules()
         self.temperature, self.seed = temperature, seed
+        self.graph, self.observe = graph, observe
+        self._values: dict[str, dict[Any, Any]] = {}  # item columns that rules look at
 
     @property
     def slots(self) -> int:
@@ -86,7 +99,7 @@ class Engine:
 
     def rank(
         self,
-        requests: Requests,
+        requests: Requests | Sequence[Row],
         slots: int | None = None,
         *,
         rules: Sequence[Rules | None] | None = None,
@@ -95,6 +108,7 @@ class Engine:
         """Lists for B requests, in their order.
 
         Args:
+            requests: a table, or plain rows (dictionaries with its columns; much faster for few).
             slots: L; None takes the length that the ranker was trained for.
             rules: each request's own.
             temperature: instead of the engine's.
@@ -107,19 +121,63 @@ class Engine:
         length = _length(self.slots if slots is None else slots)
         temperature = self.temperature if temperature is None else temperature
         _check_temperature(temperature)
-        plans = self._plans(requests, rules, length)
-        batch = self._batch(requests)
-        if batch is None:
+        asked = self._asked(requests)
+        plans = self._plans(asked, rules, length)
+        if not len(asked.flat):
             return []
-        lists, log_prob = self._lists(batch, plans, length, temperature)
-        greedy = temperature is None
-        return self._ranked(requests, plans, lists, log_prob, greedy=greedy)
+        with stage("encode"):
+            columns = self._columns(asked)
+        out: dict[int, Ranked] = {}
+        for rows in _alike(plans):
+            part = [plans[row] for row in rows]
+            with stage("decode"):
+                lists, log_prob = self._lists(columns.batch(rows), part, length, temperature)
+            ranked = self._ranked(asked, rows, part, lists, log_prob, greedy=temperature is None)
+            out.update(zip(rows, ranked))
+            if self.observe is not None:
+                seen = columns if len(rows) == len(columns) else columns.take(np.array(rows))
+                self.observe(self.bundle, seen, self.backend(part, length, temperature))
+        return [out[row] for row in range(len(asked.flat))]
+
+    def warm(self) -> None:
+        """Rank made-up requests once: what runs first is slow, and nobody should wait for it."""
+        observe, self.observe = self.observe, None
+        try:
+            for most in (1, 8, 64):
+                self.rank(made_up(self.bundle.encoder, 2, most), rules=None)
+        except GoalRankError:
+            pass  # rules that no made-up request can obey
+        finally:
+            self.observe = observe
+
+    def backend(
+        self, plans: Sequence[Settled | None], slots: int, temperature: float | None
+    ) -> Backend:
+        """What ranks requests with these plans.
+
+        The exported graph serves greedy lists up to its own length, without rules or with such
+        as do not depend on earlier slots (blocked, pinned); PyTorch serves everything, and large
+        batches faster.
+        """
+        graph = self.graph
+        if graph is None or temperature is not None or slots > graph.slots:
+            return "torch"
+        if len(plans) > _GRAPH_MOST:
+            return "torch"
+        return "onnx" if all(plan is None or fixed(plan[0]) for plan in plans) else "torch"
 
     @torch.inference_mode()
     def _lists(
         self, batch: Batch, plans: list[Settled | None], slots: int, temperature: float | None
     ) -> tuple[Tensor, Tensor]:
         ranker = self.bundle.ranker
+        ruled = any(plan is not None and not fixed(plan[0]) for plan in plans)
+        if temperature is None and not ruled and decodes_greedily(ranker):
+            open_to = open_slots(plans, slots, batch.candidates.shape[1])
+            if self.graph is not None and self.backend(plans, slots, None) == "onnx":
+                return self.graph.rank(batch, slots, open_to)
+            assert isinstance(ranker, Generator)
+            return greedy_lists(ranker, ranker.encode(batch), slots, open_to)
         rng = torch.Generator().manual_seed(self.seed)
         state = ranker.encode(batch)
         warmth = 1.0 if temperature is None else temperature
@@ -142,30 +200,34 @@ class Engine:
         *,
         rules: Sequence[Rules | None] | None = None,
         temperature: float = 1.0,
+        steps: list[Tensor] | None = None,
     ) -> NDArray[np.float64]:
         """Exact log-probability [B] of given lists of positions under the constrained policy.
 
-        A list that the rules forbid, or that ends early, has -inf.
+        A list that the rules forbid, or that ends early, has -inf. `steps` gets each slot's share
+        [B] of it appended.
         """
         length = _length(self.slots if slots is None else slots)
         _check_temperature(temperature)
-        plans = self._plans(requests, rules, length)
-        batch = self._batch(requests)
-        if batch is None:
+        asked = self._asked(requests)
+        plans = self._plans(asked, rules, length)
+        if not len(asked.flat):
             return np.zeros(0)
+        batch = self._columns(asked).batch(slice(0, len(asked.flat)))
         forced = torch.full((len(lists), length), -1)
         for row, positions in enumerate(lists):
             forced[row, : len(positions)] = torch.tensor(positions, dtype=torch.long)
         ranker = self.bundle.ranker
         state = ranker.encode(batch)
         _, total = constrained(
-            ranker, state, batch, plans, length, temperature=temperature, forced=forced
-        )
+            ranker, state, batch, plans, length,
+            temperature=temperature, forced=forced, steps=steps,
+        )  # fmt: skip
         return total.numpy()
 
     def fallback(
         self,
-        requests: Requests,
+        requests: Requests | Sequence[Row],
         slots: int | None = None,
         *,
         rules: Sequence[Rules | None] | None = None,
@@ -175,55 +237,73 @@ class Engine:
         No model takes part, so that it works when the model fails.
         """
         length = _length(self.slots if slots is None else slots)
-        plans = self._plans(requests, rules, length)
-        scores, batch = _retriever(requests)
-        if not len(requests):
+        asked = self._asked(requests)
+        plans = self._plans(asked, rules, length)
+        if not len(asked.flat):
             return []
+        scores, batch = _retriever(asked)
         lists, log_prob = constrained(None, scores, batch, plans, length)
-        return self._ranked(requests, plans, lists, log_prob, greedy=True, degraded=True)
+        rows = range(len(asked.flat))
+        return self._ranked(asked, rows, plans, lists, log_prob, greedy=True, degraded=True)
 
-    def _batch(self, requests: Requests) -> Batch | None:
-        if not len(requests):
-            return None
-        sides = {"items": requests.items, "users": requests.users}
+    def _asked(self, requests: Requests | Sequence[Row]) -> _Asked:
+        if isinstance(requests, Requests):
+            self.bundle.encoder.check_features(requests)
+            flat = FlatRequests.of_table(requests)
+            return _Asked(flat, _parted(flat), requests.items, requests.users)
+        flat = self.bundle.encoder.flat(requests)
+        return _Asked(flat, [list(row["candidates"]) for row in requests])
+
+    def _columns(self, asked: _Asked) -> Columns:
+        sides = {"items": asked.items, "users": asked.users}
         for side, own in (("items", self.items), ("users", self.users)):
             if sides[side] is None and own is not None:
-                sides[side] = self._relevant(own, requests, side)
-        table = Requests(requests.frame, info=requests.info, **sides)
-        return self.bundle.encoder.encode(table).batch(slice(0, len(table)))
+                sides[side] = self._relevant(own, asked.flat, side)
+        return self.bundle.encoder.encode_flat(asked.flat, sides["items"], sides["users"])
 
-    def _relevant(self, side: pl.DataFrame, requests: Requests, name: str) -> pl.DataFrame | None:
+    def _relevant(self, side: pl.DataFrame, flat: FlatRequests, name: str) -> pl.DataFrame | None:
         """Rows of a side table that are new to the encoder; the rest it knows already."""
-        frame = requests.frame
         if name == "items":
-            lists = (frame["candidates"], frame["history"])
-            ids = pl.concat([x.explode(empty_as_null=False, keep_nulls=False) for x in lists])
-            vocabulary = self.bundle.encoder.items.vocabulary
+            ids, vocabulary = flat.item_ids, self.bundle.encoder.items.vocabulary
         else:
-            ids, vocabulary = frame["user_id"], self.bundle.encoder.users.vocabulary
-        new = ids.filter(~pl.Series(vocabulary.contains(ids))).unique()
-        rows = side.filter(pl.col(f"{name[:-1]}_id").is_in(new.implode())) if len(new) else None
-        return rows if rows is not None and rows.height else None
+            ids, vocabulary = flat.user_id, self.bundle.encoder.users.vocabulary
+        new = ~vocabulary.contains(ids)
+        if not new.any():
+            return None
+        own = pl.Series("id", ids).filter(pl.Series(new)).unique()
+        rows = side.filter(pl.col(f"{name[:-1]}_id").is_in(own.implode()))
+        return rows if rows.height else None
+
+    def _attributes(self, names: list[str], asked: _Asked) -> dict[str, list[Any]]:
+        """Values of item columns for the flat candidates."""
+        ids = asked.flat.candidates
+        if asked.items is not None or isinstance(ids, pl.Series):
+            items = asked.items if asked.items is not None else self.items
+            return attribute_columns(names, pl.Series("id", ids), items)
+        for name in names:
+            if name not in self._values:  # kept, so that a request costs no join
+                attribute_columns([name], pl.Series("id", ids), self.items)
+                assert self.items is not None
+                self._values[name] = dict(zip(self.items["item_id"], self.items[name]))
+        flat = [each for ids in asked.candidates for each in ids]
+        return {name: [self._values[name].get(each) for each in flat] for name in names}
 
     def _plans(
-        self, requests: Requests, rules: Sequence[Rules | None] | None, slots: int
+        self, asked: _Asked, rules: Sequence[Rules | None] | None, slots: int
     ) -> list[Settled | None]:
-        if rules is not None and len(rules) != len(requests):
+        count = len(asked.flat)
+        if rules is not None and len(rules) != count:
             raise ConfigError(
-                f"{len(rules)} rules for {len(requests)} requests; remedy: one entry a request "
+                f"{len(rules)} rules for {count} requests; remedy: one entry a request "
                 f"(None where it has none); option: rules"
             )
-        own = rules if rules is not None else [None] * len(requests)
+        own = rules if rules is not None else [None] * count
         merged = [self.rules.merged(more) for more in own]
-        # One look-up for the whole batch: a join a request would cost more than its list.
         columns = sorted({name for rule in merged for name in rule.columns})
-        candidates = requests.frame["candidates"]
-        flat = candidates.explode(empty_as_null=False, keep_nulls=False)
-        items = requests.items if requests.items is not None else self.items
-        attributes = attribute_columns(columns, flat, items)
+        attributes = self._attributes(columns, asked)
         plans: list[Settled | None] = []
         end = 0
-        for rule, ids in zip(merged, candidates.to_list()):
+        for rule, ids in zip(merged, asked.candidates):
             start, end = end, end + len(ids)
             if rule.empty:
                 plans.append(None)
@@ -234,7 +314,8 @@ class Engine:
 
     def _ranked(
         self,
-        requests: Requests,
+        asked: _Asked,
+        rows: Sequence[int],
         plans: list[Settled | None],
         lists: Tensor,
         log_prob: Tensor,
@@ -242,16 +323,14 @@ class Engine:
         greedy: bool,
         degraded: bool = False,
     ) -> list[Ranked]:
-        frame, out = requests.frame, []
-        names = zip(frame["request_id"], frame["user_id"], frame["candidates"].to_list())
-        for (request, user, ids), row, plan, value in zip(
-            names, lists.tolist(), plans, log_prob.tolist()
-        ):
-            positions = [at for at in row if at >= 0]
+        requests, users, out = asked.flat.request_id, asked.flat.user_id, []
+        for row, picks, plan, value in zip(rows, lists.tolist(), plans, log_prob.tolist()):
+            positions = [at for at in picks if at >= 0]
+            ids = asked.candidates[row]
             propensity = 1.0 if greedy else math.exp(value)
             out.append(
                 Ranked(
-                    request_id=request, user_id=user, items=[ids[at] for at in positions],
+                    request_id=requests[row], user_id=users[row], items=[ids[at] for at in positions],
                     positions=positions, log_prob=value,
                     propensity=None if degraded else propensity,
                     relaxed=plan[0].relaxed if plan is not None else (), degraded=degraded,
@@ -260,24 +339,42 @@ class Engine:
         return out
 
 
-def _retriever(requests: Requests) -> tuple[Tensor, Batch]:
+@dataclass(frozen=True)
+class _Asked:
+    """B requests, their candidates' ids a request, and the side tables that they brought."""
+
+    flat: FlatRequests
+    candidates: list[list[Any]]
+    items: pl.DataFrame | None = None
+    users: pl.DataFrame | None = None
+
+
+def _parted(flat: FlatRequests) -> list[list[Any]]:
+    ids, ends = list(flat.candidates), np.cumsum(flat.candidate_length).tolist()
+    return [ids[start:end] for start, end in zip([0, *ends], ends)]
+
+
+def _alike(plans: Sequence[Settled | None]) -> list[list[int]]:
+    """Rows whose rules are known beforehand, and the rest; what is empty is left out."""
+    easy = [plan is None or fixed(plan[0]) for plan in plans]
+    parts = [[i for i, flag in enumerate(easy) if flag == wanted] for wanted in (True, False)]
+    return [part for part in parts if part]
+
+
+def _retriever(asked: _Asked) -> tuple[Tensor, Batch]:
     """Scores [B, N] and just enough of a batch: the mask and names of the candidates."""
-    frame = requests.frame
-    sizes = frame["candidates"].list.len().to_list()
-    n = max(sizes, default=0)
-    scores = torch.zeros(len(sizes), n, dtype=torch.float64)
-    mask = torch.zeros(len(sizes), n, dtype=torch.bool)
-    given = frame["candidate_score"].to_list() if "candidate_score" in frame.columns else None
-    for row, size in enumerate(sizes):
-        mask[row, :size] = True
-        values = given[row] if given is not None else None
-        scores[row, :size] = torch.tensor(values if values else [-float(i) for i in range(size)])
+    sizes, given = asked.flat.candidate_length, asked.flat.candidate_score
+    real = torch.from_numpy(np.arange(int(sizes.max())) < sizes[:, None])
+    n = real.shape[1]
+    scores = -torch.arange(n, dtype=torch.float64).repeat(len(sizes), 1)
+    if given is not None and len(given) == int(sizes.sum()):
+        scores[real] = torch.from_numpy(given).double()
     names = torch.arange(n).expand(len(sizes), n)
     none = torch.zeros(len(sizes), 0)
     batch = Batch(
         index=none, key=none, items=None, users=None, user=none,  # type: ignore[arg-type]
         history=none, history_mask=none, history_feedback=none, history_age=none,
-        candidates=names, candidate_mask=mask, candidate_score=scores, candidate_features=none,
+        candidates=names, candidate_mask=real, candidate_score=scores, candidate_features=none,
         shown=none, feedback=none, relevance=none, observed=none, propensity=none,
     )  # fmt: skip
     return scores, batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -55,6 +56,8 @@ class Experiment(_Strict):
         layer: experiments of one layer never share a unit.
         range: part of the layer's units, from 0 to 1, that this experiment may take.
         share: ramp-up: the part of `range` that takes part now. Raising it only adds units.
+        interleave: the two variants' names; then units are not split, each list is drafted from
+            both variants' lists (see `team_draft`).
     """
 
     name: str = Field(pattern=_NAME)
@@ -65,6 +68,7 @@ class Experiment(_Strict):
     layer: str = "default"
     range: tuple[float, float] = (0.0, 1.0)
     share: float = Field(default=1.0, ge=0, le=1)
+    interleave: tuple[str, str] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Experiment:
@@ -75,13 +79,19 @@ class Experiment(_Strict):
             names = [each.name for each in named]
             if len(set(names)) < len(names):
                 raise ValueError(f"{what} of '{self.name}' share a name: {names}")
+        names = sorted(variant.name for variant in self.variants)
+        if self.interleave is not None and sorted(self.interleave) != names:
+            raise ValueError(f"interleave {list(self.interleave)} must name its variants {names}")
         return self
 
-    def assign(self, unit: int | str) -> Variant | None:
-        """The arm of a unit, None where it takes no part."""
+    def takes_part(self, unit: int | str) -> bool:
+        """Whether the experiment has a unit now."""
         low, high = self.range
-        place = _uniform("layer", self.layer, unit)
-        if not low <= place < low + (high - low) * self.share:
+        return low <= _uniform("layer", self.layer, unit) < low + (high - low) * self.share
+
+    def assign(self, unit: int | str) -> Variant | None:
+        """The arm of a unit, None where it takes no part (or sees both arms, interleaved)."""
+        if self.interleave is not None or not self.takes_part(unit):
             return None
         total = sum(variant.weight for variant in self.variants)
         left = _uniform("arm", f"{self.name}\0{self.salt}", unit) * total
@@ -111,7 +121,9 @@ class Experiments(_Strict):
                     raise ValueError(f"'{a.name}' and '{b.name}' overlap in layer '{layer}'")
             if len({each.unit for each in members}) > 1:
                 raise ValueError(f"experiments of layer '{layer}' assign different units")
-        serving = {e.layer for e in self.experiment if any(v.bundle for v in e.variants)}
+        serving = {
+            e.layer for e in self.experiment if e.interleave or any(v.bundle for v in e.variants)
+        }
         if len(serving) > 1:
             raise ValueError(
                 f"layers {sorted(serving)} all choose bundles, but a request is ranked by one; put "
@@ -148,12 +160,39 @@ class Experiments(_Strict):
                 bundle = variant.bundle or bundle
         return ",".join(labels) or None, bundle
 
+    def duel(self, user_id: int | str, request_id: str) -> Duel | None:
+        """The interleaving experiment that drafts this request's list, None without one.
+
+        `assign` gives such an experiment no label: the draft makes it, with the slots' teams.
+        """
+        for each in self.experiment:
+            if each.interleave is not None and each.takes_part(
+                user_id if each.unit == "user_id" else request_id
+            ):
+                found = {variant.name: variant.bundle for variant in each.variants}
+                first, second = each.interleave
+                return Duel(each, (found[first], found[second]))
+        return None
+
     @property
     def bundles(self) -> tuple[str, ...]:
         """Folders that variants name."""
         return tuple(
             sorted({v.bundle for each in self.experiment for v in each.variants if v.bundle})
         )
+
+
+@dataclass(frozen=True)
+class Duel:
+    """Two rankers that draft one list.
+
+    Attributes:
+        experiment: with `interleave`.
+        bundles: folders of its first and second variant; None is what is served otherwise.
+    """
+
+    experiment: Experiment
+    bundles: tuple[str | None, str | None]
 
 
 def _uniform(use: str, salt: str, unit: int | str) -> float:

@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import sqlalchemy as sa
 
 from goalrank.errors import DataError
 from goalrank.requests import Requests, TableInfo
+from goalrank.serving.database import EXPOSURES
+from goalrank.serving.records import in_range
 from goalrank.serving.store import Store
 
 _TIME = pl.Datetime("us", "UTC")
+_CHUNK = 5_000
 
 
 @dataclass(frozen=True)
@@ -35,19 +39,15 @@ def stored_requests(
     *,
     items: pl.DataFrame | None = None,
     users: pl.DataFrame | None = None,
-    chunk: int = 10_000,
+    chunk: int = _CHUNK,
 ) -> Iterator[Requests]:
     """What was served with start ≤ time < end as tables of at most `chunk` requests, by time.
 
     An item without an answer of a kind has 0 there. The retriever's scores are there if every
     request came with them.
     """
-    info = store.info
-    scored = all(
-        row["candidate_score"] is not None for part in store.rows(start, end) for row in part
-    )
-    for rows in store.rows(start, end, chunk):
-        yield Requests(_frame(rows, info, scored), items=items, users=users, info=info)
+    with store.reading() as connection:
+        yield from _tables(store, connection, start, end, items, users, chunk)
 
 
 def export_store(
@@ -59,6 +59,7 @@ def export_store(
     validation: float = 0.1,
     items: pl.DataFrame | None = None,
     users: pl.DataFrame | None = None,
+    chunk: int = _CHUNK,
 ) -> Exported:
     """Write a folder that `goalrank train` takes: `train` and `validation`, cut by time.
 
@@ -66,29 +67,25 @@ def export_store(
         out: a new folder; it appears whole or not at all.
         validation: share of the requests, the latest ones, that become `validation`; 0 writes
             `train` alone.
+        chunk: requests held in memory, and of a shard.
 
     Raises:
         DataError: nothing in the range, `out` exists, or the disk refuses.
     """
     if out.exists():
         raise DataError(f"'{out}' exists already; remedy: give a new folder; option: out")
-    total = sum(len(rows) for rows in store.rows(start, end))
-    if total == 0:
-        raise DataError(
-            "the store holds no exposure in that range; remedy: widen it; options: start, end"
-        )
-    cut = total - int(total * validation)
     temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
     try:
-        temporary.mkdir(parents=True)
-        counts = {"train": 0, "validation": 0}
-        for table in stored_requests(store, start, end, items=items, users=users):
-            first = counts["train"]
-            head = min(max(cut - first, 0), len(table))
-            for part, rows in (("train", table.head(head)), ("validation", _rest(table, head))):
-                if len(rows):
-                    Requests.append(temporary / part, rows)
-                    counts[part] += len(rows)
+        with store.reading() as connection:
+            total, _ = _overview(connection, start, end)
+            if total == 0:
+                raise DataError(
+                    "the store holds no exposure in that range; remedy: widen it; options: start, "
+                    "end"
+                )
+            temporary.mkdir(parents=True)
+            tables = _tables(store, connection, start, end, items, users, chunk)
+            counts = _write(tables, temporary, total - int(total * validation))
         for side in ("items.parquet", "users.parquet"):
             if (temporary / "train" / side).exists():
                 shutil.copyfile(temporary / "train" / side, temporary / side)
@@ -100,6 +97,43 @@ def export_store(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Exported(out, counts)
+
+
+def _overview(
+    connection: sa.Connection, start: datetime | None, end: datetime | None
+) -> tuple[int, bool]:
+    """How many exposures a range has, and whether each came with the retriever's scores."""
+    scored = sa.func.sum(sa.cast(EXPOSURES.c.scored, sa.Integer))
+    query = sa.select(sa.func.count(), scored).select_from(EXPOSURES).where(*in_range(start, end))
+    total, with_scores = connection.execute(query).one()
+    return int(total), (with_scores or 0) == total
+
+
+def _tables(
+    store: Store,
+    connection: sa.Connection,
+    start: datetime | None,
+    end: datetime | None,
+    items: pl.DataFrame | None,
+    users: pl.DataFrame | None,
+    chunk: int,
+) -> Iterator[Requests]:
+    info = store.info
+    _, scored = _overview(connection, start, end)
+    for rows in store.rows(start, end, chunk, connection):
+        yield Requests(_frame(rows, info, scored), items=items, users=users, info=info)
+
+
+def _write(tables: Iterator[Requests], folder: Path, cut: int) -> dict[str, int]:
+    """Shards of `train` (the first `cut` requests) and `validation`; how many each has."""
+    counts = {"train": 0, "validation": 0}
+    for table in tables:
+        head = min(max(cut - counts["train"], 0), len(table))
+        for part, rows in (("train", table.head(head)), ("validation", _rest(table, head))):
+            if len(rows):
+                Requests.append(folder / part, rows)
+                counts[part] += len(rows)
+    return counts
 
 
 def _rest(table: Requests, head: int) -> Requests:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
+import logging
 import threading
 from collections.abc import Sequence
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from goalrank.errors import ConfigError
+from goalrank.serving.metrics import Metrics
 
+_LOG = logging.getLogger("goalrank.serving")
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
@@ -66,14 +70,15 @@ class Keys:
 
 
 class BodyLimit:
-    """Refuses bodies above a size before they are gathered; pure ASGI.
+    """Refuses bodies above a size before they are gathered, and slow ones; pure ASGI.
 
     Args:
         most: bytes.
+        patience: seconds that a body may take to come.
     """
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        self.app, self.most = app, most
+    def __init__(self, app: ASGIApp, most: int, patience: float = 10.0) -> None:
+        self.app, self.most, self.patience = app, most, patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -81,9 +86,29 @@ class BodyLimit:
             return
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self.most:
-            await _refuse(send, self.most)
+            await self._too_large(send)
             return
-        # A body without a stated length is counted as it comes, and kept to be read again.
+        try:
+            async with asyncio.timeout(self.patience):
+                parts = await self._gather(receive)
+        except TimeoutError:
+            said = f"the body did not come whole within {self.patience:g} s"
+            await _refuse(send, 408, "timeout", said)
+            return
+        if parts is None:
+            await self._too_large(send)
+            return
+        if parts[-1]["type"] == "http.disconnect":
+            return
+        kept = iter(parts)
+
+        async def again() -> Message:
+            return next(kept, None) or await receive()
+
+        await self.app(scope, again, send)
+
+    async def _gather(self, receive: Receive) -> list[Message] | None:
+        """The whole body, None if it is too large: a stated length may be absent or wrong."""
         parts: list[Message] = []
         size, more = 0, True
         while more:
@@ -92,21 +117,52 @@ class BodyLimit:
             size += len(message.get("body", b""))
             more = message["type"] == "http.request" and message.get("more_body", False)
             if size > self.most:
-                await _refuse(send, self.most)
-                return
-        kept = iter(parts)
+                return None
+        return parts
 
-        async def again() -> Message:
-            return next(kept, None) or await receive()
-
-        await self.app(scope, again, send)
+    async def _too_large(self, send: Send) -> None:
+        await _refuse(send, 413, "too_large", f"a body has at most {self.most} bytes")
 
 
-async def _refuse(send: Send, most: int) -> None:
-    body = error_json("too_large", f"a body has at most {most} bytes")
+class Timing:
+    """Counts and times answers, and turns faults of ours into a code; pure ASGI."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app, self.metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, status = perf_counter(), 0
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, note)
+        except Exception:  # nothing may reach the client but a code
+            _LOG.exception("a fault of goalrank")
+            if status:
+                raise  # half an answer is out already: only the connection can be cut
+            body = error_json("internal", "a fault of goalrank; the log says more")
+            headers = [(b"content-type", b"application/json")]
+            await note({"type": "http.response.start", "status": 500, "headers": headers})
+            await note({"type": "http.response.body", "body": body})
+        finally:
+            # The route's own path: one that callers invent would let the metrics grow for ever.
+            path = getattr(scope.get("route"), "path", "other")
+            self.metrics.latency.labels(path).observe(perf_counter() - began)
+            self.metrics.answers.labels(path, str(status)).inc()
+
+
+async def _refuse(send: Send, status: int, code: str, said: str) -> None:
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": error_json(code, said)})
 
 
 def error_json(code: str, message: str, details: Sequence[dict[str, Any]] = ()) -> bytes:

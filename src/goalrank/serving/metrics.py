@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-import polars as pl
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import os
 
-from goalrank.requests import Encoder
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
 
+from goalrank.requests import Columns
+from goalrank.serving.bundle import Bundle
+
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # the library reads it when it is first imported
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 _NATS = (0.5, 1, 2, 4, 6, 8, 10, 12, 15, 20, 30, 50)
 
@@ -30,7 +40,16 @@ class Metrics:
             registry=r,
         )
         self.unlogged = Counter("goalrank_unlogged", "Exposures not stored.", registry=r)
-        self.queue = Gauge("goalrank_queue", "Requests waiting to be ranked.", registry=r)
+        self.store_failures = Counter(
+            "goalrank_store_failures", "Writes that the store refused.", ["code"], registry=r
+        )
+        self.queue = Gauge(
+            "goalrank_queue", "Requests waiting to be ranked.", registry=r,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.ranked = Counter(
+            "goalrank_ranked", "Lists of the model, by what ran it.", ["backend"], registry=r
+        )
         self.surprise = Histogram(
             "goalrank_list_surprise_nats",
             "-log probability of the served list; its mean is the entropy where lists are drawn.",
@@ -41,15 +60,23 @@ class Metrics:
             registry=r,
         )  # fmt: skip
 
-    def count_ids(self, encoder: Encoder, frame: pl.DataFrame) -> None:
-        """Count which users and candidates of requests the model knows.
-
-        Raises:
-            DataError: ids of another type than the model's.
-        """
-        candidates = frame["candidates"].explode(empty_as_null=False, keep_nulls=False)
-        sides = (("items", encoder.items, candidates), ("users", encoder.users, frame["user_id"]))
-        for side, entity, ids in sides:
-            known = int(entity.vocabulary.contains(ids).sum())
+    def count(self, bundle: Bundle, columns: Columns, backend: str) -> None:
+        """Count rankings by backend, and which users and candidates the model knows."""
+        self.ranked.labels(backend).inc(len(columns))
+        encoder = bundle.encoder
+        sides = (
+            ("items", encoder.items, columns.candidates),
+            ("users", encoder.users, columns.user),
+        )
+        for side, entity, rows in sides:
+            known = int(((rows > 0) & (rows <= entity.vocabulary.size)).sum())
             self.ids.labels(side, "yes").inc(known)
-            self.ids.labels(side, "no").inc(len(ids) - known)
+            self.ids.labels(side, "no").inc(len(rows) - known)
+
+    def text(self) -> bytes:
+        """What `/metrics` answers; of all workers together where several share a folder."""
+        if not os.environ.get(SHARED):
+            return generate_latest(self.registry)
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)
+        return generate_latest(registry)

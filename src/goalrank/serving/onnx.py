@@ -17,7 +17,7 @@ from goalrank.rankers import Generator, Ranker
 from goalrank.requests import Batch, Columns, EntityTable
 
 # Inputs in this order; all of a batch that a generator reads.
-_BATCH = (
+BATCH_INPUTS = (
     "user", "history", "history_mask", "history_feedback", "history_age", "candidates",
     "candidate_mask", "candidate_score", "candidate_features",
 )  # fmt: skip
@@ -38,7 +38,7 @@ class _Greedy(nn.Module):
         return EntityTable(*(getattr(self, f"{side}_{f.name}") for f in fields(EntityTable)))
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        given = dict(zip(_BATCH, tensors, strict=True))
+        given = dict(zip(BATCH_INPUTS, tensors, strict=True))
         user, candidates = given["user"], given["candidates"]
         nothing = candidates.new_zeros((1, 0))
         batch = Batch(
@@ -47,13 +47,13 @@ class _Greedy(nn.Module):
             propensity=nothing, **given,
         )  # fmt: skip
         # N at least L, so that the number of steps is fixed; padding is never picked.
-        memory = self.ranker.encode(_widened(batch, self.slots))
+        memory = self.ranker.encode(widened(batch, self.slots))
         return self.ranker.decode(memory, self.slots).squeeze(1)
 
 
-def _widened(batch: Batch, slots: int) -> Batch:
+def widened(batch: Batch, slots: int) -> Batch:
     """The batch with L more, empty candidates, which changes no list."""
-    names = [name for name in _BATCH if name.startswith("candidate")]
+    names = [name for name in BATCH_INPUTS if name.startswith("candidate")]
     wide: dict[str, Any] = {}
     for name in names:
         x = getattr(batch, name)
@@ -62,7 +62,8 @@ def _widened(batch: Batch, slots: int) -> Batch:
     return replace(batch, **wide)
 
 
-def _need(module: str) -> Any:
+def need(module: str) -> Any:
+    """Import a module of the extra `onnx`, or say which extra is missing."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -87,8 +88,8 @@ def export_onnx(
         ConfigError: a ranker of another kind, or one with a beam.
         MissingExtraError: the extra `onnx` is not installed.
     """
-    _need("onnx")
-    _need("onnxscript")
+    need("onnx")
+    need("onnxscript")
     if not isinstance(ranker, Generator) or ranker.beam > 1:
         raise ConfigError(
             f"{type(ranker).__name__} cannot be exported: only greedy generators can; remedy: "
@@ -96,14 +97,14 @@ def export_onnx(
         )
     if slots < 1 or len(columns) == 0:
         raise ConfigError(f"slots = {slots} and {len(columns)} requests: both must be at least 1")
-    sample = _stretched(columns.batch([0, len(columns) - 1]))
+    sample = stretched(columns.batch([0, len(columns) - 1]))
     module = _Greedy(ranker.eval(), sample.items, sample.users, slots)
-    tensors = tuple(getattr(sample, name) for name in _BATCH)
-    shapes = tuple(_dynamic(name) for name in _BATCH)
+    tensors = tuple(getattr(sample, name) for name in BATCH_INPUTS)
+    shapes = tuple(dynamic(name) for name in BATCH_INPUTS)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            module, tensors, dynamo=True, input_names=list(_BATCH), output_names=["lists"],
+            module, tensors, dynamo=True, input_names=list(BATCH_INPUTS), output_names=["lists"],
             dynamic_shapes=(shapes,), verbose=False,
         )  # fmt: skip
     if program is None:
@@ -117,15 +118,16 @@ def export_onnx(
     return data
 
 
-def _dynamic(name: str) -> dict[int, Any]:
+def dynamic(name: str) -> dict[int, Any]:
+    """Sizes of a batch's tensor that the graph leaves open."""
     dim = torch.export.Dim.DYNAMIC
     return {0: dim} if name == "user" else {0: dim, 1: dim}
 
 
-def _stretched(batch: Batch) -> Batch:
+def stretched(batch: Batch) -> Batch:
     """At least two of each dynamic size: a size of 1 would be taken for a constant."""
     wide: dict[str, Any] = {}
-    for name in _BATCH:
+    for name in BATCH_INPUTS:
         x = getattr(batch, name)
         if x.dim() > 1 and x.shape[1] < 3:
             pad = (0, 0, 0, 3 - x.shape[1]) if x.dim() == 3 else (0, 3 - x.shape[1])
@@ -146,7 +148,7 @@ class OnnxRanker:
     """
 
     def __init__(self, model: bytes | str | Path, threads: int = 1) -> None:
-        runtime = _need("onnxruntime")
+        runtime = need("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

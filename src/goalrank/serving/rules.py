@@ -72,6 +72,12 @@ class Rules(_Strict):
     relax: tuple[Kind, ...] = ("at_least", "at_most", "dedupe", "pinned", "length")
 
     @property
+    def hold_for_drafts(self) -> bool:
+        """Whether a list drafted from two lists that obey them obeys them too: blocking alone."""
+        others = (self.pinned, self.at_most, self.at_least, self.dedupe, self.diversity)
+        return not any(others)
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Item columns that the rules look at, sorted."""
         names = {rule.by for rule in self.at_most} | {rule.by for rule in self.at_least}

@@ -4,32 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import threading
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
+import numpy as np
 import polars as pl
 
-from goalrank.errors import ConfigError, GoalRankError
-from goalrank.requests import Requests, TableInfo
+from goalrank.errors import BundleError, ConfigError, GoalRankError, MissingExtraError, StoreError
+from goalrank.requests import TableInfo
 from goalrank.serving.batcher import Batcher, FullError
 from goalrank.serving.bodies import Answer, RankBody
 from goalrank.serving.bundle import Bundle
 from goalrank.serving.engine import Engine, Ranked
-from goalrank.serving.experiments import Experiments
+from goalrank.serving.experiments import Experiment, Experiments
 from goalrank.serving.files import MANIFEST
+from goalrank.serving.graph import ListGraph, load_graph
+from goalrank.serving.greedy import decodes_greedily
+from goalrank.serving.interleave import draft_coins, draft_label, team_draft
 from goalrank.serving.metrics import Metrics
 from goalrank.serving.rules import Rules
-from goalrank.serving.store import Event, Exposure, Store, StoreError, Taken
+from goalrank.serving.stages import Mark, listening
+from goalrank.serving.store import Event, Exposure, Store, Taken
+from goalrank.serving.trace import Tracing
 
 _LOG = logging.getLogger("goalrank.serving")
 DEFAULT = "default"
+_NO_SPAN = nullcontext()
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,16 @@ class _Job:
     slots: int
     rules: Rules | None
     experiment: str | None
+    policy: str
+    marks: list[Mark] = field(default_factory=list)  # stages on the way, where traces are kept
+
+
+@dataclass(frozen=True)
+class _Take:
+    """A request's jobs: one, or the two whose lists are drafted into one."""
+
+    jobs: list[_Job]
+    draft: Experiment | None = None
 
 
 class Service:
@@ -53,6 +72,10 @@ class Service:
         deadline: seconds a list may take before the retriever's order is given instead.
         on_store_failure: `fail` refuses the request, `serve-unlogged` answers all the same.
         items, users, rules, temperature, seed: of every engine, see `Engine`.
+        backend: `onnx` ranks by exported graphs, made where they are not kept yet; `auto` where
+            they are kept; what a graph cannot rank, PyTorch does (`goalrank_ranked_total`).
+        threads: of ONNX Runtime; PyTorch's are the process's.
+        tracing: where spans go; None keeps none.
 
     Raises:
         BundleError: a folder holds no bundle.
@@ -71,15 +94,19 @@ class Service:
         rules: Rules | None = None,
         temperature: float | None = None,
         seed: int = 0,
+        backend: Literal["torch", "onnx", "auto"] = "torch",
+        threads: int = 1,
         metrics: Metrics | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.store, self.experiments = store, experiments or Experiments()
         self.deadline, self.on_store_failure = deadline, on_store_failure
-        self.metrics = metrics or Metrics()
+        self.metrics, self.tracing = metrics or Metrics(), tracing
         self._options: dict[str, Any] = {
             "items": items, "users": users, "rules": rules, "temperature": temperature,
-            "seed": seed,
+            "seed": seed, "observe": self.metrics.count,
         }  # fmt: skip
+        self._backend, self._threads = backend, threads
         self._folders = {DEFAULT: Path(bundle)} | {b: Path(b) for b in self.experiments.bundles}
         self._engines: dict[str, Engine] = {}
         self._marks: dict[str, object] = {}
@@ -133,7 +160,28 @@ class Service:
                     f"remedy: serve it by a server of its own"
                 )
         digest = _digest(folder)
-        return Engine(bundle, name=f"{bundle.config.name}@{digest}", **self._options)
+        engine = Engine(
+            bundle, name=f"{bundle.config.name}@{digest}", graph=self._graph(bundle, folder),
+            **self._options,
+        )  # fmt: skip
+        engine.warm()
+        return engine
+
+    def _graph(self, bundle: Bundle, folder: Path) -> ListGraph | None:
+        if self._backend == "torch":
+            return None
+        if not decodes_greedily(bundle.ranker):
+            _LOG.info("ranker %s has no exported graph; PyTorch ranks", bundle.config.name)
+            return None
+        try:
+            return load_graph(
+                _manifest(folder).parent, export=self._backend == "onnx", threads=self._threads
+            )
+        except (BundleError, MissingExtraError):
+            if self._backend == "onnx":
+                raise
+            _LOG.exception("the exported graph cannot be used; PyTorch ranks")
+            return None
 
     def rank(self, bodies: Sequence[RankBody]) -> list[Answer]:
         """Lists for B requests; their exposures are durable when this returns.
@@ -142,9 +190,17 @@ class Service:
             GoalRankError: a request that no model can rank (types, features, rules), a request id
                 in use, or a store that refuses.
         """
+        with self._span("rank", requests=len(bodies)):
+            return self._rank(bodies)
+
+    def _span(self, name: str, **attributes: int) -> AbstractContextManager[None]:
+        return _NO_SPAN if self.tracing is None else self.tracing.span(name, **attributes)
+
+    def _rank(self, bodies: Sequence[RankBody]) -> list[Answer]:
         began = perf_counter()
         now = datetime.now(UTC)
-        jobs = [self._job(body, now) for body in bodies]
+        takes = [self._take(body, now) for body in bodies]
+        jobs = [job for take in takes for job in take.jobs]
         waiting: list[Future[Ranked] | None] = []
         for job in jobs:
             try:
@@ -156,13 +212,32 @@ class Service:
         for job, future in zip(jobs, waiting):
             left = max(self.deadline - (perf_counter() - began), 0.0)
             ranked.append(self._wait(job, future, left))
-        logged = self._record(jobs, ranked)
-        return [_answer(job, each, logged) for job, each in zip(jobs, ranked)]
+        if self.tracing is not None:
+            self.tracing.add([mark for job in jobs for mark in list(job.marks)])
+        lists = iter(ranked)
+        settled = [_settle(take, [next(lists) for _ in take.jobs]) for take in takes]
+        logged = self._record(settled)
+        return [_answer(job, each, logged) for job, each in settled]
 
-    def _job(self, body: RankBody, now: datetime) -> _Job:
+    def _take(self, body: RankBody, now: datetime) -> _Take:
+        """The rankers of one request: one, or two that will share the list."""
         request_id = body.request_id or uuid.uuid4().hex
-        experiment, folder = self.experiments.assign(body.user_id, request_id)
-        engine = self._engines[folder or DEFAULT]
+        label, folder = self.experiments.assign(body.user_id, request_id)
+        duel = self.experiments.duel(body.user_id, request_id)
+        names = (folder,) if duel is None else duel.bundles
+        jobs = [self._job(body, request_id, now, name or DEFAULT, label) for name in names]
+        if duel is None:
+            return _Take(jobs)
+        if not all(job.engine.rules.hold_for_drafts for job in jobs) or not (
+            body.rules is None or body.rules.hold_for_drafts
+        ):
+            return _Take(jobs[:1])  # two lists that obey a rule can make one that does not
+        return _Take(jobs, duel.experiment)
+
+    def _job(
+        self, body: RankBody, request_id: str, now: datetime, name: str, experiment: str | None
+    ) -> _Job:
+        engine = self._engines[name]
         width = len(engine.bundle.encoder.info.candidate_features)
         given = body.candidate_features or []
         if any(len(vector) != width for vector in given) or (width and not given):
@@ -171,9 +246,8 @@ class Service:
                 f"({list(engine.bundle.encoder.info.candidate_features)}); remedy: send them"
             )
         _check_ids(body, engine)
-        return _Job(
-            engine, body.row(request_id, now), body.slots or engine.slots, body.rules, experiment
-        )
+        row, slots = body.row(request_id, now), body.slots or engine.slots
+        return _Job(engine, row, slots, body.rules, experiment, engine.name)
 
     def _wait(self, job: _Job, future: Future[Ranked] | None, left: float) -> Ranked:
         """The model's list, or the retriever's order if the model fails or takes too long."""
@@ -190,7 +264,7 @@ class Service:
                 _LOG.exception("the model failed; serving the retriever's order")
                 reason = "failure"
         self.metrics.degraded.labels(reason).inc()
-        return job.engine.fallback(_table([job]), job.slots, rules=[job.rules])[0]
+        return job.engine.fallback([job.row], job.slots, rules=[job.rules])[0]
 
     def _work(self, jobs: Sequence[_Job]) -> list[Ranked]:
         """Rank jobs of any mixture: those of one engine, length and layout go together."""
@@ -201,27 +275,31 @@ class Service:
         out: dict[int, Ranked] = {}
         for rows in groups.values():
             part = [jobs[i] for i in rows]
-            table = _table(part)
-            engine = part[0].engine
-            self.metrics.count_ids(engine.bundle.encoder, table.frame)
-            lists = engine.rank(table, part[0].slots, rules=[job.rules for job in part])
+            with listening(self.tracing is not None) as marks:
+                lists = part[0].engine.rank(
+                    [job.row for job in part], part[0].slots, rules=[job.rules for job in part]
+                )
+            for job in part:
+                job.marks.extend(marks)
             out.update(zip(rows, lists))
         return [out[i] for i in range(len(jobs))]
 
-    def _record(self, jobs: Sequence[_Job], ranked: Sequence[Ranked]) -> bool:
-        for each in ranked:
-            if not each.degraded:
+    def _record(self, settled: Sequence[tuple[_Job, Ranked]]) -> bool:
+        for _, each in settled:
+            if not each.degraded and not math.isnan(each.log_prob):
                 self.metrics.surprise.observe(-each.log_prob)
         if self.store is None:
             return False
-        exposures = [_exposure(job, each) for job, each in zip(jobs, ranked)]
+        exposures = [_exposure(job, each) for job, each in settled]
         try:
-            self.store.record(exposures)
-        except StoreError:
-            self.metrics.unlogged.inc(len(jobs))
+            with self._span("store", exposures=len(exposures)):
+                self.store.record(exposures)
+        except StoreError as error:
+            self.metrics.unlogged.inc(len(settled))
+            self.metrics.store_failures.labels(error.code).inc()
             if self.on_store_failure == "fail":
                 raise
-            _LOG.exception("the store refuses; serving unlogged")
+            _LOG.error("serving unlogged: %s", error)
             return False
         return True
 
@@ -238,7 +316,12 @@ class Service:
         odd = next((event.kind for event in events if event.kind not in kinds), None)
         if odd is not None:
             raise ConfigError(f"feedback of kind {odd!r}, but this model knows {list(kinds)}")
-        return self.store.feedback(events)
+        try:
+            with self._span("feedback", events=len(events)):
+                return self.store.feedback(events)
+        except StoreError as error:
+            self.metrics.store_failures.labels(error.code).inc()
+            raise
 
     def close(self) -> None:
         """Finish what waits, then close the store."""
@@ -246,6 +329,8 @@ class Service:
         self._batcher.close()
         if self.store is not None:
             self.store.close()
+        if self.tracing is not None:
+            self.tracing.close()
 
 
 def _check_ids(body: RankBody, engine: Engine) -> None:
@@ -264,26 +349,6 @@ def _check_ids(body: RankBody, engine: Engine) -> None:
             )
 
 
-def _table(jobs: Sequence[_Job]) -> Requests:
-    info = jobs[0].engine.bundle.encoder.info
-    width = len(info.candidate_features)
-    frame = pl.DataFrame(
-        [job.row for job in jobs],
-        schema_overrides={
-            "time": pl.Datetime("us", "UTC"),
-            "history_time": pl.List(pl.Datetime("us", "UTC")),
-            "candidate_score": pl.List(pl.Float32),
-            "candidate_features": pl.List(pl.Array(pl.Float32, width)),
-        },
-        infer_schema_length=None,
-    )
-    if frame["candidate_score"].null_count():
-        frame = frame.drop("candidate_score")
-    if not width:
-        frame = frame.drop("candidate_features")
-    return Requests(frame, info=info)
-
-
 def _exposure(job: _Job, ranked: Ranked) -> Exposure:
     return Exposure(
         **job.row, shown=ranked.positions, propensity=ranked.propensity,
@@ -294,14 +359,41 @@ def _exposure(job: _Job, ranked: Ranked) -> Exposure:
 def _answer(job: _Job, ranked: Ranked, logged: bool) -> Answer:
     return Answer(
         request_id=ranked.request_id, items=ranked.items,
-        log_prob=None if ranked.degraded else ranked.log_prob, propensity=ranked.propensity,
+        log_prob=None if math.isnan(ranked.log_prob) or ranked.degraded else ranked.log_prob,
+        propensity=ranked.propensity,
         policy=_policy(job, ranked), experiment=job.experiment, relaxed=list(ranked.relaxed),
         degraded=ranked.degraded, logged=logged,
     )  # fmt: skip
 
 
 def _policy(job: _Job, ranked: Ranked) -> str:
-    return "retriever" if ranked.degraded else job.engine.name
+    return "retriever" if ranked.degraded else job.policy
+
+
+def _settle(take: _Take, ranked: Sequence[Ranked]) -> tuple[_Job, Ranked]:
+    """The list that is shown: the ranker's, or one drafted from two rankers' lists.
+
+    A drafted list has no exact propensity: it is not drawn from either policy.
+    """
+    job, mine = take.jobs[0], ranked[0]
+    if take.draft is None or any(each.degraded for each in ranked):
+        return job, mine
+    length = max(len(each.positions) for each in ranked)
+    first, second = (
+        np.array([[*each.positions, *[-1] * (length - len(each.positions))]], np.int64)
+        for each in ranked
+    )
+    coins = draft_coins(take.draft, [mine.request_id], length)
+    made = team_draft(first, second, coins)
+    positions = [int(at) for at in made.lists[0] if at >= 0]
+    items = [job.row["candidates"][at] for at in positions]
+    label = draft_label(take.draft, made.teams[0].tolist())
+    policy = "+".join(each.policy for each in take.jobs)
+    relaxed = tuple(dict.fromkeys(rule for each in ranked for rule in each.relaxed))
+    drafted = replace(
+        mine, items=items, positions=positions, log_prob=math.nan, propensity=None, relaxed=relaxed
+    )
+    return replace(job, experiment=label, policy=policy), drafted
 
 
 def _manifest(folder: Path) -> Path:

@@ -11,24 +11,32 @@ from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from torch import distributed
 
 from goalrank.errors import BundleError
+from goalrank.training.tensors import is_spread, write_tensors
 
 
 class SafeCheckpointIO(CheckpointIO):
-    """A checkpoint is a folder: tensors.safetensors and state.json; written whole or not at all."""
+    """A checkpoint is a folder: tensors.safetensors and state.json; written whole or not at all.
+
+    Of several processes all save and the first writes: tensors may be spread over them.
+    """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         target = Path(path)
-        temporary = target.with_name(target.name + ".tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
         tensors: dict[str, torch.Tensor] = {}
         state = _pack(checkpoint, tensors)
-        save_file(tensors, temporary / "tensors.safetensors")
+        temporary = target.with_name(target.name + ".tmp")
+        if distributed.is_available() and distributed.is_initialized() and distributed.get_rank():
+            write_tensors(temporary, tensors)  # only sends
+            return
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        write_tensors(temporary / "tensors.safetensors", tensors)
         (temporary / "state.json").write_text(json.dumps(state))
         if target.exists():
             old = target.with_name(target.name + ".old")
@@ -64,7 +72,7 @@ class SafeCheckpointIO(CheckpointIO):
 def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, torch.Tensor):
         name = f"t{len(tensors)}"
-        tensors[name] = value.detach().cpu().contiguous().clone()
+        tensors[name] = value.detach() if is_spread(value) else value.detach().cpu()
         return {"@tensor": name}
     if isinstance(value, dict):
         return {"@dict": [[_pack(k, tensors), _pack(v, tensors)] for k, v in value.items()]}

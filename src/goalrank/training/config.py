@@ -31,6 +31,8 @@ class LoopConfig(_Strict):
         validate_every: steps between validations, checkpoints and early-stop decisions.
         patience: validations without improvement before stopping; 0 = never stop early.
         precision: of the matrix products.
+        shard_items: keep a block of rows of the id tables (items, and users where they have one)
+            in each process, so that large catalogues fit; no effect in one process.
     """
 
     steps: int = Field(default=2000, ge=1)
@@ -42,6 +44,7 @@ class LoopConfig(_Strict):
     validate_every: int = Field(default=200, ge=1)
     patience: int = Field(default=5, ge=0)
     precision: Literal["32-true", "bf16-mixed", "bf16-true"] = "32-true"
+    shard_items: bool = False
 
 
 class RewardConfig(_Strict):

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from goalrank.encoders import EncoderSizes
+from goalrank._version import __version__
+from goalrank.encoders import EncoderSizes, deferred_tables
 from goalrank.errors import ConfigError
 from goalrank.rankers import Ranker, Scorer, build_ranker
 from goalrank.requests import Columns, InputSpec
 from goalrank.rewards import Ensemble, ListReward, ObservedGain, Reward, Weighted
 from goalrank.training.config import FitConfig, LoopConfig, RewardConfig
 from goalrank.training.groups import CachedScores, GroupBuilder
+from goalrank.training.launch import check_alike, greatest, is_first, together, wait
 from goalrank.training.loop import RunOptions, run_stage
 from goalrank.training.pretrain import PretrainTask, transfer_encoder
 from goalrank.training.tasks import GroupTask, RewardTask, SupervisedTask
@@ -80,6 +85,17 @@ class Job:
         """Options with a stage's own folder."""
         return replace(self.options, folder=self.options.folder / name)
 
+    def _tables(self, loop: LoopConfig) -> AbstractContextManager[None]:
+        """Large tables that will be spread are not drawn whole first."""
+        return deferred_tables(loop.shard_items and self.options.several)
+
+    def _refuse_parts(self, name: str) -> None:
+        if self.options.split_data and together():
+            raise ConfigError(
+                f"'{name}' is fitted on the whole table at once, and every process has a part of "
+                f"it; remedy: train without --split-data, or without this light model"
+            )
+
     def _seeded(self, name: str, extra: int = 0) -> int:
         """The seed of a stage; also seeds the initial weights."""
         entropy = [self.config.seed, extra, *name.encode()]
@@ -96,7 +112,8 @@ class Job:
         loop = self.config.training.model_copy(
             update={"steps": self.config.pretrain, "patience": 0}
         )
-        task = PretrainTask(self.spec, self.config.ranker.sizes(), loop, seed)
+        with self._tables(loop):
+            task = PretrainTask(self.spec, self.config.ranker.sizes(), loop, seed)
         options = self.stage("pretrain")
         self.fitted.telemetry["pretrain"] = run_stage(task, self.train, None, options)
         self.fitted.seconds["pretrain"] = time.perf_counter() - start
@@ -106,9 +123,12 @@ class Job:
         """Fit one ranker by its own supervised loss."""
         start = time.perf_counter()
         seed = self._seeded(name)
-        ranker = build_ranker(self.spec, self.config.ranker.model_copy(update={"name": name}))
+        with self._tables(loop):
+            config = self.config.ranker.model_copy(update={"name": name})
+            ranker = build_ranker(self.spec, config)
         slots = self.config.ranker.slots
         if ranker.closed_form:
+            self._refuse_parts(name)
             ranker.fit_closed_form(self.train, self.validation, slots, seed)
         elif ranker.trainable:
             transfer_encoder(pretrained, ranker)
@@ -135,7 +155,8 @@ class Job:
         """Fit one reward model."""
         start = time.perf_counter()
         seed = self._seeded("reward", index)
-        model = build_reward(self.spec, config, self.train, self.config.ranker.slots)
+        with self._tables(config.loop):
+            model = build_reward(self.spec, config, self.train, self.config.ranker.slots)
         transfer_encoder(pretrained, model)
         task = RewardTask(
             model,
@@ -155,7 +176,8 @@ class Job:
         start = time.perf_counter()
         name = config.ranker.name
         seed = self._seeded(name)
-        ranker = build_ranker(self.spec, config.ranker)
+        with self._tables(config.training):
+            ranker = build_ranker(self.spec, config.ranker)
         transfer_encoder(pretrained, ranker)
         light = [self.fitted.rankers[n] for n in config.light if n in self.fitted.rankers]
         proposers = [_cached(ranker, self.train) for ranker in light] if config.group.light else []
@@ -191,14 +213,54 @@ def run_job(
     """
     record = options.folder / "recipe.json"
     text = config.model_dump_json(indent=2)
+    check_alike(_facts(spec, train, validation, text, options))
     if options.resume and record.exists() and json.loads(record.read_text()) != json.loads(text):
         raise ConfigError(
             f"'{options.folder}' holds a job with other settings; remedy: resume with the same "
             f"settings, or start afresh without --resume"
         )
-    options.folder.mkdir(parents=True, exist_ok=True)
-    record.write_text(text)
+    wait()  # until all have compared
+    if is_first():
+        options.folder.mkdir(parents=True, exist_ok=True)
+        if not options.resume:
+            _clear(options.folder)
+        record.write_text(text)
+    wait()
     return Job(spec, train, validation, config, options).run()
+
+
+def _clear(folder: Path) -> None:
+    """Remove an earlier job's stages: a later resumption must not take them for its own."""
+    for name in ("weights.safetensors", "checkpoints"):
+        for found in folder.glob(f"*/{name}"):
+            shutil.rmtree(found.parent, ignore_errors=True)
+
+
+def _facts(
+    spec: InputSpec,
+    train: Columns,
+    validation: Columns | None,
+    config: str,
+    options: RunOptions,
+) -> dict[str, str | bytes]:
+    """What processes that train together must have in common."""
+    versions = f"{__version__} {torch.__version__}"
+    facts: dict[str, str | bytes] = {
+        "versions of goalrank and torch": versions,
+        "settings": f"{config} {options.strategy} {options.split_data}",
+        "the data's vocabularies": str(spec),
+    }
+    if not options.split_data:
+        facts["training data"] = _digest(train)
+        facts["validation data"] = b"" if validation is None else _digest(validation)
+    return facts
+
+
+def _digest(columns: Columns) -> bytes:
+    digest = hashlib.sha256(str(columns.kinds).encode())
+    for values in (columns.key, columns.candidates, columns.shown, columns.feedback):
+        digest.update(np.ascontiguousarray(values).view(np.uint8).data)
+    return digest.digest()
 
 
 def unexposed_is_negative(config: RewardConfig, columns: Columns) -> bool:
@@ -227,7 +289,7 @@ def build_reward(spec: InputSpec, config: RewardConfig, train: Columns, slots: i
     dcg = config.slot_weights == "dcg" or (
         config.slot_weights == "auto" and train.protocol != "exposed"
     )
-    shown = int(np.diff(train.shown_start).max(initial=1))
+    shown = int(greatest([np.diff(train.shown_start).max(initial=1)])[0])
 
     sizes = EncoderSizes(
         width=config.width,
@@ -253,8 +315,8 @@ def build_reward(spec: InputSpec, config: RewardConfig, train: Columns, slots: i
 
 def probability_kinds(train: Columns) -> tuple[str, ...]:
     """Feedback kinds whose training values all lie in [0, 1]."""
-    low = train.feedback.min(0, initial=0.0)
-    high = train.feedback.max(0, initial=0.0)
+    low = -greatest(-train.feedback.min(0, initial=0.0))
+    high = greatest(train.feedback.max(0, initial=0.0))
     return tuple(
         kind for kind, a, b in zip(train.kinds, low, high, strict=True) if a >= 0 and b <= 1
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import logging
 import math
@@ -22,16 +23,22 @@ from lightning.pytorch.callbacks import (
     TQDMProgressBar,
 )
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.utils.data import DataLoader
 
-from goalrank.errors import ConfigError
+from goalrank.errors import ConfigError, GoalRankError
 from goalrank.requests import Batch, Columns
 from goalrank.training.checkpoint import SafeCheckpointIO
-from goalrank.training.parallel import Shared, check_devices, check_share, strategy_of
-from goalrank.training.stream import BatchList, BatchStream
+from goalrank.training.launch import is_first, place, together, wait
+from goalrank.training.parallel import Shared, check_devices, check_share, part_sizes, several
+from goalrank.training.strategies import strategy_of
+from goalrank.training.stream import BatchList, BatchStream, PartStream
 from goalrank.training.tasks import LOG_EVERY, Task
+from goalrank.training.tensors import write_tensors
+
+_LAST_WEIGHTS = "last-weights.tmp"
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,11 @@ class RunOptions:
         folder: the stage's folder: checkpoints, logs, final weights.
         resume: go on from the folder's last checkpoint, or take its finished weights.
         progress: show progress bars.
-        accelerator, devices, strategy, nodes: passed to Lightning.
+        accelerator: passed to Lightning.
+        devices: processes on each machine; under torchrun "auto" is what it started.
+        strategy: how several processes train: ddp or fsdp; auto is ddp.
+        nodes: machines; None is what torchrun started, else one.
+        split_data: under torchrun each process was given requests of its own, not all of them.
         tensorboard: write TensorBoard logs as well (extra `tensorboard`).
     """
 
@@ -52,18 +63,25 @@ class RunOptions:
     accelerator: str = "auto"
     devices: int | str = "auto"
     strategy: str = "auto"
-    nodes: int = 1
+    nodes: int | None = None
     tensorboard: bool = False
+    split_data: bool = False
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one process trains."""
+        return several(self.devices, self.nodes or 1)
 
 
 class _Data(L.LightningDataModule):
     """Batches of one validation interval ("epoch") at a time; which ones depends on the epoch."""
 
-    def __init__(self, task: Task, train: Columns, validation: Columns | None) -> None:
+    def __init__(self, task: Task, train: Columns, validation: Columns | None, split: bool) -> None:
         super().__init__()
         self.task = task
         self.train = train
         self.validation = validation
+        self.sizes = part_sizes(train, validation) if split else None
 
     def train_dataloader(self) -> DataLoader[Batch | Shared]:
         loop = self.task.loop
@@ -72,13 +90,18 @@ class _Data(L.LightningDataModule):
         count = min(loop.validate_every, loop.steps - first)
         rank, ranks = self._place()
         check_share(loop.batch_size, ranks)
+        if self.sizes is not None:
+            sizes, seed = self.sizes[0], self.task.seed
+            parts = PartStream(self.train, sizes, loop.batch_size, seed, first, count, rank)
+            return DataLoader(parts, batch_size=None)
         stream = BatchStream(self.train, loop.batch_size, self.task.seed, first, count, rank, ranks)
         return DataLoader(stream, batch_size=None)
 
     def val_dataloader(self) -> Any:
         if self.validation is None or len(self.validation) == 0:
             return []
-        batches = BatchList(self.validation, max(self.task.loop.batch_size, 256), *self._place())
+        size, place = max(self.task.loop.batch_size, 256), self._place()
+        batches = BatchList(self.validation, size, *place, self.sizes and self.sizes[1])
         return DataLoader(batches, batch_size=None)
 
     def _place(self) -> tuple[int, int]:
@@ -108,10 +131,12 @@ def run_stage(
     """Fit a task's model in place and return its telemetry, one row a logged step.
 
     Weights of the best validation score are kept (the last ones where there is no validation or
-    patience is 0). A finished stage found in the folder is loaded instead when resuming.
+    patience is 0). A finished stage found in the folder is loaded instead when resuming. Where
+    torchrun started several processes all of them call this, on a folder that all see.
 
     Raises:
-        ConfigError: no training requests, or devices that do not exist.
+        ConfigError: no training requests, devices that do not exist, or a folder that another
+            process does not see.
         FloatingPointError: the loss is no longer a number.
     """
     if len(train) == 0:
@@ -119,27 +144,67 @@ def run_stage(
     folder = options.folder
     weights = folder / "weights.safetensors"
     if options.resume and weights.exists():
-        task.model.load_state_dict(load_file(weights))
+        load_weights(task.model, weights)
         return read_telemetry(folder)
     last = folder / "checkpoints" / "last.ckpt"
     resume = options.resume and (last.exists() or last.with_name("last.ckpt.old").exists())
-    if not resume:
-        shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    _set_log_aside(folder)
+    wait()  # until all have looked
+    if is_first():
+        if not resume:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        _set_log_aside(folder)
+    wait()
+    fitted = task.model
+    if place() is not None:  # what is trained may end up spread; this one stays whole
+        task.model = copy.deepcopy(fitted)
     trainer, best = _trainer(task, validation, options)
-    _run(trainer, task, _Data(task, train, validation), last if resume else None)
-    if best is not None and best.best_model_path:
-        state = SafeCheckpointIO().load_checkpoint(best.best_model_path)["state_dict"]
-        prefix = "model."
-        task.model.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        )
-    task.model.cpu()
-    temporary = weights.with_suffix(".tmp")
-    save_file({k: v.contiguous() for k, v in task.model.state_dict().items()}, temporary)
-    temporary.replace(weights)
+    data = _Data(task, train, validation, options.split_data and together())
+    _run(trainer, task, data, last if resume else None)
+    task.model = fitted if _undrawn(fitted) else fitted.cpu()
+    if is_first():
+        temporary = folder / _LAST_WEIGHTS
+        if best is not None and best.best_model_path:
+            state = SafeCheckpointIO().load_checkpoint(best.best_model_path)["state_dict"]
+            write_tensors(temporary, _of_model(state))
+        temporary.replace(weights)
+    wait()
+    load_weights(fitted, weights)
     return read_telemetry(folder)
+
+
+def load_weights(model: nn.Module, weights: Path) -> None:
+    """A stage's weights into a model, also one whose tables were never drawn.
+
+    Raises:
+        ConfigError: the file is not there.
+    """
+    if not weights.exists():
+        raise ConfigError(
+            f"'{weights}' was written by the first process and is not to be seen here; remedy: "
+            f"an --out folder on a file system that all machines share"
+        )
+    model.load_state_dict(load_file(weights), assign=_undrawn(model))
+
+
+def _undrawn(model: nn.Module) -> bool:
+    """Whether some tables exist in name only."""
+    return any(p.is_meta for p in model.parameters())
+
+
+def _of_model(state: dict[str, Any]) -> dict[str, Any]:
+    prefix = "model."
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+class _KeepLast(Callback):
+    """Writes the last weights, while their parts are still in the processes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        write_tensors(self.path, _of_model(module.state_dict()))
 
 
 def _run(trainer: L.Trainer, task: Task, data: _Data, checkpoint: Path | None) -> None:
@@ -152,9 +217,21 @@ def _run(trainer: L.Trainer, task: Task, data: _Data, checkpoint: Path | None) -
         if "FloatingPointError" in str(error):
             raise FloatingPointError(str(error).strip().splitlines()[-1]) from error
         raise
+    except RuntimeError as error:
+        if together() and "peer" in str(error):  # gloo and NCCL say so when one is gone
+            raise PeerLost(
+                f"another process of the job ended ({str(error).splitlines()[0][-80:]}); its own "
+                f"message says why; checkpoints are kept; remedy: the same command with --resume, "
+                f"or torchrun --max-restarts 3, which resumes by itself"
+            ) from error
+        raise
     except SystemExit as stop:  # so Lightning answers Ctrl-C, and goes on ignoring the key
         signal.signal(signal.SIGINT, handler)
         raise KeyboardInterrupt from stop
+
+
+class PeerLost(GoalRankError):
+    """A process waits for one that is gone."""
 
 
 class _StageBar(TQDMProgressBar):
@@ -187,6 +264,8 @@ def _trainer(
             "val_score", mode="max", patience=loop.patience, check_on_train_epoch_end=False
         )
         callbacks += [best, stop]
+    else:
+        callbacks.append(_KeepLast(folder / _LAST_WEIGHTS))
     callbacks.append(
         ModelCheckpoint(
             checkpoints,
@@ -210,10 +289,10 @@ def _trainer(
             accelerator=options.accelerator,
             devices=options.devices,
             strategy=strategy_of(
-                options.strategy, options.accelerator, options.devices, options.nodes
+                options.strategy, options.accelerator, options.several, loop.shard_items
             ),
             use_distributed_sampler=False,
-            num_nodes=options.nodes,
+            num_nodes=options.nodes or 1,
             precision=loop.precision,
             gradient_clip_val=loop.clip or None,
             reload_dataloaders_every_n_epochs=1,

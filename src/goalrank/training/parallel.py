@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from lightning.pytorch.strategies import DDPStrategy
-from torch import distributed
+from torch import Tensor, distributed
 
-from goalrank.errors import ConfigError
-from goalrank.requests import Batch
+from goalrank.errors import ConfigError, DataError
+from goalrank.requests import Batch, Columns
 
 
 class Shared(NamedTuple):
@@ -46,30 +45,16 @@ def check_devices(accelerator: str, devices: int | str) -> None:
         )
 
 
+def several(devices: int | str, nodes: int) -> bool:
+    """Whether a job has more than one process."""
+    return nodes > 1 or (_count(devices) or 1) > 1
+
+
 def _count(devices: int | str) -> int | None:
     """How many, if the setting says so."""
     if isinstance(devices, int):
         return devices
     return int(devices) if devices.isdigit() else None
-
-
-def strategy_of(name: str, accelerator: str, devices: int | str, nodes: int) -> Any:
-    """Lightning's strategy of that name.
-
-    Plain `ddp` (also what `auto` means for several devices) on one machine starts its processes around a stage's fitting alone (under torchrun
-    they exist already); without a GPU they talk through gloo.
-    """
-    several = nodes > 1 or (_count(devices) or 1) > 1
-    if name != "ddp" and not (name == "auto" and several):
-        return name
-    started = "LOCAL_RANK" in os.environ or nodes > 1
-    cpu = accelerator == "cpu" or not torch.cuda.is_available()
-    # Which parameters a loss reaches depends on the objective and on the data.
-    return DDPStrategy(
-        process_group_backend="gloo" if cpu else None,
-        start_method="popen" if started else "spawn",
-        find_unused_parameters=True,
-    )
 
 
 def check_share(batch_size: int, ranks: int) -> None:
@@ -81,14 +66,38 @@ def check_share(batch_size: int, ranks: int) -> None:
         )
 
 
+def part_sizes(train: Columns, validation: Columns | None) -> tuple[list[int], list[int]]:
+    """How many requests of training and of validation each process has, where each has its own.
+
+    Raises:
+        DataError: a process without training requests.
+    """
+    mine = [len(train), 0 if validation is None else len(validation)]
+    table = torch.zeros(distributed.get_world_size(), 2, dtype=torch.long)
+    table[distributed.get_rank()] = torch.tensor(mine)
+    distributed.all_reduce(table)
+    sizes, held = table[:, 0].tolist(), table[:, 1].tolist()
+    if min(sizes) == 0:
+        raise DataError(
+            f"{sum(sizes)} training requests do not go round {len(sizes)} processes; remedy: "
+            f"fewer processes, or train without --split-data"
+        )
+    return sizes, held
+
+
+def mean_of_all(value: Tensor) -> Tensor:
+    """A scalar's mean over all processes."""
+    total = value.clone()
+    distributed.all_reduce(total)
+    return total / distributed.get_world_size()
+
+
 def summed(sums: dict[str, float], counts: dict[str, float]) -> tuple[dict[str, float], ...]:
     """Both dictionaries (same keys) with values added up over all processes."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return sums, counts
     names = sorted(sums)
     table = torch.tensor([[sums[n] for n in names], [counts[n] for n in names]]).double()
-    if distributed.get_backend() == "nccl":
-        table = table.cuda()
     distributed.all_reduce(table)
     first, second = table.tolist()
     return dict(zip(names, first, strict=True)), dict(zip(names, second, strict=True))

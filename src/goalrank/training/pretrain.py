@@ -11,10 +11,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import request_salt, uniform
+from goalrank.nn import divisor, request_salt, uniform, whole_ids
 from goalrank.requests import Batch, InputSpec
 from goalrank.training.config import LoopConfig
 from goalrank.training.tasks import Task
+
+_NEVER = -1e4  # a logit; finite, so that a batch without any next item has gradients
 
 
 class PretrainTask(Task):
@@ -33,11 +35,12 @@ class PretrainTask(Task):
         cut, target = cut_histories(batch, self.step_rng())
         encoded = self.model(cut)
         logits = self.score(encoded.candidates).squeeze(-1)
+        logits = logits.masked_fill(~cut.candidate_mask, _NEVER)
         # An item that stands several times in the batch is one item.
         same = (cut.candidates == target[:, None]) & (target[:, None] > 0)
         loss = logits.logsumexp(-1) - logits.masked_fill(~same, -torch.inf).logsumexp(-1)
         has = target > 0
-        value = torch.where(has, loss, torch.zeros_like(loss)).sum() / has.sum().clamp_min(1)
+        value = torch.where(has, loss, torch.zeros_like(loss)).sum() / divisor(has.sum())
         self.log("loss", value, prog_bar=True)
         return value
 
@@ -58,7 +61,8 @@ def cut_histories(batch: Batch, rng: torch.Generator) -> tuple[Batch, Tensor]:
     """Histories cut at a random event, that event's item, and all such items as candidates.
 
     Returns:
-        the batch with history[:cut] and candidates [B, B]; target item rows [B], 0 where the
+        the batch with history[:cut] and candidates [B, B] (of the
+        whole batch where processes share it); target item rows [B], 0 where the
         history is too short.
     """
     length = batch.history_mask.sum(-1)
@@ -71,17 +75,18 @@ def cut_histories(batch: Batch, rng: torch.Generator) -> tuple[Batch, Tensor]:
     keep = torch.arange(batch.history.shape[1], device=length.device) < cut[:, None]
     keep = keep & batch.history_mask
     hours = (batch.history_age.expm1() - age.expm1()).clamp_min(0)
-    b = batch.size
+    offered = whole_ids(target)
+    b, n = batch.size, len(offered)
     return replace(
         batch,
         history=batch.history * keep,
         history_mask=keep,
         history_feedback=batch.history_feedback * keep,
         history_age=hours.log1p() * keep,
-        candidates=target.expand(b, b),
-        candidate_mask=(target > 0).expand(b, b),
-        candidate_score=batch.candidate_score.new_zeros(b, b),
-        candidate_features=batch.candidate_features.new_zeros(b, b, 0),
+        candidates=offered.expand(b, n),
+        candidate_mask=(offered > 0).expand(b, n),
+        candidate_score=batch.candidate_score.new_zeros(b, n),
+        candidate_features=batch.candidate_features.new_zeros(b, n, 0),
     ), target
 
 
@@ -93,4 +98,5 @@ def transfer_encoder(weights: Path | None, model: nn.Module) -> None:
     assert isinstance(encoder, RequestEncoder)
     mine = encoder.state_dict()
     taken = {k: v for k, v in load_file(weights).items() if k in mine and mine[k].shape == v.shape}
-    encoder.load_state_dict({**mine, **taken})
+    undrawn = any(p.is_meta for p in encoder.parameters())
+    encoder.load_state_dict({**mine, **taken}, assign=undrawn)

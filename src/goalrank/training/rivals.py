@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from goalrank.evaluation import known_only
-from goalrank.nn import request_salt, uniform
+from goalrank.nn import divisor, request_salt, uniform
 from goalrank.rankers import NLGR, StepPolicy, neighbours
 from goalrank.requests import Batch
 from goalrank.rewards import Ensemble, ListReward, ObservedGain, Reward, Weighted
@@ -71,7 +71,7 @@ def clipped_surrogate(
     ratio = (log_prob - old).masked_fill(~real, 0.0).exp()
     bounded = ratio.clamp(1 - clip, 1 + clip)
     gain = torch.minimum(ratio * advantage, bounded * advantage)
-    return -(gain * real).sum() / real.sum().clamp_min(1)
+    return -(gain * real).sum() / divisor(real.sum())
 
 
 class _RewardDriven(Task):

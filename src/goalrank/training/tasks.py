@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from goalrank.encoders import IdTable
 from goalrank.evaluation import METRICS, from_lists, known_only
 from goalrank.nn import request_salt, uniform
 from goalrank.rankers import Generator, Ranker, top_slots
@@ -18,8 +19,9 @@ from goalrank.rewards import ListReward, Reward
 from goalrank.training.config import LoopConfig, ObjectiveConfig
 from goalrank.training.groups import SOURCES, Group, GroupBuilder, thin
 from goalrank.training.objectives import OBJECTIVES, policy_entropy
-from goalrank.training.parallel import Shared, summed
+from goalrank.training.parallel import Shared, mean_of_all, summed
 from goalrank.training.reference import group_statistics, reference_policy
+from goalrank.training.tensors import split_spread, total_norm
 
 LOG_EVERY = 10  # steps between rows of the log
 
@@ -34,16 +36,24 @@ class Task(L.LightningModule):
         self.seed = seed
         self._sums: dict[str, float] = {}
         self._counts: dict[str, float] = {}
-        self._share: float | None = None  # of the batch, where several processes share it
+        self.share: float | None = None  # of the batch, where several processes share it
+        self.let_go = False  # the weights are on disk, and this copy is not looked at any more
 
     def configure_optimizers(self) -> Any:
-        """AdamW with warm-up and cosine decay; norms, biases and vectors are not decayed."""
-        decay = [p for p in self.model.parameters() if p.requires_grad and p.dim() > 1]
-        plain = [p for p in self.model.parameters() if p.requires_grad and p.dim() <= 1]
-        groups = [
-            {"params": decay, "weight_decay": self.loop.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
+        """AdamW with warm-up and cosine decay; norms, biases and vectors are not decayed.
+
+        Id tables have a group of their own: an optimizer's call takes either distributed tensors
+        or plain ones.
+        """
+        tables = [m.weight for m in self.model.modules() if isinstance(m, IdTable)]
+        known = {id(p) for p in tables}
+        rest = [p for p in self.model.parameters() if p.requires_grad and id(p) not in known]
+        kinds = [
+            ([p for p in tables if p.requires_grad], self.loop.weight_decay),
+            ([p for p in rest if p.dim() > 1], self.loop.weight_decay),
+            ([p for p in rest if p.dim() <= 1], 0.0),
         ]
+        groups = [{"params": ps, "weight_decay": decay} for ps, decay in kinds if ps]
         # Lightning refuses to clip the gradients of a fused optimizer under mixed precision.
         fused = self.loop.precision != "bf16-mixed" or self.loop.clip == 0
         optimizer = torch.optim.AdamW(groups, lr=self.loop.lr, betas=(0.9, 0.98), fused=fused)
@@ -75,7 +85,7 @@ class Task(L.LightningModule):
 
     def validation_step(self, batch: Batch, _: int) -> None:
         for name, values in self.validate_batch(batch).items():
-            real = ~torch.isnan(values)
+            real = ~torch.isnan(values) & (self.share != 0)  # 0: only to keep step with others
             self._sums[name] = self._sums.get(name, 0.0) + float(values[real].double().sum())
             self._counts[name] = self._counts.get(name, 0.0) + float(real.sum())
 
@@ -88,23 +98,42 @@ class Task(L.LightningModule):
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         if not self.logs_this_step:
             return
-        norms = [p.grad.norm() for p in self.model.parameters() if p.grad is not None]
-        if norms:
-            self.log("grad_norm", torch.stack(norms).norm())
+        grads = [p.grad for p in self.model.parameters() if p.grad is not None]
+        if grads:
+            self.log("grad_norm", total_norm(grads))
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """By the norm of all gradients, wherever their parts lie."""
+        if not gradient_clip_val:
+            return
+        every = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = total_norm([p.grad for p in every if p.grad is not None])
+        for part in split_spread(every):
+            nn.utils.clip_grads_with_norm_(part, float(gradient_clip_val), norm)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        return {} if self.let_go else super().state_dict(*args, **kwargs)
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Gradients, weighed by this process's share of the batch."""
-        super().backward(loss if self._share is None else loss * self._share, *args, **kwargs)
+        super().backward(loss if self.share is None else loss * self.share, *args, **kwargs)
 
     def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
         """As Lightning's; `loss` becomes the whole batch's where processes share it."""
-        if name == "loss" and self._share is not None:
-            value, kwargs["sync_dist"] = value * self._share, True
+        if name == "loss" and self.share is not None:
+            value = value.detach() * self.share
+            if self.logs_this_step:  # what is not written is not worth the wait for the others
+                value = mean_of_all(value)
         super().log(name, value, *args, **kwargs)
 
     def transfer_batch_to_device(self, batch: Any, device: Any, _: int) -> Any:
         if isinstance(batch, Shared):
-            batch, self._share = batch
+            batch, self.share = batch
         return batch.to(device)
 
 

@@ -108,6 +108,22 @@ class LoggingPolicy:
                 terms.append(mixed + set_log_prob(scores, lists))
         return torch.stack(terms).logsumexp(dim=0)
 
+    def slot_propensity(self, world: World, asked: Asked, lists: Tensor) -> Tensor | None:
+        """P(item | items before it) [B, L] of lists [B, L]; None with a shuffle.
+
+        A prefix of a mixture is a mixture of prefixes. After a shuffle it is a sum over all sets
+        that hold the prefix, which is not worth its cost.
+        """
+        if self.config.shuffle > 0.0:
+            return None
+        members = self._members(world, asked)
+        prefixes = []
+        for stop in range(1, lists.shape[1] + 1):
+            terms = [math.log(s) + list_log_prob(x, lists[:, :stop]) for s, x in members]
+            prefixes.append(torch.stack(terms).logsumexp(dim=0))
+        steps = torch.stack(prefixes, dim=1)
+        return steps.diff(dim=1, prepend=torch.zeros_like(steps[:, :1])).exp()
+
     def __call__(
         self, world: World, asked: Asked, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:

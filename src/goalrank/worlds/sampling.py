@@ -84,7 +84,12 @@ def _blocks(
         rows = min(BLOCK, requests - offset)
         asked = ask(world, first + offset, rows, start_us, generator)
         lists, feedback, propensity = answer(world, asked, policy, generator)
-        yield to_table(asked, lists, feedback, propensity, policy.name, sides=False)
+        # Only policies that know them have slot propensities; see `LoggingPolicy`.
+        known = getattr(policy, "slot_propensity", None)
+        slots = None if known is None else known(world, asked, lists)
+        yield to_table(
+            asked, lists, feedback, propensity, policy.name, slot_propensity=slots, sides=False
+        )
 
 
 def sample(

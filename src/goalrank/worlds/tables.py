@@ -81,6 +81,7 @@ def to_table(
     propensity: Tensor | None,
     policy: str | None,
     *,
+    slot_propensity: Tensor | None = None,
     sides: bool = True,
 ) -> Requests:
     """The requests table of answered requests.
@@ -90,6 +91,7 @@ def to_table(
         lists: [B, L] what was shown; -1 where nothing was.
         feedback: [B, L, K] aligned with ``lists``.
         propensity: [B] P(list), or None.
+        slot_propensity: [B, L] P(item | items before it), or None for no column.
         policy: name for the ``policy`` column, or None for no column.
         sides: whether to attach the side tables.
     """
@@ -111,6 +113,8 @@ def to_table(
     ]
     if propensity is not None:
         columns.append(pl.Series("propensity", propensity.numpy()))
+    if slot_propensity is not None:
+        columns.append(_lists("slot_propensity", slot_propensity, real, pl.Float64()))
     if policy is not None:
         columns.append(pl.Series("policy", [policy] * len(number)))
     frame = pl.DataFrame(columns).with_columns(

@@ -7,13 +7,14 @@ from goalrank.logs.retrieval.blending import (
     top_items,
     top_of_one,
 )
-from goalrank.logs.retrieval.engine import one_blas_thread, walk, worker_count
+from goalrank.logs.retrieval.engine import Answer, one_blas_thread, walk, worker_count
 from goalrank.logs.retrieval.factorisation import Factorisation
 from goalrank.logs.retrieval.item_to_item import ItemToItem
 from goalrank.logs.retrieval.popularity import Popularity
 from goalrank.logs.retrieval.refits import Refits, plan_refits
 
 __all__ = [
+    "Answer",
     "Chunk",
     "Factorisation",
     "ItemToItem",

@@ -6,6 +6,7 @@ rows cannot reach it.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,19 @@ class Factorisation:
         self._item_start = _start(items, factors, seed)
         self._user_start = _start(users, factors, seed + 1)
         self._rows = np.zeros(0, dtype=np.int64)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy scores; it does not learn, and takes the items' factors alone."""
+        model = copy(self._model)
+        model.user_factors = None
+        none = np.zeros((0, 0), np.float32)
+        left_out = {"_item_start": none, "_user_start": none, "_rows": self._rows[:0]}
+        return {**self.__dict__, **left_out, "_model": model}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # What comes through shared memory may not be written to, which the library insists on.
+        self._model.item_factors = np.require(self._model.item_factors, requirements="W")
 
     def advance(self, new_rows: Longs, items: int, users: int) -> None:
         """Refit on all rows so far, starting from the previous factors."""

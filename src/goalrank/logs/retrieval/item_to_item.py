@@ -64,6 +64,9 @@ class ItemToItem:
         self._pairs: Any = None
         self.matrix: Any = None  # sparse [I, I], set by advance
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_pairs": None}  # a copy scores; it does not learn
+
     def advance(self, new_rows: Longs, items: int, users: int) -> None:
         """Add the pairs whose later item is in ``new_rows`` and rebuild the links."""
         log = self._log

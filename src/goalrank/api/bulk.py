@@ -1,0 +1,149 @@
+"""Ranking a whole dataset by parts, here or on a cluster, from and to any store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from goalrank.engines import Engine, LocalEngine, Store
+from goalrank.errors import ConfigError, ValidationError
+from goalrank.requests import Dataset, Part, open_dataset
+from goalrank.serving import Bundle
+
+Progress = Callable[[int, int], None]
+DONE = "_lists.json"
+_PART_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every part needs; `folder` is None where the lists go back to the caller."""
+
+    bundle: Bundle
+    dataset: Dataset
+    source: str
+    slots: int | None
+    batch_size: int
+    device: str
+    folder: Store | None
+
+
+def rank_dataset(
+    bundle: Bundle,
+    requests: str,
+    out: str,
+    slots: int | None = None,
+    *,
+    engine: Engine | None = None,
+    batch_size: int = 256,
+    device: str = "cpu",
+    part_rows: int = _PART_ROWS,
+    progress: Progress | None = None,
+) -> int:
+    """Rank partitioned Parquet by an engine; the lists do not depend on which.
+
+    Args:
+        requests: Parquet file or folder of shards: a path, or an fsspec address (s3://…).
+        out: ending in .parquet: one file, which appears whole at the end or not at all. Else a
+            folder, which each worker writes its own parts to (`part-000000.parquet`, …, each
+            whole); `_lists.json` comes last and names them: without it the folder is incomplete.
+        slots: L; None takes the length that the ranker was trained for.
+        engine: None ranks in this process, part after part.
+        batch_size: requests a batch.
+        device: where to compute.
+        part_rows: requests a part, held at once by a worker.
+        progress: called with (requests done, requests in all).
+
+    Returns:
+        Requests ranked.
+
+    Raises:
+        ConfigError: `out` is the requests themselves or a folder of finished lists.
+        ValidationError: faulty rows.
+        DataError: requests missing or damaged, or `out` cannot be written.
+        EngineError: a store or a worker failed on every try.
+    """
+    target = Store(out)
+    if Store(requests).address.rstrip("/") == out.rstrip("/"):
+        raise ConfigError(f"'{out}' is the requests table itself; option: out")
+    dataset = open_dataset(requests, part_rows)
+    one_file = out.endswith(".parquet")
+    job = _Job(bundle, dataset, requests, slots, batch_size, device, None if one_file else target)
+    if not one_file:
+        _clear(target)
+    runner = engine or LocalEngine(1)
+
+    def results() -> Iterator[Any]:
+        return _counted(runner.map(rank_part, job, dataset.parts), dataset, progress)
+
+    if one_file:
+        target.write(lambda file: _one_file(file, results()))  # another try starts over
+    else:
+        names = [str(name) for name in results()]
+        about = {"requests": dataset.rows, "parts": names, "ranker": bundle.config.name}
+        text = json.dumps(about, indent=1).encode()
+        target.child(DONE).write(lambda file: file.write(text))
+    return dataset.rows
+
+
+def rank_part(job: _Job, part: Part) -> Any:
+    """Lists of one part: the table, or the name of the file that holds it."""
+    requests = job.dataset.read(part)
+    faults = requests.validate(max_faults=10)
+    if faults:
+        lines = "\n".join(f"  {fault}" for fault in faults)
+        raise ValidationError(
+            f"'{part.file.address}' breaks rules, rows counted from request {part.first}:\n{lines}"
+            f"\nremedy: goalrank data validate {job.source} lists every fault",
+            faults,
+        )
+    frame = job.bundle.rank(requests, job.slots, batch_size=job.batch_size, device=job.device)
+    if job.folder is None:
+        return frame
+    number = job.dataset.parts.index(part)
+    name = f"part-{number:06d}.parquet"
+    job.folder.child(name).write(lambda file: frame.write_parquet(file, compression="zstd"))
+    return name
+
+
+def _counted(results: Iterator[Any], dataset: Dataset, progress: Progress | None) -> Iterator[Any]:
+    done = 0
+    for part, result in zip(dataset.parts, results):
+        done += part.rows
+        if progress is not None:
+            progress(done, dataset.rows)
+        yield result
+
+
+def _one_file(file: BinaryIO, frames: Iterator[pl.DataFrame]) -> None:
+    writer: pq.ParquetWriter | None = None
+    try:
+        for frame in frames:
+            table = frame.to_arrow()
+            writer = writer or pq.ParquetWriter(file, table.schema, compression="zstd")
+            writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _clear(folder: Store) -> None:
+    """Refuse finished lists; take away what an interrupted run left."""
+    if not folder.exists():
+        return
+    if folder.child(DONE).exists():
+        raise ConfigError(f"'{folder.address}' holds finished lists; choose another; option: out")
+    left = folder.files(".parquet")
+    strange = [file.name for file in left if not file.name.startswith("part-")]
+    if strange:
+        raise ConfigError(
+            f"'{folder.address}' holds other tables ({strange[0]}); choose an empty folder; "
+            f"option: out"
+        )
+    for file in left:
+        file.remove()

@@ -1,0 +1,48 @@
+// Starts the page: asks what the server has, then draws the panels and ranks the first request.
+
+import { askKey, get } from "./api.js";
+import { byId, h, refill, say } from "./dom.js";
+import { experimentsPanel } from "./experiments.js";
+import { listsPanel } from "./lists.js";
+import { requestPanel } from "./request.js";
+import { noRules, rulesPanel } from "./rules.js";
+
+const state = {
+  about: null,
+  request: { user_id: null, history: [], candidates: [] },
+  example: null,
+  rules: noRules(),
+  cards: new Map(),
+  fault: (text) => refill(byId("store-note"), h("span", { class: "fault" }, text)),
+  redrawCandidates: () => {},
+  rulesChanged: () => {},
+};
+
+async function start() {
+  try {
+    state.about = await get("v1/page/about");
+  } catch (error) {
+    refill(byId("pair"), h("div", { class: "panel stop" }, h("p", { class: "fault", role: "alert" }, error.message),
+      h("button", { type: "button", class: "main", onclick: start }, "Try again")));
+    return;
+  }
+  const { about } = state;
+  const models = about.variants.length === 1 ? about.variants[0].policy : `${about.variants.length} variants`;
+  byId("serving").textContent = `${about.dataset ?? "unknown data"} · ${models} · ${about.slots} slots`;
+  if (about.warning) {
+    byId("warning").hidden = false;
+    byId("warning").textContent = about.warning;
+  }
+  const lists = listsPanel(state);
+  const rules = rulesPanel(state, () => lists.rank(false));
+  const request = requestPanel(state, () => { rules.draw(); lists.rank(); });
+  request.draw();
+  rules.draw();
+  lists.draw();
+  const [first] = about.examples ? await request.findUsers("") : [];
+  if (first?.example) await request.loadExample(first.value, 0);
+  await experimentsPanel(state).load(false);
+}
+
+byId("key-button").addEventListener("click", () => askKey().then(start, () => say("The key stays as it is")));
+start().catch((error) => state.fault(error.message));

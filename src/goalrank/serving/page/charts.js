@@ -1,0 +1,128 @@
+// Small charts as inline SVG, drawn at the width they have; colours come from the style sheet.
+
+import { number, percent, svg } from "./dom.js";
+
+const text = (x, y, content, properties = {}) => svg("text", { x, y, ...properties }, content);
+
+/** Keeps a chart as wide as its frame. */
+export function fitted(draw) {
+  const frame = document.createElement("div");
+  frame.className = "chart";
+  let width = 0;
+  new ResizeObserver(([entry]) => {
+    const now = Math.floor(entry.contentRect.width);
+    if (now && now !== width) {
+      width = now;
+      frame.replaceChildren(draw(Math.max(240, now)));
+    }
+  }).observe(frame);
+  return frame;
+}
+
+function picture(width, height, label, ...children) {
+  return svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label }, ...children);
+}
+
+/** Units of each arm, with a mark where its weight puts them. */
+export function shares(units, weights) {
+  const names = Object.keys(weights);
+  const total = names.reduce((sum, n) => sum + (units[n] ?? 0), 0);
+  const whole = names.reduce((sum, n) => sum + weights[n], 0);
+  const expected = (n) => (total * weights[n]) / whole;
+  const most = Math.max(1, ...names.map((n) => Math.max(units[n] ?? 0, expected(n))));
+  const label = `Units: ${names.map((n) => `${n} ${units[n] ?? 0}, expected ${Math.round(expected(n))}`).join("; ")}`;
+  return fitted((width) => {
+    const scale = (value) => (value / most) * (width - 8);
+    const rows = names.flatMap((name, i) => {
+      const y = i * 44;
+      const count = units[name] ?? 0;
+      return [
+        text(0, y + 13, name, { class: "t strong" }),
+        text(width, y + 13, `${number(count)}${total ? ` · ${percent(count / total, 1)}` : ""}`, { class: "t", "text-anchor": "end" }),
+        svg("rect", { x: 0, y: y + 20, width: width, height: 12, rx: 3, class: "track" }),
+        svg("rect", { x: 0, y: y + 20, width: Math.max(scale(count), count ? 2 : 0), height: 12, rx: 3, class: `arm-${i % 4}` }),
+        total ? svg("line", { x1: scale(expected(name)), x2: scale(expected(name)), y1: y + 17, y2: y + 35, class: "mark" }) : null,
+      ];
+    });
+    return picture(width, names.length * 44 - 6, label, ...rows);
+  });
+}
+
+/** Lift of each metric and arm with its interval; the vertical line is no difference. */
+export function lifts(effects, names) {
+  const finite = effects.filter((e) => [e.lift, e.low, e.high].every((v) => v !== null && Number.isFinite(v)));
+  const reach = 1.1 * Math.max(0.01, ...finite.flatMap((e) => [Math.abs(e.low), Math.abs(e.high)]));
+  const label = `Lift: ${finite.map((e) => `${e.metric} of ${e.variant} ${signed(e.lift)}, from ${signed(e.low)} to ${signed(e.high)}`).join("; ") || "not known yet"}`;
+  return fitted((width) => {
+    const at = (value) => width / 2 + (Math.min(Math.max(value, -reach), reach) / reach) * (width / 2 - 6);
+    const height = finite.length * 46 + 22;
+    const rows = finite.flatMap((e, i) => {
+      const y = i * 46;
+      const arm = `arm-${Math.max(names.indexOf(e.variant), 0) % 4}`;
+      const sure = e.p_adjusted < 0.05;
+      return [
+        text(0, y + 13, `${e.metric} · ${e.variant}`, { class: "t strong" }),
+        text(width, y + 13, `${signed(e.lift)}${sure ? "" : " (unsure)"}`, { class: "t", "text-anchor": "end" }),
+        svg("line", { x1: at(e.low), x2: at(e.high), y1: y + 28, y2: y + 28, class: `${arm} interval` }),
+        svg("line", { x1: at(e.low), x2: at(e.low), y1: y + 23, y2: y + 33, class: `${arm} cap` }),
+        svg("line", { x1: at(e.high), x2: at(e.high), y1: y + 23, y2: y + 33, class: `${arm} cap` }),
+        svg("circle", { cx: at(e.lift), cy: y + 28, r: 5, class: `${arm} ${sure ? "dot" : "dot hollow"}` }),
+      ];
+    });
+    return picture(width, height, label,
+      svg("line", { x1: width / 2, x2: width / 2, y1: 20, y2: height - 20, class: "axis" }),
+      ...rows,
+      text(0, height - 5, signed(-reach), { class: "t soft" }),
+      text(width / 2, height - 5, "0 %", { class: "t soft", "text-anchor": "middle" }),
+      text(width, height - 5, signed(reach), { class: "t soft", "text-anchor": "end" }));
+  });
+}
+
+/** Running averages over time, an arm a line. */
+export function lines(series, names) {
+  const points = names.flatMap((n) => series[n] ?? []);
+  const times = points.map(([t]) => Date.parse(t));
+  const values = points.map(([, v]) => v);
+  const [t0, t1] = [Math.min(...times), Math.max(...times)];
+  const top = 1.15 * Math.max(1e-9, ...values);
+  const last = (n) => series[n]?.at(-1)?.[1];
+  const label = `Running averages: ${names.filter((n) => last(n) !== undefined).map((n) => `${n} ${last(n).toPrecision(3)} now`).join("; ")}`;
+  return fitted((width) => {
+    const height = 168;
+    const longest = Math.max(...names.map((n) => n.length));
+    const [left, right, bottom] = [38, Math.min(14 + 7.6 * longest, width / 3), 24];
+    const x = (t) => (t1 === t0 ? left + (width - left - right) / 2 : left + ((t - t0) / (t1 - t0)) * (width - left - right));
+    const y = (v) => 8 + (1 - v / top) * (height - bottom - 8);
+    const grid = [0, 0.5, 1].flatMap((part) => {
+      const value = (part * top) / 1.15;
+      return [
+        svg("line", { x1: left, x2: width - right, y1: y(value), y2: y(value), class: "grid" }),
+        text(left - 6, y(value) + 4, value ? value.toPrecision(2) : "0", { class: "t soft", "text-anchor": "end" }),
+      ];
+    });
+    const ends = spread(names.filter((n) => last(n) !== undefined).map((n) => ({ n, y: y(last(n)) })));
+    const curves = names.flatMap((name, i) => {
+      const mine = (series[name] ?? []).map(([t, v]) => [x(Date.parse(t)), y(v)]);
+      if (!mine.length) return [];
+      const end = ends.find((each) => each.n === name);
+      return [
+        svg("polyline", { points: mine.map((p) => p.map((c) => c.toFixed(1)).join(",")).join(" "), class: `arm-${i % 4} line` }),
+        ...mine.slice(-1).map(([cx, cy]) => svg("circle", { cx, cy, r: 4, class: `arm-${i % 4} dot` })),
+        text(width - right + 8, end.y + 4, name, { class: "t strong" }),
+      ];
+    });
+    const day = (t) => new Date(t).toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
+    return picture(width, height, label, ...grid, ...curves,
+      text(left, height - 4, day(t0), { class: "t soft" }),
+      t1 > t0 ? text(width - right, height - 4, day(t1), { class: "t soft", "text-anchor": "end" }) : null);
+  });
+}
+
+/** Labels at least a line apart. */
+function spread(ends) {
+  ends.sort((a, b) => a.y - b.y);
+  for (let i = 1; i < ends.length; i += 1) ends[i].y = Math.max(ends[i].y, ends[i - 1].y + 15);
+  return ends;
+}
+
+export const signed = (value) => `${value > 0 ? "+" : value < 0 ? "−" : ""}${percent(Math.abs(value), 1)}`;

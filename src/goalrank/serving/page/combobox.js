@@ -1,0 +1,89 @@
+// A text field with suggestions, after the ARIA pattern: arrows move, Enter takes, Escape closes.
+
+import { fresh, h, refill } from "./dom.js";
+
+/**
+ * @param {object} o
+ * @param {string} o.label
+ * @param {string} o.placeholder
+ * @param {(query: string) => Promise<{value: any, text: string, note?: string}[]>} o.find
+ * @param {(choice: {value: any, text: string}) => void} o.take
+ * @param {boolean} [o.clear] empty the field after a choice
+ */
+export function combobox({ label, placeholder, find, take, clear = false, hint = "" }) {
+  const [id, listId] = [fresh("box"), fresh("options")];
+  let [choices, active, asked, timer] = [[], -1, 0, 0];
+  const list = h("ul", { role: "listbox", id: listId, "aria-label": label, hidden: true });
+  const input = h("input", {
+    id, type: "text", role: "combobox", placeholder, autocomplete: "off", spellcheck: "false",
+    "aria-expanded": "false", "aria-controls": listId, "aria-autocomplete": "list",
+    "data-key": label,
+    oninput: () => { clearTimeout(timer); timer = setTimeout(open, 120); },
+    onfocus: () => input.select(),
+    onclick: () => { if (list.hidden) open(); },
+    onblur: () => { clearTimeout(timer); asked += 1; close(); },
+    onkeydown: key,
+  });
+
+  async function open() {
+    const mine = ++asked;
+    const found = await find(input.value.trim()).catch(() => []);
+    if (mine !== asked || document.activeElement !== input) return;
+    [choices, active] = [found, -1];
+    refill(list, found.map(row), found.length ? null : h("li", { class: "none" }, hint || "Nothing found"));
+    list.hidden = false;
+    input.setAttribute("aria-expanded", "true");
+  }
+
+  function row(choice, i) {
+    return h("li", {
+      role: "option", id: `${listId}-${i}`, "aria-selected": "false",
+      onmousedown: (event) => { event.preventDefault(); pick(i); },
+    }, h("span", {}, choice.text), choice.note ? h("span", { class: "soft" }, choice.note) : null);
+  }
+
+  function close() {
+    list.hidden = true;
+    active = -1;
+    input.setAttribute("aria-expanded", "false");
+    input.removeAttribute("aria-activedescendant");
+  }
+
+  function move(to) {
+    if (!choices.length) return;
+    active = (to + choices.length) % choices.length;
+    [...list.children].forEach((each, i) => each.setAttribute("aria-selected", String(i === active)));
+    const now = list.children[active];
+    input.setAttribute("aria-activedescendant", now.id);
+    now.scrollIntoView({ block: "nearest" });
+  }
+
+  function pick(i) {
+    const choice = choices[i];
+    if (!choice) return;
+    input.value = clear ? "" : choice.text;
+    close();
+    take(choice);
+  }
+
+  async function key(event) {
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      event.preventDefault();
+      clearTimeout(timer); // a list that opens a moment later would forget where the arrows are
+      if (list.hidden) await open();
+      if (event.key === "ArrowDown") move(active + 1);
+      else move(active < 0 ? choices.length - 1 : active - 1);
+    } else if (event.key === "Enter") {
+      event.preventDefault();
+      clearTimeout(timer);
+      if (list.hidden || active < 0) await open();
+      pick(active < 0 ? 0 : active);
+    } else if (event.key === "Escape" && !list.hidden) {
+      event.preventDefault();
+      close();
+    }
+  }
+
+  const box = h("div", { class: "combo" }, h("label", { for: id }, label), h("div", { class: "field" }, input, list));
+  return { box, input };
+}

@@ -1,0 +1,67 @@
+// Elements without markup in strings: nothing that comes from data can become code.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An element: properties with `on…` listen, `class` and others are attributes, null is left out. */
+export function h(name, properties = {}, ...children) {
+  return fill(document.createElement(name), properties, children);
+}
+
+/** The same for SVG. */
+export function svg(name, properties = {}, ...children) {
+  return fill(document.createElementNS(SVG, name), properties, children);
+}
+
+function fill(element, properties, children) {
+  for (const [key, value] of Object.entries(properties)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else if (key === "value" && "value" in element) element.value = value;
+    else element.setAttribute(key, value === true ? "" : value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+export const byId = (id) => document.getElementById(id);
+
+/** Says something to screen readers without moving the focus. */
+export function say(text) {
+  const live = byId("live");
+  live.textContent = "";
+  setTimeout(() => { live.textContent = text; }, 30);
+}
+
+let count = 0;
+/** A new id for labels. */
+export const fresh = (prefix) => `${prefix}-${++count}`;
+
+/** Replaces children and keeps the focus on the control of the same data-key. */
+export function refill(parent, ...children) {
+  const active = document.activeElement;
+  const key = parent.contains(active) ? active.dataset.key : null;
+  parent.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined));
+  if (key) parent.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
+}
+
+export const percent = (value, digits = 0) => `${(100 * value).toFixed(digits)} %`;
+
+export function chance(value) {
+  if (value >= 0.995) return value > 0.9995 ? "100 %" : "> 99 %";
+  return value >= 0.1 ? percent(value) : value >= 0.001 ? percent(value, 1) : "< 0.1 %";
+}
+
+export const number = (value) => value.toLocaleString("en-US");
+
+export function ordinal(n) {
+  const tail = n % 100 > 10 && n % 100 < 14 ? "th" : { 1: "st", 2: "nd", 3: "rd" }[n % 10] ?? "th";
+  return `${n}${tail}`;
+}
+
+export const nameOf = (card) => card.title ?? `Item ${card.id}`;
+
+/** The first facts of an item in a line. */
+export function factsOf(card, most = 2) {
+  const facts = card.facts.slice(0, most);
+  return facts.map((f) => (card.title ? f.value : `${f.name} ${f.value}`)).join(" · ");
+}

@@ -1,0 +1,71 @@
+"""The tables of a simulated online test, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def online_tables(result: Mapping[str, Any], metrics: Sequence[str]) -> str:
+    """Relative lifts (the paper's form), absolute ones, and what the world knows.
+
+    Args:
+        result: content of online.json.
+        metrics: columns of the lifts.
+    """
+    control = result["arms"][result["control"]]["label"]
+    percent = round(100 * result["confidence"], 1)
+    seeds = len(result["seeds"])
+    head = (
+        f"Simulated online test '{result['name']}': {result['days']} days, "
+        f"{seeds} {'seed' if seeds == 1 else 'seeds'}, lifts over {control}, "
+        f"{percent:g} % intervals by the delta method over users."
+    )
+    parts = [
+        f"Lift in %, mean over seeds; * the interval leaves 0 out; in brackets the standard "
+        f"deviation between seeds.\n\n{_lifts(result, metrics, 'relative', 100.0, 2)}",
+        f"Absolute lift, a request.\n\n{_lifts(result, metrics, 'absolute', 1.0, 4)}",
+        f"What the world knows: expected reward of served lists, of the near-optimum, and the "
+        f"regret between them; 'best lists' are those without exploration.\n\n{_truth(result)}",
+    ]
+    sizes = ", ".join(f"{p:.3f}" for p in result["size_p_value"])
+    tail = f"p-value of the arms' sizes against their weights, seed by seed: {sizes}."
+    return "\n\n".join([head, *parts, tail]) + "\n"
+
+
+def _lifts(
+    result: Mapping[str, Any], metrics: Sequence[str], which: str, scale: float, digits: int
+) -> str:
+    rows = [["arm", *metrics]]
+    for arm in result["arms"].values():
+        if arm["lifts"]:
+            cells = [_cell(arm["lifts"][metric], which, scale, digits) for metric in metrics]
+            rows.append([arm["label"], *cells])
+    return _table(rows)
+
+
+def _cell(lift: Mapping[str, Any], which: str, scale: float, digits: int) -> str:
+    value, low, high = (scale * lift[which][key] for key in ("value", "low", "high"))
+    star = "*" if low > 0 or high < 0 else ""
+    spread = lift[f"{which}_deviation"]
+    between = "" if spread is None else f" ({scale * spread:.{digits}f})"
+    return f"{value:+.{digits}f}{star} [{low:+.{digits}f}, {high:+.{digits}f}]{between}"
+
+
+def _truth(result: Mapping[str, Any]) -> str:
+    names = ["arm", "users a seed", "requests", "true reward", "near-optimum", "share of it",
+             "regret", "first day", "last day", "regret of best lists"]  # fmt: skip
+    rows = [names]
+    for arm in result["arms"].values():
+        users = sum(arm["users"]) / len(arm["users"])
+        cells = [arm["true_reward"], arm["optimum"], arm["true_reward"] / arm["optimum"],
+                 arm["regret"], arm["regret_first_day"], arm["regret_last_day"],
+                 arm["regret_best"]]  # fmt: skip
+        numbers = [f"{value:.4f}" for value in cells]
+        rows.append([arm["label"], f"{users:,.0f}", f"{arm['requests']:,}", *numbers])
+    return _table(rows)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])

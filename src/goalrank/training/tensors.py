@@ -1,0 +1,115 @@
+"""Tensors to a safetensors file piece by piece, also those whose rows lie in several processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor, distributed
+
+from goalrank.encoders import block_of
+from goalrank.errors import BundleError
+
+_PIECE = 1 << 26  # bytes moved at once
+_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+def is_spread(value: Any) -> bool:
+    """Whether a value is a distributed tensor, without importing what makes them."""
+    return isinstance(value, Tensor) and hasattr(value, "to_local")
+
+
+def split_spread(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Plain and distributed tensors apart; one operation cannot take both."""
+    parts = [[t for t in tensors if is_spread(t) is kind] for kind in (False, True)]
+    return [part for part in parts if part]
+
+
+def total_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """Euclidean norm of all tensors together, a scalar that every process knows."""
+    norms: list[Any] = [torch.nn.utils.get_total_norm(part) for part in split_spread(tensors)]
+    whole = [norm.full_tensor() if is_spread(norm) else norm for norm in norms]
+    return whole[0] if len(whole) == 1 else torch.stack(whole).norm()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors as a safetensors file (not atomic: give a temporary name).
+
+    Where tensors are spread over processes all of them call this with the same names: the first
+    writes, the others send it their rows. None holds more than its own rows and a piece of 64 MiB.
+
+    Raises:
+        BundleError: a type that the format does not have.
+    """
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_rank() > 0:
+        for tensor in tensors.values():
+            if is_spread(tensor):
+                _send(tensor)
+        return
+    header, at = {}, 0
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _NAMES:
+            raise BundleError(f"tensor '{name}' is {tensor.dtype}, which a file cannot hold")
+        end = at + tensor.numel() * tensor.element_size()
+        header[name] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [at, end],
+        }
+        at = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            _write(file, tensor)
+
+
+def _write(file: BinaryIO, tensor: Any) -> None:
+    if not is_spread(tensor):
+        for piece in _pieces(tensor.detach()):
+            file.write(_bytes(piece))
+        return
+    mesh = tensor.device_mesh
+    for piece in _pieces(tensor.detach().to_local()):
+        file.write(_bytes(piece))
+    for rank in range(1, mesh.size()):
+        first, last = block_of(tensor.shape[0], rank, mesh.size())
+        shape = torch.empty((last - first, *tensor.shape[1:]), dtype=tensor.dtype, device="meta")
+        for piece in _pieces(shape):
+            room = torch.empty_like(piece, device="cpu")
+            distributed.recv(room, rank)
+            file.write(_bytes(room))
+
+
+def _send(tensor: Any) -> None:
+    for piece in _pieces(tensor.detach().to_local()):
+        distributed.send(piece.cpu().contiguous(), 0)
+
+
+def _pieces(tensor: Tensor) -> Iterator[Tensor]:
+    """Blocks of rows of at most 64 MiB (or one row); both ends of a transfer cut alike."""
+    if tensor.dim() == 0 or tensor.numel() == 0:
+        yield from (tensor,) * (tensor.numel() > 0)
+        return
+    row = tensor[0].numel() * tensor.element_size()
+    yield from tensor.split(max(_PIECE // max(row, 1), 1))
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    flat = tensor.cpu().contiguous().reshape(-1)
+    return memoryview(flat.view(torch.uint8).numpy().data)

@@ -1,0 +1,198 @@
+"""`off_policy` from table and bundle to estimates, against enumerated truth."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from goalrank.api import off_policy
+from goalrank.cli import app
+from goalrank.encoders import EncoderSizes
+from goalrank.errors import ConfigError, DataError, InfeasibleError
+from goalrank.rankers import RankerConfig, build_ranker
+from goalrank.requests import Encoder, Requests
+from goalrank.rewards import ListReward
+from goalrank.serving import Bundle
+from goalrank.worlds import LoggingConfig, TrueReward, World, WorldConfig, enumerate_lists
+
+SLOTS = 2
+WORLD = World(
+    WorldConfig(
+        users=3000, items=60, clusters=6, candidates=5, slots=SLOTS, history=3,
+        logging=LoggingConfig(random=0.5, pointwise=0.4, popular=0.1, shuffle=0.0),
+    )
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def log() -> Requests:
+    return WORLD.sample(4000, seed=1)
+
+
+@pytest.fixture(scope="module")
+def new(log) -> Bundle:
+    return bundle(log, "goalrank")
+
+
+def bundle(log: Requests, name: str) -> Bundle:
+    encoder = Encoder.fit(log)
+    torch.manual_seed(3)
+    sizes = {} if name in ("retriever",) else {"width": 16, "layers": 1, "heads": 2}
+    config = RankerConfig(name=name, slots=SLOTS, **sizes)
+    reward = ListReward(
+        encoder.spec, EncoderSizes(width=16, layers=1, heads=2, dropout=0.0), ("click",), (1.0,)
+    )
+    return Bundle(build_ranker(encoder.spec, config), config, encoder, reward, {"dataset": "w"})
+
+
+def truth(new: Bundle, log: Requests, temperature: float | None) -> float:
+    """Mean of the true reward over every list, weighted by the policy's exact probability."""
+    columns = new.encoder.encode(log)
+    batch = columns.batch(slice(0, len(log)))
+    reward = TrueReward(WORLD, log, columns)
+    with torch.inference_mode():
+        if temperature is None:
+            return float(reward(batch, new.ranker.rank(batch, SLOTS)[:, None]).mean())
+        lists = enumerate_lists(5, SLOTS).expand(len(log), -1, -1)
+        chance = new.ranker.log_prob(batch, lists, temperature=temperature).exp()
+        assert chance.sum(1) == pytest.approx(np.ones(len(log)), abs=1e-4)
+        return float((chance * reward(batch, lists)).sum(1).mean())
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.3, None])
+def test_every_estimator_finds_the_truth(new, log, temperature):
+    found = off_policy(new, log, temperature=temperature, cap=1e6, bootstrap=300)
+    true = truth(new, log, temperature)
+    assert list(found.estimates) == [
+        "ips",
+        "snips",
+        "clipped",
+        "dr",
+        "position-ips",
+        "position-snips",
+    ]
+    for name, each in found.estimates.items():
+        wide = 1.0 * (each.value.high - each.value.low)  # twice the 95 % half-width: 4 errors
+        assert abs(each.value.mean - true) < wide, name
+    assert not found.warnings
+    assert found.support["mean_weight"] == pytest.approx(1, abs=0.15)
+
+
+def test_numbers_do_not_depend_on_batches_and_follow_the_seed(new, log):
+    part = log.head(300)
+    same = {"temperature": 1.0, "bootstrap": 50, "lists": 3}
+    one = off_policy(new, part, batch_size=7, **same)
+    two = off_policy(new, part, batch_size=300, **same)
+    for name, each in one.estimates.items():
+        assert each.value.mean == pytest.approx(two.estimates[name].value.mean, rel=1e-5)
+    other = off_policy(new, part, seed=5, **same)
+    assert other.estimates["dr"].value.mean != two.estimates["dr"].value.mean
+    assert other.estimates["ips"].value.mean == two.estimates["ips"].value.mean
+
+
+def test_the_bundle_that_served_gives_slot_propensities_back(new, log):
+    """A log as served by a bundle: without the column, its own probabilities are recomputed."""
+    serving = bundle(log, "prm")
+    asked = log.head(600)
+    columns = serving.encoder.encode(asked)
+    batch = columns.batch(slice(0, 600))
+    drawn = serving.ranker.propose(batch, 1, SLOTS, torch.Generator().manual_seed(0))
+    frame = asked.frame.drop("slot_propensity").with_columns(
+        shown=pl.Series(drawn.lists[:, 0].tolist(), dtype=pl.List(pl.Int32)),
+        propensity=pl.Series(drawn.log_prob[:, 0].double().exp().tolist()),
+    )
+    served = Requests(frame, info=log.info)
+    with pytest.raises(DataError, match="slot_propensity"):
+        off_policy(new, served, temperature=1.0, estimators=["position-ips"])
+    options = {"temperature": 1.0, "bootstrap": 20, "min_effective": 1}
+    assert "position-ips" not in off_policy(new, served, **options).estimates
+    found = off_policy(new, served, logging=(serving, 1.0), **options)
+    assert "position-ips" in found.estimates
+    own = off_policy(serving, served, logging=(serving, 1.0), **options)
+    for each in ("ips", "position-ips", "position-snips"):
+        assert own.estimates[each].value.mean == pytest.approx(own.logged.mean, rel=1e-4)
+    with pytest.raises(DataError, match="other propensities"):
+        off_policy(new, served, logging=(serving, 2.0), **options)
+
+
+def test_lists_of_different_lengths_are_each_asked_for(new, log):
+    """Half of the lists are cut to one item: the prefix's probability is the logged one."""
+    short = pl.int_range(pl.len()) % 2 == 0
+    frame = log.frame.with_columns(
+        shown=pl.when(short).then(pl.col("shown").list.head(1)).otherwise("shown"),
+        feedback=pl.struct(
+            click=pl.when(short)
+            .then(pl.col("feedback").struct.field("click").list.head(1))
+            .otherwise(pl.col("feedback").struct.field("click"))
+        ),
+        propensity=pl.when(short)
+        .then(pl.col("slot_propensity").list.first())
+        .otherwise("propensity"),
+        slot_propensity=pl.when(short)
+        .then(pl.col("slot_propensity").list.head(1))
+        .otherwise("slot_propensity"),
+    )
+    cut = Requests(frame, items=log.items, info=log.info)
+    assert cut.validate() == []
+    found = off_policy(new, cut, temperature=1.0, bootstrap=50)
+    assert found.support["mean_weight"] == pytest.approx(1, abs=0.15)
+    assert set(found.estimates) >= {"dr", "position-snips"}
+
+
+def test_refusals(new, log):
+    certain = Requests(
+        log.frame.drop("slot_propensity").with_columns(propensity=pl.lit(1.0)), info=log.info
+    )
+    with pytest.raises(InfeasibleError, match="probability 1"):
+        off_policy(new, certain, temperature=1.0)
+    with pytest.raises(InfeasibleError, match=r"greedy.*temperature"):
+        off_policy(new, log.head(100))
+    weak = off_policy(new, log.head(100), allow_weak_support=True, bootstrap=20)
+    assert "effective sample size" in weak.warnings[0]
+    holes = Requests(
+        log.frame.with_columns(propensity=pl.when(pl.int_range(pl.len()) > 0).then("propensity")),
+        info=log.info,
+    )
+    with pytest.raises(DataError, match=r"1 of 4000.*drop-unknown"):
+        off_policy(new, holes, temperature=1.0)
+    assert (
+        off_policy(
+            new, holes, temperature=1.0, drop_unknown=True, bootstrap=20, estimators=["ips"]
+        ).settings["left_out"]
+        == 1
+    )
+    for message, options in {
+        "temperature": {"temperature": 0.0},
+        "buy": {"reward": {"buy": 1.0}},
+        "bootstrap": {"bootstrap": 0},
+        "magic": {"estimators": ["magic"]},
+    }.items():
+        with pytest.raises(ConfigError, match=message):
+            off_policy(new, log, **({"temperature": 1.0} | options))
+
+
+def test_the_verb(new, log, tmp_path):
+    folder = new.save(tmp_path / "bundle")
+    log.head(800).write(tmp_path / "log.parquet")
+    out = tmp_path / "ope.json"
+    arguments = ["ope", "--bundle", folder, "--log", tmp_path / "log.parquet", "--bootstrap", 50]
+    result = run(*arguments, "--temperature", 1.0, "--reward", "click=2", "--out", out, "--json")
+    assert result.exit_code == 0, result.output
+    content = json.loads(result.stdout)
+    assert content == json.loads(out.read_text())
+    assert content["settings"]["reward"] == {"click": 2.0}
+    plain = run(*arguments, "--temperature", 1.0)
+    assert "position-snips" in plain.stdout
+    refused = run(*arguments, "--min-effective", 10**6)
+    assert refused.exit_code == 7
+    assert "support is missing" in refused.stderr
+    assert run(*arguments, "--reward", "click=much").exit_code == 2
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(each) for each in arguments])

@@ -1,0 +1,27 @@
+"""The server's benchmark runs, and writes every figure."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.slow
+def test_it_writes_its_figures(tmp_path):
+    command = [sys.executable, "benchmarks/serve.py", "--quick", "--backend", "torch"]
+    command += ["--single", "40", "--batches", "2", "--requests", "80", "--rate", "20"]
+    command += ["--json", str(tmp_path / "s.json")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "s.json").read_text())
+    assert found["failed"] == 0
+    assert 0.9e6 < found["parameters"] < 1.2e6
+    assert found["single_ms"]["p50"] <= found["single_ms"]["p99"]
+    assert len(found["memory_mb"]) == 41
+    assert "rank:batch" in done.stdout
