@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from goalrank.benchmark.cells import digest
 from goalrank.benchmark.lineup import RowSpec, expand_rows
 from goalrank.benchmark.suite import SizeSpec, merge
-from goalrank.errors import ConfigError
+from goalrank.settings import checked, read_toml
 from goalrank.training import SOURCES, FitConfig, GroupConfig, build_config
 
 
@@ -108,15 +107,7 @@ def load_scaling(path: str | Path) -> ScalingSuite:
         ConfigError: the file cannot be read, or every fault of its settings.
     """
     path = Path(path)
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"suite '{path}' cannot be read ({error.strerror}); remedy: name a TOML file such as "
-            f"configs/scaling/smoke.toml"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"suite '{path}' is not TOML: {error}") from error
+    data = read_toml(path, "scaling suite", "name a TOML file such as configs/scaling/smoke.toml")
     for name in ("world", "requests"):
         if isinstance(data.get(name), str):
             data[name] = path.parent / data[name]
@@ -125,16 +116,7 @@ def load_scaling(path: str | Path) -> ScalingSuite:
 
 def build_scaling(data: Mapping[str, Any]) -> ScalingSuite:
     """Check a suite given as nested dictionaries; see `load_scaling`."""
-    try:
-        suite = ScalingSuite.model_validate(dict(data))
-    except ValidationError as error:
-        faults = [
-            f"  {'.'.join(str(part) for part in fault['loc']) or 'suite'}: {fault['msg']}"
-            for fault in error.errors()
-        ]
-        raise ConfigError(
-            f"{len(faults)} setting(s) of the scaling suite cannot be used:\n" + "\n".join(faults)
-        ) from error
+    suite = checked(ScalingSuite, data, "the scaling suite", "correct them in the file")
     for size in suite.sizes:
         build_config(merge(suite.recipe, {"ranker": size.ranker}))
     return suite

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from goalrank.benchmark.lineup import RowSpec, expand_rows
 from goalrank.errors import ConfigError
 from goalrank.logs import ImportOptions, data_root
+from goalrank.settings import checked, nearest, read_toml
 from goalrank.training import FitConfig, build_config
 
 Source = Literal["kuairand", "movielens", "amazon", "interactions", "exposures", "requests"]
@@ -137,56 +136,24 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def nearest(value: str, known: Iterable[str]) -> str:
-    """ "; did you mean 'x'?" or nothing."""
-    near = difflib.get_close_matches(value, list(known), 1)
-    return f"; did you mean '{near[0]}'?" if near else ""
-
-
 def load_suite(path: str | Path) -> Suite:
     """Read and check a suite.
 
     Raises:
         ConfigError: the file cannot be read, or a setting, row or source is unknown.
     """
-    try:
-        data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"suite '{path}' cannot be read ({error.strerror}); remedy: name a TOML file such as "
-            f"configs/suites/smoke.toml"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"suite '{path}' is not TOML: {error}") from error
+    data = read_toml(path, "suite", "name a TOML file such as configs/suites/smoke.toml")
     return build_suite(data)
 
 
 def build_suite(data: Mapping[str, Any]) -> Suite:
     """Check a suite given as nested dictionaries; see `load_suite`."""
-    try:
-        suite = Suite.model_validate(dict(data))
-    except ValidationError as error:
-        lines = [_sentence(fault) for fault in error.errors()]
-        raise ConfigError(
-            f"{len(lines)} setting(s) of the suite cannot be used:\n" + "\n".join(lines)
-        ) from error
+    suite = checked(Suite, data, "the suite", "correct them in the file")
     suite.base()
     for dataset in suite.datasets:
         if dataset.source != "requests":
             ImportOptions.from_mapping(import_options(dataset))
     return suite
-
-
-def _sentence(fault: Any) -> str:
-    name = ".".join(str(part) for part in fault["loc"])
-    hint = ""
-    if fault["type"] == "literal_error" and fault["loc"][-1] == "source":
-        hint = nearest(str(fault["input"]), get_args(Source))
-    elif fault["type"] == "extra_forbidden":
-        models: dict[str, type[BaseModel]] = {"datasets": DatasetSpec, "tuning": TuningSpec}
-        model = models.get(str(fault["loc"][0]), Suite)
-        hint = nearest(str(fault["loc"][-1]), model.model_fields)
-    return f"  {name} = {fault['input']!r}: {fault['msg']}{hint}"
 
 
 def import_options(dataset: DatasetSpec) -> dict[str, Any]:

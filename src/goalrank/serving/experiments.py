@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from goalrank.errors import ConfigError
+from goalrank.settings import checked, read_toml
 
 _NAME = r"^[A-Za-z0-9_.-]{1,64}$"
 
@@ -138,17 +137,8 @@ class Experiments(_Strict):
         Raises:
             ConfigError: no such file, no TOML, or a setting that is unknown or out of range.
         """
-        try:
-            return cls(**tomllib.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            reason = str(error)
-            if isinstance(error, ValidationError):
-                first = error.errors()[0]
-                reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-            raise ConfigError(
-                f"experiments '{path}' cannot be used ({reason}); remedy: mend the file; option: "
-                f"experiments"
-            ) from error
+        remedy = "mend the file (option: experiments)"
+        return checked(cls, read_toml(path, "experiments", remedy), "the experiments", remedy)
 
     def assign(self, user_id: int | str, request_id: str) -> tuple[str | None, str | None]:
         """(experiment:variant, … in file order; the bundle to serve), None where there is none."""

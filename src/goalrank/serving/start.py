@@ -6,7 +6,6 @@ import gc
 import os
 import sys
 import tempfile
-import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +13,9 @@ import polars as pl
 import torch
 import uvicorn
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from goalrank.errors import ConfigError, DataError
+from goalrank.errors import DataError
 from goalrank.requests import Requests
 from goalrank.serving.app import MAX_BODY, create_app
 from goalrank.serving.experiments import Experiments
@@ -26,6 +25,7 @@ from goalrank.serving.rules import Rules
 from goalrank.serving.service import Service
 from goalrank.serving.store import Store
 from goalrank.serving.trace import configured_tracing
+from goalrank.settings import checked, read_toml
 
 DEFAULT_STORE = "sqlite:///goalrank.db"
 _SETTINGS = "GOALRANK_SERVE"
@@ -152,16 +152,8 @@ def read_rules(path: str | Path) -> Rules:
     Raises:
         ConfigError: no such file, or an unknown or wrong rule.
     """
-    try:
-        return Rules(**tomllib.loads(Path(path).read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        reason = str(error)
-        if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise ConfigError(
-            f"rules '{path}' cannot be used ({reason}); remedy: mend the file; option: rules"
-        ) from error
+    remedy = "mend the file (option: rules)"
+    return checked(Rules, read_toml(path, "rules", remedy), "the rules", remedy)
 
 
 def read_examples(path: str | Path, most: int = 200) -> Requests:

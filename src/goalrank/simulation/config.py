@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from goalrank.errors import ConfigError
 from goalrank.rankers import ranker_names
+from goalrank.settings import checked, nearest, read_toml
 from goalrank.training import FitConfig, LoopConfig
 from goalrank.worlds import WorldConfig
 
@@ -59,7 +58,7 @@ class ArmConfig(_Strict):
     def _known(cls, value: str) -> str:
         known = policy_names()
         if value not in known:
-            raise ValueError(f"policy '{value}' is unknown{_hint(value, known)}")
+            raise ValueError(f"policy '{value}' is unknown{nearest(value, known)}")
         return value
 
     @property
@@ -135,7 +134,7 @@ class OnlineConfig(_Strict):
         if len(set(names)) < len(names):
             raise ValueError(f"arms share a name: {names}")
         if self.control not in names:
-            raise ValueError(f"control '{self.control}' is no arm{_hint(self.control, names)}")
+            raise ValueError(f"control '{self.control}' is no arm{nearest(self.control, names)}")
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(f"seeds {list(self.seeds)} must be at least 0 and not repeat")
         return self
@@ -144,7 +143,7 @@ class OnlineConfig(_Strict):
         """The world with the changed settings."""
         for name in self.settings:
             if name not in WorldConfig.model_fields:
-                hint = _hint(name, WorldConfig.model_fields)
+                hint = nearest(name, WorldConfig.model_fields)
                 raise ConfigError(f"settings.{name} is no setting of a world{hint}")
         base = WorldConfig.load(self.world).model_dump()
         return WorldConfig(**base | self.settings | {"requests_per_day": self.requests})
@@ -156,10 +155,10 @@ class OnlineConfig(_Strict):
             "ranker": {**self.recipe.get("ranker", {}), "slots": world.slots},
             "reward": {**kinds, **self.recipe.get("reward", {})},
         }
-        try:
-            fit = FitConfig.model_validate({**self.recipe, **sections})
-        except ValidationError as error:
-            raise _refused(error, FitConfig, "recipe.") from error
+        fit = checked(
+            FitConfig, {**self.recipe, **sections}, "the online test", "correct them in the file",
+            prefix="recipe.",
+        )  # fmt: skip
         loops = {"light_loop": whole_loop(fit.light_loop), "training": whole_loop(fit.training)}
         reward = fit.reward.model_copy(update={"loop": whole_loop(fit.reward.loop)})
         return fit.model_copy(update={**loops, "reward": reward})
@@ -189,15 +188,7 @@ def load_online(path: str | Path) -> OnlineConfig:
         ConfigError: the file cannot be read, or every fault of its settings.
     """
     path = Path(path)
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"online test '{path}' cannot be read ({error.strerror}); remedy: name a TOML file "
-            f"such as configs/online/smoke.toml"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"online test '{path}' is not TOML: {error}") from error
+    data = read_toml(path, "online test", "name a TOML file such as configs/online/smoke.toml")
     if isinstance(data.get("world"), str):
         data["world"] = path.parent / data["world"]
     return build_online(data)
@@ -205,46 +196,6 @@ def load_online(path: str | Path) -> OnlineConfig:
 
 def build_online(data: Mapping[str, Any]) -> OnlineConfig:
     """Check a test given as nested dictionaries, its world and its recipe; see `load_online`."""
-    try:
-        config = OnlineConfig.model_validate(dict(data))
-    except ValidationError as error:
-        raise _refused(error, OnlineConfig) from error
+    config = checked(OnlineConfig, data, "the online test", "correct them in the file")
     config.fit_config(config.world_config())
     return config
-
-
-def _refused(error: ValidationError, model: type[BaseModel], prefix: str = "") -> ConfigError:
-    """Every fault with its setting's name; of an unknown one, the nearest that exists."""
-    lines = []
-    for fault in error.errors():
-        name = prefix + (".".join(str(part) for part in fault["loc"]) or "the test")
-        said = fault["msg"]
-        if fault["type"] == "extra_forbidden":
-            known = _fields(model, fault["loc"][:-1])
-            said = f"no such setting{_hint(str(fault['loc'][-1]), known)}"
-        lines.append(f"  {name} = {fault['input']!r}: {said}")
-    return ConfigError(
-        f"{len(lines)} setting(s) of the online test cannot be used:\n" + "\n".join(lines) + "\n"
-        "remedy: correct them in the file"
-    )
-
-
-def _fields(model: type[BaseModel], place: Iterable[int | str]) -> list[str]:
-    """Names of the settings at a place inside nested models."""
-    for part in place:
-        if isinstance(part, int):
-            continue
-        annotation = model.model_fields[part].annotation
-        inner = [annotation, *get_args(annotation)]
-        models = [x for x in inner if isinstance(x, type) and issubclass(x, BaseModel)]
-        if not models:
-            return []
-        model = models[0]
-    return list(model.model_fields)
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
-    if near:
-        return f"; did you mean '{near[0]}'?"
-    return f"; known: {', '.join(known)}"

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from goalrank.errors import ConfigError
 from goalrank.rankers import RankerConfig
 from goalrank.requests import EncoderConfig
+from goalrank.settings import checked, read_toml
 from goalrank.training.groups import GroupConfig
 
 
@@ -139,15 +140,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     """
     data: dict[str, Any] = {}
     if path is not None:
-        try:
-            data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(
-                f"recipe '{path}' does not exist or cannot be read ({error.strerror}); "
-                f"option: --config"
-            ) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"recipe '{path}' is not TOML: {error}; option: --config") from error
+        data = read_toml(path, "recipe", "name a recipe's TOML file (option: --config)")
     for override in overrides:
         _apply(data, override)
     return build_config(data)
@@ -155,17 +148,8 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
 
 def build_config(data: dict[str, Any]) -> FitConfig:
     """Check settings given as nested dictionaries; see `load_config`."""
-    try:
-        return FitConfig.model_validate(data)
-    except ValidationError as error:
-        lines = []
-        for fault in error.errors():
-            name = ".".join(str(part) for part in fault["loc"])
-            lines.append(f"  {name} = {fault['input']!r}: {fault['msg']}")
-        raise ConfigError(
-            f"{len(lines)} setting(s) cannot be used:\n" + "\n".join(lines) + "\n"
-            "remedy: correct them in the recipe or with --set NAME=VALUE"
-        ) from error
+    remedy = "correct them in the recipe or with --set NAME=VALUE"
+    return checked(FitConfig, data, "the recipe", remedy)
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -10,21 +9,13 @@ import pydantic
 from pydantic import BeforeValidator, Field
 
 from goalrank.errors import ConfigError
+from goalrank.settings import faults, read_toml
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Real = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-
-
-def _explain(error: pydantic.ValidationError, owner: str) -> str:
-    """One line a fault: the option's name, the value met and the rule it breaks."""
-    lines = []
-    for fault in error.errors():
-        option = ".".join(str(part) for part in fault["loc"]) or owner
-        lines.append(f"{option}={fault.get('input')!r}: {fault['msg']}")
-    return f"{owner} refused: " + "; ".join(lines) + "; remedy: set these options to allowed values"
 
 
 class _Strict(pydantic.BaseModel):
@@ -34,7 +25,10 @@ class _Strict(pydantic.BaseModel):
         try:
             super().__init__(**values)
         except pydantic.ValidationError as error:
-            raise ConfigError(_explain(error, type(self).__name__)) from error
+            found = "; ".join(faults(error, type(self)))
+            raise ConfigError(
+                f"{type(self).__name__} refused: {found}; remedy: set these options to allowed values"
+            ) from error
 
 
 class KindConfig(_Strict):
@@ -193,10 +187,5 @@ class WorldConfig(_Strict):
             ConfigError: the file is missing, is not TOML, or a setting is refused.
         """
         path = Path(path)
-        try:
-            values = tomllib.loads(path.read_text("utf-8"))
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"cannot read the world's settings {path}: {error}; remedy: give a TOML file"
-            ) from error
+        values = read_toml(path, "world", "name a TOML file such as configs/worlds/fatigue.toml")
         return cls(**values)

@@ -1,0 +1,96 @@
+"""Settings from TOML files: read, checked, and every fault said with its name and the nearest known one."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from goalrank.errors import ConfigError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_toml(path: str | Path, what: str, remedy: str) -> dict[str, Any]:
+    """The contents of a TOML file.
+
+    Args:
+        what: the file is, e.g. "suite".
+        remedy: what to do where there is no such file.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{what} '{path}' does not exist or cannot be read ({error.strerror}); remedy: {remedy}"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{what} '{path}' is not TOML: {error}; remedy: mend the file") from error
+
+
+def checked(
+    model: type[M], data: Mapping[str, Any], what: str, remedy: str, *, prefix: str = ""
+) -> M:
+    """Settings as a model.
+
+    Args:
+        what: has the settings, e.g. "the suite".
+        prefix: of their names, e.g. "recipe.".
+
+    Raises:
+        ConfigError: every fault at once: name, value, rule.
+    """
+    try:
+        return model.model_validate(dict(data))
+    except ValidationError as error:
+        lines = "\n".join(f"  {line}" for line in faults(error, model, prefix))
+        raise ConfigError(
+            f"{len(error.errors())} setting(s) of {what} cannot be used:\n{lines}\nremedy: {remedy}"
+        ) from error
+
+
+def faults(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:
+    """A line a fault: the setting's name, the value met, the rule; of an unknown name the nearest."""
+    lines = []
+    for fault in error.errors():
+        name = prefix + (".".join(str(part) for part in fault["loc"]) or "all")
+        said = fault["msg"]
+        if fault["type"] == "extra_forbidden":
+            known = _fields(model, fault["loc"][:-1])
+            said = f"no such setting{nearest(str(fault['loc'][-1]), known)}"
+        elif fault["type"] == "literal_error":
+            said += nearest(str(fault["input"]), fault["ctx"]["expected"].split("'")[1::2])
+        lines.append(f"{name} = {fault['input']!r}: {said}")
+    return lines
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean 'x'?", or what is known where nothing is near."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, 1)
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    return f"; known: {', '.join(known)}" if known else ""
+
+
+def _fields(model: type[BaseModel], place: Iterable[int | str]) -> list[str]:
+    """Names of the settings at a place inside nested models."""
+    for part in place:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(part)
+        if field is None:
+            return []
+        inner = [field.annotation, *get_args(field.annotation)]
+        models = [x for x in inner if isinstance(x, type) and issubclass(x, BaseModel)]
+        if not models:
+            return []
+        model = models[0]
+    return list(model.model_fields)
