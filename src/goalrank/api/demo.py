@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from goalrank.logs import import_log, write_import
 from goalrank.rankers import BestOf, Ranker, RetrieverOrder
 from goalrank.reports import Report, choose_rows, make_examples, write_report
 from goalrank.requests import Requests, whole_file
+from goalrank.serving import Examples
 from goalrank.training import load_config
 
 Say = Callable[[str], None]
@@ -116,6 +118,7 @@ def run_demo(
             if i == 0:  # the data are public, so the bundle may carry some for the server's page
                 model.examples = choose_examples(data.test)
                 model.save(folder / "bundle", overwrite=True)
+                _write_json(folder / "request.json", example_body(model.examples))
             _measure(run, model, data.test, seeded.seed, progress, say)
         card = _scorecard(run, data.test, say)
     results = _results(dataset, demo, run, card)
@@ -132,6 +135,14 @@ def choose_examples(table: Requests, count: int = 50, *, seed: int = 0) -> Reque
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(good, min(count, len(good)), replace=False))
     return Requests(table.take(rows).frame, items=table.items, info=table.info)
+
+
+def example_body(examples: Requests) -> dict[str, Any]:
+    """The first example as a body of `POST /v1/rank`, by the request id "first"."""
+    offered = Examples(examples)
+    user = offered.users("", 1)[0]["user"]
+    found = offered.request(user, 0, datetime.now(UTC)) or {}
+    return {"request_id": "first", **found["request"]}
 
 
 def _measure(run: _Run, model: Model, test: Requests, seed: int, progress: bool, say: Say) -> None:

@@ -24,6 +24,7 @@ from goalrank.serving.interleave import (
     team_draft,
 )
 from goalrank.serving.onnx import OnnxRanker, export_onnx
+from goalrank.serving.page_examples import Examples
 from goalrank.serving.plan import Baseline, Plan, ab_plan, read_baseline
 from goalrank.serving.rules import AtLeast, AtMost, Diversity, Rules
 from goalrank.serving.sequential import AlwaysValid, always_valid
@@ -49,6 +50,7 @@ __all__ = [
     "Effect",
     "Engine",
     "Event",
+    "Examples",
     "Experiment",
     "Experiments",
     "Exposure",
