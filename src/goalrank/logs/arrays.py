@@ -13,11 +13,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-__all__ = ["Codes", "Events", "Ints", "Longs", "mix64", "ragged_ranges", "time_order"]
+__all__ = ["Codes", "Events", "Ints", "Longs", "distinct", "mix64", "ragged_ranges", "time_order"]
 
 Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
 Floats = NDArray[np.float32]
+
+
+def distinct(values: NDArray[np.int64]) -> Longs:
+    """Distinct values, sorted; by sorting, for `np.unique` hashes and takes a hundred times as long."""
+    ordered = np.sort(values, axis=None)
+    return ordered[np.append(np.ones(min(len(ordered), 1), bool), ordered[1:] != ordered[:-1])]
 
 
 def mix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -131,7 +137,7 @@ class Events:
 
     def rows_before(self, user: Ints, time: Longs) -> Longs:
         """[Q] for each query, the first row of its user that is not strictly before its time."""
-        moments = np.unique(self.time)
+        moments = distinct(self.time)
         width = len(moments) + 1
         keys = self.user.astype(np.int64) * width + np.searchsorted(moments, self.time)
         wanted = user.astype(np.int64) * width + np.searchsorted(moments, time)

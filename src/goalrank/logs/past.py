@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from goalrank.logs.arrays import Longs
+from goalrank.logs.arrays import Longs, distinct
 
 __all__ = ["Before", "PastSums"]
 
@@ -53,7 +53,7 @@ class PastSums:
         self, group: NDArray[np.integer], time: Longs, values: Sequence[NDArray[np.float32]] = ()
     ) -> None:
         self._groups, gid = np.unique(group, return_inverse=True)
-        self._moments = np.unique(time)
+        self._moments = distinct(time)
         self._width = len(self._moments) + 1
         key = gid.astype(np.int64) * self._width + np.searchsorted(self._moments, time)
         order = np.argsort(key, kind="stable")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from goalrank.logs.arrays import Events, Ints, Longs
+from goalrank.logs.arrays import Events, Ints, Longs, distinct
 
 __all__ = ["Points", "Truth", "future_of", "place_injected", "place_points"]
 
@@ -71,7 +71,7 @@ def _at_rows(log: Events, rows: Longs, horizon: int) -> Points:
     new = np.ones(len(log), dtype=bool)
     new[1:] = (log.user[1:] != log.user[:-1]) | (log.time[1:] != log.time[:-1])
     tie_start = np.maximum.accumulate(np.where(new, np.arange(len(log)), 0))
-    rows = np.unique(tie_start[rows])
+    rows = distinct(tie_start[rows])
     rows = rows[rows > log.user_start[log.user[rows]]]  # a request needs a history
     rows = rows[np.lexsort((log.user[rows], log.time[rows]))]
     last = np.minimum(rows + horizon, log.user_start[log.user[rows] + 1]) - 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from goalrank.logs.arrays import Longs
+from goalrank.logs.arrays import Longs, distinct
 
 __all__ = ["Refits", "plan_refits"]
 
@@ -38,7 +38,7 @@ def plan_refits(row_time: Longs, point_time: Longs, first: int, growth: float) -
     while size < len(ordered):
         sizes.append(int(size))
         size = max(size * growth, size + 1)
-    moments = np.unique(ordered[sizes]) if sizes else ordered[:0]
+    moments = distinct(ordered[sizes]) if sizes else ordered[:0]
     return Refits(
         moments=moments,
         row_block=np.searchsorted(moments, row_time, side="right"),
