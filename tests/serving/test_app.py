@@ -180,7 +180,7 @@ def test_a_store_that_refuses(client, service, monkeypatch):
     def full(*_):
         raise StoreError("disk full")
 
-    monkeypatch.setattr(service.store, "record", full)
+    monkeypatch.setattr(service.store, "submit", full)
     assert code(client.post("/v1/rank", json=body())) == (503, "store_unavailable")
     service.on_store_failure = "serve-unlogged"
     got = client.post("/v1/rank", json=body()).json()

@@ -90,7 +90,7 @@ def test_requests_that_suit_the_bundle(schema, route):
     _few(25)(given(cases.map(_suited))(_asker(seen)))()
     print(route, dict(seen))
     assert set(seen) <= {200, 409, 422}  # a batch may say one request_id twice; rules ask much
-    assert seen[200] >= 10
+    assert seen[200] >= 3
 
 
 def _suited(case):

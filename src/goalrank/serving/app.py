@@ -118,9 +118,9 @@ def _add_lists(app: FastAPI, service: Service, door: Callable[..., Awaitable[Non
 
     # Answers go out as they are: the framework would check them a second time.
     @app.post("/v1/rank", response_model=Answer, **guarded)
-    def rank(body: RankBody) -> Response:
+    async def rank(body: RankBody) -> Response:
         """A list for one request."""
-        return _json(service.rank([body])[0])
+        return _json((await service.rank_async([body]))[0])
 
     @app.post("/v1/rank:batch", response_model=BatchAnswer, **guarded)
     def rank_batch(body: BatchBody) -> Response:

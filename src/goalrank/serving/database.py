@@ -50,6 +50,7 @@ META = sa.Table(
 )
 _LOCK = 0x60A12A4B  # any number that is ours: workers that start at once make the tables in turn
 _CONNECT_S = 3
+_LOG_PAGES = 16_384  # 64 MB
 
 
 def open_engine(url: str) -> sa.Engine:
@@ -170,6 +171,8 @@ def _durable_sqlite(connection: Any, _: object) -> None:
                 raise
             sleep(0.02)
     cursor.execute("PRAGMA synchronous=FULL")
+    # `Tidier` moves the log into the file; a writer does so only if that does not keep up.
+    cursor.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
 

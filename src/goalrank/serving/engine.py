@@ -299,6 +299,8 @@ class Engine:
             )
         own = rules if rules is not None else [None] * count
         merged = [self.rules.merged(more) for more in own]
+        if all(rule.empty for rule in merged):
+            return [None] * count
         columns = sorted({name for rule in merged for name in rule.columns})
         attributes = self._attributes(columns, asked)
         plans: list[Settled | None] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,6 +13,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from goalrank.errors import UnknownRequestError
 from goalrank.serving.database import EXPOSURES, FEEDBACK
+
+_EPOCH, _MICRO = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -173,5 +175,4 @@ def parts(values: Sequence[str], size: int) -> Iterable[Sequence[str]]:
 
 def micros(time: datetime) -> int:
     """Microseconds since 1970, exactly."""
-    since = time - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    return (time - _EPOCH) // _MICRO

@@ -8,7 +8,7 @@ import math
 import threading
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -33,7 +33,8 @@ from goalrank.serving.interleave import draft_coins, draft_label, team_draft
 from goalrank.serving.metrics import Metrics
 from goalrank.serving.rules import Rules
 from goalrank.serving.stages import Mark, listening
-from goalrank.serving.store import Event, Exposure, Store, Taken
+from goalrank.serving.steps import Steps, wait_aside, wait_here
+from goalrank.serving.store import CONFIRM_S, Event, Exposure, Store, Taken, confirm
 from goalrank.serving.trace import Tracing
 
 _LOG = logging.getLogger("goalrank.serving")
@@ -113,6 +114,7 @@ class Service:
         self._swap = threading.Lock()
         self.reload()
         self._batcher: Batcher[_Job, Ranked] = Batcher(self._work)
+        self._spare = ThreadPoolExecutor(thread_name_prefix="goalrank-fallback")
         self.draining = False
         if store is not None:
             store.describe(self.info)
@@ -190,34 +192,38 @@ class Service:
             GoalRankError: a request that no model can rank (types, features, rules), a request id
                 in use, or a store that refuses.
         """
-        with self._span("rank", requests=len(bodies)):
-            return self._rank(bodies)
+        return wait_here(self._rank(bodies))
+
+    async def rank_async(self, bodies: Sequence[RankBody]) -> list[Answer]:
+        """The same without holding up the event loop, nor a thread for each request that waits."""
+        return await wait_aside(self._rank(bodies))
 
     def _span(self, name: str, **attributes: int) -> AbstractContextManager[None]:
         return _NO_SPAN if self.tracing is None else self.tracing.span(name, **attributes)
 
-    def _rank(self, bodies: Sequence[RankBody]) -> list[Answer]:
-        began = perf_counter()
-        now = datetime.now(UTC)
-        takes = [self._take(body, now) for body in bodies]
-        jobs = [job for take in takes for job in take.jobs]
-        waiting: list[Future[Ranked] | None] = []
-        for job in jobs:
-            try:
-                waiting.append(self._batcher.submit(job))
-            except FullError:
-                waiting.append(None)
-        self.metrics.queue.set(self._batcher.waiting)
-        ranked = []
-        for job, future in zip(jobs, waiting):
-            left = max(self.deadline - (perf_counter() - began), 0.0)
-            ranked.append(self._wait(job, future, left))
-        if self.tracing is not None:
-            self.tracing.add([mark for job in jobs for mark in list(job.marks)])
-        lists = iter(ranked)
-        settled = [_settle(take, [next(lists) for _ in take.jobs]) for take in takes]
-        logged = self._record(settled)
-        return [_answer(job, each, logged) for job, each in settled]
+    def _rank(self, bodies: Sequence[RankBody]) -> Steps[list[Answer]]:
+        with self._span("rank", requests=len(bodies)):
+            end = perf_counter() + self.deadline
+            now = datetime.now(UTC)
+            takes = [self._take(body, now) for body in bodies]
+            jobs = [job for take in takes for job in take.jobs]
+            waiting = [self._submit(job) for job in jobs]
+            self.metrics.queue.set(self._batcher.waiting)
+            ranked = []
+            for job, future in zip(jobs, waiting):
+                ranked.append((yield from self._wait(job, future, end)))
+            if self.tracing is not None:
+                self.tracing.add([mark for job in jobs for mark in list(job.marks)])
+            lists = iter(ranked)
+            settled = [_settle(take, [next(lists) for _ in take.jobs]) for take in takes]
+            logged = yield from self._record(settled)
+            return [_answer(job, each, logged) for job, each in settled]
+
+    def _submit(self, job: _Job) -> Future[Ranked] | None:
+        try:
+            return self._batcher.submit(job)
+        except FullError:
+            return None
 
     def _take(self, body: RankBody, now: datetime) -> _Take:
         """The rankers of one request: one, or two that will share the list."""
@@ -249,12 +255,13 @@ class Service:
         row, slots = body.row(request_id, now), body.slots or engine.slots
         return _Job(engine, row, slots, body.rules, experiment, engine.name)
 
-    def _wait(self, job: _Job, future: Future[Ranked] | None, left: float) -> Ranked:
+    def _wait(self, job: _Job, future: Future[Ranked] | None, end: float) -> Steps[Ranked]:
         """The model's list, or the retriever's order if the model fails or takes too long."""
         reason = "overload"
         if future is not None:
+            yield future, max(end - perf_counter(), 0.0)
             try:
-                return future.result(left)
+                return future.result(0)
             except GoalRankError:
                 raise  # the request's own fault
             except TimeoutError:
@@ -264,7 +271,10 @@ class Service:
                 _LOG.exception("the model failed; serving the retriever's order")
                 reason = "failure"
         self.metrics.degraded.labels(reason).inc()
-        return job.engine.fallback([job.row], job.slots, rules=[job.rules])[0]
+        # In a thread: rules can make it long, and the batcher may be what is late.
+        spare = self._spare.submit(job.engine.fallback, [job.row], job.slots, rules=[job.rules])
+        yield spare, None
+        return spare.result()[0]
 
     def _work(self, jobs: Sequence[_Job]) -> list[Ranked]:
         """Rank jobs of any mixture: those of one engine, length and layout go together."""
@@ -284,7 +294,7 @@ class Service:
             out.update(zip(rows, lists))
         return [out[i] for i in range(len(jobs))]
 
-    def _record(self, settled: Sequence[tuple[_Job, Ranked]]) -> bool:
+    def _record(self, settled: Sequence[tuple[_Job, Ranked]]) -> Steps[bool]:
         for _, each in settled:
             if not each.degraded and not math.isnan(each.log_prob):
                 self.metrics.surprise.observe(-each.log_prob)
@@ -293,7 +303,9 @@ class Service:
         exposures = [_exposure(job, each) for job, each in settled]
         try:
             with self._span("store", exposures=len(exposures)):
-                self.store.record(exposures)
+                stored = self.store.submit(exposures)
+                yield stored, CONFIRM_S
+                confirm(stored)
         except StoreError as error:
             self.metrics.unlogged.inc(len(settled))
             self.metrics.store_failures.labels(error.code).inc()
@@ -327,6 +339,7 @@ class Service:
         """Finish what waits, then close the store."""
         self.draining = True
         self._batcher.close()
+        self._spare.shutdown()
         if self.store is not None:
             self.store.close()
         if self.tracing is not None:

@@ -6,7 +6,7 @@ import json
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from datetime import datetime
 from time import monotonic, sleep
@@ -26,6 +26,7 @@ from goalrank.serving.database import (
     snapshot,
     writes,
 )
+from goalrank.serving.line import Line, Tidier
 from goalrank.serving.records import (
     Event,
     Exposure,
@@ -39,9 +40,23 @@ from goalrank.serving.records import (
     upsert,
 )
 
-__all__ = ["Event", "Exposure", "Store", "Taken"]
+__all__ = ["CONFIRM_S", "Event", "Exposure", "Store", "Taken", "confirm"]
 
+CONFIRM_S = 10.0  # seconds that a write may take
 _Job = tuple[list[dict[str, Any]], "Future[None]"]
+
+
+def confirm(stored: Future[None]) -> None:
+    """Exposures of `Store.submit` are durable, or this raises.
+
+    Raises:
+        DuplicateRequestError: a request id is there already.
+        StoreFullError: the disk is full.
+        StoreError: the database refuses or is gone, or has not answered yet.
+    """
+    if not stored.done():
+        raise StoreError("the store did not confirm in time; remedy: look at the database's load")
+    stored.result()
 
 
 class Store:
@@ -66,6 +81,7 @@ class Store:
         self.engine = open_engine(url)
         self._writes, self._reads = writes(self.engine), snapshot(self.engine)
         self._group, self._patience = group, patience
+        self._line, self._tidier = Line(self._writes), Tidier(self.engine)
         self._lost = False
         self._waiting: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
@@ -78,6 +94,7 @@ class Store:
             self._closed = True
             self._waiting.put(None)
             self._writer.join()
+            self._tidier.close()
             self.engine.dispose()
 
     def __enter__(self) -> Store:
@@ -86,7 +103,7 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def record(self, exposures: Sequence[Exposure], timeout: float | None = 10.0) -> None:
+    def record(self, exposures: Sequence[Exposure], timeout: float | None = CONFIRM_S) -> None:
         """Make exposures durable, all or none; returns when they are.
 
         Raises:
@@ -94,20 +111,32 @@ class Store:
             StoreFullError: the disk is full.
             StoreError: the database refuses or is gone, or takes longer than `timeout` s.
         """
+        stored = self.submit(exposures)
+        wait([stored], timeout)
+        confirm(stored)
+
+    def submit(self, exposures: Sequence[Exposure]) -> Future[None]:
+        """Begin to make exposures durable; `confirm` the future once it is done.
+
+        Raises:
+            StoreError: the store is closed.
+        """
         if self._closed:
             raise StoreError("the store is closed; remedy: open it again")
-        if not exposures:
-            return
         done: Future[None] = Future()
-        self._waiting.put(([exposure_row(exposure) for exposure in exposures], done))
-        try:
-            done.result(timeout)
-        except TimeoutError as error:
-            raise StoreError(
-                f"the store did not confirm within {timeout} s; remedy: look at the database's load"
-            ) from error
+        if exposures:
+            self._waiting.put(([exposure_row(exposure) for exposure in exposures], done))
+        else:
+            done.set_result(None)
+        return done
 
     def _write_forever(self) -> None:
+        try:
+            self._write_until_closed()
+        finally:
+            self._line.drop()
+
+    def _write_until_closed(self) -> None:
         while True:
             first = self._waiting.get()
             if first is None:
@@ -144,12 +173,13 @@ class Store:
         again = False
         while True:
             try:
-                with self._writes.begin() as connection:
+                with self._line.transaction() as connection:
                     # A commit may have arrived although its answer did not.
                     left = absent(connection, rows) if again else rows
                     if left:
-                        connection.execute(EXPOSURES.insert(), left)
+                        self._line.insert(connection, left)
                 self._lost = False
+                self._tidier.note()
                 return
             except sa.exc.SQLAlchemyError as error:
                 if not passing(error):

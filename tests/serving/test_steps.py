@@ -1,0 +1,94 @@
+"""Work in steps: the same result, errors and waits, whoever drives it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import Future
+
+import pytest
+
+from goalrank.serving.steps import Steps, wait_aside, wait_here
+
+DRIVERS = [wait_here, lambda steps: asyncio.run(wait_aside(steps))]
+
+
+def later(value: object, seconds: float = 0.02) -> Future[object]:
+    """A future that another thread fulfils: with a value, or with an error."""
+    future: Future[object] = Future()
+    fulfil = future.set_exception if isinstance(value, Exception) else future.set_result
+    threading.Timer(seconds, fulfil, [value]).start()
+    return future
+
+
+@pytest.mark.parametrize("drive", DRIVERS)
+def test_goes_on_once_the_future_is_done(drive):
+    def work() -> Steps[list[object]]:
+        out: list[object] = []
+        for future in (later(1), later(2, 0.0), later(KeyError("no"))):
+            yield future, 5.0
+            out.append(future.exception() or future.result())
+        return out
+
+    began = time.monotonic()
+    one, two, error = drive(work())
+    assert (one, two) == (1, 2)
+    assert isinstance(error, KeyError)
+    assert time.monotonic() - began < 2.0
+
+
+@pytest.mark.parametrize("drive", DRIVERS)
+def test_goes_on_once_the_time_is_up(drive):
+    def work() -> Steps[bool]:
+        never: Future[None] = Future()
+        yield never, 0.05
+        yield never, 0.0
+        return never.done()
+
+    began = time.monotonic()
+    assert drive(work()) is False
+    assert 0.05 <= time.monotonic() - began < 2.0
+
+
+@pytest.mark.parametrize("drive", DRIVERS)
+def test_errors_of_the_work_come_out(drive):
+    def work() -> Steps[None]:
+        yield later(None), None
+        raise LookupError("its own")
+
+    with pytest.raises(LookupError, match="its own"):
+        drive(work())
+
+
+def test_many_wait_at_once_without_a_thread_each():
+    def work() -> Steps[int]:
+        yield later(0, 0.2), 5.0
+        return threading.get_ident()
+
+    async def all_at_once() -> list[int]:
+        return await asyncio.gather(*(wait_aside(work()) for _ in range(20)))
+
+    began = time.monotonic()
+    assert set(asyncio.run(all_at_once())) == {threading.get_ident()}
+    assert time.monotonic() - began < 2.0
+
+
+def test_cancelled_work_ends_where_it_is():
+    ended = []
+
+    def work() -> Steps[None]:
+        try:
+            yield Future(), None
+        finally:
+            ended.append(True)
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(wait_aside(work()))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended
+
+    asyncio.run(cancelled())
