@@ -74,10 +74,13 @@ def faults(error: ValidationError, model: type[BaseModel], prefix: str = "") -> 
 def nearest(name: str, known: Iterable[str]) -> str:
     """ "; did you mean 'x'?", or what is known where nothing is near."""
     known = list(known)
-    near = difflib.get_close_matches(name, known, 1)
-    if near:
-        return f"; did you mean '{near[0]}'?"
-    return f"; known: {', '.join(known)}" if known else ""
+    return did_you_mean(name, known) or (f"; known: {', '.join(known)}" if known else "")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean 'x'?", or nothing where nothing is near."""
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def _fields(model: type[BaseModel], place: Iterable[int | str]) -> list[str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from goalrank.errors import ConfigError
 from goalrank.rankers import ranker_names, ranker_options
+from goalrank.settings import did_you_mean
 
 COMPOSITES = ("best_of", "mg_e", "mg_e_copies", "clig", "rules")
 _OWN = {
@@ -121,9 +121,8 @@ class RowSpec(BaseModel):
 
 
 def _unknown(what: str, name: str, known: Any, option: str) -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    return f"{what} '{name}' is unknown{hint} Known: {', '.join(known) or 'none'}; option: {option}"
+    hint, names = did_you_mean(name, known), ", ".join(known) or "none"
+    return f"{what} '{name}' is unknown{hint} Known: {names}; option: {option}"
 
 
 def standard_rows() -> dict[str, dict[str, Any]]:
@@ -167,3 +166,11 @@ def expand_rows(given: Sequence[Any]) -> list[Any]:
             key = row.get("label") or row.get("name") if isinstance(row, dict) else None
             out[str(key or i)] = row
     return list(out.values())
+
+
+def _expanded(value: Any) -> Any:
+    return expand_rows(value) if isinstance(value, list | tuple) else value
+
+
+# The rows of a suite, as tables or words; at least one.
+Rows = Annotated[tuple[RowSpec, ...], BeforeValidator(_expanded), Field(min_length=1)]

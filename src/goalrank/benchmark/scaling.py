@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from goalrank.benchmark.cells import digest
-from goalrank.benchmark.lineup import RowSpec, expand_rows
+from goalrank.benchmark.lineup import Rows, RowSpec
 from goalrank.benchmark.suite import SizeSpec, merge
 from goalrank.settings import checked, read_toml
 from goalrank.training import SOURCES, FitConfig, GroupConfig, build_config
@@ -43,7 +43,7 @@ class ScalingSuite(BaseModel):
     world: Path | None = None
     requests: Path | None = None
     slots: int = Field(default=6, ge=1)
-    rankers: tuple[RowSpec, ...] = Field(min_length=1)
+    rankers: Rows
     sizes: tuple[SizeSpec, ...] = Field(min_length=1)
     data: tuple[int, ...] = Field(min_length=1)
     groups: tuple[int, ...] = (20,)
@@ -54,11 +54,6 @@ class ScalingSuite(BaseModel):
     test: int = Field(default=500, ge=2)
     split: int = Field(default=100, ge=0)
     recipe: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("rankers", mode="before")
-    @classmethod
-    def _rows(cls, value: Any) -> Any:
-        return expand_rows(value) if isinstance(value, list | tuple) else value
 
     @model_validator(mode="after")
     def _whole(self) -> ScalingSuite:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from goalrank.benchmark.lineup import RowSpec, expand_rows
+from goalrank.benchmark.lineup import Rows
 from goalrank.errors import ConfigError
 from goalrank.logs import ImportOptions, data_root
 from goalrank.settings import checked, nearest, read_toml
@@ -94,15 +94,10 @@ class Suite(_Strict):
     main: str = "goalrank"
     metrics: tuple[str, ...] = ("ndcg", "recall", "hit_rate", "map", "f1", "auc")
     datasets: tuple[DatasetSpec, ...] = Field(min_length=1)
-    rankers: tuple[RowSpec, ...] = Field(min_length=1)
+    rankers: Rows
     sizes: tuple[SizeSpec, ...] = (SizeSpec(),)
     tuning: TuningSpec = TuningSpec()
     recipe: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("rankers", mode="before")
-    @classmethod
-    def _rows(cls, value: Any) -> Any:
-        return expand_rows(value) if isinstance(value, list | tuple) else value
 
     @model_validator(mode="after")
     def _unique(self) -> Suite:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from goalrank.errors import ConfigError
+from goalrank.settings import nearest
 
 __all__ = ["Channel", "ImportOptions", "Protocol", "TimeUnit"]
 
@@ -109,9 +109,7 @@ class ImportOptions(BaseModel):
         known = list(cls.model_fields)
         for key in values:
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
-                raise ConfigError(f"unknown import option '{key}'{hint}")
+                raise ConfigError(f"unknown import option '{key}'{nearest(key, known)}")
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from typing import Any, Literal, cast
@@ -27,6 +26,7 @@ from goalrank.rankers.rankmixer import RankMixer
 from goalrank.rankers.seq2slate import EGRank, Seq2Slate
 from goalrank.rankers.setrank import SetRank
 from goalrank.requests import InputSpec
+from goalrank.settings import did_you_mean
 
 # width, layers, heads, ratio of the decoder's network; about 10^5 … 10^9 parameters beside ids.
 PRESETS: dict[str, tuple[int, int, int, int]] = {
@@ -156,8 +156,7 @@ def _check_options(config: RankerConfig) -> None:
     known = ranker_options(config.name)
     for name, value in config.options.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
+            hint = did_you_mean(name, known)
             raise ConfigError(
                 f"ranker '{config.name}' has no option '{name}'{hint} Known: "
                 f"{', '.join(sorted(known)) or 'none'}; option: ranker.options.{name}"
@@ -178,8 +177,7 @@ def build_ranker(spec: InputSpec, config: RankerConfig) -> Ranker:
         ConfigError: the name or an option is unknown; the nearest is suggested.
     """
     if config.name not in _BUILDERS:
-        near = difflib.get_close_matches(config.name, ranker_names(), 1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
+        hint = did_you_mean(config.name, ranker_names())
         raise ConfigError(
             f"ranker '{config.name}' is unknown{hint} Known: {', '.join(ranker_names())}; "
             f"option: ranker.name"
