@@ -7,6 +7,7 @@ import pkgutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,6 +15,7 @@ from torch import Tensor
 
 import goalrank.rankers
 from goalrank.rankers import Ranker
+from goalrank.rankers.pool import PoolPolicy
 from goalrank.requests import Batch, Columns, EntityTable
 from tests.rankers.kit import (
     BY_INPUT,
@@ -114,6 +116,25 @@ def test_probabilities_of_all_lists_sum_to_one(name, n, slots, temperature):
     for batch in (tiny(n), padded(tiny(n), 2, 1)):
         log_prob = ranker.log_prob(batch, all_lists(n, slots), temperature=temperature)
         assert float(log_prob.exp().sum().detach()) == pytest.approx(1.0, abs=1e-4)
+
+
+@every
+@pytest.mark.parametrize("length", [0, 2])
+@torch.no_grad()
+def test_next_is_what_lists_of_one_more_say(name, length):
+    rows = np.flatnonzero(np.diff(COLUMNS.candidate_start) > length)
+    ranker, batch = make_ranker(name, COLUMNS), padded(COLUMNS.batch(rows), 2, 1)
+    prefix = ranker.propose(batch, 1, length + 1, rng()).lists[:, 0, :length]
+    found = ranker.next_log_prob(ranker.encode(batch), batch, prefix)
+    free = batch.candidate_mask.clone().scatter_(1, prefix, False)
+    assert torch.isneginf(found[~free]).all()
+    some = torch.isfinite(found).any(-1)  # a pool may hold no list with this prefix
+    assert some.all() or isinstance(ranker, PoolPolicy)
+    torch.testing.assert_close(found.exp().sum(-1), some.float(), **LOOSE)
+    each = torch.arange(free.shape[1]).expand_as(free)[..., None]
+    lists = torch.cat([prefix[:, None].expand(-1, free.shape[1], -1), each], -1)
+    whole = ranker.log_prob(batch, lists).masked_fill(~free, -torch.inf)
+    torch.testing.assert_close(found[some], whole[some].log_softmax(-1), **LOOSE)
 
 
 @every

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -168,19 +169,33 @@ def test_group_loss_gradient_matches_finite_differences():
     assert checked > 30
 
 
-def test_supervised_loss_wants_the_liked_first():
+@pytest.mark.parametrize("slots", [1, 4])
+def test_supervised_loss_against_a_loop(slots):
     model, batch = generator(), tiny_batch()
+    seen = batch.observed.clone()
+    seen[:, 1] = False  # of unknown relevance: neither placed nor counted
+    batch = replace(batch, observed=seen)
+    loss = model.loss(batch, slots)
+    known = batch.candidate_mask & seen
     state = model.encode(batch)
-    liked = (batch.relevance > 0) & batch.candidate_mask
-    has = liked.any(-1)
-    assert has.any()
-    assert not has.all()
-    loss = model.supervised_loss(state, batch, 1)
-    # One slot: the likeliest of the liked is the target.
-    log_p = model.decoder(state, torch.full((batch.size, 1, 1), -1))[:, 0, 0].log_softmax(-1)
-    bias = state.bias.masked_fill(~liked, -torch.inf).argmax(-1)
-    want = -log_p.gather(1, bias[:, None])[has].mean()
-    torch.testing.assert_close(loss, want)
+    state = state._replace(bias=state.bias.detach().masked_fill(~known, -torch.inf))
+    own, weights = model.decode(state, slots)[:, 0], [1 / math.log2(t + 2) for t in range(slots)]
+    each = []
+    for b in range(batch.size):
+        left = {i: float(batch.relevance[b, i]) for i in known[b].nonzero()[:, 0].tolist()}
+        if sum(left.values()) == 0:
+            continue
+        total = 0.0
+        for t, weight in enumerate(weights):
+            amount = sum(left.values())
+            if amount == 0:
+                break
+            log_p = model.next_log_prob(state, batch, own[:, :t])[b].detach()
+            total -= weight * sum(y * float(log_p[i]) for i, y in left.items() if y) / amount
+            left.pop(int(own[b, t]))
+        each.append(total)
+    assert 0 < len(each) < batch.size
+    assert float(loss.detach()) == pytest.approx(sum(each) / len(each) / sum(weights), rel=1e-4)
     nothing = replace(batch, relevance=torch.zeros_like(batch.relevance))
     assert float(model.loss(nothing, 3).detach()) == 0.0
 

@@ -159,6 +159,26 @@ class Fixed(Reward):
         return self.values
 
 
+@torch.no_grad()
+def test_listwise_loss_against_a_loop():
+    model, batch = reward(), COLUMNS.batch(slice(None))
+    n = batch.candidates.shape[1]
+    feedback = torch.rand(
+        batch.size, n, len(COLUMNS.kinds), generator=torch.Generator().manual_seed(1)
+    )
+    feedback[0] = 0  # nothing liked: teaches nothing
+    found = model.listwise_loss(batch, feedback, model.encode(batch))
+    each = []
+    for b in range(1, batch.size):
+        real = batch.candidate_mask[b].nonzero()[:, 0].tolist()
+        logits = torch.stack(
+            [model.slot_logits(batch, torch.full((batch.size, 1, 1), i))[b, 0, 0, 0] for i in real]
+        )
+        y = feedback[b, real, 0]
+        each.append(float(-(y * logits.log_softmax(0)).sum() / y.sum()))
+    assert float(found) == pytest.approx(sum(each) / len(each), rel=1e-5)
+
+
 def test_ensemble_is_pessimistic():
     batch, lists = material()
     members = [Fixed([[1.0, 5.0]]), Fixed([[3.0, 5.0]]), Fixed([[5.0, 5.0]])]

@@ -18,6 +18,7 @@ from goalrank.training.groups import (
     logged_list,
     perturb,
     repeats,
+    slot_group,
     thin,
 )
 from tests.rankers.kit import make_ranker, padded, rich_columns
@@ -106,6 +107,37 @@ def test_perturbation_swaps_and_replaces_everywhere():
     n = int(batch.candidate_mask.sum())
     new = moved[~swaps][changed[~swaps]]
     assert len(new.unique()) == n - 4
+
+
+@given(st.integers(0, 2**31), st.integers(0, SLOTS - 1), st.integers(2, 9))
+@settings(max_examples=30, deadline=None)
+def test_slot_groups_change_one_slot(seed, slot, tries):
+    policy, batch = make_ranker("goalrank", COLUMNS), padded(whole_batch(), 1, 0)
+    own = policy.propose(batch, 1, SLOTS, rng(seed)).lists[:, 0]
+    group = slot_group(own, slot, batch, rng(seed + 1), tries)
+    for b in range(batch.size):
+        here = int(own[b, slot])
+        length = int(batch.candidate_mask[b].sum())
+        tried = group.tried[b, group.valid[b]].tolist()
+        assert len(tried) == (min(length - slot, tries) if here >= 0 else 0) == len(set(tried))
+        assert here < 0 or here in tried
+        for one, candidate in zip(group.lists[b, group.valid[b]].tolist(), tried, strict=True):
+            want = own[b].tolist()
+            if candidate in want:
+                want[want.index(candidate)] = here
+            want[slot] = candidate
+            assert one == want
+            assert candidate not in own[b, :slot].tolist()
+            assert one[:slot] == group.prefix[b].tolist()
+
+
+def test_slot_groups_do_not_depend_on_the_batch():
+    policy, batch = make_ranker("goalrank", COLUMNS), whole_batch()
+    own = policy.propose(batch, 1, SLOTS, rng()).lists[:, 0]
+    together = slot_group(own, 1, batch, rng(5), 3)
+    alone = slot_group(own[3:4], 1, COLUMNS.batch([3]), rng(5), 3)
+    assert torch.equal(alone.lists[0], together.lists[3])
+    assert not torch.equal(slot_group(own, 1, batch, rng(6), 3).lists, together.lists)
 
 
 def test_repeats_against_a_loop():

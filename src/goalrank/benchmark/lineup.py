@@ -136,7 +136,7 @@ def standard_rows() -> dict[str, dict[str, Any]]:
         rows[f"mg_e_copies_{k}"] = {"name": "mg_e_copies", "options": {"k": k}}
     rows["clig_20"] = {"name": "clig", "options": {"k": 20, "pool": 100}}
     rows["goalrank"] = {"name": "goalrank"}
-    alone = {"objective": {"supervised": 0.0}, "reward": {"observed": 0.0}}
+    alone = {"objective": {"supervised": 0.0, "slots": 0.0}, "reward": {"observed": 0.0}}
     rows["goalrank_eq5"] = {"name": "goalrank", "set": alone}
     rows["rules"] = {"name": "rules"}
     return {label: {**row, "label": label} for label, row in rows.items()}

@@ -46,9 +46,13 @@ _OWN: dict[str, Knobs] = {
     "pier": {"options.keep": (10, 20, 40), "options.contrast": (0.03, 0.1, 0.3)},
     "prs": {"options.alpha": (0.25, 0.5, 1.0), "options.beta": (0.5, 1.0, 2.0)},
     "rankmixer": {"options.ratio": (2, 4, 8), "set.ranker.layers": (1, 2, 3)},
-    "egrank": {"task.clip": (0.1, 0.2, 0.3), "task.lists": (4, 8, 16)},
+    "egrank": {"task.clip": (0.1, 0.2, 0.3), "task.lists": (2, 4, 8)},
     "nlgr": {"task.lists": (2, 4, 8), "task.others": (4, 7, 12)},
-    "goalrank": {"set.objective.temperature": (0.25, 0.5, 1.0), "set.group.own": (4, 8, 16)},
+    "goalrank": {
+        "set.objective.temperature": (0.1, 0.3, 1.0),
+        "set.objective.supervised": (0.0, 0.3, 1.0),
+        "set.reward.observed": (0.0, 1.0, 2.0),
+    },
     "best_of": {"options.temperature": (0.5, 1.0, 2.0), **_PLAIN},
     "clig": {"options.weight": (0.3, 1.0, 3.0), **_PLAIN},
     "rules": {},
@@ -59,7 +63,7 @@ _MOST_COPIES = 3  # trials of k copies try so many; the winner serves every k
 
 
 def space(row: RowSpec, width: int, sized: bool) -> Knobs:
-    """What may be drawn for a row, by dotted name.
+    """What may be drawn for a row, by dotted name; what the row itself sets stays.
 
     Args:
         width: the recipe's; half and twice of it are tried.
@@ -70,7 +74,16 @@ def space(row: RowSpec, width: int, sized: bool) -> Knobs:
     knobs = {**_NET, **_OWN.get(row.name, _PLAIN)}
     if not sized and row.name != "mg_e_copies":
         knobs["set.ranker.width"] = (max(width // 2, _NARROWEST), width, width * 2)
-    return knobs
+    return {name: values for name, values in knobs.items() if not _fixed(row.set, name)}
+
+
+def _fixed(settings: Any, name: str) -> bool:
+    """Whether a row's own settings hold the value of this dotted name."""
+    for part in name.split(".")[1:]:
+        if not isinstance(settings, dict) or part not in settings:
+            return False
+        settings = settings[part]
+    return True
 
 
 def draw(knobs: Knobs, trials: int, seed: int) -> list[dict[str, Any]]:

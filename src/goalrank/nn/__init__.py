@@ -3,6 +3,7 @@
 from goalrank.nn.chunks import CHUNK_ROWS, in_chunks
 from goalrank.nn.gather import take_rows
 from goalrank.nn.linear import Linear, linear, linear_gelu
+from goalrank.nn.losses import softmax_cross_entropy
 from goalrank.nn.means import divisor, sharing, whole_ids, whole_sum
 from goalrank.nn.noise import distinct, gumbel, request_salt, uniform
 from goalrank.nn.precision import at_least_single
@@ -25,6 +26,7 @@ __all__ = [
     "mlp",
     "request_salt",
     "sharing",
+    "softmax_cross_entropy",
     "take_rows",
     "uniform",
     "whole_ids",

@@ -61,6 +61,18 @@ class Ranker(nn.Module):
     ) -> Tensor:
         """Exact log-probabilities [B, G] of lists [B, G, L]."""
 
+    def next_log_prob(self, state: Any, batch: Batch, prefix: Tensor) -> Tensor:
+        """Log-probability [B, N] of each candidate after a prefix [B, T] of real candidates.
+
+        -inf for padding and for what stands in the prefix; a request with nothing left is all -inf.
+        """
+        b, n = batch.candidates.shape
+        each = torch.arange(n, device=prefix.device).expand(b, n)
+        lists = torch.cat([prefix[:, None, :].expand(b, n, -1), each[..., None]], -1)
+        free = batch.candidate_mask & ~(lists[..., :-1] == each[..., None]).any(-1)
+        logits = self.list_log_prob(state, batch, lists).masked_fill(~free, -torch.inf)
+        return at_next(logits)
+
     def rank(self, batch: Batch, slots: int) -> Tensor:
         """The ranker's best list: [B, L] positions on the N axis, -1 where N < L."""
         return self.best(self.encode(batch), batch, slots)
@@ -145,6 +157,23 @@ class Scorer(Ranker):
         self, state: Tensor, batch: Batch, lists: Tensor, temperature: float = 1.0
     ) -> Tensor:
         return plackett_luce_log_prob(state / temperature, batch.candidate_mask, lists)
+
+    def next_log_prob(self, state: Tensor, batch: Batch, prefix: Tensor) -> Tensor:
+        left = batch.candidate_mask.scatter(1, prefix.clamp_min(0), False)
+        return at_next(state.masked_fill(~left, -torch.inf))
+
+
+def open_slot(prefix: Tensor) -> Tensor:
+    """Prefixes [B, T] with one more slot: [B, T + 1]; what stands there says nothing."""
+    return nn.functional.pad(prefix, (0, 1), value=-1)
+
+
+def at_next(logits: Tensor) -> Tensor:
+    """Log-softmax of a slot's logits [B, N]; requests without a candidate stay -inf, and so do
+    candidates that cannot follow."""
+    none = torch.isneginf(logits).all(-1, keepdim=True)
+    log_p = logits.masked_fill(none, 0.0).log_softmax(-1)
+    return log_p.masked_fill(torch.isneginf(logits), -torch.inf)
 
 
 def top_slots(scores: Tensor, mask: Tensor, slots: int) -> Tensor:

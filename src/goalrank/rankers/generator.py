@@ -20,13 +20,14 @@ from goalrank.nn import (
     Linear,
     at_least_single,
     distinct,
-    divisor,
     gumbel,
     request_salt,
     take_rows,
 )
-from goalrank.rankers.base import Ranker, top_slots
+from goalrank.rankers.base import Ranker, at_next, open_slot
+from goalrank.rankers.initial import known_candidates
 from goalrank.rankers.single import decodes_alone, greedy_alone
+from goalrank.rankers.step_policy import remaining_cross_entropy
 from goalrank.requests import Batch, InputSpec
 
 
@@ -185,23 +186,26 @@ class Generator(Ranker):
 
         return self.decode(state, slots, lists, perturb)
 
-    def loss(self, batch: Batch, slots: int) -> Tensor:
-        """Supervised: cross-entropy of the list of best-liked candidates, slot by slot.
+    def next_log_prob(self, state: Memory, batch: Batch, prefix: Tensor) -> Tensor:
+        return at_next(self.decoder(state, open_slot(prefix)[:, None])[:, 0, -1])
 
-        Requests without a positive candidate are left out.
+    def loss(self, batch: Batch, slots: int) -> Tensor:
+        """Supervised: at every slot the cross-entropy with the labels still to be placed.
+
+        The prefix is the policy's own greedy list, so that a slot is learned after what will
+        stand before it; weights 1/log2(t + 2). Candidates of unknown relevance are left out.
+        Source: Seq2Slate (arXiv 1810.02019), the supervised loss.
         """
         return self.supervised_loss(self.encode(batch), batch, slots)
 
     def supervised_loss(self, state: Memory, batch: Batch, slots: int) -> Tensor:
         """`loss` from an encoded batch."""
-        relevance = batch.relevance.masked_fill(~batch.candidate_mask, -1.0)
-        # Among equally liked candidates any order is right; follow the policy's own preference.
-        keys = relevance * 1e3 + state.bias.detach().clamp(-50, 50)
-        target = top_slots(keys, batch.candidate_mask & (relevance > 0), slots)
-        log_prob = self.list_log_prob(state, batch, target.unsqueeze(1)).squeeze(1)
-        length = (target >= 0).sum(-1)
-        has = length > 0
-        return -(log_prob / length.clamp_min(1) * has).sum() / divisor(has.sum())
+        known = known_candidates(batch)
+        state = state._replace(bias=state.bias.masked_fill(~known, -torch.inf))
+        prefix = self.decode(state, slots)
+        logits = self.decoder(state, prefix).squeeze(1)
+        relevance = batch.relevance.clamp_min(0) * known
+        return remaining_cross_entropy(logits, prefix.squeeze(1), relevance)
 
     @torch.no_grad()
     def decode(

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import at_least_single
+from goalrank.nn import at_least_single, softmax_cross_entropy
 from goalrank.rankers.base import Scorer
-from goalrank.rankers.losses import softmax_cross_entropy
 from goalrank.requests import Batch, InputSpec
 
 _MAX_POSITIONS = 256

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from goalrank.nn import divisor, gumbel, request_salt
-from goalrank.rankers.base import Ranker
+from goalrank.rankers.base import Ranker, at_next, open_slot
 from goalrank.requests import Batch
 
 
@@ -107,6 +107,9 @@ class StepPolicy(Ranker):
         self, state: Any, batch: Batch, lists: Tensor, temperature: float = 1.0
     ) -> Tensor:
         return self.slot_log_prob(state, batch, lists, temperature).sum(-1)
+
+    def next_log_prob(self, state: Any, batch: Batch, prefix: Tensor) -> Tensor:
+        return at_next(self.forced_logits(state, open_slot(prefix)[:, None])[:, 0, -1])
 
 
 def _argmax(logits: Tensor) -> Tensor:

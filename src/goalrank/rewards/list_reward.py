@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import Block, Linear, at_least_single, divisor, mlp, take_rows
+from goalrank.nn import (
+    Block,
+    Linear,
+    at_least_single,
+    divisor,
+    mlp,
+    softmax_cross_entropy,
+    take_rows,
+)
 from goalrank.requests import Batch, InputSpec
 from goalrank.rewards.base import Reward
 
@@ -122,19 +130,49 @@ class ListReward(Reward):
         weight = self.slot_weights[place.clamp_max(len(self.slot_weights) - 1)]
         return (probabilities @ self.kind_weights * weight).sum(-1)
 
-    def loss(self, batch: Batch, lists: Tensor, feedback: Tensor, known: Tensor) -> Tensor:
+    def loss(
+        self,
+        batch: Batch,
+        lists: Tensor,
+        feedback: Tensor,
+        known: Tensor,
+        encoded: _Encoded | None = None,
+    ) -> Tensor:
         """Mean binary cross-entropy over slots with known feedback.
 
         Args:
             lists: [B, G, L].
             feedback: [B, G, L, K] all kinds of the table, in [0, 1] for those predicted.
             known: [B, G, L] True where the feedback counts.
+            encoded: of the batch, if there is one already.
         """
         target = feedback[..., self.kind_index].clamp(0, 1)
         each = F.binary_cross_entropy_with_logits(
-            self.slot_logits(batch, lists), target, reduction="none"
+            self.slot_logits(batch, lists, encoded), target, reduction="none"
         ).mean(-1)
         return (each * known).sum() / divisor(known.sum())
+
+    def listwise_loss(self, batch: Batch, feedback: Tensor, encoded: _Encoded) -> Tensor:
+        """Cross-entropy over the candidates, each at the first slot of a list of its own.
+
+        Log losses teach how probable feedback is; which candidate is better than which is what a
+        group asks. The kinds of the reward count by their weights.
+
+        Args:
+            feedback: [B, N, K] all kinds of the table, of every candidate.
+
+        Source: ListNet's top-one loss (Cao et al., 2007).
+        """
+        b, n = batch.candidates.shape
+        each = torch.arange(n, device=feedback.device).view(1, n, 1).expand(b, n, 1)
+        logits = self.slot_logits(batch, each, encoded)[:, :, 0]
+        target = feedback[..., self.kind_index].clamp(0, 1)
+        total = logits.new_zeros(())
+        for k, weight in enumerate(self.kind_weights.tolist()):
+            if weight > 0:
+                part = softmax_cross_entropy(logits[..., k], target[..., k], batch.candidate_mask)
+                total = total + weight * part
+        return total
 
 
 def _likeness_before(vectors: Tensor, real: Tensor) -> Tensor:

@@ -69,6 +69,9 @@ class RewardConfig(_Strict):
         observed: weight of the logged feedback itself, as discounted gain of a list, beside the
             learned reward. It is unbiased where every candidate's relevance is known, and knows
             nothing of lists.
+        listwise: weight of a cross-entropy over the request's candidates beside each slot's log
+            loss, where unexposed counts as negative: a group needs the right order more than the
+            right probability, and a few drawn lists show only some of the candidates.
     """
 
     kinds: tuple[str, ...] | None = None
@@ -89,6 +92,7 @@ class RewardConfig(_Strict):
     unexposed: Literal["auto", "ignore", "negative"] = "auto"
     lists: int = Field(default=4, ge=1)
     observed: float = Field(default=0.0, ge=0)
+    listwise: float = Field(default=1.0, ge=0)
     loop: LoopConfig = LoopConfig(steps=3000)
 
 
@@ -98,6 +102,10 @@ class ObjectiveConfig(_Strict):
     Attributes:
         name: see `goalrank.training.OBJECTIVES`; the paper's is group_relative.
         temperature: τ of the reference policy.
+        lists: weight of the groups of lists (see `GroupConfig`).
+        slots: weight of slot groups: an own list with one slot given to every candidate in turn,
+            so that a group tells of all candidates at once. Not for reinforce, whose lists must
+            be the policy's own.
         supervised: weight of the cross-entropy on logged positives.
         monitor: what validation keeps the best weights by: the target's ndcg of the emitted list,
             the learned reward of it, or nothing (the last weights are kept).
@@ -107,6 +115,8 @@ class ObjectiveConfig(_Strict):
         "group_relative", "group_softmax", "group_ranks", "reinforce", "preference", "supervised"
     ] = "group_relative"
     temperature: float = Field(default=0.5, gt=0)
+    lists: float = Field(default=1.0, ge=0)
+    slots: float = Field(default=1.0, ge=0)
     supervised: float = Field(default=0.0, ge=0)
     monitor: Literal["ndcg", "reward", "none"] = "ndcg"
 

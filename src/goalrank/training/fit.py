@@ -165,6 +165,7 @@ class Job:
             slots=self.config.ranker.slots,
             negative=unexposed_is_negative(config, self.train),
             lists=config.lists,
+            listwise=config.listwise,
         )
         self.fitted.telemetry[name] = run_stage(task, self.train, self.validation, self.stage(name))
         self.fitted.seconds[name] = time.perf_counter() - start

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from goalrank.nn import request_salt, uniform
-from goalrank.rankers import Ranker, Scorer, top_slots
+from goalrank.rankers import Ranker, Scorer, neighbours, top_slots
 from goalrank.requests import Batch, Columns
 
 SOURCES = ("own", "light", "heuristic", "perturbed", "logged", "random")
@@ -30,6 +30,7 @@ class GroupConfig(BaseModel):
         thin: keep this many lists, evenly spaced by reward rank, so that gaps stay large;
             0 keeps all.
         temperature: of own samples.
+        tries: candidates tried in a slot group at most; drawn at random where there are more.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,6 +43,7 @@ class GroupConfig(BaseModel):
     random: int = Field(default=1, ge=0)
     thin: int = Field(default=0, ge=0)
     temperature: float = Field(default=1.0, gt=0)
+    tries: int = Field(default=64, ge=2)
 
     @model_validator(mode="after")
     def _not_empty(self) -> GroupConfig:
@@ -144,6 +146,38 @@ class GroupBuilder:
             if count > 1:
                 out.append(ranker.draw(state, batch, count - 1, self.slots, rng))
         return torch.cat(out, 1)
+
+
+class SlotGroup(NamedTuple):
+    """Lists that differ in one slot.
+
+    Attributes:
+        lists: [B, M, L]; a candidate that stood later in the list has changed places.
+        prefix: [B, T] what stands before the slot.
+        tried: [B, M] the candidate at the slot, 0 where not valid.
+        valid: [B, M].
+    """
+
+    lists: Tensor
+    prefix: Tensor
+    tried: Tensor
+    valid: Tensor
+
+
+def slot_group(own: Tensor, slot: int, batch: Batch, rng: torch.Generator, tries: int) -> SlotGroup:
+    """The lists [B, M, L] that own lists [B, L] become when candidates are put at a slot.
+
+    What stands there is always among them. M = min(tries, N); requests whose list ended before
+    the slot have no valid list.
+    """
+    prefix, here = own[:, :slot], own[:, slot : slot + 1]
+    noise = uniform(request_salt(batch.key, rng), batch.candidates, 1)[:, 0]
+    noise = noise.scatter(1, here.clamp_min(0), 2.0)
+    free = batch.candidate_mask.scatter(1, prefix.clamp_min(0), False) & (here >= 0)
+    tried = top_slots(noise, free, min(tries, noise.shape[1]))
+    at = torch.full_like(here, slot)
+    lists = neighbours(own[:, None], at, tried.clamp_min(0)[:, None])[:, 0]
+    return SlotGroup(lists, prefix, tried.clamp_min(0), tried >= 0)
 
 
 def _split(total: int, parts: int) -> list[range]:

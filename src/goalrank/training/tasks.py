@@ -17,7 +17,7 @@ from goalrank.rankers import Generator, Ranker, top_slots
 from goalrank.requests import Batch
 from goalrank.rewards import ListReward, Reward
 from goalrank.training.config import LoopConfig, ObjectiveConfig
-from goalrank.training.groups import SOURCES, Group, GroupBuilder, thin
+from goalrank.training.groups import SOURCES, Group, GroupBuilder, slot_group, thin
 from goalrank.training.objectives import OBJECTIVES, policy_entropy
 from goalrank.training.parallel import Shared, mean_of_all, summed
 from goalrank.training.reference import group_statistics, reference_policy
@@ -167,6 +167,7 @@ class RewardTask(Task):
         negative: candidates not shown count as having no feedback; lists are then drawn from the
             candidates: by a plain sort, at random, and in between.
         lists: number of lists drawn a request (when `negative`).
+        listwise: weight of `ListReward.listwise_loss` (when `negative`).
     """
 
     def __init__(
@@ -178,11 +179,13 @@ class RewardTask(Task):
         slots: int,
         negative: bool,
         lists: int,
+        listwise: float = 0.0,
     ) -> None:
         super().__init__(model, loop, seed)
         self.slots = slots
         self.negative = negative
         self.lists = lists
+        self.listwise = listwise if negative else 0.0
 
     def _material(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Lists [B, G, L], feedback [B, G, L, K] and known [B, G, L]."""
@@ -193,10 +196,19 @@ class RewardTask(Task):
         return lists, feedback_at(batch, lists), lists >= 0
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
+        model = cast(ListReward, self.model)
         lists, feedback, known = self._material(batch, self.step_rng())
-        loss = cast(ListReward, self.model).loss(batch, lists, feedback, known)
+        encoded = model.encode(batch)
+        loss = model.loss(batch, lists, feedback, known, encoded)
+        if self.listwise > 0:
+            loss = loss + self.listwise * self._listwise(model, batch, encoded)
         self.log("loss", loss, prog_bar=True)
         return loss
+
+    def _listwise(self, model: ListReward, batch: Batch, encoded: Any) -> Tensor:
+        b, n = batch.candidates.shape
+        each = torch.arange(n, device=batch.candidates.device).view(1, n, 1).expand(b, n, 1)
+        return model.listwise_loss(batch, feedback_at(batch, each)[:, :, 0], encoded)
 
     def validate_batch(self, batch: Batch) -> dict[str, Tensor]:
         model = cast(ListReward, self.model)
@@ -277,22 +289,54 @@ class GroupTask(Task):
         return super().transfer_batch_to_device(batch, device, index)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        policy = cast(Ranker, self.model)
+        c = self.objective
+        policy, rng = cast(Ranker, self.model), self.step_rng()
         state = policy.encode(batch)
+        loss, own = torch.zeros((), device=batch.candidates.device), None
+        if c.lists > 0:
+            part, own = self._of_lists(policy, state, batch, rng)
+            loss = loss + c.lists * part
+        if c.slots > 0 and c.name != "reinforce":
+            loss = loss + c.slots * self._of_slot(policy, state, batch, own, rng)
+        if c.supervised > 0:
+            loss = loss + c.supervised * self._supervised(state, batch)
+        self.log("loss", loss.detach(), prog_bar=True)
+        return loss
+
+    def _of_lists(
+        self, policy: Ranker, state: Any, batch: Batch, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        """The objective on a group of lists, and the first own list [B, L] if there is one."""
         with torch.no_grad():
-            group = self.groups(policy, state, batch, self.step_rng())
+            group = self.groups(policy, state, batch, rng)
             rewards = self.reward(batch, group.lists)
             group = group._replace(valid=thin(rewards, group.valid, self.groups.config.thin))
         log_prob = policy.list_log_prob(state, batch, group.lists)
         own = (group.source == SOURCES.index("own")).expand_as(group.valid)
-        loss_of = OBJECTIVES[self.objective.name]
-        loss = loss_of(log_prob, rewards, group.valid, own, self.objective.temperature)
-        if self.objective.supervised > 0:
-            loss = loss + self.objective.supervised * self._supervised(state, batch)
-        self.log("loss", loss.detach(), prog_bar=True)
+        loss_of, temperature = OBJECTIVES[self.objective.name], self.objective.temperature
         if self.logs_this_step:
-            self.log_dict(telemetry(group, rewards, log_prob.detach(), self.objective.temperature))
-        return loss
+            self.log_dict(telemetry(group, rewards, log_prob.detach(), temperature))
+        first = group.lists[:, 0] if self.groups.config.own else None
+        return loss_of(log_prob, rewards, group.valid, own, temperature), first
+
+    def _of_slot(
+        self, policy: Ranker, state: Any, batch: Batch, own: Tensor | None, rng: torch.Generator
+    ) -> Tensor:
+        """The objective on a slot group: the slot is drawn anew every step, for the whole batch."""
+        c, slots = self.groups.config, self.groups.slots
+        with torch.no_grad():
+            if own is None:
+                own = policy.draw(state, batch, 1, slots, rng, c.temperature)[:, 0]
+            slot = int(torch.randint(min(slots, batch.candidates.shape[1]), (1,), generator=rng))
+            group = slot_group(own, slot, batch, rng, c.tries)
+            rewards = self.reward(batch, group.lists)
+        log_prob = policy.next_log_prob(state, batch, group.prefix).gather(1, group.tried)
+        # Among the lists of the group, which share all but the slot: π(l|B) of eq. 5.
+        none = ~group.valid.any(-1, keepdim=True)
+        log_prob = log_prob.masked_fill(~group.valid, -torch.inf).masked_fill(none, 0.0)
+        log_prob = log_prob.log_softmax(-1)
+        loss_of = OBJECTIVES[self.objective.name]
+        return loss_of(log_prob, rewards, group.valid, group.valid, self.objective.temperature)
 
     def _supervised(self, state: Any, batch: Batch) -> Tensor:
         if isinstance(self.model, Generator):

@@ -1,11 +1,11 @@
-"""Losses on scores that several rankers share."""
+"""Losses on scores."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from goalrank.nn import divisor
+from goalrank.nn.means import divisor
 
 
 def softmax_cross_entropy(scores: Tensor, relevance: Tensor, mask: Tensor) -> Tensor:
