@@ -102,10 +102,10 @@ class ObjectiveConfig(_Strict):
     Attributes:
         name: see `goalrank.training.OBJECTIVES`; the paper's is group_relative.
         temperature: τ of the reference policy.
-        lists: weight of the groups of lists (see `GroupConfig`).
-        slots: weight of slot groups: an own list with one slot given to every candidate in turn,
-            so that a group tells of all candidates at once. Not for reinforce, whose lists must
-            be the policy's own.
+        slots: share of the steps that learn from slot groups instead of groups of lists: an own
+            list with one slot given to every candidate in turn, so that a group tells of all
+            candidates at once. 0 is the paper's way; reinforce, whose lists must be the policy's
+            own, has none.
         supervised: weight of the cross-entropy on logged positives.
         monitor: what validation keeps the best weights by: the target's ndcg of the emitted list,
             the learned reward of it, or nothing (the last weights are kept).
@@ -115,8 +115,7 @@ class ObjectiveConfig(_Strict):
         "group_relative", "group_softmax", "group_ranks", "reinforce", "preference", "supervised"
     ] = "group_relative"
     temperature: float = Field(default=0.5, gt=0)
-    lists: float = Field(default=1.0, ge=0)
-    slots: float = Field(default=1.0, ge=0)
+    slots: float = Field(default=0.5, ge=0, le=1)
     supervised: float = Field(default=0.0, ge=0)
     monitor: Literal["ndcg", "reward", "none"] = "ndcg"
 

@@ -289,24 +289,19 @@ class GroupTask(Task):
         return super().transfer_batch_to_device(batch, device, index)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        c = self.objective
-        policy, rng = cast(Ranker, self.model), self.step_rng()
+        policy, c, rng = cast(Ranker, self.model), self.objective, self.step_rng()
         state = policy.encode(batch)
-        loss, own = torch.zeros((), device=batch.candidates.device), None
-        if c.lists > 0:
-            part, own = self._of_lists(policy, state, batch, rng)
-            loss = loss + c.lists * part
-        if c.slots > 0 and c.name != "reinforce":
-            loss = loss + c.slots * self._of_slot(policy, state, batch, own, rng)
+        share = 0.0 if c.name == "reinforce" else c.slots
+        # Drawn apart, so that the lists of a step do not depend on the share.
+        of_slot = float(torch.rand((), generator=self.step_rng(stream=1))) < share
+        loss = (self._of_slot if of_slot else self._of_lists)(policy, state, batch, rng)
         if c.supervised > 0:
             loss = loss + c.supervised * self._supervised(state, batch)
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
 
-    def _of_lists(
-        self, policy: Ranker, state: Any, batch: Batch, rng: torch.Generator
-    ) -> tuple[Tensor, Tensor | None]:
-        """The objective on a group of lists, and the first own list [B, L] if there is one."""
+    def _of_lists(self, policy: Ranker, state: Any, batch: Batch, rng: torch.Generator) -> Tensor:
+        """The objective on a group of lists."""
         with torch.no_grad():
             group = self.groups(policy, state, batch, rng)
             rewards = self.reward(batch, group.lists)
@@ -316,22 +311,18 @@ class GroupTask(Task):
         loss_of, temperature = OBJECTIVES[self.objective.name], self.objective.temperature
         if self.logs_this_step:
             self.log_dict(telemetry(group, rewards, log_prob.detach(), temperature))
-        first = group.lists[:, 0] if self.groups.config.own else None
-        return loss_of(log_prob, rewards, group.valid, own, temperature), first
+        return loss_of(log_prob, rewards, group.valid, own, temperature)
 
-    def _of_slot(
-        self, policy: Ranker, state: Any, batch: Batch, own: Tensor | None, rng: torch.Generator
-    ) -> Tensor:
-        """The objective on a slot group: the slot is drawn anew every step, for the whole batch."""
+    def _of_slot(self, policy: Ranker, state: Any, batch: Batch, rng: torch.Generator) -> Tensor:
+        """The objective on a slot group; the slot is the same for the whole batch."""
         c, slots = self.groups.config, self.groups.slots
         with torch.no_grad():
-            if own is None:
-                own = policy.draw(state, batch, 1, slots, rng, c.temperature)[:, 0]
+            own = policy.draw(state, batch, 1, slots, rng, c.temperature)[:, 0]
             slot = int(torch.randint(min(slots, batch.candidates.shape[1]), (1,), generator=rng))
             group = slot_group(own, slot, batch, rng, c.tries)
             rewards = self.reward(batch, group.lists)
         log_prob = policy.next_log_prob(state, batch, group.prefix).gather(1, group.tried)
-        # Among the lists of the group, which share all but the slot: π(l|B) of eq. 5.
+        # Among the lists of the group, which share all but the slot: π(l|B).
         none = ~group.valid.any(-1, keepdim=True)
         log_prob = log_prob.masked_fill(~group.valid, -torch.inf).masked_fill(none, 0.0)
         log_prob = log_prob.log_softmax(-1)
