@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import polars as pl
@@ -95,6 +96,9 @@ def test_doctor(goalrank):
     assert content["goalrank"] == __version__
     assert content["cores"] >= 1
     assert "torch" in goalrank("doctor").stdout
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    extras = set(project["optional-dependencies"]) - {"dev"}
+    assert extras == {name.split()[1] for name in content if name.startswith("extra ")}
 
 
 def test_json_is_alone_on_stdout(goalrank, monkeypatch):

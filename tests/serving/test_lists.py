@@ -112,7 +112,7 @@ def test_faulty_rows_leave_no_file(bundle, tmp_path):
     Requests(broken, items=table.items, users=table.users, info=table.info).write(
         tmp_path / "requests.parquet"
     )
-    with pytest.raises(ValidationError, match="nothing was written"):
+    with pytest.raises(ValidationError, match="lists were not written"):
         bundle.rank_file(tmp_path / "requests.parquet", tmp_path / "lists.parquet")
     assert not (tmp_path / "lists.parquet").exists()
 

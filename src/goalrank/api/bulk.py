@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from goalrank.engines import Engine, LocalEngine, Store
-from goalrank.errors import ConfigError, ValidationError
+from goalrank.errors import ConfigError
 from goalrank.requests import Dataset, Part, open_dataset
 from goalrank.serving import Bundle
 
@@ -94,14 +94,7 @@ def rank_dataset(
 def rank_part(job: _Job, part: Part) -> Any:
     """Lists of one part: the table, or the name of the file that holds it."""
     requests = job.dataset.read(part)
-    faults = requests.validate(max_faults=10)
-    if faults:
-        lines = "\n".join(f"  {fault}" for fault in faults)
-        raise ValidationError(
-            f"'{part.file.address}' breaks rules, rows counted from request {part.first}:\n{lines}"
-            f"\nremedy: goalrank data validate {job.source} lists every fault",
-            faults,
-        )
+    requests.refuse_faults(part.file.address, part.first)
     frame = job.bundle.rank(requests, job.slots, batch_size=job.batch_size, device=job.device)
     if job.folder is None:
         return frame

@@ -14,7 +14,17 @@ from goalrank import __version__
 from goalrank.cli.common import JsonOption, examples, only_json, verb
 
 _LIBRARIES = ("torch", "lightning", "polars", "pyarrow", "numpy", "pydantic", "safetensors")
-_EXTRAS = {"retrieval": "implicit", "trees": "lightgbm", "tensorboard": "tensorboard"}
+_EXTRAS = {
+    "retrieval": "implicit",
+    "trees": "lightgbm",
+    "tensorboard": "tensorboard",
+    "onnx": "onnxruntime",
+    "serve": "fastapi",
+    "postgres": "psycopg",
+    "otel": "opentelemetry.sdk",
+    "ab": "tea_tasting",
+    "ray": "ray",
+}
 
 
 @verb()
@@ -50,7 +60,7 @@ def _facts() -> dict[str, Any]:
         "torch threads": torch.get_num_threads(),
         **{
             f"extra {extra}": "installed"
-            if util.find_spec(module)
+            if _there(module)
             else f"missing: pip install 'goalrank[{extra}]'"
             for extra, module in _EXTRAS.items()
         },
@@ -58,6 +68,13 @@ def _facts() -> dict[str, Any]:
         "data folder (GOALRANK_DATA)": str(data_root() or "not set; shipped data are used"),
         "free disk here": f"{free:.1f} GiB",
     }
+
+
+def _there(module: str) -> bool:
+    try:
+        return util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a parent
+        return False
 
 
 def add(app: typer.Typer) -> None:

@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from goalrank.errors import ConfigError, DataError
+from goalrank.errors import ConfigError, DataError, ValidationError
 from goalrank.requests import io
 from goalrank.requests.info import TableInfo
 from goalrank.requests.schema import conform, conform_side
@@ -87,6 +87,25 @@ class Requests:
             max_faults: list at most so many; None lists all.
         """
         return find_faults(self.frame, self.info, max_faults)
+
+    def refuse_faults(self, source: str | Path, first: int = 0) -> None:
+        """Refuse a part of a larger table that breaks rules, ten faults at most.
+
+        Args:
+            source: the whole table's place, for the message.
+            first: number of this part's first request in it.
+
+        Raises:
+            ValidationError: with the faults.
+        """
+        if faults := self.validate(max_faults=10):
+            lines = "\n".join(f"  {fault}" for fault in faults)
+            raise ValidationError(
+                f"'{source}' breaks rules, rows counted from request {first}:\n{lines}\n"
+                f"its lists were not written; remedy: goalrank data validate {source} lists every "
+                f"fault",
+                faults,
+            )
 
     @classmethod
     def read(

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from goalrank.errors import ConfigError, ValidationError
+from goalrank.errors import ConfigError
 from goalrank.rankers import Ranker
 from goalrank.requests import Columns, Encoder, Requests, whole_file
 
@@ -104,7 +104,7 @@ def rank_file(
         writer: pq.ParquetWriter | None = None
         try:
             for shard in Requests.iter_shards(requests, shard_rows):
-                _check(shard, requests, done)
+                shard.refuse_faults(requests, done)
                 table = rank(shard).to_arrow()
                 if writer is None:
                     writer = pq.ParquetWriter(temporary, table.schema, compression="zstd")
@@ -116,17 +116,6 @@ def rank_file(
             if writer is not None:
                 writer.close()
     return out
-
-
-def _check(shard: Requests, source: Path, first: int) -> None:
-    faults = shard.validate(max_faults=10)
-    if faults:
-        lines = "\n".join(f"  {fault}" for fault in faults)
-        raise ValidationError(
-            f"'{source}' breaks rules, rows counted from request {first}:\n{lines}\n"
-            f"nothing was written; remedy: goalrank data validate {source} lists every fault",
-            faults,
-        )
 
 
 def _rows(path: Path) -> int:
