@@ -250,6 +250,46 @@ def test_fatigue_is_learned():
     assert losses["whole"] < noise + 0.1
 
 
+def taste_columns(requests: int, seed: int) -> Columns:
+    """Users and items have vectors; an item is clicked with the sign of their product, 9 times
+    in 10. Ids are all that the model is given."""
+    rng = np.random.default_rng(seed)
+    base = make_columns(requests, 6, shown=6, history=0, items=40, users=30, features=0, seed=seed)
+    vectors = np.random.default_rng(99)
+    users, items = vectors.normal(size=(34, 4)), vectors.normal(size=(44, 4))
+    row = np.repeat(np.arange(requests), np.diff(base.shown_start))
+    item = base.candidates[base.candidate_start[row] + base.shown]
+    liked = (users[base.user[row]] * items[item]).sum(1) > 0
+    click = np.where(rng.random(len(liked)) < 0.9, liked, ~liked)
+    return replace(
+        base, protocol="exposed", feedback=click.astype(np.float32)[:, None],
+        candidate_score=np.zeros(len(base.candidates), np.float32),
+    )  # fmt: skip
+
+
+def test_taste_is_learned_by_a_product():
+    train, test = taste_columns(1500, 0), taste_columns(300, 1)
+    test = replace(test, items=train.items, users=train.users)
+    sizes = EncoderSizes(width=16, layers=0, heads=2, dropout=0.0, id_dropout=0.0, user_ids=True)
+    losses = {}
+    for matched in (True, False):
+        torch.manual_seed(0)
+        model = ListReward(spec_of(train), sizes, train.kinds, [1.0], list_layers=0, relations=0)
+        if not matched:
+            torch.nn.init.zeros_(model.match.weight)
+            model.match.requires_grad_(False)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+        for epoch in range(6):
+            for batch in train.batches(64, seed=epoch):
+                optimizer.zero_grad()
+                shown_loss(model, batch).backward()
+                optimizer.step()
+        with torch.no_grad():
+            losses[matched] = float(shown_loss(model.eval(), test.batch(slice(None))))
+    print(losses)
+    assert losses[True] < losses[False] - 0.05
+
+
 def shown_loss(model: ListReward, batch: Batch) -> Tensor:
     lists = batch.shown.unsqueeze(1)
     return model.loss(batch, lists, batch.feedback.unsqueeze(1), lists >= 0)

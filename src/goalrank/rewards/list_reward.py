@@ -25,6 +25,7 @@ from goalrank.rewards.base import Reward
 
 class _Encoded(NamedTuple):
     candidates: Tensor  # [B, N, D]
+    alone: Tensor  # [B, N, K'] logits whatever the list
     likeness: Tensor  # [B, N, R, D/R], unit length
 
 
@@ -34,7 +35,9 @@ class ListReward(Reward):
     Slots attend to one another (to earlier ones only when `causal`, which suits feeds read top
     down and makes every prefix of a logged list a valid list). Likeness of each slot to the
     earlier ones is an explicit input: it is what fatigue and complementarity act through, and it
-    is hard to learn from logged lists alone.
+    is hard to learn from logged lists alone. So is taste for a network of sums, wherefore the
+    product of the user's context and the item's own vector is an input as well (Rendle et al.,
+    2020, arXiv 2005.09683, on dot products against networks).
 
     Args:
         spec: input sizes; K feedback kinds come from it.
@@ -83,6 +86,8 @@ class ListReward(Reward):
         self.norm = nn.LayerNorm(d)
         self.head = nn.Linear(d, len(kinds))
         self.item_head = mlp(d, d, len(kinds))
+        self.taste = Linear(d, d)
+        self.match = nn.Linear(d, len(kinds), bias=False)
         self.register_buffer(
             "kind_weights", torch.tensor(list(weights), dtype=torch.float32), persistent=False
         )
@@ -97,7 +102,9 @@ class ListReward(Reward):
             b, n, d = encoded.items.shape
             likeness = self.likeness(encoded.items).view(b, n, self.relations, d // self.relations)
             likeness = F.normalize(likeness, dim=-1)
-        return _Encoded(encoded.candidates, likeness)
+        match = self.taste(encoded.context).unsqueeze(1) * encoded.items
+        alone = self.item_head(encoded.candidates) + self.match(match)
+        return _Encoded(encoded.candidates, alone, likeness)
 
     def slot_logits(self, batch: Batch, lists: Tensor, encoded: _Encoded | None = None) -> Tensor:
         """Logits [B, G, L, K'] of the predicted kinds at every slot; empty slots hold anything."""
@@ -105,7 +112,7 @@ class ListReward(Reward):
         b, g, slots = lists.shape
         at = lists.clamp_min(0).view(b, g * slots)
         x = take_rows(encoded.candidates, at).view(b * g, slots, -1)
-        alone = take_rows(self.item_head(encoded.candidates), at).view(b, g, slots, -1)
+        alone = take_rows(encoded.alone, at).view(b, g, slots, -1)
         real = (lists >= 0).view(b * g, slots)
         if self.position is not None:
             place = torch.arange(slots, device=lists.device).clamp_max(len(self.position) - 1)
