@@ -164,6 +164,27 @@ def test_retry_runs_failed_cells_again(data, tmp_path, monkeypatch):
     assert run_suite(suite, tmp_path, jobs=1, accelerator="cpu", retry=True).ran == 1
 
 
+def test_tuning_is_of_one_row_and_one_data_set(data, tmp_path):
+    """Rows of one ranker, and data sets, have trials of their own; more generators have none."""
+    tuning = {"trials": 2, "steps": 2, "requests": 40, "validation": 20}
+    place = {"source": "requests", "path": str(data)}
+    rows = [
+        {"name": "dnn"},
+        {"name": "dnn", "label": "wide", "set": {"ranker": {"width": 16}}},
+        {"name": "mg_e", "label": "mg_e_3", "options": {"k": 3}},
+        {"name": "mg_e", "label": "mg_e_7", "options": {"k": 7}},
+    ]
+    suite = make_suite(
+        data, rows, tuning=tuning, seeds=[0],
+        datasets=[{"name": "one", **place}, {"name": "two", **place, "max_train": 50}],
+    )  # fmt: skip
+    run_suite(suite, tmp_path)
+    kept = {path.name.split(".")[0]: 0 for path in (tmp_path / "shared/tuning").glob("*.json")}
+    for path in (tmp_path / "shared/tuning").glob("*.json"):
+        kept[path.name.split(".")[0]] += 1
+    assert kept == {"dnn": 4, "mg_e": 2}
+
+
 def test_tuning_has_one_budget_and_is_kept(data, tmp_path):
     torch.set_num_threads(1)
     tuning = {"trials": 3, "steps": 2, "requests": 40, "validation": 20}

@@ -59,7 +59,7 @@ _OWN: dict[str, Knobs] = {
 }
 _WITHOUT_NET = ("lambdamart", "mmr", "dpp", "rules")
 _NARROWEST = 8  # below this there is no ranker
-_MOST_COPIES = 3  # trials of k copies try so many; the winner serves every k
+_MOST_COPIES = 3  # trials of k generators try so many; the winner serves every k
 
 
 def space(row: RowSpec, width: int, sized: bool) -> Knobs:
@@ -132,8 +132,8 @@ def tune(suite: Suite, cell: Cell, lab: Lab, recipe: dict[str, Any]) -> dict[str
         recipe,
     ]
     place = lab.folder / "shared" / "tuning" / f"{row.name}.{digest(identity)}"
-    kept = place.with_suffix(".json")
-    with holding(place.with_suffix(".lock")):
+    kept = place.with_name(f"{place.name}.json")
+    with holding(place.with_name(f"{place.name}.lock")):
         if not kept.exists():
             trial_lab = replace(lab, data=_part(suite, lab), scratch=place, seconds={})
             builder = RowBuilder(trial_lab, recipe)
@@ -151,7 +151,7 @@ def tune(suite: Suite, cell: Cell, lab: Lab, recipe: dict[str, Any]) -> dict[str
 
 
 def _without_k(row: RowSpec) -> RowSpec:
-    if row.name != "mg_e_copies":
+    if row.name not in ("mg_e", "mg_e_copies"):
         return row
     k = min(int(row.options.get("k", _MOST_COPIES)), _MOST_COPIES)
     return row.model_copy(update={"options": {**row.options, "k": k}})
