@@ -72,6 +72,24 @@ def test_nar4rec_knows_places():
     assert control < 0.5
 
 
+def test_nar4rec_learns_from_labels_where_everything_was_shown():
+    """A window of a feed: its order was nobody's choice, so imitating it would teach nothing."""
+
+    def window(requests: int, seed: int) -> Columns:
+        """Two candidates of each type, all shown at random; those of types 0 and 1 are liked."""
+        rng = np.random.default_rng(seed)
+        pools = np.stack([np.flatnonzero(k == TYPES) + 1 for k in range(SLOTS)])
+        picks = np.argsort(rng.random((requests, SLOTS, 8)), 2)[..., :2]
+        candidates = pools[np.arange(SLOTS)[:, None], picks].reshape(requests, 8)
+        shown = np.argsort(rng.random((requests, 8)), 1)
+        liked = (TYPES[candidates - 1] < 2).astype(float)
+        return columns_of(candidates, liked, one_hot(TYPES, SLOTS), shown=shown)
+
+    train, test = window(600, 0), window(200, 1)
+    ranker = fit(NAR4Rec(spec_of(train), SIZES, 8), train, 8)
+    assert precision(ranker, test, 3) > 0.9
+
+
 def test_nar4rec_unlikelihood_shuns_bad_lists():
     """Without it a bad list is merely not a good one."""
     train, test = place_world(600, 0), place_world(200, 1)

@@ -16,6 +16,11 @@ def labels_beyond_shown(batch: Batch) -> bool:
     return bool(known > batch.shown_mask.sum())
 
 
+def labelled_throughout(batch: Batch) -> Tensor:
+    """[B] whether every candidate of a request has a label."""
+    return (batch.observed | ~batch.candidate_mask).all(-1)
+
+
 def labelled_lists(batch: Batch, slots: int, scores: Tensor, count: int = 4) -> Tensor:
     """Lists [B, G, L'] whose every slot has known feedback.
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from goalrank.encoders import EncoderSizes, RequestEncoder
 from goalrank.nn import Attention, Block, at_least_single, divisor, take_rows, whole_sum
 from goalrank.rankers.base import top_slots
-from goalrank.rankers.logged import labels_beyond_shown
+from goalrank.rankers.logged import labelled_throughout
 from goalrank.rankers.step_policy import StepPolicy
 from goalrank.requests import Batch, InputSpec
 
@@ -40,8 +40,9 @@ class NAR4Rec(StepPolicy):
 
     Training: on a good list −Σ_t log p(l_t|t), on a bad one the unlikelihood
     −Σ_t log(1 − p(l_t|t)). Where lists were shown, a list is good if its mean feedback reaches the
-    batch's mean. Where only candidates were labelled, the good list is the liked ones, the most
-    liked first, and the bad one the policy's own most probable candidates that are not liked.
+    batch's mean. Where every candidate has a label (nothing was shown, or everything was, so that
+    the shown order says nothing of a choice) the good list is the liked ones, the most liked
+    first, and the bad one the policy's own most probable candidates that are not liked.
 
     The paper's evaluator that picks among several decodes is `BestOf([NAR4Rec], reward)`.
 
@@ -109,12 +110,18 @@ class NAR4Rec(StepPolicy):
     def _targets(self, state: MatchState, batch: Batch, slots: int) -> tuple[Tensor, Tensor]:
         """Good and bad lists [B, L]; all -1 where a request has none."""
         relevance = batch.relevance.masked_fill(~batch.candidate_mask, 0.0)
-        liked = relevance > 0
-        if labels_beyond_shown(batch):
-            mean = state.logits.detach().mean(1)
-            keys = relevance * 1e3 + mean.clamp(-50, 50)
-            bad = _hardest(state.logits.detach(), liked, slots)
-            return top_slots(keys, liked, slots), bad
+        liked, logits = relevance > 0, state.logits.detach()
+        keys = relevance * 1e3 + logits.mean(1).clamp(-50, 50)
+        labelled = labelled_throughout(batch)[:, None]
+        good, bad = self._shown(batch, relevance, slots)
+        return (
+            torch.where(labelled, top_slots(keys, liked, slots), good),
+            torch.where(labelled, _hardest(logits, liked, slots), bad),
+        )
+
+    @staticmethod
+    def _shown(batch: Batch, relevance: Tensor, slots: int) -> tuple[Tensor, Tensor]:
+        """Shown lists [B, L] that did well, and those that did not."""
         shown = F.pad(batch.shown, (0, slots), value=-1)[:, :slots]
         real = shown >= 0
         gain = relevance.gather(1, shown.clamp_min(0)) * real
