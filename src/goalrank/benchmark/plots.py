@@ -51,24 +51,30 @@ def _settings(folder: str | Path) -> dict[str, dict[str, Any]]:
 
 
 def generators_figure(board: Board, settings: dict[str, dict[str, Any]]) -> Any:
-    """k against the metric for multi-generators, the main row as a level line; None without them."""
-    points: dict[str, list[tuple[int, float]]] = {}
+    """k against the metric for multi-generators, the main row as a level line; None without them.
+
+    Bands are one deviation over seeds up and down.
+    """
+    points: dict[str, list[tuple[int, float, float]]] = {}
     for line in board.lines:
         k = settings.get(line.label, {}).get("k")
         if line.kind in _NAMES and k is not None:
             value = 100 * line.means.get(board.metric, math.nan)
-            points.setdefault(_NAMES[line.kind], []).append((int(k), value))
+            deviation = 100 * line.deviations.get(board.metric, math.nan)
+            points.setdefault(_NAMES[line.kind], []).append((int(k), value, deviation))
     if not points:
         return None
-    series: dict[str, tuple[ArrayLike, ArrayLike]] = {}
-    for name, each in points.items():
-        x, y = np.array(sorted(each)).T
-        series[name] = (x, y)
     main = board.line(board.main)
     if main is not None:
-        ks = [k for each in points.values() for k, _ in each]
         level = 100 * main.means[board.metric]
-        series[board.main] = ((min(ks), max(ks)), (level, level))
+        deviation = 100 * main.deviations.get(board.metric, math.nan)
+        ks = [k for each in points.values() for k, _, _ in each]
+        points[board.main] = [(k, level, deviation) for k in (min(ks), max(ks))]
+    series: dict[str, tuple[ArrayLike, ArrayLike]] = {}
+    spread: dict[str, ArrayLike] = {}
+    for name, each in points.items():
+        x, y, spread[name] = np.array(sorted(each)).T
+        series[name] = (x, y)
     return line_chart(
         series,
         xlabel="k, number of generators",
@@ -76,6 +82,7 @@ def generators_figure(board: Board, settings: dict[str, dict[str, Any]]) -> Any:
         title=board.dataset,
         logx=True,
         markers=True,
+        spread=spread,
     )
 
 

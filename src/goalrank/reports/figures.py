@@ -76,8 +76,13 @@ def line_chart(
     size: tuple[float, float] = (5.2, 3.0),
     logx: bool = False,
     markers: bool = False,
+    spread: Mapping[str, ArrayLike] | None = None,
 ) -> Figure:
-    """Lines of y over x; long ones are averaged in blocks, NaNs are left out."""
+    """Lines of y over x; long ones are averaged in blocks, NaNs are left out.
+
+    Args:
+        spread: deviations of a series' points, drawn as a band of one up and down.
+    """
     with style():
         figure, axes = new_axes(*size)
         for i, (name, (x, y)) in enumerate(series.items()):
@@ -87,6 +92,12 @@ def line_chart(
                 xs, ys, color=PALETTE[i % len(PALETTE)], linewidth=1.8, label=_plain(name),
                 marker="o" if lone else None, markersize=4,
             )  # fmt: skip
+            if spread is not None and name in spread:
+                at, mid = np.asarray(x, float), np.asarray(y, float)
+                off = np.nan_to_num(np.asarray(spread[name], float))
+                color = PALETTE[i % len(PALETTE)]
+                axes.fill_between(at, mid - off, mid + off, color=color, alpha=0.12, linewidth=0)
+                axes.errorbar(at, mid, off, fmt="none", ecolor=color, alpha=0.6, capsize=2)
         if logx:
             axes.set_xscale("log")
         axes.set(xlabel=xlabel, ylabel=ylabel, title=_plain(title))
