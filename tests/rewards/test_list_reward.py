@@ -237,14 +237,7 @@ def test_fatigue_is_learned():
     }.items():
         torch.manual_seed(0)
         model = ListReward(spec_of(train), sizes, train.kinds, [1.0], **options)  # type: ignore
-        optimizer = torch.optim.Adam(model.parameters(), lr=2e-2)
-        for epoch in range(5):
-            for batch in train.batches(64, seed=epoch):
-                optimizer.zero_grad()
-                shown_loss(model, batch).backward()
-                optimizer.step()
-        with torch.no_grad():
-            losses[name] = float(shown_loss(model.eval(), test.batch(slice(None))))
+        losses[name] = fitted_loss(model, train, test, epochs=5, lr=2e-2)
     noise = -(0.9 * np.log(0.9) + 0.1 * np.log(0.1))  # the best that anyone can do
     assert losses["blind"] > 0.6
     assert losses["whole"] < noise + 0.1
@@ -278,18 +271,22 @@ def test_taste_is_learned_by_a_product():
         if not matched:
             torch.nn.init.zeros_(model.match.weight)
             model.match.requires_grad_(False)
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-        for epoch in range(6):
-            for batch in train.batches(64, seed=epoch):
-                optimizer.zero_grad()
-                shown_loss(model, batch).backward()
-                optimizer.step()
-        with torch.no_grad():
-            losses[matched] = float(shown_loss(model.eval(), test.batch(slice(None))))
-    print(losses)
+        losses[matched] = fitted_loss(model, train, test, epochs=6, lr=1e-2)
     assert losses[True] < losses[False] - 0.05
 
 
 def shown_loss(model: ListReward, batch: Batch) -> Tensor:
     lists = batch.shown.unsqueeze(1)
     return model.loss(batch, lists, batch.feedback.unsqueeze(1), lists >= 0)
+
+
+def fitted_loss(model: ListReward, train: Columns, test: Columns, epochs: int, lr: float) -> float:
+    """Loss on the shown lists of test after fitting by Adam."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    for epoch in range(epochs):
+        for batch in train.batches(64, seed=epoch):
+            optimizer.zero_grad()
+            shown_loss(model, batch).backward()
+            optimizer.step()
+    with torch.no_grad():
+        return float(shown_loss(model.eval(), test.batch(slice(None))))

@@ -1,6 +1,6 @@
 """Rankers: policies over lists."""
 
-from goalrank.rankers.base import Proposal, Ranker, Scorer, top_slots
+from goalrank.rankers.base import Proposal, Ranker, Scorer, at_next, top_slots
 from goalrank.rankers.best_of import BestOf
 from goalrank.rankers.build import (
     PRESETS,
@@ -79,6 +79,7 @@ __all__ = [
     "Seq2Slate",
     "SetRank",
     "StepPolicy",
+    "at_next",
     "build_ranker",
     "copies",
     "diverse_members",

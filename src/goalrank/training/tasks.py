@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from goalrank.encoders import IdTable
 from goalrank.evaluation import METRICS, from_lists, known_only
 from goalrank.nn import request_salt, uniform
-from goalrank.rankers import Generator, Ranker, top_slots
+from goalrank.rankers import Generator, Ranker, at_next, top_slots
 from goalrank.requests import Batch
 from goalrank.rewards import ListReward, Reward
 from goalrank.training.config import LoopConfig, ObjectiveConfig
@@ -323,9 +323,7 @@ class GroupTask(Task):
             rewards = self.reward(batch, group.lists)
         log_prob = policy.next_log_prob(state, batch, group.prefix).gather(1, group.tried)
         # Among the lists of the group, which share all but the slot: π(l|B).
-        none = ~group.valid.any(-1, keepdim=True)
-        log_prob = log_prob.masked_fill(~group.valid, -torch.inf).masked_fill(none, 0.0)
-        log_prob = log_prob.log_softmax(-1)
+        log_prob = at_next(log_prob.masked_fill(~group.valid, -torch.inf))
         loss_of = OBJECTIVES[self.objective.name]
         return loss_of(log_prob, rewards, group.valid, group.valid, self.objective.temperature)
 
