@@ -30,7 +30,7 @@ _NET: Knobs = {
     "set.training.lr": (3e-4, 5e-4, 1e-3, 2e-3, 3e-3),
     "set.ranker.dropout": (0.0, 0.1, 0.2, 0.3),
 }
-_PLAIN: Knobs = {"set.training.weight_decay": (1e-3, 1e-2, 1e-1), "set.ranker.layers": (1, 2, 3)}
+_PLAIN: Knobs = {"set.training.weight_decay": (1e-3, 1e-2, 1e-1), "set.ranker.layers": (1, 2)}
 _OWN: dict[str, Knobs] = {
     "lambdamart": {
         "options.leaves": (15, 31, 63),
@@ -45,7 +45,7 @@ _OWN: dict[str, Knobs] = {
     },
     "pier": {"options.keep": (10, 20, 40), "options.contrast": (0.03, 0.1, 0.3)},
     "prs": {"options.alpha": (0.25, 0.5, 1.0), "options.beta": (0.5, 1.0, 2.0)},
-    "rankmixer": {"options.ratio": (2, 4, 8), "set.ranker.layers": (1, 2, 3)},
+    "rankmixer": {"options.ratio": (2, 4, 8), "set.ranker.layers": (1, 2)},
     "egrank": {"task.clip": (0.1, 0.2, 0.3), "task.lists": (2, 4, 8)},
     "nlgr": {"task.lists": (2, 4, 8), "task.others": (4, 7, 12)},
     "goalrank": {
@@ -66,14 +66,14 @@ def space(row: RowSpec, width: int, sized: bool) -> Knobs:
     """What may be drawn for a row, by dotted name; what the row itself sets stays.
 
     Args:
-        width: the recipe's; half and twice of it are tried.
+        width: the recipe's, which is the widest; half of it is tried beside it.
         sized: the suite sets the size, so the width stays.
     """
     if row.name in _WITHOUT_NET:
         return dict(_OWN[row.name])
     knobs = {**_NET, **_OWN.get(row.name, _PLAIN)}
     if not sized and row.name != "mg_e_copies":
-        knobs["set.ranker.width"] = (max(width // 2, _NARROWEST), width, width * 2)
+        knobs["set.ranker.width"] = (max(width // 2, _NARROWEST), width)
     return {name: values for name, values in knobs.items() if not _fixed(row.set, name)}
 
 
