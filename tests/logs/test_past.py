@@ -49,3 +49,15 @@ def test_sums_do_not_depend_on_other_groups_bit_for_bit():
         [np.concatenate([value, noise])],
     ).before(np.array([1]), np.array([49]))
     assert alone.sums[0][0] == among.sums[0][0]
+
+
+def test_many_queries_at_once_answer_as_few():
+    rng = np.random.default_rng(1)
+    past = PastSums(rng.integers(0, 30, 500), rng.integers(0, 90, 500), [rng.random(500)])
+    group, time = rng.integers(-1, 33, (3000, 30)), rng.integers(0, 99, 3000)
+    whole = past.before(group, time)
+    for rows in np.array_split(np.arange(len(time)), 6):
+        part = past.before(group[rows], time[rows])
+        for name in ("count", "first_time", "last_time"):
+            assert np.array_equal(getattr(whole, name)[rows], getattr(part, name))
+        assert np.array_equal(whole.sums[0][rows], part.sums[0])
