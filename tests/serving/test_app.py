@@ -71,6 +71,15 @@ def test_a_batch_gives_the_same_lists(client):
     assert [each["items"] for each in answer.json()["lists"]] == wanted["items"].to_list()
 
 
+def test_given_ids_are_kept_and_made_ones_sort_by_time(client):
+    made = [client.post("/v1/rank", json=body(request_id=None)).json()["request_id"] for _ in "abc"]
+    assert made == sorted(set(made))
+    two = [body(request_id=None), body(request_id="mine")]
+    lists = client.post("/v1/rank:batch", json={"requests": two}).json()["lists"]
+    assert made[-1] < lists[0]["request_id"]
+    assert lists[1]["request_id"] == "mine"
+
+
 def test_exposure_then_feedback(client, service):
     answer = client.post("/v1/rank", json=body()).json()
     event = {"request_id": answer["request_id"], "item": answer["items"][0], "kind": "click"}
