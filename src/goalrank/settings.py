@@ -66,7 +66,7 @@ def faults(error: ValidationError, model: type[BaseModel], prefix: str = "") -> 
             known = _fields(model, fault["loc"][:-1])
             said = f"no such setting{nearest(str(fault['loc'][-1]), known)}"
         elif fault["type"] == "literal_error":
-            said += nearest(str(fault["input"]), fault["ctx"]["expected"].split("'")[1::2])
+            said += did_you_mean(str(fault["input"]), fault["ctx"]["expected"].split("'")[1::2])
         lines.append(f"{name} = {fault['input']!r}: {said}")
     return lines
 

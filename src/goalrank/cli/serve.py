@@ -56,26 +56,18 @@ def serve(
     ] = None,
 ) -> None:
     """Serve lists over HTTP and keep every exposure. API keys: GOALRANK_API_KEYS=name:key,…"""
-    from pydantic import ValidationError
-
-    from goalrank.errors import ConfigError
     from goalrank.serving import ServeSettings, run_server
+    from goalrank.settings import checked
 
-    try:
-        settings = ServeSettings(
-            bundle=str(bundle),
-            store=None if store == "none" else store,
-            experiments=_text(experiments), rules=_text(rules), items=_text(items),
-            users=_text(users), examples=_text(examples), temperature=temperature, deadline=deadline,
-            on_store_failure=on_store_failure,  # type: ignore[arg-type]
-            rate=rate, trace=trace, backend=backend, threads=threads,  # type: ignore[arg-type]
-        )  # fmt: skip
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise ConfigError(
-            f"{name} is {first['input']!r}: {first['msg']}; option: {name}"
-        ) from error
+    given = {
+        "bundle": str(bundle),
+        "store": None if store == "none" else store,
+        "experiments": _text(experiments), "rules": _text(rules), "items": _text(items),
+        "users": _text(users), "examples": _text(examples), "temperature": temperature,
+        "deadline": deadline, "on_store_failure": on_store_failure, "rate": rate, "trace": trace,
+        "backend": backend, "threads": threads,
+    }  # fmt: skip
+    settings = checked(ServeSettings, given, "the server", "see goalrank serve --help")
     console().print(f"serving {bundle} at http://{host}:{port} (page at /, docs at /docs)")
     run_server(settings, host, port, workers)
 

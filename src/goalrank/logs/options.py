@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from goalrank.errors import ConfigError
-from goalrank.settings import nearest
+from goalrank.settings import checked
 
 __all__ = ["Channel", "ImportOptions", "Protocol", "TimeUnit"]
 
@@ -106,15 +105,6 @@ class ImportOptions(BaseModel):
         Raises:
             ConfigError: a key is unknown (the nearest is named) or a value breaks its rule.
         """
-        known = list(cls.model_fields)
-        for key in values:
-            if key not in known:
-                raise ConfigError(f"unknown import option '{key}'{nearest(key, known)}")
-        try:
-            return cls.model_validate(dict(values))
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"]) or "options"
-            raise ConfigError(
-                f"import option '{name}' = {first.get('input')!r}: {first['msg']}"
-            ) from None
+        return checked(
+            cls, values, "the import", "see goalrank data import --help, or the suite's options"
+        )
