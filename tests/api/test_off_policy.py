@@ -192,6 +192,9 @@ def test_the_verb(new, log, tmp_path):
     assert refused.exit_code == 7
     assert "support is missing" in refused.stderr
     assert run(*arguments, "--reward", "click=much").exit_code == 2
+    foreign = run(*arguments, "--logging", folder)
+    assert foreign.exit_code == 3
+    assert "other propensities" in foreign.stderr
 
 
 def run(*arguments):

@@ -160,8 +160,10 @@ class Fixed(Reward):
 
 
 @torch.no_grad()
-def test_listwise_loss_against_a_loop():
+@pytest.mark.parametrize("weight", [1.0, 2.5])
+def test_listwise_loss_against_a_loop(weight):
     model, batch = reward(), COLUMNS.batch(slice(None))
+    model.kind_weights.fill_(weight)
     n = batch.candidates.shape[1]
     feedback = torch.rand(
         batch.size, n, len(COLUMNS.kinds), generator=torch.Generator().manual_seed(1)
@@ -176,7 +178,7 @@ def test_listwise_loss_against_a_loop():
         )
         y = feedback[b, real, 0]
         each.append(float(-(y * logits.log_softmax(0)).sum() / y.sum()))
-    assert float(found) == pytest.approx(sum(each) / len(each), rel=1e-5)
+    assert float(found) == pytest.approx(weight * sum(each) / len(each), rel=1e-5)
 
 
 def test_ensemble_is_pessimistic():

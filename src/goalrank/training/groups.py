@@ -167,13 +167,13 @@ class SlotGroup(NamedTuple):
 def slot_group(own: Tensor, slot: int, batch: Batch, rng: torch.Generator, tries: int) -> SlotGroup:
     """The lists [B, M, L] that own lists [B, L] become when candidates are put at a slot.
 
-    What stands there is always among them. M = min(tries, N); requests whose list ended before
-    the slot have no valid list.
+    What stands there is always among them. M = min(tries, N); requests whose list took all
+    candidates before the slot have no valid list.
     """
     prefix, here = own[:, :slot], own[:, slot : slot + 1]
     noise = uniform(request_salt(batch.key, rng), batch.candidates, 1)[:, 0]
     noise = noise.scatter(1, here.clamp_min(0), 2.0)
-    free = batch.candidate_mask.scatter(1, prefix.clamp_min(0), False) & (here >= 0)
+    free = batch.candidate_mask.scatter(1, prefix.clamp_min(0), False)
     tried = top_slots(noise, free, min(tries, noise.shape[1]))
     at = torch.full_like(here, slot)
     lists = neighbours(own[:, None], at, tried.clamp_min(0)[:, None])[:, 0]
