@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 
 import torch
@@ -42,19 +43,21 @@ def decoding(batch: int, pairs: int) -> tuple[Compared, Compared]:
 def onnx(pairs: int) -> Compared:
     """Eager greedy decoding over the exported graph at batch 1."""
     from goalrank.errors import MissingExtraError
-    from goalrank.serving import OnnxRanker, export_onnx
+    from goalrank.serving import ListGraph, export_graph
 
     models = make_models(Sizes(batch=1, history=20))
     rows = models.columns.batch(slice(0, 1))
     slots = models.sizes.slots
     try:
-        exported = OnnxRanker(export_onnx(models.generator, models.columns, slots), threads=1)
+        with tempfile.TemporaryDirectory() as folder:
+            path = export_graph(models.generator, models.columns, slots, f"{folder}/g.onnx")
+            exported = ListGraph(path, threads=1)
     except MissingExtraError as error:
         raise ImportError(str(error)) from error
     with torch.inference_mode():
         return compare(
             ("eager", lambda: models.generator.rank(rows, slots)),
-            ("onnx", lambda: exported.rank(rows)), pairs, warm=10,
+            ("onnx", lambda: exported.rank(rows, slots)), pairs, warm=10,
             repeats={"eager": 20, "onnx": 20},
         )  # fmt: skip
 

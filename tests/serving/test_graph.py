@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from goalrank.errors import BundleError, ConfigError
-from goalrank.serving import AtMost, Diversity, Engine, Rules, Service
-from goalrank.serving.graph import ListGraph, cached_graph, export_graph, load_graph
-from tests.rankers.kit import shake
+from goalrank.errors import BundleError, ConfigError, MissingExtraError
+from goalrank.rankers import Generator
+from goalrank.requests import Columns
+from goalrank.serving import AtMost, Diversity, Engine, ListGraph, Rules, Service, export_graph
+from goalrank.serving import graph as room
+from goalrank.serving.graph import cached_graph, load_graph
+from goalrank.serving.samples import made_up
+from tests.rankers.kit import SMALL, make_ranker, padded, rich_columns, shake, spec_of
 from tests.serving.kit import make_bundle
 
 BUNDLE = make_bundle(reward=False)
 shake(BUNDLE.ranker, size=0.3)
 ITEMS = pl.DataFrame({"item_id": range(60), "colour": [i % 3 for i in range(60)]})
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
+COLUMNS = BUNDLE.encoder.encode_flat(BUNDLE.encoder.flat(made_up(BUNDLE.encoder, 6, 9)))
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +35,7 @@ def path(tmp_path_factory):
     pytest.importorskip("onnx", reason="extra onnx: onnx")
     pytest.importorskip("onnxscript", reason="extra onnx: onnxscript")
     pytest.importorskip("onnxruntime", reason="extra onnx: onnxruntime")
-    found = export_graph(BUNDLE, 4, tmp_path_factory.mktemp("graph") / "g.onnx")
+    found = export_graph(BUNDLE.ranker, COLUMNS, 4, tmp_path_factory.mktemp("graph") / "g.onnx")
     assert [each.name for each in found.parent.iterdir()] == ["g.onnx"]
     return found
 
@@ -132,12 +139,54 @@ def test_a_service_counts_backends_and_known_ids(path, tmp_path, monkeypatch):
         Service(folder, backend="onnx")
 
 
-def test_only_greedy_generators_have_a_graph(tmp_path):
-    with pytest.raises(ConfigError, match="backend"):
-        export_graph(make_bundle("dnn", reward=False), 4, tmp_path / "g.onnx")
+def generator(columns: Columns) -> Generator:
+    torch.manual_seed(0)
+    model = Generator(spec_of(columns), replace(SMALL, dropout=0.0), 4)
+    shake(model, size=0.3)
+    return model.eval()
+
+
+@torch.no_grad()
+def test_any_batch_size_width_and_history(path, tmp_path):
+    columns, short = rich_columns(9, 7, seed=3), 0
+    model = generator(columns)
+    runner = ListGraph(export_graph(model, columns, 5, tmp_path / "g.onnx"))
+    for rows_ in ([0], [1, 2], list(range(9)), [8]):
+        for more in (0, 3):
+            batch = padded(columns.batch(rows_), more) if more else columns.batch(rows_)
+            want = model.rank(batch, 5)
+            lists, log_prob = runner.rank(batch, 5)
+            assert torch.equal(lists, want)
+            exact = model.log_prob(batch, want[:, None])[:, 0].double()
+            torch.testing.assert_close(log_prob, exact, atol=2e-5, rtol=1e-5)
+            short += int((want < 0).any())
+    assert short > 0  # requests with fewer candidates than slots were among them
+
+
+def test_only_greedy_generators_have_a_graph(path, tmp_path):
+    columns = rich_columns(9, 7, seed=3)
+    with pytest.raises(ConfigError, match="only greedy generators"):
+        export_graph(make_ranker("prm", columns), columns, 4, tmp_path / "g.onnx")
+    beam = generator(columns)
+    beam.beam = 3
+    with pytest.raises(ConfigError, match=r"ranker\.beam 1"):
+        export_graph(beam, columns, 4, tmp_path / "g.onnx")
+    with pytest.raises(ConfigError, match="slots = 0"):
+        export_graph(generator(columns), columns, 0, tmp_path / "g.onnx")
     assert os.listdir(tmp_path) == []
     folder = make_bundle("dnn", reward=False).save(tmp_path / "b")
     assert Service(folder, backend="onnx").engines["default"].graph is None
+
+
+def test_without_the_extra_it_is_named(monkeypatch, tmp_path):
+    def missing(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(room.importlib, "import_module", missing)
+    with pytest.raises(MissingExtraError, match=r"goalrank\[onnx\]"):
+        export_graph(BUNDLE.ranker, COLUMNS, 4, tmp_path / "g.onnx")
+    with pytest.raises(MissingExtraError, match=r"goalrank\[onnx\]"):
+        ListGraph(tmp_path / "g.onnx")
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from goalrank.serving.bundle import Bundle
 from goalrank.serving.engine import Engine, Ranked
 from goalrank.serving.experiments import Duel, Experiment, Experiments, Metric, Variant
 from goalrank.serving.files import FORMAT_VERSION
+from goalrank.serving.graph import ListGraph
 from goalrank.serving.interleave import (
     Draft,
     InterleaveReport,
@@ -23,7 +24,7 @@ from goalrank.serving.interleave import (
     interleave_report,
     team_draft,
 )
-from goalrank.serving.onnx import OnnxRanker, export_onnx
+from goalrank.serving.onnx import export_graph
 from goalrank.serving.page_examples import Examples
 from goalrank.serving.plan import Baseline, Plan, ab_plan, read_baseline
 from goalrank.serving.rules import AtLeast, AtMost, Diversity, Rules
@@ -55,8 +56,8 @@ __all__ = [
     "Experiments",
     "Exposure",
     "InterleaveReport",
+    "ListGraph",
     "Metric",
-    "OnnxRanker",
     "Plan",
     "Preference",
     "Ranked",
@@ -73,7 +74,7 @@ __all__ = [
     "create_app",
     "draft_coins",
     "draft_label",
-    "export_onnx",
+    "export_graph",
     "export_store",
     "interleave_report",
     "read_baseline",
