@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from goalrank.benchmark import Ledger, latex, load_boards, markdown, plot
+from goalrank.benchmark import Ledger, latex, load_boards, markdown, plot, publish
 from goalrank.benchmark.boards import Board, Line
 from goalrank.benchmark.plots import generators_figure
 from goalrank.cli import app
-from goalrank.errors import ConfigError
+from goalrank.errors import ConfigError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,13 @@ def test_verbs(finished, tmp_path):
     drawn = run.invoke(app, ["benchmark", "plot", folder, "--out", str(tmp_path)])
     assert drawn.exit_code == 0, drawn.output
     assert (tmp_path / "planted-rows.svg").read_text().startswith("<?xml")
+    published = run.invoke(
+        app, ["benchmark", "publish", folder, "--out", str(tmp_path / "p"), "--json"]
+    )
+    assert published.exit_code == 0, published.output
+    files = {Path(path).name for path in json.loads(published.stdout)["files"]}
+    assert files == {path.name for path in (tmp_path / "p").iterdir()}
+    assert files == {"ledger.parquet", "suite.json", "table.md", "table.tex", "planted-rows.svg"}
     missing = run.invoke(app, ["benchmark", "table", str(tmp_path / "none")])
     assert missing.exit_code == 3
 
@@ -103,3 +112,15 @@ def test_figure_of_generators_beside_the_main_row():
 def test_plot_writes_every_board(finished, tmp_path):
     files = plot(finished[1], tmp_path)
     assert [f.name for f in files] == ["planted-rows.svg"]
+
+
+def test_published_is_what_the_folder_says(finished, tmp_path):
+    publish(finished[1], tmp_path, 50)
+    rows, there = pl.read_parquet(tmp_path / "ledger.parquet"), Ledger(finished[1]).read()
+    assert sorted(rows["key"]) == sorted(there["key"])
+    assert rows.columns == there.columns
+    assert (tmp_path / "table.md").read_text() == markdown(load_boards(finished[1], None, 50))
+    assert (tmp_path / "suite.json").read_bytes() == (finished[1] / "suite.json").read_bytes()
+    with pytest.raises(DataError):
+        publish(tmp_path, tmp_path / "again")
+    assert not (tmp_path / "again").exists()

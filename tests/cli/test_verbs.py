@@ -17,7 +17,7 @@ from goalrank.requests import Requests
 from tests.tables import make_table
 
 VERBS = ["demo", "train", "evaluate", "rank", "audit", "doctor", "data import", "data fetch",
-         "data validate", "data describe", "theory run", "world sample", "benchmark run", "benchmark table",
+         "data validate", "data describe", "theory run", "world sample", "benchmark run", "benchmark table", "benchmark publish",
          "scaling run", "serve", "store export", "ab plan", "ab report", "ope"]  # fmt: skip
 _WORLD = Path(__file__).parents[2] / "configs" / "worlds" / "tiny.toml"
 

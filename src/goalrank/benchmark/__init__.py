@@ -5,6 +5,7 @@ from goalrank.benchmark.cells import Cell, plan, shard
 from goalrank.benchmark.ledger import LEDGER_VERSION, Ledger
 from goalrank.benchmark.lineup import BiasSpec, RowSpec, standard_rows
 from goalrank.benchmark.plots import plot
+from goalrank.benchmark.publish import publish
 from goalrank.benchmark.runner import RunResult, run_suite, stored_suite
 from goalrank.benchmark.scaling import ScalingSuite, build_scaling, load_scaling, plan_scaling
 from goalrank.benchmark.scaling_fit import Law, fit_law, frontier
@@ -52,6 +53,7 @@ __all__ = [
     "plan",
     "plan_scaling",
     "plot",
+    "publish",
     "run_scaling",
     "run_suite",
     "shard",

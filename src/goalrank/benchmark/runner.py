@@ -23,6 +23,7 @@ from goalrank.engines import Engine
 from goalrank.errors import ConfigError, DataError
 from goalrank.requests import whole_file
 
+SUITE_FILE = "suite.json"
 Progress = Callable[[int, int], None]
 _MOST_JOBS = 8
 _POLL = 0.5
@@ -138,7 +139,7 @@ def store_suite(suite: Suite, folder: Path) -> Path:
     Raises:
         ConfigError: another suite is there.
     """
-    path = folder / "suite.json"
+    path = folder / SUITE_FILE
     if path.exists() and (old := stored_suite(folder).name) != suite.name:
         raise ConfigError(
             f"'{folder}' holds the suite '{old}', not '{suite.name}'; remedy: another --out"
@@ -159,7 +160,7 @@ def stored_suite(folder: str | Path) -> Suite:
     Raises:
         DataError: there is none, it is damaged, or written by a newer version.
     """
-    path = Path(folder) / "suite.json"
+    path = Path(folder) / SUITE_FILE
     if not path.exists():
         raise DataError(
             f"'{folder}' holds no suite; remedy: goalrank benchmark run SUITE --out {folder}"

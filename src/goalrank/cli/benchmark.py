@@ -122,3 +122,21 @@ def plot(
         emit({"files": [str(path) for path in files]})
         if not as_json:
             typer.echo("\n".join(str(path) for path in files))
+
+
+@app.command("publish", epilog=examples("goalrank benchmark publish runs/ml1m --out results/ml1m"))
+@verb()
+def publish(
+    folder: Folder,
+    out: Annotated[Path, typer.Option(help="Where to; files of those names are replaced.")],
+    bootstrap: Annotated[int, typer.Option(help="Resamples of the paired test.", min=1)] = 5000,
+    as_json: JsonOption = False,
+) -> None:
+    """What is worth committing: the ledger in one file, tables, figures; no weights."""
+    with only_json(as_json) as emit:
+        from goalrank.benchmark import publish as write
+
+        files = write(folder, out, bootstrap)
+        emit({"files": [str(path) for path in files]})
+        if not as_json:
+            typer.echo("\n".join(str(path) for path in files))

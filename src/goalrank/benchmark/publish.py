@@ -1,0 +1,43 @@
+"""A benchmark's folder made small enough to commit: ledger, tables and figures, no weights."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from goalrank.benchmark.boards import load_boards
+from goalrank.benchmark.cells import plan
+from goalrank.benchmark.ledger import Ledger
+from goalrank.benchmark.plots import plot
+from goalrank.benchmark.runner import SUITE_FILE, stored_suite
+from goalrank.benchmark.tables import latex, markdown
+from goalrank.requests import whole_file
+
+
+def publish(folder: str | Path, out: str | Path, resamples: int = 5000) -> list[Path]:
+    """Write `ledger.parquet` (a row a cell), `suite.json`, `table.md`, `table.tex` and figures.
+
+    Metrics request by request stay where they are: tests are in the tables. Files there before are
+    replaced, one after the other and each whole.
+
+    Args:
+        out: made where it is not there.
+        resamples: of the paired test.
+
+    Raises:
+        DataError: nothing has run.
+    """
+    folder, out = Path(folder), Path(out)
+    cells = plan(stored_suite(folder))
+    rows = Ledger(folder).read(cell.key for cell in cells)
+    boards = load_boards(folder, resamples=resamples)
+    out.mkdir(parents=True, exist_ok=True)
+    files = [out / name for name in ("ledger.parquet", SUITE_FILE, "table.md", "table.tex")]
+    with whole_file(files[0]) as temporary:
+        rows.sort("dataset", "size", "ranker", "seed").write_parquet(temporary, compression="zstd")
+    with whole_file(files[1]) as temporary:
+        shutil.copyfile(folder / SUITE_FILE, temporary)
+    for path, text in zip(files[2:], (markdown(boards), latex(boards)), strict=True):
+        with whole_file(path) as temporary:
+            Path(temporary).write_text(text, encoding="utf-8")
+    return [*files, *plot(folder, out)]
