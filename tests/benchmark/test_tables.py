@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from goalrank.benchmark import Ledger, latex, load_boards, markdown, plot, publish
+from goalrank.benchmark import Ledger, cells, latex, load_boards, markdown, plot, publish
 from goalrank.benchmark.boards import Board, Line
 from goalrank.benchmark.plots import generators_figure
 from goalrank.cli import app
@@ -104,6 +104,7 @@ def test_figure_of_generators_beside_the_main_row():
     assert list(drawn["MG-E, different generators"][0]) == [3, 20]
     assert list(drawn["MG-E, different generators"][1]) == pytest.approx([30, 40])
     assert list(drawn["goalrank"][1]) == [50, 50]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["3", "20"]
     assert (
         generators_figure(Board("s", "d", "base", "ndcg@6", "goalrank", lines[:1], {}), {}) is None
     )
@@ -124,3 +125,9 @@ def test_published_is_what_the_folder_says(finished, tmp_path):
     with pytest.raises(DataError):
         publish(tmp_path, tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+def test_a_later_version_reads_what_was_measured(finished, monkeypatch):
+    before = markdown(load_boards(finished[1], None, 50))
+    monkeypatch.setattr(cells, "digest", lambda _: "of-other-settings")
+    assert markdown(load_boards(finished[1], None, 50)) == before

@@ -245,6 +245,33 @@ def test_fatigue_is_learned():
     assert losses["whole"] < noise + 0.1
 
 
+@torch.no_grad()
+def test_product_link_multiplies_probabilities():
+    model = reward(link="product")
+    batch, lists = material()
+    encoded = model.encode(batch)
+    alone = encoded.alone[torch.arange(batch.size)[:, None, None], lists.clamp_min(0)].sigmoid()
+    got = model.slot_probabilities(batch, lists)
+    assert (got <= alone * (lists >= 0)[..., None] + 1e-6).all()  # a list can only take away
+    summed = reward()
+    summed.load_state_dict(model.state_dict())
+    listed = summed.slot_logits(batch, lists, encoded) - alone.logit()
+    want = alone * listed.sigmoid() * (lists >= 0)[..., None]
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-4)
+
+
+def test_product_link_is_finite_where_both_are_certain():
+    model = ListReward(spec_of(COLUMNS), SMALL, COLUMNS.kinds, [1.0], link="product")
+    batch, lists = material()
+    for bias in (60.0, -60.0):
+        torch.nn.init.constant_(model.head.bias, bias)
+        torch.nn.init.constant_(model.item_head[-1].bias, bias)
+        loss = model.slot_logits(batch, lists).square().mean()
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
 def taste_columns(requests: int, seed: int) -> Columns:
     """Users and items have vectors; an item is clicked with the sign of their product, 9 times
     in 10. Ids are all that the model is given."""

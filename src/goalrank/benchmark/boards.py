@@ -12,9 +12,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from goalrank.benchmark.cells import plan
 from goalrank.benchmark.ledger import Ledger, Values
-from goalrank.benchmark.runner import stored_suite
+from goalrank.benchmark.runner import stored_plan, stored_suite
 from goalrank.benchmark.stats import FloatArray, holm, over_requests, paired_t
 from goalrank.benchmark.suite import Suite
 from goalrank.errors import ConfigError, DataError
@@ -92,7 +91,7 @@ def load_boards(
         ConfigError: a metric that was not measured.
     """
     suite = stored_suite(folder)
-    cells = plan(suite)
+    cells = stored_plan(folder)
     ledger = Ledger(folder)
     table = ledger.read(cell.key for cell in cells)
     name = _metric(metric or suite.metric, suite, table)

@@ -75,7 +75,7 @@ def generators_figure(board: Board, settings: dict[str, dict[str, Any]]) -> Any:
     for name, each in points.items():
         x, y, spread[name] = np.array(sorted(each)).T
         series[name] = (x, y)
-    return line_chart(
+    figure = line_chart(
         series,
         xlabel="k, number of generators",
         ylabel=f"{board.metric}, %",
@@ -84,6 +84,11 @@ def generators_figure(board: Board, settings: dict[str, dict[str, Any]]) -> Any:
         markers=True,
         spread=spread,
     )
+    every = sorted({k for each in points.values() for k, _, _ in each})
+    axes = figure.axes[0]
+    axes.set_xticks(every, labels=[str(k) for k in every])
+    axes.minorticks_off()
+    return figure
 
 
 def _bars(board: Board) -> Any:

@@ -6,10 +6,9 @@ import shutil
 from pathlib import Path
 
 from goalrank.benchmark.boards import load_boards
-from goalrank.benchmark.cells import plan
 from goalrank.benchmark.ledger import Ledger
 from goalrank.benchmark.plots import plot
-from goalrank.benchmark.runner import SUITE_FILE, stored_suite
+from goalrank.benchmark.runner import SUITE_FILE, stored_plan
 from goalrank.benchmark.tables import latex, markdown
 from goalrank.requests import whole_file
 
@@ -28,8 +27,7 @@ def publish(folder: str | Path, out: str | Path, resamples: int = 5000) -> list[
         DataError: nothing has run.
     """
     folder, out = Path(folder), Path(out)
-    cells = plan(stored_suite(folder))
-    rows = Ledger(folder).read(cell.key for cell in cells)
+    rows = Ledger(folder).read(cell.key for cell in stored_plan(folder))
     boards = load_boards(folder, resamples=resamples)
     out.mkdir(parents=True, exist_ok=True)
     files = [out / name for name in ("ledger.parquet", SUITE_FILE, "table.md", "table.tex")]

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,11 @@ def store_suite(suite: Suite, folder: Path) -> Path:
         raise ConfigError(
             f"'{folder}' holds the suite '{old}', not '{suite.name}'; remedy: another --out"
         )
-    content = {"version": LEDGER_VERSION, "suite": suite.model_dump(mode="json")}
+    content = {
+        "version": LEDGER_VERSION,
+        "suite": suite.model_dump(mode="json"),
+        "keys": [cell.key for cell in plan(suite)],
+    }
     text = json.dumps(content, indent=1)
     own = folder / "shared" / "suites" / f"{digest(content)}.json"
     for file in (path, own):
@@ -166,6 +170,22 @@ def stored_suite(folder: str | Path) -> Suite:
             f"'{folder}' holds no suite; remedy: goalrank benchmark run SUITE --out {folder}"
         )
     return read_suite(path)
+
+
+def stored_plan(folder: str | Path) -> list[Cell]:
+    """The cells of a folder's suite by the keys that its run gave them.
+
+    A later goalrank may have settings that were not there yet, and plan the same cells under other
+    keys; what was measured can still be read.
+
+    Raises:
+        DataError: as `stored_suite`.
+    """
+    cells = plan(stored_suite(folder))
+    keys = json.loads((Path(folder) / SUITE_FILE).read_text(encoding="utf-8")).get("keys")
+    if not isinstance(keys, list) or len(keys) != len(cells):
+        return cells
+    return [replace(cell, key=str(key)) for cell, key in zip(cells, keys, strict=True)]
 
 
 def read_suite(path: Path) -> Suite:

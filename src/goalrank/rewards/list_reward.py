@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from goalrank.nn import (
 from goalrank.requests import Batch, InputSpec
 from goalrank.rewards.base import Reward
 
+Link = Literal["sum", "product"]
+_LOOKED_AT = 3.0  # logit of a slot's chance to be looked at before anything is learned: 0.95
+
 
 class _Encoded(NamedTuple):
     candidates: Tensor  # [B, N, D]
@@ -39,6 +42,10 @@ class ListReward(Reward):
     product of the user's context and the item's own vector is an input as well (Rendle et al.,
     2020, arXiv 2005.09683, on dot products against networks).
 
+    What the item is worth alone and what the list does to it meet in one of two ways (`link`): their
+    logits are added, or their probabilities multiplied, as attraction and examination are in click
+    models (Craswell et al., WSDM 2008): a list can then only take away.
+
     Args:
         spec: input sizes; K feedback kinds come from it.
         sizes: of the request encoder; `layers` 0 keeps candidates independent of the set offered.
@@ -52,6 +59,7 @@ class ListReward(Reward):
             last weight.
         causal: slots see earlier slots only.
         positions: whether slots know their place.
+        link: "sum" of logits or "product" of probabilities.
     """
 
     kind_weights: Tensor
@@ -70,9 +78,11 @@ class ListReward(Reward):
         slot_weights: Sequence[float] | None = None,
         causal: bool = True,
         positions: bool = True,
+        link: Link = "sum",
     ) -> None:
         super().__init__()
         d = sizes.width
+        self.link = link
         self.causal = causal
         self.relations = relations
         self.kind_index = [spec.kinds.index(kind) for kind in kinds]
@@ -85,6 +95,8 @@ class ListReward(Reward):
         )
         self.norm = nn.LayerNorm(d)
         self.head = nn.Linear(d, len(kinds))
+        if link == "product":
+            nn.init.constant_(self.head.bias, _LOOKED_AT)
         self.item_head = mlp(d, d, len(kinds))
         self.taste = Linear(d, d)
         self.match = nn.Linear(d, len(kinds), bias=False)
@@ -125,7 +137,10 @@ class ListReward(Reward):
         mask = None if self.causal else real.clone().index_fill_(1, at.new_zeros(1), True)
         for block in self.blocks:
             x = block(x, mask, causal=self.causal)
-        return at_least_single(alone + self.head(self.norm(x)).view(b, g, slots, -1))
+        listed = self.head(self.norm(x)).view(b, g, slots, -1)
+        if self.link == "product":
+            return _product(at_least_single(alone), at_least_single(listed))
+        return at_least_single(alone + listed)
 
     def slot_probabilities(self, batch: Batch, lists: Tensor) -> Tensor:
         """[B, G, L, K'] in [0, 1]; 0 at empty slots."""
@@ -201,3 +216,10 @@ def _likeness_before(vectors: Tensor, real: Tensor) -> Tensor:
     total = (likeness * before).sum(-1)
     last = F.pad(likeness.diagonal(offset=-1, dim1=-2, dim2=-1), (1, 0))
     return torch.cat([greatest, total, last], 1).transpose(1, 2)
+
+
+def _product(first: Tensor, second: Tensor) -> Tensor:
+    """Logit of the product of two probabilities given by their logits."""
+    log_p = F.logsigmoid(first) + F.logsigmoid(second)
+    # Below 0 by as much as single precision tells apart from it, so that the logit stays finite.
+    return log_p - torch.log(-torch.expm1(log_p.clamp_max(-1e-6)))

@@ -74,6 +74,7 @@ def _list_reward(reward: ListReward, spec: InputSpec) -> dict[str, Any]:
         "slot_weights": reward.slot_weights.tolist(),
         "causal": reward.causal,
         "positions": reward.position is not None,
+        "link": reward.link,
     }
 
 

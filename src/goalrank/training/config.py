@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from goalrank.errors import ConfigError
 from goalrank.rankers import RankerConfig
 from goalrank.requests import EncoderConfig
+from goalrank.rewards import Link
 from goalrank.settings import checked, read_toml
 from goalrank.training.groups import GroupConfig
 
@@ -61,6 +62,8 @@ class RewardConfig(_Strict):
         positions: whether slots know their place; False with list_layers 0 and relations 0 is a
             reward that is blind to order.
         causal: a slot's feedback depends on earlier slots only (feeds); False for pages.
+        link: how an item's own worth and what the list does to it meet, see `ListReward`: "sum"
+            of logits, or "product" of probabilities, as in click models.
         slot_weights: "ones" (feedback itself tells what a slot is worth), "dcg" (discounted), or
             "auto": ones for exposed lists, dcg otherwise.
         unexposed: what was not shown is ignored or counts as no feedback; "auto": ignored for
@@ -88,6 +91,7 @@ class RewardConfig(_Strict):
     relations: int = Field(default=4, ge=0)
     positions: bool = True
     causal: bool = True
+    link: Link = "sum"
     slot_weights: Literal["auto", "ones", "dcg"] = "auto"
     unexposed: Literal["auto", "ignore", "negative"] = "auto"
     lists: int = Field(default=4, ge=1)

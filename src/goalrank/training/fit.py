@@ -311,6 +311,7 @@ def build_reward(spec: InputSpec, config: RewardConfig, train: Columns, slots: i
         slot_weights=[1 / np.log2(t + 2) for t in range(max(slots, 50))] if dcg else None,
         causal=config.causal,
         positions=config.positions,
+        link=config.link,
     )
 
 
