@@ -12,6 +12,7 @@ from torch import Tensor
 from goalrank.encoders import EncoderSizes
 from goalrank.requests import Batch, Columns
 from goalrank.rewards import Ensemble, ListReward, ObservedGain, Reward, Weighted
+from goalrank.training import RewardConfig, build_reward
 from tests.helpers import make_columns, make_entities
 from tests.rankers.kit import (
     SMALL,
@@ -263,13 +264,20 @@ def test_product_link_multiplies_probabilities():
 def test_product_link_is_finite_where_both_are_certain():
     model = ListReward(spec_of(COLUMNS), SMALL, COLUMNS.kinds, [1.0], link="product")
     batch, lists = material()
-    for bias in (60.0, -60.0):
+    for bias in (200.0, 60.0, -60.0, -200.0):
         torch.nn.init.constant_(model.head.bias, bias)
         torch.nn.init.constant_(model.item_head[-1].bias, bias)
         loss = model.slot_logits(batch, lists).square().mean()
         loss.backward()
         assert torch.isfinite(loss)
         assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_settings_reach_the_model():
+    config = RewardConfig(link="product", relations=2, width=16, heads=2)
+    model = build_reward(spec_of(COLUMNS), config, COLUMNS, SLOTS)
+    assert isinstance(model, ListReward)
+    assert (model.link, model.relations) == ("product", 2)
 
 
 def taste_columns(requests: int, seed: int) -> Columns:

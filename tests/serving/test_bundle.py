@@ -37,6 +37,7 @@ def test_every_ranker_survives_saving(tmp_path, name):
         {"causal": False, "slot_weights": [1.0, 0.6, 0.5]},
         {"list_layers": 0, "relations": 0, "positions": False},
         {"list_layers": 2, "relations": 2},
+        {"link": "product"},
     ],
 )
 def test_list_rewards_survive_saving(tmp_path, arguments):

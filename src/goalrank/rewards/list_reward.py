@@ -221,5 +221,5 @@ def _likeness_before(vectors: Tensor, real: Tensor) -> Tensor:
 def _product(first: Tensor, second: Tensor) -> Tensor:
     """Logit of the product of two probabilities given by their logits."""
     log_p = F.logsigmoid(first) + F.logsigmoid(second)
-    # Below 0 by as much as single precision tells apart from it, so that the logit stays finite.
-    return log_p - torch.log(-torch.expm1(log_p.clamp_max(-1e-6)))
+    # Never 0, which two certain factors come to in single precision: the logit stays finite.
+    return log_p - torch.log(-torch.expm1(log_p.clamp_max(-1e-30)))
