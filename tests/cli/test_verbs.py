@@ -48,7 +48,7 @@ def test_version(goalrank):
 
 
 def test_train_evaluate_rank(goalrank, data, tiny, tmp_path):
-    out = tmp_path / "run"
+    out = tmp_path / "lr=3"  # a folder may be called like NAME=FOLDER
     result = goalrank("train", data, "--out", out, *tiny, "--json")
     assert result.exit_code == 0, result.output
     content = json.loads(result.stdout)

@@ -118,9 +118,10 @@ def _load(given: list[str]) -> dict[str, Bundle]:
 
     out: dict[str, Bundle] = {}
     for text in given:
-        name, equals, folder = text.partition("=")
-        each = Bundle.load(folder if equals else text)
-        if not equals:
+        name, _, folder = text.partition("=")
+        named = bool(folder) and not Path(text).exists()  # a folder's own name may hold "="
+        each = Bundle.load(folder if named else text)
+        if not named:
             name = each.config.name if each.config.name not in out else Path(text).name
         if name in out:
             raise ConfigError(
