@@ -155,7 +155,8 @@ def test_full_disk_while_ranking(bundle, data, tmp_path):
 
 
 def test_interrupted_training_goes_on_to_the_same_end(goalrank, data, tmp_path):
-    settings = [*TINY, "training.steps=40", "training.validate_every=5", "training.patience=0"]
+    # Many steps after the first checkpoint, so that a busy machine interrupts them in time.
+    settings = [*TINY, "training.steps=120", "training.validate_every=10", "training.patience=0"]
     options = [part for s in settings for part in ("--set", s)]
     out = tmp_path / "run"
     process = command("train", data, "--out", out, *options)
