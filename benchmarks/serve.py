@@ -51,13 +51,15 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Figure:
-    """A line of the table; `reached` is None where nothing is to be reached."""
+    """A line of the table; `reached` is None where nothing is to be reached, `rounds` where there
+    was one measurement only."""
 
     name: str
     value: float
     unit: str
     target: str = ""
     reached: bool | None = None
+    rounds: list[float] | None = None
 
 
 def make_bundle(ranker: str = "goalrank") -> Bundle:
@@ -251,11 +253,10 @@ def figures(found: dict[str, Any], rate: float) -> list[Figure]:
     even = {q: median(rounds) for q, rounds in found["single_ms"]["even"].items()}
     growth, lists = slope(found["memory_mb"]), found["batch_lists_s"]
     paced = [
-        Figure(f"{q} at {rate:g} requests/s, {name}", median(rounds),
-               f"ms ({min(rounds):.1f}–{max(rounds):.1f})", *reached)
+        Figure(f"{q} at {rate:g} requests/s, {name}", median(rounds), "ms", *reached, rounds)
         for name, values in found["single_ms"].items()
         for q, rounds in values.items()
-        for reached in [("≤ 10", median(rounds) <= 10) if q == "p99" else ()]
+        for reached in [("≤ 10", median(rounds) <= 10) if q == "p99" else ("", None)]
     ]  # fmt: skip
     return [
         *paced,
@@ -278,7 +279,8 @@ def show(console: Console, rows: list[Figure], note: str) -> None:
     table = Table("what", "measured", "to reach", "reached", caption=note)
     for row in rows:
         mark = "" if row.reached is None else "yes" if row.reached else "[red]no"
-        table.add_row(row.name, f"{row.value:,.2f} {row.unit}", row.target, mark)
+        among = f" ({min(row.rounds):.1f}–{max(row.rounds):.1f})" if row.rounds else ""
+        table.add_row(row.name, f"{row.value:,.2f} {row.unit}{among}", row.target, mark)
     console.print(table)
 
 

@@ -14,19 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.slow
 def test_it_writes_its_figures(tmp_path):
-    command = [sys.executable, "benchmarks/serve.py", "--quick", "--backend", "torch"]
-    command += [
-        "--single",
-        "40",
-        "--batches",
-        "2",
-        "--rounds",
-        "2",
-        "--requests",
-        "80",
-        "--rate",
-        "20",
-    ]
+    options = "--quick --backend torch --single 40 --batches 2 --rounds 2 --requests 80 --rate 20"
+    command = [sys.executable, "benchmarks/serve.py", *options.split()]
     command += ["--json", str(tmp_path / "s.json")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,15 @@ def plot(
         DataError: there is nothing to draw.
     """
     place = Path(out) if out is not None else Path(folder) / "figures"
+    return draw_boards(load_boards(folder, metric), folder, place)
+
+
+def draw_boards(boards: Sequence[Board], folder: str | Path, place: Path) -> list[Path]:
+    """`plot` for the boards that a folder gave."""
     place.mkdir(parents=True, exist_ok=True)
     settings = _settings(folder)
     made = []
-    for board in load_boards(folder, metric):
+    for board in boards:
         name = board.dataset if board.size == "base" else f"{board.dataset}-{board.size}"
         made.append(save_figure(_bars(board), place / f"{name}-rows.svg"))
         if (figure := generators_figure(board, settings)) is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from goalrank.benchmark.boards import load_boards
 from goalrank.benchmark.ledger import Ledger
-from goalrank.benchmark.plots import plot
+from goalrank.benchmark.plots import draw_boards
 from goalrank.benchmark.runner import SUITE_FILE, stored_plan
 from goalrank.benchmark.tables import latex, markdown
 from goalrank.requests import whole_file
@@ -38,4 +38,4 @@ def publish(folder: str | Path, out: str | Path, resamples: int = 5000) -> list[
     for path, text in zip(files[2:], (markdown(boards), latex(boards)), strict=True):
         with whole_file(path) as temporary:
             Path(temporary).write_text(text, encoding="utf-8")
-    return [*files, *plot(folder, out)]
+    return [*files, *draw_boards(boards, folder, out)]

@@ -164,12 +164,7 @@ def stored_suite(folder: str | Path) -> Suite:
     Raises:
         DataError: there is none, it is damaged, or written by a newer version.
     """
-    path = Path(folder) / SUITE_FILE
-    if not path.exists():
-        raise DataError(
-            f"'{folder}' holds no suite; remedy: goalrank benchmark run SUITE --out {folder}"
-        )
-    return read_suite(path)
+    return read_suite(_suite_file(folder))
 
 
 def stored_plan(folder: str | Path) -> list[Cell]:
@@ -181,8 +176,8 @@ def stored_plan(folder: str | Path) -> list[Cell]:
     Raises:
         DataError: as `stored_suite`.
     """
-    cells = plan(stored_suite(folder))
-    keys = json.loads((Path(folder) / SUITE_FILE).read_text(encoding="utf-8")).get("keys")
+    content = _content(_suite_file(folder))
+    cells, keys = plan(build_suite(content["suite"])), content.get("keys")
     if not isinstance(keys, list) or len(keys) != len(cells):
         return cells
     return [replace(cell, key=str(key)) for cell, key in zip(cells, keys, strict=True)]
@@ -190,10 +185,24 @@ def stored_plan(folder: str | Path) -> list[Cell]:
 
 def read_suite(path: Path) -> Suite:
     """A suite that `store_suite` kept; raises as `stored_suite`."""
+    return build_suite(_content(path)["suite"])
+
+
+def _suite_file(folder: str | Path) -> Path:
+    path = Path(folder) / SUITE_FILE
+    if not path.exists():
+        raise DataError(
+            f"'{folder}' holds no suite; remedy: goalrank benchmark run SUITE --out {folder}"
+        )
+    return path
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """What `store_suite` wrote."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version = int(content["version"])
-        settings = content["suite"]
+        content["suite"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"'{path}' is damaged ({error}); remedy: remove it and run the suite again"
@@ -203,7 +212,7 @@ def read_suite(path: Path) -> Suite:
             f"'{path}' has format {version}, written by a newer goalrank; this one reads formats "
             f"up to {LEDGER_VERSION}; remedy: pip install --upgrade goalrank"
         )
-    return build_suite(settings)
+    return content
 
 
 class _Crew:

@@ -1,10 +1,11 @@
-"""goalrank benchmark: run, table, plot"""
+"""goalrank benchmark: run, table, plot, publish"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -118,10 +119,7 @@ def plot(
     with only_json(as_json) as emit:
         from goalrank.benchmark import plot as draw
 
-        files = draw(folder, out, metric)
-        emit({"files": [str(path) for path in files]})
-        if not as_json:
-            typer.echo("\n".join(str(path) for path in files))
+        _say(draw(folder, out, metric), emit, as_json)
 
 
 @app.command("publish", epilog=examples("goalrank benchmark publish runs/ml1m --out results/ml1m"))
@@ -136,7 +134,12 @@ def publish(
     with only_json(as_json) as emit:
         from goalrank.benchmark import publish as write
 
-        files = write(folder, out, bootstrap)
-        emit({"files": [str(path) for path in files]})
-        if not as_json:
-            typer.echo("\n".join(str(path) for path in files))
+        _say(write(folder, out, bootstrap), emit, as_json)
+
+
+def _say(files: Sequence[Path], emit: Callable[[Any], None], as_json: bool) -> None:
+    """Which files were written."""
+    names = [str(path) for path in files]
+    emit({"files": names})
+    if not as_json:
+        typer.echo("\n".join(names))
