@@ -17,7 +17,7 @@ from goalrank.errors import ConfigError, DataError, InfeasibleError
 from goalrank.rankers import RankerConfig, build_ranker
 from goalrank.requests import Encoder, Requests
 from goalrank.rewards import ListReward
-from goalrank.serving import Bundle
+from goalrank.serving import AtMost, Bundle, Engine, Rules
 from goalrank.worlds import LoggingConfig, TrueReward, World, WorldConfig, enumerate_lists
 
 SLOTS = 2
@@ -81,6 +81,76 @@ def test_every_estimator_finds_the_truth(new, log, temperature):
         assert abs(each.value.mean - true) < wide, name
     assert not found.warnings
     assert found.support["mean_weight"] == pytest.approx(1, abs=0.15)
+
+
+RULES = Rules(blocked=(0, 1, 2), at_most=(AtMost(by="kind", most=1),))
+
+
+@pytest.fixture(scope="module")
+def kinds(log) -> Requests:
+    """The log with a column of items that rules can look at."""
+    items = pl.DataFrame({"item_id": range(60)}).with_columns(kind=pl.col("item_id") % 3)
+    return Requests(log.frame, items=items, info=log.info)
+
+
+def ruled_truth(new: Bundle, log: Requests, temperature: float | None) -> float:
+    """`truth` of the policy masked slot by slot to the pairs that `RULES` allow, by enumeration."""
+    columns = new.encoder.encode(log)
+    batch, pairs = columns.batch(slice(0, len(log))), enumerate_lists(5, SLOTS)
+    ids = torch.tensor(log.frame["candidates"].to_list())
+    a, b = ids[:, pairs[:, 0]], ids[:, pairs[:, 1]]
+    may = (a > 2) & (b > 2) & (a % 3 != b % 3)
+    # All of one kind: the rule on kinds is given up, blocking never is.
+    may = torch.where(may.any(1, keepdim=True), may, (a > 2) & (b > 2))
+    assert may.any(1).all()
+    lists = pairs.expand(len(log), -1, -1)
+    with torch.inference_mode():
+        chance = new.ranker.log_prob(batch, lists, temperature=temperature or 1.0).exp().double()
+        first = torch.nn.functional.one_hot(pairs[:, 0], 5).double()  # [20, 5]
+        start = chance @ first
+        start = start * ((may.double() @ first) > 0)
+        start = start / start.sum(1, keepdim=True)
+        left = chance * may
+        after = left / ((left @ first) @ first.T).clamp_min(1e-300)
+        if temperature is None:
+            best = torch.nn.functional.one_hot((start.float() @ first.T.float()).argmax(1), 20)
+            same = (first @ first.T)[best.argmax(1)]
+            chance = torch.nn.functional.one_hot((after * same).argmax(1), 20).double()
+        else:
+            chance = (start @ first.T) * after
+        assert chance.sum(1) == pytest.approx(np.ones(len(log)), abs=1e-6)
+        return float((chance * TrueReward(WORLD, log, columns)(batch, lists)).sum(1).mean())
+
+
+@pytest.mark.parametrize("temperature", [1.0, None])
+def test_the_value_under_rules(new, kinds, temperature):
+    options = {"temperature": temperature, "cap": 1e6, "bootstrap": 300}
+    found = off_policy(new, kinds, rules=RULES, **options)
+    true = ruled_truth(new, kinds, temperature)
+    for name, each in found.estimates.items():
+        wide = 1.0 * (each.value.high - each.value.low)  # twice the 95 % half-width: 4 errors
+        assert abs(each.value.mean - true) < wide, name
+    assert found.support["mean_weight"] == pytest.approx(1, abs=0.15)
+    assert "under rules" in found.settings["policy"]
+    free = off_policy(new, kinds, **options)
+    assert free.estimates["ips"].value.mean != found.estimates["ips"].value.mean
+
+
+def test_a_log_served_under_rules_gives_its_propensities_back(new, kinds):
+    asked = kinds.head(300)
+    engine = Engine(new, rules=RULES, temperature=1.0)
+    served = engine.rank(asked)
+    frame = asked.frame.drop("slot_propensity").with_columns(
+        shown=pl.Series([each.positions for each in served], dtype=pl.List(pl.Int32)),
+        propensity=pl.Series([each.propensity for each in served]),
+    )
+    log = Requests(frame, items=kinds.items, info=kinds.info)
+    options = {"temperature": 1.0, "bootstrap": 20, "logging": (new, 1.0)}
+    found = off_policy(new, log, rules=RULES, logging_rules=RULES, **options)
+    for each in ("ips", "position-ips"):
+        assert found.estimates[each].value.mean == pytest.approx(found.logged.mean, rel=1e-4)
+    with pytest.raises(DataError, match="other propensities"):
+        off_policy(new, log, rules=RULES, **options)
 
 
 def test_numbers_do_not_depend_on_batches_and_follow_the_seed(new, log):
@@ -188,6 +258,9 @@ def test_the_verb(new, log, tmp_path):
     assert content["settings"]["reward"] == {"click": 2.0}
     plain = run(*arguments, "--temperature", 1.0)
     assert "position-snips" in plain.stdout
+    (tmp_path / "rules.toml").write_text("blocked = [0, 1, 2]\n")
+    ruled = run(*arguments, "--temperature", 1.0, "--rules", tmp_path / "rules.toml")
+    assert "under rules" in ruled.stdout
     refused = run(*arguments, "--min-effective", 10**6)
     assert refused.exit_code == 7
     assert "support is missing" in refused.stderr

@@ -178,7 +178,7 @@ def test_supervised_loss_against_a_loop(slots):
     loss = model.loss(batch, slots)
     known = batch.candidate_mask & seen
     state = model.encode(batch)
-    state = state._replace(bias=state.bias.detach().masked_fill(~known, -torch.inf))
+    state = replace(state, bias=state.bias.detach().masked_fill(~known, -torch.inf))
     own, weights = model.decode(state, slots)[:, 0], [1 / math.log2(t + 2) for t in range(slots)]
     each = []
     for b in range(batch.size):

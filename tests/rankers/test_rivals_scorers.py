@@ -62,14 +62,14 @@ def test_dlcm_makes_its_own_initial_list_without_a_retriever():
 
 
 def minority_world(requests: int, seed: int) -> Columns:
-    """Three candidates of one colour, five of the other; the rarer colour is liked."""
+    """Two candidates of one colour, six of the other; the rarer colour is liked."""
     rng = np.random.default_rng(seed)
     types = np.arange(40) % 2
     rare = rng.integers(0, 2, requests)
     pools = [np.flatnonzero(types == k) + 1 for k in (0, 1)]
     candidates = np.stack(
         [
-            rng.permutation(np.r_[rng.permutation(pools[k])[:3], rng.permutation(pools[1 - k])[:5]])
+            rng.permutation(np.r_[rng.permutation(pools[k])[:2], rng.permutation(pools[1 - k])[:6]])
             for k in rare
         ]
     )
@@ -81,10 +81,8 @@ def minority_world(requests: int, seed: int) -> Columns:
 def test_setrank_sees_the_set(inducing):
     train, test = minority_world(600, 0), minority_world(200, 1)
     spec = spec_of(train)
-    ours = precision(
-        fit(SetRank(spec, SIZES, inducing=inducing), train, SLOTS, steps=300), test, SLOTS
-    )
-    control = precision(fit(DNN(spec, SIZES), train, SLOTS), test, SLOTS)
+    ours = precision(fit(SetRank(spec, SIZES, inducing=inducing), train, 2, steps=150), test, 2)
+    control = precision(fit(DNN(spec, SIZES), train, 2), test, 2)
     assert ours > 0.9
     assert control < 0.65
 

@@ -25,7 +25,7 @@ from goalrank.evaluation import (
 )
 from goalrank.requests import Requests
 from goalrank.rewards import Reward
-from goalrank.serving import Bundle
+from goalrank.serving import Bundle, Rules
 
 _FEWEST_USERS = 30  # below this a cluster bootstrap is too coarse to mean anything
 _AGREE = 1e-3  # relative: a logging bundle must give the logged propensities
@@ -40,6 +40,8 @@ def off_policy(
     temperature: float | None = None,
     model: Reward | None = None,
     logging: tuple[Bundle, float] | None = None,
+    rules: Rules | None = None,
+    logging_rules: Rules | None = None,
     lists: int = 16,
     cap: float = 10.0,
     min_effective: float = 50.0,
@@ -66,6 +68,9 @@ def off_policy(
         model: reward model of the doubly robust estimate; None takes the bundle's, if it has one.
         logging: bundle and temperature that served the log, to recompute slot propensities where
             the log has none; it must give the logged list propensities back.
+        rules: that the new policy's lists obey, as a server's rules for every list; columns are
+            those of the log's items.
+        logging_rules: that the logged lists obeyed, with `logging`.
         lists: drawn a request for the model's mean under the new policy.
         cap: largest weight of the clipped estimator.
         min_effective: refuse an effective sample size below this.
@@ -86,9 +91,10 @@ def off_policy(
     check_estimators(estimators or (), cap)
     weights = dict(reward) if reward is not None else _target(log)
     table, left_out = _usable(log, drop_unknown)
-    policy = Policy(bundle, temperature)
+    policy = Policy(bundle, temperature, rules or Rules())
+    served = None if logging is None else Policy(*logging, logging_rules or Rules())
     model = model if model is not None else bundle.reward
-    slots = _slot_logging(table, logging, policy, estimators, batch_size, device)
+    slots = _slot_logging(table, served, policy, estimators, batch_size, device)
     model = model if estimators is None or "dr" in estimators else None
     seen = view(
         policy, table, model=model, weights=weights, prefixes=slots is not None, lists=lists,
@@ -161,7 +167,7 @@ def _propensity(table: Requests) -> Array | None:
 
 def _slot_logging(
     table: Requests,
-    logging: tuple[Bundle, float] | None,
+    logging: Policy | None,
     policy: Policy,
     estimators: Sequence[str] | None,
     batch_size: int,
@@ -183,7 +189,7 @@ def _slot_logging(
             f"no probability of their own; remedy: estimators without 'position'; option: estimator"
         )
     if logging is not None:
-        return _recomputed(table, Policy(*logging), batch_size, device)
+        return _recomputed(table, logging, batch_size, device)
     column = table.frame.get_column("slot_propensity", default=None)
     if column is not None and not column.null_count():
         return _prefixes(column)
@@ -218,7 +224,7 @@ def _recomputed(
     if (off > _AGREE).any():
         raise DataError(
             f"the logging bundle gives other propensities than the log's in {(off > _AGREE).mean():.0%} "
-            f"of the requests; remedy: the bundle, temperature (and no rules) that served them, or "
+            f"of the requests; remedy: the bundle, temperature and rules that served them, or "
             f"leave out --logging"
         )
     return found
@@ -256,7 +262,7 @@ def _clusters(table: Requests, unit: str) -> tuple[Any, str]:
 
 
 def _words(policy: Policy) -> str:
-    name = policy.bundle.config.name
+    name = policy.bundle.config.name + ("" if policy.rules.empty else " under rules")
     if policy.temperature is None:
         return f"{name}, greedy: a logged list has probability 0 or 1"
     return f"{name}, drawn at temperature {policy.temperature:g}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from goalrank.errors import ConfigError
-from goalrank.rankers import Generator, Ranker, Scorer, StepPolicy
+from goalrank.nn import request_salt
+from goalrank.rankers import Generator, Scorer, StepPolicy
 from goalrank.requests import Batch, Requests
 from goalrank.rewards import Ensemble, ListReward, Reward
-from goalrank.serving import Bundle
+from goalrank.serving import Bundle, Engine, Rules, Settled, constrained
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
@@ -28,10 +29,12 @@ class Policy:
     Attributes:
         bundle: the ranker and its encoder.
         temperature: None is greedy, the best list with probability 1; a number draws.
+        rules: hold for every list.
     """
 
     bundle: Bundle
     temperature: float | None = None
+    rules: Rules = field(default_factory=Rules)
 
     @property
     def stepwise(self) -> bool:
@@ -77,7 +80,12 @@ def view(
         prefixes: fill all of `prefix`, not only its last column.
         lists: drawn a request for the baseline's mean under the policy.
         seed: of these draws; they do not depend on `batch_size`.
+
+    Raises:
+        ConfigError: a rule on an unknown column, or on a ranker that cannot be masked.
+        InfeasibleError: rules that no list obeys and that must not be relaxed.
     """
+    engine = Engine(policy.bundle, rules=policy.rules)
     columns = policy.bundle.encoder.encode(requests)
     columns = replace(columns, items=columns.items.to(device), users=columns.users.to(device))
     policy.bundle.ranker.to(device)
@@ -91,56 +99,89 @@ def view(
         for start in range(0, len(rows), batch_size):
             part = rows[start : start + batch_size]
             batch = columns.batch(part).to(device)
-            _judge(out, part, policy, batch, int(slots), value, prefixes, lists, seed)
+            plans = None if policy.rules.empty else engine.plans(requests.take(part), int(slots))
+            under = _Under(policy, plans, batch, int(slots))
+            _judge(out, part, under, value, prefixes, lists, seed)
             done += len(part)
             if progress is not None:
                 progress(done, len(columns))
     return out
 
 
+class _Under:
+    """A policy's lists of `slots` items for one batch, under its rules if it has any."""
+
+    @torch.inference_mode()
+    def __init__(
+        self, policy: Policy, plans: Sequence[Settled | None] | None, batch: Batch, slots: int
+    ) -> None:
+        self.ranker, self.plans, self.batch, self.slots = policy.bundle.ranker, plans, batch, slots
+        self.temperature = policy.temperature
+        self.state = self.ranker.encode(batch)
+
+    def best(self) -> Tensor:
+        """[B, L]"""
+        if self.plans is None:
+            return self.ranker.best(self.state, self.batch, self.slots)
+        return self._ruled()[0]
+
+    def draw(self, lists: int, rng: torch.Generator) -> Tensor:
+        """[B, G, L]"""
+        if self.plans is None:
+            warmth = self.temperature or 1.0
+            return self.ranker.draw(self.state, self.batch, lists, self.slots, rng, warmth)
+        drawn = [self._ruled(salt=request_salt(self.batch.key, rng))[0] for _ in range(lists)]
+        return torch.stack(drawn, 1)
+
+    def log_prob(self, shown: Tensor, prefixes: bool) -> Tensor:
+        """[B, L] log-probabilities of prefixes, or [B, 1] of the whole lists."""
+        if self.plans is not None:
+            steps: list[Tensor] = []
+            _, total = self._ruled(forced=shown, steps=steps)
+            return torch.stack(steps, 1).cumsum(1) if prefixes else total.unsqueeze(1)
+        lists = shown.unsqueeze(1)
+        if prefixes:
+            upto = torch.ones(self.slots, self.slots, dtype=torch.bool, device=shown.device).tril()
+            lists = lists.expand(-1, self.slots, -1).masked_fill(~upto, -1)  # [B, L, L]
+        warmth = self.temperature or 1.0
+        return self.ranker.list_log_prob(self.state, self.batch, lists, warmth)
+
+    def _ruled(self, **how: Any) -> tuple[Tensor, Tensor]:
+        assert self.plans is not None
+        return constrained(
+            self.ranker, self.state, self.batch, self.plans, self.slots,
+            temperature=self.temperature or 1.0, **how,
+        )  # fmt: skip
+
+
 @torch.inference_mode()
 def _judge(
     out: Views,
     rows: NDArray[np.int64],
-    policy: Policy,
-    batch: Batch,
-    slots: int,
+    under: _Under,
     value: Callable[[Batch, Tensor], Tensor] | None,
     prefixes: bool,
     lists: int,
     seed: int,
 ) -> None:
-    """Fill the rows of one batch whose lists have `slots` items."""
-    ranker, shown = policy.bundle.ranker, batch.shown[:, :slots]
-    state = ranker.encode(batch)
-    if policy.temperature is None:
-        drawn = ranker.best(state, batch, slots).unsqueeze(1)
+    """Fill the rows of one batch whose lists have the same number of items."""
+    shown = under.batch.shown[:, : under.slots]
+    if under.temperature is None:
+        drawn = under.best().unsqueeze(1)
         same = (drawn[:, 0] == shown).long().cumprod(1)
         log_prob = torch.where(same.bool(), 0.0, -torch.inf)
     else:
         drawn = shown.unsqueeze(1)
         if value is not None:
-            rng = torch.Generator().manual_seed(seed)  # anew for each batch: see `request_salt`
-            drawn = ranker.draw(state, batch, lists, slots, rng, policy.temperature)
-        log_prob = _log_prob(ranker, state, batch, shown, policy.temperature, prefixes)
+            # Anew for each batch: see `request_salt`.
+            drawn = under.draw(lists, torch.Generator().manual_seed(seed))
+        log_prob = under.log_prob(shown, prefixes)
     # A list that has ended keeps its last value, so that prefixes stay defined in all S slots.
     tail = log_prob[:, -1:].expand(-1, out.prefix.shape[1] - log_prob.shape[1])
     out.prefix[rows] = torch.cat([log_prob, tail], 1).double().cpu().numpy()
     if value is not None:
-        out.predicted[rows] = value(batch, shown.unsqueeze(1))[:, 0].double().cpu().numpy()
-        out.baseline[rows] = value(batch, drawn).double().mean(1).cpu().numpy()
-
-
-def _log_prob(
-    ranker: Ranker, state: Any, batch: Batch, shown: Tensor, temperature: float, prefixes: bool
-) -> Tensor:
-    """[B, L] log-probabilities of prefixes, or [B, 1] of the whole lists."""
-    if not prefixes:
-        return ranker.list_log_prob(state, batch, shown.unsqueeze(1), temperature)
-    slots = shown.shape[1]
-    upto = torch.ones(slots, slots, dtype=torch.bool, device=shown.device).tril()
-    cut = shown.unsqueeze(1).expand(-1, slots, -1).masked_fill(~upto, -1)  # [B, L, L]
-    return ranker.list_log_prob(state, batch, cut, temperature)
+        out.predicted[rows] = value(under.batch, shown.unsqueeze(1))[:, 0].double().cpu().numpy()
+        out.baseline[rows] = value(under.batch, drawn).double().mean(1).cpu().numpy()
 
 
 def _predictor(

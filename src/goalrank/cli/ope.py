@@ -51,6 +51,16 @@ def ope(
     logging_temperature: Annotated[
         float, typer.Option(help="With --logging: the temperature it was served at.")
     ] = 1.0,
+    rules: Annotated[
+        Path | None, typer.Option(help="TOML file of rules that the new policy's lists obey.")
+    ] = None,
+    logging_rules: Annotated[
+        Path | None, typer.Option(help="With --logging: rules that the logged lists obeyed.")
+    ] = None,
+    items: Annotated[
+        Path | None,
+        typer.Option(help="Table of items, for rules; default: items.parquet beside the log."),
+    ] = None,
     cap: Annotated[float, typer.Option(help="Largest weight of 'clipped'.")] = 10.0,
     lists: Annotated[int, typer.Option(help="Lists drawn a request for dr.")] = 16,
     min_effective: Annotated[
@@ -72,16 +82,18 @@ def ope(
     with only_json(as_json) as emit:
         from goalrank.api import off_policy
         from goalrank.requests import Requests
-        from goalrank.serving import Bundle
+        from goalrank.serving import Bundle, read_rules
 
         weights = _weights(reward or [])
         loaded = Bundle.load(bundle)
         with progress_bar("weighing") as bar:
             found = off_policy(
-                loaded, Requests.read(log),
+                loaded, Requests.read(log, items=items),
                 reward=weights, estimators=estimator or None, temperature=temperature,
                 model=None if model is None else _reward(model),
                 logging=None if logging is None else (Bundle.load(logging), logging_temperature),
+                rules=None if rules is None else read_rules(rules),
+                logging_rules=None if logging_rules is None else read_rules(logging_rules),
                 lists=lists, cap=cap, min_effective=min_effective,
                 allow_weak_support=allow_weak_support, drop_unknown=drop_unknown,
                 bootstrap=bootstrap, seed=seed, device=device, progress=bar,

@@ -1,14 +1,14 @@
 """The GoalRank policy: an autoregressive pointer over candidates that are encoded once.
 
 Source: GoalRank (arXiv 2509.22046), section on the generator; any sequence generator may stand
-there. This one precomputes, per candidate, all that a decoding step needs of it, so that a step
-costs one small network and one product with the candidates.
+there. A decoding step costs one small network, one product with the candidates, and what is needed
+of the candidate just placed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from goalrank.nn import (
     at_least_single,
     distinct,
     gumbel,
+    linear,
     request_salt,
     take_rows,
 )
@@ -31,19 +32,25 @@ from goalrank.rankers.step_policy import remaining_cross_entropy
 from goalrank.requests import Batch, InputSpec
 
 
-class Memory(NamedTuple):
+@dataclass(eq=False)
+class Memory:
     """What decoding needs of a request; computed once.
 
     Attributes:
-        parts: [B, N, 4D] per candidate: attention query and key (D/2 each), value, relation,
-            pointer key (D each).
+        candidates: [B, N, D] encoded.
+        pointer: [B, N, D] keys that the state points at.
         start: [B, D] the user's context.
         bias: [B, N] score of a candidate before any prefix; -inf where padded or blocked.
+        placed: [B, N, 3D] what a candidate adds to the prefix once it stands there: attention
+            query and key (D/2 each), value, relation (D each). Without gradients None until
+            `PointerDecoder.placed` is asked for all of them: a greedy list places few.
     """
 
-    parts: Tensor
+    candidates: Tensor
+    pointer: Tensor
     start: Tensor
     bias: Tensor
+    placed: Tensor | None = None
 
 
 class PointerDecoder(nn.Module):
@@ -72,15 +79,32 @@ class PointerDecoder(nn.Module):
     def remember(self, candidates: Tensor, context: Tensor, allowed: Tensor) -> Memory:
         """Precompute from candidates [B, N, D], context [B, D] and allowed [B, N]."""
         bias = at_least_single(self.bias(candidates).squeeze(-1)).masked_fill(~allowed, -torch.inf)
-        return Memory(self.parts(candidates), self.start(context), bias)
+        start = self.start(context)
+        if not torch.is_grad_enabled():
+            return Memory(candidates, linear(candidates, *self._part(pointer=True)), start, bias)
+        placed, pointer = self.parts(candidates).split([3 * self.width, self.width], -1)
+        return Memory(candidates, pointer, start, bias, placed)
 
-    def split(self, parts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Query [.., D/2], key [.., D/2], value, relation, pointer key [.., D]."""
+    def placed(self, memory: Memory) -> Tensor:
+        """`Memory.placed` of all candidates, kept there."""
+        if memory.placed is None:
+            memory.placed = self.place(memory.candidates)
+        return memory.placed
+
+    def place(self, candidates: Tensor) -> Tensor:
+        """What encoded candidates [.., D] add to a prefix, [.., 3D]."""
+        return linear(candidates, *self._part(pointer=False))
+
+    def _part(self, pointer: bool) -> tuple[Tensor, Tensor]:
+        """Weight and bias of `parts` for the pointer's keys, or for all else."""
+        rows = slice(3 * self.width, None) if pointer else slice(3 * self.width)
+        return self.parts.weight[rows], self.parts.bias[rows]
+
+    def split(self, placed: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Query [.., D/2], key [.., D/2], value [.., D], relation [.., D]."""
         half = self.width // 2
-        query, key, value, relation, pointer = parts.split(
-            [half, half, self.width, self.width, self.width], -1
-        )
-        return query, key, value, relation, pointer
+        query, key, value, relation = placed.split([half, half, self.width, self.width], -1)
+        return query, key, value, relation
 
     def _slot(self, table: Tensor, slots: int) -> Tensor:
         """Rows of a slot table; slots beyond those trained share the last one's row."""
@@ -104,14 +128,14 @@ class PointerDecoder(nn.Module):
         """
         b, g, slots = lists.shape
         n = memory.bias.shape[1]
-        query, key, value, relation, pointer = self.split(memory.parts)
-        pointer = pointer.transpose(1, 2)
+        pointer = memory.pointer.transpose(1, 2)
         position = self._slot(self.position, slots)
         first = self.first.expand(b, 1, 1, -1)
         start = self.state(memory, first, position[:1], torch.zeros_like(first)).flatten(1, 2)
         logits = at_least_single(start @ pointer).unsqueeze(1).expand(b, g, 1, n)
         taken = None
         if slots > 1:
+            query, key, value, relation = self.split(self.placed(memory))
             at, real = lists[..., :-1].clamp_min(0), lists[..., :-1] >= 0
             key_position = self._slot(self.key_position, slots - 1)
             weight = _causal_weights(query, key, key_position, at)
@@ -201,7 +225,7 @@ class Generator(Ranker):
     def supervised_loss(self, state: Memory, batch: Batch, slots: int) -> Tensor:
         """`loss` from an encoded batch."""
         known = known_candidates(batch)
-        state = state._replace(bias=state.bias.masked_fill(~known, -torch.inf))
+        state = replace(state, bias=state.bias.masked_fill(~known, -torch.inf))
         prefix = self.decode(state, slots)
         logits = self.decoder(state, prefix).squeeze(1)
         relevance = batch.relevance.clamp_min(0) * known
@@ -223,7 +247,7 @@ class Generator(Ranker):
             return torch.tensor([[found + [-1] * (slots - len(found))]])
         steps = min(slots, n)
         scale = self.decoder.width**-0.5
-        pointer = memory.parts[..., 3 * self.decoder.width :].transpose(1, 2)
+        pointer = memory.pointer.transpose(1, 2)
         prefix = _Prefix(self.decoder, memory, lists, steps)
         scores = memory.bias[:, None, :].expand(b, lists, n)
         state = prefix.first()
@@ -271,11 +295,14 @@ class _Prefix:
     """Decoding state of [B, G] lists: the key-value cache and a running sum of relations."""
 
     def __init__(self, decoder: PointerDecoder, memory: Memory, lists: int, steps: int) -> None:
-        b, n, _ = memory.parts.shape
-        d = decoder.width
+        b, n, d = memory.candidates.shape
         self.decoder, self.lists = decoder, lists
-        self.rows = memory.parts.view(b * n, 4 * d)
-        self.offset = torch.arange(b, device=self.rows.device)[:, None] * n
+        if lists > 1 and lists * (steps - 1) >= n:  # most would be worked out anyway, or twice
+            decoder.placed(memory)
+        self.ready = memory.placed is not None
+        rows = memory.candidates if memory.placed is None else memory.placed
+        self.rows = rows.flatten(0, 1)
+        self.offset = torch.arange(b, device=rows.device)[:, None] * n
         # What a step adds beside the prefix, [T, B, 1, D]; and keys get the place of their slot.
         position = decoder._slot(decoder.position, steps)[:, None, None, :]
         self.place = position + memory.start[:, None, :]
@@ -291,6 +318,8 @@ class _Prefix:
         """State [B, G, D] after the candidates [B, G] at slot t."""
         d, half, b = self.decoder.width, self.decoder.width // 2, pick.shape[0]
         rows = self.rows.index_select(0, (pick + self.offset).view(-1))
+        if not self.ready:
+            rows = self.decoder.place(rows)
         torch.add(rows[:, half : 2 * d], self.key_position[t], out=self.cache[:, t])
         keys, values = self.cache[:, : t + 1].split([half, d], -1)
         query, relation = rows[:, None, :half], rows[:, 2 * d : 3 * d]

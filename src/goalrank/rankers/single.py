@@ -1,30 +1,34 @@
-"""Greedy decoding of one request on a CPU: vectors in place of batches of one.
+"""Greedy decoding of one request on a CPU: NumPy's vectors in place of batches of one.
 
 At batch 1 a decoding step is so little arithmetic that what PyTorch does around each operation
-costs more than the operation. Here a step is a dozen operations on vectors and views.
+costs more than the operation. NumPy reads the same memory at a third of that cost.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from goalrank.nn import FeedForward
     from goalrank.rankers.generator import Memory, PointerDecoder
+
+Array = NDArray[np.floating[Any]]
 
 
 def decodes_alone(memory: Memory) -> bool:
     """Whether `greedy_alone` may stand in for a batch's decoding: one request, float, on a CPU."""
-    parts = memory.parts
+    pointer = memory.pointer
     return (
-        parts.shape[0] == 1
-        and parts.device.type == "cpu"
-        and parts.dtype == memory.start.dtype == memory.bias.dtype
-        and parts.dtype in (torch.float32, torch.float64)
+        pointer.shape[0] == 1
+        and pointer.device.type == "cpu"
+        and pointer.dtype == memory.start.dtype == memory.bias.dtype
+        and pointer.dtype in (torch.float32, torch.float64)
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined]
         and not torch.is_autocast_enabled("cpu")
@@ -37,45 +41,93 @@ def greedy_alone(decoder: PointerDecoder, memory: Memory, slots: int) -> list[in
     The arithmetic is that of `Generator.decode`.
     """
     d, half = decoder.width, decoder.width // 2
-    rows, scores = memory.parts[0], memory.bias[0].clone()
-    left = scores.numpy()  # the same numbers: one is struck out without an operation of PyTorch
+    rows, pointer = _array(memory.candidates)[0], _array(memory.pointer)[0]
+    scores, scale = _array(memory.bias)[0].copy(), d**-0.5
     steps = min(slots, len(rows))
-    pointer = rows[:, 3 * d :]
-    places = (decoder._slot(decoder.position, steps) + memory.start).unbind(0)
-    keys_at = F.pad(decoder._slot(decoder.key_position, steps), (0, d)).unbind(0)
-    cache = rows.new_empty(steps, half + d)
-    keys, values = cache[:, :half], cache[:, half:].t()
-    state = _state(decoder, decoder.first + places[0])
-    related: Tensor | None = None
+    weight, bias = _array(decoder.parts.weight)[: 3 * d], _array(decoder.parts.bias)[: 3 * d]
+    places = _array(decoder._slot(decoder.position, steps)) + _array(memory.start)
+    keys_at = _array(decoder._slot(decoder.key_position, steps))
+    network = _Network(decoder.norm, decoder.feed_forward, decoder.norm_out)
+    keys, values = rows.dtype.type(0) + keys_at, np.empty((steps, d), rows.dtype)
+    state = network(_array(decoder.first) + places[0])
+    related = np.zeros(d, rows.dtype)
     picks: list[int] = []
     for t in range(steps):
-        logits = torch.addmv(scores, pointer, state, alpha=d**-0.5).numpy()
+        logits = pointer.dot(state)
+        logits *= scale
+        logits += scores
         pick = int(logits.argmax())
         if logits[pick] == -math.inf:
             break
         picks.append(pick)
         if t + 1 == steps:
             break
-        left[pick] = -math.inf
-        query, fresh, relation, _ = rows[pick].split((half, half + d, d, d))
-        torch.add(fresh, keys_at[t], out=cache[t])
-        related = relation if related is None else related + relation
+        scores[pick] = -math.inf
+        placed = weight.dot(rows[pick])
+        placed += bias
+        keys[t] += placed[half:d]
+        values[t] = placed[d : 2 * d]
+        related += placed[2 * d :]
         # The prefix's values: their attention-weighted mean and their sum.
-        if t == 0:
-            mixed = torch.add(places[1], fresh[half:], alpha=2)
-        else:
-            weight = torch.mv(keys[: t + 1], query).mul_(half**-0.5).softmax(0).add_(1)
-            mixed = torch.addmv(places[t + 1], values[:, : t + 1], weight)
-        state = _state(decoder, mixed).add_(related)
+        shares = _softmax(keys[: t + 1].dot(placed[:half]) * half**-0.5)
+        shares += 1
+        mixed = shares.dot(values[: t + 1])
+        mixed += places[t + 1]
+        state = network(mixed)
+        state += related
     return picks
 
 
-def _state(decoder: PointerDecoder, mixed: Tensor) -> Tensor:
-    """Pointer vector [D] from what the prefix gave, but for relations."""
-    norm, out, network = decoder.norm, decoder.norm_out, decoder.feed_forward
-    size = (decoder.width,)
-    x = torch.layer_norm(mixed, size, norm.weight, norm.bias, norm.eps)
-    hidden = torch.addmv(network.up.bias, network.up.weight, x)
-    hidden = torch.ops.aten.gelu_(hidden, approximate="tanh")
-    x = torch.addmv(network.down.bias, network.down.weight, hidden).add_(x)
-    return torch.layer_norm(x, size, out.weight, out.bias, out.eps)
+class _Network:
+    """`PointerDecoder.state` on one vector: norm, feed-forward with its shortcut, norm."""
+
+    def __init__(self, norm: nn.LayerNorm, network: FeedForward, norm_out: nn.LayerNorm) -> None:
+        self.norm = _array(norm.weight), _array(norm.bias), norm.eps
+        self.out = _array(norm_out.weight), _array(norm_out.bias), norm_out.eps
+        self.up = _array(network.up.weight), _array(network.up.bias)
+        self.down = _array(network.down.weight), _array(network.down.bias)
+
+    def __call__(self, x: Array) -> Array:
+        """[D] → [D]."""
+        x = _layer_norm(x, *self.norm)
+        weight, bias = self.up
+        hidden = weight.dot(x)
+        hidden += bias
+        weight, bias = self.down
+        out = weight.dot(_gelu(hidden))
+        out += bias
+        out += x
+        return _layer_norm(out, *self.out)
+
+
+def _array(x: Tensor) -> Array:
+    out: Array = x.detach().numpy()
+    return out
+
+
+def _layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> Array:
+    x = x - x.sum() / len(x)
+    x *= weight * (1 / math.sqrt(x.dot(x) / len(x) + eps))
+    x += bias
+    return x
+
+
+def _gelu(x: Array) -> Array:
+    """By the tanh formula."""
+    inner = x * x
+    inner *= 0.044715
+    inner += 1
+    inner *= x
+    inner *= math.sqrt(2 / math.pi)
+    np.tanh(inner, inner)
+    inner += 1
+    inner *= x
+    inner *= 0.5
+    return inner
+
+
+def _softmax(x: Array) -> Array:
+    x = x - x.max()
+    np.exp(x, x)
+    x /= x.sum()
+    return x

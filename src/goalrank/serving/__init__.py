@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from goalrank.errors import MissingExtraError
 from goalrank.serving.ab import Effect, Report, ab_report
 from goalrank.serving.bundle import Bundle
+from goalrank.serving.decode import Settled, constrained
 from goalrank.serving.engine import Engine, Ranked
 from goalrank.serving.experiments import Duel, Experiment, Experiments, Metric, Variant
 from goalrank.serving.files import FORMAT_VERSION
@@ -27,7 +28,7 @@ from goalrank.serving.interleave import (
 from goalrank.serving.onnx import export_graph
 from goalrank.serving.page_examples import Examples
 from goalrank.serving.plan import Baseline, Plan, ab_plan, read_baseline
-from goalrank.serving.rules import AtLeast, AtMost, Diversity, Rules
+from goalrank.serving.rules import AtLeast, AtMost, Diversity, Rules, read_rules
 from goalrank.serving.sequential import AlwaysValid, always_valid
 
 if TYPE_CHECKING:
@@ -65,12 +66,14 @@ __all__ = [
     "Rules",
     "ServeSettings",
     "Service",
+    "Settled",
     "Store",
     "Variant",
     "ab_plan",
     "ab_report",
     "always_valid",
     "build_app",
+    "constrained",
     "create_app",
     "draft_coins",
     "draft_label",
@@ -78,6 +81,7 @@ __all__ = [
     "export_store",
     "interleave_report",
     "read_baseline",
+    "read_rules",
     "run_server",
     "stored_requests",
     "team_draft",

@@ -225,6 +225,19 @@ class Engine:
         )  # fmt: skip
         return total.numpy()
 
+    def plans(
+        self, requests: Requests | Sequence[Row], slots: int | None = None
+    ) -> list[Settled | None]:
+        """What the engine's rules allow in lists for requests; None where there are no rules.
+
+        Raises:
+            ConfigError: a rule on an unknown column.
+            InfeasibleError: no list obeys the rules and they must not be relaxed.
+        """
+        return self._plans(
+            self._asked(requests), None, _length(self.slots if slots is None else slots)
+        )
+
     def fallback(
         self,
         requests: Requests | Sequence[Row],

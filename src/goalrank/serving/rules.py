@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 from goalrank.errors import ConfigError
+from goalrank.settings import checked, read_toml
 
 Id = StrictInt | StrictStr
 Kind = Literal["at_least", "at_most", "dedupe", "pinned", "length"]
@@ -108,6 +110,16 @@ class Rules(_Strict):
             else self.on_infeasible,
             relax=more.relax if "relax" in more.model_fields_set else self.relax,
         )
+
+
+def read_rules(path: str | Path) -> Rules:
+    """Rules of a TOML file.
+
+    Raises:
+        ConfigError: no such file, or an unknown or wrong rule.
+    """
+    remedy = "mend the file (option: rules)"
+    return checked(Rules, read_toml(path, "rules", remedy), "the rules", remedy)
 
 
 @dataclass(frozen=True)

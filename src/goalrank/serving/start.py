@@ -21,11 +21,10 @@ from goalrank.serving.app import MAX_BODY, create_app
 from goalrank.serving.experiments import Experiments
 from goalrank.serving.guard import Keys
 from goalrank.serving.metrics import SHARED
-from goalrank.serving.rules import Rules
+from goalrank.serving.rules import read_rules
 from goalrank.serving.service import Service
 from goalrank.serving.store import Store
 from goalrank.serving.trace import configured_tracing
-from goalrank.settings import checked, read_toml
 
 DEFAULT_STORE = "sqlite:///goalrank.db"
 _SETTINGS = "GOALRANK_SERVE"
@@ -144,16 +143,6 @@ def run_server(settings: ServeSettings, host: str, port: int, workers: int = 1) 
         uvicorn.run(
             "goalrank.serving.start:from_environment", factory=True, workers=workers, **options
         )
-
-
-def read_rules(path: str | Path) -> Rules:
-    """Rules of a TOML file.
-
-    Raises:
-        ConfigError: no such file, or an unknown or wrong rule.
-    """
-    remedy = "mend the file (option: rules)"
-    return checked(Rules, read_toml(path, "rules", remedy), "the rules", remedy)
 
 
 def read_examples(path: str | Path, most: int = 200) -> Requests:
