@@ -81,7 +81,7 @@ def minority_world(requests: int, seed: int) -> Columns:
 def test_setrank_sees_the_set(inducing):
     train, test = minority_world(600, 0), minority_world(200, 1)
     spec = spec_of(train)
-    ours = precision(fit(SetRank(spec, SIZES, inducing=inducing), train, 2, steps=150), test, 2)
+    ours = precision(fit(SetRank(spec, SIZES, inducing=inducing), train, 2, steps=300), test, 2)
     control = precision(fit(DNN(spec, SIZES), train, 2), test, 2)
     assert ours > 0.9
     assert control < 0.65
