@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time as clock
 from datetime import timedelta
 
@@ -207,6 +209,43 @@ def test_keys_and_rates(service):
         assert states[:2] == [200, 200]
         assert 429 in states
         assert client.get("/health/live").status_code == 200
+
+
+ASKING = """
+import sys, time
+from pathlib import Path
+from goalrank.serving.guard import Keys
+
+text, file, here, start = sys.argv[1], *map(Path, sys.argv[2:])
+keys = Keys(text, 40.0, file)
+here.touch()
+while not start.exists():
+    time.sleep(0.001)
+began, allowed = time.monotonic(), 0
+while time.monotonic() < began + 1:
+    allowed += keys.allow("shop")
+print(allowed, began, time.monotonic())
+"""
+
+
+def test_a_key_has_one_limit_in_all_processes(tmp_path):
+    text, file, start = f"shop:{KEY},other:{KEY[::-1]}", tmp_path / "rates", tmp_path / "start"
+    ready = [tmp_path / name for name in ("a", "b")]
+    command = [sys.executable, "-c", ASKING, text, file]
+    running = [
+        subprocess.Popen([*command, each, start], stdout=subprocess.PIPE, text=True)
+        for each in ready
+    ]
+    while not all(each.exists() for each in ready):
+        assert all(each.poll() is None for each in running)
+        clock.sleep(0.01)
+    start.touch()
+    said = [each.communicate(timeout=100)[0].split() for each in running]
+    span = max(float(end) for *_, end in said) - min(float(began) for _, began, _ in said)
+    assert 40 <= sum(int(allowed) for allowed, *_ in said) <= 40 + 40 * span + 1
+    keys = Keys(text, 40.0, file)
+    assert all(keys.allow("other") for _ in range(40))  # a bucket of its own
+    assert not all(keys.allow("other") for _ in range(40))
 
 
 def test_hot_swap(client, service, folder, tmp_path):

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hmac
 import json
 import logging
+import mmap
+import struct
+import tempfile
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -26,12 +31,15 @@ class Keys:
     Args:
         text: `name:key,name:key`, as in GOALRANK_API_KEYS.
         rate: requests a second for each key (a burst of as many, at least one); None is no limit.
+        shared: file by which processes with the same keys share their limits; None is this one's.
 
     Raises:
         ConfigError: an entry without a name or with a key shorter than 16 characters.
     """
 
-    def __init__(self, text: str | None = None, rate: float | None = None) -> None:
+    def __init__(
+        self, text: str | None = None, rate: float | None = None, shared: Path | None = None
+    ) -> None:
         self._keys: dict[str, bytes] = {}
         for entry in filter(None, (part.strip() for part in (text or "").split(","))):
             name, colon, key = entry.partition(":")
@@ -44,8 +52,7 @@ class Keys:
         if rate is not None and not rate > 0:
             raise ConfigError(f"rate is {rate}, but must be above 0; option: rate (GOALRANK_RATE)")
         self.rate = rate
-        self._tokens: dict[str, tuple[float, float]] = {}
-        self._lock = threading.Lock()
+        self._buckets = None if rate is None else _Buckets(rate, max(len(self._keys), 1), shared)
 
     def name(self, given: str | None) -> str | None:
         """Whose key it is, None if nobody's. Every key is compared, each in constant time."""
@@ -59,14 +66,44 @@ class Keys:
 
     def allow(self, name: str) -> bool:
         """Take a token of a key's bucket; False where it is empty."""
-        if self.rate is None:
+        if self._buckets is None:
             return True
-        now, most = monotonic(), max(self.rate, 1.0)
+        return self._buckets.take(list(self._keys).index(name) if name else 0)
+
+
+class _Buckets:
+    """Token buckets in a file, so that several processes can draw from them.
+
+    Args:
+        rate: tokens a second; a bucket holds as many, at least one.
+        count: buckets.
+        path: of the file, made where there is none; None: nobody else's.
+    """
+
+    _ENTRY = struct.Struct("dd")  # tokens taken that have not come back; when that was so
+
+    def __init__(self, rate: float, count: int, path: Path | None) -> None:
+        self.rate, self.most = rate, max(rate, 1.0)
+        size = count * self._ENTRY.size
+        self._file = tempfile.TemporaryFile() if path is None else path.open("a+b")  # noqa: SIM115
+        self._file.truncate(size)
+        self._entries = mmap.mmap(self._file.fileno(), size)
+        self._lock = threading.Lock()  # the file's lock keeps processes apart, not threads
+
+    def take(self, index: int) -> bool:
+        """Whether a bucket had a token left, which is now taken."""
+        at = index * self._ENTRY.size
         with self._lock:
-            left, last = self._tokens.get(name, (most, now))
-            left = min(most, left + (now - last) * self.rate)
-            self._tokens[name] = (left - 1 if left >= 1 else left, now)
-        return left >= 1
+            fcntl.lockf(self._file, fcntl.LOCK_EX)
+            try:
+                now = monotonic()
+                taken, then = self._ENTRY.unpack_from(self._entries, at)
+                taken = max(taken - (now - then) * self.rate, 0.0)
+                allowed = bool(taken + 1 <= self.most)
+                self._ENTRY.pack_into(self._entries, at, taken + allowed, now)
+            finally:
+                fcntl.lockf(self._file, fcntl.LOCK_UN)
+        return allowed
 
 
 class BodyLimit:

@@ -77,7 +77,9 @@ def build_app(settings: ServeSettings) -> FastAPI:
     Raises:
         GoalRankError: a setting, the bundle, or the store cannot be used.
     """
-    keys = Keys(os.environ.get("GOALRANK_API_KEYS"), settings.rate)
+    folder = os.environ.get(SHARED)
+    buckets = Path(folder) / "rates" if folder else None
+    keys = Keys(os.environ.get("GOALRANK_API_KEYS"), settings.rate, buckets)
     tracing = configured_tracing(settings.trace)
     service = Service(
         settings.bundle,
@@ -139,7 +141,7 @@ def run_server(settings: ServeSettings, host: str, port: int, workers: int = 1) 
     build_app(settings).state.service.close()
     os.environ[_SETTINGS] = settings.model_dump_json()
     with tempfile.TemporaryDirectory(prefix="goalrank-metrics-") as shared:
-        os.environ[SHARED] = shared  # workers add their numbers up there
+        os.environ[SHARED] = shared  # workers add their numbers up there, and share limits
         uvicorn.run(
             "goalrank.serving.start:from_environment", factory=True, workers=workers, **options
         )
