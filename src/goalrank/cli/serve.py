@@ -52,7 +52,8 @@ def serve(
         bool, typer.Option("--trace", help="Send OpenTelemetry traces (OTEL_EXPORTER_OTLP_…).")
     ] = False,
     rate: Annotated[
-        float | None, typer.Option(envvar="GOALRANK_RATE", help="Requests/s for each API key, in all workers.")
+        float | None,
+        typer.Option(envvar="GOALRANK_RATE", help="Requests/s for each API key, in all workers."),
     ] = None,
 ) -> None:
     """Serve lists over HTTP and keep every exposure. API keys: GOALRANK_API_KEYS=name:key,…"""
