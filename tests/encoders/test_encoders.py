@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from goalrank.encoders import EncoderSizes, EntityEmbedding, RequestEncoder
-from goalrank.requests import Batch, EntityTable
+from goalrank.rankers import DNN
+from goalrank.requests import Batch, Columns, EntityTable
 from tests.rankers.kit import CATEGORIES, SMALL, padded, permuted, rich_columns, shake, spec_of
+from tests.rankers.planted import SIZES, columns_of, fit, precision
 
 COLUMNS = rich_columns(6, 6, seed=8)
 VARIANTS = {
@@ -174,3 +177,32 @@ def test_nothing_known_is_zero():
     bare = EntityTable(*(torch.zeros(3, dtype=torch.int64) for _ in range(2)),
                        torch.zeros(3, 0), torch.zeros(3, 0, dtype=torch.int64), torch.zeros(3, 0))  # fmt: skip
     assert torch.equal(model(bare, torch.tensor([[0, 2]])), torch.zeros(1, 2, 8))
+
+
+def taste_world(requests: int, seed: int) -> Columns:
+    """Items known by id alone; three of eight offered go best with what six met have in common."""
+    rng, items = np.random.default_rng(seed), 120
+    tastes = np.random.default_rng(9).normal(size=(items, 4))
+    users = rng.normal(size=(requests, 4))
+    pool = np.stack([rng.permutation(items)[:32] for _ in range(requests)])
+    worth = (tastes[pool] * users[:, None]).sum(-1)
+    met = np.take_along_axis(pool[:, 8:], np.argsort(-worth[:, 8:], 1)[:, :6], 1) + 1
+    liked = worth[:, :8] >= np.sort(worth[:, :8], 1)[:, [-3]]
+    none = np.zeros((items + 3, 0), np.float32)
+    return columns_of(pool[:, :8] + 1, liked.astype(float), none, history=met)
+
+
+def test_the_product_with_the_context_learns_taste():
+    train, test = taste_world(3000, 0), taste_world(400, 1)
+    found = []
+    for product in (True, False):
+        torch.manual_seed(0)
+        ranker = DNN(spec_of(train), SIZES)
+        with torch.no_grad():
+            ranker.encoder.items.ids.weight *= 5  # less waiting until ids differ
+        if not product:
+            torch.nn.init.zeros_(ranker.encoder.match.weight).requires_grad_(False)
+        found.append(precision(fit(ranker, train, 3, steps=400), test, 3))
+    ours, control = found
+    assert ours > 0.65
+    assert ours > control + 0.05

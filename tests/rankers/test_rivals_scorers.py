@@ -132,7 +132,7 @@ def test_rankmixer_crosses_features():
     train, test = parity_world(600, 0), parity_world(200, 1)
     spec = spec_of(train)
     ours = precision(
-        fit(RankMixer(spec, replace(SIZES, layers=2)), train, SLOTS, steps=220), test, SLOTS
+        fit(RankMixer(spec, replace(SIZES, layers=2)), train, SLOTS, steps=400), test, SLOTS
     )
     control = precision(fit(RankMixer(spec, replace(SIZES, layers=0)), train, SLOTS), test, SLOTS)
     assert ours > 0.9

@@ -55,6 +55,8 @@ class RequestEncoder(nn.Module):
 
     Candidates carry no positions, so permuting them permutes the output. Each attends to the
     history (with feedback and age of every event) and, through `layers` blocks, to the others.
+    The product of the user's context and the item's own vector is an input as well, for a network
+    of sums learns taste slowly (Rendle et al., 2020, arXiv 2005.09683, on dot products).
 
     Attributes:
         chunk_rows: requests × candidates worked on at once; more candidates are encoded in
@@ -84,6 +86,8 @@ class RequestEncoder(nn.Module):
         self.norm_history = nn.LayerNorm(d)
         self.cross = Attention(d, sizes.heads, sizes.dropout)
         self.mix = Linear(d, d)
+        self.taste = Linear(d, d)
+        self.match = Linear(d, d, bias=False)
         make = (
             (lambda: InducedBlock(d, sizes.heads, sizes.inducing, sizes.dropout))
             if sizes.inducing
@@ -104,9 +108,10 @@ class RequestEncoder(nn.Module):
         pooled = (weight[:, None, :] @ history).squeeze(1)
         context = self.context(pooled + self.users(batch.users, batch.user))
         keys, values = self.cross.remember(history)
-        shift = self.mix(context)[:, None, :]
+        shift, taste = self.mix(context)[:, None, :], self.taste(context)[:, None, :]
 
         def meet(x: Tensor, plain: Tensor | None = None) -> Tensor:
+            x = x + self.match(taste * x)
             if self.plain is not None:
                 x = x + self.plain(plain)
             return x + self.cross.attend(self.norm_items(x), keys, values, mask) + shift
