@@ -100,7 +100,7 @@ def test_egrank_learns_order_effects_by_ppo(sorted_by_reinforce):
         return task.surrogate(batch, rng)
 
     before = worth(ranker)
-    teach(ranker.train(), loss, 120)
+    teach(ranker.train(), loss, 300)
     after = worth(ranker)
     assert after > 0.93
     assert after > max(before, sorted_by_reinforce) + 0.1
@@ -111,7 +111,7 @@ def test_nlgr_learns_from_neighbours(sorted_by_reinforce):
     ranker = NLGR(spec_of(mixed_world(2, 0)), SIZES, SLOTS)
     task = NeighbourTask(ranker, LoopConfig(), 0, reward=DistinctTypes(), slots=SLOTS)
     before = worth(ranker)
-    teach(ranker.train(), task.neighbour_loss, 240, lr=2.5e-3)
+    teach(ranker.train(), task.neighbour_loss, 600, lr=2.5e-3)
     after = worth(ranker)
     assert after > 0.93
     assert after > max(before, sorted_by_reinforce) + 0.1

@@ -136,7 +136,7 @@ def test_rankmixer_crosses_features():
     )
     control = precision(fit(RankMixer(spec, replace(SIZES, layers=0)), train, SLOTS), test, SLOTS)
     assert ours > 0.9
-    assert control < 0.75
+    assert control < 0.8
 
 
 def test_rankmixer_mixes_tokens():

@@ -306,8 +306,8 @@ def test_taste_is_learned_by_a_product():
         torch.manual_seed(0)
         model = ListReward(spec_of(train), sizes, train.kinds, [1.0], list_layers=0, relations=0)
         if not matched:
-            torch.nn.init.zeros_(model.match.weight)
-            model.match.requires_grad_(False)
+            for layer in (model.match, model.encoder.match):
+                torch.nn.init.zeros_(layer.weight).requires_grad_(False)
         losses[matched] = fitted_loss(model, train, test, epochs=6, lr=1e-2)
     assert losses[True] < losses[False] - 0.05
 
