@@ -14,6 +14,7 @@ from goalrank.encoders import EncoderSizes
 from goalrank.rankers import (
     BestOf,
     Constant,
+    EvaluatorSort,
     FeatureOrder,
     InputOrder,
     ItemStatistic,
@@ -90,6 +91,11 @@ def _best_of(columns: Columns) -> BestOf:
     return BestOf(rankers, reward, lists=12, seed=3)
 
 
+def _evaluator_sort(columns: Columns) -> EvaluatorSort:
+    spec = spec_of(columns)
+    return EvaluatorSort(ListReward(spec, SMALL, columns.kinds, [1.0]))
+
+
 def _multi_generator(columns: Columns) -> MultiGenerator:
     spec = spec_of(columns)
     rankers = [build_ranker(spec, config("dnn")), build_ranker(spec, config("goalrank"))]
@@ -123,6 +129,7 @@ FACTORIES: dict[str, Factory] = {
     "goalrank in chunks": _in_chunks,
     "goalrank with users": _named("goalrank", user_ids=True),
     "best of": _best_of,
+    "evaluator sort": _evaluator_sort,
     "multi generator": _multi_generator,
     "constant": lambda _: Constant(),
     "random": lambda _: RandomOrder(),

@@ -13,6 +13,7 @@ from goalrank.errors import ConfigError, MissingExtraError
 from goalrank.rankers import (
     DPP,
     MMR,
+    EvaluatorSort,
     LambdaMART,
     LastItemTransitions,
     Member,
@@ -49,6 +50,21 @@ def test_rules_do_not_repeat_themselves(rule):
     batch = twins().batch([0])
     assert KIND[batch.candidates[0, RetrieverOrder().rank(batch, 3)[0]]].tolist() == [0, 0, 0]
     assert sorted(KIND[batch.candidates[0, rule.rank(batch, 3)[0]]].tolist()) == [0, 1, 2]
+
+
+class ByPlace(Reward):
+    """Twice a list's first place, and every later place: alone, the last candidate is best."""
+
+    def forward(self, batch: Batch, lists: torch.Tensor) -> torch.Tensor:
+        return lists.clamp_min(0).sum(-1).double() + lists[..., 0]
+
+
+def test_the_evaluator_sorts_by_lists_of_one():
+    batch = rich_columns(5, 6, seed=4).batch(slice(None))
+    lists = EvaluatorSort(ByPlace()).rank(batch, 3)
+    for b in range(batch.size):
+        real = batch.candidate_mask[b].nonzero()[:, 0].tolist()
+        assert lists[b][lists[b] >= 0].tolist() == real[::-1][:3]
 
 
 def test_mmr_by_definition():

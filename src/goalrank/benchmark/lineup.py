@@ -11,7 +11,7 @@ from goalrank.errors import ConfigError
 from goalrank.rankers import ranker_names, ranker_options
 from goalrank.settings import did_you_mean
 
-COMPOSITES = ("best_of", "mg_e", "mg_e_copies", "clig", "rules")
+COMPOSITES = ("best_of", "mg_e", "mg_e_copies", "clig", "evaluator_sort", "rules")
 _OWN = {
     "best_of": ("base", "lists", "temperature"),
     "mg_e": ("k",),
@@ -55,7 +55,7 @@ class RowSpec(BaseModel):
     """One row of the tables.
 
     Attributes:
-        name: a ranker's name, or best_of, mg_e, mg_e_copies, clig, rules.
+        name: a ranker's name, or best_of, mg_e, mg_e_copies, clig, evaluator_sort, rules.
         label: printed in tables, unique in the suite; by default the name.
         objective: "own" is the ranker's own way (GoalRank by its groups, EGRank by PPO, NLGR by
             neighbours, others by their supervised loss); any objective of
@@ -135,6 +135,7 @@ def standard_rows() -> dict[str, dict[str, Any]]:
         rows[f"mg_e_{k}"] = {"name": "mg_e", "options": {"k": k}}
         rows[f"mg_e_copies_{k}"] = {"name": "mg_e_copies", "options": {"k": k}}
     rows["clig_20"] = {"name": "clig", "options": {"k": 20, "pool": 100}}
+    rows["evaluator_sort"] = {"name": "evaluator_sort"}
     rows["goalrank"] = {"name": "goalrank"}
     alone = {"objective": {"supervised": 0.0, "slots": 0.0}, "reward": {"observed": 0.0}}
     rows["goalrank_eq5"] = {"name": "goalrank", "set": alone}

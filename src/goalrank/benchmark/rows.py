@@ -16,6 +16,7 @@ from goalrank.evaluation import audit_rules
 from goalrank.rankers import (
     NLGR,
     BestOf,
+    EvaluatorSort,
     MultiGenerator,
     Ranker,
     StepPolicy,
@@ -163,6 +164,12 @@ class RowBuilder:
             slots=config.ranker.slots,
         )
 
+    def evaluator_sort(
+        self, row: RowSpec, config: FitConfig, seed: int, options: Mapping[str, Any]
+    ) -> Ranker:
+        """The shared reward alone."""
+        return EvaluatorSort(self.lab.reward(self.helpers(row), seed, row.bias))
+
     def mg_e(
         self, row: RowSpec, config: FitConfig, seed: int, options: Mapping[str, Any]
     ) -> Ranker:
@@ -219,6 +226,7 @@ _COMPOSITE: dict[str, _Make] = {
     "mg_e": RowBuilder.mg_e,
     "mg_e_copies": RowBuilder.mg_e_copies,
     "clig": RowBuilder.clig,
+    "evaluator_sort": RowBuilder.evaluator_sort,
 }
 
 

@@ -13,6 +13,7 @@ from goalrank.rankers.build import (
 from goalrank.rankers.diversity import DPP, MMR
 from goalrank.rankers.dlcm import DLCM
 from goalrank.rankers.dnn import DNN
+from goalrank.rankers.evaluator_sort import EvaluatorSort
 from goalrank.rankers.generator import Generator
 from goalrank.rankers.heuristics import (
     Constant,
@@ -58,6 +59,7 @@ __all__ = [
     "BestOf",
     "Constant",
     "EGRank",
+    "EvaluatorSort",
     "FeatureOrder",
     "Generator",
     "InputOrder",
