@@ -46,9 +46,10 @@ def greedy_alone(decoder: PointerDecoder, memory: Memory, slots: int) -> list[in
     steps = min(slots, len(rows))
     weight, bias = _array(decoder.parts.weight)[: 3 * d], _array(decoder.parts.bias)[: 3 * d]
     places = _array(decoder._slot(decoder.position, steps)) + _array(memory.start)
-    keys_at = _array(decoder._slot(decoder.key_position, steps))
     network = _Network(decoder.norm, decoder.feed_forward, decoder.norm_out)
-    keys, values = rows.dtype.type(0) + keys_at, np.empty((steps, d), rows.dtype)
+    # A key is its slot's place and what the candidate there adds.
+    keys = _array(decoder._slot(decoder.key_position, steps)).copy()
+    values = np.empty((steps, d), rows.dtype)
     state = network(_array(decoder.first) + places[0])
     related = np.zeros(d, rows.dtype)
     picks: list[int] = []
