@@ -24,7 +24,7 @@ def generator(inducing: int = 0, dtype: torch.dtype = torch.float32) -> Generato
 
 
 def parts(memory: Memory) -> list[torch.Tensor]:
-    return [memory.candidates, memory.pointer, memory.start, memory.bias]
+    return [memory.candidates, memory.start, memory.bias]
 
 
 @torch.no_grad()

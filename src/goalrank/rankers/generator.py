@@ -38,19 +38,18 @@ class Memory:
 
     Attributes:
         candidates: [B, N, D] encoded.
-        pointer: [B, N, D] keys that the state points at.
         start: [B, D] the user's context.
         bias: [B, N] score of a candidate before any prefix; -inf where padded or blocked.
-        placed: [B, N, 3D] what a candidate adds to the prefix once it stands there: attention
-            query and key (D/2 each), value, relation (D each). Without gradients None until
-            `PointerDecoder.placed` is asked for all of them: a greedy list places few.
+        parts: [B, N, 4D] per candidate: what it adds to the prefix once it stands there, attention
+            query and key (D/2 each), value, relation (D each); and the pointer key [D] that a
+            state points at. Without gradients None until `PointerDecoder.all_parts` is asked: a
+            greedy list places few, and turns its states to the candidates instead.
     """
 
     candidates: Tensor
-    pointer: Tensor
     start: Tensor
     bias: Tensor
-    placed: Tensor | None = None
+    parts: Tensor | None = None
 
 
 class PointerDecoder(nn.Module):
@@ -79,32 +78,37 @@ class PointerDecoder(nn.Module):
     def remember(self, candidates: Tensor, context: Tensor, allowed: Tensor) -> Memory:
         """Precompute from candidates [B, N, D], context [B, D] and allowed [B, N]."""
         bias = at_least_single(self.bias(candidates).squeeze(-1)).masked_fill(~allowed, -torch.inf)
-        start = self.start(context)
-        if not torch.is_grad_enabled():
-            return Memory(candidates, linear(candidates, *self._part(pointer=True)), start, bias)
-        placed, pointer = self.parts(candidates).split([3 * self.width, self.width], -1)
-        return Memory(candidates, pointer, start, bias, placed)
+        memory = Memory(candidates, self.start(context), bias)
+        if torch.is_grad_enabled():
+            self.all_parts(memory)
+        return memory
 
-    def placed(self, memory: Memory) -> Tensor:
-        """`Memory.placed` of all candidates, kept there."""
-        if memory.placed is None:
-            memory.placed = self.place(memory.candidates)
-        return memory.placed
+    def all_parts(self, memory: Memory) -> Tensor:
+        """`Memory.parts` of all candidates, kept there."""
+        if memory.parts is None:
+            memory.parts = self.parts(memory.candidates)
+        return memory.parts
 
     def place(self, candidates: Tensor) -> Tensor:
-        """What encoded candidates [.., D] add to a prefix, [.., 3D]."""
-        return linear(candidates, *self._part(pointer=False))
+        """What encoded candidates [.., D] add to a prefix: the first 3D of their parts."""
+        rows = slice(3 * self.width)
+        return linear(candidates, self.parts.weight[rows], self.parts.bias[rows])
 
-    def _part(self, pointer: bool) -> tuple[Tensor, Tensor]:
-        """Weight and bias of `parts` for the pointer's keys, or for all else."""
-        rows = slice(3 * self.width, None) if pointer else slice(3 * self.width)
-        return self.parts.weight[rows], self.parts.bias[rows]
+    def aim(self, state: Tensor) -> Tensor:
+        """A state [.., D] turned to the candidates: candidate · aim = pointer key · state.
 
-    def split(self, placed: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Query [.., D/2], key [.., D/2], value [.., D], relation [.., D]."""
+        But for what the keys' bias adds, which is the same for all candidates and so changes no
+        probability.
+        """
+        return state @ self.parts.weight[3 * self.width :]
+
+    def split(self, parts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Query [.., D/2], key [.., D/2], value, relation, pointer key [.., D]."""
         half = self.width // 2
-        query, key, value, relation = placed.split([half, half, self.width, self.width], -1)
-        return query, key, value, relation
+        query, key, value, relation, pointer = parts.split(
+            [half, half, self.width, self.width, self.width], -1
+        )
+        return query, key, value, relation, pointer
 
     def _slot(self, table: Tensor, slots: int) -> Tensor:
         """Rows of a slot table; slots beyond those trained share the last one's row."""
@@ -128,14 +132,14 @@ class PointerDecoder(nn.Module):
         """
         b, g, slots = lists.shape
         n = memory.bias.shape[1]
-        pointer = memory.pointer.transpose(1, 2)
+        query, key, value, relation, pointer = self.split(self.all_parts(memory))
+        pointer = pointer.transpose(1, 2)
         position = self._slot(self.position, slots)
         first = self.first.expand(b, 1, 1, -1)
         start = self.state(memory, first, position[:1], torch.zeros_like(first)).flatten(1, 2)
         logits = at_least_single(start @ pointer).unsqueeze(1).expand(b, g, 1, n)
         taken = None
         if slots > 1:
-            query, key, value, relation = self.split(self.placed(memory))
             at, real = lists[..., :-1].clamp_min(0), lists[..., :-1] >= 0
             key_position = self._slot(self.key_position, slots - 1)
             weight = _causal_weights(query, key, key_position, at)
@@ -246,14 +250,12 @@ class Generator(Ranker):
             found = greedy_alone(self.decoder, memory, slots)
             return torch.tensor([[found + [-1] * (slots - len(found))]])
         steps = min(slots, n)
-        scale = self.decoder.width**-0.5
-        pointer = memory.pointer.transpose(1, 2)
         prefix = _Prefix(self.decoder, memory, lists, steps)
         scores = memory.bias[:, None, :].expand(b, lists, n)
         state = prefix.first()
         picks, bests = [], []
         for t in range(steps):
-            logits = _point(state, pointer, scores, scale)
+            logits = prefix.point(state, scores)
             if perturb is not None:
                 logits = perturb(logits, t)
             best, pick = logits.max(-1)
@@ -297,11 +299,12 @@ class _Prefix:
     def __init__(self, decoder: PointerDecoder, memory: Memory, lists: int, steps: int) -> None:
         b, n, d = memory.candidates.shape
         self.decoder, self.lists = decoder, lists
-        if lists > 1 and lists * (steps - 1) >= n:  # most would be worked out anyway, or twice
-            decoder.placed(memory)
-        self.ready = memory.placed is not None
-        rows = memory.candidates if memory.placed is None else memory.placed
+        if lists > 1 and lists * steps >= n:  # most would be worked out anyway, or twice
+            decoder.all_parts(memory)
+        self.ready = memory.parts is not None
+        rows = memory.candidates if memory.parts is None else memory.parts
         self.rows = rows.flatten(0, 1)
+        self.pointer = rows[..., -d:].transpose(1, 2)  # or the candidates themselves
         self.offset = torch.arange(b, device=rows.device)[:, None] * n
         # What a step adds beside the prefix, [T, B, 1, D]; and keys get the place of their slot.
         position = decoder._slot(decoder.position, steps)[:, None, None, :]
@@ -313,6 +316,11 @@ class _Prefix:
     def first(self) -> Tensor:
         """State [B, 1, D] of the first step, the same for all lists."""
         return self._state(self.decoder.first + self.place[0])
+
+    def point(self, state: Tensor, scores: Tensor) -> Tensor:
+        """Logits [B, G, N] of the next slot, up to a number a slot: scores + state · keys / √D."""
+        state = state if self.ready else self.decoder.aim(state)
+        return _point(state, self.pointer, scores, self.decoder.width**-0.5)
 
     def after(self, pick: Tensor, t: int) -> Tensor:
         """State [B, G, D] after the candidates [B, G] at slot t."""
