@@ -100,6 +100,9 @@ def test_top_items_are_the_largest(rng, size, count):
     table = rng.integers(0, 5, (4, size)).astype(np.float32)
     table[rng.random((4, size)) < 0.3] = -np.inf
     got = top_items(table, count)
+    barred = rng.random(table.shape) < 0.5
+    without = top_items(np.where(barred, -np.inf, table).astype(table.dtype), count)
+    assert np.array_equal(top_items(table, count, barred), without)
     for row, items in zip(table, got):
         real = items[items >= 0]
         assert len(real) == min(count, int((row > -np.inf).sum()))

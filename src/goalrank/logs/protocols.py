@@ -143,10 +143,10 @@ class _Retriever:
             )
             seen = chunk.seen if self._exclude_seen else np.zeros_like(chunk.seen)
             return top_of_one(row, seen, 2 * self._count)
-        barred = scores <= 0 if channel.needs_evidence else np.zeros(scores.shape, bool)
-        if self._exclude_seen:
-            barred |= chunk.seen
-        return top_items(np.where(barred, np.float32(-np.inf), scores), 2 * self._count)
+        barred = chunk.seen if self._exclude_seen else None
+        if channel.needs_evidence:
+            barred = scores <= 0 if barred is None else (scores <= 0) | barred
+        return top_items(scores, 2 * self._count, barred)
 
     def _judge(self, part: Longs, chunk: Chunk, wanted: Ints, tops: dict[str, Ints]) -> Answer:
         right = self._positive[part] & (wanted >= 0)

@@ -16,23 +16,27 @@ _SOFTEN = 50.0  # ranks: how slowly a lower rank loses weight
 _SURE = 0.5  # share of a channel's quota that it fills whatever the others say
 
 
-def top_items(scores: Floats, count: int) -> Ints:
+def top_items(scores: Floats, count: int, barred: NDArray[np.bool_] | None = None) -> Ints:
     """[B, count] items by falling score (ties: lowest code); -1 where the score is -inf.
 
     Args:
         scores: [B, I]; -inf marks items that must not be retrieved.
         count: wanted items.
+        barred: [B, I] items whose score counts as -inf.
     """
     size = scores.shape[1]
+    falling = -scores
+    if barred is not None:
+        np.copyto(falling, np.inf, where=barred)
     if size > count:
-        some = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+        some = np.argpartition(falling, count - 1, axis=1)[:, :count]
     else:
         some = np.broadcast_to(np.arange(size), scores.shape)
     some = np.sort(some, axis=1)
-    values = np.take_along_axis(scores, some, axis=1)
-    order = np.argsort(-values, axis=1, kind="stable")
+    values = np.take_along_axis(falling, some, axis=1)
+    order = np.argsort(values, axis=1, kind="stable")
     items = np.take_along_axis(some, order, axis=1).astype(np.int32)
-    items[np.take_along_axis(values, order, axis=1) == -np.inf] = -1
+    items[np.take_along_axis(values, order, axis=1) == np.inf] = -1
     if size < count:
         items = np.pad(items, ((0, 0), (0, count - size)), constant_values=-1)
     return items
