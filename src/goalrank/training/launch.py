@@ -114,7 +114,16 @@ def join(options: RunOptions) -> None:
         return
     if options.accelerator != "cpu" and torch.cuda.is_available():
         torch.cuda.set_device(here.local_rank % torch.cuda.device_count())
-    distributed.init_process_group(backend(options.accelerator), timeout=timedelta(minutes=30))
+    limit = timedelta(minutes=30)
+    if here.ranks > here.local_ranks:  # machines count their restarts apart
+        distributed.init_process_group(backend(options.accelerator), timeout=limit)
+        return
+    # PyTorch's store outlives a restart, and with it the addresses of processes that are dead.
+    store, rank, ranks = next(distributed.rendezvous("env://", timeout=limit))  # type: ignore[attr-defined]
+    own = distributed.PrefixStore(f"restart {here.restarts}", store)  # type: ignore[attr-defined]
+    distributed.init_process_group(
+        backend(options.accelerator), store=own, rank=rank, world_size=ranks, timeout=limit
+    )
 
 
 def together() -> bool:
