@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from goalrank.nn import at_least_single
@@ -25,7 +24,10 @@ class EvaluatorSort(Scorer):
         super().__init__()
         self.evaluator = evaluator
 
+    @property
+    def trainable(self) -> bool:
+        """The evaluator has learned elsewhere."""
+        return False
+
     def scores(self, batch: Batch) -> Tensor:
-        b, n = batch.candidates.shape
-        alone = torch.arange(n, device=batch.candidates.device).view(1, n, 1).expand(b, n, 1)
-        return at_least_single(self.evaluator(batch, alone))
+        return at_least_single(self.evaluator(batch, batch.lists_of_one))

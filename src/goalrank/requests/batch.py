@@ -102,6 +102,12 @@ class Batch:
     propensity: Tensor
 
     @property
+    def lists_of_one(self) -> Tensor:
+        """[B, N, 1] positions: each candidate as a list of its own."""
+        b, n = self.candidates.shape
+        return torch.arange(n, device=self.candidates.device).view(1, n, 1).expand(b, n, 1)
+
+    @property
     def size(self) -> int:
         """B."""
         return int(self.candidates.shape[0])

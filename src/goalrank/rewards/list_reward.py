@@ -185,9 +185,7 @@ class ListReward(Reward):
 
         Source: ListNet's top-one loss (Cao et al., 2007).
         """
-        b, n = batch.candidates.shape
-        each = torch.arange(n, device=feedback.device).view(1, n, 1).expand(b, n, 1)
-        logits = self.slot_logits(batch, each, encoded)[:, :, 0]
+        logits = self.slot_logits(batch, batch.lists_of_one, encoded)[:, :, 0]
         target = feedback[..., self.kind_index].clamp(0, 1)
         total = logits.new_zeros(())
         for k, weight in enumerate(self.kind_weights.tolist()):

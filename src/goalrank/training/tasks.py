@@ -206,9 +206,8 @@ class RewardTask(Task):
         return loss
 
     def _listwise(self, model: ListReward, batch: Batch, encoded: Any) -> Tensor:
-        b, n = batch.candidates.shape
-        each = torch.arange(n, device=batch.candidates.device).view(1, n, 1).expand(b, n, 1)
-        return model.listwise_loss(batch, feedback_at(batch, each)[:, :, 0], encoded)
+        feedback = feedback_at(batch, batch.lists_of_one)[:, :, 0]
+        return model.listwise_loss(batch, feedback, encoded)
 
     def validate_batch(self, batch: Batch) -> dict[str, Tensor]:
         model = cast(ListReward, self.model)
