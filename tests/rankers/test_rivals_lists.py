@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from goalrank.errors import ConfigError
 from goalrank.rankers import DNN, PIER, PRS, NAR4Rec, Ranker, Seq2Slate
 from goalrank.rankers.prs import permutation_beam
 from goalrank.rankers.step_policy import remaining_cross_entropy
@@ -72,22 +73,35 @@ def test_nar4rec_knows_places():
     assert control < 0.5
 
 
+def window(requests: int, seed: int, liked: int) -> Columns:
+    """Two candidates of each type, all shown at random; those of the first types are liked."""
+    rng = np.random.default_rng(seed)
+    pools = np.stack([np.flatnonzero(k == TYPES) + 1 for k in range(SLOTS)])
+    picks = np.argsort(rng.random((requests, SLOTS, 8)), 2)[..., :2]
+    candidates = pools[np.arange(SLOTS)[:, None], picks].reshape(requests, 8)
+    shown = np.argsort(rng.random((requests, 8)), 1)
+    relevance = (TYPES[candidates - 1] < liked).astype(float)
+    return columns_of(candidates, relevance, one_hot(TYPES, SLOTS), shown=shown)
+
+
 def test_nar4rec_learns_from_labels_where_everything_was_shown():
     """A window of a feed: its order was nobody's choice, so imitating it would teach nothing."""
-
-    def window(requests: int, seed: int) -> Columns:
-        """Two candidates of each type, all shown at random; those of types 0 and 1 are liked."""
-        rng = np.random.default_rng(seed)
-        pools = np.stack([np.flatnonzero(k == TYPES) + 1 for k in range(SLOTS)])
-        picks = np.argsort(rng.random((requests, SLOTS, 8)), 2)[..., :2]
-        candidates = pools[np.arange(SLOTS)[:, None], picks].reshape(requests, 8)
-        shown = np.argsort(rng.random((requests, 8)), 1)
-        liked = (TYPES[candidates - 1] < 2).astype(float)
-        return columns_of(candidates, liked, one_hot(TYPES, SLOTS), shown=shown)
-
-    train, test = window(600, 0), window(200, 1)
+    train, test = window(600, 0, 2), window(200, 1, 2)
     ranker = fit(NAR4Rec(spec_of(train), SIZES, 8), train, 8)
     assert precision(ranker, test, 3) > 0.9
+
+
+def test_nar4rec_owes_no_order_among_equals():
+    """More are liked than fit the list: all must be learned, not only those it prefers already."""
+    train = window(300, 0, 3)
+    ranker = fit(NAR4Rec(spec_of(train), SIZES, 1), train, 1).eval()
+    batch = train.batch(slice(None))
+    every = torch.arange(8).view(1, 8, 1).expand(300, 8, 1)
+    with torch.no_grad():
+        p = ranker.log_prob(batch, every).exp()
+    of_type = p.view(300, SLOTS, 2).sum(-1).mean(0)
+    assert of_type[:3].min() > 0.2
+    assert of_type[3] < 0.1
 
 
 def test_nar4rec_unlikelihood_shuns_bad_lists():
@@ -188,6 +202,26 @@ def test_pier_keeps_permutations_near_the_users_interest():
     ranker.keep = ranker.proposals
     everything = agreement(ranker)
     assert kept > everything + 0.15
+
+
+def test_pier_proposes_around_the_item_level_order():
+    """The narrower the spread, the more the pool is worth by the item-level model."""
+    data = fatigue_world(60, 0)
+    batch = data.batch(slice(None))
+    torch.manual_seed(0)
+    ranker = PIER(spec_of(data), SIZES, 4).eval()
+    torch.nn.init.normal_(ranker.like[-1].weight)
+
+    def worth_of_pool(spread: float) -> float:
+        ranker.spread = spread
+        with torch.no_grad():
+            like, lists = ranker._encode(batch).like, ranker.pool(batch, 4).lists
+        return float(like[:, None, :].expand(-1, lists.shape[1], -1).gather(2, lists).mean())
+
+    values = [worth_of_pool(spread) for spread in (0.0, 0.3, 3.0)]
+    assert values[0] > values[1] > values[2]
+    with pytest.raises(ConfigError, match=r"ranker\.options\.spread"):
+        PIER(spec_of(data), SIZES, 4, spread=-1.0)
 
 
 def test_beam_finds_the_best_permutation():

@@ -166,6 +166,21 @@ def leaking_world(requests: int, seed: int) -> Columns:
     )  # fmt: skip
 
 
+def test_validation_says_when_trees_have_grown_enough():
+    lightgbm = pytest.importorskip("lightgbm")
+    train, test = leaking_world(300, 0), leaking_world(200, 1)
+    grown = {}
+    for patience, validation in ((1, test), (60, test), (1, None)):
+        ranker = LambdaMART(
+            spec_of(train), trees=400, learning_rate=0.02, patience=patience, threads=1
+        )
+        ranker.fit_closed_form(train, validation, 2, seed=0)
+        text = ranker.text.numpy().tobytes().decode()
+        grown[patience, validation is None] = lightgbm.Booster(model_str=text).num_trees()
+    assert grown[1, False] < grown[60, False] < 400
+    assert grown[1, True] == 300  # nothing says when to stop
+
+
 def test_honest_counts_do_not_leak():
     """Counted on a user's own later history, links give the label away in training only."""
     pytest.importorskip("lightgbm")

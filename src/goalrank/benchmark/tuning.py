@@ -43,7 +43,11 @@ _OWN: dict[str, Knobs] = {
         "options.contrast": (0.0, 0.05, 0.1, 0.2),
         "options.unlikelihood": (0.3, 1.0, 3.0),
     },
-    "pier": {"options.keep": (10, 20, 40), "options.contrast": (0.03, 0.1, 0.3)},
+    "pier": {
+        "options.keep": (10, 20, 40),
+        "options.spread": (0.1, 0.3, 1.0),
+        "options.contrast": (0.03, 0.1, 0.3),
+    },
     "prs": {"options.alpha": (0.25, 0.5, 1.0), "options.beta": (0.5, 1.0, 2.0)},
     "rankmixer": {"options.ratio": (2, 4, 8), "set.ranker.layers": (1, 2)},
     "egrank": {"task.clip": (0.1, 0.2, 0.3), "task.lists": (2, 4, 8)},

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import Attention, Block, at_least_single, divisor, take_rows, whole_sum
+from goalrank.nn import Attention, Block, at_least_single, divisor, take_rows, uniform, whole_sum
 from goalrank.rankers.base import top_slots
 from goalrank.rankers.logged import labelled_throughout
 from goalrank.rankers.step_policy import StepPolicy
@@ -42,7 +42,9 @@ class NAR4Rec(StepPolicy):
     −Σ_t log(1 − p(l_t|t)). Where lists were shown, a list is good if its mean feedback reaches the
     batch's mean. Where every candidate has a label (nothing was shown, or everything was, so that
     the shown order says nothing of a choice) the good list is the liked ones, the most liked
-    first, and the bad one the policy's own most probable candidates that are not liked.
+    first and equals in random order, anew each step (any order of them is as good; ordered by the
+    policy itself, they would teach it what it holds already), and the bad one the policy's own
+    most probable candidates that are not liked.
 
     The paper's evaluator that picks among several decodes is `BestOf([NAR4Rec], reward)`.
 
@@ -111,7 +113,9 @@ class NAR4Rec(StepPolicy):
         """Good and bad lists [B, L]; all -1 where a request has none."""
         relevance = batch.relevance.masked_fill(~batch.candidate_mask, 0.0)
         liked, logits = relevance > 0, state.logits.detach()
-        keys = relevance * 1e3 + logits.mean(1).clamp(-50, 50)
+        # Drawn from the global stream, as dropout is: another draw every step.
+        seed = torch.randint(-(2**62), 2**62, (1,)).to(batch.key.device)
+        keys = relevance * 1e3 + uniform(batch.key ^ seed, batch.candidates, 1)[:, 0]
         labelled = labelled_throughout(batch)[:, None]
         good, bad = self._shown(batch, relevance, slots)
         return (

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from goalrank.encoders import EncoderSizes, RequestEncoder
+from goalrank.errors import ConfigError
 from goalrank.nn import Attention, FeedForward, at_least_single, divisor, gumbel, mlp
 from goalrank.rankers.base import top_slots
 from goalrank.rankers.history import HistoryVectors
@@ -48,6 +49,8 @@ class PIER(PoolPolicy):
     Args:
         slots: slots with vectors of their own; later ones share the last.
         proposals, keep: permutations hashed and valued.
+        spread: how far proposals stray from the item-level order (scale of the Gumbel noise). The
+            hash knows taste, not merit: what is proposed should all be worth showing.
         bits: of the hash.
         contrast: weight of the contrastive loss.
         seed: fixes hash and proposals.
@@ -63,13 +66,18 @@ class PIER(PoolPolicy):
         *,
         proposals: int = 100,
         keep: int = 20,
+        spread: float = 1.0,
         bits: int = 32,
         contrast: float = 0.1,
         seed: int = 0,
     ) -> None:
         super().__init__()
         d = sizes.width
-        self.proposals, self.keep = proposals, keep
+        if spread < 0:
+            raise ConfigError(
+                f"spread {spread} must not be negative; option: ranker.options.spread"
+            )
+        self.proposals, self.keep, self.spread = proposals, keep, spread
         self.contrast, self.seed = contrast, seed
         self.encoder = RequestEncoder(spec, replace(sizes, layers=0))
         self.history = HistoryVectors(d)
@@ -114,7 +122,7 @@ class PIER(PoolPolicy):
     def pool(self, batch: Batch, slots: int) -> Pool:
         """The kept permutations with their OCPM values."""
         encoded = self._encode(batch)
-        noise = gumbel(batch.key ^ self.seed, batch.candidates, self.proposals)
+        noise = self.spread * gumbel(batch.key ^ self.seed, batch.candidates, self.proposals)
         noise[:, 0] = 0.0
         keys = encoded.like[:, None, :] + noise
         lists = top_slots(keys, batch.candidate_mask[:, None, :].expand_as(keys), slots)
