@@ -12,6 +12,7 @@ from torch import Tensor
 
 from goalrank.errors import ConfigError
 from goalrank.rankers import DNN, PIER, PRS, NAR4Rec, Ranker, Seq2Slate
+from goalrank.rankers.nar4rec import _owed
 from goalrank.rankers.prs import permutation_beam
 from goalrank.rankers.step_policy import remaining_cross_entropy
 from goalrank.requests import Columns
@@ -102,6 +103,20 @@ def test_nar4rec_owes_no_order_among_equals():
     of_type = p.view(300, SLOTS, 2).sum(-1).mean(0)
     assert of_type[:3].min() > 0.2
     assert of_type[3] < 0.1
+
+
+def test_nar4rec_good_lists_are_counted_over_all_their_orders():
+    """Against every order written out: grades 2, 1, 1, 1 and a candidate that is not liked."""
+    relevance = torch.tensor([[1.0, 2.0, 0.0, 1.0, 1.0]])
+    counts, orders = torch.zeros(3, 5), 0
+    for order in itertools.permutations([0, 1, 3, 4]):
+        if all(relevance[0, i] >= relevance[0, j] for i, j in itertools.pairwise(order)):
+            orders += 1
+            for slot, item in enumerate(order[:3]):
+                counts[slot, item] += 1
+    assert orders == 6
+    assert torch.allclose(_owed(relevance, relevance > 0, 3)[0], counts / orders)
+    assert not _owed(relevance * 0, relevance < 0, 3).any()
 
 
 def test_nar4rec_unlikelihood_shuns_bad_lists():

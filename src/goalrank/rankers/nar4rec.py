@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import Attention, Block, at_least_single, divisor, take_rows, uniform, whole_sum
-from goalrank.rankers.base import top_slots
+from goalrank.nn import Attention, Block, at_least_single, divisor, take_rows, whole_sum
 from goalrank.rankers.logged import labelled_throughout
 from goalrank.rankers.step_policy import StepPolicy
 from goalrank.requests import Batch, InputSpec
@@ -41,10 +40,10 @@ class NAR4Rec(StepPolicy):
     Training: on a good list −Σ_t log p(l_t|t), on a bad one the unlikelihood
     −Σ_t log(1 − p(l_t|t)). Where lists were shown, a list is good if its mean feedback reaches the
     batch's mean. Where every candidate has a label (nothing was shown, or everything was, so that
-    the shown order says nothing of a choice) the good list is the liked ones, the most liked
-    first and equals in random order, anew each step (any order of them is as good; ordered by the
-    policy itself, they would teach it what it holds already), and the bad one the policy's own
-    most probable candidates that are not liked.
+    the shown order says nothing of a choice) good are the lists of the liked ones, the most liked
+    first, and the loss is its mean over all orders of equals (each is as good; ordered by the
+    policy itself, they would teach it what it holds already). The bad one is the policy's own most
+    probable candidates that are not liked.
 
     The paper's evaluator that picks among several decodes is `BestOf([NAR4Rec], reward)`.
 
@@ -101,26 +100,28 @@ class NAR4Rec(StepPolicy):
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
         state = self.encode(batch)
-        good, bad = self._targets(state, batch, slots)
         steps = min(slots, len(self.position))
+        good, bad = self._targets(state, batch, slots, steps)
         log_p = state.logits[:, :steps].log_softmax(-1)
-        like = _mean_over(log_p, good[:, :steps])
+        wanted = good > 0
+        like = (torch.where(wanted, log_p, 0.0) * good).sum() / divisor(wanted.any(-1).sum())
         p = log_p.exp().clamp_max(1 - 1e-6)
         unlike = _mean_over(torch.log1p(-p), bad[:, :steps])
         return -(like + self.unlikelihood * unlike)
 
-    def _targets(self, state: MatchState, batch: Batch, slots: int) -> tuple[Tensor, Tensor]:
-        """Good and bad lists [B, L]; all -1 where a request has none."""
+    def _targets(
+        self, state: MatchState, batch: Batch, slots: int, steps: int
+    ) -> tuple[Tensor, Tensor]:
+        """Good lists as shares [B, T, N] of each slot, and bad ones [B, L], -1 where there is none."""
         relevance = batch.relevance.masked_fill(~batch.candidate_mask, 0.0)
         liked, logits = relevance > 0, state.logits.detach()
-        # Drawn from the global stream, as dropout is: another draw every step.
-        seed = torch.randint(-(2**62), 2**62, (1,)).to(batch.key.device)
-        keys = relevance * 1e3 + uniform(batch.key ^ seed, batch.candidates, 1)[:, 0]
-        labelled = labelled_throughout(batch)[:, None]
+        labelled = labelled_throughout(batch)
         good, bad = self._shown(batch, relevance, slots)
+        n = relevance.shape[1]
+        listed = F.one_hot(good[:, :steps] + 1, n + 1)[..., 1:].to(relevance.dtype)
         return (
-            torch.where(labelled, top_slots(keys, liked, slots), good),
-            torch.where(labelled, _hardest(logits, liked, slots), bad),
+            torch.where(labelled[:, None, None], _owed(relevance, liked, steps), listed),
+            torch.where(labelled[:, None], _hardest(logits, liked, slots), bad),
         )
 
     @staticmethod
@@ -134,6 +135,16 @@ class NAR4Rec(StepPolicy):
         bar = whole_sum((utility * some).sum()) / whole_sum(some.sum()).clamp_min(1)
         is_good = ((utility >= bar) & (gain > 0).any(-1))[:, None]
         return torch.where(is_good, shown, -1), torch.where(is_good, -1, shown)
+
+
+def _owed(relevance: Tensor, liked: Tensor, steps: int) -> Tensor:
+    """Share [B, T, N] of the liked at each slot, over all orders that put the most liked first."""
+    less = torch.where(liked, -relevance, torch.inf)
+    order = less.sort(-1).values
+    first, end = (torch.searchsorted(order, less, right=right) for right in (False, True))
+    slot = torch.arange(steps, device=relevance.device)[:, None]
+    inside = (first[:, None] <= slot) & (slot < end[:, None]) & liked[:, None]
+    return inside / (end - first)[:, None].clamp_min(1).to(relevance.dtype)
 
 
 def _hardest(logits: Tensor, liked: Tensor, slots: int) -> Tensor:
