@@ -101,26 +101,24 @@ class NAR4Rec(StepPolicy):
     def loss(self, batch: Batch, slots: int) -> Tensor:
         state = self.encode(batch)
         steps = min(slots, len(self.position))
-        good, bad = self._targets(state, batch, slots, steps)
+        good, bad = (lists[:, :steps] for lists in self._targets(state, batch, slots))
         log_p = state.logits[:, :steps].log_softmax(-1)
         wanted = good > 0
         like = (torch.where(wanted, log_p, 0.0) * good).sum() / divisor(wanted.any(-1).sum())
         p = log_p.exp().clamp_max(1 - 1e-6)
-        unlike = _mean_over(torch.log1p(-p), bad[:, :steps])
+        unlike = _mean_over(torch.log1p(-p), bad)
         return -(like + self.unlikelihood * unlike)
 
-    def _targets(
-        self, state: MatchState, batch: Batch, slots: int, steps: int
-    ) -> tuple[Tensor, Tensor]:
-        """Good lists as shares [B, T, N] of each slot, and bad ones [B, L], -1 where there is none."""
+    def _targets(self, state: MatchState, batch: Batch, slots: int) -> tuple[Tensor, Tensor]:
+        """Good lists as shares [B, L, N] of each slot, and bad ones [B, L], -1 where there is none."""
         relevance = batch.relevance.masked_fill(~batch.candidate_mask, 0.0)
         liked, logits = relevance > 0, state.logits.detach()
         labelled = labelled_throughout(batch)
         good, bad = self._shown(batch, relevance, slots)
         n = relevance.shape[1]
-        listed = F.one_hot(good[:, :steps] + 1, n + 1)[..., 1:].to(relevance.dtype)
+        listed = F.one_hot(good + 1, n + 1)[..., 1:].to(relevance.dtype)
         return (
-            torch.where(labelled[:, None, None], _owed(relevance, liked, steps), listed),
+            torch.where(labelled[:, None, None], _owed(relevance, liked, slots), listed),
             torch.where(labelled[:, None], _hardest(logits, liked, slots), bad),
         )
 
@@ -137,12 +135,12 @@ class NAR4Rec(StepPolicy):
         return torch.where(is_good, shown, -1), torch.where(is_good, -1, shown)
 
 
-def _owed(relevance: Tensor, liked: Tensor, steps: int) -> Tensor:
-    """Share [B, T, N] of the liked at each slot, over all orders that put the most liked first."""
+def _owed(relevance: Tensor, liked: Tensor, slots: int) -> Tensor:
+    """Share [B, L, N] of the liked at each slot, over all orders that put the most liked first."""
     less = torch.where(liked, -relevance, torch.inf)
     order = less.sort(-1).values
     first, end = (torch.searchsorted(order, less, right=right) for right in (False, True))
-    slot = torch.arange(steps, device=relevance.device)[:, None]
+    slot = torch.arange(slots, device=relevance.device)[:, None]
     inside = (first[:, None] <= slot) & (slot < end[:, None]) & liked[:, None]
     return inside / (end - first)[:, None].clamp_min(1).to(relevance.dtype)
 
