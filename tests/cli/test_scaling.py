@@ -11,7 +11,7 @@ _WORLD = Path(__file__).parents[2] / "configs" / "worlds" / "tiny.toml"
 _SUITE = f"""
 name = "verbs"
 world = "{_WORLD}"
-rankers = ["goalrank"]
+rankers = ["goalrank", "dnn"]
 data = [16]
 groups = [4]
 validation = 8
@@ -30,7 +30,7 @@ steps = 1
 """
 
 
-@pytest.mark.parametrize("verb", ["run", "fit"])
+@pytest.mark.parametrize("verb", ["run", "fit", "table"])
 def test_help_has_examples(goalrank, verb):
     assert f"$ goalrank scaling {verb}" in goalrank("scaling", verb, "--help").stdout
 
@@ -41,16 +41,23 @@ def test_run_and_fit(goalrank, tmp_path):
     run = ("scaling", "run", suite, "--out", out, "--accelerator", "cpu", "--json")
     result = goalrank(*run)
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout) == {"ran": 1, "failed": 0, "before": 0, "elsewhere": 0}
-    assert json.loads(goalrank(*run).stdout)["before"] == 1
+    assert json.loads(result.stdout) == {"ran": 2, "failed": 0, "before": 0, "elsewhere": 0}
+    assert json.loads(goalrank(*run).stdout)["before"] == 2
     result = goalrank("scaling", "fit", out)
     assert result.exit_code == 0, result.output
     assert "none: 1 cells" in result.stdout
     assert "| world | goalrank | 4 |" in result.stdout
     fit = json.loads(goalrank("scaling", "fit", out, "--json").stdout)
     assert fit["fits"][0]["holds"] is False
+    file = tmp_path / "tables" / "table.md"
+    result = goalrank("scaling", "table", out, "--out", file)
+    assert result.exit_code == 0, result.output
+    assert file.read_text() in result.stdout
+    rows = json.loads(goalrank("scaling", "table", out, "--json").stdout)
+    assert {row["ranker"]: row["of_the_gap"] for row in rows}["dnn"] == 0.0
 
 
 def test_bad_input_is_one_screen(goalrank, tmp_path):
     assert goalrank("scaling", "fit", tmp_path).exit_code == 3
+    assert goalrank("scaling", "table", tmp_path).exit_code == 3
     assert goalrank("scaling", "run", tmp_path / "no.toml", "--out", tmp_path).exit_code == 2

@@ -20,6 +20,7 @@ VARIANTS = {
     "alone": replace(SMALL, layers=0),
     "induced": replace(SMALL, inducing=3),
     "users": replace(SMALL, user_ids=True),
+    "narrow": replace(SMALL, user_ids=True, id_width=4),
 }
 every = pytest.mark.parametrize("sizes", VARIANTS.values(), ids=VARIANTS)
 
@@ -128,6 +129,20 @@ def test_embedding_is_the_sum_of_its_parts():
     bags = (model.category.weight[items.category] * items.category_weight[..., None]).sum(1)
     want = model.ids.weight[items.id_row] + model.numeric(items.numeric) + model.category_out(bags)
     torch.testing.assert_close(model(items, rows), want[rows])
+
+
+@torch.no_grad()
+def test_a_narrow_table_holds_fewer_numbers_an_id():
+    model, items = embedding(id_width=3).eval(), COLUMNS.items
+    assert model.ids is not None
+    assert model.ids_out is not None
+    assert model.ids.weight.shape == (len(items), 3)
+    rows = torch.arange(len(items))
+    whole = model(items, rows)
+    added = model.ids.weight[items.id_row] @ model.ids_out.weight.T
+    model.ids.weight.zero_()
+    torch.testing.assert_close(whole - model(items, rows), added)
+    assert embedding(id_width=8).ids_out is None
 
 
 @torch.no_grad()

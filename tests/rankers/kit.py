@@ -128,6 +128,7 @@ FACTORIES: dict[str, Factory] = {
     "goalrank induced": _named("goalrank", inducing=3),
     "goalrank in chunks": _in_chunks,
     "goalrank with users": _named("goalrank", user_ids=True),
+    "goalrank of narrow ids": _named("goalrank", user_ids=True, id_width=4),
     "best of": _best_of,
     "evaluator sort": _evaluator_sort,
     "multi generator": _multi_generator,

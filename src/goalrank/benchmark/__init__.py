@@ -11,6 +11,7 @@ from goalrank.benchmark.scaling import ScalingSuite, build_scaling, load_scaling
 from goalrank.benchmark.scaling_fit import Law, fit_law, frontier
 from goalrank.benchmark.scaling_report import fit_scaling
 from goalrank.benchmark.scaling_run import run_scaling
+from goalrank.benchmark.scaling_table import scaling_markdown, scaling_table
 from goalrank.benchmark.stats import holm, over_requests, paired_t, t_tail
 from goalrank.benchmark.suite import (
     DatasetSpec,
@@ -56,6 +57,8 @@ __all__ = [
     "publish",
     "run_scaling",
     "run_suite",
+    "scaling_markdown",
+    "scaling_table",
     "shard",
     "standard_rows",
     "stored_suite",

@@ -27,7 +27,7 @@ from goalrank.benchmark.stages import on_device
 from goalrank.benchmark.suite import merge
 from goalrank.errors import DataError, GoalRankError
 from goalrank.evaluation import evaluate
-from goalrank.rankers import Ranker
+from goalrank.rankers import Ranker, Scorer
 from goalrank.requests import whole_file
 from goalrank.training import FitConfig, RunOptions
 from goalrank.worlds import measure
@@ -171,7 +171,8 @@ def _measured(
     quality = _on_requests(ranker, ready, device)
     if ready.judge is not None:
         quality |= _on_world(suite, cell, builder, config, ranker, ready, device)
-    return {"steps": config.training.steps, **asdict(cost), **quality}
+    facts = {"steps": config.training.steps, "scorer": isinstance(ranker, Scorer)}
+    return {**facts, **asdict(cost), **quality}
 
 
 def _on_requests(ranker: Ranker, ready: Prepared, device: torch.device) -> dict[str, float]:

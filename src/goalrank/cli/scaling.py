@@ -67,3 +67,32 @@ def fit(
             typer.echo((place / "scaling.md").read_text(encoding="utf-8").rpartition("\n\n")[0])
             failed = f", {len(result['failed'])} failed" if result["failed"] else ""
             typer.echo(f"\n{result['cells']} cells{failed}; wrote {place / 'fit.json'} and figures")
+
+
+@app.command(
+    "table",
+    epilog=examples(
+        "goalrank scaling table runs/million",
+        "goalrank scaling table runs/levers runs/levers-uniform --out results/levers/table.md",
+    ),
+)
+@verb()
+def table(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of `goalrank scaling run`.")],
+    out: Annotated[Path | None, typer.Option(help="Markdown file to write as well.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rows side by side: true reward, share of what there is to win, and what the regret is made of."""
+    with only_json(as_json) as emit:
+        from goalrank.benchmark import scaling_markdown, scaling_table
+        from goalrank.requests import whole_file
+
+        result = scaling_table(folders)
+        text = scaling_markdown(result)
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(out) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        emit(result.to_dicts())
+        if not as_json:
+            typer.echo(text if out is None else f"{text}\nwrote {out}")

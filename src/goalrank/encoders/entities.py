@@ -25,6 +25,9 @@ class EntityEmbedding(nn.Module):
         category_width: M category values a row.
         width: D.
         id_dropout: share of ids swapped for their bucket in training.
+        id_width: width of the id table, brought to D by a matrix that all ids share; 0 = D. Fewer
+            numbers an id are learned from fewer events, and a table of many ids is smaller
+            (factorised embeddings: Lan et al., ICLR 2020, arXiv 1909.11942, section 3.1).
     """
 
     def __init__(
@@ -35,11 +38,14 @@ class EntityEmbedding(nn.Module):
         category_width: int,
         width: int,
         id_dropout: float = 0.05,
+        id_width: int = 0,
     ) -> None:
         super().__init__()
         self.width = width
         self.id_dropout = id_dropout
-        self.ids = IdTable(ids, width) if ids else None
+        narrow = 0 < id_width < width
+        self.ids = IdTable(ids, id_width if narrow else width) if ids else None
+        self.ids_out = Linear(id_width, width, bias=False) if ids and narrow else None
         self.numeric = Linear(numeric, width) if numeric else None
         inner = min(width, _CATEGORY_WIDTH)
         has_category = category_width > 0
@@ -53,7 +59,8 @@ class EntityEmbedding(nn.Module):
         flat = rows.reshape(-1)
         out = torch.zeros((), device=rows.device)
         if self.ids is not None:
-            out = out + self.ids(self._id_rows(table, flat))
+            vectors = self.ids(self._id_rows(table, flat))
+            out = out + (vectors if self.ids_out is None else self.ids_out(vectors))
         if self.numeric is not None:
             out = out + self.numeric(table.numeric[flat].clamp(-8, 8))
         if self.category is not None and self.category_out is not None:

@@ -39,6 +39,7 @@ class EncoderSizes:
         id_dropout: share of item ids swapped for their hashed bucket in training.
         inducing: 0 = full attention; M > 0 = induced set attention through M points (large N).
         user_ids: learn a vector for each user id besides features and history.
+        id_width: numbers learned an id, brought to `width` by a shared matrix; 0 = `width`.
     """
 
     width: int = 64
@@ -48,6 +49,7 @@ class EncoderSizes:
     id_dropout: float = 0.05
     inducing: int = 0
     user_ids: bool = False
+    id_width: int = 0
 
 
 class RequestEncoder(nn.Module):
@@ -69,11 +71,12 @@ class RequestEncoder(nn.Module):
         d = sizes.width
         self.items = EntityEmbedding(
             spec.item_ids, spec.item_numeric, spec.item_category, spec.item_category_width, d,
-            sizes.id_dropout,
+            sizes.id_dropout, sizes.id_width,
         )  # fmt: skip
         self.users = EntityEmbedding(
             spec.user_ids if sizes.user_ids else 0,
             spec.user_numeric, spec.user_category, spec.user_category_width, d, sizes.id_dropout,
+            sizes.id_width,
         )  # fmt: skip
         self.event = Linear(2, d)
         self.no_event = nn.Parameter(torch.randn(1, 1, d) * 0.02)

@@ -45,6 +45,7 @@ class RankerConfig(BaseModel):
     Attributes:
         name: which ranker, see `ranker_names()`.
         preset: a named size; width, layers, heads and ratio override it.
+        id_width: numbers learned an id, brought to `width` by a shared matrix; 0 = `width`.
         slots: L that the ranker is trained for.
         beam: of the generator's decoding; 1 = greedy.
         options: settings of this ranker alone, see `ranker_options(name)`.
@@ -62,6 +63,7 @@ class RankerConfig(BaseModel):
     id_dropout: float = Field(default=0.05, ge=0, lt=1)
     inducing: int = Field(default=0, ge=0)
     user_ids: bool = False
+    id_width: int = Field(default=0, ge=0)
     slots: int = Field(default=6, ge=1)
     beam: int = Field(default=1, ge=1)
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
@@ -86,6 +88,7 @@ class RankerConfig(BaseModel):
             id_dropout=self.id_dropout,
             inducing=self.inducing,
             user_ids=self.user_ids,
+            id_width=self.id_width,
         )
 
 

@@ -90,4 +90,5 @@ def _sizes(reward: ListReward) -> EncoderSizes:
         id_dropout=encoder.items.id_dropout,
         inducing=induced,
         user_ids=encoder.users.ids is not None,
+        id_width=out.in_features if (out := encoder.items.ids_out) is not None else 0,
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from goalrank.errors import ConfigError
 from goalrank.rankers import RankerConfig
@@ -58,6 +58,7 @@ class RewardConfig(_Strict):
         members: models in the ensemble, trained with different seeds.
         pessimism: β in mean − β · deviation over the ensemble.
         width, layers, heads: of the request encoder.
+        id_width: numbers learned an id, brought to `width` by a shared matrix; 0 = `width`.
         list_layers, relations: of the list model, see `ListReward`.
         positions: whether slots know their place; False with list_layers 0 and relations 0 is a
             reward that is blind to order.
@@ -75,6 +76,8 @@ class RewardConfig(_Strict):
         listwise: weight of a cross-entropy over the request's candidates beside each slot's log
             loss, where unexposed counts as negative: a group needs the right order more than the
             right probability, and a few drawn lists show only some of the candidates.
+        propensity_cap: above 1, logged lists are weighed by how much rarer the logging policy
+            made them than a random one would have, within [1/cap, cap]; 0 = all alike.
     """
 
     kinds: tuple[str, ...] | None = None
@@ -87,6 +90,7 @@ class RewardConfig(_Strict):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     id_dropout: float = Field(default=0.05, ge=0, lt=1)
     user_ids: bool = False
+    id_width: int = Field(default=0, ge=0)
     list_layers: int = Field(default=1, ge=0)
     relations: int = Field(default=4, ge=0)
     positions: bool = True
@@ -97,7 +101,15 @@ class RewardConfig(_Strict):
     lists: int = Field(default=4, ge=1)
     observed: float = Field(default=0.0, ge=0)
     listwise: float = Field(default=1.0, ge=0)
+    propensity_cap: float = Field(default=0.0, ge=0)
     loop: LoopConfig = LoopConfig(steps=3000)
+
+    @field_validator("propensity_cap")
+    @classmethod
+    def _above_one(cls, cap: float) -> float:
+        if 0 < cap <= 1:
+            raise ValueError("0, or above 1")
+        return cap
 
 
 class ObjectiveConfig(_Strict):

@@ -25,6 +25,7 @@ from goalrank.training.groups import CachedScores, GroupBuilder
 from goalrank.training.launch import check_alike, greatest, is_first, together, wait
 from goalrank.training.loop import RunOptions, run_stage
 from goalrank.training.pretrain import PretrainTask, transfer_encoder
+from goalrank.training.propensity import check_known
 from goalrank.training.tasks import GroupTask, RewardTask, SupervisedTask
 
 
@@ -154,6 +155,9 @@ class Job:
     ) -> ListReward:
         """Fit one reward model."""
         start = time.perf_counter()
+        negative = unexposed_is_negative(config, self.train)
+        if config.propensity_cap > 0:
+            check_known(self.train, negative)
         seed = self._seeded("reward", index)
         with self._tables(config.loop):
             model = build_reward(self.spec, config, self.train, self.config.ranker.slots)
@@ -163,9 +167,10 @@ class Job:
             config.loop,
             seed,
             slots=self.config.ranker.slots,
-            negative=unexposed_is_negative(config, self.train),
+            negative=negative,
             lists=config.lists,
             listwise=config.listwise,
+            propensity_cap=config.propensity_cap,
         )
         self.fitted.telemetry[name] = run_stage(task, self.train, self.validation, self.stage(name))
         self.fitted.seconds[name] = time.perf_counter() - start
@@ -299,6 +304,7 @@ def build_reward(spec: InputSpec, config: RewardConfig, train: Columns, slots: i
         dropout=config.dropout,
         id_dropout=config.id_dropout,
         user_ids=config.user_ids,
+        id_width=config.id_width,
     )
     return ListReward(
         spec,

@@ -20,6 +20,7 @@ from goalrank.training.config import LoopConfig, ObjectiveConfig
 from goalrank.training.groups import SOURCES, Group, GroupBuilder, slot_group, thin
 from goalrank.training.objectives import OBJECTIVES, policy_entropy
 from goalrank.training.parallel import Shared, mean_of_all, summed
+from goalrank.training.propensity import list_weights
 from goalrank.training.reference import group_statistics, reference_policy
 from goalrank.training.tensors import split_spread, total_norm
 
@@ -168,6 +169,7 @@ class RewardTask(Task):
             candidates: by a plain sort, at random, and in between.
         lists: number of lists drawn a request (when `negative`).
         listwise: weight of `ListReward.listwise_loss` (when `negative`).
+        propensity_cap: logged lists are weighed by `list_weights` up to this; 0 = all alike.
     """
 
     def __init__(
@@ -180,12 +182,14 @@ class RewardTask(Task):
         negative: bool,
         lists: int,
         listwise: float = 0.0,
+        propensity_cap: float = 0.0,
     ) -> None:
         super().__init__(model, loop, seed)
         self.slots = slots
         self.negative = negative
         self.lists = lists
         self.listwise = listwise if negative else 0.0
+        self.propensity_cap = propensity_cap
 
     def _material(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Lists [B, G, L], feedback [B, G, L, K] and known [B, G, L]."""
@@ -198,6 +202,8 @@ class RewardTask(Task):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         model = cast(ListReward, self.model)
         lists, feedback, known = self._material(batch, self.step_rng())
+        if self.propensity_cap > 0:
+            known = known * list_weights(batch, self.propensity_cap)[:, None, None]
         encoded = model.encode(batch)
         loss = model.loss(batch, lists, feedback, known, encoded)
         if self.listwise > 0:
@@ -218,6 +224,8 @@ class RewardTask(Task):
         each = nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
         weight = known.unsqueeze(-1).expand_as(each)
         loss = (each * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1)
+        if self.propensity_cap > 0:
+            loss = loss * list_weights(batch, self.propensity_cap)
         loss = loss.masked_fill(~known.any(-1).any(-1), torch.nan)
         return {"score": -loss}
 

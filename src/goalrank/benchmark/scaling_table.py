@@ -1,0 +1,111 @@
+"""Rows of scaling grids side by side: true reward, and how much of what there is to win."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from goalrank.benchmark.scaling_run import read_cells
+from goalrank.errors import DataError
+
+_ROW = ("suite", "ranker", "size", "data", "group")
+_MEANS = ("true_reward", "regret", "policy_error", "reward_error",
+          "correlation_random", "correlation_proposed")  # fmt: skip
+
+
+def scaling_table(folders: Sequence[str | Path]) -> pl.DataFrame:
+    """One line a row of the grids, best first; cells on a world only.
+
+    What there is to win is the gap from the best scorer (a row that scores items and sorts them,
+    without an evaluator) of that data size to the near-optimum, seed by seed.
+
+    Args:
+        folders: that `run_scaling` wrote, of worlds that ask for the same lists.
+
+    Returns:
+        Suite, ranker, size, data, group, seeds; means over seeds of true reward (with its
+        standard deviation), regret, its two parts and the reward model's rank correlations where
+        they were measured; share of the gap that is closed, and its deviation; near-optimum.
+
+    Raises:
+        DataError: no finished cell on a world.
+    """
+    cells = [cell for folder in folders for cell in read_cells(folder)]
+    good = [c for c in cells if c["status"] == "ok" and c["source"] == "world"]
+    if not good:
+        raise DataError(
+            f"no finished cell on a world in {[str(folder) for folder in folders]}; remedy: "
+            f"goalrank scaling run SUITE --out DIR, with a suite that names a world"
+        )
+    frame = pl.DataFrame(good, infer_schema_length=None)
+    frame = frame.with_columns((pl.col("best") - pl.col("regret")).alias("true_reward"))
+    gap = _gap(frame)
+    frame = frame.join(gap, on=("data", "seed"), how="left") if gap is not None else frame
+    if gap is None:
+        frame = frame.with_columns(pl.lit(None, pl.Float64).alias("scorer"))
+    won = (pl.col("true_reward") - pl.col("scorer")) / (pl.col("best") - pl.col("scorer"))
+    frame = frame.with_columns(won.alias("of_the_gap"))
+    known = [name for name in _MEANS if name in frame.columns]
+    return (
+        frame.group_by(_ROW)
+        .agg(
+            pl.len().alias("seeds"),
+            *[pl.col(name).mean() for name in known],
+            pl.col("true_reward").std().alias("deviation"),
+            pl.col("of_the_gap").mean(),
+            pl.col("of_the_gap").std().alias("gap_deviation"),
+            pl.col("best").mean(),
+        )
+        .sort("data", "true_reward", *_ROW, descending=[False, True, *[False] * len(_ROW)])
+    )
+
+
+def _gap(frame: pl.DataFrame) -> pl.DataFrame | None:
+    """True reward of the best scorer for each data size and seed; None without a scorer."""
+    if "scorer" not in frame.columns:
+        return None
+    scorers = frame.filter(pl.col("scorer").fill_null(False))
+    frame.drop_in_place("scorer")
+    if scorers.is_empty():
+        return None
+    means = scorers.group_by(_ROW).agg(pl.col("true_reward").mean().alias("mean"))
+    best = means.sort("mean", *_ROW, descending=True).group_by("data", maintain_order=True).first()
+    chosen = scorers.join(best.drop("mean"), on=_ROW, how="semi")
+    return chosen.select("data", "seed", pl.col("true_reward").alias("scorer"))
+
+
+def scaling_markdown(table: pl.DataFrame) -> str:
+    """`scaling_table` for people."""
+    several = [name for name in _ROW[:1] + _ROW[2:] if table[name].n_unique() > 1]
+    parts = [name for name in _MEANS[1:] if name in table.columns]
+    head = ["row", *several, "seeds", "true reward", "of the gap", *parts]
+    best = float(table["best"].to_numpy().mean())
+    lines = [
+        f"near-optimum {best:.4f}; means over seeds ± standard deviation; of the gap: from "
+        "the best scorer to the near-optimum",
+        "",
+        f"| {' | '.join(name.replace('_', ' ') for name in head)} |",
+        "|---" * len(head) + "|",
+    ]
+    for row in table.iter_rows(named=True):
+        cells = [row["ranker"]]
+        cells += [_count(row[name]) for name in several]
+        cells += [str(row["seeds"]), _spread(row["true_reward"], row["deviation"], "{:.4f}")]
+        cells.append(_spread(row["of_the_gap"], row["gap_deviation"], "{:.1%}"))
+        cells += ["–" if row[name] is None else f"{row[name]:.4f}" for name in parts]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _count(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _spread(mean: float | None, deviation: float | None, form: str) -> str:
+    if mean is None:
+        return "–"
+    said = form.format(mean)
+    return said if deviation is None else f"{said} ± {form.format(deviation)}"

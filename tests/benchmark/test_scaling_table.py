@@ -1,0 +1,73 @@
+"""Rows of grids side by side, from cells whose numbers are known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from goalrank.benchmark import scaling_markdown, scaling_table
+from goalrank.errors import DataError
+
+BEST = 4.0
+
+
+def write(folder: Path, ranker: str, seed: int, reward: float, **more: Any) -> None:
+    cell = {
+        "suite": "planted", "source": "world", "ranker": ranker, "size": "s", "data": 100,
+        "group": 0, "seed": seed, "status": "ok", "best": BEST, "regret": BEST - reward,
+    }  # fmt: skip
+    cells = folder / "cells"
+    cells.mkdir(parents=True, exist_ok=True)
+    name = f"{ranker}-{more.get('data', 100)}-{seed}.json"
+    (cells / name).write_text(json.dumps({**cell, **more}))
+
+
+@pytest.fixture
+def grid(tmp_path):
+    for seed, (low, high, top) in enumerate([(2.0, 3.0, 3.5), (2.2, 3.2, 3.6)]):
+        write(tmp_path, "dnn", seed, low, scorer=True)
+        write(tmp_path, "prm", seed, high, scorer=True)
+        write(tmp_path, "goalrank", seed, top, scorer=False, group=8, policy_error=0.1 * seed)
+        write(tmp_path, "lost", seed, 0.0, status="failed")
+        write(tmp_path, "real", seed, 0.0, source="requests")
+    return tmp_path
+
+
+def test_the_gap_is_from_the_best_scorer_of_the_same_seed(grid):
+    rows = {row["ranker"]: row for row in scaling_table([grid]).to_dicts()}
+    assert list(rows) == ["goalrank", "prm", "dnn"]
+    assert rows["goalrank"]["of_the_gap"] == pytest.approx((0.5 / 1.0 + 0.4 / 0.8) / 2)
+    assert rows["prm"]["of_the_gap"] == pytest.approx(0.0)
+    assert rows["dnn"]["of_the_gap"] == pytest.approx((-1.0 / 1.0 - 1.0 / 0.8) / 2)
+    assert rows["goalrank"]["true_reward"] == pytest.approx(3.55)
+    assert rows["goalrank"]["deviation"] == pytest.approx(0.05 * 2**0.5)
+    assert rows["goalrank"]["policy_error"] == pytest.approx(0.05)
+    assert rows["dnn"]["policy_error"] is None
+
+
+def test_every_data_size_has_a_gap_of_its_own(grid):
+    write(grid, "prm", 0, 3.6, data=500, scorer=True)
+    write(grid, "goalrank", 0, 3.8, data=500, scorer=False)
+    rows = scaling_table([grid]).to_dicts()
+    assert [row["data"] for row in rows] == [100, 100, 100, 500, 500]
+    assert rows[3]["of_the_gap"] == pytest.approx(0.5)
+    text = scaling_markdown(scaling_table([grid]))
+    assert "| row | data |" in text
+    assert "| goalrank | 500 |" in text
+
+
+def test_several_folders_and_rows_without_a_scorer(tmp_path):
+    write(tmp_path / "a", "goalrank", 0, 3.0)
+    write(tmp_path / "b", "goalrank", 0, 3.5, suite="other")
+    text = scaling_markdown(scaling_table([tmp_path / "a", tmp_path / "b"]))
+    assert "| goalrank | other | 1 | 3.5000 | – |" in text
+    assert "| goalrank | planted | 1 | 3.0000 | – |" in text
+
+
+def test_nothing_on_a_world_is_said(tmp_path):
+    write(tmp_path, "real", 0, 0.0, source="requests")
+    with pytest.raises(DataError, match="no finished cell on a world"):
+        scaling_table([tmp_path])
