@@ -42,11 +42,8 @@ def scaling_table(folders: Sequence[str | Path]) -> pl.DataFrame:
         )
     frame = pl.DataFrame(good, infer_schema_length=None)
     frame = frame.with_columns((pl.col("best") - pl.col("regret")).alias("true_reward"))
-    gap = _gap(frame)
-    frame = frame.join(gap, on=("data", "seed"), how="left") if gap is not None else frame
-    if gap is None:
-        frame = frame.with_columns(pl.lit(None, pl.Float64).alias("scorer"))
-    won = (pl.col("true_reward") - pl.col("scorer")) / (pl.col("best") - pl.col("scorer"))
+    frame = frame.join(_best_scorer(frame), on=("data", "seed"), how="left")
+    won = (pl.col("true_reward") - pl.col("floor")) / (pl.col("best") - pl.col("floor"))
     frame = frame.with_columns(won.alias("of_the_gap"))
     known = [name for name in _MEANS if name in frame.columns]
     return (
@@ -63,18 +60,16 @@ def scaling_table(folders: Sequence[str | Path]) -> pl.DataFrame:
     )
 
 
-def _gap(frame: pl.DataFrame) -> pl.DataFrame | None:
-    """True reward of the best scorer for each data size and seed; None without a scorer."""
-    if "scorer" not in frame.columns:
-        return None
-    scorers = frame.filter(pl.col("scorer").fill_null(False))
-    frame.drop_in_place("scorer")
-    if scorers.is_empty():
-        return None
+def _best_scorer(frame: pl.DataFrame) -> pl.DataFrame:
+    """Its true reward (`floor`) for each data size and seed; no lines without a scorer."""
+    is_scorer = pl.col("scorer").fill_null(False) if "scorer" in frame.columns else False
+    scorers = frame.filter(is_scorer)
     means = scorers.group_by(_ROW).agg(pl.col("true_reward").mean().alias("mean"))
-    best = means.sort("mean", *_ROW, descending=True).group_by("data", maintain_order=True).first()
-    chosen = scorers.join(best.drop("mean"), on=_ROW, how="semi")
-    return chosen.select("data", "seed", pl.col("true_reward").alias("scorer"))
+    best = means.sort("mean", *_ROW, descending=True).unique(
+        "data", keep="first", maintain_order=True
+    )
+    chosen = scorers.join(best, on=_ROW, how="semi")
+    return chosen.select("data", "seed", pl.col("true_reward").alias("floor"))
 
 
 def scaling_markdown(table: pl.DataFrame) -> str:
