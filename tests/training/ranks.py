@@ -68,7 +68,7 @@ def make_task(kind: str, shard_items: bool = False, steps: int = 20) -> Task:
         objective = ObjectiveConfig(supervised=0.5)
         return GroupTask(policy, loop, 3, reward=ObservedGain(), groups=groups, objective=objective)
     config = RankerConfig(name=kind, slots=4, width=16, layers=1, heads=2, dropout=0.0,
-                          id_dropout=0.0, user_ids=True)  # fmt: skip
+                          id_dropout=0.0, user_ids=True, id_width=4)  # fmt: skip
     return SupervisedTask(build_ranker(spec, config).train(), loop, 3, 4)
 
 
