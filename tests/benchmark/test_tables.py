@@ -131,3 +131,20 @@ def test_a_later_version_reads_what_was_measured(finished, monkeypatch):
     before = markdown(load_boards(finished[1], None, 50))
     monkeypatch.setattr(cells, "digest", lambda _: "of-other-settings")
     assert markdown(load_boards(finished[1], None, 50)) == before
+
+
+def test_a_kind_of_generators_has_one_colour_whatever_leads():
+    lines = [
+        _line("goalrank", "goalrank", 0.5),
+        _line("mg_e_20", "mg_e", 0.4),
+        _line("mg_e_copies_20", "mg_e_copies", 0.3),
+        _line("clig_20", "clig", 0.2),
+    ]
+    settings = {line.label: {"k": 20} for line in lines[1:]}
+
+    def colours(order):
+        board = Board("s", "d", "base", "ndcg@6", "goalrank", tuple(order), {})
+        axes = generators_figure(board, settings).axes[0]
+        return {line.get_label(): line.get_color() for line in axes.lines}
+
+    assert colours(lines) == colours(lines[::-1])

@@ -78,8 +78,10 @@ def generators_figure(board: Board, settings: dict[str, dict[str, Any]]) -> Any:
         points[board.main] = [(k, level, deviation) for k in (min(ks), max(ks))]
     series: dict[str, tuple[ArrayLike, ArrayLike]] = {}
     spread: dict[str, ArrayLike] = {}
-    for name, each in points.items():
-        x, y, spread[name] = np.array(sorted(each)).T
+    for name in (*_NAMES.values(), board.main):  # a kind has one colour in all figures
+        if name not in points:
+            continue
+        x, y, spread[name] = np.array(sorted(points[name])).T
         series[name] = (x, y)
     figure = line_chart(
         series,
