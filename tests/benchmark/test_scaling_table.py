@@ -17,7 +17,7 @@ BEST = 4.0
 def write(folder: Path, ranker: str, seed: int, reward: float, **more: Any) -> None:
     cell = {
         "suite": "planted", "source": "world", "ranker": ranker, "size": "s", "data": 100,
-        "group": 0, "seed": seed, "status": "ok", "best": BEST, "regret": BEST - reward,
+        "group": 0, "seed": seed, "status": "ok", "best": BEST, "regret": BEST - reward, "true_reward": reward,
     }  # fmt: skip
     cells = folder / "cells"
     cells.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,6 @@ def scaling_table(folders: Sequence[str | Path]) -> pl.DataFrame:
             f"goalrank scaling run SUITE --out DIR, with a suite that names a world"
         )
     frame = pl.DataFrame(good, infer_schema_length=None)
-    frame = frame.with_columns((pl.col("best") - pl.col("regret")).alias("true_reward"))
     frame = frame.join(_best_scorer(frame), on=("data", "seed"), how="left")
     won = (pl.col("true_reward") - pl.col("floor")) / (pl.col("best") - pl.col("floor"))
     frame = frame.with_columns(won.alias("of_the_gap"))
