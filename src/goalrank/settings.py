@@ -16,23 +16,60 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def read_toml(path: str | Path, what: str, remedy: str) -> dict[str, Any]:
-    """The contents of a TOML file.
+    """The contents of a TOML file, laid over those of the file that its key `extends` names, if it has one.
+
+    `extends` is a path from the file's own folder. Tables are laid over tables, setting by setting; any
+    other value, a list too, takes the place of the one it meets. Paths in the settings are read from the
+    folder of the file that was asked for.
 
     Args:
         what: the file is, e.g. "suite".
         remedy: what to do where there is no such file.
 
     Raises:
-        ConfigError: the file cannot be read, or is not TOML.
+        ConfigError: a file cannot be read, is not TOML, or extends itself.
     """
+    return _extended(Path(path), what, remedy, ())
+
+
+def _extended(path: Path, what: str, remedy: str, above: tuple[Path, ...]) -> dict[str, Any]:
+    """`read_toml` of a file that those `above` extend."""
+    if path.resolve() in above:
+        raise ConfigError(
+            f"{what} '{path}' extends itself; remedy: let the first of a chain of files extend none"
+            " (setting: extends)"
+        )
+    values = _parsed(path, what, remedy)
+    if "extends" not in values:
+        return values
+    base = values.pop("extends")
+    if not isinstance(base, str):
+        raise ConfigError(
+            f"{what} '{path}': extends = {base!r} is not a file's path; remedy: name one TOML file"
+        )
+    remedy = f"mend the path in '{path}' (setting: extends)"
+    return merge(_extended(path.parent / base, what, remedy, (*above, path.resolve())), values)
+
+
+def _parsed(path: Path, what: str, remedy: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             f"{what} '{path}' does not exist or cannot be read ({error.strerror}); remedy: {remedy}"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{what} '{path}' is not TOML: {error}; remedy: mend the file") from error
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries, those of `over` winning; neither is changed."""
+    out = dict(base)
+    for key, value in over.items():
+        old = out.get(key)
+        both = isinstance(value, Mapping) and isinstance(old, Mapping)
+        out[key] = merge(old, value) if both and old is not None else value
+    return out
 
 
 def checked(

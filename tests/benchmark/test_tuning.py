@@ -9,10 +9,10 @@ import pytest
 from goalrank.benchmark import RowSpec, TuningSpec, load_suite, standard_rows
 from goalrank.benchmark.lineup import COMPOSITES
 from goalrank.benchmark.rows import RowBuilder
-from goalrank.benchmark.suite import merge
 from goalrank.benchmark.tuning import apply, draw, space
 from goalrank.rankers import build_ranker
 from goalrank.requests import Encoder
+from goalrank.settings import merge
 from tests.benchmark.test_suite import SUITES
 from tests.tables import make_table
 

@@ -26,7 +26,7 @@ from goalrank.evaluation import Evaluation
 from goalrank.logs import import_log, write_import
 from goalrank.rankers import BestOf, Ranker, RetrieverOrder
 from goalrank.reports import Report, choose_rows, make_examples, write_report
-from goalrank.requests import Requests, whole_file
+from goalrank.requests import Requests, write_text
 from goalrank.serving import Examples
 from goalrank.training import load_config
 
@@ -296,8 +296,7 @@ def _examples(model: Model, card: Scorecard, test: Requests) -> list[Any]:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(_plain(content), indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(_plain(content), indent=2) + "\n")
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from goalrank.benchmark.ledger import Ledger
 from goalrank.benchmark.plots import draw_boards
 from goalrank.benchmark.runner import SUITE_FILE, stored_plan
 from goalrank.benchmark.tables import latex, markdown
-from goalrank.requests import whole_file
+from goalrank.requests import whole_file, write_text
 
 
 def publish(folder: str | Path, out: str | Path, resamples: int = 5000) -> list[Path]:
@@ -36,6 +36,5 @@ def publish(folder: str | Path, out: str | Path, resamples: int = 5000) -> list[
     with whole_file(files[1]) as temporary:
         shutil.copyfile(folder / SUITE_FILE, temporary)
     for path, text in zip(files[2:], (markdown(boards), latex(boards)), strict=True):
-        with whole_file(path) as temporary:
-            Path(temporary).write_text(text, encoding="utf-8")
+        write_text(path, text)
     return [*files, *draw_boards(boards, folder, out)]

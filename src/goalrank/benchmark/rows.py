@@ -10,7 +10,6 @@ import torch
 
 from goalrank.benchmark.lineup import COMPOSITES, RowSpec
 from goalrank.benchmark.stages import Lab, frozen_copy
-from goalrank.benchmark.suite import merge
 from goalrank.errors import ConfigError
 from goalrank.evaluation import audit_rules
 from goalrank.rankers import (
@@ -25,6 +24,7 @@ from goalrank.rankers import (
     member_lists,
     select_members,
 )
+from goalrank.settings import merge
 from goalrank.training import FitConfig, NeighbourTask, PPOTask, build_config, run_stage
 
 _HELPERS = ("light", "light_loop", "reward", "pretrain")

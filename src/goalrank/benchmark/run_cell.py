@@ -19,11 +19,12 @@ from goalrank.benchmark.data import Data, load_data
 from goalrank.benchmark.ledger import Ledger, Values, cell_facts, failure, provenance
 from goalrank.benchmark.rows import RowBuilder, module_parameters
 from goalrank.benchmark.stages import Lab, on_device
-from goalrank.benchmark.suite import Suite, merge
+from goalrank.benchmark.suite import Suite
 from goalrank.benchmark.tuning import apply, tune
 from goalrank.errors import GoalRankError
 from goalrank.evaluation import Evaluation, evaluate
 from goalrank.rankers import Ranker
+from goalrank.settings import merge
 from goalrank.training import FitConfig, RunOptions
 
 _data: dict[str, Data] = {}  # the last data set, encoded: cells of one come in a row

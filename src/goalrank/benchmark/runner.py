@@ -21,7 +21,7 @@ from goalrank.benchmark.suite import Suite, build_suite, dataset_path
 from goalrank.benchmark.tasks import CellJob, bury, run_on_engine
 from goalrank.engines import Engine
 from goalrank.errors import ConfigError, DataError
-from goalrank.requests import whole_file
+from goalrank.requests import write_text
 
 SUITE_FILE = "suite.json"
 Progress = Callable[[int, int], None]
@@ -153,8 +153,7 @@ def store_suite(suite: Suite, folder: Path) -> Path:
     own = folder / "shared" / "suites" / f"{digest(content)}.json"
     for file in (path, own):
         if not file.exists() or file.read_text(encoding="utf-8") != text:
-            with whole_file(file) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_text(file, text)
     return own
 
 

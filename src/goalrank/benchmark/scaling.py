@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from goalrank.benchmark.cells import digest
 from goalrank.benchmark.lineup import Rows, RowSpec
-from goalrank.benchmark.suite import SizeSpec, merge
-from goalrank.settings import checked, read_toml
+from goalrank.benchmark.suite import SizeSpec
+from goalrank.settings import checked, merge, read_toml
 from goalrank.training import SOURCES, FitConfig, GroupConfig, build_config
 
 

@@ -15,7 +15,7 @@ from goalrank.benchmark.scaling_fit import Frontier, Law, fit_law, frontier
 from goalrank.benchmark.scaling_run import read_cells
 from goalrank.errors import DataError, InfeasibleError
 from goalrank.reports import line_chart, save_figure, scatter_fit
-from goalrank.requests import whole_file
+from goalrank.requests import write_text
 
 _SERIES = ("source", "ranker", "group")
 _POINT = ("parameters", "data")
@@ -238,5 +238,4 @@ def _plain(value: Any) -> Any:
 
 
 def _write(path: Path, text: str) -> None:
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)

@@ -24,11 +24,11 @@ from goalrank.benchmark.scaling import (
 from goalrank.benchmark.scaling_cost import cost_of, matched_width
 from goalrank.benchmark.scaling_data import Prepared, TruthLab, prepare
 from goalrank.benchmark.stages import on_device
-from goalrank.benchmark.suite import merge
 from goalrank.errors import DataError, GoalRankError
 from goalrank.evaluation import evaluate
 from goalrank.rankers import Ranker, Scorer
-from goalrank.requests import whole_file
+from goalrank.requests import write_text
+from goalrank.settings import merge
 from goalrank.training import FitConfig, RunOptions
 from goalrank.worlds import measure
 
@@ -215,5 +215,4 @@ def _on_world(
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1))

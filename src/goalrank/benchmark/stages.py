@@ -25,7 +25,7 @@ from goalrank.benchmark.data import Data
 from goalrank.benchmark.lineup import BiasSpec
 from goalrank.benchmark.locks import holding
 from goalrank.rankers import Ranker, build_ranker
-from goalrank.requests import whole_file
+from goalrank.requests import whole_file, write_text
 from goalrank.rewards import Ensemble, Reward
 from goalrank.training import FitConfig, Job, LoopConfig, RunOptions, build_reward
 
@@ -87,8 +87,7 @@ class Lab:
                 module.cpu()
                 _save(module, weights)
                 content = {"seconds": time.perf_counter() - start, "settings": settings}
-                with whole_file(done) as temporary:
-                    temporary.write_text(json.dumps(content, indent=1))
+                write_text(done, json.dumps(content, indent=1))
                 shutil.rmtree(place / "run", ignore_errors=True)  # checkpoints; weights are kept
             self.seconds[place.name] = float(json.loads(done.read_text())["seconds"])
         return module.eval()

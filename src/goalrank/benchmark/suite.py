@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from goalrank.benchmark.lineup import Rows
 from goalrank.errors import ConfigError
 from goalrank.logs import ImportOptions, data_root
-from goalrank.settings import checked, nearest, read_toml
+from goalrank.settings import checked, merge, nearest, read_toml
 from goalrank.training import FitConfig, build_config
 
 Source = Literal["kuairand", "movielens", "amazon", "interactions", "exposures", "requests"]
@@ -119,16 +119,6 @@ class Suite(_Strict):
             ConfigError: a setting of the recipe cannot be used.
         """
         return build_config(merge(self.recipe, {"ranker": {"slots": self.slots}}))
-
-
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dictionaries, those of `over` winning; neither is changed."""
-    out = dict(base)
-    for key, value in over.items():
-        old = out.get(key)
-        both = isinstance(value, Mapping) and isinstance(old, Mapping)
-        out[key] = merge(old, value) if both and old is not None else value
-    return out
 
 
 def load_suite(path: str | Path) -> Suite:

@@ -20,10 +20,11 @@ from goalrank.benchmark.lineup import RowSpec
 from goalrank.benchmark.locks import holding
 from goalrank.benchmark.rows import RowBuilder
 from goalrank.benchmark.stages import Lab, on_device
-from goalrank.benchmark.suite import Suite, merge
+from goalrank.benchmark.suite import Suite
 from goalrank.errors import GoalRankError
 from goalrank.evaluation import evaluate
-from goalrank.requests import Columns, whole_file
+from goalrank.requests import Columns, write_text
+from goalrank.settings import merge
 
 Knobs = dict[str, tuple[Any, ...]]
 _NET: Knobs = {
@@ -149,8 +150,7 @@ def tune(suite: Suite, cell: Cell, lab: Lab, recipe: dict[str, Any]) -> dict[str
             scores = [-np.inf if t["score"] is None else t["score"] for t in trials]
             best = trials[int(np.argmax(scores))]["settings"]
             content = {"budget": suite.tuning.trials, "best": best, "trials": trials}
-            with whole_file(kept) as temporary:
-                temporary.write_text(json.dumps(content, indent=1))
+            write_text(kept, json.dumps(content, indent=1))
             shutil.rmtree(place, ignore_errors=True)  # weights of trials
         return dict(json.loads(kept.read_text()))
 

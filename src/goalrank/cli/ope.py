@@ -125,10 +125,9 @@ def _reward(folder: Path) -> Reward:
 
 
 def _write(out: Path, found: OffPolicy) -> None:
-    from goalrank.requests import whole_file
+    from goalrank.requests import write_text
 
-    with whole_file(out) as temporary:
-        temporary.write_text(json.dumps(plain(found.to_dict()), indent=2) + "\n", encoding="utf-8")
+    write_text(out, json.dumps(plain(found.to_dict()), indent=2) + "\n")
 
 
 def _print(found: OffPolicy) -> None:

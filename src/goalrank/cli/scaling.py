@@ -85,14 +85,13 @@ def table(
     """Rows side by side: true reward, share of what there is to win, and what the regret is made of."""
     with only_json(as_json) as emit:
         from goalrank.benchmark import scaling_markdown, scaling_table
-        from goalrank.requests import whole_file
+        from goalrank.requests import write_text
 
         result = scaling_table(folders)
         text = scaling_markdown(result)
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(out) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_text(out, text)
         emit(result.to_dicts())
         if not as_json:
             typer.echo(text if out is None else f"{text}\nwrote {out}")

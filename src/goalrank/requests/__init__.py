@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from goalrank.requests.info import TableInfo
-from goalrank.requests.io import whole_file
+from goalrank.requests.io import whole_file, write_text
 from goalrank.requests.parts import Dataset, Part, open_dataset
 from goalrank.requests.table import Requests
 from goalrank.requests.validate import Fault
@@ -41,6 +41,7 @@ __all__ = [
     "read_share",
     "save_encoder",
     "whole_file",
+    "write_text",
 ]
 
 _LAZY = {

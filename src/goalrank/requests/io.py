@@ -50,6 +50,16 @@ def whole_file(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8, whole or not at all.
+
+    Raises:
+        DataError: the disk is full or the folder cannot be written; `path` is as it was.
+    """
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def write_table(path: Path, frames: Iterable[pl.DataFrame], info: TableInfo | None = None) -> None:
     """Write conforming frames of one schema to `path` (not atomic: give a temporary name).
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from goalrank.errors import DataError
 from goalrank.reports import line_chart, save_figure
-from goalrank.requests import whole_file
+from goalrank.requests import write_text
 from goalrank.simulation.lifts import (
     Estimate,
     Floats,
@@ -229,5 +229,4 @@ def _draw(test: _Test, days: pl.DataFrame) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)

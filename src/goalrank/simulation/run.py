@@ -18,7 +18,7 @@ from typing import Any
 import polars as pl
 
 from goalrank.errors import ConfigError
-from goalrank.requests import Columns, Encoder, Requests, whole_file
+from goalrank.requests import Columns, Encoder, Requests, whole_file, write_text
 from goalrank.simulation.arms import Arm, build_arm
 from goalrank.simulation.config import ArmConfig, OnlineConfig
 from goalrank.simulation.models import Models, School, mixed_seed, save_models
@@ -50,8 +50,7 @@ def run_online(
     """
     folder = Path(out)
     _claim(config, folder)
-    with whole_file(folder / "work" / ".gitignore") as temporary:
-        temporary.write_text("*\n", encoding="utf-8")  # checkpoints hold places of this machine
+    write_text(folder / "work" / ".gitignore", "*\n")  # checkpoints hold places of this machine
     total, done = len(config.seeds) * (config.days + 1), 0
     for seed in config.seeds:
         trial = Trial(config, folder, seed, accelerator)
@@ -76,8 +75,7 @@ def _claim(config: OnlineConfig, folder: Path) -> None:
                 f"new folder; option: --out"
             )
         return
-    with whole_file(record) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(record, text)
 
 
 @dataclass
