@@ -10,14 +10,14 @@ import copy
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from goalrank.benchmark.bias import BiasedReward
 from goalrank.benchmark.cells import digest
@@ -109,7 +109,7 @@ class Lab:
         """An unfitted ranker."""
         return build_ranker(self.data.spec, config.ranker)
 
-    def pretrained(self, config: FitConfig) -> Path | None:
+    def pretrained(self, config: FitConfig) -> Mapping[str, Tensor] | None:
         """Weights of a pre-trained encoder, kept as a stage of its own."""
         if config.pretrain == 0:
             return None
@@ -122,7 +122,7 @@ class Lab:
                 start = time.perf_counter()
                 self.job(config, place).pretrain()
                 self.seconds[place.name] = time.perf_counter() - start
-        return found
+        return load_file(found)
 
     def reward(self, config: FitConfig, seed: int, bias: BiasSpec | None = None) -> Reward:
         """The list reward model, spoilt if a bias is given."""

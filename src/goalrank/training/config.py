@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from goalrank.errors import ConfigError
 from goalrank.rankers import RankerConfig
@@ -123,6 +123,8 @@ class ObjectiveConfig(_Strict):
             candidates at once. 0 is the paper's way; reinforce, whose lists must be the policy's
             own, has none.
         supervised: weight of the cross-entropy on logged positives.
+        warm_start: the generator's encoder begins as the reward model's, which knows the users'
+            tastes already; needs the same width and ids in both.
         monitor: what validation keeps the best weights by: the target's ndcg of the emitted list,
             the learned reward of it, or nothing (the last weights are kept).
     """
@@ -133,6 +135,7 @@ class ObjectiveConfig(_Strict):
     temperature: float = Field(default=0.5, gt=0)
     slots: float = Field(default=0.5, ge=0, le=1)
     supervised: float = Field(default=0.0, ge=0)
+    warm_start: bool = False
     monitor: Literal["ndcg", "reward", "none"] = "ndcg"
 
 
@@ -155,6 +158,19 @@ class FitConfig(_Strict):
     group: GroupConfig = GroupConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     training: LoopConfig = LoopConfig()
+
+    @model_validator(mode="after")
+    def _begins_alike(self) -> FitConfig:
+        if not self.objective.warm_start:
+            return self
+        mine, its = self.ranker.sizes(), self.reward
+        for name in ("width", "user_ids", "id_width"):
+            if getattr(mine, name) != getattr(its, name):
+                raise ValueError(
+                    f"objective.warm_start needs ranker.{name} = {getattr(mine, name)} and "
+                    f"reward.{name} = {getattr(its, name)} to be the same"
+                )
+        return self
 
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> FitConfig:

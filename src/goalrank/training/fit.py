@@ -6,13 +6,15 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from goalrank._version import __version__
 from goalrank.encoders import EncoderSizes, deferred_tables
@@ -27,6 +29,8 @@ from goalrank.training.loop import RunOptions, run_stage
 from goalrank.training.pretrain import PretrainTask, transfer_encoder
 from goalrank.training.propensity import check_known
 from goalrank.training.tasks import GroupTask, RewardTask, SupervisedTask
+
+Weights = Mapping[str, Tensor]
 
 
 @dataclass
@@ -104,8 +108,8 @@ class Job:
         torch.manual_seed(seed)
         return seed
 
-    def pretrain(self) -> Path | None:
-        """Next-item prediction on the training histories; returns the encoder's weights file."""
+    def pretrain(self) -> Weights | None:
+        """Next-item prediction on the training histories; returns the encoder's weights."""
         if self.config.pretrain == 0:
             return None
         start = time.perf_counter()
@@ -118,9 +122,11 @@ class Job:
         options = self.stage("pretrain")
         self.fitted.telemetry["pretrain"] = run_stage(task, self.train, None, options)
         self.fitted.seconds["pretrain"] = time.perf_counter() - start
-        return options.folder / "weights.safetensors"
+        return load_file(options.folder / "weights.safetensors")
 
-    def fit_supervised(self, name: str, loop: LoopConfig, pretrained: Path | None = None) -> Ranker:
+    def fit_supervised(
+        self, name: str, loop: LoopConfig, pretrained: Weights | None = None
+    ) -> Ranker:
         """Fit one ranker by its own supervised loss."""
         start = time.perf_counter()
         seed = self._seeded(name)
@@ -140,7 +146,7 @@ class Job:
         self.fitted.rankers[name] = ranker.eval()
         return ranker
 
-    def fit_reward(self, pretrained: Path | None = None) -> Reward:
+    def fit_reward(self, pretrained: Weights | None = None) -> Reward:
         """Fit the reward ensemble on what was shown and answered."""
         config = self.config.reward
         members = []
@@ -151,7 +157,7 @@ class Job:
         return Ensemble(members, config.pessimism).eval()
 
     def fit_reward_member(
-        self, config: RewardConfig, name: str, index: int = 0, pretrained: Path | None = None
+        self, config: RewardConfig, name: str, index: int = 0, pretrained: Weights | None = None
     ) -> ListReward:
         """Fit one reward model."""
         start = time.perf_counter()
@@ -176,7 +182,7 @@ class Job:
         self.fitted.seconds[name] = time.perf_counter() - start
         return model.eval()
 
-    def fit_generator(self, reward: Reward, pretrained: Path | None = None) -> Ranker:
+    def fit_generator(self, reward: Reward, pretrained: Weights | None = None) -> Ranker:
         """Fit the policy against a reward by the configured objective."""
         config = self.config
         start = time.perf_counter()
@@ -185,6 +191,8 @@ class Job:
         with self._tables(config.training):
             ranker = build_ranker(self.spec, config.ranker)
         transfer_encoder(pretrained, ranker)
+        if config.objective.warm_start:
+            transfer_encoder(_encoder_of(reward), ranker)
         light = [self.fitted.rankers[n] for n in config.light if n in self.fitted.rankers]
         proposers = [_cached(ranker, self.train) for ranker in light] if config.group.light else []
         groups = GroupBuilder(config.group, config.ranker.slots, proposers)
@@ -198,6 +206,17 @@ class Job:
         self.fitted.seconds[name] = time.perf_counter() - start
         self.fitted.rankers[name] = ranker.eval()
         return ranker
+
+
+def _encoder_of(reward: Reward) -> Weights:
+    """The weights of a reward model's encoder; of several models the first one's."""
+    models = [m for m in reward.modules() if isinstance(m, ListReward)]
+    if not models:
+        raise ConfigError(
+            "this generator is taught by a reward without an encoder to begin with; remedy: train "
+            "without a warm start (option: objective.warm_start)"
+        )
+    return models[0].encoder.state_dict()
 
 
 def _cached(ranker: Ranker, train: Columns) -> Ranker:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from goalrank.encoders import EncoderSizes, RequestEncoder
@@ -90,13 +89,20 @@ def cut_histories(batch: Batch, rng: torch.Generator) -> tuple[Batch, Tensor]:
     ), target
 
 
-def transfer_encoder(weights: Path | None, model: nn.Module) -> None:
-    """Copy pre-trained encoder weights into a model's `encoder`, where names and shapes agree."""
+def transfer_encoder(weights: Mapping[str, Tensor] | None, model: nn.Module) -> None:
+    """Copy an encoder's weights into a model's `encoder`, where names and shapes agree.
+
+    Args:
+        weights: a `RequestEncoder`'s by name; None copies nothing.
+        model: left as it is where its `encoder` is of another kind.
+    """
     if weights is None or not isinstance(getattr(model, "encoder", None), RequestEncoder):
         return
     encoder = model.encoder
     assert isinstance(encoder, RequestEncoder)
     mine = encoder.state_dict()
-    taken = {k: v for k, v in load_file(weights).items() if k in mine and mine[k].shape == v.shape}
+    taken = {k: v for k, v in weights.items() if k in mine and mine[k].shape == v.shape}
     undrawn = any(p.is_meta for p in encoder.parameters())
+    if undrawn:
+        taken = {k: v.clone() for k, v in taken.items()}  # assigned, not copied
     encoder.load_state_dict({**mine, **taken}, assign=undrawn)
