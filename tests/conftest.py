@@ -1,9 +1,26 @@
-"""For all tests: what was skipped is said by name, so that a missing browser is not overlooked."""
+"""For all tests: one global seed, so that no outcome hangs on the order in which tests ran; and what
+was skipped is said by name, so that a missing browser is not overlooked.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from typing import Any
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _seed_module() -> None:
+    """What a module's fixtures draw from torch's global stream is the same whatever ran before."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _seed(_seed_module: None) -> None:
+    """What a test draws from torch's global stream is the same whatever ran before it."""
+    torch.manual_seed(0)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

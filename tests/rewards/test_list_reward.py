@@ -141,8 +141,9 @@ def test_loss_against_a_loop():
     rng = torch.Generator().manual_seed(1)
     feedback = torch.rand(*lists.shape, 1, generator=rng)
     known = (torch.rand(lists.shape, generator=rng) < 0.6) & (lists >= 0)
-    p = model.slot_probabilities(batch, lists)[..., 0]
-    each = -(feedback[..., 0] * p.log() + (1 - feedback[..., 0]) * (1 - p).log())
+    logits = model.slot_logits(batch, lists)[..., 0].double()
+    p, q = logits.sigmoid(), (-logits).sigmoid()  # 1 - p would lose digits where p is near 1
+    each = -(feedback[..., 0] * p.log() + (1 - feedback[..., 0]) * q.log()).float()
     want = each[known].mean()
     torch.testing.assert_close(model.loss(batch, lists, feedback, known), want)
     nothing = model.loss(batch, lists, feedback, torch.zeros_like(known))
