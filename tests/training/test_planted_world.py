@@ -13,6 +13,8 @@ from goalrank.requests import Encoder
 from goalrank.training import Job, RunOptions, build_config
 from goalrank.worlds import TrueReward, World, WorldConfig
 
+pytestmark = pytest.mark.timeout(900)  # the fixture trains five models: minutes on a busy machine
+
 SLOTS = 4
 RECIPE = {
     "ranker": {"width": 32, "layers": 1, "heads": 2, "slots": SLOTS},
