@@ -14,7 +14,7 @@ from goalrank.benchmark.scaling_cost import cost_of, count_flops, matched_width
 from goalrank.benchmark.scaling_run import read_cells
 from goalrank.errors import ConfigError, DataError
 from goalrank.nn import Linear
-from goalrank.rankers import RankerConfig, build_ranker
+from goalrank.rankers import RankerConfig, build_ranker, ranker_names
 from goalrank.requests import Encoder
 from goalrank.training import build_config
 from goalrank.worlds import World, WorldConfig
@@ -148,6 +148,18 @@ def test_operations_are_those_of_the_formula():
     assert once.parameters < once.parameters_all
     # Each candidate meets the encoder's weights at least once.
     assert once.flops_request > once.parameters
+
+
+@pytest.mark.parametrize("name", [name for name in ranker_names() if name != "lambdamart"])
+def test_every_ranker_is_counted(name):
+    table = World(WorldConfig.load(_TINY)).sample(20)
+    encoder = Encoder.fit(table)
+    config = RankerConfig(name=name, width=16, layers=1, heads=2, slots=3)
+    ranker = build_ranker(encoder.spec, config)
+    batch = encoder.encode(table).batch(slice(None))
+    cost = cost_of(ranker, batch, 3, group=0, steps=10, batch_size=8)
+    assert cost.flops_request > 0 or not ranker.trainable
+    assert cost.flops_training > 0 or not ranker.trainable
 
 
 def test_copies_match_the_capacity():

@@ -77,7 +77,8 @@ class Seq2Slate(StepPolicy):
     def begin(self, state: PointerState, lists: int, slots: int) -> _Hidden:
         b, d = state.start[0].shape
         start = [s[:, None, :].expand(b, lists, d) for s in state.start]
-        return self._write(self.go.expand(b, lists, d), (start[0], start[1]))
+        # A copy, for operations cannot be counted through a view of a parameter.
+        return self._write(self.go.repeat(b, lists, 1), (start[0], start[1]))
 
     def _write(self, x: Tensor, hidden: _Hidden) -> _Hidden:
         shape = x.shape
