@@ -116,15 +116,41 @@ def test_damaged_archive(tmp_path):
     made.http.shutdown()
 
 
-def test_tar_archives(tmp_path):
+def tar_of(name: str, link: str = "") -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        info = tarfile.TarInfo("small/log.csv")
+        info = tarfile.TarInfo(name)
         info.size = 3
+        if link:
+            info.type, info.linkname, info.size = tarfile.SYMTYPE, link, 0
         archive.addfile(info, io.BytesIO(b"a,b"))
-    made = Server(buffer.getvalue())
+    return buffer.getvalue()
+
+
+@pytest.fixture(params=["new Python", "Python before 3.11.4"])
+def _tarfile(request, monkeypatch):
+    if request.param == "Python before 3.11.4":
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    elif not hasattr(tarfile, "data_filter"):
+        pytest.skip("this Python has no filters for archives")
+
+
+@pytest.mark.usefixtures("_tarfile")
+def test_tar_archives(tmp_path):
+    made = Server(tar_of("small/log.csv"))
     folder = fetch("small", tmp_path, datasets=made.entry("small.tar.gz"), show=False)
     assert (folder / "log.csv").read_text() == "a,b"
+    made.http.shutdown()
+
+
+@pytest.mark.usefixtures("_tarfile")
+@pytest.mark.parametrize(("name", "link"), [("../../out.csv", ""), ("small/l", "/etc/passwd")])
+def test_archives_that_reach_out_are_refused(tmp_path, name, link):
+    made = Server(tar_of(name, link))
+    folder = tmp_path / "deep" / "down"
+    with pytest.raises(FetchError, match="damaged"):
+        fetch("small", folder, datasets=made.entry("small.tar.gz"), show=False)
+    assert [p for p in tmp_path.rglob("*") if not p.is_dir()] == []
     made.http.shutdown()
 
 

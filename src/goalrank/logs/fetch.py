@@ -200,7 +200,7 @@ def _unpack(archive: Path, target: Path) -> None:
                 zipped.extractall(work)
         else:
             with tarfile.open(archive) as tarred:
-                tarred.extractall(work, filter="data")
+                _extract(tarred, work)
         inner = work / target.name
         os.replace(inner if inner.is_dir() else work, target)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
@@ -210,3 +210,16 @@ def _unpack(archive: Path, target: Path) -> None:
         ) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _extract(tarred: tarfile.TarFile, folder: Path) -> None:
+    """Only what lies inside the folder; before Python 3.11.4, only plain files and folders."""
+    if hasattr(tarfile, "data_filter"):
+        tarred.extractall(folder, filter="data")
+        return
+    root = folder.resolve()
+    for member in tarred.getmembers():
+        inside = (root / member.name).resolve().is_relative_to(root)
+        if not inside or not (member.isreg() or member.isdir()):
+            raise tarfile.TarError(f"'{member.name}' is not a plain file inside the archive")
+    tarred.extractall(folder)
