@@ -45,6 +45,8 @@ class RankerConfig(BaseModel):
     Attributes:
         name: which ranker, see `ranker_names()`.
         preset: a named size; width, layers, heads and ratio override it.
+        id_dropout: share of ids swapped in training for a bucket that many share. Near 1 leaves
+            items to their features, where requests are few and vectors would learn them by heart.
         id_width: numbers learned an id, brought to `width` by a shared matrix; 0 = `width`.
         slots: L that the ranker is trained for.
         beam: of the generator's decoding; 1 = greedy.

@@ -58,6 +58,7 @@ class RewardConfig(_Strict):
         members: models in the ensemble, trained with different seeds.
         pessimism: β in mean − β · deviation over the ensemble.
         width, layers, heads: of the request encoder.
+        id_dropout: share of ids swapped in training for a bucket that many share.
         id_width: numbers learned an id, brought to `width` by a shared matrix; 0 = `width`.
         list_layers, relations: of the list model, see `ListReward`.
         positions: whether slots know their place; False with list_layers 0 and relations 0 is a
