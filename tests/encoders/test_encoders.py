@@ -110,6 +110,22 @@ def test_alone_means_alone():
     assert not torch.allclose(together(swapped).candidates[:, 1], together(batch).candidates[:, 1])
 
 
+@torch.no_grad()
+def test_some_get_what_they_get_among_all():
+    model, batch = encoder(VARIANTS["alone"]), whole()
+    at = torch.tensor([[3, 0, 3, 2]]).expand(batch.size, -1)
+    out, few = model(batch), model(batch, at=at)
+    pick = at.unsqueeze(-1).expand(-1, -1, SMALL.width)
+    torch.testing.assert_close(few.candidates, out.candidates.gather(1, pick))
+    torch.testing.assert_close(few.items, out.items.gather(1, pick))
+    torch.testing.assert_close(few.context, out.context)
+
+
+def test_layers_between_candidates_need_all_of_them():
+    with pytest.raises(ValueError, match="encodes all of them"):
+        encoder(SMALL)(whole(), at=torch.zeros(len(COLUMNS), 1, dtype=torch.int64))
+
+
 def embedding(**options: float) -> EntityEmbedding:
     torch.manual_seed(0)
     items = COLUMNS.items

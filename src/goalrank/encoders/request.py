@@ -9,7 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from goalrank.encoders.entities import EntityEmbedding
-from goalrank.nn import CHUNK_ROWS, Attention, Block, InducedBlock, Linear, in_chunks, mlp
+from goalrank.nn import (
+    CHUNK_ROWS,
+    Attention,
+    Block,
+    InducedBlock,
+    Linear,
+    in_chunks,
+    mlp,
+    take_rows,
+)
 from goalrank.requests import Batch, InputSpec
 
 
@@ -99,13 +108,28 @@ class RequestEncoder(nn.Module):
         self.blocks = nn.ModuleList([make() for _ in range(sizes.layers)])
         self.out = nn.LayerNorm(d)
 
-    def forward(self, batch: Batch, extra: Tensor | None = None) -> Encoded:
+    @property
+    def apart(self) -> bool:
+        """Whether each candidate is encoded without a look at the others' vectors."""
+        return not self.blocks
+
+    def forward(
+        self, batch: Batch, extra: Tensor | None = None, at: Tensor | None = None
+    ) -> Encoded:
         """Encode a batch.
 
         Args:
             extra: [B, N, D] added to the candidates before self-attention (positions, say).
+            at: [B, M] the positions to encode, and no others: N is then M in what is returned.
+                They get what they would among all, so only an encoder without layers takes it.
+
+        Raises:
+            ValueError: `at` given to an encoder with layers.
         """
-        items = self.items(batch.items, batch.candidates)
+        if at is not None and not self.apart:
+            raise ValueError("an encoder with layers between candidates encodes all of them")
+        rows = batch.candidates if at is None else batch.candidates.gather(1, at)
+        items = self.items(batch.items, rows)
         history, mask = self._history(batch)
         weight = self.pool(history).squeeze(-1).masked_fill(~mask, -torch.inf).softmax(-1)
         pooled = (weight[:, None, :] @ history).squeeze(1)
@@ -119,7 +143,7 @@ class RequestEncoder(nn.Module):
                 x = x + self.plain(plain)
             return x + self.cross.attend(self.norm_items(x), keys, values, mask) + shift
 
-        parts = (items,) if self.plain is None else (items, self._plain(batch))
+        parts = (items,) if self.plain is None else (items, self._plain(batch, at))
         x = in_chunks(meet, *parts, rows=self.chunk_rows)
         if extra is not None:
             x = x + extra
@@ -136,7 +160,7 @@ class RequestEncoder(nn.Module):
         mask = nn.functional.pad(batch.history_mask, (1, 0), value=True)
         return self.norm_history(torch.cat([first, history], 1)), mask
 
-    def _plain(self, batch: Batch) -> Tensor:
+    def _plain(self, batch: Batch, at: Tensor | None) -> Tensor:
         """Per-candidate numbers, over training's scale and relative to the request's others."""
         x = batch.candidate_features
         if self.has_score:
@@ -147,4 +171,5 @@ class RequestEncoder(nn.Module):
         mean = (x * real).sum(1, keepdim=True) / count
         centred = (x - mean) * real
         std = ((centred**2).sum(1, keepdim=True) / count + 1e-4).sqrt()
-        return torch.cat([x, centred / std], -1)
+        plain = torch.cat([x, centred / std], -1)
+        return plain if at is None else take_rows(plain, at)

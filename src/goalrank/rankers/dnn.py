@@ -27,10 +27,18 @@ class DNN(Scorer):
         self.head = mlp(sizes.width, *hidden, 1, dropout=sizes.dropout)
 
     def scores(self, batch: Batch) -> Tensor:
-        return at_least_single(self.head(self.encoder(batch).candidates).squeeze(-1))
+        return self._scores(batch, None)
+
+    def _scores(self, batch: Batch, at: Tensor | None) -> Tensor:
+        return at_least_single(self.head(self.encoder(batch, at=at).candidates).squeeze(-1))
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
         known = batch.observed & batch.candidate_mask
         target = batch.relevance.clamp(0, 1)
-        each = F.binary_cross_entropy_with_logits(self.scores(batch), target, reduction="none")
+        at = None
+        most = int(known.sum(1).max())
+        if most < known.shape[1]:  # a log that knows few answers: the others need no scores
+            at = known.byte().argsort(dim=1, descending=True, stable=True)[:, :most]
+            known, target = known.gather(1, at), target.gather(1, at)
+        each = F.binary_cross_entropy_with_logits(self._scores(batch, at), target, reduction="none")
         return (each * known).sum() / divisor(known.sum())

@@ -106,9 +106,14 @@ class ListReward(Reward):
         discount = torch.tensor(list(slot_weights or [1.0]), dtype=torch.float32)
         self.register_buffer("slot_weights", discount, persistent=False)
 
-    def encode(self, batch: Batch) -> _Encoded:
-        """What depends on the request alone; computed once for all its lists."""
-        encoded = self.encoder(batch)
+    def encode(self, batch: Batch, at: Tensor | None = None) -> _Encoded:
+        """What depends on the request alone; computed once for all its lists.
+
+        Args:
+            at: [B, M] positions of the candidates that lists will hold, where that is not all and
+                `encoder.apart`; lists then hold positions on the M axis.
+        """
+        encoded = self.encoder(batch, at=at)
         likeness = encoded.items.new_zeros(())
         if self.likeness is not None:
             b, n, d = encoded.items.shape

@@ -199,12 +199,24 @@ class RewardTask(Task):
         lists = mixed_lists(batch, self.lists, self.slots, rng)
         return lists, feedback_at(batch, lists), lists >= 0
 
+    def _encode(self, batch: Batch, lists: Tensor) -> tuple[Any, Tensor]:
+        """The candidates that lists [B, G, L] need, encoded, and the lists as places in these.
+
+        Of many offered a log knows the answers to the few shown: the others need no encoding.
+        """
+        model = cast(ListReward, self.model)
+        shown = batch.shown.shape[1]
+        if self.negative or not model.encoder.apart or shown >= batch.candidates.shape[1]:
+            return model.encode(batch), lists
+        place = torch.arange(shown, device=lists.device)
+        return model.encode(batch, batch.shown.clamp_min(0)), torch.where(lists >= 0, place, -1)
+
     def training_step(self, batch: Batch, _: int) -> Tensor:
         model = cast(ListReward, self.model)
         lists, feedback, known = self._material(batch, self.step_rng())
         if self.propensity_cap > 0:
             known = known * list_weights(batch, self.propensity_cap)[:, None, None]
-        encoded = model.encode(batch)
+        encoded, lists = self._encode(batch, lists)
         loss = model.loss(batch, lists, feedback, known, encoded)
         if self.listwise > 0:
             loss = loss + self.listwise * self._listwise(model, batch, encoded)
@@ -220,7 +232,8 @@ class RewardTask(Task):
         rng = torch.Generator().manual_seed(self.seed)
         lists, feedback, known = self._material(batch, rng)
         target = feedback[..., model.kind_index].clamp(0, 1)
-        logits = model.slot_logits(batch, lists)
+        encoded, lists = self._encode(batch, lists)
+        logits = model.slot_logits(batch, lists, encoded)
         each = nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
         weight = known.unsqueeze(-1).expand_as(each)
         loss = (each * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1)
