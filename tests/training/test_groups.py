@@ -17,6 +17,7 @@ from goalrank.training.groups import (
     heuristic_lists,
     logged_list,
     perturb,
+    proposer,
     repeats,
     slot_group,
     thin,
@@ -218,6 +219,18 @@ def test_thin_keeps_the_ends_and_the_number(seed, keep):
 def test_thin_zero_keeps_all():
     valid = torch.tensor([[True, False, True]])
     assert torch.equal(thin(torch.zeros(1, 3), valid, 0), valid)
+
+
+@pytest.mark.parametrize(
+    ("name", "visits", "cached"),
+    [("prm", 1.0, True), ("prm", 0.9, False), ("goalrank", 3.0, False)],
+)
+def test_scores_are_kept_where_training_sees_every_request(name, visits, cached):
+    light = make_ranker(name, COLUMNS).train()
+    found = proposer(light, COLUMNS, round(visits * len(COLUMNS)))
+    assert isinstance(found, CachedScores) == cached
+    assert cached or found is light
+    assert not light.training
 
 
 def test_cached_scores_are_the_scorers():

@@ -19,11 +19,11 @@ from torch import Tensor
 from goalrank._version import __version__
 from goalrank.encoders import EncoderSizes, deferred_tables
 from goalrank.errors import ConfigError
-from goalrank.rankers import Ranker, Scorer, build_ranker
+from goalrank.rankers import Ranker, build_ranker
 from goalrank.requests import Columns, InputSpec
 from goalrank.rewards import Ensemble, ListReward, ObservedGain, Reward, Weighted
 from goalrank.training.config import FitConfig, LoopConfig, RewardConfig
-from goalrank.training.groups import CachedScores, GroupBuilder
+from goalrank.training.groups import GroupBuilder, proposer
 from goalrank.training.launch import check_alike, greatest, is_first, together, wait
 from goalrank.training.loop import RunOptions, run_stage
 from goalrank.training.pretrain import PretrainTask, transfer_encoder
@@ -193,8 +193,10 @@ class Job:
         transfer_encoder(pretrained, ranker)
         if config.objective.warm_start:
             transfer_encoder(_encoder_of(reward), ranker)
-        light = [self.fitted.rankers[n] for n in config.light if n in self.fitted.rankers]
-        proposers = [_cached(ranker, self.train) for ranker in light] if config.group.light else []
+        names = config.light if config.group.light else ()
+        light = [self.fitted.rankers[n] for n in names if n in self.fitted.rankers]
+        visits = config.training.steps * config.training.batch_size
+        proposers = [proposer(ranker, self.train, visits) for ranker in light]
         groups = GroupBuilder(config.group, config.ranker.slots, proposers)
         task = GroupTask(
             ranker, config.training, seed, reward=reward, groups=groups, objective=config.objective
@@ -217,11 +219,6 @@ def _encoder_of(reward: Reward) -> Weights:
             "without a warm start (option: objective.warm_start)"
         )
     return models[0].encoder.state_dict()
-
-
-def _cached(ranker: Ranker, train: Columns) -> Ranker:
-    """A frozen light model for the groups; scorers are run once over the requests, not each step."""
-    return CachedScores(ranker.eval(), train) if isinstance(ranker, Scorer) else ranker
 
 
 def run_job(

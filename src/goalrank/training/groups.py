@@ -91,6 +91,20 @@ class CachedScores(Scorer):
         return self.flat.to(at.device)[at]
 
 
+def proposer(ranker: Ranker, columns: Columns, visits: int) -> Ranker:
+    """A light model as groups ask it: a scorer with its scores cached, where that saves work.
+
+    Args:
+        columns: the training requests.
+        visits: how many of them training sees, repeats counted; fewer than there are, and a
+            scorer works on those alone.
+    """
+    ranker = ranker.eval()
+    if isinstance(ranker, Scorer) and visits >= len(columns):
+        return CachedScores(ranker, columns)
+    return ranker
+
+
 @dataclass
 class GroupBuilder:
     """Builds groups.
