@@ -11,6 +11,7 @@ import torch
 from goalrank.benchmark import build_scaling, fit_scaling, load_scaling, plan_scaling, run_scaling
 from goalrank.benchmark.scaling import group_of, steps_for
 from goalrank.benchmark.scaling_cost import cost_of, count_flops, matched_width
+from goalrank.benchmark.scaling_rounds import log_in_rounds
 from goalrank.benchmark.scaling_run import read_cells
 from goalrank.errors import ConfigError, DataError
 from goalrank.nn import Linear
@@ -132,6 +133,36 @@ def test_real_requests_and_true_teacher(tmp_path):
     (cell,) = read_cells(tmp_path / "true")
     assert cell["steps"] == 2
     assert "reward_error" not in cell
+
+
+def test_a_log_in_rounds(tmp_path):
+    small = {"data": [41], "groups": [4], "rankers": ["goalrank"], "sizes": MINI["sizes"][:1]}
+    plain, _, suite = (build_scaling(MINI | small | {"rounds": n}) for n in (1, 2, 3))
+    assert len({plan_scaling(each)[0].key for each in (plain, _, suite)}) == 3
+    world = World(WorldConfig.load(_TINY))
+    held = world.sample(10, seed=9)
+    log = log_in_rounds(suite, world, 41, 5, held, accelerator="cpu")
+    assert log.validate() == []
+    assert log.frame["policy"].to_list() == ["logging"] * 14 + ["goalrank"] * 27
+    assert log.frame["request_id"].n_unique() == 41
+    assert log.frame["time"].is_sorted()
+    assert log.frame[:14].equals(world.sample(14, seed=5).frame, null_equal=True)
+    assert log_in_rounds(plain, world, 41, 5, held).frame.equals(world.sample(41, seed=5).frame)
+    assert run_scaling(suite, tmp_path, accelerator="cpu").failed == 0
+    assert read_cells(tmp_path)[0]["data"] == 41
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"rounds": 3, "teacher": "truth"}, "learned teacher"),
+        ({"rounds": 30}, "at least as many requests"),
+        ({"rounds": 0}, "rounds"),
+    ],
+)
+def test_rounds_that_cannot_be_are_refused(change, said):
+    with pytest.raises(ConfigError, match=said):
+        build_scaling(MINI | change)
 
 
 def test_operations_are_those_of_the_formula():

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from goalrank.cli.tables import read_training
+from goalrank.requests import Requests
 
 _WORLD = Path(__file__).parents[2] / "configs" / "worlds" / "tiny.toml"
 
@@ -28,6 +29,18 @@ def test_sample_train_evaluate(goalrank, tiny, tmp_path):
     refused = goalrank(*judge, "--slots", 3)
     assert refused.exit_code == 2
     assert "--slots" in refused.output
+
+    # A second round, filled by the ranker: other requests, later, with its own propensities.
+    second = tmp_path / "second.parquet"
+    again = ("world", "sample", _WORLD, "--requests", 60, "--first", 60, "--out", second)
+    assert goalrank(*again, "--policy", tmp_path / "run", "--explore", 0.5).exit_code == 0
+    before, after = Requests.read(table).frame, Requests.read(second).frame
+    assert after["policy"].unique().to_list() == ["goalrank"]
+    assert before["time"].max() < after["time"].min()
+    assert before["user_id"].to_list() != after["user_id"].to_list()
+    wrong = goalrank(*again, "--policy", tmp_path / "run", "--explore", 2)
+    assert wrong.exit_code == 2
+    assert "explore=2" in wrong.output
 
     shards = tmp_path / "shards"
     sample = ("world", "sample", _WORLD, "--requests", 60, "--out", shards)

@@ -30,6 +30,8 @@ class ScalingSuite(BaseModel):
         groups: lists a group; rows that are not taught by groups have one cell for all of them.
         seeds: of data, training and groups.
         teacher: "learned" (a reward model fitted to the same requests) or "truth" (worlds only).
+        rounds: the world's log comes in so many parts of equal length; its own policy fills the
+            first, and a GoalRank trained on the parts before draws the lists of each later one.
         epochs: passes over the requests, which sets the steps of every stage; 0 keeps the steps
             of the recipe, so that D changes the variety of the requests alone.
         validation, test: requests of the world to stop and to judge by.
@@ -49,6 +51,7 @@ class ScalingSuite(BaseModel):
     groups: tuple[int, ...] = (20,)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     teacher: Literal["learned", "truth"] = "learned"
+    rounds: int = Field(default=1, ge=1)
     epochs: float = Field(default=0.0, ge=0)
     validation: int = Field(default=500, ge=1)
     test: int = Field(default=500, ge=2)
@@ -63,6 +66,13 @@ class ScalingSuite(BaseModel):
             raise ValueError("data must be at least 1 and groups at least 2")
         if self.teacher == "truth" and self.requests is not None:
             raise ValueError("teacher 'truth' exists in worlds only; leave requests out")
+        if self.rounds > 1 and (self.teacher == "truth" or self.world is None):
+            raise ValueError(
+                "rounds of logging need a world and a learned teacher; leave requests out, or "
+                "rounds"
+            )
+        if self.rounds > min(self.data):
+            raise ValueError(f"{self.rounds} rounds need at least as many requests in data")
         for axis in ("data", "groups", "seeds"):
             if len(set(getattr(self, axis))) < len(getattr(self, axis)):
                 raise ValueError(f"{axis} repeats a value")
@@ -147,6 +157,7 @@ def _cell(
         mode="json", include={"slots", "teacher", "epochs", "validation", "test", "split", "recipe"}
     )
     depends = [source, said, settings, row.model_dump(mode="json"), size.model_dump(mode="json")]
+    depends += [suite.rounds] if suite.rounds > 1 and source == "world" else []
     # The grid's largest data size is among them: smaller ones are the first requests of it.
     key = digest([depends, data, group, seed, max(suite.data)])
     label = "".join(c if c.isalnum() else "_" for c in f"{row.label}-{size.name}")[:40]

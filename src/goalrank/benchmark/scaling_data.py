@@ -13,6 +13,7 @@ from goalrank.benchmark.cells import digest
 from goalrank.benchmark.data import Data
 from goalrank.benchmark.lineup import BiasSpec
 from goalrank.benchmark.scaling import ScalingCell, ScalingSuite
+from goalrank.benchmark.scaling_rounds import log_in_rounds
 from goalrank.benchmark.stages import Lab
 from goalrank.errors import DataError
 from goalrank.requests import Encoder, EncoderConfig, Requests
@@ -50,8 +51,11 @@ class TruthLab(Lab):
         return super().reward(config, seed, bias) if self.given is None else self.given
 
 
-def prepare(suite: ScalingSuite, cell: ScalingCell) -> Prepared:
+def prepare(suite: ScalingSuite, cell: ScalingCell, accelerator: str = "auto") -> Prepared:
     """Sample or read, cut to the cell's data size, encode by the training requests alone.
+
+    Args:
+        accelerator: where the policies of later rounds are trained.
 
     Raises:
         DataError: fewer requests than the cell wants.
@@ -59,26 +63,29 @@ def prepare(suite: ScalingSuite, cell: ScalingCell) -> Prepared:
     key = digest([suite.model_dump(mode="json"), cell.source, cell.data, cell.seed])
     if key not in _last:
         _last.clear()
-        _last[key] = _prepare(suite, cell)
+        _last[key] = _prepare(suite, cell, accelerator)
     return _last[key]
 
 
-def _prepare(suite: ScalingSuite, cell: ScalingCell) -> Prepared:
+def _prepare(suite: ScalingSuite, cell: ScalingCell, accelerator: str) -> Prepared:
     if cell.source == "world":
         assert suite.world is not None
-        return _from_world(suite, cell, World(WorldConfig.load(suite.world)))
+        return _from_world(suite, cell, World(WorldConfig.load(suite.world)), accelerator)
     assert suite.requests is not None
     return _from_folder(suite, cell, suite.requests)
 
 
-def _from_world(suite: ScalingSuite, cell: ScalingCell, world: World) -> Prepared:
+def _from_world(suite: ScalingSuite, cell: ScalingCell, world: World, accelerator: str) -> Prepared:
     most = max(suite.data)
-    train = world.sample(cell.data, seed=cell.seed)  # the first requests of any larger sample
     validation = world.sample(suite.validation, seed=cell.seed, first=most)
+    # In one round: the first requests of any larger sample.
+    train = log_in_rounds(suite, world, cell.data, cell.seed, validation, accelerator=accelerator)
     test = world.sample(suite.test, seed=_TEST_SEED, first=most + suite.validation)
     encoder = Encoder.fit(train, _encoding(suite))
     parts = [encoder.encode(each) for each in (train, validation, test)]
     key = [world.config.model_dump(mode="json"), suite.validation, suite.teacher, most]
+    if suite.rounds > 1:
+        key += [suite.rounds, suite.recipe, suite.sizes[0].model_dump(mode="json")]
     key += [cell.data, cell.seed, _encoding(suite).model_dump(mode="json")]
     data = Data(digest(key), encoder.spec, train.info, *parts)
     judge = Judge(world, test, parts[2])

@@ -148,7 +148,7 @@ def _run_cell(suite: ScalingSuite, cell: ScalingCell, folder: Path, accelerator:
 def _measured(
     suite: ScalingSuite, cell: ScalingCell, folder: Path, work: Path, accelerator: str
 ) -> dict[str, Any]:
-    ready = prepare(suite, cell)
+    ready = prepare(suite, cell, accelerator)
     options = RunOptions(folder, progress=False, accelerator=accelerator)
     lab = TruthLab(folder, ready.data, options, scratch=work)
     lab.given = ready.teacher

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,9 @@ from goalrank.cli.common import (
     verb,
 )
 
+if TYPE_CHECKING:
+    from goalrank.worlds import RankerPolicy
+
 app = typer.Typer(help="Planted worlds: simulators with a known truth.", no_args_is_help=True)
 
 
@@ -26,6 +29,8 @@ app = typer.Typer(help="Planted worlds: simulators with a known truth.", no_args
     epilog=examples(
         "goalrank world sample configs/worlds/cascade.toml --requests 10000 --out data/world",
         "goalrank world sample world.toml --requests 500 --seed 1 --out test.parquet",
+        "goalrank world sample world.toml --requests 10000 --first 10000 --policy runs/goalrank "
+        "--explore 0.2 --out second-round.parquet",
     ),
 )
 @verb()
@@ -35,26 +40,56 @@ def sample(
     out: Annotated[Path, typer.Option(help="A .parquet file, or a new folder of shards.")],
     seed: Annotated[int, typer.Option(help="Of users, candidates and feedback.")] = 0,
     first: Annotated[
-        int, typer.Option(help="Number of the first request, to go on after an earlier sample.")
+        int,
+        typer.Option(
+            help="Number of the first request, to go on after an earlier sample; other requests "
+            "than from 0 at the same seed."
+        ),
     ] = 0,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            help="A bundle, or a training's folder, whose ranker fills the lists instead of the "
+            "world's logging policy."
+        ),
+    ] = None,
+    explore: Annotated[
+        float,
+        typer.Option(help="With --policy: share of requests whose list is drawn, not the best."),
+    ] = 1.0,
+    temperature: Annotated[float, typer.Option(help="With --policy: of the draws.")] = 1.0,
     as_json: JsonOption = False,
 ) -> None:
     """Draw a requests table with feedback from a world."""
     with only_json(as_json) as emit:
-        from goalrank.worlds import World, WorldConfig
+        from goalrank.worlds import World, WorldConfig, round_seed
 
         world = World(WorldConfig.load(config))
+        filled_by = None if policy is None else _policy(policy, explore, temperature)
+        seed = round_seed(seed, first)
         if out.suffix == ".parquet":
             with busy("sampling"):
-                world.sample(requests, seed=seed, first=first).write(out)
+                world.sample(requests, seed=seed, first=first, policy=filled_by).write(out)
         else:
             with progress_bar("sampling") as bar:
                 world.sample_to(
-                    out, requests, seed=seed, first=first, progress=lambda n: bar(n, requests)
-                )
+                    out, requests, seed=seed, first=first, policy=filled_by,
+                    progress=lambda n: bar(n, requests),
+                )  # fmt: skip
         emit({"out": str(out), "requests": requests})
         if not as_json:
             typer.echo(f"{requests:,} requests in {out}")
+
+
+def _policy(folder: Path, explore: float, temperature: float) -> RankerPolicy:
+    from goalrank.serving import Bundle
+    from goalrank.worlds import RankerPolicy
+
+    bundle = Bundle.load(folder)
+    return RankerPolicy(
+        bundle.ranker, bundle.encoder, explore=explore, temperature=temperature,
+        name=bundle.config.name,
+    )  # fmt: skip
 
 
 @app.command(

@@ -23,8 +23,9 @@ from goalrank.worlds.policies import (
     list_log_prob,
     set_log_prob,
 )
+from goalrank.worlds.ranker_policy import RankerPolicy
 from goalrank.worlds.reward_search import batch_rows, best_under
-from goalrank.worlds.sampling import sample, sample_to
+from goalrank.worlds.sampling import round_seed, sample, sample_to
 from goalrank.worlds.scene import Physics, Prefix, Scene
 from goalrank.worlds.search import SearchResult, near_optimum
 from goalrank.worlds.tables import item_table, user_table
@@ -48,6 +49,7 @@ __all__ = [
     "Physics",
     "Policy",
     "Prefix",
+    "RankerPolicy",
     "Scene",
     "SearchResult",
     "TrueReward",
@@ -69,6 +71,7 @@ __all__ = [
     "optimal_policy",
     "pointwise_lists",
     "regret",
+    "round_seed",
     "sample",
     "sample_to",
     "set_log_prob",

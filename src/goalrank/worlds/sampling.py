@@ -32,6 +32,11 @@ def _generator(world: World, seed: int, block: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
 
 
+def round_seed(seed: int, first: int) -> int:
+    """A seed of its own for the requests from number `first` on; `seed` itself at 0."""
+    return int(np.random.SeedSequence([seed, first]).generate_state(1)[0]) if first else seed
+
+
 def _start_us(start_time: datetime | None) -> int:
     if start_time is None:
         return EPOCH_US
@@ -110,7 +115,9 @@ def sample(
         policy: what fills the lists; None is the world's logging policy.
         start_time: when request number 0 comes (with time zone); None is 2024-01-01.
         first: number of the first request; a later round of logging goes on from the last number,
-            so that ids stay unique and time (and with it drift) goes on.
+            so that ids stay unique and time (and with it drift) goes on. It changes nothing in
+            what is drawn: give each round a seed of its own, such as `round_seed` makes, lest the
+            same users ask for the same candidates again.
 
     Raises:
         ConfigError: an option out of range.
