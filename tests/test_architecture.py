@@ -63,6 +63,13 @@ def test_importing_stays_light(module):
     assert done.returncode == 0
 
 
+def test_ranking_and_evaluating_load_no_training_library():
+    names = "audit_table, evaluate, load, off_policy, rank_dataset, recipe_path, world_card"
+    code = f"import sys; from goalrank.api import {names}; sys.exit('lightning' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
+    assert done.returncode == 0
+
+
 def test_no_pickle():
     forbidden = re.compile(
         r"\b(import pickle|from pickle|cloudpickle|joblib|torch\.save|torch\.load|allow_pickle=True)\b"

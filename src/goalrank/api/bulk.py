@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import polars as pl
@@ -31,6 +32,11 @@ class _Job:
     batch_size: int
     device: str
     folder: Store | None
+
+
+def load(folder: str | Path) -> Bundle:
+    """Read a bundle; see `Bundle.load`."""
+    return Bundle.load(folder)
 
 
 def rank_dataset(

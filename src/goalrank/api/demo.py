@@ -19,7 +19,7 @@ from goalrank import __version__
 from goalrank import evaluation as ev
 from goalrank.api.model import Model, fit
 from goalrank.api.recipes import recipe_path
-from goalrank.api.reward_report import fit_itemwise, reward_report
+from goalrank.api.reward_reports import fit_itemwise, reward_report
 from goalrank.api.scorecard import Scorecard, audit_dict, find_rules, score
 from goalrank.errors import ConfigError
 from goalrank.evaluation import Evaluation

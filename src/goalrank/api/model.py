@@ -99,11 +99,6 @@ def fit(
     return model
 
 
-def load(folder: str | Path) -> Bundle:
-    """Read a bundle; see `Bundle.load`."""
-    return Bundle.load(folder)
-
-
 def _fit(
     train: Requests, validation: Requests | None, config: FitConfig, options: RunOptions
 ) -> Model:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from goalrank import evaluation as ev
-from goalrank.api.model import Model
 from goalrank.errors import ConfigError
 from goalrank.evaluation import Audit, Evaluation
 from goalrank.rankers import Ranker
@@ -217,6 +216,5 @@ def _past(bundle: Bundle, train: Requests | str | Path | None) -> Columns | None
     if train is not None:
         table = train if isinstance(train, Requests) else Requests.read(train)
         return bundle.encoder.encode(table)
-    if isinstance(bundle, Model) and bundle.job is not None:
-        return bundle.job.train
-    return None
+    job = getattr(bundle, "job", None)  # of a `Model`; its module would load the training library
+    return None if job is None else cast(Columns, job.train)
