@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from goalrank.benchmark import scaling_markdown, scaling_table
+from goalrank.benchmark import draw_scaling_table, scaling_markdown, scaling_table
 from goalrank.errors import DataError
 
 BEST = 4.0
@@ -57,6 +58,19 @@ def test_every_data_size_has_a_gap_of_its_own(grid):
     text = scaling_markdown(scaling_table([grid]))
     assert "| row | data |" in text
     assert "| goalrank | 500 |" in text
+
+
+def test_the_figure_has_every_row_least_regret_first(grid, tmp_path):
+    write(grid, "goalrank", 0, 3.9, data=500, suite="other")
+    table = scaling_table([grid])
+    text = draw_scaling_table(table, tmp_path / "rows.svg").read_text()
+    places = [
+        text.index(name)
+        for name in ("goalrank, data 500", "goalrank, data 100", "prm, data", "dnn, data")
+    ]
+    assert places == sorted(places)
+    assert {"planted", "other"} <= set(re.findall(r">(\w+)</text>", text))
+    assert {"0.100", "0.450", "0.900"} <= set(re.findall(r">([\d.]+)</text>", text))
 
 
 def test_several_folders_and_rows_without_a_scorer(tmp_path):

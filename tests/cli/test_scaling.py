@@ -53,6 +53,12 @@ def test_run_and_fit(goalrank, tmp_path):
     result = goalrank("scaling", "table", out, "--out", file)
     assert result.exit_code == 0, result.output
     assert file.read_text() in result.stdout
+    drawn = tmp_path / "figures" / "regret.svg"
+    assert goalrank("scaling", "table", out, "--figure", drawn).exit_code == 0
+    assert drawn.read_text().startswith("<?xml")
+    wrong = goalrank("scaling", "table", out, "--figure", tmp_path / "regret.doc")
+    assert wrong.exit_code == 2
+    assert "must end in .png or .svg" in wrong.output
     rows = json.loads(goalrank("scaling", "table", out, "--json").stdout)
     assert {row["ranker"]: row["of_the_gap"] for row in rows}["dnn"] == 0.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import polars as pl
 
 from goalrank.benchmark.scaling_run import read_cells
 from goalrank.errors import DataError
+from goalrank.reports import Bar, bar_chart, save_figure
 
 _ROW = ("suite", "ranker", "size", "data", "group")
 _MEANS = ("true_reward", "regret", "policy_error", "reward_error",
@@ -92,6 +94,25 @@ def scaling_markdown(table: pl.DataFrame) -> str:
         cells += ["–" if row[name] is None else f"{row[name]:.4f}" for name in parts]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def draw_scaling_table(table: pl.DataFrame, path: str | Path) -> Path:
+    """Regret of every row of `scaling_table` as bars, least first, ± one deviation over seeds.
+
+    Args:
+        path: a .png or .svg file.
+
+    Raises:
+        ConfigError: another kind of file.
+    """
+    several = [name for name in _ROW[2:] if table[name].n_unique() > 1]
+    bars = []
+    for row in table.sort("regret", *_ROW).iter_rows(named=True):
+        name = ", ".join([row["ranker"], *(f"{key} {_count(row[key])}" for key in several)])
+        spread = math.nan if row["deviation"] is None else row["deviation"]
+        low, high = row["regret"] - spread, row["regret"] + spread
+        bars.append(Bar(name, row["regret"], low, high, row["suite"]))
+    return save_figure(bar_chart(bars, xlabel="regret"), path)
 
 
 def _count(value: Any) -> str:

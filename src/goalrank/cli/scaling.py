@@ -73,18 +73,22 @@ def fit(
     "table",
     epilog=examples(
         "goalrank scaling table runs/million",
-        "goalrank scaling table runs/levers runs/levers-uniform --out results/levers/table.md",
+        "goalrank scaling table runs/levers runs/levers-uniform --out results/levers/table.md "
+        "--figure results/levers/regret.svg",
     ),
 )
 @verb()
 def table(
     folders: Annotated[list[Path], typer.Argument(help="Folders of `goalrank scaling run`.")],
     out: Annotated[Path | None, typer.Option(help="Markdown file to write as well.")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="SVG or PNG file to draw every row's regret in.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Rows side by side: true reward, share of what there is to win, and what the regret is made of."""
     with only_json(as_json) as emit:
-        from goalrank.benchmark import scaling_markdown, scaling_table
+        from goalrank.benchmark import draw_scaling_table, scaling_markdown, scaling_table
         from goalrank.requests import write_text
 
         result = scaling_table(folders)
@@ -92,6 +96,9 @@ def table(
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
             write_text(out, text)
+        if figure is not None:
+            figure.parent.mkdir(parents=True, exist_ok=True)
+            draw_scaling_table(result, figure)
         emit(result.to_dicts())
         if not as_json:
             typer.echo(text if out is None else f"{text}\nwrote {out}")
