@@ -73,6 +73,13 @@ def test_the_figure_has_every_row_least_regret_first(grid, tmp_path):
     assert {"0.100", "0.450", "0.900"} <= set(re.findall(r">([\d.]+)</text>", text))
 
 
+def test_a_group_size_is_named_where_there_are_two(grid):
+    head = scaling_markdown(scaling_table([grid])).splitlines()[2]
+    assert "group" not in head
+    write(grid, "goalrank", 0, 3.7, group=20, data=101)
+    assert "| group |" in scaling_markdown(scaling_table([grid])).splitlines()[2]
+
+
 def test_several_folders_and_rows_without_a_scorer(tmp_path):
     write(tmp_path / "a", "goalrank", 0, 3.0)
     write(tmp_path / "b", "goalrank", 0, 3.5, suite="other")

@@ -75,7 +75,7 @@ def _best_scorer(frame: pl.DataFrame) -> pl.DataFrame:
 
 def scaling_markdown(table: pl.DataFrame) -> str:
     """`scaling_table` for people."""
-    several = [name for name in _ROW[:1] + _ROW[2:] if table[name].n_unique() > 1]
+    several = _several(table, _ROW[:1] + _ROW[2:])
     parts = [name for name in _MEANS[1:] if name in table.columns]
     head = ["row", *several, "seeds", "true reward", "of the gap", *parts]
     best = float(table["best"].to_numpy().mean())
@@ -105,14 +105,21 @@ def draw_scaling_table(table: pl.DataFrame, path: str | Path) -> Path:
     Raises:
         ConfigError: another kind of file.
     """
-    several = [name for name in _ROW[2:] if table[name].n_unique() > 1]
+    several = _several(table, _ROW[2:])
     bars = []
     for row in table.sort("regret", *_ROW).iter_rows(named=True):
-        name = ", ".join([row["ranker"], *(f"{key} {_count(row[key])}" for key in several)])
+        parts = [f"{key} {_count(row[key])}" for key in several if row[key]]
+        name = ", ".join([row["ranker"], *parts])
         spread = math.nan if row["deviation"] is None else row["deviation"]
         low, high = row["regret"] - spread, row["regret"] + spread
         bars.append(Bar(name, row["regret"], low, high, row["suite"]))
     return save_figure(bar_chart(bars, xlabel="regret"), path)
+
+
+def _several(table: pl.DataFrame, names: Sequence[str]) -> list[str]:
+    """Columns in which rows differ; group 0 stands for rows that groups do not teach."""
+    taught = table.with_columns(pl.col("group").replace(0, None))
+    return [name for name in names if taught[name].drop_nulls().n_unique() > 1]
 
 
 def _count(value: Any) -> str:
