@@ -41,6 +41,9 @@ def test_sample_train_evaluate(goalrank, tiny, tmp_path):
     wrong = goalrank(*again, "--policy", tmp_path / "run", "--explore", 2)
     assert wrong.exit_code == 2
     assert "explore=2" in wrong.output
+    alone = goalrank(*again, "--temperature", 0.5)
+    assert alone.exit_code == 2
+    assert "(option: --policy)" in alone.output
 
     shards = tmp_path / "shards"
     sample = ("world", "sample", _WORLD, "--requests", 60, "--out", shards)

@@ -54,10 +54,14 @@ def sample(
         ),
     ] = None,
     explore: Annotated[
-        float,
-        typer.Option(help="With --policy: share of requests whose list is drawn, not the best."),
-    ] = 1.0,
-    temperature: Annotated[float, typer.Option(help="With --policy: of the draws.")] = 1.0,
+        float | None,
+        typer.Option(
+            help="With --policy: share of requests whose list is drawn, not the best; default 1."
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="With --policy: of the draws; default 1.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Draw a requests table with feedback from a world."""
@@ -65,7 +69,7 @@ def sample(
         from goalrank.worlds import World, WorldConfig, round_seed
 
         world = World(WorldConfig.load(config))
-        filled_by = None if policy is None else _policy(policy, explore, temperature)
+        filled_by = _policy(policy, explore, temperature)
         seed = round_seed(seed, first)
         if out.suffix == ".parquet":
             with busy("sampling"):
@@ -81,15 +85,25 @@ def sample(
             typer.echo(f"{requests:,} requests in {out}")
 
 
-def _policy(folder: Path, explore: float, temperature: float) -> RankerPolicy:
+def _policy(
+    folder: Path | None, explore: float | None, temperature: float | None
+) -> RankerPolicy | None:
+    chosen = {"explore": explore, "temperature": temperature}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    if folder is None:
+        if given:
+            from goalrank.errors import ConfigError
+
+            raise ConfigError(
+                f"{' and '.join(f'--{name}' for name in given)} change what a ranker shows, but "
+                f"the world's own policy fills this log; remedy: name a bundle (option: --policy)"
+            )
+        return None
     from goalrank.serving import Bundle
     from goalrank.worlds import RankerPolicy
 
     bundle = Bundle.load(folder)
-    return RankerPolicy(
-        bundle.ranker, bundle.encoder, explore=explore, temperature=temperature,
-        name=bundle.config.name,
-    )  # fmt: skip
+    return RankerPolicy(bundle.ranker, bundle.encoder, name=bundle.config.name, **given)
 
 
 @app.command(
