@@ -39,20 +39,29 @@ __all__ = [
     "world_card",
 ]
 
-_HOMES = {
-    "bulk": ("load", "rank_dataset"),
-    "demo": ("DEMOS", "run_demo"),
-    "model": ("Model", "fit"),
-    "ope": ("off_policy",),
-    "recipes": ("recipe_names", "recipe_path"),
-    "reward_reports": ("fit_itemwise", "reward_report"),
-    "scorecard": ("Scorecard", "audit_table", "evaluate"),
-    "world_cards": ("RegretParts", "WorldCard", "WorldRow", "world_card"),
+_LAZY = {
+    "DEMOS": "demo",
+    "Model": "model",
+    "RegretParts": "world_cards",
+    "Scorecard": "scorecard",
+    "WorldCard": "world_cards",
+    "WorldRow": "world_cards",
+    "audit_table": "scorecard",
+    "evaluate": "scorecard",
+    "fit": "model",
+    "fit_itemwise": "reward_reports",
+    "load": "bulk",
+    "off_policy": "ope",
+    "rank_dataset": "bulk",
+    "recipe_names": "recipes",
+    "recipe_path": "recipes",
+    "reward_report": "reward_reports",
+    "run_demo": "demo",
+    "world_card": "world_cards",
 }
-_HOME = {name: f"goalrank.api.{home}" for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
+    if name in _LAZY:
+        return getattr(import_module(f"goalrank.api.{_LAZY[name]}"), name)
     raise AttributeError(f"module 'goalrank.api' has no attribute {name!r}")

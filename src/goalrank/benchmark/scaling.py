@@ -68,8 +68,7 @@ class ScalingSuite(BaseModel):
             raise ValueError("teacher 'truth' exists in worlds only; leave requests out")
         if self.rounds > 1 and (self.teacher == "truth" or self.world is None):
             raise ValueError(
-                "rounds of logging need a world and a learned teacher; leave requests out, or "
-                "rounds"
+                "rounds of logging need a world and a learned teacher; leave rounds out"
             )
         if self.rounds > min(self.data):
             raise ValueError(f"{self.rounds} rounds need at least as many requests in data")

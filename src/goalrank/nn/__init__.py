@@ -5,7 +5,7 @@ from goalrank.nn.gather import take_rows
 from goalrank.nn.linear import Linear, linear, linear_gelu
 from goalrank.nn.losses import softmax_cross_entropy
 from goalrank.nn.means import divisor, sharing, whole_ids, whole_sum
-from goalrank.nn.noise import distinct, gumbel, request_salt, uniform
+from goalrank.nn.noise import distinct, gumbel, mixed_seed, request_salt, uniform
 from goalrank.nn.precision import at_least_single
 from goalrank.nn.transformer import Attention, Block, FeedForward, InducedBlock, mlp
 
@@ -23,6 +23,7 @@ __all__ = [
     "in_chunks",
     "linear",
     "linear_gelu",
+    "mixed_seed",
     "mlp",
     "request_salt",
     "sharing",

@@ -7,6 +7,7 @@ the same lists in any batch, with any padding, and candidates can be permuted fr
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -84,3 +85,9 @@ def gumbel(
 ) -> Tensor:
     """Standard Gumbel noise [B, G, N]; arguments as in `uniform`."""
     return uniform(salt, items, lists, step, named=named).log_().neg_().log_().neg_()
+
+
+def mixed_seed(*parts: int | str) -> int:
+    """A number for random draws that depends on all of `parts` and nothing else."""
+    words = [b for p in parts for b in (p.encode() if isinstance(p, str) else [p])]
+    return int(np.random.SeedSequence(words).generate_state(1)[0])

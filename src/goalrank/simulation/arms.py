@@ -14,7 +14,7 @@ from goalrank.requests import Batch, Columns
 from goalrank.serving import Experiment, Variant
 from goalrank.simulation.config import MEMBERS, ArmConfig, OnlineConfig
 from goalrank.simulation.models import Models
-from goalrank.worlds import Asked, LoggingPolicy, World, near_optimum
+from goalrank.worlds import Asked, LoggingPolicy, World, explored_chance, near_optimum
 
 _BATCH = 512
 
@@ -106,8 +106,7 @@ class RankedArm:
         chance = torch.zeros(lists.shape[:2], dtype=torch.float64)
         for (share, ranker), state, own in zip(self.members, states, bests, strict=True):
             log_p = ranker.list_log_prob(state, batch, lists, self.temperature)
-            same = (lists == own.unsqueeze(1)).all(-1).double()
-            chance += share * ((1 - self.explore) * same + self.explore * log_p.double().exp())
+            chance += share * explored_chance(lists, own, log_p, self.explore)
         return chance
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from goalrank.nn import mixed_seed
 from goalrank.rankers import Ranker, Scorer, build_ranker
 from goalrank.requests import Columns, InputSpec
 from goalrank.rewards import Ensemble, ListReward, Reward
@@ -32,12 +32,6 @@ from goalrank.training import (
 )
 
 Models = dict[str, nn.Module]
-
-
-def mixed_seed(*parts: int | str) -> int:
-    """A number for random draws that depends on all of `parts` and nothing else."""
-    words = [b for p in parts for b in (p.encode() if isinstance(p, str) else [p])]
-    return int(np.random.SeedSequence(words).generate_state(1)[0])
 
 
 @dataclass(frozen=True)

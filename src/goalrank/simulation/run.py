@@ -18,10 +18,11 @@ from typing import Any
 import polars as pl
 
 from goalrank.errors import ConfigError
+from goalrank.nn import mixed_seed
 from goalrank.requests import Columns, Encoder, Requests, whole_file, write_text
 from goalrank.simulation.arms import Arm, build_arm
 from goalrank.simulation.config import ArmConfig, OnlineConfig
-from goalrank.simulation.models import Models, School, mixed_seed, save_models
+from goalrank.simulation.models import Models, School, save_models
 from goalrank.simulation.report import report_online
 from goalrank.simulation.traffic import LEDGER, Router, assignment, serve_day, user_sums
 from goalrank.training import RunOptions

@@ -9,11 +9,11 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from goalrank.nn import mixed_seed
 from goalrank.requests import Encoder
 from goalrank.serving import Experiment, Variant
 from goalrank.simulation.arms import Arm, Choice, some
 from goalrank.simulation.config import OnlineConfig
-from goalrank.simulation.models import mixed_seed
 from goalrank.worlds import Asked, World, near_optimum
 
 LEDGER = ("request_id", "user_id", "time", "day", "arm", "shown", "feedback", "propensity",

@@ -19,6 +19,7 @@ from torch import Tensor
 from goalrank._version import __version__
 from goalrank.encoders import EncoderSizes, deferred_tables
 from goalrank.errors import ConfigError
+from goalrank.nn import mixed_seed
 from goalrank.rankers import Ranker, build_ranker
 from goalrank.requests import Columns, InputSpec
 from goalrank.rewards import Ensemble, ListReward, ObservedGain, Reward, Weighted
@@ -103,8 +104,7 @@ class Job:
 
     def _seeded(self, name: str, extra: int = 0) -> int:
         """The seed of a stage; also seeds the initial weights."""
-        entropy = [self.config.seed, extra, *name.encode()]
-        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        seed = mixed_seed(self.config.seed, extra, name)
         torch.manual_seed(seed)
         return seed
 

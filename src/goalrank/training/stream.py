@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch.utils.data import IterableDataset
 
+from goalrank.nn import mixed_seed
 from goalrank.requests import Batch, Columns
 from goalrank.training.parallel import Shared
 
@@ -53,7 +54,7 @@ class BatchStream(IterableDataset[Batch | Shared]):
         for step in range(self.first, self.first + self.count):
             p, i = divmod(step, per_pass)
             if p != current:
-                seed = int(np.random.SeedSequence([self.seed, p]).generate_state(1)[0])
+                seed = mixed_seed(self.seed, p)
                 current, order = p, self.columns.order(self.batch_size, seed=seed)
             rows = order[i]
             if self.ranks == 1:
@@ -105,8 +106,7 @@ class PartStream(IterableDataset[Shared]):
         for step in range(self.first, self.first + self.count):
             p, i = divmod(step, per_pass)
             if p != current:
-                entropy = [self.seed, p, self.rank]
-                seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+                seed = mixed_seed(self.seed, p, self.rank)
                 batches = self.columns.order(self.batch_size, seed=seed)
                 current, order = p, [b for b in batches if len(b) == self.batch_size]
             yield Shared(self.columns.batch(order[i]), self.share)

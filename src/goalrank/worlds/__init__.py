@@ -23,7 +23,7 @@ from goalrank.worlds.policies import (
     list_log_prob,
     set_log_prob,
 )
-from goalrank.worlds.ranker_policy import RankerPolicy
+from goalrank.worlds.ranker_policy import RankerPolicy, explored_chance
 from goalrank.worlds.reward_search import batch_rows, best_under
 from goalrank.worlds.sampling import round_seed, sample, sample_to
 from goalrank.worlds.scene import Physics, Prefix, Scene
@@ -62,6 +62,7 @@ __all__ = [
     "describe",
     "enumerate_lists",
     "exact_optimum",
+    "explored_chance",
     "gumbel_top_k",
     "item_table",
     "kl_divergence",

@@ -64,6 +64,18 @@ class RankerPolicy:
         drawn = self.ranker.draw(state, batch, 1, slots, generator, self.temperature)[:, 0]
         explores = torch.rand(len(best), generator=generator) < self.explore
         lists = torch.where(explores[:, None], drawn, best)
-        log_prob = self.ranker.list_log_prob(state, batch, lists[:, None], self.temperature)[:, 0]
-        greedy = (lists == best).all(dim=1).double()
-        return lists, (1 - self.explore) * greedy + self.explore * log_prob.double().exp()
+        log_prob = self.ranker.list_log_prob(state, batch, lists[:, None], self.temperature)
+        return lists, explored_chance(lists[:, None], best, log_prob, self.explore)[:, 0]
+
+
+def explored_chance(lists: Tensor, best: Tensor, log_prob: Tensor, explore: float) -> Tensor:
+    """P(l) = (1 − ε) · 1(l is the best list) + ε · π(l): float64 [B, G].
+
+    Args:
+        lists: [B, G, L].
+        best: [B, L].
+        log_prob: log π(l), [B, G].
+        explore: ε in [0, 1].
+    """
+    greedy = (lists == best.unsqueeze(1)).all(-1).double()
+    return (1 - explore) * greedy + explore * log_prob.double().exp()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from goalrank.errors import ConfigError, DataError
+from goalrank.nn import mixed_seed
 from goalrank.requests import Requests
 from goalrank.worlds.asking import Asked, ask
 from goalrank.worlds.feedback import draw_feedback
@@ -34,7 +35,7 @@ def _generator(world: World, seed: int, block: int) -> torch.Generator:
 
 def round_seed(seed: int, first: int) -> int:
     """A seed of its own for the requests from number `first` on; `seed` itself at 0."""
-    return int(np.random.SeedSequence([seed, first]).generate_state(1)[0]) if first else seed
+    return mixed_seed(seed, first) if first else seed
 
 
 def _start_us(start_time: datetime | None) -> int:
