@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from goalrank.benchmark import build_scaling, fit_scaling, load_scaling, plan_scaling, run_scaling
-from goalrank.benchmark.scaling import group_of, steps_for
+from goalrank.benchmark.scaling import group_of, steps_for, steps_overrides
 from goalrank.benchmark.scaling_cost import cost_of, count_flops, matched_width
 from goalrank.benchmark.scaling_rounds import log_in_rounds
 from goalrank.benchmark.scaling_run import read_cells
@@ -212,6 +212,15 @@ def test_groups_have_their_size(size):
 
 def test_epochs_set_steps():
     assert steps_for(2.0, 320, 32)["steps"] == 20
+    loops = {"light_loop": 8, "reward": 16, "training": 32}
+    recipe = {name: {"batch_size": size} for name, size in loops.items() if name != "reward"}
+    recipe["reward"] = {"loop": {"batch_size": loops["reward"]}}
+    over = steps_overrides(build_scaling(MINI | {"recipe": recipe, "epochs": 2.0}), 320)
+    over["reward"] = over["reward"]["loop"]
+    assert {name: over[name]["steps"] for name in loops} == {
+        "light_loop": 80, "reward": 40, "training": 20,
+    }  # fmt: skip
+    assert steps_overrides(build_scaling(MINI | {"recipe": recipe}), 320) == {}
 
 
 def test_shipped_suites_can_be_read():

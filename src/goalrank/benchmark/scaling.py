@@ -13,7 +13,7 @@ from goalrank.benchmark.cells import digest
 from goalrank.benchmark.lineup import Rows, RowSpec
 from goalrank.benchmark.suite import SizeSpec
 from goalrank.settings import checked, merge, read_toml
-from goalrank.training import SOURCES, FitConfig, GroupConfig, build_config
+from goalrank.training import SOURCES, FitConfig, GroupConfig, LoopConfig, build_config
 
 
 class ScalingSuite(BaseModel):
@@ -33,7 +33,8 @@ class ScalingSuite(BaseModel):
         rounds: the world's log comes in so many parts of equal length; its own policy fills the
             first, and a GoalRank trained on the parts before draws the lists of each later one.
         epochs: passes over the requests, which sets the steps of every stage; 0 keeps the steps
-            of the recipe, so that D changes the variety of the requests alone.
+            of the recipe, so that D changes the variety of the requests alone. A row that sets its
+            own steps keeps them.
         validation, test: requests of the world to stop and to judge by.
         split: test requests on which regret is split in policy and reward error; 0 leaves it out.
         recipe: a partial training recipe, the base of every cell.
@@ -163,25 +164,28 @@ def _cell(
     return ScalingCell(source, row, size, data, group, seed, f"{label}-{data}-{group}-{seed}.{key}")
 
 
-def cell_overrides(suite: ScalingSuite, cell: ScalingCell) -> dict[str, Any]:
-    """Settings that data and group size set in the recipe of a cell."""
-    over: dict[str, Any] = {}
+def group_overrides(suite: ScalingSuite, cell: ScalingCell) -> dict[str, Any]:
+    """Settings that a cell's group size sets."""
+    if not cell.group:
+        return {}
     base = build_config(merge(suite.recipe, {"ranker": cell.size.ranker}))
-    if suite.epochs > 0:
-        over["training"] = steps_for(suite.epochs, cell.data, base.training.batch_size)
-    if cell.group:
-        over["group"] = group_of(cell.group, base).model_dump()
-    return over
+    return {"group": group_of(cell.group, base).model_dump()}
 
 
-def helper_overrides(suite: ScalingSuite, data: int) -> dict[str, Any]:
-    """Settings that the data size sets for light models and the reward model."""
+def steps_overrides(suite: ScalingSuite, data: int) -> dict[str, Any]:
+    """Steps of every stage that the suite's epochs set at a data size."""
     if suite.epochs == 0:
         return {}
     base = build_config(suite.recipe)
-    light = steps_for(suite.epochs, data, base.light_loop.batch_size)
-    reward = steps_for(suite.epochs, data, base.reward.loop.batch_size)
-    return {"light_loop": light, "reward": {"loop": reward}}
+
+    def steps(loop: LoopConfig) -> dict[str, int]:
+        return steps_for(suite.epochs, data, loop.batch_size)
+
+    return {
+        "light_loop": steps(base.light_loop),
+        "reward": {"loop": steps(base.reward.loop)},
+        "training": steps(base.training),
+    }
 
 
 def steps_for(epochs: float, data: int, batch: int) -> dict[str, int]:

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import polars as pl
 
-from goalrank.benchmark.scaling import ScalingSuite, helper_overrides, steps_for
+from goalrank.benchmark.scaling import ScalingSuite, steps_overrides
 from goalrank.requests import Encoder, Requests
 from goalrank.settings import merge
 from goalrank.training import FitConfig, Job, LoopConfig, RunOptions, build_config
@@ -66,18 +66,14 @@ def _taught(
 def _recipe(suite: ScalingSuite, world: World, share: float, requests: int, seed: int) -> FitConfig:
     """The suite's recipe with `share` of its steps."""
     ranker = {**suite.sizes[0].ranker, "name": "goalrank", "slots": world.config.slots}
-    recipe = merge(suite.recipe, helper_overrides(suite, requests))
+    recipe = merge(suite.recipe, steps_overrides(suite, requests))
     config = build_config(merge(recipe, {"ranker": ranker, "seed": seed}))
-    training = config.training
-    if suite.epochs > 0:
-        steps = steps_for(suite.epochs, requests, training.batch_size)
-        training = training.model_copy(update=steps)
     reward = config.reward.model_copy(update={"loop": _shortened(config.reward.loop, share)})
     return config.model_copy(
         update={
             "light_loop": _shortened(config.light_loop, share),
             "reward": reward,
-            "training": _shortened(training, share),
+            "training": _shortened(config.training, share),
         }
     )
 

@@ -17,9 +17,9 @@ from goalrank.benchmark.rows import RowBuilder
 from goalrank.benchmark.scaling import (
     ScalingCell,
     ScalingSuite,
-    cell_overrides,
-    helper_overrides,
+    group_overrides,
     plan_scaling,
+    steps_overrides,
 )
 from goalrank.benchmark.scaling_cost import cost_of, matched_width
 from goalrank.benchmark.scaling_data import Prepared, TruthLab, prepare
@@ -152,10 +152,9 @@ def _measured(
     options = RunOptions(folder, progress=False, accelerator=accelerator)
     lab = TruthLab(folder, ready.data, options, scratch=work)
     lab.given = ready.teacher
-    recipe = merge(suite.recipe, helper_overrides(suite, cell.data))
+    recipe = merge(suite.recipe, steps_overrides(suite, cell.data))
     builder = RowBuilder(lab, merge(recipe, {"ranker": {"slots": ready.slots}}))
-    over = cell_overrides(suite, cell)
-    config = builder.config(cell.row, cell.size.ranker, over)
+    config = builder.config(cell.row, cell.size.ranker, group_overrides(suite, cell))
     row = cell.row
     if row.name == "mg_e_copies" and "width" not in row.options:
         base, layers = str(row.options.get("base", "generator")), int(row.options.get("layers", 1))
