@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from goalrank.benchmark import draw_scaling_table, scaling_markdown, scaling_table
-from goalrank.errors import DataError
+from goalrank.errors import ConfigError, DataError
 
 BEST = 4.0
 
@@ -86,6 +86,47 @@ def test_several_folders_and_rows_without_a_scorer(tmp_path):
     text = scaling_markdown(scaling_table([tmp_path / "a", tmp_path / "b"]))
     assert "| goalrank | other | 1 | 3.5000 | – |" in text
     assert "| goalrank | planted | 1 | 3.0000 | – |" in text
+
+
+def test_a_seed_without_the_best_scorer_has_the_next_one(grid):
+    write(grid, "setrank", 0, 3.4, scorer=True)
+    rows = {row["ranker"]: row for row in scaling_table([grid]).to_dicts()}
+    assert rows["goalrank"]["of_the_gap"] == pytest.approx((0.1 / 0.6 + 0.4 / 0.8) / 2)
+
+
+def test_gains_are_paired_by_seed(grid, tmp_path):
+    write(grid, "late", 1, 3.9)
+    write(grid, "elsewhere", 2, 3.9)
+    write(tmp_path / "more", "prm", 1, 3.0, suite="other", scorer=True)
+    table = scaling_table([grid, tmp_path / "more"], against="prm")
+    rows = {(row["suite"], row["ranker"]): row for row in table.to_dicts()}
+    late = rows["planted", "late"]
+    # Over its own seed; the mean of both seeds of the other row would give 0.8.
+    assert (late["gain"], late["gain_deviation"], late["paired"]) == (pytest.approx(0.7), None, 1)
+    assert rows["planted", "prm"]["gain"] == 0.0
+    assert rows["planted", "goalrank"]["gain"] == pytest.approx((0.5 + 0.4) / 2)
+    assert rows["planted", "elsewhere"]["gain"] is None
+    assert rows["other", "prm"]["gain"] == pytest.approx(-0.2)
+    text = scaling_markdown(table)
+    assert "| late | planted | 1 | 3.9000 | +0.7000 | 1 |" in text
+    assert "| elsewhere | planted | 1 | 3.9000 | – | 0 |" in text
+    assert "gain" not in scaling_markdown(scaling_table([grid]))
+
+
+def test_the_figure_of_gains_has_losses_too(grid, tmp_path):
+    table = scaling_table([grid], against="prm")
+    text = draw_scaling_table(table, tmp_path / "gains.svg").read_text()
+    places = [text.index(f">{name}<") for name in ("goalrank", "prm", "dnn")]
+    assert places == sorted(places)
+    assert {"0.450", "0.000", "-1.000"} <= set(re.findall(r">([\d.-]+)</text>", text))
+
+
+def test_a_row_to_compare_with_must_be_one(grid):
+    with pytest.raises(ConfigError, match="no row 'pmr' in these grids; they have dnn, goalrank"):
+        scaling_table([grid], against="pmr")
+    write(grid, "goalrank", 7, 3.7, group=20)
+    with pytest.raises(ConfigError, match=r"groups of \[8, 20\] lists"):
+        scaling_table([grid], against="goalrank")
 
 
 def test_nothing_on_a_world_is_said(tmp_path):

@@ -10,29 +10,36 @@ from typing import Any
 import polars as pl
 
 from goalrank.benchmark.scaling_run import read_cells
-from goalrank.errors import DataError
+from goalrank.errors import ConfigError, DataError
 from goalrank.reports import Bar, bar_chart, save_figure
 
 _ROW = ("suite", "ranker", "size", "data", "group")
+_PAIR = ("size", "data", "seed")
 _MEANS = ("true_reward", "regret", "policy_error", "reward_error",
           "correlation_random", "correlation_proposed")  # fmt: skip
 
 
-def scaling_table(folders: Sequence[str | Path]) -> pl.DataFrame:
+def scaling_table(folders: Sequence[str | Path], *, against: str | None = None) -> pl.DataFrame:
     """One line a row of the grids, best first; cells on a world only.
 
     What there is to win is the gap from the best scorer (a row that scores items and sorts them,
-    without an evaluator) of that data size to the near-optimum, seed by seed.
+    without an evaluator) of that data size to the near-optimum, seed by seed; for each seed the
+    scorer of the highest mean among those that ran on it.
 
     Args:
         folders: that `run_scaling` wrote, of worlds that ask for the same lists.
+        against: a row's label, of the first folder that has it. Every row's gain over it is
+            computed on the seeds that both have, which their means need not share.
 
     Returns:
         Suite, ranker, size, data, group, seeds; means over seeds of true reward (with its
         standard deviation), regret, its two parts and the reward model's rank correlations where
         they were measured; share of the gap that is closed, and its deviation; near-optimum.
+        With `against`: gain, mean over seeds of true reward minus that row's of the same size,
+        data and seed; its deviation; paired, the number of such seeds.
 
     Raises:
+        ConfigError: no row has that label, or it has several group sizes.
         DataError: no finished cell on a world.
     """
     cells = [cell for folder in folders for cell in read_cells(folder)]
@@ -46,6 +53,15 @@ def scaling_table(folders: Sequence[str | Path]) -> pl.DataFrame:
     frame = frame.join(_best_scorer(frame), on=("data", "seed"), how="left")
     won = (pl.col("true_reward") - pl.col("floor")) / (pl.col("best") - pl.col("floor"))
     frame = frame.with_columns(won.alias("of_the_gap"))
+    gains = []
+    if against is not None:
+        frame = frame.join(_reference(frame, against), on=_PAIR, how="left")
+        gain = pl.col("true_reward") - pl.col("reference")
+        gains = [
+            gain.mean().alias("gain"),
+            gain.std().alias("gain_deviation"),
+            gain.count().alias("paired"),
+        ]
     known = [name for name in _MEANS if name in frame.columns]
     return (
         frame.group_by(_ROW)
@@ -56,6 +72,7 @@ def scaling_table(folders: Sequence[str | Path]) -> pl.DataFrame:
             pl.col("of_the_gap").mean(),
             pl.col("of_the_gap").std().alias("gap_deviation"),
             pl.col("best").mean(),
+            *gains,
         )
         .sort("data", "true_reward", *_ROW, descending=[False, True, *[False] * len(_ROW)])
     )
@@ -65,22 +82,40 @@ def _best_scorer(frame: pl.DataFrame) -> pl.DataFrame:
     """Its true reward (`floor`) for each data size and seed; no lines without a scorer."""
     is_scorer = pl.col("scorer").fill_null(False) if "scorer" in frame.columns else False
     scorers = frame.filter(is_scorer)
-    means = scorers.group_by(_ROW).agg(pl.col("true_reward").mean().alias("mean"))
-    best = means.sort("mean", *_ROW, descending=True).unique(
-        "data", keep="first", maintain_order=True
-    )
-    chosen = scorers.join(best, on=_ROW, how="semi")
-    return chosen.select("data", "seed", pl.col("true_reward").alias("floor"))
+    mean = pl.col("true_reward").mean().over(_ROW).alias("mean")
+    best = scorers.with_columns(mean).sort("mean", *_ROW, descending=True)
+    best = best.unique(["data", "seed"], keep="first", maintain_order=True)
+    return best.select("data", "seed", pl.col("true_reward").alias("floor"))
+
+
+def _reference(frame: pl.DataFrame, label: str) -> pl.DataFrame:
+    """The row's true reward (`reference`) for each size, data size and seed."""
+    rows = frame.filter(pl.col("ranker") == label)
+    if rows.is_empty():
+        labels = ", ".join(sorted(frame["ranker"].unique()))
+        raise ConfigError(
+            f"no row '{label}' in these grids; they have {labels} (option: --against)"
+        )
+    rows = rows.filter(pl.col("suite") == rows["suite"][0])
+    groups = sorted(rows["group"].unique())
+    if len(groups) > 1:
+        raise ConfigError(
+            f"row '{label}' has groups of {groups} lists, so there is no one row to compare with; "
+            f"remedy: a grid of one group size (option: --against)"
+        )
+    return rows.select(*_PAIR, pl.col("true_reward").alias("reference"))
 
 
 def scaling_markdown(table: pl.DataFrame) -> str:
     """`scaling_table` for people."""
     several = _several(table, _ROW[:1] + _ROW[2:])
     parts = [name for name in _MEANS[1:] if name in table.columns]
-    head = ["row", *several, "seeds", "true reward", "of the gap", *parts]
+    compared = ["gain", "paired"] if "gain" in table.columns else []
+    head = ["row", *several, "seeds", "true reward", *compared, "of the gap", *parts]
     best = float(table["best"].to_numpy().mean())
+    meant = "; gain: in true reward, on the paired seeds" if compared else ""
     lines = [
-        f"near-optimum {best:.4f}; means over seeds ± standard deviation; of the gap: from "
+        f"near-optimum {best:.4f}; means over seeds ± standard deviation{meant}; of the gap: from "
         "the best scorer to the near-optimum",
         "",
         f"| {' | '.join(name.replace('_', ' ') for name in head)} |",
@@ -90,6 +125,9 @@ def scaling_markdown(table: pl.DataFrame) -> str:
         cells = [row["ranker"]]
         cells += [_count(row[name]) for name in several]
         cells += [str(row["seeds"]), _spread(row["true_reward"], row["deviation"], "{:.4f}")]
+        if compared:
+            cells.append(_spread(row["gain"], row["gain_deviation"], "{:+.4f}"))
+            cells.append(str(row["paired"]))
         cells.append(_spread(row["of_the_gap"], row["gap_deviation"], "{:.1%}"))
         cells += ["–" if row[name] is None else f"{row[name]:.4f}" for name in parts]
         lines.append(f"| {' | '.join(cells)} |")
@@ -97,7 +135,9 @@ def scaling_markdown(table: pl.DataFrame) -> str:
 
 
 def draw_scaling_table(table: pl.DataFrame, path: str | Path) -> Path:
-    """Regret of every row of `scaling_table` as bars, least first, ± one deviation over seeds.
+    """Every row of `scaling_table` as a bar, best first, ± one deviation over seeds.
+
+    Regret; or, of a table with `against`, the gain over that row.
 
     Args:
         path: a .png or .svg file.
@@ -106,14 +146,18 @@ def draw_scaling_table(table: pl.DataFrame, path: str | Path) -> Path:
         ConfigError: another kind of file.
     """
     several = _several(table, _ROW[2:])
+    compared = "gain" in table.columns
+    value, spread = ("gain", "gain_deviation") if compared else ("regret", "deviation")
     bars = []
-    for row in table.sort("regret", *_ROW).iter_rows(named=True):
+    for row in table.sort(value, *_ROW, descending=[compared, *[False] * len(_ROW)]).iter_rows(
+        named=True
+    ):
         parts = [f"{key} {_count(row[key])}" for key in several if row[key]]
+        mean = math.nan if row[value] is None else row[value]
+        half = math.nan if row[spread] is None else row[spread]
         name = ", ".join([row["ranker"], *parts])
-        spread = math.nan if row["deviation"] is None else row["deviation"]
-        low, high = row["regret"] - spread, row["regret"] + spread
-        bars.append(Bar(name, row["regret"], low, high, row["suite"]))
-    return save_figure(bar_chart(bars, xlabel="regret"), path)
+        bars.append(Bar(name, mean, mean - half, mean + half, row["suite"]))
+    return save_figure(bar_chart(bars, xlabel="gain in true reward" if compared else value), path)
 
 
 def _several(table: pl.DataFrame, names: Sequence[str]) -> list[str]:
@@ -130,4 +174,4 @@ def _spread(mean: float | None, deviation: float | None, form: str) -> str:
     if mean is None:
         return "–"
     said = form.format(mean)
-    return said if deviation is None else f"{said} ± {form.format(deviation)}"
+    return said if deviation is None else f"{said} ± {form.replace('+', '').format(deviation)}"

@@ -74,7 +74,7 @@ def fit(
     epilog=examples(
         "goalrank scaling table runs/million",
         "goalrank scaling table runs/levers runs/levers-uniform --out results/levers/table.md "
-        "--figure results/levers/regret.svg",
+        "--figure results/levers/gains.svg --against goalrank",
     ),
 )
 @verb()
@@ -82,7 +82,14 @@ def table(
     folders: Annotated[list[Path], typer.Argument(help="Folders of `goalrank scaling run`.")],
     out: Annotated[Path | None, typer.Option(help="Markdown file to write as well.")] = None,
     figure: Annotated[
-        Path | None, typer.Option(help="SVG or PNG file to draw every row's regret in.")
+        Path | None,
+        typer.Option(
+            help="SVG or PNG file to draw every row's regret in; with --against, its gain."
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="A row's label: every row's gain over it, on the seeds both have."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -91,7 +98,7 @@ def table(
         from goalrank.benchmark import draw_scaling_table, scaling_markdown, scaling_table
         from goalrank.requests import write_text
 
-        result = scaling_table(folders)
+        result = scaling_table(folders, against=against)
         text = scaling_markdown(result)
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)

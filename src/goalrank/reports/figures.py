@@ -48,16 +48,18 @@ def bar_chart(
         value = np.array([bar.value for bar in bars])
         ends = np.array([[bar.low, bar.high] for bar in bars]).reshape(-1, 2)
         axes.barh(place, value, height=0.66, color=[hue[bar.group] for bar in bars])
-        tips = np.fmax(value, ends[:, 1])
-        for at, low, high in zip(place, *ends.T):
-            if np.isfinite([low, high]).all():
-                axes.plot([low, high], [at, at], color=INK, linewidth=1.4, solid_capstyle="butt")
-        span = float(np.nanmax(tips, initial=0.0)) or 1.0
+        low, high = np.fmin(value, ends[:, 0]), np.fmax(value, ends[:, 1])
+        tips = np.fmax(high, 0.0)  # a bar to the left has its number beside its foot
+        for at, start, end in zip(place, *ends.T):
+            if np.isfinite([start, end]).all():
+                axes.plot([start, end], [at, at], color=INK, linewidth=1.4, solid_capstyle="butt")
+        left, right = float(np.nanmin(low, initial=0.0)), float(np.nanmax(tips, initial=0.0))
+        span = (right - left) or 1.0
         for at, tip, v in zip(place, tips, value):
             axes.text(tip + 0.01 * span, at, f"{v:.3f}", va="center", fontsize=9)
         axes.set_yticks(place, [_short(bar.name, 44) for bar in bars])
         axes.set_ylim(len(bars) - 0.4, -0.6)
-        axes.set_xlim(min(0.0, float(np.nanmin(value, initial=0.0))), 1.1 * span)
+        axes.set_xlim(left - 0.02 * span * (left < 0), right + 0.1 * span)
         axes.grid(False, axis="y")
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel(xlabel)
