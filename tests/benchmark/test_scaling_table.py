@@ -114,10 +114,12 @@ def test_gains_are_paired_by_seed(grid, tmp_path):
 
 
 def test_the_figure_of_gains_has_losses_too(grid, tmp_path):
+    write(grid, "elsewhere", 2, 3.9)
     table = scaling_table([grid], against="prm")
     text = draw_scaling_table(table, tmp_path / "gains.svg").read_text()
     places = [text.index(f">{name}<") for name in ("goalrank", "prm", "dnn")]
     assert places == sorted(places)
+    assert ">nan<" not in text
     assert {"0.450", "0.000", "-1.000"} <= set(re.findall(r">([\d.-]+)</text>", text))
 
 
