@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from goalrank.errors import ConfigError
 from goalrank.theory import FitOptions, GroupTraining, LabConfig, run
@@ -36,6 +39,29 @@ def test_the_file_holds_what_is_returned(made: tuple[Path, dict[str, Any], list[
     assert not list(out.glob("*.tmp"))
 
 
+def test_works_on_one_thread_and_gives_the_others_back(tmp_path: Path) -> None:
+    # Two threads sum in another order, which the fits' many steps make visible in the numbers.
+    seen: list[int] = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        run(tmp_path, config=SMALL, progress=lambda _: seen.append(torch.get_num_threads()))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen[:-1]) == {1}  # the last word is about the figures
+
+
+def test_jobs_change_nothing_but_the_time(
+    made: tuple[Path, dict[str, Any], list[str]], tmp_path: Path
+) -> None:
+    assert run(tmp_path, seed=3, config=SMALL, jobs=2) == made[1]
+    cost = json.loads((tmp_path / "theory_run.json").read_text("utf-8"))
+    assert cost["jobs"] == 2
+    assert cost["cpu_seconds"] > 0.0
+    assert multiprocessing.active_children() == []
+
+
 def test_every_figure_is_written_twice(made: tuple[Path, dict[str, Any], list[str]]) -> None:
     names = {path.stem for path in made[0].glob("*.svg")}
     assert names == {path.stem for path in made[0].glob("*.png")}
@@ -52,6 +78,8 @@ def test_tables_are_consistent(made: tuple[Path, dict[str, Any], list[str]]) -> 
         assert row["E_single"] == results["families"]["single"][f"w{row['width']}"]["E"]
     assert results["counts"]["bound_violations"] == 0
     assert results["counts"]["theorem_rows"] == 2
+    for name, settings in SMALL.runs.items():
+        assert results["bound"][name]["settings"] == asdict(settings)
     checks = results["checks"]
     assert checks["gibbs_residual"] < 1e-12
     assert checks["sum_to_one"] < 1e-12
@@ -86,6 +114,8 @@ def test_verdicts_respect_that_a_fit_is_an_upper_bound() -> None:
 
 
 def test_refusals(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="jobs=0"):
+        run(tmp_path, config=SMALL, jobs=0)
     with pytest.raises(ConfigError, match="seed=-1"):
         run(tmp_path, seed=-1, config=SMALL)
     with pytest.raises(ConfigError, match="most_width=1"):

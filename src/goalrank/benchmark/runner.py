@@ -19,7 +19,7 @@ from goalrank.benchmark.cells import Cell, digest, parse_shard, plan, shard
 from goalrank.benchmark.ledger import LEDGER_VERSION, Ledger
 from goalrank.benchmark.suite import Suite, build_suite, dataset_path
 from goalrank.benchmark.tasks import CellJob, bury, run_on_engine
-from goalrank.engines import Engine
+from goalrank.engines import Engine, usable_cores
 from goalrank.errors import ConfigError, DataError
 from goalrank.requests import write_text
 
@@ -111,11 +111,7 @@ def _jobs(accelerator: str) -> int:
 
         if torch.cuda.is_available():
             return 1
-    return min(_cores(), _MOST_JOBS)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable_cores(), _MOST_JOBS)
 
 
 def _run_on(
@@ -309,7 +305,7 @@ class _Crew:
     def _start(self, number: int) -> subprocess.Popen[str]:
         log = self._log(number)
         log.parent.mkdir(parents=True, exist_ok=True)
-        threads = os.environ.get("OMP_NUM_THREADS") or str(max(_cores() // self.workers, 1))
+        threads = os.environ.get("OMP_NUM_THREADS") or str(max(usable_cores() // self.workers, 1))
         command = [sys.executable, "-m", "goalrank.benchmark.worker"]
         with log.open("ab") as errors:
             process = subprocess.Popen(

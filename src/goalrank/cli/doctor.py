@@ -46,9 +46,9 @@ def doctor(as_json: JsonOption = False) -> None:
 def _facts() -> dict[str, Any]:
     import torch
 
+    from goalrank.engines import usable_cores
     from goalrank.logs import data_root
 
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     free = shutil.disk_usage(os.getcwd()).free / 2**30
     return {
@@ -56,7 +56,7 @@ def _facts() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         **{name: metadata.version(name) for name in _LIBRARIES},
-        "cores": usable,
+        "cores": usable_cores(),
         "torch threads": torch.get_num_threads(),
         **{
             f"extra {extra}": "installed"

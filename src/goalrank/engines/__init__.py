@@ -6,7 +6,7 @@
 [2, 4, 8]
 """
 
-from goalrank.engines.base import Engine, LocalEngine
+from goalrank.engines.base import Engine, LocalEngine, usable_cores
 from goalrank.engines.opening import ENGINES, open_engine
 from goalrank.engines.ray_engine import RayEngine
 from goalrank.engines.retry import RETRIES, transient, with_retries
@@ -21,5 +21,6 @@ __all__ = [
     "Store",
     "open_engine",
     "transient",
+    "usable_cores",
     "with_retries",
 ]

@@ -16,6 +16,11 @@ S = TypeVar("S")
 Lost = Callable[[P, str], R]
 
 
+def usable_cores() -> int:
+    """Cores that this process may use, which on a shared machine can be fewer than it has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Engine(ABC):
     """Applies a function to parts, wherever that is done.
 
@@ -75,14 +80,14 @@ class LocalEngine(Engine):
     """Threads of this process; one worker runs in the caller's own thread.
 
     Args:
-        workers: threads; 0 = one a core.
+        workers: threads; 0 = one a usable core.
     """
 
     name = "local"
     remote = False
 
     def __init__(self, workers: int = 0) -> None:
-        self.workers = workers or os.cpu_count() or 1
+        self.workers = workers or usable_cores()
         self._pool: ThreadPoolExecutor | None = None
 
     def map(

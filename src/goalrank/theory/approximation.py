@@ -13,9 +13,10 @@ from torch import Tensor
 from goalrank.theory.bestof import score_classes
 from goalrank.theory.bias import draw_bias
 from goalrank.theory.families import BestOf, Mixture, Single, Sizes
-from goalrank.theory.fit import FitOptions, Fitted, fit
+from goalrank.theory.fit import FitOptions, Fitted, P, fit
 from goalrank.theory.grow import as_mixture, doubled, stacked, widened, widened_mixture
 from goalrank.theory.population import Population
+from goalrank.theory.spread import Spread
 
 Progress = Callable[[str], None]
 _SINGLE, _MIXTURE, _BEST_OF, _OTHER = range(4)
@@ -30,6 +31,7 @@ class Bench:
         options: of the fits.
         seed: of all starts.
         progress: is told what was fitted.
+        spread: how the starts of a fit are gone through, see `spread_over`.
         singles: width → fit; mixtures, best_of: (k, α) → fit; biased: (k, α, ratio) → fit.
     """
 
@@ -37,6 +39,7 @@ class Bench:
     options: FitOptions
     seed: int
     progress: Progress
+    spread: Spread = map
     singles: dict[int, Fitted[Single]] = field(default_factory=dict)
     mixtures: dict[tuple[int, int], Fitted[Mixture]] = field(default_factory=dict)
     best_of: dict[tuple[int, int], Fitted[BestOf]] = field(default_factory=dict)
@@ -52,6 +55,9 @@ class Bench:
         state = np.random.SeedSequence([self.seed, *words]).generate_state(1)
         return torch.Generator().manual_seed(int(state[0]))
 
+    def _fit(self, starts: list[tuple[str, P]]) -> Fitted[P]:
+        return fit(starts, self.population, self.options, self.spread)
+
     def fit_singles(self, widths: list[int]) -> None:
         """Fit single generators, narrow to wide; each also starts from the next narrower one."""
         last: Single | None = None
@@ -62,7 +68,7 @@ class Bench:
             ]
             if last is not None:
                 starts.append(("narrower", widened(last, width, self.rng(_SINGLE, width, 99))))
-            fitted = fit(starts, self.population, self.options)
+            fitted = self._fit(starts)
             self.singles[width], last = fitted, fitted.policy
             self.progress(f"single width={width}: E={fitted.error:.5f}")
 
@@ -81,7 +87,7 @@ class Bench:
         if narrower:
             source = self.mixtures[k, max(narrower)].policy
             starts.append(("narrower", widened_mixture(source, width, rng)))
-        self.mixtures[k, width] = fit(starts, self.population, self.options)
+        self.mixtures[k, width] = self._fit(starts)
         self.progress(f"mixture k={k} width={width}: E={self.mixtures[k, width].error:.5f}")
 
     def _best_of(self, k: int, width: int, classes: Tensor, word: int) -> Fitted[BestOf]:
@@ -89,7 +95,7 @@ class Bench:
             (f"random {i}", BestOf(self.sizes, k, width, classes, self.rng(word, k, width, i)))
             for i in range(self.options.starts)
         ]
-        return fit(starts, self.population, self.options)
+        return self._fit(starts)
 
     def fit_best_of(self, k: int, width: int) -> None:
         """Fit best-of-k whose evaluator is the true reward."""
@@ -120,7 +126,7 @@ class Bench:
                 self._improve(wide, "narrower, again", start)
 
     def _improve(self, width: int, name: str, start: Single) -> None:
-        old, new = self.singles[width], fit([(name, start)], self.population, self.options)
+        old, new = self.singles[width], self._fit([(name, start)])
         best = new if new.error < old.error else old
         self.singles[width] = Fitted(
             best.policy, best.error, best.converged, best.parameters, old.starts + new.starts

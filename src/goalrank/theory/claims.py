@@ -104,7 +104,7 @@ def planted_rows(bench: Bench, mixture: Mixture, extra: list[int]) -> list[dict[
         starts.append(("stacked", stacked(mixture, total, bench.rng(9, total, 98))))
         if last is not None:
             starts.append(("narrower", widened(last, total, bench.rng(9, total, 99))))
-        fitted = fit(starts, target, bench.options)
+        fitted = fit(starts, target, bench.options, bench.spread)
         last = fitted.policy
         rows.append(
             {"n": n, "width": total, "E_single": fitted.error, "converged": fitted.converged}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import repeat
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from goalrank.errors import ConfigError
 from goalrank.theory.families import Policy
 from goalrank.theory.population import Population
+from goalrank.theory.spread import Spread
 
 P = TypeVar("P", bound=Policy)
 
@@ -96,8 +98,8 @@ def _gradient(policy: Policy) -> float:
     return max(float(p.grad.abs().max()) for p in policy.parameters() if p.grad is not None)
 
 
-def descend(policy: Policy, population: Population, options: FitOptions, name: str) -> Start:
-    """Minimise E over one policy's weights by L-BFGS, in place, keeping the best chunk's end."""
+def descend(policy: P, population: Population, options: FitOptions, name: str) -> tuple[P, Start]:
+    """Minimise E over one policy's weights by L-BFGS, in place; the policy and how it ended."""
     optimizer = torch.optim.LBFGS(
         policy.parameters(),
         lr=1.0,
@@ -123,24 +125,31 @@ def descend(policy: Policy, population: Population, options: FitOptions, name: s
         converged |= -1e-12 <= gain < options.relative * error + options.floor
         last = error
         if error != error:  # a start can overflow; it is then reported as not converged
-            return Start(name, float("inf"), False, done, float("nan"))
-    return Start(name, last, converged, done, _gradient(policy))
+            return policy, Start(name, float("inf"), False, done, float("nan"))
+    return policy, Start(name, last, converged, done, _gradient(policy))
 
 
-def fit(starts: Sequence[tuple[str, P]], population: Population, options: FitOptions) -> Fitted[P]:
+def fit(
+    starts: Sequence[tuple[str, P]],
+    population: Population,
+    options: FitOptions,
+    spread: Spread = map,
+) -> Fitted[P]:
     """Fit every start and keep the best.
 
     Args:
         starts: (name, policy) pairs, at least one; the policies are changed.
+        spread: how the starts are gone through, see `spread_over`.
 
     Raises:
         ConfigError: no start.
     """
     if not starts:
         raise ConfigError("fit needs at least one start")
-    ends = [descend(policy, population, options, name) for name, policy in starts]
-    best = min(range(len(ends)), key=lambda i: ends[i].error)
-    policy = starts[best][1]
-    return Fitted(
-        policy, ends[best].error, ends[best].converged, policy.parameter_count(), tuple(ends)
+    names, policies = zip(*starts, strict=True)
+    ended: list[tuple[P, Start]] = list(
+        spread(descend, policies, repeat(population), repeat(options), names)
     )
+    policy, best = min(ended, key=lambda end: end[1].error)
+    ends = tuple(start for _, start in ended)
+    return Fitted(policy, best.error, best.converged, policy.parameter_count(), ends)

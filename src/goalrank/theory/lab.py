@@ -8,6 +8,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,19 @@ from goalrank.theory.families import Mixture
 from goalrank.theory.figures import draw_all
 from goalrank.theory.population import Population, make_population
 from goalrank.theory.settings import LabConfig
+from goalrank.theory.spread import Spread, spread_over
 from goalrank.theory.survival import order_survival
 from goalrank.theory.training_run import train
 
 
 def _approximation(
-    population: Population, config: LabConfig, seed: int, progress: Callable[[str], None]
+    population: Population,
+    config: LabConfig,
+    seed: int,
+    progress: Callable[[str], None],
+    spread: Spread,
 ) -> dict[str, Any]:
-    bench = Bench(population, config.fit, seed, progress)
+    bench = Bench(population, config.fit, seed, progress, spread)
     pairs = [(k, a) for a in config.alphas for k in config.ks if k * a <= config.most_width]
     theorem_widths = {k * a + n for k, a in pairs for n in config.extra}
     widths = set(config.widths) | set(config.alphas) | theorem_widths | budget_widths(bench, pairs)
@@ -151,11 +157,17 @@ def _write_json(path: Path, value: object) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _cost(started: float, worked: float) -> dict[str, Any]:
+def _worked() -> float:
+    """Seconds of the processor so far, those of processes that have ended included."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _cost(started: float, worked: float, jobs: int) -> dict[str, Any]:
     return {
         "seconds": round(time.perf_counter() - started, 1),
-        "cpu_seconds": round(time.process_time() - worked, 1),
-        "threads": torch.get_num_threads(),
+        "cpu_seconds": round(_worked() - worked, 1),
+        "jobs": jobs,
         "machine": platform.machine(),
         "torch": torch.__version__,
     }
@@ -167,21 +179,25 @@ def run(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
     config: LabConfig | None = None,
+    jobs: int = 1,
 ) -> dict[str, Any]:
     """Run the laboratory and write ``theory.json``, ``theory_run.json`` and the figures.
 
     Args:
         out_dir: is made if missing.
-        seed: >= 0; the same seed on the same machine gives the same ``theory.json``.
+        seed: >= 0; the same seed on the same machine gives the same ``theory.json``, whatever
+            ``jobs`` and torch's number of threads are.
         progress: is told each finished fit or run in one line.
-        config: what to do; None is the full laboratory (a few minutes on one core).
+        config: what to do; None is the full laboratory (five to ten minutes on one core).
+        jobs: processes that fit starts side by side. More than one starts fresh processes, so
+            a script that asks for them must keep its own work under ``if __name__ == "__main__"``.
 
     Returns:
         what ``theory.json`` holds. ``theory_run.json`` has the time it took (by the clock and
         of the processor, the one to read on a shared machine) and the machine.
 
     Raises:
-        ConfigError: a negative seed, an empty grid, or a world out of reach.
+        ConfigError: a negative seed, no job, an empty grid, or a world out of reach.
         InfeasibleError: an enumeration that would not fit memory.
     """
     config, tell = config or LabConfig(), progress or (lambda _: None)
@@ -190,24 +206,28 @@ def run(
             f"seed={seed} must be at least 0, and ks={config.ks} × alphas={config.alphas} must "
             f"hold a pair with k·alpha <= most_width={config.most_width}"
         )
-    started, worked = time.perf_counter(), time.process_time()
+    if jobs < 1:
+        raise ConfigError(f"jobs={jobs} must be at least 1")
+    started, worked = time.perf_counter(), _worked()
     population = make_population(
         config.world, config.requests, temperature=config.temperature, seed=seed
     )
     results: dict[str, Any] = {"seed": seed, "target": _target(population)}
-    results |= _approximation(population, config, seed, tell)
-    results["bound"] = {}
-    for name, settings in config.runs.items():
-        results["bound"][name] = train(population, settings, seed=seed)
-        tell(f"groups {name}: KL={results['bound'][name]['end']['kl']:.4f}")
-    results["reach"] = _reach(config, seed, tell)
-    results["survival"] = _survival(population, config, seed)
+    with spread_over(jobs) as spread:
+        results |= _approximation(population, config, seed, tell, spread)
+        results["bound"] = {}
+        runs = spread(partial(train, population, seed=seed), config.runs.values())
+        for name, ended in zip(config.runs, runs, strict=True):
+            results["bound"][name] = ended
+            tell(f"groups {name}: KL={ended['end']['kl']:.4f}")
+        results["reach"] = _reach(config, seed, tell)
+        results["survival"] = _survival(population, config, seed)
     results["counts"] = _counts(results)
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
     files = draw_all(results, out)
     _write_json(out / "theory.json", results)
-    cost = _cost(started, worked) | {"figures": [path.name for path in files]}
+    cost = _cost(started, worked, jobs) | {"figures": [path.name for path in files]}
     _write_json(out / "theory_run.json", cost)
     tell(f"{len(files)} figures and theory.json in {cost['seconds']} s")
     return results
