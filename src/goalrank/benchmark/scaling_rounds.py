@@ -79,7 +79,7 @@ def _recipe(suite: ScalingSuite, world: World, share: float, requests: int, seed
 
 
 def _shortened(loop: LoopConfig, share: float) -> LoopConfig:
-    names = ("steps", "validate_every", "warmup")
+    given = {name: getattr(loop, name) for name in ("steps", "validate_every", "warmup")}
     return loop.model_copy(
-        update={name: max(1, round(getattr(loop, name) * share)) for name in names}
+        update={name: max(1, round(value * share)) for name, value in given.items() if value}
     )

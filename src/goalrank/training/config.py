@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -30,7 +31,8 @@ class LoopConfig(_Strict):
         lr: peak learning rate (AdamW); rises over `warmup` steps, then falls by a cosine.
         weight_decay: of AdamW.
         clip: largest gradient norm; 0 = no clipping.
-        validate_every: steps between validations, checkpoints and early-stop decisions.
+        validate_every: steps between validations, checkpoints and early-stop decisions; 0 = once a
+            pass over the training requests, and at least every 200 steps.
         patience: validations without improvement before stopping; 0 = never stop early.
         precision: of the matrix products.
         shard_items: keep a block of rows of the id tables (items, and users where they have one)
@@ -43,10 +45,27 @@ class LoopConfig(_Strict):
     weight_decay: float = Field(default=1e-2, ge=0)
     warmup: int = Field(default=50, ge=0)
     clip: float = Field(default=1.0, ge=0)
-    validate_every: int = Field(default=200, ge=1)
+    validate_every: int = Field(default=200, ge=0)
     patience: int = Field(default=5, ge=0)
     precision: Literal["32-true", "bf16-mixed", "bf16-true"] = "32-true"
     shard_items: bool = False
+
+    def over(self, requests: int) -> Self:
+        """The same loop, its interval between validations settled for so many requests."""
+        if self.validate_every:
+            return self
+        interval = min(200, math.ceil(requests / self.batch_size))
+        return self.model_copy(update={"validate_every": interval})
+
+
+class RewardLoopConfig(LoopConfig):
+    """The loop of a reward model, validated oftener on small logs.
+
+    A reward model overtrains within a few passes over the log (docs/decisions/0018), and early
+    stopping only sees that where it looks.
+    """
+
+    validate_every: int = Field(default=0, ge=0)
 
 
 class RewardConfig(_Strict):
@@ -103,7 +122,7 @@ class RewardConfig(_Strict):
     observed: float = Field(default=0.0, ge=0)
     listwise: float = Field(default=1.0, ge=0)
     propensity_cap: float = Field(default=0.0, ge=0)
-    loop: LoopConfig = LoopConfig(steps=3000)
+    loop: RewardLoopConfig = RewardLoopConfig(steps=3000)
 
     @field_validator("propensity_cap")
     @classmethod

@@ -82,6 +82,7 @@ class _Data(L.LightningDataModule):
         self.train = train
         self.validation = validation
         self.sizes = part_sizes(train, validation) if split else None
+        self.requests = sum(self.sizes[0]) if self.sizes else len(train)
 
     def train_dataloader(self) -> DataLoader[Batch | Shared]:
         loop = self.task.loop
@@ -158,8 +159,9 @@ def run_stage(
     fitted = task.model
     if place() is not None:  # what is trained may end up spread; this one stays whole
         task.model = copy.deepcopy(fitted)
-    trainer, best = _trainer(task, validation, options)
     data = _Data(task, train, validation, options.split_data and together())
+    task.loop = task.loop.over(data.requests)
+    trainer, best = _trainer(task, validation, options)
     _run(trainer, task, data, last if resume else None)
     task.model = fitted if _undrawn(fitted) else fitted.cpu()
     if is_first():
