@@ -43,7 +43,7 @@ def test_recipe_and_overrides(tmp_path: Path):
 
 def test_a_reward_model_is_validated_oftener_on_a_small_log():
     loop = build_config({"reward": {"loop": {"batch_size": 64}}}).reward.loop
-    assert [loop.over(n).validate_every for n in (1, 64, 65, 1000, 10**6)] == [1, 1, 2, 16, 200]
+    assert [loop.over(n).validate_every for n in (1, 128, 129, 1000, 10**6)] == [1, 1, 2, 8, 200]
     given = loop.model_copy(update={"validate_every": 300})
     assert given.over(1000) == given
     assert FitConfig().training.over(1000).validate_every == 200

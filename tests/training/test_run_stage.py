@@ -167,11 +167,11 @@ def test_early_stopping_keeps_the_best(tmp_path: Path):
         assert torch.equal(value, kept[4][key]), key  # after four steps came the 0.5
 
 
-def test_a_small_log_is_validated_once_a_pass(tmp_path: Path):
+def test_a_small_log_is_validated_twice_a_pass(tmp_path: Path):
     loop = LOOP.model_copy(update={"steps": 40, "validate_every": 0, "patience": 2, "warmup": 0})
     run_stage(scored(rewarded(loop), [0.5, 0.4, 0.3]), TRAIN, VALIDATION, options(tmp_path))
     validated = [row["step"] for row in read_telemetry(tmp_path) if "val_score" in row]
-    assert validated == [5, 11, 17]  # 24 requests are six batches of four
+    assert validated == [2, 5, 8]  # 24 requests are six batches of four
 
 
 def test_training_loss_stops_nothing(tmp_path: Path):

@@ -31,8 +31,8 @@ class LoopConfig(_Strict):
         lr: peak learning rate (AdamW); rises over `warmup` steps, then falls by a cosine.
         weight_decay: of AdamW.
         clip: largest gradient norm; 0 = no clipping.
-        validate_every: steps between validations, checkpoints and early-stop decisions; 0 = once a
-            pass over the training requests, and at least every 200 steps.
+        validate_every: steps between validations, checkpoints and early-stop decisions; 0 = twice
+            a pass over the training requests, and at least every 200 steps.
         patience: validations without improvement before stopping; 0 = never stop early.
         precision: of the matrix products.
         shard_items: keep a block of rows of the id tables (items, and users where they have one)
@@ -54,7 +54,7 @@ class LoopConfig(_Strict):
         """The same loop, its interval between validations settled for so many requests."""
         if self.validate_every:
             return self
-        interval = min(200, math.ceil(requests / self.batch_size))
+        interval = min(200, math.ceil(requests / (2 * self.batch_size)))
         return self.model_copy(update={"validate_every": interval})
 
 
@@ -62,7 +62,7 @@ class RewardLoopConfig(LoopConfig):
     """The loop of a reward model, validated oftener on small logs.
 
     A reward model overtrains within a few passes over the log (docs/decisions/0018), and early
-    stopping only sees that where it looks.
+    stopping sees that only where it looks.
     """
 
     validate_every: int = Field(default=0, ge=0)
