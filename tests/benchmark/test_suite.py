@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from goalrank.benchmark import build_suite, load_suite, plan, run_suite, shard, standard_rows
 from goalrank.benchmark.cells import parse_shard
+from goalrank.benchmark.lineup import RowSpec
 from goalrank.errors import ConfigError
 from goalrank.rankers import ranker_names
 from tests.benchmark.kit import make_suite
@@ -65,6 +66,25 @@ def test_unknown_names_suggest_the_nearest(data, rows, words):
 def test_unknown_data_sets_suggest_the_nearest(dataset, words):
     with pytest.raises(ConfigError, match=words):
         build_suite({"name": "x", "rankers": ["dnn"], "datasets": [{"name": "d", **dataset}]})
+
+
+@pytest.mark.parametrize(
+    ("row", "rewarded"),
+    [
+        ({"name": "goalrank"}, True),
+        ({"name": "goalrank", "objective": "supervised"}, False),
+        ({"name": "nlgr"}, True),
+        ({"name": "egrank"}, True),
+        ({"name": "prm"}, False),
+        ({"name": "prm", "objective": "reinforce"}, True),
+        ({"name": "best_of"}, True),
+        ({"name": "clig"}, True),
+        ({"name": "evaluator_sort"}, True),
+        ({"name": "rules"}, False),
+    ],
+)
+def test_which_rows_the_reward_teaches_or_chooses_for(row, rewarded):
+    assert RowSpec.model_validate(row).rewarded is rewarded
 
 
 def test_a_missing_data_folder_is_said_before_anything_runs(tmp_path, monkeypatch):

@@ -28,6 +28,7 @@ _SECTIONS = (
     "objective",
     "pretrain",
 )
+_TAUGHT = ("goalrank", "egrank", "nlgr")
 _TASKS = {"egrank": ("lists", "clip", "refresh"), "nlgr": ("lists", "others")}
 
 Objective = Literal[
@@ -75,6 +76,18 @@ class RowSpec(BaseModel):
     task: dict[str, int | float] = Field(default_factory=dict)
     set: dict[str, Any] = Field(default_factory=dict)
     bias: BiasSpec = BiasSpec()
+
+    @property
+    def labels_only(self) -> bool:
+        """Trained by its supervised loss; the reward is neither its teacher nor its judge."""
+        if self.objective == "own":
+            return self.name not in (*_TAUGHT, *COMPOSITES)
+        return self.objective == "supervised"
+
+    @property
+    def rewarded(self) -> bool:
+        """Taught by the shared reward, or choosing by it; its regret has two parts."""
+        return not self.labels_only and self.name != "rules"
 
     @model_validator(mode="before")
     @classmethod

@@ -78,7 +78,7 @@ class RowBuilder:
 
     def _single(self, row: RowSpec, config: FitConfig, seed: int) -> Ranker:
         name = row.name
-        if row.objective == "supervised" or (row.objective == "own" and name not in _TAUGHT):
+        if row.labels_only:
             return self.lab.supervised(config, name, config.training, seed)
         if row.objective == "own" and name in ("egrank", "nlgr"):
             return self._rewarded(row, config, seed)
@@ -219,7 +219,6 @@ class RowBuilder:
         return self.lab.data.spec.candidate_features
 
 
-_TAUGHT = ("goalrank", "egrank", "nlgr")
 _Make = Callable[[RowBuilder, RowSpec, FitConfig, int, Mapping[str, Any]], Ranker]
 _COMPOSITE: dict[str, _Make] = {
     "best_of": RowBuilder.best_of,

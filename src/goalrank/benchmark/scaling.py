@@ -36,7 +36,8 @@ class ScalingSuite(BaseModel):
             of the recipe, so that D changes the variety of the requests alone. A row that sets its
             own steps keeps them.
         validation, test: requests of the world to stop and to judge by.
-        split: test requests on which regret is split in policy and reward error; 0 leaves it out.
+        split: test requests on which regret is split in policy and reward error, for rows that a
+            learned reward teaches or chooses for; 0 leaves it out.
         recipe: a partial training recipe, the base of every cell.
     """
 

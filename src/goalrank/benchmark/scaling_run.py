@@ -193,7 +193,7 @@ def _on_world(
     ready: Prepared,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Regret on the world's test requests, in two parts where a learned reward taught."""
+    """Regret on the world's test requests, in two parts where a learned reward taught or chose."""
     assert ready.judge is not None
     assert ready.truth is not None
     test = ready.data.test
@@ -201,7 +201,7 @@ def _on_world(
     whole = measure(ready.judge.judge(ranker, None, test, device=device).reward, best)
     out = {f"true_{name}": value for name, value in asdict(whole).items()}
     out |= {"loss": whole.regret, "regret": whole.regret, "best": float(best.mean())}
-    if suite.split and cell.group and ready.teacher is None:
+    if suite.split and cell.row.rewarded and ready.teacher is None:
         reward = builder.lab.reward(builder.helpers(cell.row), cell.seed, cell.row.bias)
         few = test.take(slice(0, min(suite.split, len(test))))
         judged = ready.judge.judge(ranker, reward, few, lists=16, device=device)
