@@ -78,6 +78,29 @@ def test_cells_are_measured(finished):
     assert not list((folder / "work").glob("*"))
 
 
+def test_rows_of_other_k_stand_on_one_generator(tmp_path):
+    torch.set_num_threads(1)
+    rows = [
+        {"name": "best_of", "label": f"best_of_{k}", "options": {"base": "dnn", "lists": k}}
+        for k in (1, 4)
+    ]
+    some = {
+        "sizes": MINI["sizes"][:1],
+        "data": [20],
+        "rankers": [*rows, "dnn", "mg_e_3", "mg_e_20"],
+    }
+    run_scaling(build_scaling({**MINI, **some}), tmp_path, accelerator="cpu")
+    cells = {cell["ranker"]: cell for cell in read_cells(tmp_path)}
+    assert {name: cell["choices"] for name, cell in cells.items()} == {
+        "best_of_1": 1, "best_of_4": 4, "dnn": 1, "mg_e_3": 3, "mg_e_20": 20,
+    }  # fmt: skip
+    assert {cell["method"] for cell in cells.values()} == {"best_of", "dnn", "mg_e"}
+    # The best of one list is the generator's own, and there is nothing to choose.
+    assert cells["best_of_1"]["true_reward"] == cells["dnn"]["true_reward"]
+    kept = sorted(p.name.split(".")[0] for p in (tmp_path / "shared" / "stages").glob("*/"))
+    assert kept == ["dnn", "generator", "prm", "reward"]
+
+
 def test_a_stopped_run_goes_on(finished):
     suite, folder, _ = finished
     gone = next((folder / "cells").glob("goalrank*.json"))

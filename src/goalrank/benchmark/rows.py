@@ -153,7 +153,7 @@ class RowBuilder:
         self, row: RowSpec, config: FitConfig, seed: int, options: Mapping[str, Any]
     ) -> Ranker:
         """One generator, sampled; the shared reward picks."""
-        base = self.lab.supervised(config, str(options.get("base", "prm")), config.training, seed)
+        base = self._member(config, str(options.get("base", "prm")), seed)
         reward = self.lab.reward(self.helpers(row), seed, row.bias)
         return BestOf(
             [base],
@@ -213,7 +213,12 @@ class RowBuilder:
         return copies(members, self.lab.reward(self.helpers(row), seed, row.bias))
 
     def _members(self, config: FitConfig, seed: int) -> list[Ranker]:
-        return [self.lab.supervised(config, name, config.training, seed) for name in _MEMBERS]
+        return [self._member(config, name, seed) for name in _MEMBERS]
+
+    def _member(self, config: FitConfig, name: str, seed: int) -> Ranker:
+        """A generator that an evaluator chooses from; rows of other k stand on the same one."""
+        kept = self.lab.keep_members
+        return self.lab.supervised(config, name, config.training, seed, shared=kept)
 
     def _features(self) -> int:
         return self.lab.data.spec.candidate_features

@@ -26,7 +26,7 @@ from goalrank.benchmark.scaling_data import Prepared, TruthLab, prepare
 from goalrank.benchmark.stages import on_device
 from goalrank.errors import DataError, GoalRankError
 from goalrank.evaluation import evaluate
-from goalrank.rankers import Ranker, Scorer
+from goalrank.rankers import PoolPolicy, Ranker, Scorer
 from goalrank.requests import write_text
 from goalrank.settings import merge
 from goalrank.training import FitConfig, RunOptions
@@ -125,6 +125,7 @@ def _run_cell(suite: ScalingSuite, cell: ScalingCell, folder: Path, accelerator:
         "suite": suite.name,
         "source": cell.source,
         "ranker": cell.row.label,
+        "method": cell.row.name,
         "size": cell.size.name,
         "data": cell.data,
         "group": cell.group,
@@ -170,8 +171,20 @@ def _measured(
     quality = _on_requests(ranker, ready, device)
     if ready.judge is not None:
         quality |= _on_world(suite, cell, builder, config, ranker, ready, device)
-    facts = {"steps": config.training.steps, "scorer": isinstance(ranker, Scorer)}
+    facts = {
+        "steps": config.training.steps,
+        "scorer": isinstance(ranker, Scorer),
+        "choices": _choices(ranker, ready),
+    }
     return {**facts, **asdict(cost), **quality}
+
+
+def _choices(ranker: Ranker, ready: Prepared) -> int:
+    """Lists that an evaluator chooses from, repeats counted; 1 where the ranker makes its list."""
+    if not isinstance(ranker, PoolPolicy):
+        return 1
+    with torch.inference_mode():
+        return ranker.pool(ready.data.test.batch(slice(0, 1)), ready.slots).lists.shape[1]
 
 
 def _on_requests(ranker: Ranker, ready: Prepared, device: torch.device) -> dict[str, float]:

@@ -40,6 +40,7 @@ class Lab:
         folder: the benchmark's.
         options: accelerator and so on; folders are set stage by stage.
         scratch: where parts of a trial go, None = with the others; shared parts never do.
+        keep_members: whether generators that an evaluator chooses from are shared parts.
         seconds: of the parts fetched, whether computed now or earlier, by stage.
     """
 
@@ -47,6 +48,7 @@ class Lab:
     data: Data
     options: RunOptions
     scratch: Path | None = None
+    keep_members: bool = True
     seconds: dict[str, float] = field(default_factory=dict)
 
     def job(self, config: FitConfig, place: Path) -> Job:

@@ -141,7 +141,9 @@ def tune(suite: Suite, cell: Cell, lab: Lab, recipe: dict[str, Any]) -> dict[str
     kept = place.with_name(f"{place.name}.json")
     with holding(place.with_name(f"{place.name}.lock")):
         if not kept.exists():
-            trial_lab = replace(lab, data=_part(suite, lab), scratch=place, seconds={})
+            trial_lab = replace(
+                lab, data=_part(suite, lab), scratch=place, keep_members=False, seconds={}
+            )
             builder = RowBuilder(trial_lab, recipe)
             trials = [
                 _trial(suite, row, cell, builder, settings)
