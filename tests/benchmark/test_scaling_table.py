@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from goalrank.benchmark import draw_scaling_table, scaling_markdown, scaling_table
+from goalrank.benchmark import draw_by_k, draw_scaling_table, scaling_markdown, scaling_table
 from goalrank.errors import ConfigError, DataError
 
 BEST = 4.0
@@ -135,3 +135,26 @@ def test_nothing_on_a_world_is_said(tmp_path):
     write(tmp_path, "real", 0, 0.0, source="requests")
     with pytest.raises(DataError, match="no finished cell on a world"):
         scaling_table([tmp_path])
+
+
+def test_regret_over_k_has_a_line_a_kind_of_row(grid, tmp_path):
+    for seed in (0, 1):
+        for k, reward in ((1, 3.0), (20, 3.4), (100, 3.6)):
+            write(grid, f"best_of_{k}", seed, reward - 0.1 * seed, method="best_of", choices=k)
+        write(grid, "clig_20", seed, 3.5, method="clig", choices=20)
+    table = scaling_table([grid])
+    text = draw_by_k(table, tmp_path / "by-k.svg", level="goalrank").read_text()
+    assert ">best of k lists of one generator<" in text
+    assert ">goalrank<" in text
+    assert "CLIG" not in text  # one k makes no line
+    assert {"1", "20", "100"} <= set(re.findall(r">([\d.-]+)</text>", text))
+    assert "goalrank" not in draw_by_k(table, tmp_path / "alone.svg").read_text()
+
+
+def test_without_two_numbers_of_lists_there_is_nothing_over_k(grid, tmp_path):
+    with pytest.raises(DataError, match="nothing over k"):
+        draw_by_k(scaling_table([grid]), tmp_path / "by-k.svg")
+    write(grid, "best_of_5", 0, 3.0, method="best_of", choices=5)
+    with pytest.raises(DataError, match="nothing over k"):
+        draw_by_k(scaling_table([grid]), tmp_path / "by-k.svg")
+    assert not (tmp_path / "by-k.svg").exists()

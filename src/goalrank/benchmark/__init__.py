@@ -11,7 +11,12 @@ from goalrank.benchmark.scaling import ScalingSuite, build_scaling, load_scaling
 from goalrank.benchmark.scaling_fit import Law, fit_law, frontier
 from goalrank.benchmark.scaling_report import fit_scaling
 from goalrank.benchmark.scaling_run import run_scaling
-from goalrank.benchmark.scaling_table import draw_scaling_table, scaling_markdown, scaling_table
+from goalrank.benchmark.scaling_table import (
+    draw_by_k,
+    draw_scaling_table,
+    scaling_markdown,
+    scaling_table,
+)
 from goalrank.benchmark.stats import holm, over_requests, paired_t, t_tail
 from goalrank.benchmark.suite import (
     DatasetSpec,
@@ -40,6 +45,7 @@ __all__ = [
     "TuningSpec",
     "build_scaling",
     "build_suite",
+    "draw_by_k",
     "draw_scaling_table",
     "fit_law",
     "fit_scaling",

@@ -7,16 +7,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import ArrayLike
 
 from goalrank.benchmark.scaling_run import read_cells
 from goalrank.errors import ConfigError, DataError
-from goalrank.reports import Bar, bar_chart, save_figure
+from goalrank.reports import Bar, bar_chart, line_chart, save_figure
 
 _ROW = ("suite", "ranker", "size", "data", "group")
 _PAIR = ("size", "data", "seed")
+_KIND = ("method", "choices")
 _MEANS = ("true_reward", "regret", "policy_error", "reward_error",
           "correlation_random", "correlation_proposed")  # fmt: skip
+_FAMILIES = {
+    "best_of": "best of k lists of one generator",
+    "mg_e": "MG-E, k different generators",
+    "mg_e_copies": "MG-E, k copies",
+    "clig": "CLIG",
+}
 
 
 def scaling_table(folders: Sequence[str | Path], *, against: str | None = None) -> pl.DataFrame:
@@ -32,7 +41,8 @@ def scaling_table(folders: Sequence[str | Path], *, against: str | None = None) 
             computed on the seeds that both have, which their means need not share.
 
     Returns:
-        Suite, ranker, size, data, group, seeds; means over seeds of true reward (with its
+        Suite, ranker, size, data, group, seeds; what kind of row it is and from how many lists
+        an evaluator chooses, where that was counted; means over seeds of true reward (with its
         standard deviation), regret, its two parts and the reward model's rank correlations where
         they were measured; share of the gap that is closed, and its deviation; near-optimum.
         With `against`: gain, mean over seeds of true reward minus that row's of the same size,
@@ -63,10 +73,12 @@ def scaling_table(folders: Sequence[str | Path], *, against: str | None = None) 
             gain.count().alias("paired"),
         ]
     known = [name for name in _MEANS if name in frame.columns]
+    kind = [name for name in _KIND if name in frame.columns]
     return (
         frame.group_by(_ROW)
         .agg(
             pl.len().alias("seeds"),
+            *[pl.col(name).drop_nulls().first() for name in kind],
             *[pl.col(name).mean() for name in known],
             pl.col("true_reward").std().alias("deviation"),
             pl.col("of_the_gap").mean(),
@@ -158,6 +170,59 @@ def draw_scaling_table(table: pl.DataFrame, path: str | Path) -> Path:
         name = ", ".join([row["ranker"], *parts])
         bars.append(Bar(name, mean, mean - half, mean + half, row["suite"]))
     return save_figure(bar_chart(bars, xlabel="gain in true reward" if compared else value), path)
+
+
+def draw_by_k(table: pl.DataFrame, path: str | Path, *, level: str | None = None) -> Path:
+    """Regret against k, the lists that an evaluator chooses from; a line a kind of row.
+
+    Bands are one deviation over seeds up and down.
+
+    Args:
+        path: a .png or .svg file.
+        level: a row's label, drawn as a level line to compare with.
+
+    Raises:
+        ConfigError: another kind of file.
+        DataError: no kind of row in the table has two values of k.
+    """
+    if "choices" not in table.columns:
+        table = table.with_columns(method=pl.lit(None, pl.String), choices=pl.lit(None, pl.Int64))
+    several = _several(table, ("size", "data"))
+    series: dict[str, tuple[ArrayLike, ArrayLike]] = {}
+    spread: dict[str, ArrayLike] = {}
+    chosen = table.filter(pl.col("choices").is_not_null()).sort("method", *several, "choices")
+    for key, rows in chosen.group_by("method", *several, maintain_order=True):
+        if rows["choices"].n_unique() > 1:
+            parts = [
+                f"{name} {_count(value)}" for name, value in zip(several, key[1:], strict=True)
+            ]
+            name = ", ".join([_FAMILIES.get(str(key[0]), str(key[0])), *parts])
+            series[name] = rows["choices"].to_numpy(), rows["regret"].to_numpy()
+            spread[name] = rows["deviation"].fill_null(0.0).to_numpy()
+    if not series:
+        raise DataError(
+            "no kind of row here chooses from two numbers of lists, so there is nothing over k; "
+            "remedy: a suite such as configs/scaling/million-k.toml (option: --by-k)"
+        )
+    every = sorted({int(k) for ks, _ in series.values() for k in np.asarray(ks)})
+    for row in (
+        table.filter(pl.col("ranker").eq_missing(pl.lit(level))).head(1).iter_rows(named=True)
+    ):
+        series[row["ranker"]] = (every[0], every[-1]), (row["regret"], row["regret"])
+        spread[row["ranker"]] = (row["deviation"] or 0.0,) * 2
+    figure = line_chart(
+        series,
+        xlabel="k, lists that the reward model chooses from",
+        ylabel="regret",
+        logx=True,
+        markers=True,
+        spread=spread,
+    )
+    axes = figure.axes[0]
+    axes.set_ylim(bottom=0)
+    axes.set_xticks(every, labels=[_count(k) for k in every])
+    axes.minorticks_off()
+    return save_figure(figure, path)
 
 
 def _several(table: pl.DataFrame, names: Sequence[str]) -> list[str]:

@@ -75,6 +75,7 @@ def fit(
         "goalrank scaling table runs/million",
         "goalrank scaling table runs/levers runs/levers-uniform --out results/levers/table.md "
         "--figure results/levers/gains.svg --against goalrank",
+        "goalrank scaling table runs/million-k runs/million-known --against goalrank --by-k by-k.svg",
     ),
 )
 @verb()
@@ -91,11 +92,23 @@ def table(
         str | None,
         typer.Option(help="A row's label: every row's gain over it, on the seeds both have."),
     ] = None,
+    by_k: Annotated[
+        Path | None,
+        typer.Option(
+            help="SVG or PNG file: regret over the lists that an evaluator chooses from, with "
+            "--against's row as a level line."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Rows side by side: true reward, share of what there is to win, and what the regret is made of."""
     with only_json(as_json) as emit:
-        from goalrank.benchmark import draw_scaling_table, scaling_markdown, scaling_table
+        from goalrank.benchmark import (
+            draw_by_k,
+            draw_scaling_table,
+            scaling_markdown,
+            scaling_table,
+        )
         from goalrank.requests import write_text
 
         result = scaling_table(folders, against=against)
@@ -106,6 +119,9 @@ def table(
         if figure is not None:
             figure.parent.mkdir(parents=True, exist_ok=True)
             draw_scaling_table(result, figure)
+        if by_k is not None:
+            by_k.parent.mkdir(parents=True, exist_ok=True)
+            draw_by_k(result, by_k, level=against)
         emit(result.to_dicts())
         if not as_json:
             typer.echo(text if out is None else f"{text}\nwrote {out}")
