@@ -17,7 +17,7 @@ from goalrank.requests import Requests
 from tests.tables import make_table
 
 VERBS = ["demo", "train", "evaluate", "rank", "audit", "doctor", "data import", "data fetch",
-         "data validate", "data describe", "theory run", "world sample", "benchmark run", "benchmark table", "benchmark publish",
+         "data validate", "data describe", "theory run", "world describe", "world fit", "world online", "world sample", "benchmark run", "benchmark table", "benchmark publish",
          "scaling run", "serve", "store export", "ab plan", "ab report", "ope"]  # fmt: skip
 _WORLD = Path(__file__).parents[2] / "configs" / "worlds" / "tiny.toml"
 
@@ -162,6 +162,38 @@ def test_world_sample_to_file_and_folder(goalrank, tmp_path):
         assert json.loads(result.stdout)["requests"] == 50
     one, many = Requests.read(tmp_path / "w.parquet"), Requests.read(tmp_path / "w")
     assert one.frame.equals(many.frame)
+
+
+def test_world_fit_to_a_log_and_describe(goalrank, data, tmp_path):
+    like = tmp_path / "like.toml"
+    like.write_text("clusters = 4\ncandidates = 6\nslots = 3\n")
+    out = tmp_path / "mine"
+    fit = ("world", "fit", data, "--like", like, "--out", out, "--width", 4)
+    result = goalrank(*fit, "--json")
+    assert result.exit_code == 0, result.output
+    made = json.loads(result.stdout)
+    seen = pl.concat(
+        Requests.read(data / f"{part}.parquet").frame for part in ("train", "validation", "test")
+    )
+    assert made["users"] == seen["user_id"].n_unique()
+    assert made["pairs"] > seen.explode("history").select("user_id", "history").n_unique()
+    again = goalrank(*fit)
+    assert again.exit_code == 3
+    assert "--out" in again.output
+
+    one = tmp_path / "one"  # a single table is a log too
+    result = goalrank(*fit[:2], data / "train.parquet", *fit[3:6], one, "--name", "single")
+    assert result.exit_code == 0, result.output
+    assert f"goalrank world sample {one / 'world.toml'}" in " ".join(result.stdout.split())
+    result = goalrank("world", "describe", one / "world.toml", "--requests", 20, "--json")
+    found = json.loads(result.stdout)
+    assert found["name"] == "single"
+    assert found["rows"]["near-optimum"]["regret"] == 0
+    shown = goalrank("world", "describe", one / "world.toml", "--requests", 20).stdout
+    assert f"{found['rows']['random']['reward']:.3f}" in shown
+    nothing = goalrank("world", "fit", tmp_path, "--like", like, "--out", tmp_path / "none")
+    assert nothing.exit_code == 3
+    assert "train.parquet" in nothing.output
 
 
 def test_demo(goalrank, tiny, tmp_path, monkeypatch):

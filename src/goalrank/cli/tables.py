@@ -38,6 +38,23 @@ def read_data(folder: Path, needed: Sequence[str]) -> dict[str, Requests]:
     return tables
 
 
+def read_every(path: Path) -> list[Requests]:
+    """All tables of a folder, or the one of a Parquet file or of a folder of shards.
+
+    Raises:
+        DataError: nothing there.
+    """
+    if _is_table(path):
+        return [Requests.read(path)]
+    tables = read_data(path, needed=())
+    if not tables:
+        raise DataError(
+            f"'{path}' holds none of {', '.join(f'{part}.parquet' for part in _PARTS)}; remedy: "
+            f"give a Parquet file, or the folder that goalrank data import wrote"
+        )
+    return list(tables.values())
+
+
 def read_training(path: Path) -> tuple[Requests, Requests | None, str | None]:
     """Training and validation requests of a folder, or of one Parquet file.
 

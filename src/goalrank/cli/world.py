@@ -107,6 +107,87 @@ def _policy(
 
 
 @app.command(
+    "fit",
+    epilog=examples(
+        "goalrank world fit data/kuairand --like configs/worlds/fatigue.toml --out worlds/kuairand",
+        "goalrank world sample worlds/kuairand/world.toml --requests 10000 --out data/world",
+    ),
+)
+@verb()
+def fit(
+    data: Annotated[
+        Path, typer.Argument(help="Folder that `goalrank data import` wrote, or one Parquet file.")
+    ],
+    like: Annotated[
+        Path,
+        typer.Option(help="A world's TOML file: how users answer lists, and how many items N."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for world.toml and the factors.")],
+    name: Annotated[
+        str | None, typer.Option(help="Of the world; default: the folder's name.")
+    ] = None,
+    width: Annotated[int, typer.Option(help="Numbers a user and an item; at least 2.")] = 16,
+    iterations: Annotated[int, typer.Option(help="Rounds of alternating least squares.")] = 15,
+    seed: Annotated[int, typer.Option(help="Of the fit and of what the log does not say.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a world of a real log's users and items: their tastes, likeness and popularity.
+
+    Who is who is lost: users and items are numbered anew. How they answer lists stays planted, so
+    that the best list is known.
+    """
+    with only_json(as_json) as emit:
+        import dataclasses
+
+        from goalrank.cli.tables import read_every
+        from goalrank.worlds import WorldConfig, fit_world
+
+        settings = WorldConfig.load(like)
+        with busy("reading"):
+            tables = read_every(data)
+        with busy("fitting factors"):
+            made = fit_world(
+                tables, settings, out, name=name, width=width, iterations=iterations, seed=seed
+            )
+        emit(dataclasses.asdict(made))
+        if not as_json:
+            typer.echo(
+                f"{made.users:,} users and {made.items:,} items, fitted to {made.pairs:,} consumed "
+                f"pairs; taste prefers the consumed item to a random one in {made.preferred:.1%}\n"
+                f"next: goalrank world sample {made.path} --requests 10000 --out data/world"
+            )
+
+
+@app.command(
+    "describe",
+    epilog=examples(
+        "goalrank world describe configs/worlds/fatigue.toml",
+        "goalrank world describe worlds/kuairand/world.toml --requests 2000 --json",
+    ),
+)
+@verb()
+def describe(
+    config: Annotated[Path, typer.Argument(help="The world's TOML file.")],
+    requests: Annotated[int, typer.Option(help="How many to judge on.")] = 512,
+    seed: Annotated[int, typer.Option(help="Of the requests.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """What there is to win in a world: simple rules' true reward beside the near-optimum's."""
+    with only_json(as_json) as emit:
+        import dataclasses
+
+        from goalrank.worlds import World, WorldConfig
+        from goalrank.worlds import describe as judged
+
+        world = World(WorldConfig.load(config))
+        with busy("searching the best lists"):
+            found = judged(world, requests, seed=seed)
+        emit(dataclasses.asdict(found))
+        if not as_json:
+            typer.echo(str(found))
+
+
+@app.command(
     "online",
     epilog=examples(
         "goalrank world online configs/online/smoke.toml --out runs/online-smoke",

@@ -10,6 +10,7 @@ from goalrank.logs.importer import ImportResult, import_log
 from goalrank.logs.options import ImportOptions
 from goalrank.logs.places import data_root, shipped_path
 from goalrank.logs.protocols import INJECTED_WARNING
+from goalrank.logs.retrieval import fit_factors
 from goalrank.logs.write import write_import
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "ImportResult",
     "data_root",
     "fetch",
+    "fit_factors",
     "import_log",
     "shipped_path",
     "write_import",

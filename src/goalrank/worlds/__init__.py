@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from goalrank.worlds.asking import Asked
-from goalrank.worlds.config import KindConfig, LoggingConfig, WorldConfig
+from goalrank.worlds.config import FactorsConfig, KindConfig, LoggingConfig, WorldConfig
 from goalrank.worlds.describe import Description, describe, pointwise_lists
 from goalrank.worlds.enumeration import (
     LIST_LIMIT,
@@ -13,6 +13,7 @@ from goalrank.worlds.enumeration import (
     exact_optimum,
     optimal_policy,
 )
+from goalrank.worlds.fitted import FittedWorld, fit_world
 from goalrank.worlds.judge import Judge, Judged, Truth
 from goalrank.worlds.latents import Latents
 from goalrank.worlds.measures import Measures, kl_divergence, measure, regret, share_exact
@@ -38,6 +39,8 @@ __all__ = [
     "LIST_LIMIT",
     "Asked",
     "Description",
+    "FactorsConfig",
+    "FittedWorld",
     "Judge",
     "Judged",
     "KindConfig",
@@ -63,6 +66,7 @@ __all__ = [
     "enumerate_lists",
     "exact_optimum",
     "explored_chance",
+    "fit_world",
     "gumbel_top_k",
     "item_table",
     "kl_divergence",

@@ -76,6 +76,28 @@ class LoggingConfig(_Strict):
         return self
 
 
+class FactorsConfig(_Strict):
+    """Tastes and items fitted to a real log by `goalrank world fit`, in place of planted clusters.
+
+    Attributes:
+        file: safetensors with `users` [U, D], `items` [I, D] and `popularity` [I], counts; a path
+            from the TOML file's folder.
+        sha256: of that file, so that the settings alone say which world it is.
+    """
+
+    file: Annotated[Path, BeforeValidator(lambda value: Path(value) if value else value)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+    @pydantic.field_serializer("file", when_used="json")
+    def _name(self, file: Path) -> str:
+        """Where the file lies says nothing about the world."""
+        return file.name
+
+
+def _factors(value: Any) -> Any:
+    return FactorsConfig(**value) if isinstance(value, dict) else value
+
+
 def _kinds(value: Any) -> Any:
     """Tables of a TOML file become settings; anything else is left for the type check."""
     if isinstance(value, list | tuple):
@@ -119,6 +141,8 @@ class WorldConfig(_Strict):
         vector_features, vector_noise: whether items show a noisy copy of their latent vector.
         cluster_feature: whether items show their cluster.
         user_features: whether users have a side table with a noisy latent vector.
+        factors: users, items and popularity fitted to a log, None: planted. `users`, `items` and
+            `dim` must be theirs; `spread`, `tastes` and `popularity_skew` then say nothing.
     """
 
     name: str = "world"
@@ -157,6 +181,7 @@ class WorldConfig(_Strict):
     vector_noise: NonNegative = 0.1
     cluster_feature: bool = True
     user_features: bool = False
+    factors: Annotated[FactorsConfig | None, BeforeValidator(_factors)] = None
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -179,6 +204,14 @@ class WorldConfig(_Strict):
             raise ValueError("kinds: at least one weight must be positive")
         return self
 
+    @pydantic.model_serializer(mode="wrap")
+    def _without_factors(self, handler: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Planted worlds say nothing of factors: their settings, and keys made of them, stay."""
+        values: dict[str, Any] = handler(self)
+        if values.get("factors") is None:
+            values.pop("factors", None)
+        return values
+
     @classmethod
     def load(cls, path: Path | str) -> WorldConfig:
         """Read a TOML file.
@@ -188,4 +221,7 @@ class WorldConfig(_Strict):
         """
         path = Path(path)
         values = read_toml(path, "world", "name a TOML file such as configs/worlds/fatigue.toml")
+        factors = values.get("factors")
+        if isinstance(factors, dict) and isinstance(factors.get("file"), str):
+            values["factors"] = factors | {"file": path.parent / factors["file"]}
         return cls(**values)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from goalrank.errors import ConfigError, DataError
 from goalrank.worlds.config import WorldConfig
+from goalrank.worlds.fitted import fitted_latents
 from goalrank.worlds.latents import Latents, from_factors, planted
 from goalrank.worlds.scene import Physics, Scene
 
@@ -46,20 +47,26 @@ class World:
 
     Args:
         config: the settings.
-        latents: what is planted; None plants clusters from ``config.seed``.
+        latents: what is planted; None plants clusters from ``config.seed``, or takes the factors
+            that ``config`` names.
 
     Raises:
         ConfigError: sizes of ``latents`` and ``config`` differ.
+        DataError: the factors' file is missing, damaged or another.
     """
 
     def __init__(self, config: WorldConfig, latents: Latents | None = None) -> None:
         self.config = config
-        self.latents = planted(config) if latents is None else latents
+        if latents is None:
+            given = config.factors
+            latents = planted(config) if given is None else fitted_latents(config, given)
+        self.latents = latents
         sizes = (len(self.latents.users), len(self.latents.items), self.latents.items.shape[1])
         if sizes != (config.users, config.items, config.dim):
             raise ConfigError(
                 f"latents hold (users, items, dim) = {sizes} but the settings say "
-                f"{(config.users, config.items, config.dim)}; remedy: World.from_factors"
+                f"{(config.users, config.items, config.dim)}; remedy: set users, items and dim to "
+                f"what the latents hold, or use World.from_factors"
             )
         self.physics = _physics(config)
         weight = self.latents.popularity.log()
@@ -90,7 +97,7 @@ class World:
             "items": len(latents.items),
             "dim": latents.items.shape[1],
         }
-        return cls(WorldConfig(**(config.model_dump() | sizes)), latents)
+        return cls(WorldConfig(**(config.model_dump() | sizes | {"factors": None})), latents)
 
     def to(self, device: torch.device | str) -> World:
         """The same world with its tensors on another device (sampling stays on the CPU)."""

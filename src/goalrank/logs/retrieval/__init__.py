@@ -9,6 +9,7 @@ from goalrank.logs.retrieval.blending import (
 )
 from goalrank.logs.retrieval.engine import Answer, one_blas_thread, walk, worker_count
 from goalrank.logs.retrieval.factorisation import Factorisation
+from goalrank.logs.retrieval.factors import fit_factors
 from goalrank.logs.retrieval.item_to_item import ItemToItem
 from goalrank.logs.retrieval.popularity import Popularity
 from goalrank.logs.retrieval.refits import Refits, plan_refits
@@ -22,6 +23,7 @@ __all__ = [
     "Refits",
     "RetrievalChannel",
     "blend",
+    "fit_factors",
     "one_blas_thread",
     "plan_refits",
     "reciprocal_ranks",
