@@ -28,8 +28,9 @@ from goalrank.rankers.setrank import SetRank
 from goalrank.requests import InputSpec
 from goalrank.settings import did_you_mean
 
-# width, layers, heads, ratio of the decoder's network; about 10^5 … 10^9 parameters beside ids.
+# width, layers, heads, ratio of the decoder's network; about 10^4 … 10^9 parameters beside ids.
 PRESETS: dict[str, tuple[int, int, int, int]] = {
+    "xxs": (16, 1, 2, 2),
     "xs": (64, 2, 4, 2),
     "s": (128, 2, 4, 2),
     "m": (256, 4, 8, 4),
@@ -56,7 +57,7 @@ class RankerConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = "goalrank"
-    preset: Literal["xs", "s", "m", "l", "xl", "xxl"] = "xs"
+    preset: Literal["xxs", "xs", "s", "m", "l", "xl", "xxl"] = "xs"
     width: int | None = Field(default=None, ge=8)
     layers: int | None = Field(default=None, ge=0)
     heads: int | None = Field(default=None, ge=1)
