@@ -97,6 +97,9 @@ def test_rows_of_other_k_stand_on_one_generator(tmp_path):
     assert {cell["method"] for cell in cells.values()} == {"best_of", "dnn", "mg_e"}
     # The best of one list is the generator's own, and there is nothing to choose.
     assert cells["best_of_1"]["true_reward"] == cells["dnn"]["true_reward"]
+    # One list a request has no order, so there is nothing to correlate.
+    assert "correlation_proposed" not in cells["best_of_1"]
+    assert -1 <= cells["best_of_4"]["correlation_proposed"] <= 1
     kept = sorted(p.name.split(".")[0] for p in (tmp_path / "shared" / "stages").glob("*/"))
     assert kept == ["dnn", "generator", "prm", "reward"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -222,7 +223,8 @@ def _on_world(
         out["policy_error"] = float((judged.found - judged.reward).mean())
         out["reward_error"] = float((best[: len(few)] - judged.found).mean())
         for which, each in judged.correlation.items():
-            out[f"correlation_{which}"] = each["spearman"].mean
+            if math.isfinite(each["spearman"].mean):  # not where all lists of a request are one
+                out[f"correlation_{which}"] = each["spearman"].mean
     return out
 
 
