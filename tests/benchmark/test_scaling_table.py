@@ -144,11 +144,25 @@ def test_regret_over_k_has_a_line_a_kind_of_row(grid, tmp_path):
         write(grid, "clig_20", seed, 3.5, method="clig", choices=20)
     table = scaling_table([grid])
     text = draw_by_k(table, tmp_path / "by-k.svg", level="goalrank").read_text()
-    assert ">best of k lists of one generator<" in text
+    assert ">best of k draws<" in text
     assert ">goalrank<" in text
     assert "CLIG" not in text  # one k makes no line
     assert {"1", "20", "100"} <= set(re.findall(r">([\d.-]+)</text>", text))
     assert "goalrank" not in draw_by_k(table, tmp_path / "alone.svg").read_text()
+
+
+def test_every_line_over_k_has_the_level_of_its_own_data(grid, tmp_path):
+    for data, gain in ((100, 0.0), (500, 0.2)):
+        for k, reward in ((1, 3.0), (20, 3.4)):
+            write(grid, f"best_of_{k}", 0, reward + gain, method="best_of", choices=k, data=data)
+    for size in ("s", "large"):  # a size without a line has no level
+        more = {"group": 8, "data": 500, "size": size, "choices": 1, "method": "goalrank"}
+        write(grid / size, "goalrank", 0, 3.8, **more)
+    table = scaling_table([grid, grid / "s", grid / "large"])
+    text = draw_by_k(table, tmp_path / "by-k.svg", level="goalrank").read_text()
+    names = set(re.findall(r">([a-z][^<]* data [\d,]+)</text>", text))
+    lines = "best of k draws"
+    assert names == {f"{name}, data {d}" for name in (lines, "goalrank") for d in (100, 500)}
 
 
 def test_without_two_numbers_of_lists_there_is_nothing_over_k(grid, tmp_path):

@@ -17,12 +17,13 @@ from goalrank.reports import Bar, bar_chart, line_chart, save_figure
 
 _ROW = ("suite", "ranker", "size", "data", "group")
 _PAIR = ("size", "data", "seed")
+_PLACE = ("size", "data")
 _KIND = ("method", "choices")
 _MEANS = ("true_reward", "regret", "policy_error", "reward_error",
           "correlation_random", "correlation_proposed")  # fmt: skip
 _FAMILIES = {
-    "best_of": "best of k lists of one generator",
-    "mg_e": "MG-E, k different generators",
+    "best_of": "best of k draws",
+    "mg_e": "MG-E, k generators",
     "mg_e_copies": "MG-E, k copies",
     "clig": "CLIG",
 }
@@ -179,7 +180,8 @@ def draw_by_k(table: pl.DataFrame, path: str | Path, *, level: str | None = None
 
     Args:
         path: a .png or .svg file.
-        level: a row's label, drawn as a level line to compare with.
+        level: a row's label, drawn as a level line to compare with for each size and data size
+            that has a line.
 
     Raises:
         ConfigError: another kind of file.
@@ -187,29 +189,24 @@ def draw_by_k(table: pl.DataFrame, path: str | Path, *, level: str | None = None
     """
     if "choices" not in table.columns:
         table = table.with_columns(method=pl.lit(None, pl.String), choices=pl.lit(None, pl.Int64))
-    several = _several(table, ("size", "data"))
-    series: dict[str, tuple[ArrayLike, ArrayLike]] = {}
-    spread: dict[str, ArrayLike] = {}
-    chosen = table.filter(pl.col("choices").is_not_null()).sort("method", *several, "choices")
-    for key, rows in chosen.group_by("method", *several, maintain_order=True):
-        if rows["choices"].n_unique() > 1:
-            parts = [
-                f"{name} {_count(value)}" for name, value in zip(several, key[1:], strict=True)
-            ]
-            name = ", ".join([_FAMILIES.get(str(key[0]), str(key[0])), *parts])
-            series[name] = rows["choices"].to_numpy(), rows["regret"].to_numpy()
-            spread[name] = rows["deviation"].fill_null(0.0).to_numpy()
-    if not series:
+    varied = pl.col("choices").n_unique().over("method", *_PLACE) > 1
+    chosen = table.filter(pl.col("choices").is_not_null() & varied)
+    if chosen.is_empty():
         raise DataError(
             "no kind of row here chooses from two numbers of lists, so there is nothing over k; "
             "remedy: a suite such as configs/scaling/million-k.toml (option: --by-k)"
         )
-    every = sorted({int(k) for ks, _ in series.values() for k in np.asarray(ks)})
-    for row in (
-        table.filter(pl.col("ranker").eq_missing(pl.lit(level))).head(1).iter_rows(named=True)
-    ):
-        series[row["ranker"]] = (every[0], every[-1]), (row["regret"], row["regret"])
-        spread[row["ranker"]] = (row["deviation"] or 0.0,) * 2
+    several = _several(chosen, _PLACE)
+    series: dict[str, tuple[ArrayLike, ArrayLike]] = {}
+    spread: dict[str, ArrayLike] = {}
+    names: dict[Any, str] = {}  # of a place's first line
+    chosen = chosen.sort("data", "size", "method", "choices")
+    for (method, *where), rows in chosen.group_by("method", *_PLACE, maintain_order=True):
+        family = _FAMILIES.get(str(method), str(method))
+        name = _placed(family, where, several)
+        names.setdefault(tuple(where), name)
+        series[name] = rows["choices"].to_numpy(), rows["regret"].to_numpy()
+        spread[name] = rows["deviation"].fill_null(0.0).to_numpy()
     figure = line_chart(
         series,
         xlabel="k, lists that the reward model chooses from",
@@ -219,10 +216,34 @@ def draw_by_k(table: pl.DataFrame, path: str | Path, *, level: str | None = None
         spread=spread,
     )
     axes = figure.axes[0]
+    colors = {line.get_label(): line.get_color() for line in axes.lines}
+    level_rows = table.filter(pl.col("ranker").eq_missing(pl.lit(level)))
+    for row in level_rows.iter_rows(named=True):
+        place = (row["size"], row["data"])
+        if place in names:
+            color = colors[names[place]] if several else "0.25"
+            mean, half = row["regret"], row["deviation"] or 0.0
+            name = _placed(row["ranker"], place, several)
+            axes.axhline(mean, color=color, linestyle="--", linewidth=1.8, label=name)
+            axes.axhspan(mean - half, mean + half, color=color, alpha=0.12, linewidth=0)
+    every = sorted({int(k) for ks, _ in series.values() for k in np.asarray(ks)})
     axes.set_ylim(bottom=0)
     axes.set_xticks(every, labels=[_count(k) for k in every])
     axes.minorticks_off()
+    if (inside := axes.get_legend()) is not None:
+        inside.remove()  # it knows no levels, which leave it no room
+    figure.legend(loc="outside upper left", ncols=2, fontsize=9)
     return save_figure(figure, path)
+
+
+def _placed(name: str, place: Sequence[Any], several: Sequence[str]) -> str:
+    """A line's name with those of size and data in which lines differ."""
+    parts = [
+        f"{which} {_count(value)}"
+        for which, value in zip(_PLACE, place, strict=True)
+        if which in several
+    ]
+    return ", ".join([name, *parts])
 
 
 def _several(table: pl.DataFrame, names: Sequence[str]) -> list[str]:
