@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -165,10 +165,9 @@ def draw_scaling_table(table: pl.DataFrame, path: str | Path) -> Path:
     for row in table.sort(value, *_ROW, descending=[compared, *[False] * len(_ROW)]).iter_rows(
         named=True
     ):
-        parts = [f"{key} {_count(row[key])}" for key in several if row[key]]
         mean = math.nan if row[value] is None else row[value]
         half = math.nan if row[spread] is None else row[spread]
-        name = ", ".join([row["ranker"], *parts])
+        name = _named(row["ranker"], row, several)
         bars.append(Bar(name, mean, mean - half, mean + half, row["suite"]))
     return save_figure(bar_chart(bars, xlabel="gain in true reward" if compared else value), path)
 
@@ -203,7 +202,7 @@ def draw_by_k(table: pl.DataFrame, path: str | Path, *, level: str | None = None
     chosen = chosen.sort("data", "size", "method", "choices")
     for (method, *where), rows in chosen.group_by("method", *_PLACE, maintain_order=True):
         family = _FAMILIES.get(str(method), str(method))
-        name = _placed(family, where, several)
+        name = _named(family, dict(zip(_PLACE, where, strict=True)), several)
         names.setdefault(tuple(where), name)
         series[name] = rows["choices"].to_numpy(), rows["regret"].to_numpy()
         spread[name] = rows["deviation"].fill_null(0.0).to_numpy()
@@ -223,7 +222,7 @@ def draw_by_k(table: pl.DataFrame, path: str | Path, *, level: str | None = None
         if place in names:
             color = colors[names[place]] if several else "0.25"
             mean, half = row["regret"], row["deviation"] or 0.0
-            name = _placed(row["ranker"], place, several)
+            name = _named(row["ranker"], row, several)
             axes.axhline(mean, color=color, linestyle="--", linewidth=1.8, label=name)
             axes.axhspan(mean - half, mean + half, color=color, alpha=0.12, linewidth=0)
     every = sorted({int(k) for ks, _ in series.values() for k in np.asarray(ks)})
@@ -236,14 +235,9 @@ def draw_by_k(table: pl.DataFrame, path: str | Path, *, level: str | None = None
     return save_figure(figure, path)
 
 
-def _placed(name: str, place: Sequence[Any], several: Sequence[str]) -> str:
-    """A line's name with those of size and data in which lines differ."""
-    parts = [
-        f"{which} {_count(value)}"
-        for which, value in zip(_PLACE, place, strict=True)
-        if which in several
-    ]
-    return ", ".join([name, *parts])
+def _named(name: str, row: Mapping[str, Any], several: Sequence[str]) -> str:
+    """A name with what sets its row apart, such as "goalrank, data 2,500"."""
+    return ", ".join([name, *(f"{key} {_count(row[key])}" for key in several if row[key])])
 
 
 def _several(table: pl.DataFrame, names: Sequence[str]) -> list[str]:

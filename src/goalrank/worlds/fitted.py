@@ -17,7 +17,6 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from goalrank.errors import ConfigError, DataError
-from goalrank.logs import fit_factors
 from goalrank.requests import Requests, whole_file, write_text
 from goalrank.worlds.config import FactorsConfig, WorldConfig
 from goalrank.worlds.latents import Latents, from_factors
@@ -75,6 +74,8 @@ def fit_world(
         ConfigError: the log has fewer items than `like` asks for; width or iterations too small.
         MissingExtraError: ``implicit`` is not installed.
     """
+    from goalrank.logs import fit_factors  # not needed where worlds are only read
+
     folder = Path(out)
     path = folder / "world.toml"
     if path.exists():

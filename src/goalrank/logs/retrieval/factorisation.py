@@ -52,23 +52,15 @@ class Factorisation:
         seed: int,
         depth: int = 50,
     ) -> None:
-        try:
-            from implicit.cpu.als import AlternatingLeastSquares
-        except ImportError:
-            raise MissingExtraError(
-                "factorisation retrieval (option quotas: leave 'factorisation' out to go without)",
-                "retrieval",
-            ) from None
         self._log = log
         self._confidence = confidence
         self._depth = depth
-        self._model: Any = AlternatingLeastSquares(
+        self._model = least_squares(
+            "factorisation retrieval (option quotas: leave 'factorisation' out to go without)",
             factors=factors,
-            regularization=0.05,
-            alpha=10.0,
             iterations=3,  # a refit: it starts from the factors of the one before
-            num_threads=threads,
-            random_state=seed,
+            threads=threads,
+            seed=seed,
         )
         # prefix-stable starts: more items or users later never change the first rows
         self._item_start = _start(items, factors, seed)
@@ -115,6 +107,32 @@ class Factorisation:
         # always the full chunk: a matrix product's rounding may depend on its shape
         scores: NDArray[np.float32] = vectors @ self._model.item_factors.T
         return scores[: len(chunk)]
+
+
+def least_squares(
+    feature: str, *, factors: int, iterations: int, seed: int, threads: int = 0
+) -> Any:
+    """The library's unfitted model, with the settings that all fits here share.
+
+    Args:
+        feature: what needs it, said where it is missing.
+        threads: 0 takes all cores.
+
+    Raises:
+        MissingExtraError: ``implicit`` is not installed.
+    """
+    try:
+        from implicit.cpu.als import AlternatingLeastSquares
+    except ImportError:
+        raise MissingExtraError(feature, "retrieval") from None
+    return AlternatingLeastSquares(
+        factors=factors,
+        regularization=0.05,
+        alpha=10.0,
+        iterations=iterations,
+        num_threads=threads,
+        random_state=seed,
+    )
 
 
 def _start(rows: int, factors: int, seed: int) -> NDArray[np.float32]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from goalrank.errors import MissingExtraError
 from goalrank.logs.arrays import Longs
 from goalrank.logs.retrieval.engine import one_blas_thread
+from goalrank.logs.retrieval.factorisation import least_squares
+from goalrank.logs.sparse import load_sparse
 
 __all__ = ["fit_factors"]
 
@@ -33,17 +34,13 @@ def fit_factors(
     Raises:
         MissingExtraError: ``implicit`` or SciPy is not installed.
     """
-    try:
-        from implicit.cpu.als import AlternatingLeastSquares
-        from scipy import sparse
-    except ImportError:
-        raise MissingExtraError("fitting factors to a log", "retrieval") from None
-    matrix = sparse.csr_matrix(
-        (np.ones(len(user), np.float32), (user, item)), shape=(user.max() + 1, item.max() + 1)
-    )
     with one_blas_thread():
-        model = AlternatingLeastSquares(
-            factors=width, regularization=0.05, alpha=10.0, iterations=iterations, random_state=seed
+        model = least_squares(
+            "fitting factors to a log", factors=width, iterations=iterations, seed=seed
+        )
+        once = np.ones(len(user), np.float32)
+        matrix = load_sparse().csr_matrix(
+            (once, (user, item)), shape=(user.max() + 1, item.max() + 1)
         )
         model.fit(matrix, show_progress=False)
     return np.asarray(model.user_factors), np.asarray(model.item_factors)
