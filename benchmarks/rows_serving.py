@@ -42,8 +42,8 @@ def decoding(batch: int, pairs: int) -> tuple[Compared, Compared]:
 
 def onnx(pairs: int) -> Compared:
     """Eager greedy decoding over the exported graph at batch 1."""
+    from goalrank.bundles import ListGraph, export_graph
     from goalrank.errors import MissingExtraError
-    from goalrank.serving import ListGraph, export_graph
 
     models = make_models(Sizes(batch=1, history=20))
     rows = models.columns.batch(slice(0, 1))

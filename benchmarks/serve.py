@@ -39,10 +39,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
+from goalrank.bundles import Bundle
+from goalrank.bundles.onnx.graph import load_graph
 from goalrank.rankers import RankerConfig, build_ranker, parameter_count
 from goalrank.requests import Encoder, Requests, whole_file
-from goalrank.serving import Bundle
-from goalrank.serving.graph import load_graph
 from load import Answers, Client, closed_loop, encoded, open_loop
 
 ITEMS, USERS, N, H, L = 3000, 500, 50, 50, 6

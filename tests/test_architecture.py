@@ -19,7 +19,17 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "goalrank"
 MODULES = sorted(SOURCE.rglob("*.py"))
 _TEXT = {".py", ".md", ".toml", ".txt", ".cff", ".yaml", ".yml", ".cfg", ".j2", ".json", ".sh", ""}
-_PACKAGES = sorted(f"goalrank.{m.name}" for m in pkgutil.iter_modules([str(SOURCE)]) if m.ispkg)
+STUDIES = SOURCE / "studies"
+_PACKAGES = sorted(
+    [f"goalrank.{m.name}" for m in pkgutil.iter_modules([str(SOURCE)]) if m.ispkg]
+    + [f"goalrank.studies.{m.name}" for m in pkgutil.iter_modules([str(STUDIES)])]
+)
+_PACKAGES.remove("goalrank.studies")
+
+
+def _room(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """The room of a module: its first folder, and below studies the second too."""
+    return parts[: 2 if parts[0] == "studies" else 1]
 
 
 def test_rooms_import_only_from_earlier_rooms():
@@ -47,11 +57,11 @@ def test_doors_are_sorted_and_open(name):
 def test_other_rooms_come_in_by_the_door():
     wrong = []
     for path in MODULES:
-        room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+        room = _room(path.relative_to(SOURCE).with_suffix("").parts)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("goalrank."):
-                parts = (node.module or "").split(".")
-                if len(parts) > 2 and parts[1] != room:
+                parts = tuple((node.module or "").split(".")[1:])
+                if _room(parts) != room and parts != _room(parts):
                     wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.module}")
     assert wrong == []
 
@@ -64,7 +74,9 @@ def test_importing_stays_light(module):
 
 
 def test_ranking_and_evaluating_load_no_training_library():
-    names = "audit_table, evaluate, load, off_policy, rank_dataset, recipe_path, world_card"
+    names = (
+        "audit_table, evaluate, evaluate_off_policy, load, rank_dataset, recipe_path, world_card"
+    )
     code = f"import sys; from goalrank.api import {names}; sys.exit('lightning' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
     assert done.returncode == 0

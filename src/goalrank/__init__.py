@@ -9,9 +9,9 @@ Names are loaded on first use; importing goalrank loads no heavy library.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from goalrank._lazy import lazy_door
 from goalrank._version import __version__
 
 if TYPE_CHECKING:
@@ -20,15 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Requests", "__version__", "evaluate", "fit", "load"]
 
-_HOME = {
-    "Requests": "goalrank.requests",
-    "evaluate": "goalrank.api",
-    "fit": "goalrank.api",
-    "load": "goalrank.api",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'goalrank' has no attribute {name!r}")
+__getattr__ = lazy_door(
+    __name__,
+    {
+        "Requests": "goalrank.requests",
+        "evaluate": "goalrank.api",
+        "fit": "goalrank.api",
+        "load": "goalrank.api",
+    },
+)

@@ -10,14 +10,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from goalrank.api import off_policy
+from goalrank.bundles import Bundle, Engine
 from goalrank.cli import app
+from goalrank.constraints import AtMost, Rules
 from goalrank.encoders import EncoderSizes
 from goalrank.errors import ConfigError, DataError, InfeasibleError
+from goalrank.evaluation import evaluate_off_policy
 from goalrank.rankers import RankerConfig, build_ranker
 from goalrank.requests import Encoder, Requests
 from goalrank.rewards import ListReward
-from goalrank.serving import AtMost, Bundle, Engine, Rules
 from goalrank.worlds import LoggingConfig, TrueReward, World, WorldConfig, enumerate_lists
 
 SLOTS = 2
@@ -66,7 +67,7 @@ def truth(new: Bundle, log: Requests, temperature: float | None) -> float:
 
 @pytest.mark.parametrize("temperature", [1.0, 0.3, None])
 def test_every_estimator_finds_the_truth(new, log, temperature):
-    found = off_policy(new, log, temperature=temperature, cap=1e6, bootstrap=300)
+    found = evaluate_off_policy(new, log, temperature=temperature, cap=1e6, bootstrap=300)
     true = truth(new, log, temperature)
     assert list(found.estimates) == [
         "ips",
@@ -125,14 +126,14 @@ def ruled_truth(new: Bundle, log: Requests, temperature: float | None) -> float:
 @pytest.mark.parametrize("temperature", [1.0, None])
 def test_the_value_under_rules(new, kinds, temperature):
     options = {"temperature": temperature, "cap": 1e6, "bootstrap": 300}
-    found = off_policy(new, kinds, rules=RULES, **options)
+    found = evaluate_off_policy(new, kinds, rules=RULES, **options)
     true = ruled_truth(new, kinds, temperature)
     for name, each in found.estimates.items():
         wide = 1.0 * (each.value.high - each.value.low)  # twice the 95 % half-width: 4 errors
         assert abs(each.value.mean - true) < wide, name
     assert found.support["mean_weight"] == pytest.approx(1, abs=0.15)
     assert "under rules" in found.settings["policy"]
-    free = off_policy(new, kinds, **options)
+    free = evaluate_off_policy(new, kinds, **options)
     assert free.estimates["ips"].value.mean != found.estimates["ips"].value.mean
 
 
@@ -146,21 +147,21 @@ def test_a_log_served_under_rules_gives_its_propensities_back(new, kinds):
     )
     log = Requests(frame, items=kinds.items, info=kinds.info)
     options = {"temperature": 1.0, "bootstrap": 20, "logging": (new, 1.0)}
-    found = off_policy(new, log, rules=RULES, logging_rules=RULES, **options)
+    found = evaluate_off_policy(new, log, rules=RULES, logging_rules=RULES, **options)
     for each in ("ips", "position-ips"):
         assert found.estimates[each].value.mean == pytest.approx(found.logged.mean, rel=1e-4)
     with pytest.raises(DataError, match="other propensities"):
-        off_policy(new, log, rules=RULES, **options)
+        evaluate_off_policy(new, log, rules=RULES, **options)
 
 
 def test_numbers_do_not_depend_on_batches_and_follow_the_seed(new, log):
     part = log.head(300)
     same = {"temperature": 1.0, "bootstrap": 50, "lists": 3}
-    one = off_policy(new, part, batch_size=7, **same)
-    two = off_policy(new, part, batch_size=300, **same)
+    one = evaluate_off_policy(new, part, batch_size=7, **same)
+    two = evaluate_off_policy(new, part, batch_size=300, **same)
     for name, each in one.estimates.items():
         assert each.value.mean == pytest.approx(two.estimates[name].value.mean, rel=1e-5)
-    other = off_policy(new, part, seed=5, **same)
+    other = evaluate_off_policy(new, part, seed=5, **same)
     assert other.estimates["dr"].value.mean != two.estimates["dr"].value.mean
     assert other.estimates["ips"].value.mean == two.estimates["ips"].value.mean
 
@@ -178,16 +179,16 @@ def test_the_bundle_that_served_gives_slot_propensities_back(new, log):
     )
     served = Requests(frame, info=log.info)
     with pytest.raises(DataError, match="slot_propensity"):
-        off_policy(new, served, temperature=1.0, estimators=["position-ips"])
+        evaluate_off_policy(new, served, temperature=1.0, estimators=["position-ips"])
     options = {"temperature": 1.0, "bootstrap": 20, "min_effective": 1}
-    assert "position-ips" not in off_policy(new, served, **options).estimates
-    found = off_policy(new, served, logging=(serving, 1.0), **options)
+    assert "position-ips" not in evaluate_off_policy(new, served, **options).estimates
+    found = evaluate_off_policy(new, served, logging=(serving, 1.0), **options)
     assert "position-ips" in found.estimates
-    own = off_policy(serving, served, logging=(serving, 1.0), **options)
+    own = evaluate_off_policy(serving, served, logging=(serving, 1.0), **options)
     for each in ("ips", "position-ips", "position-snips"):
         assert own.estimates[each].value.mean == pytest.approx(own.logged.mean, rel=1e-4)
     with pytest.raises(DataError, match="other propensities"):
-        off_policy(new, served, logging=(serving, 2.0), **options)
+        evaluate_off_policy(new, served, logging=(serving, 2.0), **options)
 
 
 def test_lists_of_different_lengths_are_each_asked_for(new, log):
@@ -209,7 +210,7 @@ def test_lists_of_different_lengths_are_each_asked_for(new, log):
     )
     cut = Requests(frame, items=log.items, info=log.info)
     assert cut.validate() == []
-    found = off_policy(new, cut, temperature=1.0, bootstrap=50)
+    found = evaluate_off_policy(new, cut, temperature=1.0, bootstrap=50)
     assert found.support["mean_weight"] == pytest.approx(1, abs=0.15)
     assert set(found.estimates) >= {"dr", "position-snips"}
 
@@ -219,19 +220,19 @@ def test_refusals(new, log):
         log.frame.drop("slot_propensity").with_columns(propensity=pl.lit(1.0)), info=log.info
     )
     with pytest.raises(InfeasibleError, match="probability 1"):
-        off_policy(new, certain, temperature=1.0)
+        evaluate_off_policy(new, certain, temperature=1.0)
     with pytest.raises(InfeasibleError, match=r"greedy.*temperature"):
-        off_policy(new, log.head(100))
-    weak = off_policy(new, log.head(100), allow_weak_support=True, bootstrap=20)
+        evaluate_off_policy(new, log.head(100))
+    weak = evaluate_off_policy(new, log.head(100), allow_weak_support=True, bootstrap=20)
     assert "effective sample size" in weak.warnings[0]
     holes = Requests(
         log.frame.with_columns(propensity=pl.when(pl.int_range(pl.len()) > 0).then("propensity")),
         info=log.info,
     )
     with pytest.raises(DataError, match=r"1 of 4000.*drop-unknown"):
-        off_policy(new, holes, temperature=1.0)
+        evaluate_off_policy(new, holes, temperature=1.0)
     assert (
-        off_policy(
+        evaluate_off_policy(
             new, holes, temperature=1.0, drop_unknown=True, bootstrap=20, estimators=["ips"]
         ).settings["left_out"]
         == 1
@@ -243,7 +244,7 @@ def test_refusals(new, log):
         "magic": {"estimators": ["magic"]},
     }.items():
         with pytest.raises(ConfigError, match=message):
-            off_policy(new, log, **({"temperature": 1.0} | options))
+            evaluate_off_policy(new, log, **({"temperature": 1.0} | options))
 
 
 def test_the_verb(new, log, tmp_path):

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from goalrank.benchmark import Suite, plan
-from goalrank.benchmark.run_cell import run_cell
-from goalrank.benchmark.runner import store_suite
+from goalrank.studies.arena.run_cell import run_cell
+from goalrank.studies.arena.runner import store_suite
+from goalrank.studies.common import Suite, plan
 from tests.benchmark.kit import DIVERGES, IMPOSSIBLE, ROWS, make_suite, write_data
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from goalrank.benchmark import Suite, build_suite
+from goalrank.studies.common import Suite, build_suite
 from tests.tables import make_table
 
 LOOP = {"steps": 10, "batch_size": 16, "warmup": 1, "validate_every": 10}

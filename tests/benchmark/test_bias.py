@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from goalrank.benchmark import BiasSpec
-from goalrank.benchmark.bias import BiasedReward
 from goalrank.nn import gumbel
 from goalrank.rankers import ItemStatistic, top_slots
 from goalrank.rewards import Reward
+from goalrank.studies.common import BiasSpec
+from goalrank.studies.common.biased_reward import BiasedReward
 from tests.helpers import make_columns
 
 COLUMNS = make_columns(120, n=10)

@@ -14,13 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from goalrank.benchmark import Ledger, load_boards, plan, run_suite, runner, shard
-from goalrank.benchmark.cells import make_cell
-from goalrank.benchmark.locks import Claim
-from goalrank.benchmark.run_cell import run_cell
-from goalrank.benchmark.runner import store_suite
-from goalrank.benchmark.tasks import claim_path
 from goalrank.errors import DataError
+from goalrank.storage.locks import Claim
+from goalrank.studies.arena import Ledger, load_boards, run_suite, runner
+from goalrank.studies.arena.cell_jobs import claim_path
+from goalrank.studies.arena.run_cell import run_cell
+from goalrank.studies.arena.runner import store_suite
+from goalrank.studies.common import plan, shard
+from goalrank.studies.common.cells import make_cell
 from tests.benchmark.kit import ROWS, make_suite
 
 
@@ -83,7 +84,7 @@ def test_killed_in_the_middle_and_run_again(data, finished, tmp_path):
     settings.write_text(suite.model_dump_json())
     out = tmp_path / "out"
     code = (
-        "import json, sys; from goalrank.benchmark import build_suite, run_suite\n"
+        "import json, sys; from goalrank.studies.arena import build_suite, run_suite\n"
         "suite = build_suite(json.load(open(sys.argv[1])))\n"
         "print(run_suite(suite, sys.argv[2], jobs=1, accelerator='cpu').ran)"
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from goalrank.benchmark.scaling_fit import fit_law, frontier
 from goalrank.errors import ConfigError, InfeasibleError
+from goalrank.studies.scaling.law import fit_law, frontier
 
 PLANTED = {"E": 0.3, "A": 20.0, "alpha": 0.45, "B": 8.0, "beta": 0.35}
 

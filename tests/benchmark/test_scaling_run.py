@@ -8,15 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from goalrank.benchmark import build_scaling, fit_scaling, load_scaling, plan_scaling, run_scaling
-from goalrank.benchmark.scaling import group_of, steps_for, steps_overrides
-from goalrank.benchmark.scaling_cost import cost_of, count_flops, matched_width
-from goalrank.benchmark.scaling_rounds import log_in_rounds
-from goalrank.benchmark.scaling_run import read_cells
 from goalrank.errors import ConfigError, DataError
 from goalrank.nn import Linear
 from goalrank.rankers import RankerConfig, build_ranker, ranker_names
 from goalrank.requests import Encoder
+from goalrank.studies.scaling import (
+    build_scaling,
+    fit_scaling,
+    load_scaling,
+    plan_scaling,
+    run_scaling,
+)
+from goalrank.studies.scaling.cost import cost_of, count_flops, matched_width
+from goalrank.studies.scaling.rounds import log_in_rounds
+from goalrank.studies.scaling.run import read_cells
+from goalrank.studies.scaling.suite import group_of, steps_for, steps_overrides
 from goalrank.training import build_config
 from goalrank.worlds import World, WorldConfig
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from goalrank.benchmark import draw_by_k, draw_scaling_table, scaling_markdown, scaling_table
 from goalrank.errors import ConfigError, DataError
+from goalrank.studies.scaling import draw_by_k, draw_scaling_table, scaling_markdown, scaling_table
 
 BEST = 4.0
 

@@ -7,8 +7,9 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from goalrank.benchmark import Ledger, standard_rows
 from goalrank.cli import app
+from goalrank.studies.arena import Ledger
+from goalrank.studies.common import standard_rows
 from tests.benchmark.test_suite import SUITES
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goalrank.benchmark import holm, over_requests, paired_t, t_tail
+from goalrank.evaluation import holm, over_requests, paired_t, t_tail
 
 
 def plain_holm(p: list[float]) -> list[float]:

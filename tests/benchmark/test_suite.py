@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goalrank.benchmark import build_suite, load_suite, plan, run_suite, shard, standard_rows
-from goalrank.benchmark.cells import parse_shard
-from goalrank.benchmark.lineup import RowSpec
 from goalrank.errors import ConfigError
 from goalrank.rankers import ranker_names
+from goalrank.studies.arena import run_suite
+from goalrank.studies.common import build_suite, load_suite, plan, shard, standard_rows
+from goalrank.studies.common.cells import parse_shard
+from goalrank.studies.common.row_specs import RowSpec
 from tests.benchmark.kit import make_suite
 
 SUITES = sorted((Path(__file__).parents[2] / "configs" / "suites").glob("*.toml"))

@@ -11,11 +11,12 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from goalrank.benchmark import Ledger, cells, latex, load_boards, markdown, plot, publish
-from goalrank.benchmark.boards import Board, Line
-from goalrank.benchmark.plots import generators_figure
 from goalrank.cli import app
 from goalrank.errors import ConfigError, DataError
+from goalrank.studies.arena import Ledger, latex, load_boards, markdown, plot, publish
+from goalrank.studies.arena.figures import generators_figure
+from goalrank.studies.arena.leaderboards import Board, Line
+from goalrank.studies.common import cells
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,13 @@ from itertools import product
 
 import pytest
 
-from goalrank.benchmark import RowSpec, TuningSpec, load_suite, standard_rows
-from goalrank.benchmark.lineup import COMPOSITES
-from goalrank.benchmark.rows import RowBuilder
-from goalrank.benchmark.tuning import apply, draw, space
 from goalrank.rankers import build_ranker
 from goalrank.requests import Encoder
 from goalrank.settings import merge
+from goalrank.studies.arena.tuning import apply, draw, space
+from goalrank.studies.common import RowSpec, TuningSpec, load_suite, standard_rows
+from goalrank.studies.common.row_builder import RowBuilder
+from goalrank.studies.common.row_specs import COMPOSITES
 from tests.benchmark.test_suite import SUITES
 from tests.tables import make_table
 

@@ -14,10 +14,12 @@ import httpx
 import numpy as np
 import uvicorn
 
+from goalrank.bundles import Bundle
+from goalrank.experiments import Experiments
 from goalrank.requests import Requests
-from goalrank.serving import Bundle, Experiments, Exposure, Service, Store, create_app
-from goalrank.serving.guard import Keys
-from goalrank.serving.store import Event
+from goalrank.serving import Exposure, Service, Store, create_app
+from goalrank.serving.http.access import Keys
+from goalrank.serving.store.records import Event
 from tests.serving.kit import make_bundle
 from tests.tables import make_table
 

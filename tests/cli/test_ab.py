@@ -11,15 +11,17 @@ import pytest
 pytest.importorskip("tea_tasting")
 pytest.importorskip("sqlalchemy")
 
-from goalrank.requests import TableInfo
-from goalrank.serving import (
-    Event,
+from goalrank.experiments import (
     Experiments,
-    Exposure,
-    Store,
     draft_coins,
     draft_label,
     team_draft,
+)
+from goalrank.requests import TableInfo
+from goalrank.serving import (
+    Event,
+    Exposure,
+    Store,
 )
 
 _TOML = """

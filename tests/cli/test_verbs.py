@@ -106,7 +106,7 @@ def test_json_is_alone_on_stdout(goalrank, monkeypatch):
         print("a library says hello")
         return {"cores": 1}
 
-    monkeypatch.setattr("goalrank.cli.doctor._facts", noisy)
+    monkeypatch.setattr("goalrank.cli.commands.doctor._facts", noisy)
     result = goalrank("doctor", "--json")
     assert json.loads(result.stdout) == {"cores": 1}
     assert "hello" in result.stderr

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from goalrank.engines import Engine, open_engine
+from goalrank.compute import Engine, open_engine
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ BUNDLE = make_bundle(reward=False)
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr("goalrank.engines.retry.time.sleep", lambda _: None)
+    monkeypatch.setattr("goalrank.storage.retry.time.sleep", lambda _: None)
     FlakyFileSystem.fail = 0
 
 

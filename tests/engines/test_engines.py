@@ -8,8 +8,9 @@ import errno
 import fsspec
 import pytest
 
-from goalrank.engines import LocalEngine, Store, open_engine, transient, with_retries
+from goalrank.compute import LocalEngine, open_engine
 from goalrank.errors import ConfigError, DataError, EngineError, MissingExtraError
+from goalrank.storage import Store, transient, with_retries
 from tests.engines.kit import FlakyFileSystem, refuses, scaled
 
 fsspec.register_implementation("flaky", FlakyFileSystem, clobber=True)
@@ -18,7 +19,7 @@ fsspec.register_implementation("flaky", FlakyFileSystem, clobber=True)
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
     waits: list[float] = []
-    monkeypatch.setattr("goalrank.engines.retry.time.sleep", waits.append)
+    monkeypatch.setattr("goalrank.storage.retry.time.sleep", waits.append)
     FlakyFileSystem.fail = FlakyFileSystem.tries = 0
     return waits
 

@@ -9,11 +9,11 @@ import polars as pl
 import pytest
 
 from goalrank.api import rank_dataset
-from goalrank.benchmark import Ledger, run_suite
-from goalrank.engines import LocalEngine, RayEngine
+from goalrank.compute import LocalEngine, RayEngine
 from goalrank.errors import DataError, EngineError, MissingExtraError, ValidationError
 from goalrank.logs import import_log
 from goalrank.requests import Requests
+from goalrank.studies.arena import Ledger, run_suite
 from tests.benchmark.kit import make_suite, write_data
 from tests.engines.kit import always_dies, dies_once, place, refuses, scaled
 from tests.logs.logs_data import kuairand_folder, movielens_folder

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from goalrank.evaluation import metrics as m
+from goalrank.evaluation.ranking import metrics as m
 
 os.environ.setdefault("NUMBA_DISABLE_JIT", "1")  # compiling takes minutes, interpreting a second
 ranx = pytest.importorskip("ranx", reason="ranx is not installed (extra: dev)")

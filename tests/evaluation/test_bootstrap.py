@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from goalrank.evaluation import Resampler
-from goalrank.evaluation import bootstrap as module
+from goalrank.evaluation.statistics import bootstrap as module
 
 
 def resampler(n: int, clusters=None, resamples: int = 400, seed: int = 0) -> Resampler:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from goalrank.evaluation import metrics as m
+from goalrank.evaluation.ranking import metrics as m
 
 
 def naive(order: list[int], relevance: list[float], slots: int, gain: str) -> dict[str, float]:

@@ -32,8 +32,8 @@ from goalrank.worlds import (
     enumerate_lists,
     list_log_prob,
 )
-from goalrank.worlds.asking import Asked, ask
-from goalrank.worlds.feedback import draw_feedback
+from goalrank.worlds.sampling.feedback import draw_feedback
+from goalrank.worlds.sampling.request_draws import Asked, ask
 
 SLOTS = 2
 WORLD = World(

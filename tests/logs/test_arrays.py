@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goalrank.logs.arrays import distinct
+from goalrank.logs.events.arrays import distinct
 
 
 @given(st.lists(st.integers(-(2**62), 2**62) | st.integers(-3, 3)))

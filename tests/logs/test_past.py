@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from goalrank.logs.past import PastSums
+from goalrank.logs.events.past_sums import PastSums
 
 rows = st.lists(
     st.tuples(st.integers(0, 4), st.integers(0, 12), st.floats(-5, 5, width=32)), max_size=40

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from goalrank.errors import MissingExtraError
-from goalrank.logs import import_log
-from goalrank.logs.retrieval import (
+from goalrank.logs import (
     ItemToItem,
     blend,
+    import_log,
     plan_refits,
     reciprocal_ranks,
     top_items,

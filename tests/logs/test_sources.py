@@ -9,8 +9,7 @@ import polars as pl
 import pytest
 
 from goalrank.errors import ConfigError, DataError, GoalRankError, SchemaError
-from goalrank.logs import ImportOptions, import_log
-from goalrank.logs.sources import SOURCES
+from goalrank.logs import SOURCES, ImportOptions, import_log
 from tests.logs.logs_data import exposures, kuairand_folder, movielens_folder, movies, ratings
 
 PLAIN = ImportOptions()

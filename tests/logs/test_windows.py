@@ -9,9 +9,9 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from goalrank.logs.arrays import Codes, Events, time_order
+from goalrank.logs.events.arrays import Codes, Events, time_order
+from goalrank.logs.events.windows import cut_windows
 from goalrank.logs.options import ImportOptions
-from goalrank.logs.windows import cut_windows
 
 MINUTE = 60_000_000
 log_rows = st.lists(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import goalrank.rankers
 from goalrank.rankers import Ranker
-from goalrank.rankers.pool import PoolPolicy
+from goalrank.rankers.composite.pool import PoolPolicy
 from goalrank.requests import Batch, Columns, EntityTable
 from tests.rankers.kit import (
     BY_INPUT,

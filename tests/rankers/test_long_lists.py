@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from goalrank.rankers import Generator
-from goalrank.rankers.generator import Memory
-from goalrank.rankers.single import decodes_alone
+from goalrank.rankers.goalrank.generator import Memory
+from goalrank.rankers.goalrank.single_request import decodes_alone
 from tests.rankers.kit import SMALL, padded, permuted, rich_columns, shake, spec_of
 
 COLUMNS = rich_columns(4, 40, seed=4)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from goalrank.errors import ConfigError
 from goalrank.rankers import DNN, PIER, PRS, NAR4Rec, Ranker, Seq2Slate
-from goalrank.rankers.nar4rec import _owed
-from goalrank.rankers.prs import permutation_beam
+from goalrank.rankers.composite.prs import permutation_beam
+from goalrank.rankers.sequential.nar4rec import _owed
 from goalrank.rankers.step_policy import remaining_cross_entropy
 from goalrank.requests import Columns
 from tests.rankers.kit import spec_of

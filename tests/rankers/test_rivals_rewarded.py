@@ -15,8 +15,7 @@ from goalrank.rankers import DNN, NLGR, EGRank, Ranker, neighbours
 from goalrank.requests import Batch, Columns
 from goalrank.rewards import Ensemble, ListReward, ObservedGain, Reward, Weighted
 from goalrank.training import LoopConfig
-from goalrank.training.objectives import reinforce
-from goalrank.training.rivals import (
+from goalrank.training.modules.reward_driven import (
     NeighbourTask,
     PPOTask,
     clipped_surrogate,
@@ -24,6 +23,7 @@ from goalrank.training.rivals import (
     slot_advantages,
     slot_rewards,
 )
+from goalrank.training.objectives.group_objectives import reinforce
 from tests.rankers.kit import rich_columns, spec_of
 from tests.rankers.planted import SIZES, columns_of, one_hot
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from goalrank.rankers import DLCM, DNN, MIR, RankMixer, SetRank
-from goalrank.rankers.dlcm import attention_rank
+from goalrank.rankers.scorers.dlcm import attention_rank
 from goalrank.requests import Columns
 from tests.helpers import make_entities
 from tests.rankers.kit import spec_of

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from goalrank.errors import ConfigError
-from goalrank.reports import (
+from goalrank.reporting import (
     Bar,
     bar_chart,
     histogram,

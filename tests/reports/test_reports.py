@@ -11,8 +11,8 @@ import pytest
 from goalrank.errors import DataError
 from goalrank.evaluation import absent_rules, audit, audit_rules, evaluate
 from goalrank.rankers import RandomOrder, RetrieverOrder, Scorer
-from goalrank.reports import Example, Report, choose_rows, headline, make_examples, render
-from goalrank.reports import write_report as write
+from goalrank.reporting import Example, Report, choose_rows, headline, make_examples, render
+from goalrank.reporting import write_report as write
 from tests.helpers import make_columns
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 from hypothesis import strategies as st
 
-from goalrank.requests.info import TableInfo, storable_name
-from goalrank.requests.table import Requests
+from goalrank.requests.table.info import TableInfo, storable_name
+from goalrank.requests.table.requests import Requests
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 INFO = TableInfo(

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from goalrank.errors import DataError
-from goalrank.requests.features import FeatureEncoder
+from goalrank.requests.encoding.features import FeatureEncoder
 
 TABLE = pl.DataFrame(
     {

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from goalrank.errors import DataError
-from goalrank.requests.vocabulary import Vocabulary, mix64, stable_hash
+from goalrank.requests.encoding.vocabulary import Vocabulary, mix64, stable_hash
 
 INTEGERS = st.lists(st.integers(-(2**63), 2**63 - 1), max_size=8)
 STRINGS = st.lists(st.text(max_size=4), max_size=8)

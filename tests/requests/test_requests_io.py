@@ -18,9 +18,9 @@ from polars.testing import assert_frame_equal
 from requests_tables import INFO, hand_frame, hand_table, tables
 
 from goalrank.errors import ConfigError, DataError, SchemaError, ValidationError
-from goalrank.requests import io
-from goalrank.requests.info import FORMAT_VERSION, METADATA_KEY, TableInfo
-from goalrank.requests.table import Requests
+from goalrank.requests.table import parquet as io
+from goalrank.requests.table.info import FORMAT_VERSION, METADATA_KEY, TableInfo
+from goalrank.requests.table.requests import Requests
 
 ITEMS = pl.DataFrame(
     {"item_id": [10, 11, 12], "genre": ["a", "b", "a"], "tags": [["x"], [], ["y"]]}

@@ -12,8 +12,8 @@ from polars.testing import assert_frame_equal
 from requests_tables import INFO, NOON, hand_frame, tables
 
 from goalrank.errors import ConfigError, DataError, SchemaError
-from goalrank.requests.info import TableInfo
-from goalrank.requests.table import Requests
+from goalrank.requests.table.info import TableInfo
+from goalrank.requests.table.requests import Requests
 
 US = pl.Datetime("us", "UTC")
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from requests_tables import INFO, hand_frame, hand_table, replaced, tables
 
 from goalrank.errors import DataError
-from goalrank.requests.table import Requests
+from goalrank.requests.table.requests import Requests
 
 
 def test_take_head_filter() -> None:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from requests_tables import INFO, NOON, hand_frame, hand_table, replaced, tables
 
-from goalrank.requests.info import TableInfo
-from goalrank.requests.table import Requests
-from goalrank.requests.validate import RULES, Fault, validation_error
+from goalrank.requests.table.info import TableInfo
+from goalrank.requests.table.requests import Requests
+from goalrank.requests.table.validation import RULES, Fault, validation_error
 
 DAY = timedelta(days=1)
 CASES: list[tuple[str, Any, str, str, str]] = [

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from goalrank.bundles import Bundle
 from goalrank.encoders import EncoderSizes
 from goalrank.rankers import RankerConfig, build_ranker
 from goalrank.requests import Encoder, Requests
 from goalrank.rewards import Ensemble, ListReward, Reward
-from goalrank.serving import Bundle
 from tests.tables import make_table
 
 SIZES = EncoderSizes(width=16, layers=1, heads=2, dropout=0.0)

@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("tea_tasting")
 
 from goalrank.errors import DataError
+from goalrank.experiments import Experiment, Metric, Variant
+from goalrank.experiments.analysis import ab_report
 from goalrank.requests import Requests, TableInfo
-from goalrank.serving import Experiment, Metric, Variant
-from goalrank.serving.ab import ab_report
 
 EXPERIMENT = Experiment(
     name="x", salt="s", variants=(Variant(name="a"), Variant(name="b")),

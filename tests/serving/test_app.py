@@ -12,10 +12,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from goalrank.errors import StoreError
-from goalrank.serving.app import create_app
-from goalrank.serving.guard import Keys
-from goalrank.serving.service import Service
-from goalrank.serving.store import Store
+from goalrank.serving.http.access import Keys
+from goalrank.serving.http.app import create_app
+from goalrank.serving.ranking.service import Service
+from goalrank.serving.store.store import Store
 from tests.serving.kit import make_bundle
 from tests.tables import make_table
 

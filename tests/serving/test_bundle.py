@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from goalrank.bundles import FORMAT_VERSION, Bundle
 from goalrank.errors import BundleError
 from goalrank.rankers import ranker_names
 from goalrank.requests import Encoder
 from goalrank.rewards import ObservedGain, Reward, Weighted
-from goalrank.serving import FORMAT_VERSION, Bundle
 from tests.serving.kit import make_bundle, make_reward
 from tests.tables import make_table
 
@@ -161,7 +161,7 @@ def test_a_failed_save_leaves_the_old_bundle(tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("goalrank.serving.bundle.save_file", full)
+    monkeypatch.setattr("goalrank.bundles.bundle.save_file", full)
     with pytest.raises(BundleError, match="free space"):
         make_bundle("dnn").save(folder, overwrite=True)
     assert Bundle.load(folder).config.name == "goalrank"

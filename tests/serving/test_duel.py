@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from goalrank.serving import draft_coins, interleave_report, team_draft
-from goalrank.serving.bodies import RankBody
-from goalrank.serving.experiments import Experiment, Experiments, Metric, Variant
-from goalrank.serving.export import stored_requests
-from goalrank.serving.rules import Rules
-from goalrank.serving.service import Service
-from goalrank.serving.store import Event, Store
+from goalrank.constraints.constraints import Rules
+from goalrank.experiments import draft_coins, interleave_report, team_draft
+from goalrank.experiments.config import Experiment, Experiments, Metric, Variant
+from goalrank.serving.http.schemas import RankBody
+from goalrank.serving.ranking.service import Service
+from goalrank.serving.store.export import stored_requests
+from goalrank.serving.store.records import Event
+from goalrank.serving.store.store import Store
 from tests.serving.kit import make_bundle
 from tests.serving.test_app import body
 

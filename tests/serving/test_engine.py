@@ -12,9 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from goalrank.bundles import Engine
+from goalrank.constraints import AtLeast, AtMost, Diversity, Rules
 from goalrank.errors import ConfigError, InfeasibleError
 from goalrank.requests import Requests
-from goalrank.serving import AtLeast, AtMost, Diversity, Engine, Rules
 from tests.serving.kit import make_bundle
 from tests.tables import make_table
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from goalrank.errors import ConfigError
-from goalrank.serving import Experiment, Experiments, Variant
+from goalrank.experiments import Experiment, Experiments, Variant
 
 AB = (Variant(name="a"), Variant(name="b", weight=3.0))
 

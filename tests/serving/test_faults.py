@@ -12,11 +12,11 @@ import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
-from goalrank.serving import slow
-from goalrank.serving.app import create_app
-from goalrank.serving.guard import Keys
-from goalrank.serving.service import Service
-from goalrank.serving.store import Store
+from goalrank.serving.http import slow_clients as slow
+from goalrank.serving.http.access import Keys
+from goalrank.serving.http.app import create_app
+from goalrank.serving.ranking.service import Service
+from goalrank.serving.store.store import Store
 from tests.serving.databases import fill, small_disk
 from tests.serving.kit import make_bundle
 from tests.serving.live import live
@@ -266,7 +266,7 @@ def test_odd_content(client, service):
 )
 def test_slow_callers_are_let_go(service, monkeypatch, sent):
     monkeypatch.setattr(slow, "PATIENCE", 0.4)
-    protocol = "goalrank.serving.slow:PatientProtocol"
+    protocol = "goalrank.serving.http.slow_clients:PatientProtocol"
     app = create_app(service, patience=0.4)
     with live(app, http=protocol) as url, socket.socket() as caller:
         caller.settimeout(10)

@@ -13,13 +13,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from goalrank.bundles import Engine, ListGraph, export_graph
+from goalrank.bundles.onnx import graph as room
+from goalrank.bundles.onnx.graph import cached_graph, load_graph
+from goalrank.bundles.synthetic_requests import made_up
+from goalrank.constraints import AtMost, Diversity, Rules
 from goalrank.errors import BundleError, ConfigError, MissingExtraError
 from goalrank.rankers import Generator
 from goalrank.requests import Columns
-from goalrank.serving import AtMost, Diversity, Engine, ListGraph, Rules, Service, export_graph
-from goalrank.serving import graph as room
-from goalrank.serving.graph import cached_graph, load_graph
-from goalrank.serving.samples import made_up
+from goalrank.serving import Service
 from tests.rankers.kit import SMALL, make_ranker, padded, rich_columns, shake, spec_of
 from tests.serving.kit import make_bundle
 

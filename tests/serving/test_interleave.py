@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 pytest.importorskip("scipy")
 
 from goalrank.errors import ConfigError, DataError
-from goalrank.requests import Requests, TableInfo
-from goalrank.serving import (
+from goalrank.experiments import (
     Experiment,
     Experiments,
     Metric,
@@ -26,6 +25,7 @@ from goalrank.serving import (
     interleave_report,
     team_draft,
 )
+from goalrank.requests import Requests, TableInfo
 
 DUEL = Experiment(
     name="duel", salt="s", interleave=("old", "new"),

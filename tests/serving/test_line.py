@@ -10,8 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from goalrank.errors import DuplicateRequestError
-from goalrank.serving.line import Tidier
-from goalrank.serving.store import Exposure, Store
+from goalrank.serving.store.records import Exposure
+from goalrank.serving.store.store import Store
+from goalrank.serving.store.writer_connection import Tidier
 
 
 def one(number: int) -> Exposure:

@@ -10,9 +10,10 @@ import torch
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
+from goalrank.bundles import Bundle
 from goalrank.cli.application import app as goalrank
 from goalrank.requests import Requests
-from goalrank.serving import Bundle, Service, Store, create_app
+from goalrank.serving import Service, Store, create_app
 from goalrank.worlds import World, WorldConfig
 
 WORLD = WorldConfig(

@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from fastapi.testclient import TestClient
 
+from goalrank.bundles import Bundle
+from goalrank.constraints.constraints import Rules
 from goalrank.requests import Requests
-from goalrank.serving import Bundle
-from goalrank.serving.app import create_app
-from goalrank.serving.guard import Keys
-from goalrank.serving.page_examples import Examples
-from goalrank.serving.rules import Rules
-from goalrank.serving.service import Service
-from goalrank.serving.store import Store
+from goalrank.serving.http.access import Keys
+from goalrank.serving.http.app import create_app
+from goalrank.serving.page.examples import Examples
+from goalrank.serving.ranking.service import Service
+from goalrank.serving.store.store import Store
 from tests.serving.kit import make_bundle
 from tests.tables import make_table
 

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("tea_tasting")
 
 from goalrank.errors import ConfigError, DataError
-from goalrank.serving import Baseline, ab_plan, read_baseline
+from goalrank.experiments import Baseline, ab_plan, read_baseline
 from tests.serving.test_ab import world
 
 BASE = Baseline(mean=2.0, deviation=3.0, traffic=500.0)

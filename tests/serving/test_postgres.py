@@ -9,9 +9,10 @@ import pytest
 import sqlalchemy as sa
 
 from goalrank.errors import DuplicateRequestError, StoreError
-from goalrank.serving.app import create_app
-from goalrank.serving.service import Service
-from goalrank.serving.store import Event, Store
+from goalrank.serving.http.app import create_app
+from goalrank.serving.ranking.service import Service
+from goalrank.serving.store.records import Event
+from goalrank.serving.store.store import Store
 from tests.serving.databases import small_disk
 from tests.serving.kit import make_bundle
 from tests.serving.live import Load, live

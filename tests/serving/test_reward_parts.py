@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from goalrank.rewards import Ensemble, ListReward
-from goalrank.serving.rewards import describe_reward, rebuild_reward
+from goalrank.rewards.description import describe_reward, rebuild_reward
 from tests.helpers import make_columns
 from tests.rankers.kit import SMALL, spec_of
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 pytest.importorskip("tea_tasting")
 
 from goalrank.errors import ConfigError
-from goalrank.serving import ab_report, always_valid
+from goalrank.experiments import ab_report, always_valid
 from tests.serving.test_ab import EXPERIMENT, world
 
 ALPHA = 0.05

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from goalrank.serving.steps import Steps, wait_aside, wait_here
+from goalrank.serving.ranking.pending_work import Steps, wait_aside, wait_here
 
 T = TypeVar("T")
 

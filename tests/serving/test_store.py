@@ -25,10 +25,12 @@ from goalrank.errors import (
     UnknownRequestError,
 )
 from goalrank.requests import Encoder, Requests
-from goalrank.serving.export import export_store
-from goalrank.serving.store import (
+from goalrank.serving.store.export import export_store
+from goalrank.serving.store.records import (
     Event,
     Exposure,
+)
+from goalrank.serving.store.store import (
     Store,
 )
 from tests.tables import NOON, make_table

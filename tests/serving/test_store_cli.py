@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from goalrank.cli.application import app
 from goalrank.requests import Requests
-from goalrank.serving.export import export_store
-from goalrank.serving.store import Store
+from goalrank.serving.store.export import export_store
+from goalrank.serving.store.store import Store
 from tests.serving.test_store import events, exposures
 from tests.tables import NOON, make_table
 

@@ -7,12 +7,12 @@ import sys
 import pytest
 from fastapi.testclient import TestClient
 
+from goalrank.bundles.stage_timing import stage
 from goalrank.errors import MissingExtraError
-from goalrank.serving.app import create_app
-from goalrank.serving.service import Service
-from goalrank.serving.stages import stage
-from goalrank.serving.store import Store
-from goalrank.serving.trace import Tracing, configured_tracing
+from goalrank.serving.http.app import create_app
+from goalrank.serving.observability.tracing import Tracing, configured_tracing
+from goalrank.serving.ranking.service import Service
+from goalrank.serving.store.store import Store
 from tests.serving.kit import make_bundle
 from tests.serving.test_app import body
 

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from goalrank.simulation import OnlineConfig, build_online
+from goalrank.studies.online import OnlineConfig, build_online
 
 SMOKE = Path(__file__).parents[2] / "configs" / "online" / "smoke.toml"
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from goalrank.requests import Encoder
-from goalrank.simulation.arms import LoggingArm, OracleArm, RankedArm, build_arm, some
-from goalrank.simulation.models import School, save_models
-from goalrank.simulation.traffic import Router, assignment, serve_day, user_sums
+from goalrank.studies.online.arms import LoggingArm, OracleArm, RankedArm, build_arm, some
+from goalrank.studies.online.models import School, save_models
+from goalrank.studies.online.traffic import Router, assignment, serve_day, user_sums
 from goalrank.training import RunOptions
 from goalrank.worlds import World, exact_optimum
-from goalrank.worlds.asking import ask
-from goalrank.worlds.world import EPOCH_US
+from goalrank.worlds.sampling.request_draws import ask
+from goalrank.worlds.world.world import EPOCH_US
 from tests.simulation.kit import smoke
 
 CONFIG = smoke()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from goalrank.errors import ConfigError
-from goalrank.simulation import build_online, load_online
-from goalrank.simulation.config import policy_names
+from goalrank.studies.online import build_online, load_online
+from goalrank.studies.online.config import policy_names
 from tests.simulation.kit import SMOKE, smoke
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from goalrank.errors import DataError
-from goalrank.simulation import Estimate, UserSums, compare, over_seeds, size_p_value
+from goalrank.studies.online import Estimate, UserSums, compare, over_seeds, size_p_value
 
 
 def arm(rng: np.random.Generator, users: int, rate: float, *, before: bool = True) -> UserSums:

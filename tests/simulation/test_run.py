@@ -7,7 +7,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from goalrank.errors import ConfigError, DataError
-from goalrank.simulation import report_online, run_online
+from goalrank.studies.online import report_online, run_online
 from tests.simulation.kit import SMOKE, smoke
 
 _ARMS = ("logging", "logging_again", "goalrank", "prm_kept", "oracle")

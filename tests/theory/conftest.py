@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from goalrank.theory import Population, make_population
-from goalrank.theory.settings import tiny_world
+from goalrank.studies.theory import Population, make_population
+from goalrank.studies.theory.settings import tiny_world
 
 torch.set_num_threads(1)
 

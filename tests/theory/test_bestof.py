@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from goalrank.errors import ConfigError
-from goalrank.theory import best_of_log_prob, score_classes
+from goalrank.studies.theory import best_of_log_prob, score_classes
 
 torch.set_num_threads(1)
 

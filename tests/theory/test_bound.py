@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from goalrank.errors import ConfigError
-from goalrank.theory import (
+from goalrank.studies.theory import (
     BoundParts,
     Group,
     GroupTraining,
@@ -19,8 +19,8 @@ from goalrank.theory import (
     train,
     with_floor,
 )
-from goalrank.theory.settings import tiny_world
-from goalrank.theory.training_run import draw_distinct, light_policy, make_group
+from goalrank.studies.theory.settings import tiny_world
+from goalrank.studies.theory.training_run import draw_distinct, light_policy, make_group
 
 POPULATION = make_population(tiny_world(), 4, temperature=0.1, seed=1)
 

@@ -3,8 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from goalrank.theory import BestOf, Mixture, Population, Single, Sizes, score_classes
-from goalrank.theory.grow import as_mixture, doubled, stacked, widened, widened_mixture
+from goalrank.studies.theory import BestOf, Mixture, Population, Single, Sizes, score_classes
+from goalrank.studies.theory.warm_starts import (
+    as_mixture,
+    doubled,
+    stacked,
+    widened,
+    widened_mixture,
+)
 
 
 def _rng(seed: int = 0) -> torch.Generator:

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from goalrank.errors import ConfigError
-from goalrank.theory import FitOptions, Mixture, Population, Single, Sizes, fit
-from goalrank.theory.population import planted_population
+from goalrank.studies.theory import FitOptions, Mixture, Population, Single, Sizes, fit
+from goalrank.studies.theory.population import planted_population
 
 
 def _starts(sizes: Sizes, width: int, count: int = 2) -> list[tuple[str, Single]]:

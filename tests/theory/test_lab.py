@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from goalrank.errors import ConfigError
-from goalrank.theory import FitOptions, GroupTraining, LabConfig, run
-from goalrank.theory.claims import _verdict
-from goalrank.theory.figures import error_chart
-from goalrank.theory.settings import tiny_world
+from goalrank.studies.theory import FitOptions, GroupTraining, LabConfig, run
+from goalrank.studies.theory.claims import _verdict
+from goalrank.studies.theory.figures import error_chart
+from goalrank.studies.theory.settings import tiny_world
 
 SMALL = LabConfig(
     requests=2, widths=(1, 3), alphas=(1,), ks=(2,), extra=(0, 2), noise=(1.0,), noise_alpha=1,
@@ -92,7 +92,7 @@ def test_the_same_seed_gives_the_same_file(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("goalrank.theory.lab.draw_all", lambda results, out: [])
+    monkeypatch.setattr("goalrank.studies.theory.laboratory.draw_all", lambda results, out: [])
     run(tmp_path, seed=3, config=SMALL)
     assert (tmp_path / "theory.json").read_bytes() == (made[0] / "theory.json").read_bytes()
 

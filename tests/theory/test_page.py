@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from goalrank.errors import DataError
-from goalrank.theory import page_faults, refresh_page
+from goalrank.studies.theory import page_faults, refresh_page
 
 ROOT = Path(__file__).parents[2]
 RESULTS = {"a": {"k2_a0.5": [0.1234, {"E": 5}]}}

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from goalrank.errors import ConfigError, InfeasibleError
-from goalrank.theory import Population, Single, Sizes, check_feasible
-from goalrank.theory.population import prefix_tree
-from goalrank.theory.settings import tiny_world
+from goalrank.studies.theory import Population, Single, Sizes, check_feasible
+from goalrank.studies.theory.population import prefix_tree
+from goalrank.studies.theory.settings import tiny_world
 from goalrank.worlds import WorldConfig, enumerate_lists
 
 

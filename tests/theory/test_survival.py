@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from goalrank.errors import ConfigError
-from goalrank.theory import Population, order_survival, thin_by_gap
-from goalrank.theory.survival import draw_groups
+from goalrank.studies.theory import Population, order_survival, thin_by_gap
+from goalrank.studies.theory.order_survival import draw_groups
 
 
 def _study(population: Population, kind: str) -> dict[str, object]:

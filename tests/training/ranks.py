@@ -22,9 +22,9 @@ from goalrank.training import (
     SupervisedTask,
     run_stage,
 )
-from goalrank.training.launch import join, settle
-from goalrank.training.pretrain import PretrainTask
-from goalrank.training.tasks import Task
+from goalrank.training.distributed.process_group import join, settle
+from goalrank.training.modules.pretraining import PretrainTask
+from goalrank.training.modules.tasks import Task
 from tests.rankers.kit import SMALL, make_ranker, rich_columns, spec_of
 
 TRAIN = rich_columns(23, 6, seed=1)  # batches of 5, 5, 5, 5 and 3

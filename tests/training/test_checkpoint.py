@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from goalrank.errors import BundleError
-from goalrank.training.checkpoint import SafeCheckpointIO
+from goalrank.training.loop.checkpoint import SafeCheckpointIO
 
 KEYS = st.text(max_size=5) | st.integers(-5, 5)
 LEAVES = (

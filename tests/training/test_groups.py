@@ -12,7 +12,7 @@ from torch import Tensor
 
 from goalrank.requests import Batch
 from goalrank.training import SOURCES, GroupBuilder, GroupConfig
-from goalrank.training.groups import (
+from goalrank.training.groups.groups import (
     CachedScores,
     heuristic_lists,
     logged_list,

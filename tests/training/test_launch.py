@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from goalrank.encoders import IdTable, block_of, deferred_tables
-from goalrank.encoders import table as tables
+from goalrank.encoders import id_table as tables
 from goalrank.errors import ConfigError, DataError
 from goalrank.requests import Requests, read_share
-from goalrank.training import RunOptions, launch
-from goalrank.training.stream import PartStream
-from goalrank.training.tensors import write_tensors
+from goalrank.training import RunOptions
+from goalrank.training.distributed import process_group as launch
+from goalrank.training.loop.batch_stream import PartStream
+from goalrank.training.loop.tensors import write_tensors
 from tests.helpers import make_columns
 from tests.tables import make_table
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from goalrank.encoders import deferred_tables
-from goalrank.encoders import table as tables
+from goalrank.encoders import id_table as tables
 from goalrank.errors import ConfigError
 from goalrank.rankers import Generator
 from goalrank.rewards import ObservedGain
@@ -26,8 +26,8 @@ from goalrank.training import (
     RunOptions,
     run_stage,
 )
-from goalrank.training.parallel import Shared, check_devices, check_share
-from goalrank.training.stream import BatchList, BatchStream
+from goalrank.training.distributed.data_parallel import Shared, check_devices, check_share
+from goalrank.training.loop.batch_stream import BatchList, BatchStream
 from tests.helpers import make_columns
 from tests.rankers.kit import SMALL, make_ranker, rich_columns, spec_of
 from tests.training.same import assert_same_weights

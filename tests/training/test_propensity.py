@@ -15,7 +15,7 @@ from goalrank.errors import ConfigError
 from goalrank.requests import Columns
 from goalrank.rewards import ListReward
 from goalrank.training import FitConfig, Job, LoopConfig, RewardTask, RunOptions
-from goalrank.training.propensity import list_weights
+from goalrank.training.objectives.propensity_weights import list_weights
 from tests.helpers import make_columns
 from tests.rankers.kit import SMALL, spec_of
 

@@ -18,7 +18,7 @@ from goalrank.training import (
     rank_policy,
     reference_policy,
 )
-from goalrank.training.objectives import policy_entropy
+from goalrank.training.objectives.group_objectives import policy_entropy
 
 REWARDS = st.lists(st.floats(-10, 10, width=32), min_size=2, max_size=7)
 quick = settings(max_examples=60, deadline=None)

@@ -29,7 +29,7 @@ from goalrank.training import (
     read_telemetry,
     run_stage,
 )
-from goalrank.training.pretrain import PretrainTask
+from goalrank.training.modules.pretraining import PretrainTask
 from tests.rankers.kit import SMALL, make_ranker, rich_columns, spec_of
 
 TRAIN = rich_columns(24, 6, seed=1)

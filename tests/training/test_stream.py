@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from goalrank.training.stream import BatchList, BatchStream
+from goalrank.training.loop.batch_stream import BatchList, BatchStream
 from tests.helpers import make_columns
 
 COLUMNS = make_columns(11, 4)

@@ -16,8 +16,8 @@ from goalrank.worlds import (
     list_log_prob,
     set_log_prob,
 )
-from goalrank.worlds.asking import ask
-from goalrank.worlds.world import EPOCH_US
+from goalrank.worlds.sampling.request_draws import ask
+from goalrank.worlds.world.world import EPOCH_US
 
 from .conftest import rich
 

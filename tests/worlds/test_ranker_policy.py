@@ -10,7 +10,7 @@ from goalrank.errors import ConfigError
 from goalrank.rankers import Ranker, RankerConfig, build_ranker
 from goalrank.requests import Encoder, Requests
 from goalrank.worlds import EPOCH_US, RankerPolicy, World, enumerate_lists, round_seed
-from goalrank.worlds.asking import ask
+from goalrank.worlds.sampling.request_draws import ask
 
 from .conftest import rich
 

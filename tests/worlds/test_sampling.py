@@ -13,8 +13,8 @@ import torch
 from goalrank.errors import ConfigError, DataError
 from goalrank.requests import Requests
 from goalrank.worlds import EPOCH_US, Asked, World
-from goalrank.worlds.asking import ask
-from goalrank.worlds.sampling import BLOCK
+from goalrank.worlds.sampling.request_draws import ask
+from goalrank.worlds.sampling.sampler import BLOCK
 
 from .conftest import rich
 

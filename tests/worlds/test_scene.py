@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from goalrank.errors import DataError
 from goalrank.worlds import KindConfig, Scene, World
-from goalrank.worlds.feedback import draw_feedback
+from goalrank.worlds.sampling.feedback import draw_feedback
 
 from .conftest import requests_of, rich
 

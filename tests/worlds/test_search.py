@@ -20,7 +20,7 @@ from goalrank.worlds import (
     optimal_policy,
     pointwise_lists,
 )
-from goalrank.worlds.bounds import upper_bound
+from goalrank.worlds.truth.bounds import upper_bound
 
 from .conftest import requests_of, rich
 from .test_scene import changes

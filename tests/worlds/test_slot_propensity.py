@@ -9,7 +9,7 @@ import torch
 from goalrank.errors import SchemaError
 from goalrank.requests import Requests
 from goalrank.worlds import EPOCH_US, LoggingConfig, LoggingPolicy, World, enumerate_lists
-from goalrank.worlds.asking import ask
+from goalrank.worlds.sampling.request_draws import ask
 from tests.worlds.conftest import rich
 
 STRAIGHT = World(rich(logging=LoggingConfig(shuffle=0.0)))

@@ -19,7 +19,7 @@ from goalrank.worlds import (
     regret,
     share_exact,
 )
-from goalrank.worlds.latents import k_means
+from goalrank.worlds.world.latents import k_means
 
 from .conftest import rich
 

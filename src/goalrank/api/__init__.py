@@ -5,18 +5,19 @@ Names are loaded on first use, so that ranking and evaluating wait for no traini
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from goalrank._lazy import lazy_door
 
 if TYPE_CHECKING:
     from goalrank.api.bulk import load, rank_dataset
     from goalrank.api.demo import DEMOS, run_demo
     from goalrank.api.model import Model, fit
-    from goalrank.api.ope import off_policy
     from goalrank.api.recipes import recipe_names, recipe_path
     from goalrank.api.reward_reports import fit_itemwise, reward_report
     from goalrank.api.scorecard import Scorecard, audit_table, evaluate
     from goalrank.api.world_cards import RegretParts, WorldCard, WorldRow, world_card
+    from goalrank.evaluation import evaluate_off_policy
 
 __all__ = [
     "DEMOS",
@@ -27,10 +28,10 @@ __all__ = [
     "WorldRow",
     "audit_table",
     "evaluate",
+    "evaluate_off_policy",
     "fit",
     "fit_itemwise",
     "load",
-    "off_policy",
     "rank_dataset",
     "recipe_names",
     "recipe_path",
@@ -39,29 +40,26 @@ __all__ = [
     "world_card",
 ]
 
-_LAZY = {
-    "DEMOS": "demo",
-    "Model": "model",
-    "RegretParts": "world_cards",
-    "Scorecard": "scorecard",
-    "WorldCard": "world_cards",
-    "WorldRow": "world_cards",
-    "audit_table": "scorecard",
-    "evaluate": "scorecard",
-    "fit": "model",
-    "fit_itemwise": "reward_reports",
-    "load": "bulk",
-    "off_policy": "ope",
-    "rank_dataset": "bulk",
-    "recipe_names": "recipes",
-    "recipe_path": "recipes",
-    "reward_report": "reward_reports",
-    "run_demo": "demo",
-    "world_card": "world_cards",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f"goalrank.api.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'goalrank.api' has no attribute {name!r}")
+__getattr__ = lazy_door(
+    __name__,
+    {
+        "DEMOS": "goalrank.api.demo",
+        "Model": "goalrank.api.model",
+        "RegretParts": "goalrank.api.world_cards",
+        "Scorecard": "goalrank.api.scorecard",
+        "WorldCard": "goalrank.api.world_cards",
+        "WorldRow": "goalrank.api.world_cards",
+        "audit_table": "goalrank.api.scorecard",
+        "evaluate": "goalrank.api.scorecard",
+        "evaluate_off_policy": "goalrank.evaluation",
+        "fit": "goalrank.api.model",
+        "fit_itemwise": "goalrank.api.reward_reports",
+        "load": "goalrank.api.bulk",
+        "rank_dataset": "goalrank.api.bulk",
+        "recipe_names": "goalrank.api.recipes",
+        "recipe_path": "goalrank.api.recipes",
+        "reward_report": "goalrank.api.reward_reports",
+        "run_demo": "goalrank.api.demo",
+        "world_card": "goalrank.api.world_cards",
+    },
+)

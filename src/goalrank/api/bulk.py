@@ -11,10 +11,11 @@ from typing import Any, BinaryIO
 import polars as pl
 import pyarrow.parquet as pq
 
-from goalrank.engines import Engine, LocalEngine, Store
+from goalrank.bundles import Bundle
+from goalrank.compute import Engine, LocalEngine
 from goalrank.errors import ConfigError
 from goalrank.requests import Dataset, Part, open_dataset
-from goalrank.serving import Bundle
+from goalrank.storage import Store
 
 Progress = Callable[[int, int], None]
 DONE = "_lists.json"

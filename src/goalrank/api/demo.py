@@ -25,7 +25,7 @@ from goalrank.errors import ConfigError
 from goalrank.evaluation import Evaluation
 from goalrank.logs import import_log, write_import
 from goalrank.rankers import BestOf, Ranker, RetrieverOrder
-from goalrank.reports import Report, choose_rows, make_examples, write_report
+from goalrank.reporting import Report, choose_rows, make_examples, write_report
 from goalrank.requests import Requests, write_text
 from goalrank.serving import Examples
 from goalrank.training import load_config

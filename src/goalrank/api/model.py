@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from goalrank.api.recipes import recipe_path
+from goalrank.bundles import Bundle
 from goalrank.errors import BundleError, ConfigError
 from goalrank.rankers import Ranker, build_ranker, ranker_names
 from goalrank.requests import Columns, Encoder, Requests, read_share
-from goalrank.serving import Bundle
 from goalrank.training import (
     FitConfig,
     Fitted,

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from goalrank import evaluation as ev
+from goalrank.bundles import Bundle
 from goalrank.errors import ConfigError
 from goalrank.evaluation import Audit, Evaluation
 from goalrank.rankers import Ranker
 from goalrank.requests import Columns, Encoder, Requests
-from goalrank.serving import Bundle
 
 Progress = Callable[[int, int], None]
 # Rules that count over past requests, and so need the training table.
@@ -171,7 +171,7 @@ def score(
     metric: str = "ndcg",
     **options: Any,
 ) -> Scorecard:
-    """Evaluate rules and compare; `options` go to `goalrank.evaluation.evaluate`."""
+    """Evaluate rules and compare; `options` go to `goalrank.evaluation.ranking.evaluate`."""
     of_rules = ev.evaluate(rules, columns, **options)
     audit = ev.audit(trained, of_rules, metric, notes=notes)
     return Scorecard(trained, of_rules, audit, table.info.dataset, table.info.warning)

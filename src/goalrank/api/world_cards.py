@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from goalrank.bundles import Bundle
 from goalrank.errors import ConfigError, DataError
 from goalrank.evaluation import Interval, Resampler
 from goalrank.requests import Requests
-from goalrank.serving import Bundle
 from goalrank.worlds import Judge, Judged, Truth, World, share_exact
 
 Progress = Callable[[int, int], None]

@@ -2,4 +2,7 @@
 
 from goalrank.cli.application import app, main
 
-__all__ = ["app", "main"]
+__all__ = [
+    "app",
+    "main",
+]

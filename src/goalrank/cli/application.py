@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from goalrank import __version__
-from goalrank.cli import (
+from goalrank.cli.commands import (
     ab,
     audit,
     benchmark,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from goalrank.encoders.table import IdTable
+from goalrank.encoders.id_table import IdTable
 from goalrank.nn import Linear
 from goalrank.requests import EntityTable
 

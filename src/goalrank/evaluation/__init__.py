@@ -1,10 +1,6 @@
-"""Metrics, comparisons with intervals, the audit of rules without learning, reward-model quality."""
+"""Ranking metrics, statistics, quality of reward models, off-policy evaluation."""
 
-from goalrank.evaluation.audit import Audit, absent_rules, audit, audit_rules
-from goalrank.evaluation.bootstrap import Difference, Interval, Resampler
-from goalrank.evaluation.evaluate import DEFAULT_METRICS, evaluate, known_only
-from goalrank.evaluation.metrics import METRICS, SlotValues, from_lists, from_scores
-from goalrank.evaluation.off_policy import (
+from goalrank.evaluation.off_policy.estimators import (
     ESTIMATORS,
     Estimate,
     Logged,
@@ -13,8 +9,19 @@ from goalrank.evaluation.off_policy import (
     effective_size,
     estimate,
 )
-from goalrank.evaluation.result import CONVENTIONS, Evaluation, milliseconds
-from goalrank.evaluation.reward_quality import (
+from goalrank.evaluation.off_policy.off_policy import evaluate_off_policy
+from goalrank.evaluation.off_policy.support import (
+    Support,
+    check_propensities,
+    check_support,
+    measure_support,
+    refuse,
+)
+from goalrank.evaluation.ranking.audit import Audit, absent_rules, audit, audit_rules
+from goalrank.evaluation.ranking.evaluate import DEFAULT_METRICS, evaluate, known_only
+from goalrank.evaluation.ranking.evaluation import CONVENTIONS, Evaluation, milliseconds
+from goalrank.evaluation.ranking.metrics import METRICS, SlotValues, from_lists, from_scores
+from goalrank.evaluation.reward_quality.reward_quality import (
     Calibration,
     Spread,
     calibration,
@@ -22,16 +29,11 @@ from goalrank.evaluation.reward_quality import (
     log_loss,
     log_loss_gain,
     order_correlation,
+    reward_auc,
     slot_quality,
 )
-from goalrank.evaluation.reward_quality import auc as reward_auc
-from goalrank.evaluation.support import (
-    Support,
-    check_propensities,
-    check_support,
-    measure_support,
-    refuse,
-)
+from goalrank.evaluation.statistics.bootstrap import Difference, Interval, Resampler
+from goalrank.evaluation.statistics.paired import FloatArray, holm, over_requests, paired_t, t_tail
 
 __all__ = [
     "CONVENTIONS",
@@ -43,6 +45,7 @@ __all__ = [
     "Difference",
     "Estimate",
     "Evaluation",
+    "FloatArray",
     "Interval",
     "Logged",
     "OffPolicy",
@@ -61,15 +64,20 @@ __all__ = [
     "effective_size",
     "estimate",
     "evaluate",
+    "evaluate_off_policy",
     "from_lists",
     "from_scores",
+    "holm",
     "known_only",
     "log_loss",
     "log_loss_gain",
     "measure_support",
     "milliseconds",
     "order_correlation",
+    "over_requests",
+    "paired_t",
     "refuse",
     "reward_auc",
     "slot_quality",
+    "t_tail",
 ]

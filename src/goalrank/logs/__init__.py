@@ -5,24 +5,35 @@
 >>> write_import(result, "data/kuairand")  # doctest: +SKIP
 """
 
-from goalrank.logs.fetch import DATASETS, Dataset, fetch
+from goalrank.logs.candidates.protocols import INJECTED_WARNING
+from goalrank.logs.download.data_folders import data_root, shipped_path
+from goalrank.logs.download.fetch import DATASETS, Dataset, fetch
 from goalrank.logs.importer import ImportResult, import_log
 from goalrank.logs.options import ImportOptions
-from goalrank.logs.places import data_root, shipped_path
-from goalrank.logs.protocols import INJECTED_WARNING
-from goalrank.logs.retrieval import fit_factors
-from goalrank.logs.write import write_import
+from goalrank.logs.output import write_import
+from goalrank.logs.readers.sources import SOURCES
+from goalrank.logs.retrieval.blending import blend, reciprocal_ranks, top_items, top_of_one
+from goalrank.logs.retrieval.item_to_item import ItemToItem
+from goalrank.logs.retrieval.log_factors import fit_factors
+from goalrank.logs.retrieval.refits import plan_refits
 
 __all__ = [
     "DATASETS",
     "INJECTED_WARNING",
+    "SOURCES",
     "Dataset",
     "ImportOptions",
     "ImportResult",
+    "ItemToItem",
+    "blend",
     "data_root",
     "fetch",
     "fit_factors",
     "import_log",
+    "plan_refits",
+    "reciprocal_ranks",
     "shipped_path",
+    "top_items",
+    "top_of_one",
     "write_import",
 ]

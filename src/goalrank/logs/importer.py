@@ -10,20 +10,20 @@ from typing import Any
 
 import polars as pl
 
-from goalrank.engines import Engine, LocalEngine
+from goalrank.compute import Engine, LocalEngine
 from goalrank.errors import ConfigError, DataError
-from goalrank.logs.assemble import assemble
-from goalrank.logs.drafts import hide_order
+from goalrank.logs.candidates.assembly import assemble
+from goalrank.logs.candidates.pending import hide_order
+from goalrank.logs.candidates.pipelines import exposed, retrieved, with_enough
+from goalrank.logs.candidates.protocols import INJECTED_WARNING, Retrieved
+from goalrank.logs.download.data_folders import data_root
+from goalrank.logs.events.consumption import Log, consumed_only, to_arrays
+from goalrank.logs.events.split import DROPPED, TEST, TRAIN, VALIDATION, split_points
 from goalrank.logs.options import ImportOptions, Protocol
-from goalrank.logs.pipelines import exposed, retrieved, with_enough
-from goalrank.logs.places import data_root
-from goalrank.logs.prepare import Log, consumed_only, to_arrays
-from goalrank.logs.protocols import INJECTED_WARNING, Retrieved
-from goalrank.logs.raw import RawLog
+from goalrank.logs.readers.raw_log import RawLog
+from goalrank.logs.readers.sources import SOURCES
 from goalrank.logs.report import make_report, nothing_left, recall
-from goalrank.logs.retrieval import one_blas_thread
-from goalrank.logs.sources import SOURCES
-from goalrank.logs.split import DROPPED, TEST, TRAIN, VALIDATION, split_points
+from goalrank.logs.retrieval.refit_walk import one_blas_thread
 from goalrank.requests import Requests, TableInfo
 
 __all__ = ["ImportResult", "import_log"]

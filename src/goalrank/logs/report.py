@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from goalrank.logs.drafts import Drafts
+from goalrank.logs.candidates.pending import Drafts
+from goalrank.logs.candidates.protocols import Retrieved
+from goalrank.logs.events.consumption import Log
+from goalrank.logs.events.split import TEST, TRAIN, VALIDATION
 from goalrank.logs.options import ImportOptions
-from goalrank.logs.prepare import Log
-from goalrank.logs.protocols import Retrieved
-from goalrank.logs.raw import RawLog
-from goalrank.logs.split import TEST, TRAIN, VALIDATION
+from goalrank.logs.readers.raw_log import RawLog
 from goalrank.requests import TableInfo
 
 __all__ = ["make_report", "nothing_left", "recall"]

@@ -1,10 +1,10 @@
 """Torch blocks that know nothing of recommenders."""
 
 from goalrank.nn.chunks import CHUNK_ROWS, in_chunks
+from goalrank.nn.distributed_means import divisor, sharing, whole_ids, whole_sum
 from goalrank.nn.gather import take_rows
 from goalrank.nn.linear import Linear, linear, linear_gelu
 from goalrank.nn.losses import softmax_cross_entropy
-from goalrank.nn.means import divisor, sharing, whole_ids, whole_sum
 from goalrank.nn.noise import distinct, gumbel, mixed_seed, request_salt, uniform
 from goalrank.nn.precision import at_least_single
 from goalrank.nn.transformer import Attention, Block, FeedForward, InducedBlock, mlp

@@ -1,21 +1,8 @@
 """Rankers: policies over lists."""
 
 from goalrank.rankers.base import Proposal, Ranker, Scorer, at_next, top_slots
-from goalrank.rankers.best_of import BestOf
-from goalrank.rankers.build import (
-    PRESETS,
-    RankerConfig,
-    build_ranker,
-    parameter_count,
-    ranker_names,
-    ranker_options,
-)
-from goalrank.rankers.diversity import DPP, MMR
-from goalrank.rankers.dlcm import DLCM
-from goalrank.rankers.dnn import DNN
-from goalrank.rankers.evaluator_sort import EvaluatorSort
-from goalrank.rankers.generator import Generator
-from goalrank.rankers.heuristics import (
+from goalrank.rankers.baselines.diversity import DPP, MMR
+from goalrank.rankers.baselines.heuristics import (
     Constant,
     FeatureOrder,
     InputOrder,
@@ -24,9 +11,17 @@ from goalrank.rankers.heuristics import (
     RandomOrder,
     RetrieverOrder,
 )
-from goalrank.rankers.lambdamart import LambdaMART
-from goalrank.rankers.mir import MIR
-from goalrank.rankers.multi_generator import (
+from goalrank.rankers.build import (
+    PRESETS,
+    RankerConfig,
+    build_ranker,
+    parameter_count,
+    ranker_names,
+    ranker_options,
+)
+from goalrank.rankers.composite.best_of import BestOf
+from goalrank.rankers.composite.evaluator_sort import EvaluatorSort
+from goalrank.rankers.composite.multi_generator import (
     Member,
     MultiGenerator,
     copies,
@@ -34,15 +29,20 @@ from goalrank.rankers.multi_generator import (
     member_lists,
     select_members,
 )
-from goalrank.rankers.nar4rec import NAR4Rec
-from goalrank.rankers.nlgr import NLGR, neighbours
-from goalrank.rankers.pier import PIER
-from goalrank.rankers.pool import Pool, PoolPolicy
-from goalrank.rankers.prm import PRM
-from goalrank.rankers.prs import PRS
-from goalrank.rankers.rankmixer import RankMixer
-from goalrank.rankers.seq2slate import EGRank, Seq2Slate
-from goalrank.rankers.setrank import SetRank
+from goalrank.rankers.composite.pier import PIER
+from goalrank.rankers.composite.pool import Pool, PoolPolicy
+from goalrank.rankers.composite.prs import PRS
+from goalrank.rankers.goalrank.generator import Generator
+from goalrank.rankers.scorers.dlcm import DLCM
+from goalrank.rankers.scorers.dnn import DNN
+from goalrank.rankers.scorers.lambdamart import LambdaMART
+from goalrank.rankers.scorers.mir import MIR
+from goalrank.rankers.scorers.prm import PRM
+from goalrank.rankers.scorers.rankmixer import RankMixer
+from goalrank.rankers.scorers.setrank import SetRank
+from goalrank.rankers.sequential.nar4rec import NAR4Rec
+from goalrank.rankers.sequential.nlgr import NLGR, neighbours
+from goalrank.rankers.sequential.seq2slate import EGRank, Seq2Slate
 from goalrank.rankers.step_policy import StepPolicy
 
 __all__ = [

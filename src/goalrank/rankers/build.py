@@ -11,20 +11,20 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from goalrank.encoders import EncoderSizes
 from goalrank.errors import ConfigError
 from goalrank.rankers.base import Ranker
-from goalrank.rankers.diversity import DPP, MMR
-from goalrank.rankers.dlcm import DLCM
-from goalrank.rankers.dnn import DNN
-from goalrank.rankers.generator import Generator
-from goalrank.rankers.lambdamart import LambdaMART
-from goalrank.rankers.mir import MIR
-from goalrank.rankers.nar4rec import NAR4Rec
-from goalrank.rankers.nlgr import NLGR
-from goalrank.rankers.pier import PIER
-from goalrank.rankers.prm import PRM
-from goalrank.rankers.prs import PRS
-from goalrank.rankers.rankmixer import RankMixer
-from goalrank.rankers.seq2slate import EGRank, Seq2Slate
-from goalrank.rankers.setrank import SetRank
+from goalrank.rankers.baselines.diversity import DPP, MMR
+from goalrank.rankers.composite.pier import PIER
+from goalrank.rankers.composite.prs import PRS
+from goalrank.rankers.goalrank.generator import Generator
+from goalrank.rankers.scorers.dlcm import DLCM
+from goalrank.rankers.scorers.dnn import DNN
+from goalrank.rankers.scorers.lambdamart import LambdaMART
+from goalrank.rankers.scorers.mir import MIR
+from goalrank.rankers.scorers.prm import PRM
+from goalrank.rankers.scorers.rankmixer import RankMixer
+from goalrank.rankers.scorers.setrank import SetRank
+from goalrank.rankers.sequential.nar4rec import NAR4Rec
+from goalrank.rankers.sequential.nlgr import NLGR
+from goalrank.rankers.sequential.seq2slate import EGRank, Seq2Slate
 from goalrank.requests import InputSpec
 from goalrank.settings import did_you_mean
 

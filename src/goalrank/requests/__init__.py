@@ -5,22 +5,22 @@ Names that need torch are loaded on first use, so that reading tables stays ligh
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from goalrank.requests.info import TableInfo
-from goalrank.requests.io import whole_file, write_text
-from goalrank.requests.parts import Dataset, Part, open_dataset
-from goalrank.requests.table import Requests
-from goalrank.requests.validate import Fault
+from goalrank._lazy import lazy_door
+from goalrank.requests.table.info import TableInfo
+from goalrank.requests.table.parquet import whole_file, write_text
+from goalrank.requests.table.partitions import Dataset, Part, open_dataset
+from goalrank.requests.table.requests import Requests
+from goalrank.requests.table.validation import Fault
 
 if TYPE_CHECKING:
-    from goalrank.requests.batch import Batch, EntityTable, InputSpec
-    from goalrank.requests.columns import Columns
-    from goalrank.requests.encoder import Encoder, EncoderConfig
-    from goalrank.requests.flat import FlatRequests, Row
-    from goalrank.requests.share import read_share
-    from goalrank.requests.state import load_encoder, save_encoder
+    from goalrank.requests.encoding.arrays import FlatRequests, Row
+    from goalrank.requests.encoding.batch import Batch, EntityTable, InputSpec
+    from goalrank.requests.encoding.encoded import Columns
+    from goalrank.requests.encoding.encoder import Encoder, EncoderConfig
+    from goalrank.requests.encoding.encoder_files import load_encoder, save_encoder
+    from goalrank.requests.encoding.shard import read_share
 
 __all__ = [
     "Batch",
@@ -44,22 +44,19 @@ __all__ = [
     "write_text",
 ]
 
-_LAZY = {
-    "Batch": "batch",
-    "Columns": "columns",
-    "Encoder": "encoder",
-    "EncoderConfig": "encoder",
-    "EntityTable": "batch",
-    "FlatRequests": "flat",
-    "InputSpec": "batch",
-    "Row": "flat",
-    "load_encoder": "state",
-    "read_share": "share",
-    "save_encoder": "state",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f"goalrank.requests.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'goalrank.requests' has no attribute {name!r}")
+__getattr__ = lazy_door(
+    __name__,
+    {
+        "Batch": "goalrank.requests.encoding.batch",
+        "Columns": "goalrank.requests.encoding.encoded",
+        "Encoder": "goalrank.requests.encoding.encoder",
+        "EncoderConfig": "goalrank.requests.encoding.encoder",
+        "EntityTable": "goalrank.requests.encoding.batch",
+        "FlatRequests": "goalrank.requests.encoding.arrays",
+        "InputSpec": "goalrank.requests.encoding.batch",
+        "Row": "goalrank.requests.encoding.arrays",
+        "load_encoder": "goalrank.requests.encoding.encoder_files",
+        "read_share": "goalrank.requests.encoding.shard",
+        "save_encoder": "goalrank.requests.encoding.encoder_files",
+    },
+)

@@ -1,8 +1,18 @@
 """Rewards: what a list is worth to a request."""
 
 from goalrank.rewards.base import Reward
-from goalrank.rewards.combine import Ensemble, Weighted
+from goalrank.rewards.combined import Ensemble, Weighted
+from goalrank.rewards.description import describe_reward, rebuild_reward
 from goalrank.rewards.list_reward import Link, ListReward
 from goalrank.rewards.observed import ObservedGain
 
-__all__ = ["Ensemble", "Link", "ListReward", "ObservedGain", "Reward", "Weighted"]
+__all__ = [
+    "Ensemble",
+    "Link",
+    "ListReward",
+    "ObservedGain",
+    "Reward",
+    "Weighted",
+    "describe_reward",
+    "rebuild_reward",
+]

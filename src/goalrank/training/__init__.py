@@ -8,20 +8,28 @@ from goalrank.training.config import (
     build_config,
     load_config,
 )
-from goalrank.training.fit import Fitted, Job, build_reward, run_job, unexposed_is_negative
-from goalrank.training.groups import SOURCES, CachedScores, Group, GroupBuilder, GroupConfig
-from goalrank.training.launch import gather_bytes, is_first, join, place, settle, together, wait
-from goalrank.training.loop import RunOptions, read_telemetry, run_stage
-from goalrank.training.objectives import OBJECTIVES
-from goalrank.training.parallel import part_sizes
-from goalrank.training.reference import (
+from goalrank.training.distributed.data_parallel import part_sizes
+from goalrank.training.distributed.process_group import (
+    gather_bytes,
+    is_first,
+    join,
+    place,
+    settle,
+    together,
+    wait,
+)
+from goalrank.training.groups.groups import SOURCES, CachedScores, Group, GroupBuilder, GroupConfig
+from goalrank.training.job import Fitted, Job, build_reward, run_job, unexposed_is_negative
+from goalrank.training.loop.stage import RunOptions, read_telemetry, run_stage
+from goalrank.training.modules.reward_driven import NeighbourTask, PPOTask
+from goalrank.training.modules.tasks import GroupTask, RewardTask, SupervisedTask, Task, feedback_at
+from goalrank.training.objectives.group_objectives import OBJECTIVES
+from goalrank.training.objectives.reference_policy import (
     group_cross_entropy,
     group_statistics,
     rank_policy,
     reference_policy,
 )
-from goalrank.training.rivals import NeighbourTask, PPOTask
-from goalrank.training.tasks import GroupTask, RewardTask, SupervisedTask, Task, feedback_at
 
 __all__ = [
     "OBJECTIVES",

@@ -15,7 +15,7 @@ from goalrank.rankers import RankerConfig
 from goalrank.requests import EncoderConfig
 from goalrank.rewards import Link
 from goalrank.settings import checked, read_toml
-from goalrank.training.groups import GroupConfig
+from goalrank.training.groups.groups import GroupConfig
 
 
 class _Strict(BaseModel):

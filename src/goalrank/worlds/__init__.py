@@ -1,11 +1,16 @@
 """Planted worlds: simulators whose true expected reward of any list is known."""
 
-from __future__ import annotations
-
-from goalrank.worlds.asking import Asked
-from goalrank.worlds.config import FactorsConfig, KindConfig, LoggingConfig, WorldConfig
-from goalrank.worlds.describe import Description, describe, pointwise_lists
-from goalrank.worlds.enumeration import (
+from goalrank.worlds.sampling.logging_policies import (
+    LoggingPolicy,
+    Policy,
+    gumbel_top_k,
+    list_log_prob,
+    set_log_prob,
+)
+from goalrank.worlds.sampling.ranker_policy import RankerPolicy, explored_chance
+from goalrank.worlds.sampling.request_draws import Asked
+from goalrank.worlds.sampling.sampler import round_seed, sample, sample_to
+from goalrank.worlds.truth.enumeration import (
     LIST_LIMIT,
     OptimalPolicy,
     all_rewards,
@@ -13,25 +18,18 @@ from goalrank.worlds.enumeration import (
     exact_optimum,
     optimal_policy,
 )
-from goalrank.worlds.fitted import FittedWorld, fit_world
-from goalrank.worlds.judge import Judge, Judged, Truth
-from goalrank.worlds.latents import Latents
-from goalrank.worlds.measures import Measures, kl_divergence, measure, regret, share_exact
-from goalrank.worlds.policies import (
-    LoggingPolicy,
-    Policy,
-    gumbel_top_k,
-    list_log_prob,
-    set_log_prob,
-)
-from goalrank.worlds.ranker_policy import RankerPolicy, explored_chance
-from goalrank.worlds.reward_search import batch_rows, best_under
-from goalrank.worlds.sampling import round_seed, sample, sample_to
-from goalrank.worlds.scene import Physics, Prefix, Scene
-from goalrank.worlds.search import SearchResult, near_optimum
-from goalrank.worlds.tables import item_table, user_table
-from goalrank.worlds.true_reward import TrueReward
-from goalrank.worlds.world import DAY_US, EPOCH_US, World
+from goalrank.worlds.truth.headroom import Description, describe, pointwise_lists
+from goalrank.worlds.truth.measures import Measures, kl_divergence, measure, regret, share_exact
+from goalrank.worlds.truth.regret import Judge, Judged, Truth
+from goalrank.worlds.truth.reward_search import batch_rows, best_under
+from goalrank.worlds.truth.search import SearchResult, near_optimum
+from goalrank.worlds.truth.true_reward import TrueReward
+from goalrank.worlds.world.config import FactorsConfig, KindConfig, LoggingConfig, WorldConfig
+from goalrank.worlds.world.fitted import FittedWorld, fit_world
+from goalrank.worlds.world.latents import Latents
+from goalrank.worlds.world.response_model import Physics, Prefix, Scene
+from goalrank.worlds.world.tables import item_table, user_table
+from goalrank.worlds.world.world import DAY_US, EPOCH_US, World
 
 __all__ = [
     "DAY_US",

@@ -1,17 +1,17 @@
 """Retrieval channels, refitted as the log grows, and their blend."""
 
-from goalrank.logs.retrieval.base import Chunk, RetrievalChannel
 from goalrank.logs.retrieval.blending import (
     blend,
     reciprocal_ranks,
     top_items,
     top_of_one,
 )
-from goalrank.logs.retrieval.engine import Answer, one_blas_thread, walk, worker_count
+from goalrank.logs.retrieval.channel import Chunk, RetrievalChannel
 from goalrank.logs.retrieval.factorisation import Factorisation
-from goalrank.logs.retrieval.factors import fit_factors
 from goalrank.logs.retrieval.item_to_item import ItemToItem
+from goalrank.logs.retrieval.log_factors import fit_factors
 from goalrank.logs.retrieval.popularity import Popularity
+from goalrank.logs.retrieval.refit_walk import Answer, one_blas_thread, walk, worker_count
 from goalrank.logs.retrieval.refits import Refits, plan_refits
 
 __all__ = [

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from goalrank.logs.arrays import Ints
+from goalrank.logs.events.arrays import Ints
 
 __all__ = ["blend", "reciprocal_ranks", "top_items", "top_of_one"]
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goalrank.errors import MissingExtraError
-from goalrank.logs.arrays import Events, Longs
-from goalrank.logs.retrieval.base import Chunk
-from goalrank.logs.sparse import load_sparse
+from goalrank.logs.events.arrays import Events, Longs
+from goalrank.logs.retrieval.channel import Chunk
+from goalrank.logs.retrieval.sparse import load_sparse
 
 __all__ = ["Factorisation"]
 

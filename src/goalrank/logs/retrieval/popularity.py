@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from goalrank.logs.arrays import Events, Longs
-from goalrank.logs.retrieval.base import Chunk
+from goalrank.logs.events.arrays import Events, Longs
+from goalrank.logs.retrieval.channel import Chunk
 
 __all__ = ["Popularity"]
 

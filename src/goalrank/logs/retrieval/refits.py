@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from goalrank.logs.arrays import Longs, distinct
+from goalrank.logs.events.arrays import Longs, distinct
 
 __all__ = ["Refits", "plan_refits"]
 

@@ -1,0 +1,207 @@
+"""`Bundle`: a ranker with its encoder, and the reward that taught it, kept as a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from goalrank._version import __version__
+from goalrank.bundles.manifest import MANIFEST, read_manifest, write_folder
+from goalrank.bundles.ranked_lists import list_frame, rank_file
+from goalrank.errors import BundleError
+from goalrank.rankers import Ranker, RankerConfig, build_ranker
+from goalrank.requests import Encoder, Requests, load_encoder, save_encoder
+from goalrank.rewards import Reward, describe_reward, rebuild_reward
+
+_RANKER, _REWARD = "ranker.safetensors", "reward.safetensors"
+_EXAMPLES = "examples.parquet"
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Bundle:
+    """All that is needed to rank: no training data, no settings from elsewhere.
+
+    Attributes:
+        ranker: in evaluation mode.
+        config: name and sizes that `build_ranker` makes it from.
+        encoder: requests to tensors.
+        reward: what the ranker was taught by, if kept.
+        train: about the training: dataset, protocol, warning, seeds.
+        examples: a few requests that the server's page offers to start from. They hold users'
+            histories, so no bundle gets them unasked.
+    """
+
+    ranker: Ranker
+    config: RankerConfig
+    encoder: Encoder
+    reward: Reward | None = None
+    train: dict[str, Any] = field(default_factory=dict)
+    examples: Requests | None = None
+
+    def __post_init__(self) -> None:
+        self.ranker.eval()
+        if self.reward is not None:
+            self.reward.eval()
+
+    def __repr__(self) -> str:
+        parameters = sum(p.numel() for p in self.ranker.parameters())
+        return (
+            f"{type(self).__name__}({self.config.name}, {parameters:,} parameters, slots "
+            f"{self.config.slots}, trained on {self.train.get('dataset', 'unknown')})"
+        )
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the bundle, whole or not at all.
+
+        Args:
+            folder: a new or empty folder.
+            overwrite: replace a bundle that lies there; anything else is never replaced.
+
+        Raises:
+            BundleError: the folder is taken, or cannot be written.
+        """
+        return write_folder(Path(folder), self._write, overwrite=overwrite)
+
+    def _write(self, folder: Path) -> dict[str, Any]:
+        save_encoder(self.encoder, folder)
+        save_file(_state(self.ranker), folder / _RANKER)
+        spec = self.encoder.spec
+        reward = None
+        if self.reward is not None:
+            reward = describe_reward(self.reward, spec)
+            save_file(_state(self.reward), folder / _REWARD)
+        if self.examples is not None:
+            self.examples.write(folder / _EXAMPLES)
+        return {
+            "goalrank": __version__,
+            "torch": torch.__version__,
+            "ranker": self.config.model_dump(mode="json"),
+            "slots": self.config.slots,
+            "spec": {**asdict(spec), "kinds": list(spec.kinds)},
+            "reward": reward,
+            "train": self.train,
+        }
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Bundle:
+        """Read a bundle; every file's checksum is verified.
+
+        Args:
+            folder: of the bundle, or the output folder of a training that holds one.
+
+        Raises:
+            BundleError: no bundle there, a changed byte, a missing file, or a newer format.
+        """
+        path = Path(folder)
+        if not (path / MANIFEST).is_file() and (path / "bundle" / MANIFEST).is_file():
+            path = path / "bundle"
+        manifest = read_manifest(path)
+        encoder = load_encoder(path)
+        try:
+            config = RankerConfig(**manifest["ranker"])
+        except (TypeError, ValidationError) as error:
+            raise BundleError(
+                f"bundle '{path}' has ranker settings that this goalrank does not know; it was "
+                f"made by {manifest.get('goalrank')}; remedy: use that version"
+            ) from error
+        ranker = build_ranker(encoder.spec, config)
+        _load(ranker, path / _RANKER)
+        reward = None
+        if manifest["reward"] is not None:
+            reward = rebuild_reward(manifest["reward"], encoder.spec)
+            _load(reward, path / _REWARD)
+        there = _EXAMPLES in manifest["files"]
+        examples = Requests.read(path / _EXAMPLES, validate=False) if there else None
+        return Bundle(ranker, config, encoder, reward, manifest["train"], examples)
+
+    def rank(
+        self,
+        requests: Requests,
+        slots: int | None = None,
+        *,
+        batch_size: int = 256,
+        device: torch.device | str = "cpu",
+        progress: Progress | None = None,
+    ) -> pl.DataFrame:
+        """The ranker's best list for every request.
+
+        Args:
+            requests: of the layout of the training table; feedback is not looked at.
+            slots: L; None takes the length that the ranker was trained for.
+            batch_size: requests a batch; the lists do not depend on it.
+            device: where to compute.
+            progress: called with (requests done, requests in all) after each batch.
+
+        Returns:
+            request_id, user_id, items (list of ids), positions (list of i32 in `candidates`) and
+            log_prob (of the list under the policy), a row a request in their order. A request
+            with fewer than L candidates gets them all.
+
+        Raises:
+            ConfigError: slots or batch_size below 1.
+            DataError: ids or features of other types than in training.
+        """
+        length = self.config.slots if slots is None else slots
+        return list_frame(
+            self.ranker,
+            self.encoder,
+            requests,
+            slots=length,
+            batch_size=batch_size,
+            device=device,
+            progress=progress,
+        )
+
+    def rank_file(
+        self,
+        requests: str | Path,
+        out: str | Path,
+        slots: int | None = None,
+        *,
+        batch_size: int = 256,
+        shard_rows: int = 65_536,
+        device: torch.device | str = "cpu",
+        progress: Progress | None = None,
+    ) -> Path:
+        """Rank a Parquet file or folder of shards into a Parquet file, in bounded memory.
+
+        Args:
+            requests: what `Requests.iter_shards` reads.
+            out: the file; it appears whole at the end or not at all.
+            slots, batch_size, device: as in `rank`.
+            shard_rows: requests held at once.
+            progress: called with (requests done, requests in all).
+
+        Raises:
+            ValidationError: faulty rows; nothing is written.
+            DataError: `out` cannot be written; what was there is untouched.
+        """
+
+        def rank(shard: Requests) -> pl.DataFrame:
+            return self.rank(shard, slots, batch_size=batch_size, device=device)
+
+        return rank_file(rank, Path(requests), Path(out), shard_rows, progress)
+
+
+def _state(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.cpu().contiguous() for name, value in module.state_dict().items()}
+
+
+def _load(module: nn.Module, path: Path) -> None:
+    try:
+        module.load_state_dict(load_file(path))
+    except Exception as error:
+        raise BundleError(
+            f"the weights in '{path}' do not fit the ranker that the manifest names "
+            f"({str(error).splitlines()[0]}); remedy: use the goalrank version that made the bundle"
+        ) from error

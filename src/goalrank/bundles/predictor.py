@@ -1,0 +1,418 @@
+"""`Engine`: a bundle that ranks batches of requests under rules; no HTTP."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from goalrank.bundles.bundle import Bundle
+from goalrank.bundles.onnx.graph import Backend, ListGraph
+from goalrank.bundles.stage_timing import stage
+from goalrank.bundles.synthetic_requests import made_up
+from goalrank.constraints import (
+    Rules,
+    Settled,
+    attribute_columns,
+    compile_rules,
+    constrained,
+    decodes_greedily,
+    fixed,
+    greedy_lists,
+    open_slots,
+    settle,
+    stepwise,
+)
+from goalrank.errors import ConfigError, GoalRankError
+from goalrank.nn import request_salt
+from goalrank.rankers import Generator
+from goalrank.requests import Batch, Columns, FlatRequests, Requests, Row
+
+_GRAPH_MOST = 32  # requests; beyond, PyTorch's products are the faster ones (N 50, width 128)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One request's list.
+
+    Attributes:
+        items: ids, best first.
+        positions: the same in the request's candidates.
+        log_prob: of the list under the constrained policy at the temperature (1 where greedy).
+        propensity: probability with which this very list was served: exp(log_prob) where it was
+            drawn, 1 where greedy, None where degraded.
+        relaxed: rules given up because no list obeys them all.
+        degraded: the retriever's order, not the ranker's.
+    """
+
+    request_id: str
+    user_id: Any
+    items: list[Any]
+    positions: list[int]
+    log_prob: float
+    propensity: float | None
+    relaxed: tuple[str, ...] = ()
+    degraded: bool = False
+
+
+class Engine:
+    """Ranks requests with one bundle.
+
+    Args:
+        bundle: at work.
+        name: of the policy, written beside exposures.
+        items: side table (`item_id` and columns) that rules look at and new items' features come
+            from, for requests that bring none.
+        users: side table of users, likewise.
+        rules: hold for every request; a request's own are added.
+        temperature: None is greedy; a number draws from the policy, softened by it.
+        seed: of the draws; a request's list depends on the seed and its request_id only.
+        graph: exported from this bundle; ranks what it can (see `backend`), PyTorch the rest.
+        observe: called after each ranking with the encoded requests and the backend at work.
+
+    Raises:
+        ConfigError: a temperature that is not above 0.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        name: str = "ranker",
+        items: pl.DataFrame | None = None,
+        users: pl.DataFrame | None = None,
+        rules: Rules | None = None,
+        temperature: float | None = None,
+        seed: int = 0,
+        graph: ListGraph | None = None,
+        observe: Callable[[Bundle, Columns, Backend], None] | None = None,
+    ) -> None:
+        _check_temperature(temperature)
+        self.bundle, self.name, self.items, self.users = bundle, name, items, users
+        self.rules = rules or Rules()
+        self.temperature, self.seed = temperature, seed
+        self.graph, self.observe = graph, observe
+        self._values: dict[str, dict[Any, Any]] = {}  # item columns that rules look at
+
+    @property
+    def slots(self) -> int:
+        """L that the ranker was trained for."""
+        return self.bundle.config.slots
+
+    def rank(
+        self,
+        requests: Requests | Sequence[Row],
+        slots: int | None = None,
+        *,
+        rules: Sequence[Rules | None] | None = None,
+        temperature: float | None = None,
+    ) -> list[Ranked]:
+        """Lists for B requests, in their order.
+
+        Args:
+            requests: a table, or plain rows (dictionaries with its columns; much faster for few).
+            slots: L; None takes the length that the ranker was trained for.
+            rules: each request's own.
+            temperature: instead of the engine's.
+
+        Raises:
+            ConfigError: a rule on an unknown column, or on a ranker that cannot be masked.
+            InfeasibleError: no list obeys the rules and they must not be relaxed.
+            DataError: ids or features of other types than in training.
+        """
+        length = _length(self.slots if slots is None else slots)
+        temperature = self.temperature if temperature is None else temperature
+        _check_temperature(temperature)
+        asked = self._asked(requests)
+        plans = self._plans(asked, rules, length)
+        if not len(asked.flat):
+            return []
+        with stage("encode"):
+            columns = self._columns(asked)
+        out: dict[int, Ranked] = {}
+        for rows in _alike(plans):
+            part = [plans[row] for row in rows]
+            with stage("decode"):
+                lists, log_prob = self._lists(columns.batch(rows), part, length, temperature)
+            ranked = self._ranked(asked, rows, part, lists, log_prob, greedy=temperature is None)
+            out.update(zip(rows, ranked))
+            if self.observe is not None:
+                seen = columns if len(rows) == len(columns) else columns.take(np.array(rows))
+                self.observe(self.bundle, seen, self.backend(part, length, temperature))
+        return [out[row] for row in range(len(asked.flat))]
+
+    def warm(self) -> None:
+        """Rank made-up requests once: what runs first is slow, and nobody should wait for it."""
+        observe, self.observe = self.observe, None
+        try:
+            for most in (1, 8, 64):
+                self.rank(made_up(self.bundle.encoder, 2, most), rules=None)
+        except GoalRankError:
+            pass  # rules that no made-up request can obey
+        finally:
+            self.observe = observe
+
+    def backend(
+        self, plans: Sequence[Settled | None], slots: int, temperature: float | None
+    ) -> Backend:
+        """What ranks requests with these plans.
+
+        The exported graph serves greedy lists up to its own length, without rules or with such
+        as do not depend on earlier slots (blocked, pinned); PyTorch serves everything, and large
+        batches faster.
+        """
+        graph = self.graph
+        if graph is None or temperature is not None or slots > graph.slots:
+            return "torch"
+        if len(plans) > _GRAPH_MOST:
+            return "torch"
+        return "onnx" if all(plan is None or fixed(plan[0]) for plan in plans) else "torch"
+
+    @torch.inference_mode()
+    def _lists(
+        self, batch: Batch, plans: list[Settled | None], slots: int, temperature: float | None
+    ) -> tuple[Tensor, Tensor]:
+        ranker = self.bundle.ranker
+        ruled = any(plan is not None and not fixed(plan[0]) for plan in plans)
+        if temperature is None and not ruled and decodes_greedily(ranker):
+            open_to = open_slots(plans, slots, batch.candidates.shape[1])
+            if self.graph is not None and self.backend(plans, slots, None) == "onnx":
+                return self.graph.rank(batch, slots, open_to)
+            assert isinstance(ranker, Generator)
+            return greedy_lists(ranker, ranker.encode(batch), slots, open_to)
+        rng = torch.Generator().manual_seed(self.seed)
+        state = ranker.encode(batch)
+        warmth = 1.0 if temperature is None else temperature
+        if any(plan is not None for plan in plans) or (temperature and stepwise(ranker)):
+            salt = None if temperature is None else request_salt(batch.key, rng)
+            return constrained(ranker, state, batch, plans, slots, temperature=warmth, salt=salt)
+        if temperature is None:
+            lists = ranker.best(state, batch, slots).unsqueeze(1)
+        else:
+            lists = ranker.draw(state, batch, 1, slots, rng, warmth)
+        log_prob = ranker.list_log_prob(state, batch, lists, warmth)
+        return lists.squeeze(1), log_prob.squeeze(1).double()
+
+    @torch.inference_mode()
+    def log_prob(
+        self,
+        requests: Requests,
+        lists: Sequence[Sequence[int]],
+        slots: int | None = None,
+        *,
+        rules: Sequence[Rules | None] | None = None,
+        temperature: float = 1.0,
+        steps: list[Tensor] | None = None,
+    ) -> NDArray[np.float64]:
+        """Exact log-probability [B] of given lists of positions under the constrained policy.
+
+        A list that the rules forbid, or that ends early, has -inf. `steps` gets each slot's share
+        [B] of it appended.
+        """
+        length = _length(self.slots if slots is None else slots)
+        _check_temperature(temperature)
+        asked = self._asked(requests)
+        plans = self._plans(asked, rules, length)
+        if not len(asked.flat):
+            return np.zeros(0)
+        batch = self._columns(asked).batch(slice(0, len(asked.flat)))
+        forced = torch.full((len(lists), length), -1)
+        for row, positions in enumerate(lists):
+            forced[row, : len(positions)] = torch.tensor(positions, dtype=torch.long)
+        ranker = self.bundle.ranker
+        state = ranker.encode(batch)
+        _, total = constrained(
+            ranker, state, batch, plans, length,
+            temperature=temperature, forced=forced, steps=steps,
+        )  # fmt: skip
+        return total.numpy()
+
+    def plans(
+        self, requests: Requests | Sequence[Row], slots: int | None = None
+    ) -> list[Settled | None]:
+        """What the engine's rules allow in lists for requests; None where there are no rules.
+
+        Raises:
+            ConfigError: a rule on an unknown column.
+            InfeasibleError: no list obeys the rules and they must not be relaxed.
+        """
+        return self._plans(
+            self._asked(requests), None, _length(self.slots if slots is None else slots)
+        )
+
+    def fallback(
+        self,
+        requests: Requests | Sequence[Row],
+        slots: int | None = None,
+        *,
+        rules: Sequence[Rules | None] | None = None,
+    ) -> list[Ranked]:
+        """The retriever's order (its scores, else the order of the candidates) under the rules.
+
+        No model takes part, so that it works when the model fails.
+        """
+        length = _length(self.slots if slots is None else slots)
+        asked = self._asked(requests)
+        plans = self._plans(asked, rules, length)
+        if not len(asked.flat):
+            return []
+        scores, batch = _retriever(asked)
+        lists, log_prob = constrained(None, scores, batch, plans, length)
+        rows = range(len(asked.flat))
+        return self._ranked(asked, rows, plans, lists, log_prob, greedy=True, degraded=True)
+
+    def _asked(self, requests: Requests | Sequence[Row]) -> _Asked:
+        if isinstance(requests, Requests):
+            self.bundle.encoder.check_features(requests)
+            flat = FlatRequests.of_table(requests)
+            return _Asked(flat, _parted(flat), requests.items, requests.users)
+        flat = self.bundle.encoder.flat(requests)
+        return _Asked(flat, [list(row["candidates"]) for row in requests])
+
+    def _columns(self, asked: _Asked) -> Columns:
+        sides = {"items": asked.items, "users": asked.users}
+        for side, own in (("items", self.items), ("users", self.users)):
+            if sides[side] is None and own is not None:
+                sides[side] = self._relevant(own, asked.flat, side)
+        return self.bundle.encoder.encode_flat(asked.flat, sides["items"], sides["users"])
+
+    def _relevant(self, side: pl.DataFrame, flat: FlatRequests, name: str) -> pl.DataFrame | None:
+        """Rows of a side table that are new to the encoder; the rest it knows already."""
+        if name == "items":
+            ids, vocabulary = flat.item_ids, self.bundle.encoder.items.vocabulary
+        else:
+            ids, vocabulary = flat.user_id, self.bundle.encoder.users.vocabulary
+        new = ~vocabulary.contains(ids)
+        if not new.any():
+            return None
+        own = pl.Series("id", ids).filter(pl.Series(new)).unique()
+        rows = side.filter(pl.col(f"{name[:-1]}_id").is_in(own.implode()))
+        return rows if rows.height else None
+
+    def _attributes(self, names: list[str], asked: _Asked) -> dict[str, list[Any]]:
+        """Values of item columns for the flat candidates."""
+        ids = asked.flat.candidates
+        if asked.items is not None or isinstance(ids, pl.Series):
+            items = asked.items if asked.items is not None else self.items
+            return attribute_columns(names, pl.Series("id", ids), items)
+        for name in names:
+            if name not in self._values:  # kept, so that a request costs no join
+                attribute_columns([name], pl.Series("id", ids), self.items)
+                assert self.items is not None
+                self._values[name] = dict(zip(self.items["item_id"], self.items[name]))
+        flat = [each for ids in asked.candidates for each in ids]
+        return {name: [self._values[name].get(each) for each in flat] for name in names}
+
+    def _plans(
+        self, asked: _Asked, rules: Sequence[Rules | None] | None, slots: int
+    ) -> list[Settled | None]:
+        count = len(asked.flat)
+        if rules is not None and len(rules) != count:
+            raise ConfigError(
+                f"{len(rules)} rules for {count} requests; remedy: one entry a request "
+                f"(None where it has none); option: rules"
+            )
+        own = rules if rules is not None else [None] * count
+        merged = [self.rules.merged(more) for more in own]
+        if all(rule.empty for rule in merged):
+            return [None] * count
+        columns = sorted({name for rule in merged for name in rule.columns})
+        attributes = self._attributes(columns, asked)
+        plans: list[Settled | None] = []
+        end = 0
+        for rule, ids in zip(merged, asked.candidates):
+            start, end = end, end + len(ids)
+            if rule.empty:
+                plans.append(None)
+                continue
+            own_values = {name: attributes[name][start:end] for name in rule.columns}
+            plans.append(settle(compile_rules(rule, ids, own_values, slots), rule))
+        return plans
+
+    def _ranked(
+        self,
+        asked: _Asked,
+        rows: Sequence[int],
+        plans: list[Settled | None],
+        lists: Tensor,
+        log_prob: Tensor,
+        *,
+        greedy: bool,
+        degraded: bool = False,
+    ) -> list[Ranked]:
+        requests, users, out = asked.flat.request_id, asked.flat.user_id, []
+        for row, picks, plan, value in zip(rows, lists.tolist(), plans, log_prob.tolist()):
+            positions = [at for at in picks if at >= 0]
+            ids = asked.candidates[row]
+            propensity = 1.0 if greedy else math.exp(value)
+            out.append(
+                Ranked(
+                    request_id=requests[row], user_id=users[row], items=[ids[at] for at in positions],
+                    positions=positions, log_prob=value,
+                    propensity=None if degraded else propensity,
+                    relaxed=plan[0].relaxed if plan is not None else (), degraded=degraded,
+                )
+            )  # fmt: skip
+        return out
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """B requests, their candidates' ids a request, and the side tables that they brought."""
+
+    flat: FlatRequests
+    candidates: list[list[Any]]
+    items: pl.DataFrame | None = None
+    users: pl.DataFrame | None = None
+
+
+def _parted(flat: FlatRequests) -> list[list[Any]]:
+    ids, ends = list(flat.candidates), np.cumsum(flat.candidate_length).tolist()
+    return [ids[start:end] for start, end in zip([0, *ends], ends)]
+
+
+def _alike(plans: Sequence[Settled | None]) -> list[list[int]]:
+    """Rows whose rules are known beforehand, and the rest; what is empty is left out."""
+    easy = [plan is None or fixed(plan[0]) for plan in plans]
+    parts = [[i for i, flag in enumerate(easy) if flag == wanted] for wanted in (True, False)]
+    return [part for part in parts if part]
+
+
+def _retriever(asked: _Asked) -> tuple[Tensor, Batch]:
+    """Scores [B, N] and just enough of a batch: the mask and names of the candidates."""
+    sizes, given = asked.flat.candidate_length, asked.flat.candidate_score
+    real = torch.from_numpy(np.arange(int(sizes.max())) < sizes[:, None])
+    n = real.shape[1]
+    scores = -torch.arange(n, dtype=torch.float64).repeat(len(sizes), 1)
+    if given is not None and len(given) == int(sizes.sum()):
+        scores[real] = torch.from_numpy(given).double()
+    names = torch.arange(n).expand(len(sizes), n)
+    none = torch.zeros(len(sizes), 0)
+    batch = Batch(
+        index=none, key=none, items=None, users=None, user=none,  # type: ignore[arg-type]
+        history=none, history_mask=none, history_feedback=none, history_age=none,
+        candidates=names, candidate_mask=real, candidate_score=scores, candidate_features=none,
+        shown=none, feedback=none, relevance=none, observed=none, propensity=none,
+    )  # fmt: skip
+    return scores, batch
+
+
+def _length(slots: int) -> int:
+    if slots < 1:
+        raise ConfigError(f"slots is {slots}, but must be at least 1 (option: slots)")
+    return slots
+
+
+def _check_temperature(value: float | None) -> None:
+    if value is not None and not (value > 0 and math.isfinite(value)):
+        raise ConfigError(
+            f"temperature is {value}, but must be above 0; remedy: leave it out for the best list; "
+            f"option: temperature"
+        )

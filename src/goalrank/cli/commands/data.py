@@ -1,0 +1,239 @@
+"""goalrank data: import, fetch, validate, describe"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from goalrank.cli.common import (
+    EngineOption,
+    JsonOption,
+    WorkersOption,
+    busy,
+    console,
+    examples,
+    only_json,
+    pairs,
+    parse_value,
+    show_progress,
+    verb,
+)
+
+if TYPE_CHECKING:
+    from goalrank.logs import ImportResult
+
+app = typer.Typer(help="Raw logs to requests; look into requests.", no_args_is_help=True)
+
+
+@app.command(
+    "import",
+    epilog=examples(
+        "goalrank data import kuairand --out data/kuairand",
+        "goalrank data import movielens ml-1m --candidates 50 --out data/ml-1m",
+        "goalrank data import exposures clicks.csv --columns time=ts --kinds click --out data/mine",
+        "goalrank data import interactions buys.parquet --set stride=5 --out data/mine",
+        "goalrank data import movielens ml-1m --engine ray --out data/ml-1m",
+    ),
+)
+@verb("Interrupted; the import is not complete, run it again.")
+def import_(
+    source: Annotated[
+        str, typer.Argument(help="kuairand, movielens, amazon, exposures or interactions.")
+    ],
+    path: Annotated[
+        Path | None, typer.Argument(help="File or folder; left out: the shipped data.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("data"),
+    protocol: Annotated[
+        str | None, typer.Option(help="exposed, retrieved or injected; default: the source's own.")
+    ] = None,
+    candidates: Annotated[int | None, typer.Option(help="N, candidates to retrieve.")] = None,
+    columns: Annotated[
+        list[str] | None, typer.Option(help="OURS=THEIRS, another column name. Repeatable.")
+    ] = None,
+    kinds: Annotated[
+        str | None, typer.Option(help="Feedback columns of an exposures log, with commas.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="The kind that counts as relevance.")] = None,
+    split: Annotated[str | None, typer.Option(help="time or user.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other import option: NAME=VALUE. Repeatable."),
+    ] = None,
+    features: Annotated[
+        bool,
+        typer.Option(
+            "--features/--no-features",
+            help="Keep counts and rates computed from the log as candidate features. Without them "
+            "a model needs nothing at ranking time but ids, histories and side tables.",
+        ),
+    ] = True,
+    engine: EngineOption = "local",
+    workers: WorkersOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn a raw log into requests: train, validation and test, in time order."""
+    with only_json(as_json) as emit:
+        from goalrank.compute import open_engine
+        from goalrank.logs import import_log, write_import
+
+        given: dict[str, Any] = {
+            "protocol": protocol,
+            "candidates": candidates,
+            "columns": pairs(columns or [], "--columns") or None,
+            "kinds": None if kinds is None else tuple(k.strip() for k in kinds.split(",")),
+            "target": target,
+            "split": split,
+        }
+        options = {name: value for name, value in given.items() if value is not None}
+        options |= {k: parse_value(v) for k, v in pairs(set_ or [], "--set").items()}
+        # Locally, without --workers, the option threads decides.
+        own = nullcontext() if engine == "local" and not workers else None
+        with (
+            busy(f"importing {path or source}"),
+            own or open_engine(engine, workers=workers) as opened,
+        ):
+            result = import_log(source, path, options, engine=opened)
+            if not features:
+                result = _without_features(result)
+            write_import(result, out)
+        emit(result.report)
+        if not as_json:
+            _print_report(result.report, out)
+
+
+def _without_features(result: ImportResult) -> ImportResult:
+    from dataclasses import replace
+
+    from goalrank.requests import Requests
+
+    def bare(part: Requests) -> Requests:
+        frame = part.frame.drop("candidate_features", strict=False)
+        info = part.info.replace(candidate_features=())
+        return Requests(frame, items=part.items, users=part.users, info=info)
+
+    return replace(
+        result,
+        train=bare(result.train),
+        validation=bare(result.validation),
+        test=bare(result.test),
+        report={**result.report, "candidate_features": []},
+    )
+
+
+def _print_report(report: dict[str, Any], out: Path) -> None:
+    from rich.console import Console
+
+    counts = report["counts"]
+    show = Console(highlight=False)
+    show.print(
+        f"[bold]{report['dataset']}[/bold], protocol {report['protocol']}, target "
+        f"{report['target']}: {counts['train']:,} training, {counts['validation']:,} validation "
+        f"and {counts['test']:,} test requests in {report['seconds']['total']:.1f} s"
+    )
+    show.print(
+        f"  {report['candidates_per_request']} candidates and "
+        f"{report['positives_per_request']} positives a request"
+    )
+    for name, recall in report["recall"].get("test", {}).items():
+        show.print(f"  recall@{report['recall']['at']} of {name}: {recall:.1%}")
+    for warning in report["warnings"]:
+        console().print(f"[yellow]Warning: {warning}[/yellow]")
+    show.print(f"  wrote {out}", soft_wrap=True)
+
+
+@app.command(
+    "fetch",
+    epilog=examples("goalrank data fetch ml-1m", "goalrank data fetch kuairand-pure --to datasets"),
+)
+@verb("Interrupted; the same command goes on where it stopped.")
+def fetch(
+    name: Annotated[str, typer.Argument(help="ml-1m, ml-latest-small or kuairand-pure.")],
+    to: Annotated[
+        Path | None, typer.Option(help="Folder; default: $GOALRANK_DATA, else datasets.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Download a public data set from its publisher."""
+    with only_json(as_json) as emit:
+        from goalrank.logs import DATASETS, data_root
+        from goalrank.logs import fetch as download
+
+        path = download(name, to or data_root() or Path("datasets"), show=show_progress())
+        source = DATASETS[name].source
+        emit({"path": str(path), "source": source})
+        if not as_json:
+            typer.echo(f"{path}\nnext: goalrank data import {source} {path} --out data/{name}")
+
+
+@app.command("validate", epilog=examples("goalrank data validate data/mine/train.parquet"))
+@verb()
+def validate(
+    file: Annotated[Path, typer.Argument(help="Parquet file, or folder of shards.")],
+    limit: Annotated[int, typer.Option(help="Faults to print; 0 = all.")] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """List every fault of a requests table: row, column, rule."""
+    with only_json(as_json) as emit:
+        from goalrank.requests import Requests
+
+        with busy(f"reading {file}"):
+            requests = Requests.read(file, validate=False)
+            faults = requests.validate()
+        emit(
+            {
+                "requests": len(requests),
+                "faults": [
+                    {"row": f.row, "column": f.column, "rule": f.rule, "value": f.value}
+                    for f in faults
+                ],
+            }
+        )
+        if not as_json:
+            for fault in faults[: limit or None]:
+                typer.echo(str(fault))
+            if limit and len(faults) > limit:
+                typer.echo(f"and {len(faults) - limit} more (--limit 0 prints all)")
+            typer.echo(f"{len(faults)} faults in {len(requests):,} requests")
+    if faults:
+        raise typer.Exit(3)
+
+
+@app.command("describe", epilog=examples("goalrank data describe data/mine/train.parquet"))
+@verb()
+def describe(
+    file: Annotated[Path, typer.Argument(help="Parquet file, or folder of shards.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Sizes, feedback, protocol and time span of a requests table."""
+    with only_json(as_json) as emit:
+        from goalrank.requests import Requests
+
+        with busy(f"reading {file}"):
+            requests = Requests.read(file, validate=False)
+        emit(
+            {"requests": len(requests), **requests.info.model_dump(mode="json"), **_means(requests)}
+        )
+        if not as_json:
+            typer.echo(repr(requests))
+            for kind, rate in _means(requests)["feedback_means"].items():
+                typer.echo(f"  mean      {kind}: {rate:.4f}")
+
+
+def _means(requests: Any) -> dict[str, Any]:
+    frame = requests.frame
+    feedback = frame["feedback"].struct
+    kinds = requests.info.feedback_kinds
+    return {
+        "users": frame["user_id"].n_unique(),
+        "candidates_mean": frame["candidates"].list.len().mean(),
+        "history_mean": frame["history"].list.len().mean(),
+        "shown_mean": frame["shown"].list.len().mean(),
+        "feedback_means": {
+            k: feedback.field(k).explode(empty_as_null=False, keep_nulls=False).mean() or 0.0
+            for k in kinds
+        },
+    }

@@ -1,0 +1,144 @@
+"""goalrank evaluate"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from goalrank.cli.common import (
+    JsonOption,
+    examples,
+    only_json,
+    print_scorecard,
+    progress_bar,
+    verb,
+)
+
+if TYPE_CHECKING:
+    from goalrank.api import WorldCard
+    from goalrank.bundles import Bundle
+
+
+@verb()
+def evaluate(
+    bundle: Annotated[
+        list[str], typer.Option(help="A bundle's folder, or NAME=FOLDER. Repeatable.")
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(help="Folder with test.parquet and train.parquet; with --world also a file."),
+    ],
+    world: Annotated[
+        Path | None,
+        typer.Option(help="TOML file of the world that sampled the data: a regret table instead."),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(help="With --world: judge the last so many requests; 0 = all.")
+    ] = 1000,
+    slots: Annotated[
+        int | None, typer.Option(help="L, length of the lists; default 6, or the world's.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="What the audit compares by.")] = "ndcg",
+    bootstrap: Annotated[int, typer.Option(help="Resamples of the intervals.")] = 1000,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML report here.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure bundles on held-out requests, beside rules without learning."""
+    with only_json(as_json) as emit:
+        from goalrank.api import evaluate as measure
+        from goalrank.cli.tables import read_data
+        from goalrank.reporting import Report, write_report
+
+        bundles = _load(bundle)
+        if world is not None:
+            _refuse_beside_world(slots, report)
+            card_of_world = _judge(bundles, data, world, limit, bootstrap, device)
+            emit(card_of_world.to_dict())
+            if not as_json:
+                typer.echo(str(card_of_world))
+            return
+        tables = read_data(data, needed=("test",))
+        with progress_bar("evaluating") as progress:
+            card = measure(
+                bundles,
+                tables["test"],
+                6 if slots is None else slots,
+                train=tables.get("train"),
+                metric=metric,
+                bootstrap=bootstrap,
+                device=device,
+                progress=progress,
+            )
+        if report is not None:
+            title = f"{', '.join(bundles)} on {card.dataset}"
+            write_report(
+                Report.of(title, card.trained, card.rules, card.audit, warning=card.warning), report
+            )
+        emit(card.to_dict())
+        if not as_json:
+            print_scorecard(card, metric)
+            for name, each in bundles.items():
+                if each.train.get("warning"):
+                    typer.echo(f"{name} was trained under a warning: {each.train['warning']}")
+
+
+def _refuse_beside_world(slots: int | None, report: Path | None) -> None:
+    from goalrank.errors import ConfigError
+
+    for option, value in (("--slots", slots), ("--report", report)):
+        if value is not None:
+            raise ConfigError(
+                f"{option} {value} does not go with --world, whose lists have the world's own "
+                f"length and whose table is printed; remedy: leave out {option}"
+            )
+
+
+def _judge(
+    bundles: dict[str, Bundle], data: Path, world: Path, limit: int, bootstrap: int, device: str
+) -> WorldCard:
+    from goalrank.api import world_card
+    from goalrank.cli.tables import read_test
+    from goalrank.worlds import World, WorldConfig
+
+    planted = World(WorldConfig.load(world))
+    with progress_bar("judging") as bar:
+        return world_card(
+            bundles, read_test(data), planted,
+            limit=limit, bootstrap=bootstrap, device=device, progress=bar,
+        )  # fmt: skip
+
+
+def _load(given: list[str]) -> dict[str, Bundle]:
+    """Bundles by name; a bare folder takes the ranker's name, or the folder's where that is taken."""
+    from goalrank.bundles import Bundle
+    from goalrank.errors import ConfigError
+
+    out: dict[str, Bundle] = {}
+    for text in given:
+        name, _, folder = text.partition("=")
+        named = bool(folder) and not Path(text).exists()  # a folder's own name may hold "="
+        each = Bundle.load(folder if named else text)
+        if not named:
+            name = each.config.name if each.config.name not in out else Path(text).name
+        if name in out:
+            raise ConfigError(
+                f"two bundles are called '{name}'; remedy: --bundle NAME=FOLDER gives each a name"
+            )
+        out[name] = each
+    return out
+
+
+def add(app: typer.Typer) -> None:
+    """Register the verb."""
+    app.command(
+        "evaluate",
+        epilog=examples(
+            "goalrank evaluate --bundle runs/first --data data/kuairand",
+            "goalrank evaluate --bundle a=runs/a --bundle b=runs/b --data data/mine --json",
+            "goalrank evaluate --bundle runs/first --data data/mine --report report.html",
+            "goalrank evaluate --bundle runs/w --data w.parquet --world configs/worlds/fatigue.toml",
+        ),
+    )(evaluate)

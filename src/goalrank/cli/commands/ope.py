@@ -1,0 +1,166 @@
+"""goalrank ope"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from goalrank.cli.common import JsonOption, examples, only_json, pairs, plain, progress_bar, verb
+
+if TYPE_CHECKING:
+    from goalrank.evaluation import OffPolicy
+    from goalrank.rewards import Reward
+
+
+@verb()
+def ope(
+    bundle: Annotated[Path, typer.Option(help="The new bundle's folder.")],
+    log: Annotated[
+        Path,
+        typer.Option(help="Requests with propensities: a Parquet file or a folder of shards."),
+    ],
+    reward: Annotated[
+        list[str] | None,
+        typer.Option(help="KIND=WEIGHT of a list's reward. Repeatable; default: the target, 1."),
+    ] = None,
+    estimator: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="ips, snips, clipped, dr, position-ips or position-snips. Repeatable; default: "
+            "all that log and bundle allow."
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            help="The new policy draws its lists, softened by this. Without it the policy is greedy "
+            "and a logged list has probability 0 or 1."
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Bundle whose reward model dr uses; default: the new bundle's own."),
+    ] = None,
+    logging: Annotated[
+        Path | None,
+        typer.Option(help="Bundle that served the log, for position-wise estimators."),
+    ] = None,
+    logging_temperature: Annotated[
+        float, typer.Option(help="With --logging: the temperature it was served at.")
+    ] = 1.0,
+    rules: Annotated[
+        Path | None, typer.Option(help="TOML file of rules that the new policy's lists obey.")
+    ] = None,
+    logging_rules: Annotated[
+        Path | None, typer.Option(help="With --logging: rules that the logged lists obeyed.")
+    ] = None,
+    items: Annotated[
+        Path | None,
+        typer.Option(help="Table of items, for rules; default: items.parquet beside the log."),
+    ] = None,
+    cap: Annotated[float, typer.Option(help="Largest weight of 'clipped'.")] = 10.0,
+    lists: Annotated[int, typer.Option(help="Lists drawn a request for dr.")] = 16,
+    min_effective: Annotated[
+        float, typer.Option(help="Refuse an effective sample size below this.")
+    ] = 50.0,
+    allow_weak_support: Annotated[
+        bool, typer.Option("--allow-weak-support", help="Warn instead of refusing.")
+    ] = False,
+    drop_unknown: Annotated[
+        bool, typer.Option("--drop-unknown", help="Leave out requests without a propensity.")
+    ] = False,
+    bootstrap: Annotated[int, typer.Option(help="Resamples of the intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of draws and resamples.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
+    out: Annotated[Path | None, typer.Option(help="Write the numbers here as JSON.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What a new bundle would have earned, estimated from lists that were logged with propensities."""
+    with only_json(as_json) as emit:
+        from goalrank.bundles import Bundle
+        from goalrank.constraints import read_rules
+        from goalrank.evaluation import evaluate_off_policy
+        from goalrank.requests import Requests
+
+        weights = _weights(reward or [])
+        loaded = Bundle.load(bundle)
+        with progress_bar("weighing") as bar:
+            found = evaluate_off_policy(
+                loaded, Requests.read(log, items=items),
+                reward=weights, estimators=estimator or None, temperature=temperature,
+                model=None if model is None else _reward(model),
+                logging=None if logging is None else (Bundle.load(logging), logging_temperature),
+                rules=None if rules is None else read_rules(rules),
+                logging_rules=None if logging_rules is None else read_rules(logging_rules),
+                lists=lists, cap=cap, min_effective=min_effective,
+                allow_weak_support=allow_weak_support, drop_unknown=drop_unknown,
+                bootstrap=bootstrap, seed=seed, device=device, progress=bar,
+            )  # fmt: skip
+        if out is not None:
+            _write(out, found)
+        emit(found.to_dict())
+        if not as_json:
+            _print(found)
+
+
+def _weights(given: list[str]) -> dict[str, float] | None:
+    from goalrank.errors import ConfigError
+
+    try:
+        return {kind: float(text) for kind, text in pairs(given, "--reward").items()} or None
+    except ValueError as error:
+        raise ConfigError(f"--reward {given}: {error}; remedy: --reward click=1.0") from error
+
+
+def _reward(folder: Path) -> Reward:
+    from goalrank.bundles import Bundle
+    from goalrank.errors import ConfigError
+
+    found = Bundle.load(folder).reward
+    if found is None:
+        raise ConfigError(f"bundle '{folder}' holds no reward model; option: --model")
+    return found
+
+
+def _write(out: Path, found: OffPolicy) -> None:
+    from goalrank.requests import write_text
+
+    write_text(out, json.dumps(plain(found.to_dict()), indent=2) + "\n")
+
+
+def _print(found: OffPolicy) -> None:
+    support, settings = found.support, found.settings
+    reward = " + ".join(f"{weight:g} {kind}" for kind, weight in settings["reward"].items())
+    typer.echo(f"new policy: {settings['policy']}; reward: {reward}")
+    typer.echo(
+        f"{support['requests']:,} requests ({settings['left_out']:,} left out), worth "
+        f"{support['effective']:,.0f} of the new policy's own; mean weight "
+        f"{support['mean_weight']:.3f} ± {support['mean_weight_error']:.3f}, largest "
+        f"{support['largest_weight']:.1f}; {support['clipped']:.1%} above the cap of "
+        f"{settings['cap']:g}"
+    )
+    own = found.logged
+    typer.echo(f"{'logged':<15} {own.mean:.4f} [{own.low:.4f}, {own.high:.4f}]")
+    for name, each in found.estimates.items():
+        value, gain = each.value, each.gain
+        typer.echo(
+            f"{name:<15} {value.mean:.4f} [{value.low:.4f}, {value.high:.4f}]  gain "
+            f"{gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+        )
+    for warning in found.warnings:
+        typer.echo(f"WARNING: {warning}")
+
+
+def add(app: typer.Typer) -> None:
+    """Register the verb."""
+    app.command(
+        "ope",
+        epilog=examples(
+            "goalrank ope --bundle runs/new --log data/november/train --temperature 1.0",
+            "goalrank ope --bundle runs/new --log log.parquet --temperature 0.5 --estimator dr "
+            "--reward click=1 --reward long=0.5 --out ope.json",
+        ),
+    )(ope)

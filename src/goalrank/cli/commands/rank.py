@@ -1,0 +1,84 @@
+"""goalrank rank"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from goalrank.cli.common import (
+    EngineOption,
+    JsonOption,
+    WorkersOption,
+    examples,
+    only_json,
+    progress_bar,
+    verb,
+)
+
+
+@verb()
+def rank(
+    bundle: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    requests: Annotated[
+        str,
+        typer.Option(
+            help="Requests: a Parquet file or a folder of shards, or s3://… and the like."
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(
+            help="Lists: a .parquet file, written whole or not at all; with --engine ray or an "
+            "address also a folder, which every worker writes its parts to."
+        ),
+    ],
+    slots: Annotated[
+        int | None, typer.Option(help="L; default: the length the ranker was trained for.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Requests a batch.")] = 256,
+    device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
+    engine: EngineOption = "local",
+    workers: WorkersOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Rank requests: a list of item ids for each, with its log-probability."""
+    with only_json(as_json) as emit:
+        from goalrank.api import rank_dataset
+        from goalrank.bundles import Bundle
+        from goalrank.compute import LocalEngine, open_engine
+        from goalrank.errors import ConfigError
+
+        if engine == "local" and "://" not in out and not out.endswith(".parquet"):
+            raise ConfigError(
+                f"lists are written as Parquet, but '{out}' does not end in .parquet; option: out"
+            )
+        loaded = Bundle.load(bundle)
+        gpus = 1.0 if device.startswith("cuda") else 0.0
+        # Torch has threads of its own: locally, parts come one after another.
+        opened = LocalEngine(1) if engine == "local" else open_engine(
+            engine, workers=workers, gpus=gpus
+        )  # fmt: skip
+        with opened, progress_bar("ranking") as bar:
+            count = rank_dataset(
+                loaded, requests, out, slots, engine=opened, batch_size=batch_size,
+                device=device, progress=bar,
+            )  # fmt: skip
+        emit({"out": out, "requests": count})
+        if not as_json:
+            typer.echo(f"{count:,} lists in {out}")
+
+
+def add(app: typer.Typer) -> None:
+    """Register the verb."""
+    app.command(
+        "rank",
+        epilog=examples(
+            "goalrank rank --bundle runs/first --requests data/mine/test.parquet "
+            "--out lists.parquet",
+            "goalrank rank --bundle runs/first --requests today/ --slots 10 --out lists.parquet",
+            "goalrank rank --bundle runs/first --requests s3://logs/today --out s3://lists/today "
+            "--engine ray",
+        ),
+    )(rank)

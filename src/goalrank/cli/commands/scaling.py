@@ -1,0 +1,127 @@
+"""goalrank scaling: parameters × data × group size as a grid, and the law in it"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from goalrank.cli.common import JsonOption, busy, examples, only_json, progress_bar, verb
+
+app = typer.Typer(help="How quality grows with parameters and data.", no_args_is_help=True)
+
+
+@app.command(
+    "run",
+    epilog=examples(
+        "goalrank scaling run configs/scaling/smoke.toml --out runs/scaling-smoke",
+        "goalrank scaling run configs/scaling/cpu.toml --out runs/scaling --retry",
+    ),
+)
+@verb("Interrupted; finished cells are kept: run the same command to go on.")
+def run(
+    suite: Annotated[Path, typer.Argument(help="A scaling suite's TOML file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the ledger and shared parts.")],
+    retry: Annotated[bool, typer.Option("--retry", help="Run failed cells again.")] = False,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Run the cells of the grid that are missing; safe to kill, to repeat and to run in parallel."""
+    with only_json(as_json) as emit:
+        import dataclasses
+
+        from goalrank.studies.scaling import load_scaling, run_scaling
+
+        settings = load_scaling(suite)
+        with progress_bar(f"scaling {settings.name}") as bar:
+            done = run_scaling(settings, out, retry=retry, accelerator=accelerator, progress=bar)
+        emit(dataclasses.asdict(done))
+        if not as_json:
+            typer.echo(
+                f"{done.ran} cells run, {done.failed} of them failed; {done.before} were there "
+                f"before, {done.elsewhere} are at work elsewhere\nnext: goalrank scaling fit {out}"
+            )
+
+
+@app.command("fit", epilog=examples("goalrank scaling fit runs/scaling --out results/scaling"))
+@verb()
+def fit(
+    folder: Annotated[Path, typer.Argument(help="Folder that `goalrank scaling run` wrote.")],
+    out: Annotated[
+        Path | None, typer.Option(help="For fit.json, scaling.md and figures; default: FOLDER.")
+    ] = None,
+    bootstrap: Annotated[int, typer.Option(help="Resamples of the intervals.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the resamples.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit L(P, D) = E + A·P^-α + B·D^-β; where no law shows, say so and draw none."""
+    with only_json(as_json) as emit:
+        from goalrank.studies.scaling import fit_scaling
+
+        with busy("fitting"):
+            result = fit_scaling(folder, out, bootstrap=bootstrap, seed=seed)
+        emit(result)
+        if not as_json:
+            place = folder if out is None else out
+            typer.echo((place / "scaling.md").read_text(encoding="utf-8").rpartition("\n\n")[0])
+            failed = f", {len(result['failed'])} failed" if result["failed"] else ""
+            typer.echo(f"\n{result['cells']} cells{failed}; wrote {place / 'fit.json'} and figures")
+
+
+@app.command(
+    "table",
+    epilog=examples(
+        "goalrank scaling table runs/million",
+        "goalrank scaling table runs/levers runs/levers-uniform --out results/levers/table.md "
+        "--figure results/levers/gains.svg --against goalrank",
+        "goalrank scaling table runs/million-k runs/million-known --against goalrank --by-k by-k.svg",
+    ),
+)
+@verb()
+def table(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of `goalrank scaling run`.")],
+    out: Annotated[Path | None, typer.Option(help="Markdown file to write as well.")] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            help="SVG or PNG file to draw every row's regret in; with --against, its gain."
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="A row's label: every row's gain over it, on the seeds both have."),
+    ] = None,
+    by_k: Annotated[
+        Path | None,
+        typer.Option(
+            help="SVG or PNG file: regret over the lists that an evaluator chooses from, with "
+            "--against's row as a level line."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rows side by side: true reward, share of what there is to win, and what the regret is made of."""
+    with only_json(as_json) as emit:
+        from goalrank.requests import write_text
+        from goalrank.studies.scaling import (
+            draw_by_k,
+            draw_scaling_table,
+            scaling_markdown,
+            scaling_table,
+        )
+
+        result = scaling_table(folders, against=against)
+        text = scaling_markdown(result)
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_text(out, text)
+        if figure is not None:
+            figure.parent.mkdir(parents=True, exist_ok=True)
+            draw_scaling_table(result, figure)
+        if by_k is not None:
+            by_k.parent.mkdir(parents=True, exist_ok=True)
+            draw_by_k(result, by_k, level=against)
+        emit(result.to_dicts())
+        if not as_json:
+            typer.echo(text if out is None else f"{text}\nwrote {out}")

@@ -1,0 +1,32 @@
+"""Engines by name."""
+
+from __future__ import annotations
+
+from goalrank.compute.executor import Engine, LocalEngine
+from goalrank.compute.ray_executor import RayEngine
+from goalrank.errors import ConfigError
+
+ENGINES = ("local", "ray")
+
+
+def open_engine(name: str = "local", *, workers: int = 0, gpus: float = 0.0) -> Engine:
+    """An engine; use it as a context manager, or close it.
+
+    Args:
+        name: "local": threads of this process. "ray": the cluster that the environment variable
+            RAY_ADDRESS names, or one of this machine's cores.
+        workers: parts at once; 0 = one a core. A running cluster has its own number.
+        gpus: GPUs that each part needs; "ray" places parts by it.
+
+    Raises:
+        ConfigError: no such engine, or workers below 0.
+        MissingExtraError: "ray" without the extra.
+        EngineError: the cluster does not answer.
+    """
+    if workers < 0:
+        raise ConfigError(f"workers is {workers}, but must be 0 or more; option: workers")
+    if name == "local":
+        return LocalEngine(workers)
+    if name == "ray":
+        return RayEngine(workers=workers, gpus=gpus)
+    raise ConfigError(f"engine '{name}' is unknown; known: {', '.join(ENGINES)}; option: engine")

@@ -1,0 +1,1 @@
+"""What a new policy would have earned, estimated from another policy's log."""

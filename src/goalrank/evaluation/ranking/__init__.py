@@ -1,0 +1,1 @@
+"""Ranking metrics, and rankers measured under one protocol."""

@@ -1,0 +1,182 @@
+"""The audit: rules without learning, measured under the same protocol as the trained rankers.
+
+If a rule comes near the best trained ranker, the protocol rewards something other than ranking: in
+protocols that add the answers to retrieved candidates, for example, sorting by *minus* the retriever's
+score finds the added ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from goalrank.errors import ConfigError
+from goalrank.evaluation.ranking.evaluation import Evaluation
+from goalrank.evaluation.statistics.bootstrap import Difference
+from goalrank.rankers import (
+    Constant,
+    FeatureOrder,
+    InputOrder,
+    ItemStatistic,
+    LastItemTransitions,
+    RandomOrder,
+    RetrieverOrder,
+    Scorer,
+)
+from goalrank.requests import Columns
+
+_REVERSED = " (reversed)"
+_CHANCE = ("constant", "random")
+
+
+def audit_rules(train: Columns, feature_names: Sequence[str] = ()) -> dict[str, Scorer]:
+    """Every rule that these requests allow; a name ending in "(reversed)" is the rule upside down.
+
+    Args:
+        train: encoded requests of the past; counts come from them alone.
+        feature_names: names of the F candidate features, each of which becomes a rule and its reverse.
+
+    Raises:
+        ConfigError: the number of names is not F.
+    """
+    _check_names(train, feature_names)
+    rules: dict[str, Scorer] = {}
+    if _has_score(train):
+        _both(rules, "retriever order", RetrieverOrder(), RetrieverOrder(reverse=True))
+    popular = ItemStatistic.popularity(train)
+    _both(rules, "popularity", popular, ItemStatistic(popular.values, reverse=True))
+    if train.target >= 0:
+        rate = ItemStatistic.feedback_rate(train)
+        _both(rules, "smoothed feedback rate", rate, ItemStatistic(rate.values, reverse=True))
+    rules["last-item transitions"] = LastItemTransitions.fit(train)
+    _both(rules, "input order", InputOrder(), InputOrder(reverse=True))
+    rules["random"] = RandomOrder()
+    rules["constant"] = Constant()
+    for i, name in enumerate(feature_names):
+        _both(rules, f"feature:{name}", FeatureOrder(i), FeatureOrder(i, reverse=True))
+    return rules
+
+
+def absent_rules(train: Columns) -> list[str]:
+    """Sentences on the rules that these requests do not allow."""
+    out = []
+    if not _has_score(train):
+        out.append("No retriever's score came with the requests, so its order was not audited.")
+    if train.target < 0:
+        out.append("No feedback kind is the target, so feedback rates were not audited.")
+    if len(train.history) == 0:
+        out.append("No request has a history, so last-item transitions score all candidates alike.")
+    return out
+
+
+def _both(rules: dict[str, Scorer], name: str, forward: Scorer, backward: Scorer) -> None:
+    rules[name] = forward
+    rules[name + _REVERSED] = backward
+
+
+def _has_score(train: Columns) -> bool:
+    return bool(np.any(train.candidate_score != 0))
+
+
+def _check_names(train: Columns, names: Sequence[str]) -> None:
+    width = train.candidate_features.shape[1]
+    if len(names) != width:
+        raise ConfigError(
+            f"{len(names)} feature names for {width} candidate features; remedy: pass the names in "
+            f"the table's candidate_features, in their order (option: feature_names)"
+        )
+
+
+@dataclass(frozen=True)
+class Audit:
+    """How the best trained ranker stands beside the best rule without learning.
+
+    Attributes:
+        metric: full name, such as "ndcg@6".
+        rule, trained: the best of each; `trained` is None if none was evaluated.
+        difference: trained less rule over the same requests; None without a trained ranker.
+        holds: True if the whole interval of the difference lies above 0.
+        verdict: sentences for people, the most important first.
+    """
+
+    metric: str
+    rule: str
+    trained: str | None
+    difference: Difference | None
+    holds: bool
+    verdict: tuple[str, ...]
+
+
+def audit(
+    rankers: Evaluation | None,
+    rules: Evaluation,
+    metric: str = "ndcg",
+    *,
+    notes: Sequence[str] = (),
+) -> Audit:
+    """Compare trained rankers with rules evaluated on the same requests.
+
+    The best rule is chosen on these very requests, which favours the rule a little: an audit errs on
+    the side of doubt.
+
+    Args:
+        rankers: evaluation of the trained rankers, if any.
+        rules: evaluation of `audit_rules`.
+        metric: what they are compared by, with or without "@L".
+        notes: further sentences, such as `absent_rules`.
+
+    Raises:
+        ConfigError: the evaluations differ in their requests, or lack the metric.
+    """
+    name = rules.metric_name(metric)
+    rule = rules.best(name)
+    if rankers is None or not rankers.rankers:
+        value = rules.interval(rule, name).mean
+        first = f"The best rule without learning, {rule}, scores {value:.3f} {name}."
+        return Audit(name, rule, None, None, False, (first, *_leak(rules, name), *notes))
+    trained = rankers.best(name)
+    difference = rankers.merged(rules).paired(trained, rule, name)
+    a, b = rankers.interval(trained, name).mean, rules.interval(rule, name).mean
+    holds = difference.low > 0
+    verdict = _sentence(trained, a, rule, b, name, difference)
+    return Audit(name, rule, trained, difference, holds, (verdict, *_leak(rules, name), *notes))
+
+
+def _sentence(
+    trained: str, a: float, rule: str, b: float, metric: str, difference: Difference
+) -> str:
+    span = f"95 % interval of the difference {difference.low:+.3f} to {difference.high:+.3f}"
+    if difference.low > 0:
+        return (
+            f"The best trained ranker ({trained}, {metric} {a:.3f}) exceeds the best rule without "
+            f"learning ({rule}, {b:.3f}) by {difference.mean:.3f} ({span})."
+        )
+    if b >= a:
+        return (
+            f"A rule without learning ({rule}) scores {b:.3f} {metric}, "
+            f"{'above' if b > a else 'level with'} the best trained ranker ({trained}, {a:.3f}; {span}): "
+            f"this protocol, with these rankers, does not measure ranking."
+        )
+    return (
+        f"A rule without learning ({rule}) scores {b:.3f} {metric}, within the interval of the best "
+        f"trained ranker ({trained}, {a:.3f}; {span}): a gain over the rule is not shown."
+    )
+
+
+def _leak(rules: Evaluation, metric: str) -> list[str]:
+    """A sentence where the retriever turned upside down beats both itself and chance."""
+    upright, reversed_ = "retriever order", "retriever order" + _REVERSED
+    chance = next((name for name in _CHANCE if name in rules.values), None)
+    if reversed_ not in rules.values or upright not in rules.values or chance is None:
+        return []
+    value = rules.interval(reversed_, metric).mean
+    if min(rules.paired(reversed_, other, metric).low for other in (upright, chance)) <= 0:
+        return []
+    return [
+        f"Sorting by minus the retriever's score gives {value:.3f} {metric}, above the retriever's own "
+        f"order ({rules.interval(upright, metric).mean:.3f}) and chance "
+        f"({rules.interval(chance, metric).mean:.3f}): the positives can be told by how they came to be "
+        f"candidates."
+    ]

@@ -1,0 +1,188 @@
+"""Run rankers over requests and measure their lists, all under one protocol."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from goalrank.errors import ConfigError, DataError, GoalRankError
+from goalrank.evaluation.ranking import metrics as m
+from goalrank.evaluation.ranking.evaluation import Evaluation
+from goalrank.evaluation.statistics.bootstrap import FloatArray, Resampler
+from goalrank.rankers import Ranker, Scorer
+from goalrank.requests import Batch, Columns
+
+DEFAULT_METRICS = ("ndcg", "recall", "hit_rate", "map", "f1", "auc")
+_FEWEST_USERS = 30  # below this a cluster bootstrap is too coarse to mean anything
+
+Progress = Callable[[int, int], None]
+
+
+def evaluate(
+    rankers: Mapping[str, Ranker],
+    columns: Columns,
+    *,
+    slots: int = 6,
+    batch_size: int = 256,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    unit: str = "user",
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure each ranker's lists on every request that has a positive.
+
+    Only candidates whose relevance is known take part: under the exposed protocol rankers order the
+    shown candidates alone, since nobody knows how the others would have been answered. Scorers are
+    measured from their scores, ties at their expected value; other rankers from the lists they emit.
+
+    Args:
+        rankers: name → ranker; each is put in eval mode and left as it was found.
+        columns: encoded requests.
+        slots: L ≥ 1.
+        batch_size: requests a batch; the results do not depend on it.
+        metrics: names out of recall, hit_rate, ndcg, map, f1 and auc.
+        bootstrap: number of resamples, at least 1.
+        seed: of the resamples.
+        unit: "user" resamples users with all their requests ("request" if fewer than 30 users);
+            "request" resamples single requests.
+        device: where rankers are and batches go.
+        progress: called with (requests done, requests in all) after each batch.
+
+    Raises:
+        ConfigError: an unknown metric or unit, or a number out of range.
+        DataError: no feedback kind is the target, or no request has a positive.
+        GoalRankError: a ranker gave NaN scores, or a list with repeats or padding.
+    """
+    _check(metrics, slots, batch_size, bootstrap, unit)
+    rows = _with_positives(columns)
+    tables = replace(columns, items=columns.items.to(device), users=columns.users.to(device))
+    parts: dict[str, dict[str, list[FloatArray]]] = {name: {} for name in rankers}
+    seconds = dict.fromkeys(rankers, 0.0)
+    with _evaluating(rankers.values()), torch.inference_mode():
+        for start in range(0, len(rows), batch_size):
+            batch = known_only(tables.batch(rows[start : start + batch_size]).to(device))
+            for name, ranker in rankers.items():
+                began = time.perf_counter()
+                answer = _answer(ranker, batch, slots)
+                seconds[name] += time.perf_counter() - began
+                for metric, value in _measure(name, ranker, answer, batch, slots, metrics).items():
+                    parts[name].setdefault(metric, []).append(value.cpu().numpy())
+            if progress is not None:
+                progress(min(start + batch_size, len(rows)), len(rows))
+    clusters, unit = _clusters(columns, rows, unit)
+    return Evaluation(
+        slots=slots,
+        protocol=columns.protocol,
+        rows=rows,
+        excluded=len(columns) - len(rows),
+        values={r: {k: np.concatenate(v) for k, v in each.items()} for r, each in parts.items()},
+        seconds=seconds,
+        resampler=Resampler(clusters, bootstrap, seed),
+        unit=unit,
+    )
+
+
+def known_only(batch: Batch) -> Batch:
+    """The same batch with only those candidates whose relevance is known left to choose from."""
+    return replace(batch, candidate_mask=batch.candidate_mask & batch.observed)
+
+
+def _check(metrics: Sequence[str], slots: int, batch_size: int, bootstrap: int, unit: str) -> None:
+    known = [*m.METRICS, "auc"]
+    if unknown := [name for name in metrics if name not in known]:
+        raise ConfigError(f"metrics {unknown} are unknown; choose from {known} (option: metrics)")
+    for name, value in (("slots", slots), ("batch_size", batch_size), ("bootstrap", bootstrap)):
+        if value < 1:
+            raise ConfigError(f"{name} is {value}, but must be at least 1 (option: {name})")
+    if unit not in ("user", "request"):
+        raise ConfigError(f"unit is '{unit}', but must be 'user' or 'request' (option: unit)")
+
+
+def _with_positives(columns: Columns) -> NDArray[np.int64]:
+    if columns.target < 0:
+        raise DataError(
+            "these requests name no target feedback kind, so nothing counts as relevant; remedy: "
+            "set the table's target to one of its feedback kinds (option: target)"
+        )
+    good = np.concatenate([[0], np.cumsum(columns.feedback[:, columns.target] > 0)])
+    rows = np.flatnonzero(good[columns.shown_start[1:]] > good[columns.shown_start[:-1]])
+    if len(rows) == 0:
+        raise DataError(
+            f"none of the {len(columns)} requests has positive '{columns.kinds[columns.target]}' "
+            f"feedback, so there is nothing to measure; remedy: choose another target or more data"
+        )
+    return rows
+
+
+def _clusters(
+    columns: Columns, rows: NDArray[np.int64], unit: str
+) -> tuple[NDArray[np.int64], str]:
+    users, cluster = np.unique(columns.user[rows], return_inverse=True)
+    if unit == "user" and len(users) >= _FEWEST_USERS:
+        return cluster.astype(np.int64), "user"
+    return np.arange(len(rows)), "request"
+
+
+@contextmanager
+def _evaluating(rankers: Iterable[Ranker]) -> Iterator[None]:
+    modules = list(rankers)
+    before = [ranker.training for ranker in modules]
+    for ranker in modules:
+        ranker.eval()
+    try:
+        yield
+    finally:
+        for ranker, training in zip(modules, before):
+            ranker.train(training)
+
+
+def _dense(ranker: Ranker) -> bool:
+    """Whether the list is nothing but the sorted scores."""
+    return isinstance(ranker, Scorer) and type(ranker).rank is Scorer.rank
+
+
+def _answer(ranker: Ranker, batch: Batch, slots: int) -> Tensor:
+    answer = ranker.scores(batch) if _dense(ranker) else ranker.rank(batch, slots)  # type: ignore[operator]
+    if answer.is_cuda:  # the clock should see the work, not its submission
+        torch.cuda.synchronize(answer.device)
+    return answer
+
+
+def _measure(
+    name: str, ranker: Ranker, answer: Tensor, batch: Batch, slots: int, metrics: Sequence[str]
+) -> dict[str, Tensor]:
+    relevance, mask = batch.relevance, batch.candidate_mask
+    out: dict[str, Tensor] = {}
+    if _dense(ranker):
+        if bool((answer.isnan() & mask).any()):
+            raise GoalRankError(f"ranker '{name}' scored a candidate NaN; remedy: check its inputs")
+        values = m.from_scores(answer.masked_fill(~mask, 0.0), relevance, mask, slots)
+        if "auc" in metrics:
+            out["auc"] = m.auc(answer.masked_fill(~mask, 0.0), relevance, mask)
+    else:
+        _check_lists(name, answer, mask)
+        values = m.from_lists(answer, relevance, mask)
+    for metric in metrics:
+        if metric != "auc":
+            out[f"{metric}@{slots}"] = m.METRICS[metric](values)
+    return {k: out[k] for k in sorted(out, key=lambda k: metrics.index(k.split("@")[0]))}
+
+
+def _check_lists(name: str, lists: Tensor, mask: Tensor) -> None:
+    real = lists >= 0
+    taken = torch.zeros_like(mask, dtype=torch.int64)
+    taken.scatter_add_(1, lists.clamp_min(0), real.long())
+    if bool((taken > mask).any()):
+        raise GoalRankError(
+            f"ranker '{name}' emitted a list with a repeated or a masked candidate; lists hold "
+            f"distinct real candidates, then -1"
+        )

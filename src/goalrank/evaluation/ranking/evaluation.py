@@ -1,0 +1,196 @@
+"""What an evaluation found: values a request, means with intervals, paired differences, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goalrank.errors import ConfigError
+from goalrank.evaluation.statistics.bootstrap import Difference, FloatArray, Interval, Resampler
+
+CONVENTIONS = (
+    "Means over requests that have a positive (relevance > 0); the others are excluded and counted.",
+    "Ties get the expected value over random orders of the tied candidates.",
+    "recall@L and map@L divide by min(#positives, L); recall@L is not hit_rate@L (any hit).",
+    "ndcg@L has linear gain, so for 0/1 relevance it is the binary ndcg.",
+    "Intervals: 95 % percentile bootstrap; every ranker is resampled alike, so differences are paired.",
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metric values of several rankers on the same requests.
+
+    Attributes:
+        slots: L.
+        protocol: of the requests: exposed, retrieved or injected.
+        rows: [n] the requests scored, as rows of the Columns.
+        excluded: number of requests left out for want of a positive.
+        values: ranker → metric name (such as "ndcg@6") → [n]; NaN where undefined.
+        seconds: ranker → seconds spent in it, all requests together.
+        resampler: how intervals are drawn.
+        unit: what is resampled, "user" or "request".
+    """
+
+    slots: int
+    protocol: str
+    rows: NDArray[np.int64]
+    excluded: int
+    values: dict[str, dict[str, FloatArray]]
+    seconds: dict[str, float]
+    resampler: Resampler
+    unit: str = "request"
+    warning: str | None = None
+    conventions: tuple[str, ...] = field(default=CONVENTIONS, repr=False)
+
+    @property
+    def n(self) -> int:
+        """Requests that the means are taken over."""
+        return len(self.rows)
+
+    @property
+    def rankers(self) -> list[str]:
+        """Names, in the order given."""
+        return list(self.values)
+
+    @property
+    def metrics(self) -> list[str]:
+        """Metric names that at least one ranker has."""
+        return list(dict.fromkeys(name for each in self.values.values() for name in each))
+
+    @cached_property
+    def summaries(self) -> dict[str, dict[str, Interval]]:
+        """ranker → metric → mean and interval."""
+        keys = [(r, m) for r, each in self.values.items() for m in each]
+        if not keys:
+            return {}
+        stacked = np.stack([self.values[r][m] for r, m in keys], 1)
+        out: dict[str, dict[str, Interval]] = {r: {} for r in self.values}
+        for (ranker, metric), interval in zip(keys, self.resampler.intervals(stacked)):
+            out[ranker][metric] = interval
+        return out
+
+    def interval(self, ranker: str, metric: str) -> Interval:
+        """One mean with its interval."""
+        self._column(ranker, metric)
+        return self.summaries[ranker][self.metric_name(metric)]
+
+    def paired(self, a: str, b: str, metric: str) -> Difference:
+        """Ranker a less ranker b over the same requests.
+
+        Raises:
+            ConfigError: no such ranker or metric.
+        """
+        return self.resampler.difference(self._column(a, metric), self._column(b, metric))
+
+    def best(self, metric: str, among: Iterable[str] | None = None) -> str:
+        """The ranker of the highest mean; the first given wins a tie."""
+        name = self.metric_name(metric)
+        having = [r for r in (among or self.values) if name in self.values.get(r, {})]
+        if not having:
+            raise ConfigError(f"no ranker has the metric '{metric}'; there are {self.metrics}")
+        return max(having, key=lambda r: self.summaries[r][name].mean)
+
+    def metric_name(self, metric: str) -> str:
+        """ "ndcg" → "ndcg@6"; full names stay."""
+        full = f"{metric}@{self.slots}"
+        return full if full in self.metrics else metric
+
+    def _column(self, ranker: str, metric: str) -> FloatArray:
+        if ranker not in self.values:
+            raise ConfigError(f"no ranker '{ranker}' in this evaluation; there are {self.rankers}")
+        name = self.metric_name(metric)
+        if name not in self.values[ranker]:
+            raise ConfigError(
+                f"ranker '{ranker}' has no metric '{metric}', only {list(self.values[ranker])} "
+                f"(auc needs a score for every candidate)"
+            )
+        return self.values[ranker][name]
+
+    def merged(self, other: Evaluation) -> Evaluation:
+        """Both evaluations as one, so that their rankers can be compared in pairs.
+
+        Raises:
+            ConfigError: they are not of the same requests and slots, or share a ranker's name.
+        """
+        if self.slots != other.slots or not np.array_equal(self.rows, other.rows):
+            raise ConfigError(
+                f"evaluations of {self.n} and {other.n} requests (slots {self.slots}, {other.slots}) "
+                f"differ in their requests; remedy: evaluate all rankers on the same requests and slots"
+            )
+        if both := sorted(set(self.values) & set(other.values)):
+            raise ConfigError(f"rankers {both} are in both evaluations; remedy: rename one of them")
+        return replace(
+            self,
+            values={**self.values, **other.values},
+            seconds={**self.seconds, **other.seconds},
+        )
+
+    def milliseconds(self, ranker: str) -> float:
+        """Mean time a request, in batches as evaluated."""
+        return 1000 * self.seconds[ranker] / max(self.n, 1)
+
+    def to_dict(self) -> dict[str, dict[str, dict[str, float]]]:
+        """{ranker: {"ndcg@6": {"mean", "low", "high"}}}."""
+        return {
+            ranker: {metric: interval.to_dict() for metric, interval in each.items()}
+            for ranker, each in self.summaries.items()
+        }
+
+    def metadata(self) -> dict[str, Any]:
+        """What the numbers rest on, fit for JSON."""
+        return {
+            "requests": self.n,
+            "excluded": self.excluded,
+            "slots": self.slots,
+            "protocol": self.protocol,
+            "resamples": self.resampler.resamples,
+            "resampled": self.unit,
+            "seed": self.resampler.seed,
+            "seconds": self.seconds,
+            "warning": self.warning,
+            "conventions": list(self.conventions),
+        }
+
+    def table(self, metrics: Iterable[str] | None = None) -> str:
+        """A Markdown table, best first by the first metric, with a line on what it rests on."""
+        names = [self.metric_name(m) for m in (metrics or self.metrics)]
+        order = sorted(self.values, key=lambda r: -_sortable(self.summaries[r].get(names[0])))
+        lines = [
+            "| ranker | " + " | ".join(names) + " | ms/request |",
+            "|---|" + "---:|" * (len(names) + 1),
+        ]
+        for r in order:
+            cells = [_cell(self.summaries[r].get(name)) for name in names]
+            lines.append(
+                f"| {r} | " + " | ".join(cells) + f" | {milliseconds(self.milliseconds(r))} |"
+            )
+        lines.append("")
+        lines.append(
+            f"{self.n} requests; {self.excluded} without positives excluded. Protocol: "
+            f"{self.protocol}. 95 % intervals from {self.resampler.resamples} resamples of "
+            f"{self.unit}s."
+        )
+        return "\n".join(lines)
+
+
+def milliseconds(value: float | None) -> str:
+    """A duration's text: three digits, never an exponent; a dash for None."""
+    if value is None:
+        return "–"
+    return "<0.001" if value < 0.001 else f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def _sortable(interval: Interval | None) -> float:
+    return -np.inf if interval is None or np.isnan(interval.mean) else interval.mean
+
+
+def _cell(interval: Interval | None) -> str:
+    if interval is None or np.isnan(interval.mean):
+        return "–"
+    return f"{interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]"

@@ -1,0 +1,39 @@
+"""Online experiments: assignment, A/B statistics, sequential tests, power, interleaving."""
+
+from goalrank.experiments.analysis import Effect, Report, ab_report
+from goalrank.experiments.config import Duel, Experiment, Experiments, Metric, Variant
+from goalrank.experiments.interleaving import (
+    Draft,
+    InterleaveReport,
+    Preference,
+    draft_coins,
+    draft_label,
+    interleave_report,
+    team_draft,
+)
+from goalrank.experiments.power import Baseline, Plan, ab_plan, read_baseline
+from goalrank.experiments.sequential import AlwaysValid, always_valid
+
+__all__ = [
+    "AlwaysValid",
+    "Baseline",
+    "Draft",
+    "Duel",
+    "Effect",
+    "Experiment",
+    "Experiments",
+    "InterleaveReport",
+    "Metric",
+    "Plan",
+    "Preference",
+    "Report",
+    "Variant",
+    "ab_plan",
+    "ab_report",
+    "always_valid",
+    "draft_coins",
+    "draft_label",
+    "interleave_report",
+    "read_baseline",
+    "team_draft",
+]

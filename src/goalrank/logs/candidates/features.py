@@ -1,0 +1,127 @@
+"""Point-in-time features of candidates: everything here is strictly before the request.
+
+Two families. *Counted* features are exact up to the request: sums over all earlier rows of the
+log. *Linked* features (item-to-item, affinity) combine the request's own history with links
+learnt before the latest refit. Train, validation and test use the same definitions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from goalrank.logs.events.arrays import Codes, Events, Ints
+from goalrank.logs.events.past_sums import PastSums
+from goalrank.logs.events.request_points import Points
+from goalrank.logs.retrieval.channel import Chunk
+from goalrank.logs.retrieval.sparse import load_sparse
+
+__all__ = ["Affinity", "counted_features"]
+
+Floats = NDArray[np.float32]
+_STRENGTH = 10.0  # rows of the overall mean mixed into an item's rate
+_DAY = 86_400e6
+
+
+def counted_features(
+    log: Events,
+    points: Points,
+    candidates: Ints,
+    rate_kinds: tuple[str, ...],
+    *,
+    repeats: bool,
+) -> dict[str, Floats]:
+    """Features from exact counts of the rows before each request.
+
+    - ``log_popularity``: log(1 + rows of the item so far);
+    - ``<kind>_rate``: (sum of the kind + 10 m) / (rows + 10), m the mean over all earlier rows;
+    - ``item_age``: log(1 + days since the item's first row), ``item_idle``: log(1 + hours since
+      its latest row); 0 for an item without rows;
+    - ``user_item_count`` (``repeats``): log(1 + earlier rows of this user with this item).
+
+    Args:
+        log: rows that count (all exposures, or all interactions).
+        points: B requests.
+        candidates: [B, N] codes, -1 for none.
+        rate_kinds: columns of ``log.values`` to average.
+        repeats: whether a candidate may have been met before.
+
+    Returns:
+        name -> [B, N] float32.
+    """
+    values = [log.values[kind] for kind in rate_kinds]
+    past = PastSums(log.item, log.time, values).before(candidates, points.time)
+    overall = PastSums(np.zeros(len(log), np.int8), log.time, values).before(
+        np.zeros(len(points), np.int8), points.time
+    )
+    count = past.count.astype(np.float32)
+    out = {"log_popularity": np.log1p(count)}
+    for kind, total, everything in zip(rate_kinds, past.sums, overall.sums):
+        mean = (everything / np.maximum(overall.count, 1))[:, None]
+        out[f"{kind}_rate"] = ((total + _STRENGTH * mean) / (count + _STRENGTH)).astype(np.float32)
+    some, now = past.count > 0, points.time[:, None]
+    out["item_age"] = _log_span(now - past.first_time, some, _DAY)
+    out["item_idle"] = _log_span(now - past.last_time, some, _DAY / 24)
+    if repeats:
+        width = int(log.item.max(initial=0)) + 2
+        pairs = PastSums(log.user.astype(np.int64) * width + log.item, log.time)
+        wanted = points.user.astype(np.int64)[:, None] * width + candidates
+        wanted[candidates < 0] = -1
+        out["user_item_count"] = np.log1p(pairs.before(wanted, points.time).count).astype(
+            np.float32
+        )
+    return out
+
+
+def _log_span(span: NDArray[np.int64], some: NDArray[np.bool_], unit: float) -> Floats:
+    return np.log1p(np.where(some, span, 0) / unit).astype(np.float32)
+
+
+class Affinity:
+    """How much of a user's recent history shares a category (author, genre, tag) with an item.
+
+    With h the history's categories as shares that sum to 1, the score of an item is the mean of
+    h over the item's categories.
+
+    Args:
+        items: side table with ``item_id`` and ``column`` (a string or a list of strings).
+        column: the category.
+        codes: item codes.
+        depth: latest history items used.
+    """
+
+    def __init__(self, items: pl.DataFrame, column: str, codes: Codes, depth: int) -> None:
+        sparse = load_sparse()
+
+        self.name = f"{column}_affinity"
+        self._depth = depth
+        table = items.select("item_id", category=pl.col(column))
+        if isinstance(table.schema["category"], pl.List):
+            table = table.explode("category")
+        table = table.drop_nulls().with_columns(item=codes.encode(table.drop_nulls()["item_id"]))
+        table = table.filter(pl.col("item") >= 0)
+        category = table["category"].cast(pl.String).rank("dense").cast(pl.Int64).to_numpy() - 1
+        item = table["item"].to_numpy()
+        share = 1.0 / np.bincount(item, minlength=len(codes))[item]
+        shape = (len(codes), int(category.max(initial=0)) + 1)
+        self._belongs: Any = sparse.csr_array((share.astype(np.float32), (item, category)), shape)
+
+    def score(self, chunk: Chunk) -> Floats:
+        """[B, I] shares."""
+        sparse = load_sparse()
+
+        request, item, _, _ = chunk.recent(self._depth)
+        weight = 1.0 / np.maximum(np.bincount(request, minlength=len(chunk)), 1)[request]
+        votes = sparse.csr_array(
+            (weight.astype(np.float32), (request, item)), shape=(len(chunk), chunk.items)
+        )
+        belongs = self._belongs[: chunk.items]
+        if belongs.shape[1] > 256:
+            dense: Floats = (votes @ belongs @ belongs.T).toarray()
+            return dense
+        shares = np.zeros((chunk.size, belongs.shape[1]), np.float32)  # always the full chunk
+        shares[: len(chunk)] = (votes @ belongs).toarray()
+        return (shares @ belongs.toarray().T)[: len(chunk)]

@@ -1,0 +1,178 @@
+"""From arrays to drafts: one way for exposures, one for retrieved or injected candidates."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goalrank.compute import Engine
+from goalrank.errors import DataError
+from goalrank.logs.candidates.features import Affinity, counted_features
+from goalrank.logs.candidates.pending import Drafts
+from goalrank.logs.candidates.protocols import (
+    Retrieved,
+    Scorer,
+    linked_features,
+    retrieve,
+    shown_drafts,
+)
+from goalrank.logs.events.consumption import Log
+from goalrank.logs.events.request_points import future_of, place_injected, place_points
+from goalrank.logs.events.windows import cut_windows
+from goalrank.logs.options import ImportOptions
+from goalrank.logs.retrieval.channel import (
+    Chunk,
+    RetrievalChannel,
+)
+from goalrank.logs.retrieval.factorisation import (
+    Factorisation,
+)
+from goalrank.logs.retrieval.item_to_item import (
+    ItemToItem,
+)
+from goalrank.logs.retrieval.popularity import (
+    Popularity,
+)
+from goalrank.logs.retrieval.refit_walk import (
+    worker_count,
+)
+from goalrank.logs.retrieval.refits import (
+    plan_refits,
+)
+
+__all__ = ["exposed", "retrieved", "with_enough"]
+
+
+def _affinities(log: Log, depth: int) -> list[Affinity]:
+    if log.raw.items is None:
+        return []
+    return [Affinity(log.raw.items, column, log.items, depth) for column in log.raw.categories]
+
+
+class _Transition:
+    """The link from the latest history item alone, or from the recent ones."""
+
+    def __init__(self, model: ItemToItem, *, last: bool) -> None:
+        self.name = "transition_last" if last else "transition_recent"
+        self._score = model.score_last if last else model.score
+
+    def score(self, chunk: Chunk) -> NDArray[np.float32]:
+        """[B, I]."""
+        return self._score(chunk)
+
+
+def exposed(log: Log, options: ImportOptions, engine: Engine) -> tuple[Drafts, dict[str, int]]:
+    """Drafts of an exposure log, and what was left out.
+
+    Args:
+        engine: where requests are scored; the links are learnt here.
+    """
+    points, rows, offsets = cut_windows(log.events, options, log.events.request)
+    if len(points) == 0:
+        raise DataError(
+            f"{log.raw.dataset}: no window of {options.min_list} exposures or more within "
+            f"{options.max_gap_minutes} minutes of each other; lower min_list or raise "
+            "max_gap_minutes"
+        )
+    drafts = shown_drafts(log.events, points, rows, offsets)
+    refits = plan_refits(log.history.time, points.time, options.first_fit, options.refit_growth)
+    model = ItemToItem(log.history, len(log.items))
+    scorers: list[Scorer] = [
+        _Transition(model, last=True),
+        _Transition(model, last=False),
+        *_affinities(log, options.history),
+    ]
+    features = counted_features(
+        log.events, points, drafts.candidates, log.raw.rate_kinds, repeats=True
+    )
+    features |= linked_features(
+        log.history, points, refits, drafts.candidates,
+        users=log.users, items=log.items, scorers=scorers, item_to_item=model,
+        engine=engine,
+    )  # fmt: skip
+    return replace(drafts, features=features), {
+        "exposures_in_windows": len(rows),
+        "exposures_outside_windows": len(log.events) - len(rows),
+    }
+
+
+def _channels(
+    log: Log, model: ItemToItem, confidence: NDArray[np.float32], options: ImportOptions
+) -> list[RetrievalChannel]:
+    made: list[RetrievalChannel] = []
+    for name in options.quotas:
+        if name == "popularity":
+            made.append(Popularity(log.history, len(log.items)))
+        elif name == "item_to_item":
+            made.append(model)
+        else:
+            made.append(
+                Factorisation(
+                    log.history,
+                    len(log.items),
+                    len(log.users),
+                    factors=options.factors,
+                    confidence=confidence,
+                    threads=worker_count(options.threads),
+                    seed=options.seed,
+                )
+            )
+    return made
+
+
+def retrieved(
+    log: Log, protocol: str, options: ImportOptions, engine: Engine
+) -> tuple[Retrieved, dict[str, int]]:
+    """Drafts with retrieved candidates, and what was left out; arguments as `exposed`."""
+    inject = protocol == "injected"
+    horizon = options.injected if inject else options.horizon
+    points = (
+        place_injected(log.events, horizon, options.start_fraction)
+        if inject
+        else place_points(log.events, options.stride, options.start_fraction, horizon)
+    )
+    truth = future_of(log.events, points, horizon)
+    positive = log.events.values[log.raw.target][truth.rows] > 0
+    refits = plan_refits(log.history.time, points.time, options.first_fit, options.refit_growth)
+    # what a user did not like still tells of the taste, at less weight
+    liked = log.events.values[log.raw.target] > 0
+    model = ItemToItem(
+        log.history,
+        len(log.items),
+        taste=np.where(liked, 1.0, 0.5).astype("f4"),
+        threads=worker_count(options.threads),
+    )
+    confidence = np.where(liked, 1.0, 0.3).astype(np.float32)
+    channels = _channels(log, model, confidence, options)
+    scorers: list[Scorer] = [_Transition(model, last=True), *_affinities(log, options.history)]
+    if model not in channels:
+        scorers.insert(1, _Transition(model, last=False))
+    out = retrieve(
+        log.history, points, refits, truth, positive,
+        users=log.users, items=log.items, channels=channels,
+        quotas=list(options.quotas.values()), scorers=scorers, item_to_item=model,
+        count=options.candidates, exclude_seen=options.exclude_seen, inject=inject,
+        engine=engine,
+    )  # fmt: skip
+    drafts = out.drafts
+    counted = counted_features(
+        log.events, drafts.points, drafts.candidates, log.raw.rate_kinds,
+        repeats=not options.exclude_seen,
+    )  # fmt: skip
+    drafts = replace(drafts, features={**counted, **drafts.features})
+    notes = {"dropped_before_first_refit": len(points) - len(drafts)}
+    return replace(out, drafts=drafts), notes
+
+
+def with_enough(
+    drafts: Drafts, log: Log, protocol: str, options: ImportOptions
+) -> NDArray[np.int64]:
+    """Requests with at least two candidates and the wanted number of positives."""
+    least = options.min_positives
+    if least is None:
+        least = 0 if protocol == "exposed" else 1
+    good = (log.events.values[log.raw.target][drafts.log_row] > 0) & (drafts.position >= 0)
+    some = (drafts.candidates >= 0).sum(axis=1) >= 2
+    return np.flatnonzero((good.sum(axis=1) >= least) & some)

@@ -1,0 +1,59 @@
+"""A raw log as arrays: what counts, and what was consumed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from goalrank.errors import DataError
+from goalrank.logs.events.arrays import Codes, Events, time_order
+from goalrank.logs.readers.raw_log import RawLog
+
+__all__ = ["CONSUMED", "Log", "consumed_only", "to_arrays"]
+
+CONSUMED = "consumed"  # feedback kind of the injected protocol: 1 for what the user took
+
+
+@dataclass(frozen=True)
+class Log:
+    """A raw log as arrays."""
+
+    raw: RawLog
+    users: Codes
+    items: Codes
+    events: Events  # every row: what counts, and where feedback comes from
+    history: Events  # consumed items only
+
+
+def consumed_only(raw: RawLog, *, injected: bool) -> RawLog:
+    """Interactions for a retriever: positives of an exposure log, all rows of any other."""
+    events = raw.events
+    if raw.shape == "exposures":
+        events = events.filter(pl.col(raw.target) > 0)
+        raw = replace(raw, shape="interactions", prior=None, rate_kinds=())
+    if injected:
+        events = events.with_columns(pl.lit(1.0, pl.Float32).alias(CONSUMED))
+        raw = replace(raw, kinds=(CONSUMED, *raw.kinds), target=CONSUMED)
+    if events.height == 0:
+        raise DataError(f"{raw.dataset}: no row with {raw.target} > 0; nothing was consumed")
+    return replace(raw, events=events)
+
+
+def to_arrays(raw: RawLog) -> Log:
+    """Codes by first appearance in time; rows by user and time."""
+    events = time_order(raw.events)
+    base = events.select("user_id", "item_id", "time")
+    if raw.prior is not None:
+        base = time_order(pl.concat([raw.prior.select(base.columns), base]))
+    users = Codes.fit(base["user_id"], base["time"])
+    items = Codes.fit(base["item_id"], base["time"])
+    columns = tuple(dict.fromkeys((*raw.kinds, *raw.rate_kinds, raw.strength)))
+    table = Events.build(events, users, items, columns)
+    if raw.shape == "interactions":
+        return Log(raw, users, items, table, table)
+    consumed = events.filter(pl.col(raw.strength) > 0).select(*base.columns, raw.strength)
+    if raw.prior is not None:
+        earlier = raw.prior.select(*base.columns, pl.col("strength").alias(raw.strength))
+        consumed = time_order(pl.concat([earlier, consumed]))
+    return Log(raw, users, items, table, Events.build(consumed, users, items, (raw.strength,)))

@@ -1,0 +1,88 @@
+"""Exposures to requests: consecutive exposures of a user, cut into windows."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goalrank.logs.events.arrays import Events, Ints, Longs, ragged_ranges
+from goalrank.logs.events.request_points import Points
+from goalrank.logs.options import ImportOptions
+
+__all__ = ["cut_windows"]
+
+_MINUTE = 60_000_000
+
+
+def cut_windows(
+    shown: Events, options: ImportOptions, request_key: Longs | None = None
+) -> tuple[Points, Longs, Longs]:
+    """Windows of exposures.
+
+    Without request ids, a new window begins with a new user, after a pause longer than
+    ``max_gap_minutes``, when the window holds ``max_list`` exposures, and when it has lasted
+    ``max_span_minutes``; the cut looks only backwards. With request ids, a window is a run of
+    rows with one id. An item shown twice in a window keeps its first showing. Windows of fewer
+    than ``min_list`` items are dropped.
+
+    Args:
+        shown: exposures, sorted by user and time.
+        options: ``min_list``, ``max_list``, ``max_gap_minutes``, ``max_span_minutes``.
+        request_key: [E] request ids as integers, or ``None``.
+
+    Returns:
+        (points, rows, offsets): B requests by time; ``rows[offsets[b]:offsets[b + 1]]`` are the
+        rows of ``shown`` in request b, in the order shown.
+    """
+    starts = _starts(shown, options) if request_key is None else _changes(shown.user, request_key)
+    sizes_all = np.diff(np.append(starts, len(shown)))
+    window = np.repeat(np.arange(len(starts), dtype=np.int64), sizes_all)
+    kept = _first_in_window(window, shown.item)
+    sizes = np.bincount(window[kept], minlength=len(starts))
+    long_enough = sizes >= options.min_list
+    kept = kept[long_enough[window[kept]]]
+    starts, lengths = starts[long_enough], sizes[long_enough]
+    order = np.lexsort((shown.user[starts], shown.time[starts]))
+    begin = (np.cumsum(lengths) - lengths)[order]
+    rows = kept[ragged_ranges(begin, lengths[order])]
+    offsets = np.concatenate([[0], np.cumsum(lengths[order])]).astype(np.int64)
+    starts = starts[order]
+    last = rows[offsets[1:] - 1]
+    return Points(shown.user[starts], shown.time[starts], shown.time[last], starts), rows, offsets
+
+
+def _changes(*columns: NDArray[np.integer]) -> Longs:
+    """Rows where any column differs from the row before; the first row too."""
+    new = np.zeros(len(columns[0]), dtype=bool)
+    new[:1] = True
+    for column in columns:
+        new[1:] |= column[1:] != column[:-1]
+    return np.flatnonzero(new)
+
+
+def _starts(shown: Events, options: ImportOptions) -> Longs:
+    """First rows of windows: all sessions advance together, one window a step."""
+    count = len(shown)
+    new = np.zeros(count, dtype=bool)
+    new[_changes(shown.user)] = True
+    new |= np.diff(shown.time, prepend=shown.time[:1]) > options.max_gap_minutes * _MINUTE
+    session = np.flatnonzero(new)
+    session_end = np.append(session[1:], count)[np.cumsum(new) - 1]
+    late = shown.time + int(options.max_span_minutes * _MINUTE) + 1
+    following = np.minimum(shown.rows_before(shown.user, late), session_end)
+    following = np.minimum(following, np.arange(count) + options.max_list)
+    found = [session]
+    front = session
+    while len(front):
+        front = following[front]
+        front = front[front < count]
+        front = front[~new[front]]
+        found.append(front)
+    return np.sort(np.concatenate(found))
+
+
+def _first_in_window(window: Longs, item: Ints) -> Longs:
+    """Rows that show their item for the first time in their window, ascending."""
+    key = window * (int(item.max(initial=0)) + 1) + item
+    _, first = np.unique(key, return_index=True)
+    return np.sort(first)

@@ -1,0 +1,1 @@
+"""Baselines: rankers without learning."""

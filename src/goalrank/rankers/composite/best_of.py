@@ -1,0 +1,60 @@
+"""Generator-evaluator: proposals from one or many rankers, a reward picks one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import nn
+
+from goalrank.rankers.base import Ranker
+from goalrank.rankers.composite.pool import Pool, PoolPolicy
+from goalrank.requests import Batch
+
+Evaluator = nn.Module  # (batch, lists [B, G, L]) → rewards [B, G]; rewards live in their own room
+
+
+class BestOf(PoolPolicy):
+    """Each ranker proposes its best list and sampled ones; the evaluator's favourite is shown.
+
+    The pool of a request is fixed by the request and `seed`; see `PoolPolicy`.
+
+    Args:
+        rankers: k generators (k = 1 is plain generator-evaluator).
+        evaluator: the reward that picks.
+        lists: proposals in all, shared evenly; each ranker's first is its own best list.
+        temperature: of the sampled proposals.
+        seed: fixes the pools.
+    """
+
+    def __init__(
+        self,
+        rankers: Sequence[Ranker],
+        evaluator: Evaluator,
+        lists: int = 100,
+        temperature: float = 1.0,
+        seed: int = 0,
+        slots: int = 6,
+    ) -> None:
+        super().__init__()
+        self.rankers = nn.ModuleList(rankers)
+        self.evaluator = evaluator
+        self.lists = lists
+        self.temperature = temperature
+        self.seed = seed
+        self.slots = slots
+
+    def pool(self, batch: Batch, slots: int) -> Pool:
+        """The proposals of a batch, duplicates included."""
+        each = max(self.lists // len(self.rankers), 1)
+        parts = []
+        for k, module in enumerate(self.rankers):
+            ranker = cast(Ranker, module)
+            rng = torch.Generator().manual_seed(self.seed + k)
+            state = ranker.encode(batch)
+            parts.append(ranker.best(state, batch, slots).unsqueeze(1))
+            if each > 1:
+                parts.append(ranker.draw(state, batch, each - 1, slots, rng, self.temperature))
+        lists = torch.cat(parts, 1)
+        return Pool(lists, self.evaluator(batch, lists))

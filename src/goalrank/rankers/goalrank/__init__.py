@@ -1,0 +1,1 @@
+"""GoalRank's policy: an autoregressive pointer over candidates."""

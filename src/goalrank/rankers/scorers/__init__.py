@@ -1,0 +1,1 @@
+"""Rankers that score each candidate and sort."""

@@ -1,0 +1,203 @@
+"""LambdaMART: gradient-boosted trees on plain numbers (Burges, 2010; LightGBM's lambdarank)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from goalrank.encoders import EncoderSizes
+from goalrank.errors import ConfigError, MissingExtraError
+from goalrank.rankers.base import Scorer
+from goalrank.rankers.scorers.tree_features import TreeFeatures
+from goalrank.requests import Batch, Columns, InputSpec
+
+_LEVELS = 4  # relevance is cut into 0 … 4; gains are linear in it
+_UNWATCHED = 300  # trees without validation
+
+
+class LambdaMART(Scorer):
+    """Trees on `TreeFeatures`, fitted by lambda gradients of NDCG@L. Needs the extra `trees`.
+
+    Honest counts: popularity, rates and links that a training request is scored with are counted
+    on other users' requests (`folds` groups of users), never on its own user's, whose later
+    histories hold its labels. For serving they are counted on all of training.
+
+    Fitted by `fit_closed_form`. Until then candidates keep the retriever's order. The trees live
+    in the state as their text, so that saving needs no pickle.
+
+    Args:
+        trees: most of them; fewer if validation stops improving, and at most 300 where there is
+            no validation to say so.
+        leaves: of a tree.
+        learning_rate: shrinkage.
+        min_leaf: least candidates in a leaf.
+        folds: groups of users for honest counts; 1 counts on everything (leaks, for ablation).
+        patience: trees without a better validation NDCG before growing stops; at a learning rate
+            of 0.02 its noise hides progress over fewer than a hundred.
+        threads: of LightGBM, 0 = all.
+    """
+
+    closed_form = True
+    text: Tensor
+
+    def __init__(
+        self,
+        spec: InputSpec,
+        sizes: EncoderSizes | None = None,
+        *,
+        trees: int = 3000,
+        leaves: int = 31,
+        learning_rate: float = 0.05,
+        min_leaf: int = 20,
+        folds: int = 4,
+        patience: int = 150,
+        threads: int = 0,
+    ) -> None:
+        super().__init__()
+        if folds < 1:
+            raise ConfigError(f"{folds} folds are too few; option: ranker.options.folds")
+        self.trees, self.leaves, self.learning_rate = trees, leaves, learning_rate
+        self.min_leaf, self.folds, self.threads = min_leaf, folds, threads
+        self.patience = patience
+        self.features = TreeFeatures(spec)
+        self.spec = spec
+        self.register_buffer("text", torch.zeros(0, dtype=torch.uint8))
+        self._model: tuple[int, Any] | None = None
+
+    def scores(self, batch: Batch) -> Tensor:
+        if len(self.text) == 0:
+            return batch.candidate_score.float()
+        table = self.features(batch)
+        mask = batch.candidate_mask
+        out = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device)
+        if mask.any():
+            rows = table[mask].detach().cpu().numpy()
+            raw = self._booster().predict(rows, num_threads=self.threads)
+            out[mask] = torch.from_numpy(np.asarray(raw, np.float32)).to(out.device)
+        return out
+
+    def _booster(self) -> Any:
+        """The trees, parsed once for the text they came from."""
+        key = self.text.data_ptr()
+        if self._model is None or self._model[0] != key:
+            text = self.text.cpu().numpy().tobytes().decode()
+            self._model = (key, _lightgbm().Booster(model_str=text))
+        return self._model[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_model": None}  # a copy parses its own
+
+    def fit_closed_form(
+        self, train: Columns, validation: Columns | None, slots: int, seed: int
+    ) -> None:
+        """Grow the trees.
+
+        Raises:
+            MissingExtraError: LightGBM is not installed.
+            ConfigError: no training request holds both liked and other candidates.
+        """
+        lgb = _lightgbm()
+        x, y, groups = self._honest_table(train)
+        if len(groups) == 0:
+            raise ConfigError(
+                "no training request holds a positive candidate, so there is no order to learn; "
+                "remedy: choose another target kind"
+            )
+        self.features.fit(train)
+        data = lgb.Dataset(x, y, group=groups, feature_name=self.features.names)
+        valid: list[Any] = []
+        stop: list[Any] = []
+        if validation is not None and len(validation):
+            vx, vy, vgroups = feature_table(self.features, validation, np.arange(len(validation)))
+            if len(vgroups):
+                valid = [lgb.Dataset(vx, vy, group=vgroups, reference=data)]
+                stop = [lgb.early_stopping(self.patience, verbose=False)]
+        trees = self.trees if stop else min(self.trees, _UNWATCHED)
+        booster = lgb.train(self._settings(slots, seed), data, trees, valid, callbacks=stop)
+        text = booster.model_to_string(num_iteration=booster.best_iteration)
+        self.text = torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())
+        self._model = None
+
+    def _settings(self, slots: int, seed: int) -> dict[str, Any]:
+        return {
+            "objective": "lambdarank",
+            "metric": "ndcg",
+            "eval_at": [slots],
+            "lambdarank_truncation_level": slots + 3,
+            "label_gain": list(range(_LEVELS + 1)),
+            "num_leaves": self.leaves,
+            "learning_rate": self.learning_rate,
+            "min_data_in_leaf": self.min_leaf,
+            "seed": seed % 2**31,
+            "deterministic": True,
+            "force_row_wise": True,
+            "num_threads": self.threads,
+            "verbose": -1,
+        }
+
+    def _honest_table(self, train: Columns) -> tuple[Any, Any, Any]:
+        """Features with counts from other users only, labels and group sizes of training."""
+        if self.folds == 1:
+            return feature_table(TreeFeatures(self.spec).fit(train), train, np.arange(len(train)))
+        fold = train.user % self.folds
+        parts = []
+        for k in range(self.folds):
+            mine, rest = np.flatnonzero(fold == k), np.flatnonzero(fold != k)
+            counted = TreeFeatures(self.spec)
+            if len(rest):
+                counted.fit(train.take(rest))
+            parts.append(feature_table(counted, train, mine))
+        x, y, groups = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return x, y, groups
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Counts and trees have the sizes of the data they came from: take those first."""
+        for name, buffer in self.named_buffers():
+            saved = state.get(prefix + name)
+            if saved is not None and saved.shape != buffer.shape:
+                owner, _, leaf = name.rpartition(".")
+                fresh = torch.empty_like(saved, device=buffer.device)
+                self.get_submodule(owner).register_buffer(leaf, fresh)
+        self._model = None
+        super()._load_from_state_dict(state, prefix, *rest)
+
+
+def feature_table(
+    features: TreeFeatures, columns: Columns, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int64]]:
+    """Features, labels 0 … 4 and group sizes of the candidates with known feedback.
+
+    Requests without a positive candidate teach no order and are left out.
+    """
+    xs, ys, groups = [], [], []
+    top = float(columns.feedback[:, columns.target].max(initial=0)) if columns.target >= 0 else 0.0
+    for start in range(0, len(rows), 512):
+        batch = columns.batch(rows[start : start + 512])
+        known = batch.observed & batch.candidate_mask
+        has = ((batch.relevance > 0) & known).any(-1, keepdim=True)
+        known = known & has
+        label = (batch.relevance.clamp_min(0) / max(top, 1e-9) * _LEVELS).round()
+        label = torch.where(batch.relevance > 0, label.clamp(1, _LEVELS), torch.zeros_like(label))
+        with torch.no_grad():
+            xs.append(features(batch)[known].numpy())
+        ys.append(label[known].numpy().astype(np.int32))
+        groups.append(known.sum(-1)[has.squeeze(-1)].numpy())
+    if not xs:
+        return (
+            np.zeros((0, len(features.names)), np.float32),
+            np.zeros(0, np.int32),
+            np.zeros(0, np.int64),
+        )
+    return np.concatenate(xs), np.concatenate(ys), np.concatenate(groups)
+
+
+def _lightgbm() -> Any:
+    try:
+        import lightgbm
+    except ImportError as error:
+        raise MissingExtraError("LambdaMART", "trees") from error
+    return lightgbm

@@ -1,0 +1,41 @@
+"""SetRank: a permutation-equivariant ranker (Pang et al., 2019, arXiv 1912.05891)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from goalrank.encoders import EncoderSizes, RequestEncoder
+from goalrank.nn import at_least_single
+from goalrank.rankers.base import Scorer
+from goalrank.rankers.initial_order import known_candidates
+from goalrank.rankers.scorers.dlcm import attention_rank
+from goalrank.requests import Batch, InputSpec
+
+
+class SetRank(Scorer):
+    """Self-attention between candidates without positions; attention rank loss.
+
+    The score of a candidate depends on the set it is offered in and not on its order, for any N.
+    `inducing` > 0 gives the paper's induced attention (IMSAB) through that many learned points,
+    whose cost is linear in N; 0 the full one (MSAB). The initial rank is not an input (the paper's
+    variant without ordinal embeddings); the retriever's score is, as for every ranker here.
+
+    Args:
+        inducing: points of the induced attention; by default what `sizes` says.
+    """
+
+    def __init__(
+        self, spec: InputSpec, sizes: EncoderSizes, *, inducing: int | None = None
+    ) -> None:
+        super().__init__()
+        points = sizes.inducing if inducing is None else inducing
+        self.encoder = RequestEncoder(spec, replace(sizes, inducing=points))
+        self.head = nn.Linear(sizes.width, 1)
+
+    def scores(self, batch: Batch) -> Tensor:
+        return at_least_single(self.head(self.encoder(batch).candidates).squeeze(-1))
+
+    def loss(self, batch: Batch, slots: int) -> Tensor:
+        return attention_rank(self.scores(batch), batch.relevance, known_candidates(batch))

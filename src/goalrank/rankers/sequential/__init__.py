@@ -1,0 +1,1 @@
+"""Rankers that write a list slot by slot."""

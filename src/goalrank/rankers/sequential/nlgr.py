@@ -1,0 +1,157 @@
+"""NLGR: neighbour lists for generative reranking (2025, arXiv 2502.06097)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from goalrank.encoders import EncoderSizes, RequestEncoder
+from goalrank.nn import at_least_single, gumbel, mlp, request_salt, take_rows
+from goalrank.rankers.base import top_slots
+from goalrank.rankers.initial_order import known_candidates, pointwise_loss
+from goalrank.rankers.step_policy import StepPolicy, remaining_cross_entropy
+from goalrank.requests import Batch, InputSpec
+
+
+class EditState(NamedTuple):
+    """An encoded request.
+
+    Attributes:
+        candidates: [B, N, D].
+        keys: [B, N, D] what the editor points at.
+        context: [B, D].
+        first: [B, N] scores of the list that editing starts from.
+        mask: [B, N].
+    """
+
+    candidates: Tensor
+    keys: Tensor
+    context: Tensor
+    first: Tensor
+    mask: Tensor
+
+
+class NLGR(StepPolicy):
+    """Starts from a sorted list and edits it position by position.
+
+    At slot t the editor sees the whole list as it stands — slots already edited and those still
+    holding the first list — with slot t taken out, and points at the candidate to put there;
+    pointing at what stands there leaves it. A candidate taken from a later slot changes places
+    with the one it replaces, so that the list stays one. After the last slot every slot has been
+    decided once, which gives a list's exact probability.
+
+    Trained by the evaluator's reward differences between neighbouring lists
+    (`goalrank.training.NeighbourTask`); `loss` is the warm start on labels: cross-entropy with the
+    labels still to be placed, as for the other pointers, and binary cross-entropy for the first
+    scores.
+
+    Ours: the paper's sampling-based editor chooses positions and candidates; a single sweep over
+    the positions keeps probabilities exact. The first list is the class's own item-level order.
+
+    Args:
+        slots: slots with a vector of their own; later ones share the last.
+    """
+
+    def __init__(self, spec: InputSpec, sizes: EncoderSizes, slots: int = 6) -> None:
+        super().__init__()
+        d = sizes.width
+        self.encoder = RequestEncoder(spec, sizes)
+        self.first = nn.Linear(d, 1)
+        self.key = nn.Linear(d, d)
+        self.value = nn.Linear(d, 3 * d)
+        self.position = nn.Parameter(torch.randn(slots, d) * 0.1)
+        self.editor = mlp(3 * d, 2 * d, d, dropout=sizes.dropout)
+        self.norm = nn.LayerNorm(3 * d)
+
+    def encode(self, batch: Batch) -> EditState:
+        encoded = self.encoder(batch)
+        x = encoded.candidates
+        first = at_least_single(self.first(x).squeeze(-1))
+        return EditState(x, self.key(x), encoded.context, first, batch.candidate_mask)
+
+    def begin(self, state: EditState, lists: int, slots: int) -> Tensor:
+        start = top_slots(state.first.detach(), state.mask, slots)
+        return start[:, None, :].expand(-1, lists, -1)
+
+    def step_logits(self, state: EditState, hidden: Tensor, step: int) -> Tensor:
+        b, g, slots = hidden.shape
+        real = (hidden >= 0).clone()
+        real[..., step] = False
+        values = take_rows(self.value(state.candidates), hidden.clamp_min(0).view(b, -1))
+        values = values.view(b, g, slots, -1) * real.unsqueeze(-1)
+        near, far, relation = values.chunk(3, -1)  # before the slot, after it, and wherever
+        count = real.sum(-1, keepdim=True).clamp_min(1)
+        before = near[:, :, :step].sum(2) / count
+        after = far[:, :, step + 1 :].sum(2) / count
+        place = self.position[min(step, len(self.position) - 1)]
+        own = (state.context + place)[:, None, :].expand(b, g, -1)
+        query = self.editor(self.norm(torch.cat([own, before, after], -1))) + relation.sum(2)
+        logits = at_least_single(query @ state.keys.transpose(1, 2)) * query.shape[-1] ** -0.5
+        logits = logits + state.first[:, None, :]
+        return logits.masked_fill(~state.mask[:, None, :], -torch.inf)
+
+    def advance(self, state: EditState, hidden: Tensor, picked: Tensor, step: int) -> Tensor:
+        replaced = hidden[..., step : step + 1]
+        # Where the pick stands in a later slot, the replaced candidate goes there.
+        swapped = torch.where(hidden == picked[..., None], replaced, hidden)
+        at = torch.full_like(replaced, step)
+        return swapped.scatter(-1, at, picked[..., None])
+
+    def sweep(
+        self,
+        state: EditState,
+        batch: Batch,
+        lists: int,
+        slots: int,
+        upto: int,
+        rng: torch.Generator,
+    ) -> Tensor:
+        """Lists [B, G, L] as they stand after slots 0…upto-1 were edited by draws of the policy."""
+        salt = request_salt(batch.key, rng)
+        hidden = self.begin(state, lists, slots)
+        for step in range(upto):
+            logits = self.open_logits(state, hidden, step)
+            value, pick = (logits + gumbel(salt, batch.candidates, lists, step)).max(-1)
+            moved = self.advance(state, hidden, pick, step)
+            hidden = torch.where(value.isneginf().unsqueeze(-1), hidden, moved)
+        return hidden
+
+    def open_logits(self, state: EditState, hidden: Tensor, step: int) -> Tensor:
+        """`step_logits` with the candidates of the slots before `step` struck out."""
+        logits = self.step_logits(state, hidden, step)
+        taken = torch.zeros_like(logits, dtype=torch.bool)
+        done = hidden[..., :step]
+        taken.scatter_(-1, done.clamp_min(0), True)
+        return logits.masked_fill(taken, -torch.inf)
+
+    def loss(self, batch: Batch, slots: int) -> Tensor:
+        state = self.encode(batch)
+        known = known_candidates(batch)
+        open_state = state._replace(mask=known)
+        with torch.no_grad():
+            prefix = self.best(open_state, batch, slots)
+        logits = self.forced_logits(open_state, prefix.unsqueeze(1)).squeeze(1)
+        loss = remaining_cross_entropy(logits, prefix, batch.relevance.clamp_min(0) * known)
+        return loss + pointwise_loss(state.first, batch)
+
+
+def neighbours(lists: Tensor, slot: Tensor, others: Tensor) -> Tensor:
+    """Lists that differ from given ones at one slot.
+
+    Args:
+        lists: [B, G, L].
+        slot: [B, G] the slot, below the list's length.
+        others: [B, G, M] candidates to put there; one that stands elsewhere in the list changes
+            places with the one it replaces.
+
+    Returns:
+        [B, G, M, L].
+    """
+    m = others.shape[-1]
+    spread = lists[:, :, None, :].expand(-1, -1, m, -1)
+    at = slot[:, :, None, None].expand(-1, -1, m, 1)
+    replaced = spread.gather(-1, at)
+    swapped = torch.where(spread == others[..., None], replaced, spread)
+    return swapped.scatter(-1, at, others[..., None])

@@ -1,0 +1,119 @@
+"""Seq2Slate (Bello et al., 2018, arXiv 1810.02019) and EGRank (Huzhang et al., 2020,
+arXiv 2003.11941): recurrent pointer networks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from goalrank.encoders import EncoderSizes, RequestEncoder
+from goalrank.nn import at_least_single, take_rows
+from goalrank.rankers.history_vectors import run_packed
+from goalrank.rankers.initial_order import initial_order, known_candidates, pointwise_loss
+from goalrank.rankers.step_policy import StepPolicy, remaining_cross_entropy
+from goalrank.requests import Batch, InputSpec
+
+
+class PointerState(NamedTuple):
+    """An encoded request.
+
+    Attributes:
+        inputs: [B, N, D] what the decoder reads after pointing at a candidate.
+        keys: [B, N, D] what it points at.
+        start: hidden and cell state [B, D] after the encoder.
+        mask: [B, N].
+        first: [B, N] scores that made the initial list; None where the retriever's did.
+    """
+
+    inputs: Tensor
+    keys: Tensor
+    start: tuple[Tensor, Tensor]
+    mask: Tensor
+    first: Tensor | None
+
+
+_Hidden = tuple[Tensor, Tensor]  # [B, G, D] each
+
+
+class Seq2Slate(StepPolicy):
+    """An LSTM reads the initial list, another one writes the slate by pointing.
+
+    p(l_t = i | l_<t) = softmax_i(v · tanh(W_e e_i + W_d d_t)) over the candidates not yet placed,
+    e_i the encoder's output, d_t the decoder's. Supervised: at every slot the cross-entropy with
+    the labels still to be placed, after the policy's own greedy prefix, weights 1/log2(t + 2).
+
+    Ours: inputs are encodings with user and history (layers 0); the encoder LSTM has
+    `sizes.layers` layers; without a retriever score a first score, trained beside it, makes the
+    initial list. The paper's alternative (policy gradient on a list's reward) is the group of
+    objectives any ranker can be trained by; see `EGRank` for the one by PPO.
+    """
+
+    def __init__(self, spec: InputSpec, sizes: EncoderSizes) -> None:
+        super().__init__()
+        d, depth = sizes.width, max(sizes.layers, 1)
+        self.encoder = RequestEncoder(spec, replace(sizes, layers=0))
+        self.first = None if spec.has_score else nn.Linear(d, 1)
+        self.reader = nn.LSTM(
+            d, d, depth, batch_first=True, dropout=sizes.dropout if depth > 1 else 0.0
+        )
+        self.writer = nn.LSTMCell(d, d)
+        self.go = nn.Parameter(torch.randn(d) * 0.02)
+        self.key = nn.Linear(d, d)
+        self.query = nn.Linear(d, d, bias=False)
+        self.point = nn.Linear(d, 1, bias=False)
+
+    def encode(self, batch: Batch) -> PointerState:
+        x = self.encoder(batch).candidates
+        first = at_least_single(self.first(x).squeeze(-1)) if self.first is not None else None
+        order = initial_order(batch, batch.candidate_score if first is None else first)
+        length = batch.candidate_mask.sum(-1)
+        read, (hidden, cell) = run_packed(self.reader, take_rows(x, order), length)
+        out = take_rows(read, order.argsort(-1))
+        return PointerState(x, self.key(out), (hidden[-1], cell[-1]), batch.candidate_mask, first)
+
+    def begin(self, state: PointerState, lists: int, slots: int) -> _Hidden:
+        b, d = state.start[0].shape
+        start = [s[:, None, :].expand(b, lists, d) for s in state.start]
+        # A copy, for operations cannot be counted through a view of a parameter.
+        return self._write(self.go.repeat(b, lists, 1), (start[0], start[1]))
+
+    def _write(self, x: Tensor, hidden: _Hidden) -> _Hidden:
+        shape = x.shape
+        h, c = self.writer(
+            x.reshape(-1, shape[-1]), tuple(s.reshape(-1, shape[-1]) for s in hidden)
+        )
+        return h.view(shape), c.view(shape)
+
+    def step_logits(self, state: PointerState, hidden: _Hidden, step: int) -> Tensor:
+        query = self.query(hidden[0])[:, :, None, :]  # [B, G, 1, D]
+        logits = at_least_single(self.point(torch.tanh(state.keys[:, None] + query)).squeeze(-1))
+        return logits.masked_fill(~state.mask[:, None, :], -torch.inf)
+
+    def advance(self, state: PointerState, hidden: _Hidden, picked: Tensor, step: int) -> _Hidden:
+        return self._write(take_rows(state.inputs, picked), hidden)
+
+    def loss(self, batch: Batch, slots: int) -> Tensor:
+        state = self.encode(batch)
+        known = known_candidates(batch)
+        open_state = state._replace(mask=known)
+        with torch.no_grad():
+            prefix = self.best(open_state, batch, slots)
+        logits = self.forced_logits(open_state, prefix.unsqueeze(1)).squeeze(1)
+        relevance = batch.relevance.clamp_min(0) * known
+        loss = remaining_cross_entropy(logits, prefix, relevance)
+        return loss if state.first is None else loss + pointwise_loss(state.first, batch)
+
+
+class EGRank(Seq2Slate):
+    """The pointer network of EGRank: warmed up on labels, then trained by PPO on an evaluator.
+
+    `loss` is the warm start; the reward-driven step is `goalrank.training.PPOTask`: several lists
+    a request from a frozen copy, the evaluator's reward of every slot, advantages standardised
+    over the lists of the same request, the clipped surrogate.
+
+    Ours: the paper's evaluator is trained with a discriminator against lists unlike the logged
+    ones; here it is the reward model that serves every generator-evaluator method alike.
+    """

@@ -1,0 +1,255 @@
+"""A `Report` to one self-contained HTML page."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from goalrank.evaluation import CONVENTIONS, milliseconds
+from goalrank.reporting.figures import (
+    Bar,
+    bar_chart,
+    histogram,
+    line_chart,
+    scatter_fit,
+    stacked_area,
+)
+from goalrank.reporting.report import Example, Report
+from goalrank.reporting.svg import RULE, TRAINED, to_svg
+
+_TRAINED, _RULE = "trained ranker", "rule without learning"
+_SOURCE = "best_from/"
+# Telemetry worth a chart, in this order: file-like names to words. Others are drawn after these.
+_CURVES = {
+    "loss": "training loss",
+    "val_score": "validation score",
+    "val_ndcg": "validation ndcg",
+    "val_reward": "validation reward of the chosen list",
+    "reward_mean": "mean reward in a group",
+    "reward_std": "spread of rewards in a group",
+    "gap_median": "median reward gap in a group",
+    "entropy_policy": "entropy of the policy over a group",
+    "zero_variance": "share of groups without reward spread",
+    "grad_norm": "gradient norm",
+}
+_NO_CURVE = {"step", "epoch", "valid_lists", "entropy_reference", "gap_smallest"}
+
+
+def render(report: Report) -> str:
+    """The page as HTML: styles and figures inside, nothing fetched from elsewhere."""
+    return _template().render(
+        report=report,
+        headline=headline(report),
+        comparison=_comparison(report),
+        metrics=_metrics(report),
+        rows=_rows(report),
+        curves=_curves(report),
+        gaps=_gaps(report),
+        sources=_sources(report),
+        reward_model=_reward_model(report),
+        examples=[_example(example) for example in report.examples],
+        conventions=report.metadata.get("conventions", CONVENTIONS),
+    )
+
+
+def write_report(report: Report, path: str | Path) -> Path:
+    """Write the page, whole or not at all."""
+    target = Path(path)
+    text = render(report)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def headline(report: Report) -> str:
+    """One sentence: the audit's first, or else the best ranker's score."""
+    if report.verdict:
+        return report.verdict[0]
+    ranked = [row for row in _rows(report) if row["cells"]]
+    if not ranked:
+        return "Nothing was evaluated."
+    best = max(ranked, key=lambda row: row["value"])
+    return (
+        f"The best of {len(ranked)} rankers is {best['name']}: {report.metric} {best['value']:.3f}."
+    )
+
+
+def _rows(report: Report) -> list[dict[str, Any]]:
+    """Table rows of all rankers, best first by the report's metric."""
+    out = []
+    milliseconds = report.metadata.get("milliseconds", {})
+    for group, table in ((_TRAINED, report.trained), (_RULE, report.rules)):
+        for name, cells in table.items():
+            value = cells.get(report.metric, {}).get("mean", float("nan"))
+            out.append(
+                {
+                    "name": name,
+                    "group": group,
+                    "value": value,
+                    "cells": cells,
+                    "milliseconds": milliseconds.get(name),
+                    "difference": report.differences.get(name),
+                }
+            )
+    return sorted(out, key=lambda row: -row["value"] if math.isfinite(row["value"]) else math.inf)
+
+
+def _metrics(report: Report) -> list[str]:
+    names = dict.fromkeys([report.metric])
+    for table in (report.trained, report.rules):
+        names.update(dict.fromkeys(m for cells in table.values() for m in cells))
+    return list(names)
+
+
+def _comparison(report: Report) -> str:
+    bars = []
+    for row in _rows(report):
+        cell = row["cells"].get(report.metric)
+        if cell is not None and math.isfinite(cell["mean"]):
+            bars.append(Bar(row["name"], cell["mean"], cell["low"], cell["high"], row["group"]))
+    if not bars:
+        return ""
+    figure = bar_chart(bars, colors={_TRAINED: TRAINED, _RULE: RULE}, xlabel=report.metric)
+    said = "; ".join(f"{bar.name} {bar.value:.3f}" for bar in bars)
+    return to_svg(figure, f"Bars of {report.metric} with 95 % intervals, best first: {said}")
+
+
+def _curves(report: Report) -> list[dict[str, Any]]:
+    """For each stage its name and the figures of what it logged."""
+    out = []
+    for stage, rows in report.training.items():
+        seen = dict.fromkeys(key for row in rows for key in row)
+        keys = [k for k in _CURVES if k in seen]
+        keys += [k for k in seen if k not in _CURVES and k not in _NO_CURVE and "/" not in k]
+        figures = []
+        for key in keys:
+            x, y = _column(rows, key)
+            if len(y) > 0:
+                words = _CURVES.get(key, key.replace("_", " "))
+                figure = line_chart({words: (x, y)}, title=words, size=(4.2, 2.5))
+                said = f"{stage}: {words} from {y[0]:.4g} to {y[-1]:.4g} over {int(x[-1])} steps"
+                figures.append(to_svg(figure, said))
+        if figures:
+            out.append({"stage": stage, "figures": figures})
+    return out
+
+
+def _column(rows: Sequence[Mapping[str, float]], key: str) -> tuple[Any, Any]:
+    """Steps and values of the rows that hold a finite `key`."""
+    pairs = [(row.get("step", i), row[key]) for i, row in enumerate(rows) if key in row]
+    pairs = [(x, y) for x, y in pairs if y is not None and math.isfinite(y)]
+    return np.array([x for x, _ in pairs], float), np.array([y for _, y in pairs], float)
+
+
+def _gaps(report: Report) -> dict[str, str] | None:
+    values = np.asarray(report.reward_gaps, float)
+    words = "gap between neighbouring rewards of a group"
+    if len(values) == 0:
+        logged = [_column(rows, "gap_median")[1] for rows in report.training.values()]
+        values = np.concatenate(logged) if logged else values
+        words = "median gap between neighbouring rewards, one value a logged step"
+    values = values[np.isfinite(values)]
+    if len(values) == 0:
+        return None
+    label = f"Histogram of {len(values)} values: {words}; median {np.median(values):.4g}"
+    figure = histogram(values, xlabel="reward gap", size=(6.4, 3.0))
+    return {"figure": to_svg(figure, label), "words": words}
+
+
+def _sources(report: Report) -> list[dict[str, str]]:
+    out = []
+    for stage, rows in report.training.items():
+        logged = [row for row in rows if any(key.startswith(_SOURCE) for key in row)]
+        names = dict.fromkeys(k for row in logged for k in row if k.startswith(_SOURCE))
+        if not names:
+            continue
+        steps = [row.get("step", i) for i, row in enumerate(logged)]
+        shares = {
+            name.removeprefix(_SOURCE): [row.get(name, 0.0) for row in logged] for name in names
+        }
+        said = ", ".join(f"{n} {s[0]:.0%} to {s[-1]:.0%}" for n, s in shares.items())
+        figure = stacked_area(steps, shares, ylabel="share of groups")
+        label = f"Stacked shares of groups by source of their best list over steps: {said}"
+        out.append({"stage": stage, "figure": to_svg(figure, label)})
+    return out
+
+
+def _reward_model(report: Report) -> dict[str, Any]:
+    parts = dict(report.reward_model)
+    calibration = parts.get("calibration")
+    if calibration:
+        predicted, observed = calibration["predicted"], calibration["observed"]
+        figure = scatter_fit(
+            predicted, observed, diagonal=True,
+            xlabel="predicted probability", ylabel="observed share", size=(4.2, 3.4),
+        )  # fmt: skip
+        parts["figure"] = to_svg(
+            figure, f"Calibration of the reward model in {len(predicted)} bins of equal mass"
+        )
+    return parts
+
+
+def _example(example: Example) -> dict[str, Any]:
+    """Titles instead of positions."""
+    columns = {}
+    for ranker, positions in example.choices.items():
+        chances = list(example.probabilities.get(ranker, ()))
+        columns[ranker] = [
+            {
+                "title": example.candidates[i],
+                "liked": bool(example.liked[i]),
+                "chance": chances[t] if t < len(chances) else None,
+            }
+            for t, i in enumerate(positions)
+            if i >= 0
+        ]
+    hits = {
+        ranker: sum(cell["liked"] is True for cell in cells) for ranker, cells in columns.items()
+    }
+    return {
+        "request": example.request,
+        "history": list(example.history),
+        "liked": [t for t, good in zip(example.candidates, example.liked) if good],
+        "others": [t for t, good in zip(example.candidates, example.liked) if not good],
+        "columns": columns,
+        "slots": max((len(cells) for cells in columns.values()), default=0),
+        "hits": hits,
+        "rewards": example.rewards,
+    }
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("goalrank.reporting", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["number"] = _number
+    environment.filters["milliseconds"] = milliseconds
+    return environment.get_template("report.html.j2")
+
+
+def _number(value: Any, digits: int = 3) -> str:
+    """A cell's text; a dash where there is nothing to say."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:,.0f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)

@@ -1,0 +1,1 @@
+"""Requests to arrays and padded batches: vocabularies, features, encoder."""

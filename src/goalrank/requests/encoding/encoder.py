@@ -1,0 +1,321 @@
+"""What training data teach about inputs: vocabularies, feature ranges; applied to any requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from goalrank.errors import DataError
+from goalrank.requests.encoding.arrays import FlatRequests, Row, entries, feature_matrix
+from goalrank.requests.encoding.batch import EntityTable, InputSpec
+from goalrank.requests.encoding.encoded import Columns
+from goalrank.requests.encoding.features import FeatureEncoder
+from goalrank.requests.encoding.shard import Share, everyone, feature_range, score_range, seen_ids
+from goalrank.requests.encoding.vocabulary import Ids, Vocabulary, as_series, stable_hash
+from goalrank.requests.table.info import TableInfo
+from goalrank.requests.table.requests import Requests
+
+
+class EncoderConfig(BaseModel):
+    """How requests become numbers.
+
+    Attributes:
+        history: H, how many of the latest history events models see.
+        item_buckets, user_buckets: rows shared by ids never seen in training.
+        min_count: an id seen less often in training is treated as unknown.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    history: int = Field(default=50, ge=0)
+    item_buckets: int = Field(default=64, ge=1)
+    user_buckets: int = Field(default=64, ge=1)
+    min_count: int = Field(default=1, ge=1)
+
+
+@dataclass(frozen=True)
+class EntityEncoder:
+    """Ids and features of one side (items or users), with the rows of the known ids."""
+
+    vocabulary: Vocabulary
+    features: FeatureEncoder
+    table: EntityTable
+
+    @classmethod
+    def fit(
+        cls, ids: pl.Series, side: pl.DataFrame | None, id_column: str, buckets: int
+    ) -> EntityEncoder:
+        """Learn from the ids seen in training and their side-table rows."""
+        vocabulary = Vocabulary(ids, buckets)
+        if side is not None:
+            known = vocabulary.contains(side[id_column])
+            side = side.filter(pl.Series(known))
+        features = FeatureEncoder.fit(side, id_column)
+        return cls(vocabulary, features, _entity_table(vocabulary, features, side, id_column))
+
+    def rows(
+        self, ids: Ids, side: pl.DataFrame | None, id_column: str
+    ) -> tuple[NDArray[np.int64], EntityTable]:
+        """Rows [n] of ids, in the table returned with them.
+
+        Ids unknown in training that have a side-table row get a row of their own at the end, so
+        that they are ranked by their features; the rest get their bucket's row.
+        """
+        rows = self.vocabulary.rows(ids)
+        if side is None or side.height == 0:
+            return rows, self.table
+        ids = as_series(ids)
+        new = side.filter(pl.Series(~self.vocabulary.contains(side[id_column])))
+        new = new.filter(new[id_column].is_in(ids.unique().implode()))
+        if new.height == 0:
+            return rows, self.table
+        new = new.unique(id_column, keep="first", maintain_order=True)
+        extra = Vocabulary(new[id_column], 1)
+        new = new.sort(id_column)
+        found = extra.rows(ids.cast(extra.ids.dtype))
+        own = (found > 0) & (found <= extra.size) & (rows > self.vocabulary.size)
+        rows = np.where(own, found - 1 + len(self.table), rows)
+        return rows, _append(
+            self.table, _feature_rows(self.vocabulary, self.features, new, id_column)
+        )
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Requests → `Columns`. Built by `fit` from training requests only.
+
+    Attributes:
+        info: the training table's description (kinds, candidate features, target).
+        score: (mean, std) of the retriever's score in training, None if there was none.
+        candidate: [F, 2] mean and std of each per-candidate feature.
+    """
+
+    config: EncoderConfig
+    info: TableInfo
+    items: EntityEncoder
+    users: EntityEncoder
+    score: tuple[float, float] | None
+    candidate: NDArray[np.float64]
+
+    @classmethod
+    def fit(
+        cls, train: Requests, config: EncoderConfig | None = None, share: Share | None = None
+    ) -> Encoder:
+        """Learn vocabularies and feature ranges from training requests.
+
+        Args:
+            share: gives bytes to all processes and returns theirs, where each has a part of the
+                requests (`read_share`): they all learn the same from all parts.
+        """
+        config = config or EncoderConfig()
+        if share is not None:
+            return cls._fit_shares(train, config, share)
+        frame = train.frame
+        seen = pl.concat([frame["candidates"].explode(), frame["history"].explode()]).drop_nulls()
+        if config.min_count > 1:
+            counts = seen.alias("id").to_frame().group_by("id").len()
+            seen = counts.filter(pl.col("len") >= config.min_count)["id"]
+        return cls(
+            config=config,
+            info=train.info,
+            items=EntityEncoder.fit(seen.unique(), train.items, "item_id", config.item_buckets),
+            users=EntityEncoder.fit(
+                frame["user_id"].unique(), train.users, "user_id", config.user_buckets
+            ),
+            score=_score_range(frame),
+            candidate=_feature_range(frame, len(train.info.candidate_features)),
+        )
+
+    @classmethod
+    def _fit_shares(cls, train: Requests, config: EncoderConfig, share: Share) -> Encoder:
+        frame = train.frame
+        items = seen_ids(frame, config.min_count, share)
+        users = everyone(frame.select(pl.col("user_id").unique()), share)["user_id"].unique()
+        return cls(
+            config=config,
+            info=train.info,
+            items=EntityEncoder.fit(items, train.items, "item_id", config.item_buckets),
+            users=EntityEncoder.fit(users, train.users, "user_id", config.user_buckets),
+            score=score_range(frame, share),
+            candidate=feature_range(frame, len(train.info.candidate_features), share),
+        )
+
+    @property
+    def spec(self) -> InputSpec:
+        """Sizes that models are built from."""
+        return InputSpec(
+            item_ids=self.items.vocabulary.rows_total,
+            item_numeric=self.items.features.numeric_width,
+            item_category=self.items.features.category_rows,
+            item_category_width=self.items.features.category_width,
+            user_ids=self.users.vocabulary.rows_total,
+            user_numeric=self.users.features.numeric_width,
+            user_category=self.users.features.category_rows,
+            user_category_width=self.users.features.category_width,
+            candidate_features=len(self.candidate),
+            has_score=self.score is not None,
+            kinds=self.info.feedback_kinds,
+            item_buckets=self.items.vocabulary.buckets,
+            user_buckets=self.users.vocabulary.buckets,
+        )
+
+    def encode(self, requests: Requests) -> Columns:
+        """Encode any requests of the same layout.
+
+        Raises:
+            DataError: ids of another type, or candidate features that differ from training.
+        """
+        self.check_features(requests)
+        return self.encode_flat(FlatRequests.of_table(requests), requests.items, requests.users)
+
+    def flat(self, rows: Sequence[Row]) -> FlatRequests:
+        """Plain rows as flat arrays of this model's id types; see `FlatRequests.of_rows`."""
+        return FlatRequests.of_rows(
+            rows,
+            item_type=self.items.vocabulary.ids.dtype,
+            user_type=self.users.vocabulary.ids.dtype,
+            width=len(self.candidate),
+            protocol=self.info.protocol,
+        )
+
+    def encode_flat(
+        self,
+        flat: FlatRequests,
+        items: pl.DataFrame | None = None,
+        users: pl.DataFrame | None = None,
+    ) -> Columns:
+        """Encode flat requests, with side tables for ids that training did not know.
+
+        Raises:
+            DataError: as `encode`.
+        """
+        split = len(flat.history)
+        rows, item_table = self.items.rows(flat.item_ids, items, "item_id")
+        user, user_table = self.users.rows(flat.user_id, users, "user_id")
+        candidates = rows[split:]
+        kinds = self.info.feedback_kinds
+        target = kinds.index(self.info.target) if self.info.target in kinds else -1
+        feedback = flat.history_feedback
+        return Columns(
+            items=item_table,
+            users=user_table,
+            kinds=kinds,
+            target=target,
+            protocol=flat.protocol,
+            history_limit=self.config.history,
+            key=stable_hash(flat.request_id).astype(np.int64),
+            time=flat.time,
+            user=user.astype(np.int32),
+            propensity=flat.propensity,
+            history_start=_starts(flat.history_length),
+            history=rows[:split].astype(np.int32),
+            history_feedback=feedback if len(feedback) == split else np.ones(split, np.float32),
+            history_time=flat.history_time,
+            candidate_start=_starts(flat.candidate_length),
+            candidates=candidates.astype(np.int32),
+            candidate_score=self._scores(flat.candidate_score, len(candidates)),
+            candidate_features=self._candidate_features(flat.candidate_features),
+            shown_start=_starts(flat.shown_length),
+            shown=flat.shown,
+            feedback=self._feedback(flat),
+        )
+
+    def check_features(self, requests: Requests) -> None:
+        """Refuse a table with other candidate features than in training (DataError)."""
+        theirs, ours = requests.info.candidate_features, self.info.candidate_features
+        if theirs != ours:
+            raise DataError(
+                f"candidate features are {list(theirs)}, but training had {list(ours)}; "
+                f"remedy: supply the same features in the same order"
+            )
+
+    def _scores(self, score: NDArray[np.float32] | None, n: int) -> NDArray[np.float32]:
+        if self.score is None or score is None:
+            return np.zeros(n, np.float32)
+        mean, std = self.score
+        return ((score - mean) / std).astype(np.float32)
+
+    def _candidate_features(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        if len(self.candidate) == 0:
+            return np.zeros((len(values), 0), np.float32)
+        return ((values - self.candidate[:, 0]) / self.candidate[:, 1]).astype(np.float32)
+
+    def _feedback(self, flat: FlatRequests) -> NDArray[np.float32]:
+        total = len(flat.shown)
+        kinds = self.info.feedback_kinds
+        out = np.zeros((total, len(kinds)), np.float32)
+        for k, kind in enumerate(kinds):
+            values = flat.feedback.get(kind)
+            if values is not None and len(values) == total:
+                out[:, k] = values
+        return out
+
+
+def _entity_table(
+    vocabulary: Vocabulary, features: FeatureEncoder, side: pl.DataFrame | None, id_column: str
+) -> EntityTable:
+    """Rows for padding, the known ids, and the buckets."""
+    known = vocabulary.ids.alias(id_column).to_frame()
+    if side is not None:
+        side = side.unique(id_column, keep="first", maintain_order=True)
+        side = side.with_columns(pl.col(id_column).cast(vocabulary.ids.dtype))
+        known = known.join(side, on=id_column, how="left", maintain_order="left")
+    pad = pl.DataFrame({id_column: pl.Series([None], dtype=vocabulary.ids.dtype)})
+    empty = pl.concat([pad] * vocabulary.buckets)
+    table = pl.concat([pad, known, empty], how="diagonal")
+    encoded = features.encode(table)
+    total = vocabulary.rows_total
+    bucket = np.arange(total)
+    bucket[1 : 1 + vocabulary.size] = vocabulary.bucket(vocabulary.ids)
+    return EntityTable(
+        torch.arange(total),
+        torch.from_numpy(bucket),
+        torch.from_numpy(encoded.numeric),
+        torch.from_numpy(encoded.category),
+        torch.from_numpy(encoded.category_weight),
+    )
+
+
+def _feature_rows(
+    vocabulary: Vocabulary, features: FeatureEncoder, side: pl.DataFrame, id_column: str
+) -> EntityTable:
+    encoded = features.encode(side)
+    bucket = torch.from_numpy(vocabulary.bucket(side[id_column]))
+    return EntityTable(
+        bucket,
+        bucket,
+        torch.from_numpy(encoded.numeric),
+        torch.from_numpy(encoded.category),
+        torch.from_numpy(encoded.category_weight),
+    )
+
+
+def _append(table: EntityTable, more: EntityTable) -> EntityTable:
+    names = ("id_row", "bucket_row", "numeric", "category", "category_weight")
+    return EntityTable(*(torch.cat([getattr(table, n), getattr(more, n)]) for n in names))
+
+
+def _starts(lengths: NDArray[Any]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def _score_range(frame: pl.DataFrame) -> tuple[float, float] | None:
+    if "candidate_score" not in frame.columns:
+        return None
+    values = entries(frame["candidate_score"]).to_numpy()
+    return (float(values.mean()), float(values.std()) or 1.0) if len(values) else None
+
+
+def _feature_range(frame: pl.DataFrame, width: int) -> NDArray[np.float64]:
+    if width == 0:
+        return np.zeros((0, 2))
+    values = feature_matrix(frame, width).astype(np.float64)
+    std = values.std(0)
+    return np.stack([values.mean(0), np.where(std > 0, std, 1.0)], 1)

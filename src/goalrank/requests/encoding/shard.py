@@ -1,0 +1,161 @@
+"""One process's even share of a dataset, and what all processes learn from theirs together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from goalrank.errors import DataError
+from goalrank.requests.encoding.arrays import entries, feature_matrix
+from goalrank.requests.table import parquet as io
+from goalrank.requests.table.columns import conform
+from goalrank.requests.table.info import TableInfo
+from goalrank.requests.table.requests import Requests, _key_types, _read_sides
+from goalrank.requests.table.validation import validation_error
+
+Share = Callable[[bytes], list[bytes]]
+
+
+def list_rows(path: str | Path) -> dict[Path, int]:
+    """Rows of each shard, by what their footers say.
+
+    Raises:
+        DataError: nothing there, or a damaged shard (by name).
+    """
+    rows = {}
+    for shard in io.shard_files(Path(path)):
+        with io.open_table(shard) as (file, _):
+            rows[shard] = int(file.metadata.num_rows)
+    return rows
+
+
+def read_share(path: str | Path, rank: int, ranks: int, share: Share | None = None) -> Requests:
+    """The rows of one process: an even run of the dataset's rows, from the shards that hold it.
+
+    Shares differ by one row at most, whatever the shards' sizes; a shard that lies within one
+    share is opened by its process only. With fewer rows than processes every process gets all.
+
+    Args:
+        path: file or folder of shards.
+        rank, ranks: this process and how many there are.
+        share: gives bytes to all processes and returns theirs; shards are compared by it.
+
+    Raises:
+        DataError: a shard is missing here or damaged; the message names it.
+        ValidationError: rows of the share break rules.
+    """
+    path = Path(path)
+    rows = list_rows(path)
+    if share is not None:
+        _compare(path, rows, share)
+    total = sum(rows.values())
+    if total < ranks:
+        return Requests.read(path, allow_empty=True)
+    first, last = total * rank // ranks, total * (rank + 1) // ranks
+    sides = _read_sides(path, None, None)
+    frames: list[pl.DataFrame] = []
+    info: TableInfo | None = None
+    at = 0
+    for shard, count in rows.items():
+        low, high = max(first - at, 0), min(last - at, count)
+        at += count
+        if low >= high:
+            continue
+        frame, told = _read_rows(shard, low, high, *_key_types(sides))
+        if frames and info is not None:
+            io.check_alike(f"'{shard}'", frame, told, frames[0], info)
+        info = info or told
+        frames.append(frame)
+    assert info is not None
+    requests = Requests._trusted(pl.concat(frames), *sides, info)
+    faults = requests.validate()
+    if faults:
+        raise validation_error(faults, f"{path} (rows {first} … {last - 1})", len(requests))
+    return requests
+
+
+def _read_rows(
+    shard: Path, low: int, high: int, item_id: pl.DataType | None, user_id: pl.DataType | None
+) -> tuple[pl.DataFrame, TableInfo]:
+    """Rows low…high-1 of a shard; only the row groups that hold them are read."""
+    with io.open_table(shard) as (file, told):
+        counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        groups = [i for i in range(len(counts)) if starts[i] < high and starts[i + 1] > low]
+        table = file.read_row_groups(groups).slice(low - int(starts[groups[0]]), high - low)
+    frame = pl.from_arrow(pa.Table.from_batches(table.to_batches(), table.schema))
+    assert isinstance(frame, pl.DataFrame)
+    try:
+        return conform(frame, told, item_id=item_id, user_id=user_id)
+    except DataError as error:
+        raise type(error)(f"'{shard}': {error}") from error
+
+
+def _compare(path: Path, rows: dict[Path, int], share: Share) -> None:
+    """Refuse to start where processes see different shards."""
+    mine = "\n".join(f"{shard.name}\t{count}" for shard, count in rows.items())
+    seen = [set(part.decode().split("\n")) for part in share(mine.encode())]
+    odd = sorted({line for part in seen for line in part if any(line not in s for s in seen)})
+    if odd:
+        lacking = [rank for rank, part in enumerate(seen) if odd[0] not in part]
+        name = odd[0].split("\t")[0]
+        raise DataError(
+            f"process(es) {lacking[:8]} lack shard '{name}' of '{path}', or have another with "
+            f"other rows; remedy: put the same shards at that path on every machine"
+        )
+
+
+def everyone(frame: pl.DataFrame, share: Share) -> pl.DataFrame:
+    """The rows of all processes' frames, in the order of processes."""
+    buffer = BytesIO()
+    frame.write_ipc(buffer)
+    return pl.concat([pl.read_ipc(BytesIO(part)) for part in share(buffer.getvalue())])
+
+
+def seen_ids(frame: pl.DataFrame, least: int, share: Share) -> pl.Series:
+    """Item ids among all processes' candidates and histories, at least so often."""
+    ids = pl.concat([frame["candidates"].explode(), frame["history"].explode()]).drop_nulls()
+    counts = ids.alias("id").to_frame().group_by("id").len()
+    whole = everyone(counts, share).group_by("id").agg(pl.col("len").sum())
+    return whole.filter(pl.col("len") >= least)["id"]
+
+
+def mean_and_std(values: NDArray[Any], share: Share) -> NDArray[np.float64]:
+    """[F, 3] count, mean and deviation of each column of all processes' values [n, F]."""
+    values = np.asarray(values, dtype=np.float64)
+    frame = pl.DataFrame(
+        {
+            "f": np.arange(values.shape[1]),
+            "n": np.full(values.shape[1], float(len(values))),
+            "sum": values.sum(0),
+            "square": np.square(values).sum(0),
+        }
+    )
+    whole = everyone(frame, share).group_by("f").sum().sort("f")
+    n, total, square = (whole[name].to_numpy() for name in ("n", "sum", "square"))
+    mean = total / np.maximum(n, 1)
+    return np.stack([n, mean, np.sqrt(np.maximum(square / np.maximum(n, 1) - mean**2, 0))], 1)
+
+
+def score_range(frame: pl.DataFrame, share: Share) -> tuple[float, float] | None:
+    """Mean and deviation of the retriever's score over all processes; None if there is none."""
+    if "candidate_score" not in frame.columns:
+        return None
+    values = entries(frame["candidate_score"]).to_numpy().reshape(-1, 1)
+    n, mean, std = mean_and_std(values, share)[0]
+    return (float(mean), float(std) or 1.0) if n else None
+
+
+def feature_range(frame: pl.DataFrame, width: int, share: Share) -> NDArray[np.float64]:
+    """[F, 2] mean and deviation of the candidate features over all processes."""
+    if width == 0:
+        return np.zeros((0, 2))
+    _, mean, std = mean_and_std(feature_matrix(frame, width), share).T
+    return np.stack([mean, np.where(std > 0, std, 1.0)], 1)

@@ -1,0 +1,1 @@
+"""The requests table: columns, validation, Parquet files and partitions."""

@@ -1,0 +1,354 @@
+"""`Requests`: the one table that log import writes and everything else reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from goalrank.errors import ConfigError, DataError, ValidationError
+from goalrank.requests.table import parquet as io
+from goalrank.requests.table.columns import conform, conform_side
+from goalrank.requests.table.info import TableInfo
+from goalrank.requests.table.validation import Fault, find_faults, validation_error
+
+Source = str | Path
+
+
+class Requests:
+    """Requests with their items and users; rows are independent of each other.
+
+    Columns of `frame` (`?` optional): request_id str · user_id str or i64 · time
+    Datetime[us, UTC] · history list[id] · history_feedback list[f32] · history_time
+    list[Datetime] (oldest first, strictly before time; both empty in every row where not known) ·
+    candidates list[id] (N) · candidate_score list[f32]? · candidate_features list[array[f32, F]]? ·
+    shown list[i32] (S positions in candidates) · feedback struct{kind: list[f32]} (K lists aligned
+    with shown) · propensity f64? · slot_propensity list[f64]? (P of each shown item given those
+    before it; multiplies to propensity) · policy str? · experiment str?
+
+    Args:
+        frame: the table; required are request_id, user_id, time and candidates. The history
+            columns, shown and feedback are empty lists where absent. Lossless casts are done.
+        items: side table with `item_id` and features, or None.
+        users: side table with `user_id` and features, or None.
+        info: the table's description; what it leaves open is taken from the table.
+
+    Raises:
+        SchemaError: a column is missing, unknown, or of a wrong type.
+        DataError: a side table's ids are null or not unique.
+    """
+
+    __slots__ = ("frame", "info", "items", "users")
+
+    frame: pl.DataFrame
+    items: pl.DataFrame | None
+    users: pl.DataFrame | None
+    info: TableInfo
+
+    def __init__(
+        self,
+        frame: pl.DataFrame,
+        *,
+        items: pl.DataFrame | None = None,
+        users: pl.DataFrame | None = None,
+        info: TableInfo | None = None,
+    ) -> None:
+        self.items = conform_side(items, "item_id")
+        self.users = conform_side(users, "user_id")
+        self.frame, self.info = conform(
+            frame, info, item_id=_key(self.items, "item_id"), user_id=_key(self.users, "user_id")
+        )
+
+    @classmethod
+    def _trusted(
+        cls,
+        frame: pl.DataFrame,
+        items: pl.DataFrame | None,
+        users: pl.DataFrame | None,
+        info: TableInfo,
+    ) -> Requests:
+        """From parts that conform already: no checks, so that a row's worth stays cheap."""
+        made = cls.__new__(cls)
+        made.frame, made.items, made.users, made.info = frame, items, users, info
+        return made
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    def validate(self, *, max_faults: int | None = None) -> list[Fault]:
+        """Every fault of the rows, in row order; an empty list if there is none.
+
+        Args:
+            max_faults: list at most so many; None lists all.
+        """
+        return find_faults(self.frame, self.info, max_faults)
+
+    def refuse_faults(self, source: str | Path, first: int = 0) -> None:
+        """Refuse a part of a larger table that breaks rules, ten faults at most.
+
+        Args:
+            source: the whole table's place, for the message.
+            first: number of this part's first request in it.
+
+        Raises:
+            ValidationError: with the faults.
+        """
+        if faults := self.validate(max_faults=10):
+            lines = "\n".join(f"  {fault}" for fault in faults)
+            raise ValidationError(
+                f"'{source}' breaks rules, rows counted from request {first}:\n{lines}\n"
+                f"its lists were not written; remedy: goalrank data validate {source} lists every "
+                f"fault",
+                faults,
+            )
+
+    @classmethod
+    def read(
+        cls,
+        path: Source,
+        *,
+        items: pl.DataFrame | Source | None = None,
+        users: pl.DataFrame | Source | None = None,
+        validate: bool = True,
+        allow_empty: bool = False,
+    ) -> Requests:
+        """Read a Parquet file or a folder of shards (in the order of their names).
+
+        Tables that goalrank did not write are welcome: their description is taken from the columns.
+
+        Args:
+            path: file or folder.
+            items, users: table or path; by default items.parquet and users.parquet in the folder
+                of shards or beside `path`, if they exist.
+            validate: refuse a table with faulty rows.
+            allow_empty: accept a table without rows.
+
+        Raises:
+            DataError: nothing there, no rows, a damaged file, or a newer format.
+            SchemaError: a column is missing, unknown, or of a wrong type.
+            ValidationError: rows break rules; `.faults` has them all.
+        """
+        path = Path(path)
+        sides = _read_sides(path, items, users)
+        frame, info = io.read_all(path, *_key_types(sides))
+        if frame.height == 0 and not allow_empty:
+            raise _no_requests(path)
+        requests = cls._trusted(frame, *sides, info)
+        faults = requests.validate() if validate else []
+        if faults:
+            raise validation_error(faults, str(path), len(requests))
+        return requests
+
+    @classmethod
+    def iter_shards(cls, path: Source, rows: int = io.ROW_GROUP) -> Iterator[Requests]:
+        """Stream a file or folder in tables of `rows` requests (the last may be shorter).
+
+        Memory stays bounded whatever the file's size; side tables are read once and shared. Rows
+        are not validated: call `validate` on a shard where wanted.
+
+        Raises:
+            ConfigError: `rows` is below 1.
+            DataError: as `read`.
+        """
+        if rows < 1:
+            raise ConfigError(
+                f"rows = {rows}, but a shard holds at least one request; remedy: rows >= 1"
+            )
+        path = Path(path)
+        io.shard_files(path)  # complain here, not at the first step of the loop
+        return cls._shards(path, rows)
+
+    @classmethod
+    def _shards(cls, path: Path, rows: int) -> Iterator[Requests]:
+        sides, any_rows = _read_sides(path, None, None), False
+        for frame, info in io.stream(path, rows, *_key_types(sides)):
+            any_rows = True
+            yield cls._trusted(frame, *sides, info)
+        if not any_rows:
+            raise _no_requests(path)
+
+    def write(self, path: Source) -> Path:
+        """Write the table, and side tables beside it, whole or not at all.
+
+        Args:
+            path: a name ending in `.parquet` is a file, replaced if it exists. Any other name is a
+                folder of shards, made with one shard and the side tables inside. A side table that
+                lies there already is replaced only if it differs.
+
+        Raises:
+            DataError: the disk is full, the folder cannot be written or holds shards already;
+                what was there before is untouched.
+        """
+        path = Path(path)
+        target, home = path, path.parent
+        if io.is_folder(path):
+            if path.is_dir() and any(f.name not in io.SIDE_FILES for f in path.glob("*.parquet")):
+                raise DataError(
+                    f"folder '{path}' holds shards already; remedy: Requests.append adds to it, "
+                    f"or write to another folder"
+                )
+            target, home = io.new_shard(path), path
+        sides = {home / "items.parquet": self.items, home / "users.parquet": self.users}
+        io.write_dataset(target, self.frame, self.info, sides)
+        return path
+
+    @staticmethod
+    def append(path: Source, more: Requests) -> None:
+        """Add requests to a file or a folder of shards; makes it where it does not exist.
+
+        A folder gets a new shard, so the cost is that of `more`. A file is written anew in bounded
+        memory, so the cost is that of the whole file: prefer a folder for steady growth. The side
+        tables of an existing dataset are left as they are.
+
+        Raises:
+            DataError: a request id is there already, columns or descriptions differ, or the disk
+                is full; the dataset is as it was.
+        """
+        path = Path(path)
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            more.write(path)
+        elif len(more):
+            io.append_dataset(path, more.frame, more.info)
+
+    def take(self, indices: Sequence[int] | NDArray[np.integer[Any]] | range) -> Requests:
+        """The requests at rows `indices`, in that order.
+
+        Raises:
+            DataError: an index is outside 0 … len - 1.
+        """
+        rows = np.asarray(indices)
+        if rows.size == 0:
+            return self._with(self.frame.clear())
+        if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
+            raise DataError(
+                f"take wants row numbers, found {rows.dtype} of shape {rows.shape}; "
+                f"remedy: use filter for a condition"
+            )
+        low, high = int(rows.min()), int(rows.max())
+        if low < 0 or high >= len(self):
+            raise DataError(
+                f"row {low if low < 0 else high} asked of {len(self)} requests; "
+                f"remedy: rows lie in 0 … {len(self) - 1}"
+            )
+        return self._with(self.frame[rows])
+
+    def head(self, n: int = 5) -> Requests:
+        """The first `n` requests."""
+        return self._with(self.frame.head(n))
+
+    def filter(self, *conditions: pl.Expr | pl.Series) -> Requests:
+        """The requests for which all polars conditions hold; order is kept."""
+        return self._with(self.frame.filter(*conditions))
+
+    def _with(self, frame: pl.DataFrame) -> Requests:
+        return self._trusted(frame, self.items, self.users, self.info)
+
+    def relevance(self, kind: str | None = None) -> pl.Series:
+        """Feedback laid out along the candidates.
+
+        Args:
+            kind: a feedback kind; None takes `info.target`.
+
+        Returns:
+            List[f32] a request, of length N: the feedback of shown candidates, 0 for the others.
+
+        Raises:
+            DataError: no such kind, or `shown` and the feedback do not fit the candidates.
+        """
+        kind = kind if kind is not None else self.info.target
+        kinds = self.frame["feedback"].struct.fields
+        if kind is None or kind not in kinds:
+            raise DataError(
+                f"relevance of kind {kind!r} asked, the table has {kinds}; "
+                f"remedy: name one of them, or set TableInfo.target"
+            )
+        _, starts = _flat(self.frame["candidates"])
+        shown, shown_starts = _flat(self.frame["shown"])
+        values, value_starts = _flat(self.frame["feedback"].struct.field(kind))
+        sizes = np.repeat(np.diff(starts), np.diff(shown_starts))
+        if not np.array_equal(shown_starts, value_starts) or ((shown < 0) | (shown >= sizes)).any():
+            raise DataError(
+                f"'shown' and 'feedback.{kind}' do not fit the candidates; "
+                f"remedy: Requests.validate lists the rows"
+            )
+        out = np.zeros(starts[-1], np.float32)
+        out[np.repeat(starts[:-1], np.diff(shown_starts)) + shown] = values
+        return _lists("relevance", out, starts)
+
+    def __repr__(self) -> str:
+        frame, info = self.frame, self.info
+        items = frame["candidates"].explode().drop_nulls().n_unique()
+        spans = [
+            f"{letter} {_span(frame[name].list.len())}"
+            for letter, name in (("N", "candidates"), ("H", "history"), ("S", "shown"))
+        ]
+        extra = [
+            name for name in ("candidate_score", "propensity", "policy") if name in frame.columns
+        ]
+        lines = [
+            f"Requests: {len(self):,} rows, {frame['user_id'].drop_nulls().n_unique():,} users, "
+            f"{items:,} items among the candidates",
+            f"  sizes     {' · '.join(spans)} · F {len(info.candidate_features)}",
+            f"  feedback  {', '.join(info.feedback_kinds) or 'none'} (target: {info.target})",
+            f"  source    {info.dataset}, protocol {info.protocol}",
+            f"  time      {_span(frame['time'])}",
+            f"  beside    {_beside(self.items, 'items')}, {_beside(self.users, 'users')}"
+            + "".join(f", {name}" for name in extra),
+        ]
+        lines += [f"  warning   {info.warning}"] if info.warning else []
+        return "\n".join(lines)
+
+
+def _key(side: pl.DataFrame | None, name: str) -> pl.DataType | None:
+    return side[name].dtype if side is not None and side.height else None
+
+
+def _key_types(
+    sides: tuple[pl.DataFrame | None, pl.DataFrame | None],
+) -> tuple[pl.DataType | None, pl.DataType | None]:
+    return _key(sides[0], "item_id"), _key(sides[1], "user_id")
+
+
+def _read_sides(
+    path: Path, items: pl.DataFrame | Source | None, users: pl.DataFrame | Source | None
+) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
+    """Items and users from tables, given paths, or the files that lie with the dataset."""
+    sides = []
+    for given, name in ((items, "items"), (users, "users")):
+        where = io.side_path(path, f"{name}.parquet") if given is None else given
+        side = io.read_side(Path(where)) if isinstance(where, str | Path) else where
+        sides.append(conform_side(side, f"{name[:-1]}_id"))
+    return sides[0], sides[1]
+
+
+def _no_requests(path: Path) -> DataError:
+    return DataError(
+        f"'{path}' holds no requests; remedy: check the filter that made it, or read(..., allow_empty=True)"
+    )
+
+
+def _flat(column: pl.Series) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Entries of a list column one after another, and the start of each row [rows + 1]."""
+    lengths = column.list.len().fill_null(0)
+    starts = np.concatenate([[0], np.cumsum(lengths.to_numpy())]).astype(np.int64)
+    return column.filter(lengths > 0).explode().to_numpy(), starts
+
+
+def _lists(name: str, values: NDArray[Any], starts: NDArray[np.int64]) -> pl.Series:
+    return pl.Series(name, pa.LargeListArray.from_arrays(pa.array(starts), pa.array(values)))
+
+
+def _span(values: pl.Series) -> str:
+    low, high = str(values.min()), str(values.max())
+    return low if low == high else f"{low} … {high}"
+
+
+def _beside(side: pl.DataFrame | None, name: str) -> str:
+    return (
+        f"no {name} table" if side is None else f"{side.height:,} {name} x {side.width - 1} columns"
+    )

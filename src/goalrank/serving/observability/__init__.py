@@ -1,0 +1,1 @@
+"""Metrics, traces and stage times of a server."""

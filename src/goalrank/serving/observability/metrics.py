@@ -1,0 +1,90 @@
+"""What Prometheus reads of a server."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+
+from goalrank.bundles import Backend, Bundle
+from goalrank.requests import Columns
+
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # the library reads it when it is first imported
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
+_NATS = (0.5, 1, 2, 4, 6, 8, 10, 12, 15, 20, 30, 50)
+
+
+class Metrics:
+    """A registry of its own, so that several servers fit into one process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        r = self.registry
+        self.latency = Histogram(
+            "goalrank_request_seconds", "Time to answer.", ["route"], registry=r, buckets=_SECONDS
+        )
+        self.answers = Counter(
+            "goalrank_answers", "Answers by route and status.", ["route", "status"], registry=r
+        )
+        self.degraded = Counter(
+            "goalrank_degraded",
+            "Lists in the retriever's order, by reason.",
+            ["reason"],
+            registry=r,
+        )
+        self.unlogged = Counter("goalrank_unlogged", "Exposures not stored.", registry=r)
+        self.store_failures = Counter(
+            "goalrank_store_failures", "Writes that the store refused.", ["code"], registry=r
+        )
+        self.queue = Gauge(
+            "goalrank_queue", "Requests waiting to be ranked.", registry=r,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.ranked = Counter(
+            "goalrank_ranked", "Lists of the model, by what ran it.", ["backend"], registry=r
+        )
+        self.surprise = Histogram(
+            "goalrank_list_surprise_nats",
+            "-log probability of the served list; its mean is the entropy where lists are drawn.",
+            registry=r, buckets=_NATS,
+        )  # fmt: skip
+        self.ids = Counter(
+            "goalrank_ids", "Ids in requests, known to the model or not.", ["side", "known"],
+            registry=r,
+        )  # fmt: skip
+        # Looked up once: by its labels each time, a counter costs more than the counting.
+        self._ranked = {name: self.ranked.labels(name) for name in ("onnx", "torch")}
+        self._ids = {
+            side: (self.ids.labels(side, "yes"), self.ids.labels(side, "no"))
+            for side in ("items", "users")
+        }
+
+    def count(self, bundle: Bundle, columns: Columns, backend: Backend) -> None:
+        """Count rankings by backend, and which users and candidates the model knows."""
+        self._ranked[backend].inc(len(columns))
+        encoder = bundle.encoder
+        sides = (
+            ("items", encoder.items, columns.candidates),
+            ("users", encoder.users, columns.user),
+        )
+        for side, entity, rows in sides:
+            known = int(np.count_nonzero((rows > 0) & (rows <= entity.vocabulary.size)))
+            yes, no = self._ids[side]
+            yes.inc(known)
+            no.inc(len(rows) - known)
+
+    def text(self) -> bytes:
+        """What `/metrics` answers; of all workers together where several share a folder."""
+        if not os.environ.get(SHARED):
+            return generate_latest(self.registry)
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)
+        return generate_latest(registry)

@@ -1,0 +1,1 @@
+"""Lists from one exported ONNX graph."""

@@ -1,0 +1,1 @@
+"""The page at `/`, and the routes that only it uses."""

@@ -1,0 +1,263 @@
+"""The page at `/`: static files under a strict policy, and the routes that only it uses."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib import resources
+from typing import Annotated, Any
+
+import polars as pl
+from fastapi import Depends, FastAPI, Query, Request, Response
+from starlette.exceptions import HTTPException
+
+from goalrank.errors import ConfigError
+from goalrank.requests import Requests
+from goalrank.serving.http.schemas import RankBody
+from goalrank.serving.page.examples import Examples, cards, rule_columns, search_items
+from goalrank.serving.page.experiments import Reports
+from goalrank.serving.page.lists import RETRIEVER, CompareBody, Side, show, variants
+from goalrank.serving.ranking.service import DEFAULT, Service
+from goalrank.serving.store.records import Exposure
+
+LABEL = "page"  # marks exposures that came from the page, so that no experiment counts them
+_TYPES = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+_POLICY = (
+    "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+Text = Annotated[str, Query(max_length=256)]
+Limit = Annotated[int, Query(ge=1, le=100)]
+
+
+def add_page(
+    app: FastAPI, service: Service, door: Callable[..., Any], examples: Requests | None = None
+) -> None:
+    """Add the page's routes.
+
+    Args:
+        door: the check that other routes have: key and rate.
+        examples: requests to start from; None takes those that the bundle brings.
+    """
+    _add_files(app)
+    _Page(service, examples).add(app, {"dependencies": [Depends(door)]})
+
+
+def _add_files(app: FastAPI) -> None:
+    """The shell holds no data, so it needs no key."""
+    folder = resources.files("goalrank.serving.page.routes") / "static"
+    files = {
+        each.name: each.read_bytes()
+        for each in folder.iterdir()
+        if each.is_file() and each.name.rpartition(".")[2] in _TYPES
+    }
+    marks = {name: f'"{hashlib.sha256(data).hexdigest()[:16]}"' for name, data in files.items()}
+
+    def answer(name: str, request: Request) -> Response:
+        headers = {**_HEADERS, "ETag": marks[name]}
+        if request.headers.get("if-none-match") == marks[name]:
+            return Response(status_code=304, headers=headers)
+        return Response(files[name], headers=headers, media_type=_TYPES[name.rpartition(".")[2]])
+
+    @app.get("/", include_in_schema=False)
+    def index(request: Request) -> Response:
+        return answer("index.html", request)
+
+    @app.get("/page/{name}", include_in_schema=False)
+    def file(name: str, request: Request) -> Response:
+        if name not in files:
+            raise HTTPException(404, "the page has no such file")
+        return answer(name, request)
+
+
+@dataclass
+class _Page:
+    """What the page's own routes share."""
+
+    service: Service
+    given: Requests | None
+
+    def __post_init__(self) -> None:
+        self.reports = Reports(self.service)
+        self._source: Requests | None = None
+        self._examples = Examples(None)
+
+    @property
+    def examples(self) -> Examples:
+        """Those given, else those of the bundle that is served now."""
+        source = self.given or self.service.engines[DEFAULT].bundle.examples
+        if source is not self._source:
+            self._source, self._examples = source, Examples(source)
+        return self._examples
+
+    @property
+    def items(self) -> pl.DataFrame | None:
+        """The items table that titles and rules come from."""
+        own = self.service.engines[DEFAULT].items
+        return own if own is not None else self.examples.items
+
+    def add(self, app: FastAPI, guarded: dict[str, Any]) -> None:
+        """Register the routes."""
+        self._add_choices(app, guarded)
+        self._add_lists(app, guarded)
+
+        @app.get("/v1/page/experiments", **guarded)
+        def experiments(days: Annotated[int, Query(ge=1, le=365)] = 14) -> dict[str, Any]:
+            """The experiments' numbers over the latest days."""
+            return self.reports.get(days)
+
+    def _add_choices(self, app: FastAPI, guarded: dict[str, Any]) -> None:
+        @app.get("/v1/page/about", **guarded)
+        def about() -> dict[str, Any]:
+            """What the page needs to know of the server."""
+            return self.about()
+
+        @app.get("/v1/page/users", **guarded)
+        def users(query: Text = "", limit: Limit = 20) -> dict[str, Any]:
+            """Users who have an example request."""
+            return {"users": self.examples.users(query, limit), "requests": len(self.examples)}
+
+        @app.get("/v1/page/request", **guarded)
+        def request(user: Text, index: Annotated[int, Query(ge=0, le=10**6)] = 0) -> dict[str, Any]:
+            """An example request of a user, as of now."""
+            found = self.examples.request(user, index, datetime.now(UTC))
+            if found is None:
+                raise HTTPException(404, f"user {user!r} has no example {index}")
+            body = found["request"]
+            return found | {"cards": self.cards([*body["history"], *body["candidates"]])}
+
+        @app.get("/v1/page/items", **guarded)
+        def items(query: Text = "", limit: Limit = 12) -> dict[str, Any]:
+            """Items by title or id."""
+            engine = self.service.engines[DEFAULT]
+            return {"items": search_items(query, self.items, engine, limit)}
+
+    def _add_lists(self, app: FastAPI, guarded: dict[str, Any]) -> None:
+        @app.post("/v1/page/compare", **guarded)
+        def compare(body: CompareBody) -> dict[str, Any]:
+            """Lists of one or two variants; nothing is stored."""
+            return self.compare(body)
+
+        @app.post("/v1/page/keep", **guarded)
+        def keep(body: CompareBody) -> dict[str, Any]:
+            """Store lists as shown, so that feedback can refer to them."""
+            return self.keep(body)
+
+        @app.get("/v1/page/stored", **guarded)
+        def stored(request_id: Text, time: datetime) -> dict[str, Any]:
+            """What the store holds of an exposure; `time` is its request's."""
+            return self.stored(request_id, time)
+
+    def about(self) -> dict[str, Any]:
+        """What is served, and with what the page can be filled."""
+        default = self.service.engines[DEFAULT]
+        info, store = default.bundle.encoder.info, self.service.store
+        return {
+            "variants": [
+                {
+                    "key": key, "label": label, "policy": engine.name,
+                    "ranker": engine.bundle.config.name,
+                }
+                for key, (label, engine) in variants(self.service).items()
+            ],
+            "retriever": RETRIEVER,
+            "temperature": default.temperature,
+            "slots": default.slots,
+            "dataset": default.bundle.train.get("dataset"),
+            "warning": default.bundle.train.get("warning"),
+            "kinds": list(info.feedback_kinds),
+            "target": info.target,
+            "candidate_features": list(info.candidate_features),
+            "scored": default.bundle.encoder.score is not None,
+            "numeric_users": default.bundle.encoder.users.vocabulary.ids.dtype != pl.String,
+            "numeric_items": default.bundle.encoder.items.vocabulary.ids.dtype != pl.String,
+            "examples": len(self.examples),
+            "columns": rule_columns(self.items),
+            "store": store is not None,
+            "experiments": [each.name for each in self.service.experiments.experiment],
+        }  # fmt: skip
+
+    def cards(self, ids: list[Any]) -> list[dict[str, Any]]:
+        """Cards of distinct items."""
+        return cards(list(dict.fromkeys(ids)), self.items, self.service.engines[DEFAULT])
+
+    def compare(self, body: CompareBody) -> dict[str, Any]:
+        """The two lists, what is known of their items, and the user's arms."""
+        request = _timed(body.request)
+        lists = [show(self.service, request, side, self.items).to_dict() for side in body.sides]
+        assigned, _ = self.service.experiments.assign(request.user_id, body.sides[0].request_id)
+        return {
+            "time": request.time.isoformat() if request.time else None,
+            "lists": lists,
+            "experiment": assigned,
+            "cards": self.cards([*request.history, *request.candidates]),
+        }
+
+    def keep(self, body: CompareBody) -> dict[str, Any]:
+        """Rank again, which gives the same lists, and store them."""
+        store = self.service.store
+        if store is None:
+            raise ConfigError("this server keeps no store; remedy: option: store")
+        request = _timed(body.request)
+        kept = [self._exposure(request, side) for side in body.sides]
+        store.record([exposure for exposure, _ in kept])
+        return {"time": kept[0][0].time.isoformat(), "lists": [shown for _, shown in kept]}
+
+    def _exposure(self, request: RankBody, side: Side) -> tuple[Exposure, dict[str, Any]]:
+        shown = show(self.service, request, side, self.items)
+        row = request.row(side.request_id, datetime.now(UTC))
+        each = shown.ranked
+        exposure = Exposure(
+            **row, shown=each.positions, propensity=each.propensity, policy=shown.policy,
+            experiment=f"{LABEL}:{side.variant.replace(':', '.')}",
+        )  # fmt: skip
+        return exposure, shown.to_dict()
+
+    def stored(self, request_id: str, time: datetime) -> dict[str, Any]:
+        """The exposure and its feedback as the store gives them back."""
+        store = self.service.store
+        if store is None:
+            raise ConfigError("this server keeps no store; remedy: option: store")
+        if time.tzinfo is None or not 1970 <= time.year < 9999:
+            raise ConfigError(f"time {time} needs a time zone and a year from 1970 to 9998")
+        for rows in store.rows(time, time + timedelta(microseconds=1)):
+            for row in rows:
+                if row["request_id"] == request_id:
+                    return _stored(row)
+        raise HTTPException(404, f"the store has no request {request_id!r}")
+
+
+def _timed(request: RankBody) -> RankBody:
+    """The request with its time fixed, so that ranking it again gives the same list."""
+    if request.time is not None:
+        return request
+    return request.model_copy(update={"time": datetime.now(UTC)})
+
+
+def _stored(row: dict[str, Any]) -> dict[str, Any]:
+    items = [row["candidates"][at] for at in row["shown"]]
+    return {
+        "request_id": row["request_id"],
+        "items": items,
+        "propensity": row["propensity"],
+        "policy": row["policy"],
+        "experiment": row["experiment"],
+        "answers": [
+            {"item": items[slot], "slot": slot, "kind": kind, "value": value}
+            for (slot, kind), value in sorted(row["answers"].items())
+        ],
+    }

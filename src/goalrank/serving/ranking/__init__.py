@@ -1,0 +1,1 @@
+"""Ranking in a server: the service, micro-batches, the predictor."""

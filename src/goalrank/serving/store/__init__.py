@@ -1,0 +1,1 @@
+"""The store: exposures and feedback in a database."""

@@ -1,0 +1,178 @@
+"""The store's rows as a requests table that training reads."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+
+from goalrank.errors import DataError
+from goalrank.requests import Requests, TableInfo
+from goalrank.serving.store.database import EXPOSURES
+from goalrank.serving.store.records import in_range
+from goalrank.serving.store.store import Store
+
+_TIME = pl.Datetime("us", "UTC")
+_CHUNK = 5_000
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Where an export lies and how many requests each part has."""
+
+    folder: Path
+    requests: dict[str, int]
+
+
+def stored_requests(
+    store: Store,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    *,
+    items: pl.DataFrame | None = None,
+    users: pl.DataFrame | None = None,
+    chunk: int = _CHUNK,
+) -> Iterator[Requests]:
+    """What was served with start ≤ time < end as tables of at most `chunk` requests, by time.
+
+    An item without an answer of a kind has 0 there. The retriever's scores are there if every
+    request came with them.
+    """
+    with store.reading() as connection:
+        yield from _tables(store, connection, start, end, items, users, chunk)
+
+
+def export_store(
+    store: Store,
+    out: Path,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    *,
+    validation: float = 0.1,
+    items: pl.DataFrame | None = None,
+    users: pl.DataFrame | None = None,
+    chunk: int = _CHUNK,
+) -> Exported:
+    """Write a folder that `goalrank train` takes: `train` and `validation`, cut by time.
+
+    Args:
+        out: a new folder; it appears whole or not at all.
+        validation: share of the requests, the latest ones, that become `validation`; 0 writes
+            `train` alone.
+        chunk: requests held in memory, and of a shard.
+
+    Raises:
+        DataError: nothing in the range, `out` exists, or the disk refuses.
+    """
+    if out.exists():
+        raise DataError(f"'{out}' exists already; remedy: give a new folder; option: out")
+    temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with store.reading() as connection:
+            total, _ = _overview(connection, start, end)
+            if total == 0:
+                raise DataError(
+                    "the store holds no exposure in that range; remedy: widen it; options: start, "
+                    "end"
+                )
+            temporary.mkdir(parents=True)
+            tables = _tables(store, connection, start, end, items, users, chunk)
+            counts = _write(tables, temporary, total - int(total * validation))
+        for side in ("items.parquet", "users.parquet"):
+            if (temporary / "train" / side).exists():
+                shutil.copyfile(temporary / "train" / side, temporary / side)
+        os.replace(temporary, out)
+    except OSError as error:
+        raise DataError(
+            f"'{out}' cannot be written ({error}); remedy: free space or choose another"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Exported(out, counts)
+
+
+def _overview(
+    connection: sa.Connection, start: datetime | None, end: datetime | None
+) -> tuple[int, bool]:
+    """How many exposures a range has, and whether each came with the retriever's scores."""
+    scored = sa.func.sum(sa.cast(EXPOSURES.c.scored, sa.Integer))
+    query = sa.select(sa.func.count(), scored).select_from(EXPOSURES).where(*in_range(start, end))
+    total, with_scores = connection.execute(query).one()
+    return int(total), (with_scores or 0) == total
+
+
+def _tables(
+    store: Store,
+    connection: sa.Connection,
+    start: datetime | None,
+    end: datetime | None,
+    items: pl.DataFrame | None,
+    users: pl.DataFrame | None,
+    chunk: int,
+) -> Iterator[Requests]:
+    info = store.info
+    _, scored = _overview(connection, start, end)
+    for rows in store.rows(start, end, chunk, connection):
+        yield Requests(_frame(rows, info, scored), items=items, users=users, info=info)
+
+
+def _write(tables: Iterator[Requests], folder: Path, cut: int) -> dict[str, int]:
+    """Shards of `train` (the first `cut` requests) and `validation`; how many each has."""
+    counts = {"train": 0, "validation": 0}
+    for table in tables:
+        head = min(max(cut - counts["train"], 0), len(table))
+        for part, rows in (("train", table.head(head)), ("validation", _rest(table, head))):
+            if len(rows):
+                Requests.append(folder / part, rows)
+                counts[part] += len(rows)
+    return counts
+
+
+def _rest(table: Requests, head: int) -> Requests:
+    return table.take(range(head, len(table)))
+
+
+def _frame(rows: list[dict[str, Any]], info: TableInfo, scored: bool) -> pl.DataFrame:
+    width = len(info.candidate_features)
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in _PLAIN}
+    frame = pl.DataFrame(columns, schema_overrides=_TYPES, strict=False)
+    moments = [pl.col("time").cast(_TIME), pl.col("history_time").cast(pl.List(_TIME))]
+    frame = frame.with_columns(*moments)
+    if scored:
+        scores = [row["candidate_score"] for row in rows]
+        frame = frame.with_columns(pl.Series("candidate_score", scores, dtype=pl.List(pl.Float32)))
+    if width:
+        vectors = [row["candidate_features"] for row in rows]
+        dtype = pl.List(pl.Array(pl.Float32, width))
+        frame = frame.with_columns(pl.Series("candidate_features", vectors, dtype=dtype))
+    kinds = [
+        pl.Series(
+            kind,
+            [
+                [row["answers"].get((s, kind), 0.0) for s in range(len(row["shown"]))]
+                for row in rows
+            ],
+            dtype=pl.List(pl.Float32),
+        )
+        for kind in info.feedback_kinds
+    ]
+    return frame.with_columns(pl.DataFrame(kinds).to_struct("feedback")) if kinds else frame
+
+
+_PLAIN = (
+    "request_id", "user_id", "time", "history", "history_feedback", "history_time", "candidates",
+    "shown", "propensity", "policy", "experiment",
+)  # fmt: skip
+_TYPES = {
+    "time": pl.Int64(), "history_feedback": pl.List(pl.Float32), "history_time": pl.List(pl.Int64),
+    "shown": pl.List(pl.Int32), "propensity": pl.Float64(), "policy": pl.String(),
+    "experiment": pl.String(),
+}  # fmt: skip

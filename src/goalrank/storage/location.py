@@ -1,0 +1,141 @@
+"""Files by path or address, on this machine's disks or in an object store (fsspec)."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, BinaryIO, TypeVar
+
+from goalrank.errors import ConfigError, DataError
+from goalrank.storage.retry import with_retries
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Store:
+    """A place: a path, or an address such as s3://bucket/folder or memory://folder.
+
+    Every operation is tried again when the store times out; see `with_retries`. A `Store` is its
+    address alone, so that it can be sent to a worker.
+
+    Raises (any operation):
+        ConfigError: no such protocol, or its library is not installed.
+        EngineError: the store failed on every try.
+    """
+
+    address: str
+
+    def __reduce__(self) -> tuple[type[Store], tuple[str]]:
+        return Store, (self.address,)  # the connection stays here
+
+    @cached_property
+    def _open(self) -> tuple[Any, str]:
+        import fsspec
+
+        try:
+            system, path = fsspec.core.url_to_fs(self.address)
+        except ImportError as error:
+            raise ConfigError(
+                f"'{self.address}' cannot be opened: {error}; remedy: install the library it names"
+            ) from error
+        except ValueError as error:
+            raise ConfigError(f"'{self.address}' cannot be opened: {error}") from error
+        return system, path
+
+    def _tried(self, what: str, work: Callable[[Any, str], T]) -> T:
+        system, path = self._open
+        return with_retries(lambda: work(system, path), f"{what} '{self.address}'")
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the place is a path of this machine."""
+        protocol = self._open[0].protocol
+        return "file" in ((protocol,) if isinstance(protocol, str) else protocol)
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self._open[1].rstrip("/").rpartition("/")[2]
+
+    def exists(self) -> bool:
+        """Whether anything is there."""
+        return bool(self._tried("looking for", lambda system, path: system.exists(path)))
+
+    def is_folder(self) -> bool:
+        """Whether files lie below it."""
+        return bool(self._tried("looking for", lambda system, path: system.isdir(path)))
+
+    def child(self, name: str) -> Store:
+        """A place below."""
+        return Store(f"{self.address.rstrip('/')}/{name}")
+
+    def parent(self) -> Store:
+        """The place above."""
+        head, _, _ = self.address.rstrip("/").rpartition("/")
+        return Store(head or ".")
+
+    def files(self, ending: str) -> list[Store]:
+        """Files right below whose name ends so, by name; hidden ones (. and _) left out."""
+        found = self._tried("listing", lambda system, path: system.ls(path, detail=False))
+        names = {str(entry).rstrip("/").rpartition("/")[2] for entry in found}
+        return [
+            self.child(name)
+            for name in sorted(names)
+            if name.endswith(ending) and not name.startswith((".", "_"))
+        ]
+
+    def read(self, work: Callable[[BinaryIO], T]) -> T:
+        """What `work` makes of the open file; it is called again after a timeout."""
+
+        def opened(system: Any, path: str) -> T:
+            with system.open(path, "rb") as file:
+                return work(file)
+
+        return self._tried("reading", opened)
+
+    def write(self, work: Callable[[BinaryIO], T]) -> T:
+        """Have `work` fill a file that appears whole or not at all, replacing an older one.
+
+        Raises:
+            DataError: the disk is full, or the place cannot be written.
+        """
+
+        def written(system: Any, path: str) -> T:
+            folder, _, name = path.rpartition("/")
+            temporary = f"{folder}/.{name}.{secrets.token_hex(4)}.tmp"
+            try:
+                if folder:
+                    system.makedirs(folder, exist_ok=True)
+                with system.open(temporary, "wb") as file:
+                    done = work(file)
+                    if self.on_disk and not file.closed:
+                        file.flush()
+                        os.fsync(file.fileno())
+                system.mv(temporary, path)
+                return done
+            except BaseException:
+                with suppress(Exception):
+                    system.rm(temporary)
+                raise
+
+        try:
+            return self._tried("writing", written)
+        except OSError as error:
+            raise DataError(
+                f"could not write '{self.address}' ({error}); what was there before is untouched; "
+                f"remedy: check room, folder and rights, or choose another place"
+            ) from error
+
+    def remove(self) -> None:
+        """Remove the file, if it is there."""
+
+        def gone(system: Any, path: str) -> None:
+            with suppress(FileNotFoundError):
+                system.rm(path)
+
+        self._tried("removing", gone)

@@ -1,0 +1,1 @@
+"""Studies: arena, scaling, online tests, theory."""

@@ -1,0 +1,24 @@
+"""The arena: suites of data sets, rankers, seeds and sizes; their ledger, tables and figures."""
+
+from goalrank.studies.arena.figures import plot
+from goalrank.studies.arena.leaderboards import Board, Line, load_boards
+from goalrank.studies.arena.ledger import LEDGER_VERSION, Ledger
+from goalrank.studies.arena.publish import publish
+from goalrank.studies.arena.runner import RunResult, run_suite, stored_suite
+from goalrank.studies.arena.tables import latex, markdown, verdict
+
+__all__ = [
+    "LEDGER_VERSION",
+    "Board",
+    "Ledger",
+    "Line",
+    "RunResult",
+    "latex",
+    "load_boards",
+    "markdown",
+    "plot",
+    "publish",
+    "run_suite",
+    "stored_suite",
+    "verdict",
+]

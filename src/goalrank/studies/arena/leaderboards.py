@@ -1,0 +1,280 @@
+"""From the ledger to boards: one a data set and size, its lines compared with the main row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from goalrank.errors import ConfigError, DataError
+from goalrank.evaluation import FloatArray, holm, over_requests, paired_t
+from goalrank.studies.arena.ledger import Ledger, Values
+from goalrank.studies.arena.runner import stored_plan, stored_suite
+from goalrank.studies.common import Suite
+
+_RULES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a board.
+
+    Attributes:
+        seeds: seeds that finished.
+        means: metric → mean over seeds; `deviations`: sample deviation over seeds, NaN for one.
+        per_seed: the board's metric, seed by seed.
+        difference: main less this line, with `low` and `high` of its 95 % interval over requests.
+        p_requests, p_seeds: Holm-adjusted over the board's lines; NaN where there is no test.
+        facts: parameters, seconds, peak memory and so on, means over seeds.
+    """
+
+    label: str
+    kind: str
+    rule: bool
+    seeds: tuple[int, ...]
+    means: dict[str, float]
+    deviations: dict[str, float]
+    per_seed: tuple[float, ...]
+    facts: dict[str, float]
+    difference: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    p_requests: float = math.nan
+    p_seeds: float = math.nan
+
+
+@dataclass(frozen=True)
+class Board:
+    """All lines of a data set at a size, best first.
+
+    Attributes:
+        rival: label of the best line that learns and is not of the main row's kind.
+        failed: (label, seed, reason) of cells that came to nothing.
+        missing: cells not run yet.
+        hidden_rules: weaker rules that are left out.
+    """
+
+    suite: str
+    dataset: str
+    size: str
+    metric: str
+    main: str
+    lines: tuple[Line, ...]
+    facts: dict[str, Any]
+    rival: str | None = None
+    failed: tuple[tuple[str, int, str], ...] = ()
+    missing: int = 0
+    hidden_rules: int = 0
+    warnings: tuple[str, ...] = field(default_factory=tuple)
+
+    def line(self, label: str) -> Line | None:
+        """A line by its label."""
+        return next((line for line in self.lines if line.label == label), None)
+
+
+def load_boards(
+    folder: str | Path, metric: str | None = None, resamples: int = 5000
+) -> list[Board]:
+    """Every board of a benchmark's folder.
+
+    Args:
+        metric: with or without "@L"; None takes the suite's.
+
+    Raises:
+        DataError: nothing has run, or a newer version wrote it.
+        ConfigError: a metric that was not measured.
+    """
+    suite = stored_suite(folder)
+    cells = stored_plan(folder)
+    ledger = Ledger(folder)
+    table = ledger.read(cell.key for cell in cells)
+    name = _metric(metric or suite.metric, suite, table)
+    boards = []
+    for dataset in suite.datasets:
+        for size in suite.sizes:
+            here = [c for c in cells if (c.dataset.name, c.size.name) == (dataset.name, size.name)]
+            rules = [
+                c.key for c in cells if c.dataset.name == dataset.name and c.row.name == "rules"
+            ]
+            keys = {c.key for c in here} | set(rules)
+            rows = table.filter(pl.col("key").is_in(list(keys)))
+            if rows.height:
+                missing = sum(not ledger.has(c) for c in here)
+                boards.append(
+                    _board(suite, ledger, rows, (dataset.name, size.name), name, missing, resamples)
+                )
+    return boards
+
+
+def _metric(metric: str, suite: Suite, table: pl.DataFrame) -> str:
+    known = [c for c in table.columns if "@" in c or c == "auc"]
+    for name in (metric, f"{metric}@{suite.slots}"):
+        if name in known:
+            return name
+    if not known:
+        reasons = table["reason"].drop_nulls().unique().to_list()
+        raise DataError("every cell failed:\n" + "\n".join(f"  {r}" for r in reasons[:10]))
+    raise ConfigError(f"metric '{metric}' was not measured; there are {known} (option: --metric)")
+
+
+def _board(
+    suite: Suite,
+    ledger: Ledger,
+    rows: pl.DataFrame,
+    place: tuple[str, str],
+    metric: str,
+    missing: int,
+    resamples: int,
+) -> Board:
+    good = rows.filter(pl.col("status") == "ok")
+    bad = rows.filter(pl.col("status") != "ok").sort("ranker", "seed")
+    lines, samples, hidden = _lines(good, metric)
+    lines = _compared(ledger, lines, samples, suite.main, metric, resamples)
+    return Board(
+        suite=suite.name,
+        dataset=place[0],
+        size=place[1],
+        metric=metric,
+        main=suite.main,
+        lines=tuple(lines),
+        facts=_board_facts(good),
+        rival=_best_rival(lines, suite.main),
+        failed=tuple(
+            (str(r["ranker"]), int(r["seed"]), str(r["reason"])) for r in bad.iter_rows(named=True)
+        ),
+        missing=missing,
+        hidden_rules=hidden,
+        warnings=tuple(good["warning"].drop_nulls().unique().to_list()) if good.height else (),
+    )
+
+
+def _lines(good: pl.DataFrame, metric: str) -> tuple[list[Line], dict[str, pl.DataFrame], int]:
+    """Lines best first, where their values lie, and how many weaker rules were left out."""
+    lines, samples = [], {}
+    for (label,), part in good.group_by(["ranker"], maintain_order=True):
+        part = part.sort("seed")
+        lines.append(_line(str(label), part, metric))
+        samples[str(label)] = part.select("key", "column", "seed")
+    lines.sort(key=lambda line: -np.nan_to_num(line.means.get(metric, math.nan), nan=-np.inf))
+    weaker = [line.label for line in lines if line.rule][_RULES_SHOWN:]
+    return [line for line in lines if line.label not in weaker], samples, len(weaker)
+
+
+def _best_rival(lines: Sequence[Line], main: str) -> str | None:
+    """The first line that learns and is no variant of the main one."""
+    kind = next((line.kind for line in lines if line.label == main), None)
+    rivals = (
+        line.label for line in lines if not line.rule and line.label != main and line.kind != kind
+    )
+    return next(rivals, None)
+
+
+def _board_facts(good: pl.DataFrame) -> dict[str, Any]:
+    if good.height == 0:
+        return {}
+    row = good.row(0, named=True)
+    names = (
+        "log", "protocol", "slots", "requests_train", "requests_validation", "requests_test",
+        "test_scored", "test_excluded",
+    )  # fmt: skip
+    facts = {name: row[name] for name in names}
+    trained = good.filter(~pl.col("rule"))
+    facts["trials"] = trained["trials"].max() if trained.height else 0
+    facts["devices"] = ", ".join(sorted(set(good["device"])))
+    commits = good["commit"].drop_nulls().str.slice(0, 10).unique().sort().to_list()
+    facts["commits"] = ", ".join(commits) or "unknown"
+    return facts
+
+
+def _line(label: str, part: pl.DataFrame, metric: str) -> Line:
+    metrics = [c for c in part.columns if ("@" in c or c == "auc") and part[c].null_count() == 0]
+    seeds = part.height
+    numbers = (
+        "parameters", "parameters_beside_ids", "seconds", "training_seconds", "peak_memory_mb",
+        "ms_per_request", "width", "steps",
+    )  # fmt: skip
+    return Line(
+        label=label,
+        kind=str(part["kind"][0]),
+        rule=bool(part["rule"][0]),
+        seeds=tuple(int(s) for s in part["seed"]),
+        means={m: float(part[m].to_numpy().mean()) for m in metrics},
+        deviations={
+            m: float(part[m].to_numpy().std(ddof=1)) if seeds > 1 else math.nan for m in metrics
+        },
+        per_seed=tuple(float(v) for v in part[metric]) if metric in metrics else (),
+        facts={n: float(part[n].cast(pl.Float64).to_numpy().mean()) for n in numbers},
+    )
+
+
+def _compared(
+    ledger: Ledger,
+    lines: Sequence[Line],
+    samples: dict[str, pl.DataFrame],
+    main: str,
+    metric: str,
+    resamples: int,
+) -> list[Line]:
+    """Each line beside the main one, p values corrected over all of them."""
+    if main not in samples:
+        return list(lines)
+    loaded: dict[str, Values] = {}
+    own = _sample(ledger, samples[main], metric, loaded)
+    users = next(iter(loaded.values())).users
+    out = []
+    for line in lines:
+        if line.label != main and metric in line.means:
+            other = _sample(ledger, samples[line.label], metric, loaded)
+            line = _beside(line, own, other, users, resamples)
+        out.append(line)
+    requests = holm([line.p_requests for line in out])
+    seeds = holm([line.p_seeds for line in out])
+    return [
+        replace(line, p_requests=p, p_seeds=q)
+        for line, p, q in zip(out, requests, seeds, strict=True)
+    ]
+
+
+def _beside(
+    line: Line,
+    own: dict[int, FloatArray],
+    other: dict[int, FloatArray],
+    users: NDArray[np.int64],
+    resamples: int,
+) -> Line:
+    """A line with its difference from the main one, over the seeds that both have."""
+    if line.rule:  # it has no seeds: the same answer stands beside each seed of the main row
+        other = dict.fromkeys(own, next(iter(other.values())))
+    shared = sorted(set(own) & set(other))
+    if not shared:
+        return line
+    a, b = (np.stack([each[seed] for seed in shared]) for each in (own, other))
+    if a.shape != b.shape:
+        raise DataError(
+            f"'{line.label}' was measured on {b.shape[1]} requests and the main row on "
+            f"{a.shape[1]}; remedy: run the suite again in another folder"
+        )
+    found = over_requests(a, b, users, resamples)
+    p_seeds = paired_t((a.mean(1) - b.mean(1)).tolist())
+    return replace(
+        line, difference=found.mean, low=found.low, high=found.high, p_requests=found.p,
+        p_seeds=p_seeds,
+    )  # fmt: skip
+
+
+def _sample(
+    ledger: Ledger, part: pl.DataFrame, metric: str, loaded: dict[str, Values]
+) -> dict[int, FloatArray]:
+    """Seed → [n] of the metric."""
+    out = {}
+    for key, column, seed in part.iter_rows():
+        if key not in loaded:
+            loaded[key] = ledger.values(key)
+        out[int(seed)] = loaded[key].columns[column][metric]
+    return out

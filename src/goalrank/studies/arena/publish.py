@@ -1,0 +1,40 @@
+"""A benchmark's folder made small enough to commit: ledger, tables and figures, no weights."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from goalrank.requests import whole_file, write_text
+from goalrank.studies.arena.figures import draw_boards
+from goalrank.studies.arena.leaderboards import load_boards
+from goalrank.studies.arena.ledger import Ledger
+from goalrank.studies.arena.runner import SUITE_FILE, stored_plan
+from goalrank.studies.arena.tables import latex, markdown
+
+
+def publish(folder: str | Path, out: str | Path, resamples: int = 5000) -> list[Path]:
+    """Write `ledger.parquet` (a row a cell), `suite.json`, `table.md`, `table.tex` and figures.
+
+    Metrics request by request stay where they are: tests are in the tables. Files there before are
+    replaced, one after the other and each whole.
+
+    Args:
+        out: made where it is not there.
+        resamples: of the paired test.
+
+    Raises:
+        DataError: nothing has run.
+    """
+    folder, out = Path(folder), Path(out)
+    rows = Ledger(folder).read(cell.key for cell in stored_plan(folder))
+    boards = load_boards(folder, resamples=resamples)
+    out.mkdir(parents=True, exist_ok=True)
+    files = [out / name for name in ("ledger.parquet", SUITE_FILE, "table.md", "table.tex")]
+    with whole_file(files[0]) as temporary:
+        rows.sort("dataset", "size", "ranker", "seed").write_parquet(temporary, compression="zstd")
+    with whole_file(files[1]) as temporary:
+        shutil.copyfile(folder / SUITE_FILE, temporary)
+    for path, text in zip(files[2:], (markdown(boards), latex(boards)), strict=True):
+        write_text(path, text)
+    return [*files, *draw_boards(boards, folder, out)]

@@ -1,0 +1,182 @@
+"""One cell: tune, fit, measure on test, and write it down — or write down why not."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from goalrank.errors import GoalRankError
+from goalrank.evaluation import Evaluation, evaluate
+from goalrank.rankers import Ranker
+from goalrank.settings import merge
+from goalrank.studies.arena.ledger import Ledger, Values, cell_facts, failure, provenance
+from goalrank.studies.arena.tuning import apply, tune
+from goalrank.studies.common import (
+    Cell,
+    Data,
+    Lab,
+    RowBuilder,
+    Suite,
+    load_data,
+    module_parameters,
+    on_device,
+)
+from goalrank.training import FitConfig, RunOptions
+
+_data: dict[str, Data] = {}  # the last data set, encoded: cells of one come in a row
+
+
+def run_cell(suite: Suite, cell: Cell, folder: Path, accelerator: str) -> str:
+    """Run a cell and write its rows; returns "ok" or "failed".
+
+    Whatever goes wrong within the cell is written down as its reason; only what ends the process
+    (a kill, Ctrl-C) leaves it unfinished.
+    """
+    start = time.perf_counter()
+    ledger = Ledger(folder)
+    _forget_peak()
+    try:
+        rows, values = _measured(suite, cell, folder, accelerator, start)
+    except GoalRankError as error:
+        return _failed(ledger, suite, cell, f"{type(error).__name__}: {error}", start)
+    except FloatingPointError as error:
+        return _failed(ledger, suite, cell, f"diverged: {error}", start)
+    except (MemoryError, torch.cuda.OutOfMemoryError) as error:
+        torch.cuda.empty_cache()
+        return _failed(ledger, suite, cell, f"out of memory: {error}", start)
+    except Exception as error:
+        traceback.print_exc()
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(last.filename).name}:{last.lineno}"
+        return _failed(ledger, suite, cell, f"{type(error).__name__} in {where}: {error}", start)
+    ledger.write(cell, rows, values)
+    return "ok"
+
+
+def _failed(ledger: Ledger, suite: Suite, cell: Cell, reason: str, start: float) -> str:
+    ledger.write(cell, [failure(suite.name, cell, reason, time.perf_counter() - start)])
+    return "failed"
+
+
+def _measured(
+    suite: Suite, cell: Cell, folder: Path, accelerator: str, start: float
+) -> tuple[list[dict[str, Any]], Values]:
+    base = suite.base()
+    data = _load(folder, cell, base)
+    options = RunOptions(folder, progress=False, accelerator=accelerator)
+    lab = Lab(folder, data, options)
+    recipe = merge(suite.recipe, {"ranker": {"slots": suite.slots}})
+    tuned = tune(suite, cell, lab, recipe)
+    row, over = apply(cell.row, tuned["best"])
+    builder = RowBuilder(lab, recipe)
+    config = builder.config(row, cell.size.ranker, over)
+    rankers = builder.fit(row, config, cell.seed)
+    device = on_device(options)
+    for ranker in rankers.values():
+        ranker.to(device)
+    found = evaluate(
+        rankers, data.test, slots=suite.slots, metrics=suite.metrics, bootstrap=1, device=device
+    )
+    _refuse_nan(found)
+    common = {
+        **cell_facts(suite.name, cell),
+        **_settings(data, config, tuned, suite.slots),
+        **_costs(rankers, lab, device, start),
+        "status": "ok",
+        "reason": None,
+        "test_scored": found.n,
+        "test_excluded": found.excluded,
+    }
+    values = Values(found.rows, data.test.user[found.rows].astype(np.int64), found.values)
+    return [{**common, **_means(found, name, cell)} for name in rankers], values
+
+
+def _settings(data: Data, config: FitConfig, tuned: dict[str, Any], slots: int) -> dict[str, Any]:
+    """What the number rests on."""
+    return {
+        **provenance(),
+        **data.sizes(),
+        "protocol": data.info.protocol,
+        "log": data.info.dataset,
+        "warning": data.info.warning,
+        "slots": slots,
+        "steps": config.training.steps,
+        "width": config.ranker.sizes().width,
+        "settings": config.model_dump_json(),
+        "tuning": json.dumps(tuned),
+        "trials": tuned["budget"],
+    }
+
+
+def _costs(
+    rankers: dict[str, Ranker], lab: Lab, device: torch.device, start: float
+) -> dict[str, Any]:
+    """What the number cost."""
+    whole, beside = module_parameters(rankers)
+    return {
+        "device": _device_name(device),
+        "threads": torch.get_num_threads(),
+        "seconds": time.perf_counter() - start,
+        "training_seconds": sum(lab.seconds.values()),
+        "parts": json.dumps(lab.seconds),
+        "parameters": whole,
+        "parameters_beside_ids": beside,
+        "peak_memory_mb": _peak(device),
+    }
+
+
+def _means(found: Evaluation, name: str, cell: Cell) -> dict[str, Any]:
+    means = {metric: float(np.nanmean(v)) for metric, v in found.values[name].items()}
+    label = f"rule: {name}" if cell.row.name == "rules" else name
+    return {"ranker": label, "column": name, "ms_per_request": found.milliseconds(name), **means}
+
+
+def _refuse_nan(found: Evaluation) -> None:
+    for name, each in found.values.items():
+        bad = [m for m, v in each.items() if m != "auc" and not np.isfinite(v).all()]
+        if bad:
+            raise FloatingPointError(f"{bad} of '{name}' are not numbers")
+
+
+def _load(folder: Path, cell: Cell, base: Any) -> Data:
+    key = cell.dataset.model_dump_json() + base.encoder.model_dump_json()
+    if key not in _data:
+        _data.clear()
+        _data[key] = load_data(folder, cell.dataset, base.encoder)
+    return _data[key]
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _forget_peak() -> None:
+    """Begin a new high-water mark, for a worker runs many cells."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak(device: torch.device) -> float:
+    """MiB at most since `_forget_peak`: of the GPU where there is one, else of the process.
+
+    Where the system keeps no mark that can be reset it is the worker's, over all its cells.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        line = next(line for line in lines if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,0 +1,353 @@
+"""Runs what is missing of a suite, several cells side by side, each claimed by one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from goalrank.compute import Engine, usable_cores
+from goalrank.errors import ConfigError, DataError
+from goalrank.requests import write_text
+from goalrank.studies.arena.cell_jobs import CellJob, bury, run_on_engine
+from goalrank.studies.arena.ledger import LEDGER_VERSION, Ledger
+from goalrank.studies.common import (
+    Cell,
+    Suite,
+    build_suite,
+    dataset_path,
+    digest,
+    parse_shard,
+    plan,
+    shard,
+)
+
+SUITE_FILE = "suite.json"
+Progress = Callable[[int, int], None]
+_MOST_JOBS = 8
+_POLL = 0.5
+
+
+@dataclass
+class RunResult:
+    """What a run did.
+
+    Attributes:
+        ran: cells run now; `failed` of them came to nothing.
+        before: cells that were finished before.
+        elsewhere: cells that another process finished meanwhile.
+    """
+
+    ran: int = 0
+    failed: int = 0
+    before: int = 0
+    elsewhere: int = 0
+
+    def count(self, status: str) -> None:
+        """Note a cell that is done: "ok", "failed" or "known"."""
+        if status == "known":
+            self.elsewhere += 1
+        else:
+            self.ran += 1
+            self.failed += status == "failed"
+
+
+def run_suite(
+    suite: Suite,
+    folder: str | Path,
+    *,
+    shard_of: str = "1/1",
+    jobs: int = 0,
+    retry: bool = False,
+    accelerator: str = "auto",
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Run the missing cells of a suite.
+
+    Safe to kill at any moment and to start several times over one folder, also at once: a finished
+    cell is never run again, and a running one is left to the process that has it.
+
+    Args:
+        folder: ledger, values, shared parts, logs of the workers.
+        shard_of: "i/n": only this part of the cells.
+        jobs: cells side by side; 0 = one a core, at most 8, and one where there is a GPU.
+        retry: run failed cells again.
+        accelerator: auto, cpu or gpu.
+        engine: runs the cells in place of processes of this machine, `jobs` is then its own; a
+            cell whose worker dies is tried again, and written down as failed if it always dies.
+        progress: called with (cells done, cells to do).
+
+    Raises:
+        ConfigError: the folder holds another suite, a shard that does not exist, missing data.
+        DataError: the folder's ledger was written by a newer version.
+    """
+    place = Path(folder)
+    i, n = parse_shard(shard_of)
+    ledger = Ledger(place)
+    ledger.check()
+    kept = store_suite(suite, place)
+    cells = shard(plan(suite), i, n, suite.tuning.trials > 0)
+    for cell in cells if retry else ():
+        if ledger.status(cell) == "failed":
+            ledger.forget(cell)
+    missing = [cell for cell in cells if not ledger.has(cell)]
+    for dataset in {cell.dataset.name: cell.dataset for cell in missing}.values():
+        dataset_path(dataset)  # complain now, not cell by cell
+    result = RunResult(before=len(cells) - len(missing))
+    if missing and engine is not None:
+        _run_on(engine, CellJob(suite, place.resolve(), accelerator), missing, result, progress)
+    elif missing:
+        workers = min(jobs or _jobs(accelerator), len(missing))
+        crew = _Crew(suite.name, place, (str(kept), accelerator), missing, result, workers)
+        crew.run(progress)
+    return result
+
+
+def _jobs(accelerator: str) -> int:
+    if accelerator != "cpu":
+        import torch
+
+        if torch.cuda.is_available():
+            return 1
+    return min(usable_cores(), _MOST_JOBS)
+
+
+def _run_on(
+    engine: Engine, job: CellJob, cells: list[Cell], result: RunResult, progress: Progress | None
+) -> None:
+    def note(status: str) -> None:
+        result.count(status)
+        if progress is not None:
+            progress(result.ran + result.elsewhere, len(cells))
+
+    run_on_engine(engine, job, cells, note)
+
+
+def store_suite(suite: Suite, folder: Path) -> Path:
+    """Keep the suite in its folder: for tables as suite.json, for the workers of this run under a
+    name of its own, which a grown suite of another process does not replace.
+
+    Returns:
+        the workers' file.
+
+    Raises:
+        ConfigError: another suite is there.
+    """
+    path = folder / SUITE_FILE
+    if path.exists() and (old := stored_suite(folder).name) != suite.name:
+        raise ConfigError(
+            f"'{folder}' holds the suite '{old}', not '{suite.name}'; remedy: another --out"
+        )
+    content = {
+        "version": LEDGER_VERSION,
+        "suite": suite.model_dump(mode="json"),
+        "keys": [cell.key for cell in plan(suite)],
+    }
+    text = json.dumps(content, indent=1)
+    own = folder / "shared" / "suites" / f"{digest(content)}.json"
+    for file in (path, own):
+        if not file.exists() or file.read_text(encoding="utf-8") != text:
+            write_text(file, text)
+    return own
+
+
+def stored_suite(folder: str | Path) -> Suite:
+    """The suite of a folder.
+
+    Raises:
+        DataError: there is none, it is damaged, or written by a newer version.
+    """
+    return read_suite(_suite_file(folder))
+
+
+def stored_plan(folder: str | Path) -> list[Cell]:
+    """The cells of a folder's suite by the keys that its run gave them.
+
+    A later goalrank may have settings that were not there yet, and plan the same cells under other
+    keys; what was measured can still be read.
+
+    Raises:
+        DataError: as `stored_suite`.
+    """
+    content = _content(_suite_file(folder))
+    cells, keys = plan(build_suite(content["suite"])), content.get("keys")
+    if not isinstance(keys, list) or len(keys) != len(cells):
+        return cells
+    return [replace(cell, key=str(key)) for cell, key in zip(cells, keys, strict=True)]
+
+
+def read_suite(path: Path) -> Suite:
+    """A suite that `store_suite` kept; raises as `stored_suite`."""
+    return build_suite(_content(path)["suite"])
+
+
+def _suite_file(folder: str | Path) -> Path:
+    path = Path(folder) / SUITE_FILE
+    if not path.exists():
+        raise DataError(
+            f"'{folder}' holds no suite; remedy: goalrank benchmark run SUITE --out {folder}"
+        )
+    return path
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """What `store_suite` wrote."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = int(content["version"])
+        content["suite"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"'{path}' is damaged ({error}); remedy: remove it and run the suite again"
+        ) from error
+    if version > LEDGER_VERSION:
+        raise DataError(
+            f"'{path}' has format {version}, written by a newer goalrank; this one reads formats "
+            f"up to {LEDGER_VERSION}; remedy: pip install --upgrade goalrank"
+        )
+    return content
+
+
+class _Crew:
+    """Worker processes, each with a thread that hands it cells and notes what came of them."""
+
+    def __init__(
+        self,
+        suite: str,
+        folder: Path,
+        settings: tuple[str, str],
+        cells: list[Cell],
+        result: RunResult,
+        workers: int,
+    ) -> None:
+        self.suite, self.folder, self.settings = suite, folder, settings
+        self.todo: deque[Cell] = deque(cells)
+        self.total = len(cells)
+        self.result = result
+        self.workers = workers
+        self.lock = threading.Lock()
+        self.events: queue.Queue[BaseException | None] = queue.Queue()
+        self.processes: list[subprocess.Popen[str]] = []
+        self.stopping = False
+
+    def run(self, progress: Progress | None) -> None:
+        threads = [
+            threading.Thread(target=self._guarded, args=(i,), daemon=True)
+            for i in range(self.workers)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            while any(thread.is_alive() for thread in threads):
+                self._tell(progress)
+                try:
+                    fault = self.events.get(timeout=_POLL)
+                except queue.Empty:
+                    continue
+                if fault is not None:
+                    raise fault
+            while not self.events.empty():
+                if (fault := self.events.get()) is not None:
+                    raise fault
+            self._tell(progress)
+        finally:
+            self.stopping = True
+            for process in self.processes:
+                process.kill()
+                process.wait()
+
+    def _tell(self, progress: Progress | None) -> None:
+        if progress is not None:
+            progress(self.result.ran + self.result.elsewhere, self.total)
+
+    def _guarded(self, number: int) -> None:
+        try:
+            self._serve(number)
+        except BaseException as error:
+            if not self.stopping:
+                self.events.put(error)
+
+    def _serve(self, number: int) -> None:
+        """Hand cells to one worker until none is left; a dead worker is replaced."""
+        process: subprocess.Popen[str] | None = None
+        while (cell := self._next()) is not None:
+            if process is None:
+                process = self._start(number)
+            began = time.perf_counter()
+            status = _ask(process, cell)
+            if self.stopping:
+                return
+            if status is None:
+                reason = self._died(process, number)
+                process = None
+                status = bury(self.folder, self.suite, cell, reason, time.perf_counter() - began)
+            self._note(cell, status)
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+            process.wait()
+
+    def _next(self) -> Cell | None:
+        with self.lock:
+            return self.todo.popleft() if self.todo else None
+
+    def _note(self, cell: Cell, status: str) -> None:
+        with self.lock:
+            if status == "busy":
+                self.todo.append(cell)
+            else:
+                self.result.count(status)
+        if status == "busy":
+            time.sleep(_POLL)  # another process has it; look again later
+        self.events.put(None)
+
+    def _start(self, number: int) -> subprocess.Popen[str]:
+        log = self._log(number)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        threads = os.environ.get("OMP_NUM_THREADS") or str(max(usable_cores() // self.workers, 1))
+        command = [sys.executable, "-m", "goalrank.studies.arena.worker"]
+        with log.open("ab") as errors:
+            process = subprocess.Popen(
+                [*command, str(self.folder), *self.settings],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+                env={**os.environ, "OMP_NUM_THREADS": threads, "GOALRANK_NO_PROGRESS": "1"},
+                start_new_session=True,  # Ctrl-C is for us; we stop the workers
+            )  # fmt: skip
+        self.processes.append(process)
+        return process
+
+    def _log(self, number: int) -> Path:
+        return self.folder / "logs" / f"worker-{os.getpid()}-{number}.log"
+
+    def _died(self, process: subprocess.Popen[str], number: int) -> str:
+        code = process.wait()
+        if code == -9:
+            return "its process was killed (signal 9), as the system does when memory runs out"
+        if code < 0:
+            return f"its process was ended by signal {-code}"
+        lines = self._log(number).read_text(errors="replace").strip().splitlines()
+        return f"its process ended with code {code}: {lines[-1] if lines else 'nothing was said'}"
+
+
+def _ask(process: subprocess.Popen[str], cell: Cell) -> str | None:
+    """A worker's answer to one cell; None if it died over it."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(json.dumps({"key": cell.key}) + "\n")
+        process.stdin.flush()
+        line = process.stdout.readline()
+        answer: dict[str, Any] = json.loads(line) if line else {}
+    except (OSError, ValueError):
+        return None
+    status = answer.get("status")
+    return None if status is None else str(status)

@@ -1,0 +1,203 @@
+"""Tuning: the same number of trials on validation for every row.
+
+Settings are drawn at random (Bergstra & Bengio, 2012) from a space of learning rate, width, dropout and two
+or three knobs of the row's own; the first trial is always the recipe as it stands. Test requests are
+never looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from goalrank.errors import GoalRankError
+from goalrank.evaluation import evaluate
+from goalrank.requests import Columns, write_text
+from goalrank.settings import merge
+from goalrank.storage import holding
+from goalrank.studies.common import Cell, Lab, RowBuilder, RowSpec, Suite, digest, on_device
+
+Knobs = dict[str, tuple[Any, ...]]
+_NET: Knobs = {
+    "set.training.lr": (3e-4, 5e-4, 1e-3, 2e-3, 3e-3),
+    "set.ranker.dropout": (0.0, 0.1, 0.2, 0.3),
+}
+_PLAIN: Knobs = {"set.training.weight_decay": (1e-3, 1e-2, 1e-1), "set.ranker.layers": (1, 2)}
+_OWN: dict[str, Knobs] = {
+    "lambdamart": {
+        "options.leaves": (15, 31, 63),
+        "options.learning_rate": (0.02, 0.05, 0.1),
+        "options.min_leaf": (10, 20, 50),
+    },
+    "mmr": {"options.trade": (0.5, 0.7, 0.8, 0.9, 0.95)},
+    "dpp": {"options.theta": (0.5, 1.0, 2.0, 5.0, 10.0)},
+    "nar4rec": {
+        "options.contrast": (0.0, 0.05, 0.1, 0.2),
+        "options.unlikelihood": (0.3, 1.0, 3.0),
+    },
+    "pier": {
+        "options.keep": (10, 20, 40),
+        "options.spread": (0.1, 0.3, 1.0),
+        "options.contrast": (0.03, 0.1, 0.3),
+    },
+    "prs": {"options.alpha": (0.25, 0.5, 1.0), "options.beta": (0.5, 1.0, 2.0)},
+    "rankmixer": {"options.ratio": (2, 4, 8), "set.ranker.layers": (1, 2)},
+    "egrank": {"task.clip": (0.1, 0.2, 0.3), "task.lists": (2, 4, 8)},
+    "nlgr": {"task.lists": (2, 4, 8), "task.others": (4, 7, 12)},
+    "goalrank": {
+        "set.objective.temperature": (0.1, 0.3, 1.0),
+        "set.objective.supervised": (0.0, 0.3, 1.0),
+        "set.reward.observed": (0.0, 1.0, 2.0),
+    },
+    "best_of": {"options.temperature": (0.5, 1.0, 2.0), **_PLAIN},
+    "clig": {"options.weight": (0.3, 1.0, 3.0), **_PLAIN},
+    "evaluator_sort": {},
+    "rules": {},
+}
+_WITHOUT_NET = ("lambdamart", "mmr", "dpp", "evaluator_sort", "rules")
+_NARROWEST = 8  # below this there is no ranker
+_MOST_COPIES = 3  # trials of k generators try so many; the winner serves every k
+
+
+def space(row: RowSpec, width: int, sized: bool) -> Knobs:
+    """What may be drawn for a row, by dotted name; what the row itself sets stays.
+
+    Args:
+        width: the recipe's, which is the widest; half of it is tried beside it.
+        sized: the suite sets the size, so the width stays.
+    """
+    if row.name in _WITHOUT_NET:
+        return dict(_OWN[row.name])
+    knobs = {**_NET, **_OWN.get(row.name, _PLAIN)}
+    if not sized and row.name != "mg_e_copies":
+        knobs["set.ranker.width"] = (max(width // 2, _NARROWEST), width)
+    return {name: values for name, values in knobs.items() if not _fixed(row.set, name)}
+
+
+def _fixed(settings: Any, name: str) -> bool:
+    """Whether a row's own settings hold the value of this dotted name."""
+    for part in name.split(".")[1:]:
+        if not isinstance(settings, dict) or part not in settings:
+            return False
+        settings = settings[part]
+    return True
+
+
+def draw(knobs: Knobs, trials: int, seed: int) -> list[dict[str, Any]]:
+    """Settings of each trial, the first empty; the same for equal arguments."""
+    rng = np.random.default_rng(seed)
+    out: list[dict[str, Any]] = [{}]
+    for _ in range(1, trials):
+        out.append({name: each[int(rng.integers(len(each)))] for name, each in knobs.items()})
+    return out[:trials]
+
+
+def apply(row: RowSpec, settings: dict[str, Any]) -> tuple[RowSpec, dict[str, Any]]:
+    """A row with drawn options and task, and overrides of the recipe."""
+    nested: dict[str, Any] = {}
+    for name, value in settings.items():
+        *path, last = name.split(".")
+        inner = {last: value}
+        for part in reversed(path):
+            inner = {part: inner}
+        nested = merge(nested, inner)
+    changes = {
+        "options": {**row.options, **nested.get("options", {})},
+        "task": {**row.task, **nested.get("task", {})},
+    }
+    return row.model_copy(update=changes), nested.get("set", {})
+
+
+def tune(suite: Suite, cell: Cell, lab: Lab, recipe: dict[str, Any]) -> dict[str, Any]:
+    """Trials of a row on a data set, found again where they were made; the best one's settings.
+
+    Returns:
+        {"budget", "best": settings, "trials": [{"settings", "score", "seconds", "reason"}]}; an
+        empty budget where nothing is to be tuned.
+    """
+    width = suite.base().ranker.sizes().width
+    knobs = space(cell.row, width, bool(cell.size.ranker))
+    if suite.tuning.trials == 0 or not knobs:
+        return {"budget": 0, "best": {}, "trials": []}
+    row = _without_k(cell.row)
+    identity = [
+        lab.data.key,
+        row.model_dump(mode="json", exclude={"label"}),
+        cell.size.ranker,
+        suite.tuning.model_dump(),
+        suite.metric,
+        recipe,
+    ]
+    place = lab.folder / "shared" / "tuning" / f"{row.name}.{digest(identity)}"
+    kept = place.with_name(f"{place.name}.json")
+    with holding(place.with_name(f"{place.name}.lock")):
+        if not kept.exists():
+            trial_lab = replace(
+                lab, data=_part(suite, lab), scratch=place, keep_members=False, seconds={}
+            )
+            builder = RowBuilder(trial_lab, recipe)
+            trials = [
+                _trial(suite, row, cell, builder, settings)
+                for settings in draw(knobs, suite.tuning.trials, suite.tuning.seed)
+            ]
+            scores = [-np.inf if t["score"] is None else t["score"] for t in trials]
+            best = trials[int(np.argmax(scores))]["settings"]
+            content = {"budget": suite.tuning.trials, "best": best, "trials": trials}
+            write_text(kept, json.dumps(content, indent=1))
+            shutil.rmtree(place, ignore_errors=True)  # weights of trials
+        return dict(json.loads(kept.read_text()))
+
+
+def _without_k(row: RowSpec) -> RowSpec:
+    if row.name not in ("mg_e", "mg_e_copies"):
+        return row
+    k = min(int(row.options.get("k", _MOST_COPIES)), _MOST_COPIES)
+    return row.model_copy(update={"options": {**row.options, "k": k}})
+
+
+def _part(suite: Suite, lab: Lab) -> Any:
+    """The data of trials: a part of training and validation."""
+    tuning, data = suite.tuning, lab.data
+    train = _some(data.train, tuning.requests, tuning.seed)
+    held = _some(data.validation, tuning.validation, tuning.seed)
+    key = digest([data.key, "tuning", tuning.requests, tuning.validation, tuning.seed])
+    return replace(data, key=key, train=train, validation=held)
+
+
+def _some(columns: Columns, most: int, seed: int) -> Columns:
+    if most == 0 or len(columns) <= most:
+        return columns
+    rows = np.random.default_rng(seed).choice(len(columns), most, replace=False)
+    return columns.take(np.sort(rows))
+
+
+def _trial(
+    suite: Suite, row: RowSpec, cell: Cell, builder: RowBuilder, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Fit with drawn settings and judge on validation; a failed trial is recorded and lost."""
+    start = time.perf_counter()
+    tried, over = apply(row, settings)
+    if suite.tuning.steps is not None:
+        over = merge({"training": {"steps": suite.tuning.steps}}, over)
+    score, reason = None, None
+    try:
+        config = builder.config(tried, cell.size.ranker, over)
+        rankers = builder.fit(tried, config, suite.tuning.seed)
+        device = on_device(builder.lab.options)
+        for ranker in rankers.values():
+            ranker.to(device)
+        found = evaluate(
+            rankers, builder.lab.data.validation, slots=suite.slots, metrics=(suite.metric,),
+            bootstrap=1, device=device,
+        )  # fmt: skip
+        name = found.metric_name(suite.metric)
+        score = float(np.nanmean(found.values[tried.label][name]))
+    except (GoalRankError, FloatingPointError) as error:
+        reason = f"{type(error).__name__}: {error}"[:500]
+    seconds = round(time.perf_counter() - start, 3)
+    return {"settings": settings, "score": score, "seconds": seconds, "reason": reason}

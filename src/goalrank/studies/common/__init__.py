@@ -1,0 +1,41 @@
+"""What studies share: rows, suites, cells, data sets and fitted parts."""
+
+from goalrank.studies.common.cells import Cell, digest, parse_shard, plan, shard
+from goalrank.studies.common.datasets import Data, load_data
+from goalrank.studies.common.fitted_parts import Lab, on_device
+from goalrank.studies.common.row_builder import RowBuilder, module_parameters
+from goalrank.studies.common.row_specs import BiasSpec, Rows, RowSpec, standard_rows
+from goalrank.studies.common.suite import (
+    DatasetSpec,
+    SizeSpec,
+    Suite,
+    TuningSpec,
+    build_suite,
+    dataset_path,
+    load_suite,
+)
+
+__all__ = [
+    "BiasSpec",
+    "Cell",
+    "Data",
+    "DatasetSpec",
+    "Lab",
+    "RowBuilder",
+    "RowSpec",
+    "Rows",
+    "SizeSpec",
+    "Suite",
+    "TuningSpec",
+    "build_suite",
+    "dataset_path",
+    "digest",
+    "load_data",
+    "load_suite",
+    "module_parameters",
+    "on_device",
+    "parse_shard",
+    "plan",
+    "shard",
+    "standard_rows",
+]

@@ -1,0 +1,169 @@
+"""Suites: which rows on which data sets, at which sizes and seeds, from one TOML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from goalrank.errors import ConfigError
+from goalrank.logs import ImportOptions, data_root
+from goalrank.settings import checked, merge, nearest, read_toml
+from goalrank.studies.common.row_specs import Rows
+from goalrank.training import FitConfig, build_config
+
+Source = Literal["kuairand", "movielens", "amazon", "interactions", "exposures", "requests"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatasetSpec(_Strict):
+    """One data set under one protocol.
+
+    Attributes:
+        name: printed in tables; unique in the suite.
+        source: a log source of `goalrank data import`, or "requests": a folder that such an import
+            wrote.
+        path: inside the folder named by GOALRANK_DATA, or absolute; None takes the shipped data.
+        protocol: exposed, retrieved or injected; None takes the source's own.
+        options: other import options.
+        max_train, max_validation, max_test: requests kept at most, drawn at random;
+            0 keeps all.
+        seed: of that draw.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    source: Source
+    path: str | None = None
+    protocol: Literal["exposed", "retrieved", "injected"] | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    max_train: int = Field(default=0, ge=0)
+    max_validation: int = Field(default=0, ge=0)
+    max_test: int = Field(default=0, ge=0)
+    seed: int = 0
+
+
+class SizeSpec(_Strict):
+    """A named size: overrides of the `ranker` section for every row that has parameters."""
+
+    name: str = "base"
+    ranker: dict[str, Any] = Field(default_factory=dict)
+
+
+class TuningSpec(_Strict):
+    """The same number of trials on validation for every row that can be tuned.
+
+    Attributes:
+        trials: settings tried, the recipe's own among them; 0 = no tuning.
+        steps: optimiser steps of a trial; None takes the recipe's.
+        requests: training requests of a trial, at most; 0 = all.
+        validation: validation requests that a trial is judged by, at most; 0 = all.
+        seed: of the draws of settings, and of the trials' weights.
+    """
+
+    trials: int = Field(default=0, ge=0)
+    steps: int | None = Field(default=None, ge=1)
+    requests: int = Field(default=0, ge=0)
+    validation: int = Field(default=0, ge=0)
+    seed: int = 0
+
+
+class Suite(_Strict):
+    """A suite.
+
+    Attributes:
+        name: printed in tables.
+        slots: L.
+        seeds: of the trainings.
+        metric: what tuning and the tables compare by.
+        main: label of the row that the tests compare with its best rival.
+        metrics: measured for every row.
+        datasets, rankers, sizes: the axes; every combination with every seed is a cell.
+        tuning: see `TuningSpec`.
+        recipe: a partial training recipe (`goalrank train`'s sections), the base of every row.
+    """
+
+    name: str
+    slots: int = Field(default=6, ge=1)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    metric: str = "ndcg"
+    main: str = "goalrank"
+    metrics: tuple[str, ...] = ("ndcg", "recall", "hit_rate", "map", "f1", "auc")
+    datasets: tuple[DatasetSpec, ...] = Field(min_length=1)
+    rankers: Rows
+    sizes: tuple[SizeSpec, ...] = (SizeSpec(),)
+    tuning: TuningSpec = TuningSpec()
+    recipe: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _unique(self) -> Suite:
+        for axis, names in {
+            "datasets": [d.name for d in self.datasets],
+            "rankers": [r.label for r in self.rankers],
+            "sizes": [s.name for s in self.sizes],
+            "seeds": [str(s) for s in self.seeds],
+        }.items():
+            twice = sorted({n for n in names if names.count(n) > 1})
+            if twice:
+                raise ValueError(f"{axis} names {twice} more than once")
+        return self
+
+    def base(self) -> FitConfig:
+        """The recipe with the suite's L.
+
+        Raises:
+            ConfigError: a setting of the recipe cannot be used.
+        """
+        return build_config(merge(self.recipe, {"ranker": {"slots": self.slots}}))
+
+
+def load_suite(path: str | Path) -> Suite:
+    """Read and check a suite.
+
+    Raises:
+        ConfigError: the file cannot be read, or a setting, row or source is unknown.
+    """
+    data = read_toml(path, "suite", "name a TOML file such as configs/suites/smoke.toml")
+    return build_suite(data)
+
+
+def build_suite(data: Mapping[str, Any]) -> Suite:
+    """Check a suite given as nested dictionaries; see `load_suite`."""
+    suite = checked(Suite, data, "the suite", "correct them in the file")
+    suite.base()
+    for dataset in suite.datasets:
+        if dataset.source != "requests":
+            ImportOptions.from_mapping(import_options(dataset))
+    return suite
+
+
+def import_options(dataset: DatasetSpec) -> dict[str, Any]:
+    """Options of the import of a data set."""
+    protocol = {} if dataset.protocol is None else {"protocol": dataset.protocol}
+    return {**dataset.options, **protocol}
+
+
+def dataset_path(dataset: DatasetSpec) -> Path | None:
+    """Where a data set's log lies; None for the shipped one.
+
+    Raises:
+        ConfigError: it is not there; the nearest folder of GOALRANK_DATA is named.
+    """
+    if dataset.path is None:
+        return None
+    given = Path(dataset.path)
+    root = data_root()
+    found = given if given.is_absolute() or root is None else root / given
+    if found.exists():
+        return found
+    have = sorted(p.name for p in root.iterdir()) if root else []
+    where = f"'{root}'" if root else "GOALRANK_DATA, which names no folder"
+    raise ConfigError(
+        f"data set '{dataset.name}' is looked for at '{given}' in {where}, and is not there"
+        f"{nearest(str(given), have)}; remedy: set GOALRANK_DATA, or goalrank data fetch "
+        f"(option: datasets.path)"
+    )

@@ -1,0 +1,173 @@
+"""Arms at work: what each shows to its users, with the exact probability of every list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from goalrank.experiments import Experiment, Variant
+from goalrank.rankers import MultiGenerator, Ranker, diverse_members
+from goalrank.requests import Batch, Columns
+from goalrank.studies.online.config import MEMBERS, ArmConfig, OnlineConfig
+from goalrank.studies.online.models import Models
+from goalrank.worlds import Asked, LoggingPolicy, World, explored_chance, near_optimum
+
+_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What an arm shows to B requests.
+
+    Attributes:
+        lists: [B, L] shown.
+        best: [B, L] what would have been shown without exploration.
+        propensity: [B] float64, P(lists) under all that is random in the arm.
+    """
+
+    lists: Tensor
+    best: Tensor
+    propensity: Tensor
+
+
+class Arm(Protocol):
+    """A policy that serves."""
+
+    def choose(self, asked: Asked, columns: Columns, rng: torch.Generator) -> Choice:
+        """Answer requests, given as the world asks them and as models read them."""
+        ...
+
+
+@dataclass(frozen=True)
+class RankedArm:
+    """One ranker, or several that share the arm's requests by a hash of the request.
+
+    P(l) = Σ_m share_m · [(1 − ε) · 1(l is m's best list) + ε · π_m(l)], π_m at the temperature of
+    exploration. The hash counts as a draw: nothing but the salt decides it.
+    """
+
+    members: Sequence[tuple[float, Ranker]]
+    slots: int
+    explore: float
+    temperature: float
+    route: Experiment | None = None
+
+    def choose(self, asked: Asked, columns: Columns, rng: torch.Generator) -> Choice:
+        picks = self._routed(asked)
+        parts = []
+        with torch.inference_mode():
+            for at in range(0, len(columns), _BATCH):
+                rows = slice(at, at + _BATCH)
+                parts.append(self._batch(columns.take(rows), picks[rows], rng))
+        return Choice(
+            torch.cat([p.lists for p in parts]),
+            torch.cat([p.best for p in parts]),
+            torch.cat([p.propensity for p in parts]),
+        )
+
+    def _routed(self, asked: Asked) -> Tensor:
+        """Which member answers each request: [B]."""
+        if self.route is None:
+            return torch.zeros(len(asked.users), dtype=torch.long)
+        place = {variant.name: i for i, variant in enumerate(self.route.variants)}
+        chosen = [self.route.assign(unit) for unit in asked.time_us.tolist()]
+        return torch.tensor([place[v.name] for v in chosen if v is not None])
+
+    def _batch(self, columns: Columns, pick: Tensor, rng: torch.Generator) -> Choice:
+        batch = columns.batch(slice(0, len(columns)))
+        row = torch.arange(len(pick))
+        states = [ranker.encode(batch) for _, ranker in self.members]
+        bests, draws = [], []
+        for (_, ranker), state in zip(self.members, states, strict=True):
+            bests.append(ranker.best(state, batch, self.slots))
+            drawn = ranker.draw(state, batch, 1, self.slots, rng, self.temperature)
+            draws.append(drawn.squeeze(1))
+        best, drawn = torch.stack(bests)[pick, row], torch.stack(draws)[pick, row]
+        explores = torch.rand(len(pick), generator=rng) < self.explore
+        lists = torch.where(explores[:, None], drawn, best)
+        return Choice(lists, best, self._chance(batch, states, bests, lists.unsqueeze(1))[:, 0])
+
+    def probability(self, columns: Columns, lists: Tensor) -> Tensor:
+        """P(list) [B, G] float64 of any lists [B, G, L]."""
+        with torch.inference_mode():
+            batch = columns.batch(slice(0, len(columns)))
+            states = [ranker.encode(batch) for _, ranker in self.members]
+            pairs = zip(self.members, states, strict=True)
+            bests = [ranker.best(state, batch, self.slots) for (_, ranker), state in pairs]
+            return self._chance(batch, states, bests, lists)
+
+    def _chance(
+        self, batch: Batch, states: Sequence[Any], bests: Sequence[Tensor], lists: Tensor
+    ) -> Tensor:
+        chance = torch.zeros(lists.shape[:2], dtype=torch.float64)
+        for (share, ranker), state, own in zip(self.members, states, bests, strict=True):
+            log_p = ranker.list_log_prob(state, batch, lists, self.temperature)
+            chance += share * explored_chance(lists, own, log_p, self.explore)
+        return chance
+
+
+@dataclass(frozen=True)
+class LoggingArm:
+    """The world's logging policy, random as it is."""
+
+    world: World
+
+    def choose(self, asked: Asked, columns: Columns, rng: torch.Generator) -> Choice:
+        lists, chance = LoggingPolicy(self.world.config.logging)(self.world, asked, rng)
+        assert chance is not None
+        return Choice(lists, lists, chance)
+
+
+@dataclass(frozen=True)
+class OracleArm:
+    """The near-optimum of the truth, always: what no policy can know."""
+
+    world: World
+    beam: int
+
+    def choose(self, asked: Asked, columns: Columns, rng: torch.Generator) -> Choice:
+        lists = near_optimum(
+            self.world, asked.users, asked.items, asked.days, beam=self.beam, restarts=1,
+            bound_depth=0,
+        ).lists  # fmt: skip
+        return Choice(lists, lists, torch.ones(len(lists), dtype=torch.float64))
+
+
+def build_arm(
+    config: OnlineConfig, arm: ArmConfig, world: World, models: Models, features: int, seed: int
+) -> Arm:
+    """An arm from its models; `features` is F, the number of candidate features."""
+    if arm.policy == "logging":
+        return LoggingArm(world)
+    if arm.policy == "oracle":
+        return OracleArm(world, config.beam)
+    members: list[tuple[float, Ranker]] = []
+    route = None
+    if arm.policy in ("mg_e", "hybrid"):
+        members.append((1.0, _multi(arm, models, features, seed)))
+    if arm.policy == "hybrid":
+        members = [(arm.share, cast(Ranker, models["goalrank"])), (1 - arm.share, members[0][1])]
+        variants = tuple(Variant(name=f"{i}", weight=w) for i, (w, _) in enumerate(members))
+        route = Experiment(
+            name=arm.name, salt=f"{config.salt}-{seed}-route", variants=variants, unit="request_id"
+        )
+    if not members:
+        members.append((1.0, cast(Ranker, models[arm.policy])))
+    return RankedArm(members, world.config.slots, config.explore, config.temperature, route)
+
+
+def _multi(arm: ArmConfig, models: Models, features: int, seed: int) -> Ranker:
+    rankers = [cast(Ranker, models[name]) for name in MEMBERS]
+    members = diverse_members(arm.k, rankers, features)
+    evaluator: nn.Module = models["reward"]
+    return MultiGenerator(rankers, members, evaluator, seed).eval()
+
+
+def some(asked: Asked, rows: Tensor) -> Asked:
+    """Some of the requests; `first` no longer numbers them."""
+    names = ("users", "time_us", "days", "items", "scores", "past", "past_us", "past_length")
+    return replace(asked, **{name: getattr(asked, name)[rows] for name in names})

@@ -1,0 +1,148 @@
+"""An arm's models: the common warm start, a night's training, and their weights on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from goalrank.nn import mixed_seed
+from goalrank.rankers import Ranker, Scorer, build_ranker
+from goalrank.requests import Columns, InputSpec
+from goalrank.rewards import Ensemble, ListReward, Reward
+from goalrank.studies.online.config import DailyConfig
+from goalrank.training import (
+    CachedScores,
+    FitConfig,
+    GroupBuilder,
+    GroupTask,
+    Job,
+    LoopConfig,
+    RewardTask,
+    RunOptions,
+    SupervisedTask,
+    Task,
+    build_reward,
+    run_stage,
+    unexposed_is_negative,
+)
+
+Models = dict[str, nn.Module]
+
+
+@dataclass(frozen=True)
+class School:
+    """Where models are trained.
+
+    Attributes:
+        spec: input sizes.
+        fit: the recipe.
+        common: the common log, encoded; fresh models take their kinds from it.
+        options: how stages run; their folders lie in `options.folder`.
+    """
+
+    spec: InputSpec
+    fit: FitConfig
+    common: Columns
+    options: RunOptions
+
+    def warm(self, names: Iterable[str], seed: int) -> Models:
+        """Models fitted to the common log by the recipe, `names` in order of training."""
+        config = self.fit.model_copy(update={"seed": seed})
+        job = Job(self.spec, self.common, None, config, self.options)
+        models: Models = {}
+        for name in names:
+            if name == "reward":
+                models[name] = job.fitted.reward = job.fit_reward()
+            elif name == "goalrank":
+                at = config.ranker.model_copy(update={"name": name})
+                job.config = config.model_copy(update={"ranker": at, "seed": seed})
+                assert job.fitted.reward is not None
+                models[name] = job.fit_generator(job.fitted.reward)
+            else:
+                models[name] = job.fit_supervised(name, config.light_loop)
+        return models
+
+    def night(self, models: Models, train: Columns, daily: DailyConfig, seed: int) -> None:
+        """Train models further, in place, on an arm's own logs; the order is the dictionary's."""
+        for name, model in models.items():
+            model.requires_grad_(True)
+            number = mixed_seed(seed, name)
+            if name == "reward":
+                self._reward(cast(Reward, model), train, daily, number)
+            elif name == "goalrank":
+                loop = daily.loop(self.fit.training, daily.training)
+                self._run(self._grouped(models, train, loop, number), train)
+            else:
+                loop = daily.loop(self.fit.light_loop, daily.light)
+                ranker, slots = cast(Ranker, model), self.fit.ranker.slots
+                self._run(SupervisedTask(ranker, loop, number, slots), train)
+            model.eval()
+
+    def _reward(self, reward: Reward, train: Columns, daily: DailyConfig, seed: int) -> None:
+        config = self.fit.reward
+        loop = daily.loop(config.loop, daily.reward)
+        negative = unexposed_is_negative(config, train)
+        members = list(reward.members) if isinstance(reward, Ensemble) else [reward]
+        for i, member in enumerate(members):
+            task = RewardTask(
+                cast(ListReward, member), loop, mixed_seed(seed, i), slots=self.fit.ranker.slots,
+                negative=negative, lists=config.lists,
+            )  # fmt: skip
+            self._run(task, train)
+
+    def _grouped(self, models: Models, train: Columns, loop: LoopConfig, seed: int) -> GroupTask:
+        light = [cast(Ranker, models[name]) for name in self.fit.light]
+        proposers = [CachedScores(r, train) if isinstance(r, Scorer) else r for r in light]
+        groups = GroupBuilder(
+            self.fit.group, self.fit.ranker.slots, proposers if self.fit.group.light else []
+        )
+        return GroupTask(
+            cast(Ranker, models["goalrank"]), loop, seed, reward=cast(Reward, models["reward"]),
+            groups=groups, objective=self.fit.objective,
+        )  # fmt: skip
+
+    def _run(self, task: Task, train: Columns) -> None:
+        run_stage(task, train, None, replace(self.options, folder=self.options.folder / "stage"))
+
+    def empty(self, names: Iterable[str]) -> Models:
+        """Unfitted models."""
+        out: Models = {}
+        for name in names:
+            if name == "reward":
+                one = self.fit.reward.model_copy(update={"members": 1})
+                parts = [
+                    build_reward(self.spec, one, self.common, self.fit.ranker.slots)
+                    for _ in range(self.fit.reward.members)
+                ]
+                ensemble = Ensemble(parts, self.fit.reward.pessimism)
+                out[name] = parts[0] if len(parts) == 1 else ensemble
+            else:
+                ranker = self.fit.ranker.model_copy(update={"name": name})
+                out[name] = build_ranker(self.spec, ranker)
+        return out
+
+    def load(self, path: Path, names: Sequence[str]) -> Models:
+        """Models `names` from a file that `save_models` wrote."""
+        weights = load_file(path) if names else {}
+        models = self.empty(names)
+        for name, model in models.items():
+            prefix = f"{name}/"
+            own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+            model.load_state_dict(own)
+            model.eval()
+        return models
+
+
+def save_models(models: Mapping[str, nn.Module], path: Path) -> None:
+    """All weights in one file (not atomic: give a temporary place)."""
+    weights = {
+        f"{name}/{key}": value.detach().cpu().contiguous().clone()
+        for name, model in models.items()
+        for key, value in model.state_dict().items()
+    }
+    save_file(weights, path)

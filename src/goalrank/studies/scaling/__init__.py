@@ -1,0 +1,28 @@
+"""Scaling studies: parameters × data size × group size as a grid, and the law in it."""
+
+from goalrank.studies.scaling.law import Law, fit_law, frontier
+from goalrank.studies.scaling.report import fit_scaling
+from goalrank.studies.scaling.run import run_scaling
+from goalrank.studies.scaling.suite import ScalingSuite, build_scaling, load_scaling, plan_scaling
+from goalrank.studies.scaling.table import (
+    draw_by_k,
+    draw_scaling_table,
+    scaling_markdown,
+    scaling_table,
+)
+
+__all__ = [
+    "Law",
+    "ScalingSuite",
+    "build_scaling",
+    "draw_by_k",
+    "draw_scaling_table",
+    "fit_law",
+    "fit_scaling",
+    "frontier",
+    "load_scaling",
+    "plan_scaling",
+    "run_scaling",
+    "scaling_markdown",
+    "scaling_table",
+]

@@ -1,0 +1,43 @@
+"""Theory laboratory on enumerable worlds: exact approximation errors, evidence bound, order survival."""
+
+from goalrank.studies.theory.best_of import best_of_log_prob, score_classes
+from goalrank.studies.theory.bound import BoundParts, Group, evidence_bound, with_floor
+from goalrank.studies.theory.families import BestOf, Mixture, Policy, Single, Sizes
+from goalrank.studies.theory.fit import FitOptions, Fitted, fit
+from goalrank.studies.theory.laboratory import run
+from goalrank.studies.theory.order_survival import order_survival, thin_by_gap
+from goalrank.studies.theory.page import page_faults, refresh_page
+from goalrank.studies.theory.planted_bias import draw_bias
+from goalrank.studies.theory.population import Population, check_feasible, make_population
+from goalrank.studies.theory.settings import LabConfig, tiny_world
+from goalrank.studies.theory.training_run import GroupTraining, train
+
+__all__ = [
+    "BestOf",
+    "BoundParts",
+    "FitOptions",
+    "Fitted",
+    "Group",
+    "GroupTraining",
+    "LabConfig",
+    "Mixture",
+    "Policy",
+    "Population",
+    "Single",
+    "Sizes",
+    "best_of_log_prob",
+    "check_feasible",
+    "draw_bias",
+    "evidence_bound",
+    "fit",
+    "make_population",
+    "order_survival",
+    "page_faults",
+    "refresh_page",
+    "run",
+    "score_classes",
+    "thin_by_gap",
+    "tiny_world",
+    "train",
+    "with_floor",
+]

@@ -1,0 +1,139 @@
+"""The approximation error E(Π) of the three families over widths and k."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from goalrank.compute import Spread
+from goalrank.studies.theory.best_of import score_classes
+from goalrank.studies.theory.families import BestOf, Mixture, Single, Sizes
+from goalrank.studies.theory.fit import FitOptions, Fitted, P, fit
+from goalrank.studies.theory.planted_bias import draw_bias
+from goalrank.studies.theory.population import Population
+from goalrank.studies.theory.warm_starts import (
+    as_mixture,
+    doubled,
+    stacked,
+    widened,
+    widened_mixture,
+)
+
+Progress = Callable[[str], None]
+_SINGLE, _MIXTURE, _BEST_OF, _OTHER = range(4)
+
+
+@dataclass
+class Bench:
+    """Fits families to one population; every fit has a generator of its own.
+
+    Attributes:
+        population: the target.
+        options: of the fits.
+        seed: of all starts.
+        progress: is told what was fitted.
+        spread: how the starts of a fit are gone through, see `spread_over`.
+        singles: width → fit; mixtures, best_of: (k, α) → fit; biased: (k, α, ratio) → fit.
+    """
+
+    population: Population
+    options: FitOptions
+    seed: int
+    progress: Progress
+    spread: Spread = map
+    singles: dict[int, Fitted[Single]] = field(default_factory=dict)
+    mixtures: dict[tuple[int, int], Fitted[Mixture]] = field(default_factory=dict)
+    best_of: dict[tuple[int, int], Fitted[BestOf]] = field(default_factory=dict)
+    biased: dict[tuple[int, int, float], Fitted[BestOf]] = field(default_factory=dict)
+
+    @property
+    def sizes(self) -> Sizes:
+        """Sizes of the nets."""
+        return Sizes.of(self.population)
+
+    def rng(self, *words: int) -> torch.Generator:
+        """A generator for one start, independent of all others."""
+        state = np.random.SeedSequence([self.seed, *words]).generate_state(1)
+        return torch.Generator().manual_seed(int(state[0]))
+
+    def _fit(self, starts: list[tuple[str, P]]) -> Fitted[P]:
+        return fit(starts, self.population, self.options, self.spread)
+
+    def fit_singles(self, widths: list[int]) -> None:
+        """Fit single generators, narrow to wide; each also starts from the next narrower one."""
+        last: Single | None = None
+        for width in sorted(widths):
+            starts = [
+                (f"random {i}", Single(self.sizes, width, self.rng(_SINGLE, width, i)))
+                for i in range(self.options.starts)
+            ]
+            if last is not None:
+                starts.append(("narrower", widened(last, width, self.rng(_SINGLE, width, 99))))
+            fitted = self._fit(starts)
+            self.singles[width], last = fitted, fitted.policy
+            self.progress(f"single width={width}: E={fitted.error:.5f}")
+
+    def fit_mixture(self, k: int, width: int) -> None:
+        """Fit a k-mixture; it also starts from k/2 generators and from narrower ones, if fitted."""
+        rng = self.rng(_MIXTURE, k, width, 99)
+        starts = [
+            (f"random {i}", Mixture(self.sizes, k, width, self.rng(_MIXTURE, k, width, i)))
+            for i in range(self.options.starts)
+        ]
+        if k == 2 and width in self.singles:
+            starts.append(("k/2", doubled(as_mixture(self.singles[width].policy, rng), rng)))
+        if (k // 2, width) in self.mixtures and k % 2 == 0:
+            starts.append(("k/2", doubled(self.mixtures[k // 2, width].policy, rng)))
+        narrower = [w for j, w in self.mixtures if j == k and w < width]
+        if narrower:
+            source = self.mixtures[k, max(narrower)].policy
+            starts.append(("narrower", widened_mixture(source, width, rng)))
+        self.mixtures[k, width] = self._fit(starts)
+        self.progress(f"mixture k={k} width={width}: E={self.mixtures[k, width].error:.5f}")
+
+    def _best_of(self, k: int, width: int, classes: Tensor, word: int) -> Fitted[BestOf]:
+        starts = [
+            (f"random {i}", BestOf(self.sizes, k, width, classes, self.rng(word, k, width, i)))
+            for i in range(self.options.starts)
+        ]
+        return self._fit(starts)
+
+    def fit_best_of(self, k: int, width: int) -> None:
+        """Fit best-of-k whose evaluator is the true reward."""
+        classes = score_classes(self.population.reward)
+        self.best_of[k, width] = self._best_of(k, width, classes, _BEST_OF)
+        self.progress(f"best of k={k} width={width}: E={self.best_of[k, width].error:.5f}")
+
+    def fit_biased(self, k: int, width: int, ratio: float) -> None:
+        """Fit best-of-k whose evaluator is r* + noise with ``ratio`` times r*'s deviation."""
+        amplitude = ratio * 3.0**0.5 * float(self.population.reward.std(dim=1).mean())
+        bias = draw_bias(self.population, "noise", amplitude, self.rng(_OTHER, 1))
+        classes = score_classes(self.population.reward + bias)
+        fitted = self._best_of(k, width, classes, _BEST_OF)
+        self.biased[k, width, ratio] = fitted
+        self.progress(f"best of k={k} width={width} noise={ratio:g}: E={fitted.error:.5f}")
+
+    def stack(self, k: int, width: int, total: int) -> None:
+        """Give the single generator of width ``total`` one more start: the mixture's units."""
+        start = stacked(self.mixtures[k, width].policy, total, self.rng(_OTHER, 2, k, width, total))
+        self._improve(total, f"stacked k={k} width={width}", start)
+
+    def make_monotone(self) -> None:
+        """Refit from the narrower generator wherever a wider one came out worse."""
+        widths = sorted(self.singles)
+        for narrow, wide in pairwise(widths):
+            if self.singles[wide].error > self.singles[narrow].error:
+                start = widened(self.singles[narrow].policy, wide, self.rng(_OTHER, 3, wide))
+                self._improve(wide, "narrower, again", start)
+
+    def _improve(self, width: int, name: str, start: Single) -> None:
+        old, new = self.singles[width], self._fit([(name, start)])
+        best = new if new.error < old.error else old
+        self.singles[width] = Fitted(
+            best.policy, best.error, best.converged, best.parameters, old.starts + new.starts
+        )

@@ -1,0 +1,140 @@
+"""Three families of list policies made of one block: a small net that writes a list slot by slot.
+
+The block has one hidden layer of ``width`` tanh units that see the request's features and the
+beginning of the list, and one output a candidate; candidates already placed are masked. All families
+give log π(l) of every list of every request, exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from goalrank.studies.theory.best_of import best_of_log_prob
+from goalrank.studies.theory.population import Population
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the nets must fit: F request features, S = (L-1)·N prefix features, N candidates."""
+
+    features: int
+    prefix: int
+    candidates: int
+
+    @classmethod
+    def of(cls, population: Population) -> Sizes:
+        """Sizes of a population."""
+        return cls(
+            population.features.shape[1], population.prefixes.first.shape[1], population.candidates
+        )
+
+    def generator(self, width: int) -> int:
+        """Parameters of one generator of this width."""
+        return width * (self.features + self.prefix + 1 + self.candidates) + self.candidates
+
+    def mixture(self, k: int, width: int) -> int:
+        """Parameters of k generators and a linear gate on the request's features."""
+        return k * (self.generator(width) + self.features + 1)
+
+    def width_within(self, parameters: int) -> int:
+        """The widest single generator that has at most so many parameters (0 if none has)."""
+        return max(0, (parameters - self.candidates) // (self.generator(1) - self.candidates))
+
+
+def _parameter(generator: torch.Generator, *shape: int, fan: int) -> nn.Parameter:
+    draw = torch.randn(*shape, generator=generator, dtype=torch.float64)
+    return nn.Parameter(draw / max(fan, 1) ** 0.5)
+
+
+class Policy(nn.Module):
+    """Anything that gives log π(l): population of M requests with P lists → [M, P]."""
+
+    def forward(self, population: Population) -> Tensor:
+        """log π(l) of every list: [M, P]."""
+        raise NotImplementedError
+
+    def parameter_count(self) -> int:
+        """Free parameters."""
+        return sum(p.numel() for p in self.parameters())
+
+
+class Generators(nn.Module):
+    """k generators of equal width side by side, computed together.
+
+    Args:
+        sizes: what they must fit.
+        k: how many.
+        width: hidden units of each.
+        generator: of the starting weights.
+    """
+
+    def __init__(self, sizes: Sizes, k: int, width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.sizes, self.k, self.width = sizes, k, width
+        self.request = _parameter(generator, k, sizes.features, width, fan=sizes.features)
+        self.prefix = _parameter(generator, k, sizes.prefix, width, fan=2)
+        self.shift = _parameter(generator, k, 1, width, fan=1)
+        self.out = _parameter(generator, k, width, sizes.candidates, fan=width)
+        self.bias = nn.Parameter(torch.zeros(k, 1, sizes.candidates, dtype=torch.float64))
+
+    def forward(self, population: Population) -> Tensor:
+        """log π_j(l): [k, M, P]."""
+        tree = population.prefixes
+        seen = population.features @ self.request + self.shift  # [k, M, W]
+        hidden = torch.tanh(seen[:, :, None] + (tree.first @ self.prefix)[:, None])  # [k, M, R, W]
+        logit = (hidden.flatten(1, 2) @ self.out + self.bias).view(*hidden.shape[:3], -1)
+        step = logit.masked_fill(tree.used, -torch.inf).log_softmax(dim=3).flatten(2)
+        return step[:, :, tree.steps.flatten()].unflatten(2, tree.steps.shape).sum(dim=3)
+
+
+class Single(Policy):
+    """One generator."""
+
+    def __init__(self, sizes: Sizes, width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.generators = Generators(sizes, 1, width, generator)
+
+    def forward(self, population: Population) -> Tensor:
+        """log π(l): [M, P]."""
+        log_prob: Tensor = self.generators(population)
+        return log_prob[0]
+
+
+class Mixture(Policy):
+    """π = Σ_j g_j(request) π_j, with a learned linear gate g = softmax(V·features + c)."""
+
+    def __init__(self, sizes: Sizes, k: int, width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.generators = Generators(sizes, k, width, generator)
+        self.gate = _parameter(generator, sizes.features, k, fan=sizes.features)
+        self.gate_bias = nn.Parameter(torch.zeros(k, dtype=torch.float64))
+
+    def forward(self, population: Population) -> Tensor:
+        """log π(l): [M, P]."""
+        gate = (population.features @ self.gate + self.gate_bias).log_softmax(dim=1)  # [M, k]
+        return (self.generators(population) + gate.T[:, :, None]).logsumexp(dim=0)
+
+
+class BestOf(Policy):
+    """k generators draw, an evaluator picks; exact (see `goalrank.studies.theory.best_of`).
+
+    Args:
+        classes: [M, P] the evaluator's order of the lists, from `score_classes`. The evaluator is
+            given, not learned, and its parameters are not counted: a gift to this family.
+    """
+
+    classes: Tensor
+
+    def __init__(
+        self, sizes: Sizes, k: int, width: int, classes: Tensor, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.generators = Generators(sizes, k, width, generator)
+        self.register_buffer("classes", classes)
+
+    def forward(self, population: Population) -> Tensor:
+        """log P(l): [M, P]."""
+        return best_of_log_prob(self.generators(population), self.classes)

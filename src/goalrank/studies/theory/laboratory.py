@@ -1,0 +1,233 @@
+"""The whole laboratory: fits, bound, survival, tables and figures in one folder."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from goalrank.compute import Spread, spread_over
+from goalrank.errors import ConfigError
+from goalrank.studies.theory.approximation import Bench
+from goalrank.studies.theory.checks import step_checks
+from goalrank.studies.theory.claims import budget_rows, budget_widths, planted_rows, theorem_rows
+from goalrank.studies.theory.families import Mixture
+from goalrank.studies.theory.figures import draw_all
+from goalrank.studies.theory.order_survival import order_survival
+from goalrank.studies.theory.population import Population, make_population
+from goalrank.studies.theory.settings import LabConfig
+from goalrank.studies.theory.training_run import train
+
+
+def _approximation(
+    population: Population,
+    config: LabConfig,
+    seed: int,
+    progress: Callable[[str], None],
+    spread: Spread,
+) -> dict[str, Any]:
+    bench = Bench(population, config.fit, seed, progress, spread)
+    pairs = [(k, a) for a in config.alphas for k in config.ks if k * a <= config.most_width]
+    theorem_widths = {k * a + n for k, a in pairs for n in config.extra}
+    widths = set(config.widths) | set(config.alphas) | theorem_widths | budget_widths(bench, pairs)
+    bench.fit_singles(sorted(widths))
+    for k, a in pairs:
+        bench.fit_mixture(k, a)
+        bench.fit_best_of(k, a)
+        for n in config.extra[:2]:
+            bench.stack(k, a, k * a + n)
+    bench.make_monotone()
+    for k, a in pairs:
+        for ratio in config.noise if a == config.noise_alpha else ():
+            bench.fit_biased(k, a, ratio)
+    return {
+        "families": {
+            "single": {f"w{w}": f.summary() for w, f in sorted(bench.singles.items())},
+            "mixture": {f"k{k}_a{a}": f.summary() for (k, a), f in bench.mixtures.items()},
+            "best_of": {f"k{k}_a{a}": f.summary() for (k, a), f in bench.best_of.items()},
+            "best_of_noisy": {
+                f"k{k}_a{a}_noise{r:g}": f.summary() for (k, a, r), f in bench.biased.items()
+            },
+        },
+        "checks": step_checks(bench),
+        "theorem": theorem_rows(bench, list(config.extra)),
+        "equal_budget": budget_rows(bench),
+        "planted": _planted(bench, config, pairs),
+    }
+
+
+def _planted(
+    bench: Bench, config: LabConfig, pairs: list[tuple[int, int]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Targets that are mixtures themselves: a random one and a fitted one."""
+    middle = (4, config.noise_alpha)
+    k, a = middle if middle in pairs else pairs[-1]
+    random = Mixture(bench.sizes, 2, 2, bench.rng(8))
+    with torch.no_grad():
+        random.generators.out.mul_(3.0)  # sharp enough that the two generators really differ
+    extra = list(config.planted)
+    return {
+        "random_k2_a2": planted_rows(bench, random, extra),
+        f"fitted_k{k}_a{a}": planted_rows(bench, bench.mixtures[k, a].policy, extra),
+    }
+
+
+def _reach(config: LabConfig, seed: int, progress: Callable[[str], None]) -> dict[str, Any]:
+    """The bound in the largest world within reach."""
+    population = make_population(
+        config.reach, config.reach_requests, temperature=config.temperature, seed=seed
+    )
+    bound = {name: train(population, run, seed=seed) for name, run in config.reach_runs.items()}
+    progress(f"{len(population.lists)} lists: bound checked in {len(bound)} runs")
+    return {"target": _target(population), "bound": bound}
+
+
+def _survival(population: Population, config: LabConfig, seed: int) -> dict[str, Any]:
+    return {
+        kind: order_survival(
+            population,
+            kind=kind,
+            amplitude=config.beta,
+            thresholds=list(config.thresholds),
+            size=config.size,
+            draws=config.draws,
+            bins=config.bins,
+            seed=seed,
+        )
+        for kind in ("noise", "popularity", "gaussian")
+    }
+
+
+def _target(population: Population) -> dict[str, float | int]:
+    lists = len(population.lists)
+    uniform = torch.full_like(population.log_prob, -math.log(lists))
+    return {
+        "requests": len(population.reward),
+        "candidates": population.candidates,
+        "slots": population.lists.shape[1],
+        "lists": lists,
+        "temperature": population.temperature,
+        "entropy": float(population.entropy.mean()),
+        "E_uniform": float(population.error(uniform)),
+        "reward_std": float(population.reward.std(dim=1).mean()),
+        "reward_best": float(population.reward.amax(dim=1).mean()),
+        "reward_optimal_policy": float(
+            (population.log_prob.exp() * population.reward).sum(dim=1).mean()
+        ),
+    }
+
+
+def _counts(results: dict[str, Any]) -> dict[str, int]:
+    fits = [f for family in results["families"].values() for f in family.values()]
+    rows = results["theorem"]
+    verdicts = [row["verdict"] for row in rows]
+    same = [row for row in rows if row["n"] == 0]
+    runs = [*results["bound"].values(), *results["reach"]["bound"].values()]
+    return {
+        "fits": len(fits),
+        "not_converged": sum(not f["converged"] for f in fits),
+        "theorem_rows": len(verdicts),
+        **{f"theorem_{v.replace(' ', '_')}": verdicts.count(v)
+           for v in ("holds", "not observed", "undecided")},
+        "theorem_same_width": len(same),
+        "theorem_same_width_holds": sum(row["verdict"] == "holds" for row in same),
+        "theorem_same_width_holds_random": sum(row["holds_random"] for row in same),
+        "theorem_wider": len(rows) - len(same),
+        "theorem_wider_holds": sum(row["verdict"] == "holds" for row in rows if row["n"]),
+        "theorem_wider_holds_random": sum(row["holds_random"] for row in rows if row["n"]),
+        "bound_checks": sum(run["checks"] for run in runs),
+        "bound_violations": sum(run["violations"] for run in runs),
+    }  # fmt: skip
+
+
+def _write_json(path: Path, value: object) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", "utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _worked() -> float:
+    """Seconds of the processor so far, those of processes that have ended included."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _cost(started: float, worked: float, jobs: int) -> dict[str, Any]:
+    return {
+        "seconds": round(time.perf_counter() - started, 1),
+        "cpu_seconds": round(_worked() - worked, 1),
+        "jobs": jobs,
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+    }
+
+
+def run(
+    out_dir: str | Path,
+    *,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+    config: LabConfig | None = None,
+    jobs: int = 1,
+) -> dict[str, Any]:
+    """Run the laboratory and write ``theory.json``, ``theory_run.json`` and the figures.
+
+    Args:
+        out_dir: is made if missing.
+        seed: >= 0; the same seed on the same machine gives the same ``theory.json``, whatever
+            ``jobs`` and torch's number of threads are.
+        progress: is told each finished fit or run in one line.
+        config: what to do; None is the full laboratory (five to ten minutes on one core).
+        jobs: processes that fit starts side by side. More than one starts fresh processes, so
+            a script that asks for them must keep its own work under ``if __name__ == "__main__"``.
+
+    Returns:
+        what ``theory.json`` holds. ``theory_run.json`` has the time it took (by the clock and
+        of the processor, the one to read on a shared machine) and the machine.
+
+    Raises:
+        ConfigError: a negative seed, no job, an empty grid, or a world out of reach.
+        InfeasibleError: an enumeration that would not fit memory.
+    """
+    config, tell = config or LabConfig(), progress or (lambda _: None)
+    if seed < 0 or not any(k * a <= config.most_width for k in config.ks for a in config.alphas):
+        raise ConfigError(
+            f"seed={seed} must be at least 0, and ks={config.ks} × alphas={config.alphas} must "
+            f"hold a pair with k·alpha <= most_width={config.most_width}"
+        )
+    if jobs < 1:
+        raise ConfigError(f"jobs={jobs} must be at least 1")
+    started, worked = time.perf_counter(), _worked()
+    population = make_population(
+        config.world, config.requests, temperature=config.temperature, seed=seed
+    )
+    results: dict[str, Any] = {"seed": seed, "target": _target(population)}
+    with spread_over(jobs) as spread:
+        results |= _approximation(population, config, seed, tell, spread)
+        results["bound"] = {}
+        runs = spread(partial(train, population, seed=seed), config.runs.values())
+        for name, ended in zip(config.runs, runs, strict=True):
+            results["bound"][name] = ended
+            tell(f"groups {name}: KL={ended['end']['kl']:.4f}")
+        results["reach"] = _reach(config, seed, tell)
+        results["survival"] = _survival(population, config, seed)
+    results["counts"] = _counts(results)
+    out = Path(out_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    files = draw_all(results, out)
+    _write_json(out / "theory.json", results)
+    cost = _cost(started, worked, jobs) | {"figures": [path.name for path in files]}
+    _write_json(out / "theory_run.json", cost)
+    tell(f"{len(files)} figures and theory.json in {cost['seconds']} s")
+    return results

@@ -1,0 +1,85 @@
+"""What the laboratory does, as settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from goalrank.studies.theory.fit import FitOptions
+from goalrank.studies.theory.planted_bias import BiasKind
+from goalrank.studies.theory.training_run import GroupTraining
+from goalrank.worlds import WorldConfig
+
+
+def tiny_world(candidates: int = 6, slots: int = 3) -> WorldConfig:
+    """6 candidates, 3 slots, 120 lists: the same settings as configs/worlds/tiny.toml."""
+    return WorldConfig(
+        name="tiny", seed=3, users=50, items=40, clusters=4, dim=4, tastes=2, bias=0.0, scale=2.0,
+        candidates=candidates, slots=slots, fatigue=0.8, complementarity=0.5, history=5,
+    )  # fmt: skip
+
+
+def _reach_runs() -> dict[str, GroupTraining]:
+    run = GroupTraining(own=32, light=32, steps=150)
+    return {"own_light_64": run, "noise_0.05": replace(run, amplitude=0.05)}
+
+
+def _runs() -> dict[str, GroupTraining]:
+    """Group trainings: coverage varied without bias, bias varied at one group, the z-score."""
+    runs = {}
+    for size in (4, 8, 16, 40):
+        runs[f"own_{size}"] = GroupTraining(own=size, light=0)
+        runs[f"own_light_{size}"] = GroupTraining(own=size // 2, light=size - size // 2)
+        runs[f"light_{size}"] = GroupTraining(own=0, light=size)
+        mixed = runs[f"own_light_{size}"]
+        runs[f"zscore_{size}"] = replace(mixed, scale="group", temperature=1.0)
+    runs["all_120"] = GroupTraining(own=120, light=0)
+    runs["zscore_all_120"] = GroupTraining(own=120, light=0, scale="group", temperature=1.0)
+    for beta in (0.02, 0.05, 0.1, 0.2):
+        kinds: tuple[BiasKind, ...] = ("noise", "popularity")
+        for kind in kinds:
+            biased = GroupTraining(own=20, light=20, bias=kind, amplitude=beta)
+            runs[f"{kind}_{beta}"] = biased
+            runs[f"{kind}_all_{beta}"] = replace(biased, own=120, light=0)
+    return runs
+
+
+@dataclass(frozen=True)
+class LabConfig:
+    """What the laboratory does.
+
+    Attributes:
+        world: enumerable (N <= 8, L <= 4).
+        requests, temperature: M and τ of the population.
+        fit: how fits are made.
+        widths: single generators' widths, beside those that the comparisons need.
+        alphas, ks: of mixtures and best-of-k; every pair with k·α <= ``most_width``.
+        extra: n of the theorem's widths kα + n.
+        noise: evaluator noise of the biased best-of-k, in deviations of r*; at ``noise_alpha``.
+        planted: n of the planted mixtures' comparison.
+        runs: name → group training.
+        reach, reach_requests, reach_runs: the largest world within reach, its M, and the trainings
+            that check the bound there.
+        beta, thresholds, size, draws, bins: of the survival study, see `order_survival`.
+    """
+
+    world: WorldConfig = field(default_factory=tiny_world)
+    requests: int = 16
+    temperature: float = 0.1
+    fit: FitOptions = field(default_factory=FitOptions)
+    widths: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
+    alphas: tuple[int, ...] = (1, 2, 4)
+    ks: tuple[int, ...] = (2, 4, 8)
+    most_width: int = 16
+    extra: tuple[int, ...] = (0, 2, 8)
+    noise: tuple[float, ...] = (1.0, 3.0)
+    noise_alpha: int = 2
+    planted: tuple[int, ...] = (0, 2, 8, 16)
+    runs: dict[str, GroupTraining] = field(default_factory=_runs)
+    reach: WorldConfig = field(default_factory=lambda: tiny_world(candidates=8, slots=4))
+    reach_requests: int = 6
+    reach_runs: dict[str, GroupTraining] = field(default_factory=_reach_runs)
+    beta: float = 0.1
+    thresholds: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5)
+    size: int = 20
+    draws: int = 64
+    bins: int = 12

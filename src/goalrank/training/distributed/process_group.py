@@ -1,0 +1,188 @@
+"""Which process of a job this is, and what all of them must agree on.
+
+Processes are started by torchrun, which tells each its place by environment variables, or by a
+stage itself (several devices of one machine), in which case this code runs before they exist.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import distributed
+
+from goalrank.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from goalrank.training.loop.stage import RunOptions
+
+STRATEGIES = ("auto", "ddp", "fsdp")
+
+
+class Place(NamedTuple):
+    """Of one process among those that torchrun started.
+
+    Attributes:
+        rank, ranks: this process, and how many there are on all machines.
+        local_rank, local_ranks: the same on this machine.
+        restarts: how often torchrun has started all of them anew.
+    """
+
+    rank: int
+    ranks: int
+    local_rank: int
+    local_ranks: int
+    restarts: int
+
+
+def place() -> Place | None:
+    """What torchrun says; None where it did not start this process, or started only one."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    if any(name not in os.environ for name in names):
+        return None
+    rank, ranks, local_rank, local_ranks = (int(os.environ[name]) for name in names)
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    return Place(rank, ranks, local_rank, local_ranks, restarts) if ranks > 1 else None
+
+
+def is_first() -> bool:
+    """Whether this is the only process, or the first of the job's."""
+    here = place()
+    return here is None or here.rank == 0
+
+
+def settle(options: RunOptions) -> RunOptions:
+    """Options with devices and nodes as torchrun started them, and resuming after a restart.
+
+    Raises:
+        ConfigError: numbers that torchrun's do not fit, or machines without torchrun.
+    """
+    here = place()
+    if here is None:
+        if (options.nodes or 1) > 1:
+            raise ConfigError(
+                f"nodes={options.nodes}, but torchrun did not start this process; remedy: on each "
+                f"machine torchrun --nnodes {options.nodes} --nproc-per-node DEVICES --rdzv-backend "
+                f"c10d --rdzv-endpoint HOST:29400 -m goalrank train …"
+            )
+        return replace(options, nodes=1)
+    _check_several(options.strategy)
+    nodes = options.nodes or max(here.ranks // here.local_ranks, 1)
+    devices = here.local_ranks if options.devices == "auto" else options.devices
+    if isinstance(devices, str) and devices.isdigit():
+        devices = int(devices)
+    if isinstance(devices, int) and nodes * devices != here.ranks:
+        raise ConfigError(
+            f"--nodes {nodes} times --devices {devices} is {nodes * devices}, but torchrun started "
+            f"{here.ranks} processes ({here.local_ranks} on this machine); remedy: leave both "
+            f"options out, or torchrun --nnodes {nodes} --nproc-per-node {devices}"
+        )
+    resume = options.resume or here.restarts > 0
+    return replace(options, nodes=nodes, devices=devices, resume=resume)
+
+
+def _check_several(strategy: str) -> None:
+    if not distributed.is_available():
+        raise ConfigError(
+            "this PyTorch is built without torch.distributed, so it trains in one process only; "
+            "remedy: install a build of PyTorch with it, or run without torchrun and --devices"
+        )
+    if strategy not in STRATEGIES:
+        raise ConfigError(
+            f"strategy '{strategy}' cannot run several processes here; remedy: --strategy ddp or "
+            f"--strategy fsdp"
+        )
+
+
+def backend(accelerator: str) -> str:
+    """How processes talk: gloo, and NCCL for what lies on GPUs."""
+    gpu = accelerator not in ("cpu", "tpu") and torch.cuda.is_available()
+    return "cpu:gloo,cuda:nccl" if gpu else "gloo"
+
+
+def join(options: RunOptions) -> None:
+    """Meet the other processes that torchrun started; nothing to do where it did not."""
+    here = place()
+    if here is None or distributed.is_initialized():
+        return
+    if options.accelerator != "cpu" and torch.cuda.is_available():
+        torch.cuda.set_device(here.local_rank % torch.cuda.device_count())
+    limit = timedelta(minutes=30)
+    if here.ranks > here.local_ranks:  # machines count their restarts apart
+        distributed.init_process_group(backend(options.accelerator), timeout=limit)
+        return
+    # PyTorch's store outlives a restart, and with it the addresses of processes that are dead.
+    store, rank, ranks = next(distributed.rendezvous("env://", timeout=limit))  # type: ignore[attr-defined]
+    own = distributed.PrefixStore(f"restart {here.restarts}", store)  # type: ignore[attr-defined]
+    distributed.init_process_group(
+        backend(options.accelerator), store=own, rank=rank, world_size=ranks, timeout=limit
+    )
+
+
+def together() -> bool:
+    """Whether other processes take part in what this one does now."""
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    if together():
+        distributed.barrier()
+
+
+def gather_bytes(mine: bytes) -> list[bytes]:
+    """What each process gives, in the order of ranks, to all of them."""
+    if not together():
+        return [mine]
+    ranks = distributed.get_world_size()
+    sizes = [torch.zeros(1, dtype=torch.long) for _ in range(ranks)]
+    distributed.all_gather(sizes, torch.tensor([len(mine)]))
+    longest = max(int(size) for size in sizes)
+    padded = torch.zeros(longest, dtype=torch.uint8)
+    if mine:
+        padded[: len(mine)] = torch.frombuffer(bytearray(mine), dtype=torch.uint8)
+    parts = [torch.zeros(longest, dtype=torch.uint8) for _ in range(ranks)]
+    distributed.all_gather(parts, padded)
+    return [part[: int(size)].numpy().tobytes() for part, size in zip(parts, sizes, strict=True)]
+
+
+def greatest(values: ArrayLike) -> NDArray[np.float64]:
+    """The greatest of all processes' values, entry by entry."""
+    table = torch.from_numpy(np.array(values, dtype=np.float64))
+    if together():
+        distributed.all_reduce(table, distributed.ReduceOp.MAX)
+    return table.numpy()
+
+
+def check_alike(facts: Mapping[str, str | bytes]) -> None:
+    """Refuse to train together on different settings or data.
+
+    Args:
+        facts: what must be the same in every process, by a name that a user understands.
+
+    Raises:
+        ConfigError: settings differ between processes.
+        DataError: data do.
+    """
+    if not together():
+        return
+    own = b"".join(
+        hashlib.sha256(v.encode() if isinstance(v, str) else v).digest() for v in facts.values()
+    )
+    all_of = gather_bytes(own)
+    for i, name in enumerate(facts):
+        digests = [part[32 * i : 32 * (i + 1)] for part in all_of]
+        odd = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
+        if odd:
+            error = DataError if "data" in name else ConfigError
+            raise error(
+                f"{name} of process(es) {odd[:8]} differ from those of process 0; remedy: give "
+                f"every machine the same command, files and version of goalrank"
+            )

@@ -1,0 +1,1 @@
+"""Groups of lists per request."""

@@ -1,0 +1,102 @@
+"""Checkpoints without pickle: tensors in safetensors, the rest in JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import CheckpointIO
+from safetensors.torch import load_file
+from torch import distributed
+
+from goalrank.errors import BundleError
+from goalrank.training.loop.tensors import is_spread, write_tensors
+
+
+class SafeCheckpointIO(CheckpointIO):
+    """A checkpoint is a folder: tensors.safetensors and state.json; written whole or not at all.
+
+    Of several processes all save and the first writes: tensors may be spread over them.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        target = Path(path)
+        tensors: dict[str, torch.Tensor] = {}
+        state = _pack(checkpoint, tensors)
+        temporary = target.with_name(target.name + ".tmp")
+        if distributed.is_available() and distributed.is_initialized() and distributed.get_rank():
+            write_tensors(temporary, tensors)  # only sends
+            return
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        write_tensors(temporary / "tensors.safetensors", tensors)
+        (temporary / "state.json").write_text(json.dumps(state))
+        if target.exists():
+            old = target.with_name(target.name + ".old")
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(target, old)
+            os.replace(temporary, target)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(temporary, target)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        source = Path(path)
+        if not source.exists():  # stopped between the two renames of a save
+            source = source.with_name(source.name + ".old")
+        try:
+            state = json.loads((source / "state.json").read_text())
+            unpacked = _unpack(state, load_file(source / "tensors.safetensors"))
+            if not isinstance(unpacked, dict):
+                raise ValueError(f"its state is a {type(unpacked).__name__}")
+        except Exception as error:
+            raise BundleError(
+                f"checkpoint '{path}' cannot be read ({error}); remedy: remove the folder and "
+                f"start again without --resume"
+            ) from error
+        return unpacked
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    if isinstance(value, torch.Tensor):
+        name = f"t{len(tensors)}"
+        tensors[name] = value.detach() if is_spread(value) else value.detach().cpu()
+        return {"@tensor": name}
+    if isinstance(value, dict):
+        return {"@dict": [[_pack(k, tensors), _pack(v, tensors)] for k, v in value.items()]}
+    if isinstance(value, tuple | list):
+        kind = "@tuple" if isinstance(value, tuple) else "@list"
+        return {kind: [_pack(v, tensors) for v in value]}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"@float": str(value)}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    raise BundleError(f"a checkpoint cannot hold a {type(value).__name__}; it is not plain data")
+
+
+def _unpack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((kind, inner),) = value.items()
+    if kind == "@tensor":
+        return tensors[inner]
+    if kind == "@dict":
+        return {_unpack(k, tensors): _unpack(v, tensors) for k, v in inner}
+    if kind == "@float":
+        return float(inner)
+    items = [_unpack(v, tensors) for v in inner]
+    return tuple(items) if kind == "@tuple" else items

@@ -1,0 +1,1 @@
+"""Lightning modules: what one training step computes."""

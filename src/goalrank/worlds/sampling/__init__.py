@@ -1,0 +1,1 @@
+"""Draws of requests, lists and feedback from a world."""

@@ -1,0 +1,130 @@
+"""Everything that needs all lists: the exact optimum and the exact optimal policy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from goalrank.errors import ConfigError, DataError, InfeasibleError
+from goalrank.worlds.world.response_model import Scene
+from goalrank.worlds.world.world import World
+
+# Lists per request above which enumeration is refused; 2 million lists of 6 take about 0.1 GB.
+LIST_LIMIT = 2_000_000
+# Slots judged at once (lists · slots²); bounds the memory of one chunk of requests.
+_CHUNK = 8_000_000
+
+
+def enumerate_lists(candidates: int, slots: int, *, limit: int = LIST_LIMIT) -> Tensor:
+    """All ordered lists of L out of N, in lexicographic order: [P(N, L), L] int64.
+
+    Raises:
+        ConfigError: N < L or L < 1.
+        InfeasibleError: more than ``limit`` lists.
+    """
+    if not 1 <= slots <= candidates:
+        raise ConfigError(f"slots={slots} must lie in 1..candidates={candidates}")
+    count = math.perm(candidates, slots)
+    if count > limit:
+        raise InfeasibleError(
+            f"P({candidates}, {slots}) = {count:,} lists "
+            f"({count * slots * 8 / 2**30:,.1f} GiB of positions) are over limit={limit:,}; "
+            "remedy: near_optimum (beam and swap search with a reported gap), or fewer candidates "
+            "or slots, or a higher limit if memory allows"
+        )
+    lists = torch.empty(1, 0, dtype=torch.int64)
+    for _ in range(slots):
+        free = torch.ones(len(lists), candidates, dtype=torch.bool).scatter_(1, lists, False)
+        row, new = free.nonzero(as_tuple=True)
+        lists = torch.cat([lists[row], new[:, None]], dim=1)
+    return lists
+
+
+def all_rewards(scene: Scene, lists: Tensor) -> Tensor:
+    """r* of the same lists [P, L] in every request: [B, P], in chunks of bounded memory."""
+    if not bool(scene.mask.all()):
+        raise DataError(
+            "enumeration needs requests with equally many candidates; remedy: no padding (-1)"
+        )
+    slots = lists.shape[1]
+    at_once = max(1, _CHUNK // (slots * slots * len(scene.physics.moods)))
+    lists = lists.to(scene.base.device)
+    rows = max(1, at_once // len(lists))
+    parts = []
+    for start in range(0, len(scene.base), rows):
+        part = scene.rows(slice(start, start + rows))
+        b = len(part.base)
+        parts.append(
+            torch.cat([part.reward(x.expand(b, -1, -1)) for x in lists.split(at_once)], dim=1)
+        )
+    return torch.cat(parts) if parts else torch.empty(0, len(lists), dtype=torch.float64)
+
+
+def exact_optimum(
+    world: World,
+    users: Tensor,
+    items: Tensor,
+    time: Tensor | None = None,
+    *,
+    limit: int = LIST_LIMIT,
+) -> tuple[Tensor, Tensor]:
+    """The best list by enumeration; of equal lists the lexicographically first.
+
+    Args:
+        users: [B]; items: [B, N]; time: [B] days or None, as in `World.reward`.
+        limit: most lists to enumerate.
+
+    Returns:
+        lists [B, L] and their reward [B].
+
+    Raises:
+        InfeasibleError: more than ``limit`` lists.
+    """
+    lists = enumerate_lists(items.shape[1], world.config.slots, limit=limit)
+    rewards = all_rewards(world.scene(users, items, time), lists)
+    best = rewards.argmax(dim=1)
+    value = rewards.gather(1, best[:, None]).squeeze(1)
+    return lists.to(best.device)[best], value
+
+
+@dataclass(frozen=True)
+class OptimalPolicy:
+    """π*(l) = exp(r*(l) / τ) / Z over all P lists of each of B requests.
+
+    Attributes:
+        lists: [P, L] the lists, the same positions in every request.
+        reward: [B, P] r*.
+        log_prob: [B, P] log π*.
+        log_partition: [B] log Z = log of the sum of exp(r* / τ).
+    """
+
+    lists: Tensor
+    reward: Tensor
+    log_prob: Tensor
+    log_partition: Tensor
+
+
+def optimal_policy(
+    world: World,
+    users: Tensor,
+    items: Tensor,
+    *,
+    temperature: float,
+    time: Tensor | None = None,
+    limit: int = LIST_LIMIT,
+) -> OptimalPolicy:
+    """The entropy-regularised optimum of E[r*] + τ·H (GoalRank, arXiv 2509.22046).
+
+    Raises:
+        ConfigError: ``temperature`` is not positive. InfeasibleError: over ``limit`` lists.
+    """
+    if not temperature > 0.0:
+        raise ConfigError(f"temperature={temperature} must be positive; remedy: e.g. 1.0")
+    lists = enumerate_lists(items.shape[1], world.config.slots, limit=limit)
+    reward = all_rewards(world.scene(users, items, time), lists)
+    log_partition = (reward / temperature).logsumexp(dim=1)
+    log_prob = reward / temperature - log_partition[:, None]
+    return OptimalPolicy(lists.to(reward.device), reward, log_prob, log_partition)

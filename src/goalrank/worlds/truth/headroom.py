@@ -1,0 +1,86 @@
+"""How much a world leaves to do: what simple rules reach of the near-optimum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from goalrank.errors import ConfigError
+from goalrank.worlds.sampling.logging_policies import LoggingPolicy, gumbel_top_k
+from goalrank.worlds.sampling.request_draws import Asked, ask
+from goalrank.worlds.truth.measures import Measures, measure
+from goalrank.worlds.truth.search import near_optimum
+from goalrank.worlds.world.response_model import Scene
+from goalrank.worlds.world.world import EPOCH_US, World
+
+
+@dataclass(frozen=True)
+class Description:
+    """True reward of simple rules in one world.
+
+    Attributes:
+        name: of the world.
+        rows: rule → `Measures`; the last rule is the near-optimum itself.
+        gap: mean certified gap of the near-optimum (its upper bound minus its value).
+    """
+
+    name: str
+    rows: dict[str, Measures]
+    gap: float
+
+    def __str__(self) -> str:
+        head = f"{'world ' + self.name:24s} {'reward':>8s} {'± s.e.':>8s} {'of best':>8s} {'exact':>7s}"
+        lines = [
+            f"{rule:24s} {m.reward:8.3f} {m.standard_error:8.3f} {m.share_of_best:8.1%} "
+            f"{m.share_exact:7.1%}"
+            for rule, m in self.rows.items()
+        ]
+        return "\n".join([head, *lines, f"certified gap of the near-optimum: {self.gap:.3f}"])
+
+
+def pointwise_lists(scene: Scene, slots: int) -> Tensor:
+    """Candidates sorted by what each is worth alone in the first slot: [B, L].
+
+    The best that a scorer blind to the rest of the list can do.
+    """
+    alone = scene.gains(scene.start())[0][:, 0]
+    return alone.masked_fill(~scene.mask, -torch.inf).topk(slots, dim=1).indices
+
+
+def _rules(world: World, asked: Asked, scene: Scene, seed: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    slots = world.config.slots
+    return {
+        "random": gumbel_top_k(torch.zeros_like(asked.scores), slots, generator),
+        "logging policy": LoggingPolicy(world.config.logging)(world, asked, generator)[0],
+        "retriever's order": asked.scores.topk(slots, dim=1).indices,
+        "true pointwise sort": pointwise_lists(scene, slots),
+    }
+
+
+def describe(world: World, requests: int = 512, *, seed: int = 0, beam: int = 128) -> Description:
+    """Judge random, logging, retriever's and true pointwise order against the near-optimum.
+
+    Args:
+        world: any world.
+        requests: B fresh requests to judge on.
+        seed: of the requests and of the random rules.
+        beam: width of the near-optimum's search.
+
+    Raises:
+        ConfigError: ``requests`` below 1.
+    """
+    if requests < 1:
+        raise ConfigError(f"requests={requests} must be at least 1")
+    generator = torch.Generator().manual_seed(seed)
+    asked = ask(world, 0, requests, EPOCH_US, generator)
+    scene = world.scene(asked.users, asked.items, asked.days)
+    best = near_optimum(world, asked.users, asked.items, asked.days, beam=beam)
+    rules = _rules(world, asked, scene, seed) | {"near-optimum": best.lists}
+    rows = {
+        rule: measure(scene.reward(lists[:, None, :]).squeeze(1), best.value)
+        for rule, lists in rules.items()
+    }
+    return Description(world.config.name, rows, float(best.gap.mean()))

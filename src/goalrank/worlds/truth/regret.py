@@ -1,0 +1,195 @@
+"""Judging lists and rankers on requests that a world sampled: the truth, and regret in two parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from goalrank.errors import DataError
+from goalrank.evaluation import Spread, order_correlation
+from goalrank.rankers import RandomOrder, Ranker
+from goalrank.requests import Batch, Columns, Requests
+from goalrank.rewards import Reward
+from goalrank.worlds.truth.headroom import pointwise_lists
+from goalrank.worlds.truth.reward_search import best_under
+from goalrank.worlds.truth.search import near_optimum
+from goalrank.worlds.truth.true_reward import TrueReward
+from goalrank.worlds.world.world import World
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The world's own references on R requests.
+
+    Attributes:
+        rewards: rule → true reward [R] float64 of its lists; the last is the near-optimum.
+        gap: mean certified gap of the near-optimum.
+    """
+
+    rewards: dict[str, Tensor]
+    gap: float
+
+    @property
+    def best(self) -> Tensor:
+        """True reward [R] of the near-optimum."""
+        return self.rewards["near-optimum"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A ranker, and the reward that taught it, judged by the truth; [R] float64 each.
+
+    Attributes:
+        reward: true reward of the ranker's lists.
+        found: true reward of the best list under the learned reward; None without one.
+        learned, learned_found: learned reward of the ranker's and of that list.
+        correlation: "random" or "proposed" lists → statistic → within-request correlation of the
+            learned reward with the truth.
+    """
+
+    reward: Tensor
+    found: Tensor | None
+    learned: Tensor | None
+    learned_found: Tensor | None
+    correlation: dict[str, dict[str, Spread]]
+
+
+class Judge:
+    """The truth about one table's requests.
+
+    Args:
+        world: that sampled the table.
+        requests: R requests.
+        columns: the table encoded by any encoder; only the order of candidates matters.
+
+    Raises:
+        DataError: the table was not sampled by this world.
+    """
+
+    def __init__(self, world: World, requests: Requests, columns: Columns) -> None:
+        _check_world(world, requests)
+        self.world = world
+        self.slots = world.config.slots
+        self._true = TrueReward(world, requests, columns)
+        self._columns = columns
+
+    def true(self, batch: Batch, lists: Tensor) -> Tensor:
+        """True rewards [B, G] float64 of lists [B, G, L]."""
+        users, items, days = self._true.rows(batch)
+        return self.world.reward(users, items, lists.cpu(), days)
+
+    def references(self, beam: int = 128) -> Truth:
+        """Random, logging policy (its logged lists), retriever, pointwise truth, near-optimum."""
+        parts: dict[str, list[Tensor]] = {}
+        gaps = []
+        for batch in self._columns.batches(_BATCH):
+            users, items, days = self._true.rows(batch)
+            scene = self.world.scene(users, items, days)
+            score = batch.candidate_score.masked_fill(~batch.candidate_mask, -torch.inf)
+            best = near_optimum(self.world, users, items, days, beam=beam)
+            rules = {
+                "random": RandomOrder().rank(batch, self.slots),
+                "logging policy": batch.shown[:, : self.slots],
+                "retriever's order": score.topk(self.slots, dim=1).indices,
+                "true pointwise sort": pointwise_lists(scene, self.slots),
+                "near-optimum": best.lists,
+            }
+            for rule, lists in rules.items():
+                parts.setdefault(rule, []).append(scene.reward(lists[:, None, :]).squeeze(1))
+            gaps.append(best.gap)
+        rewards = {rule: torch.cat(values) for rule, values in parts.items()}
+        return Truth(rewards, float(torch.cat(gaps).mean()))
+
+    def judge(
+        self,
+        ranker: Ranker,
+        reward: Reward | None,
+        columns: Columns,
+        *,
+        beam: int = 8,
+        lists: int = 16,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> Judged:
+        """A ranker by the truth.
+
+        Args:
+            reward: what it was taught by, or None.
+            columns: the same table by the ranker's own encoder.
+            beam: width of the search over the learned reward; 0 leaves reward error out.
+            lists: G random and G proposed lists a request for the correlations.
+            seed: of those lists.
+        """
+        ranker.to(device).eval()
+        if reward is not None:
+            reward.to(device).eval()
+        rng = torch.Generator().manual_seed(seed)
+        kept: dict[str, list[Tensor]] = {}
+        with torch.inference_mode():
+            for plain in columns.batches(_BATCH):
+                batch = plain.to(device)
+                for name, values in self._batch(ranker, reward, batch, beam, lists, rng).items():
+                    kept.setdefault(name, []).append(values.cpu().double())
+        all_of = {name: torch.cat(values) for name, values in kept.items()}
+        correlation = {
+            name: order_correlation(
+                all_of[f"learned {name}"].numpy(), all_of[f"true {name}"].numpy()
+            )
+            for name in ("random", "proposed")
+            if f"true {name}" in all_of
+        }
+        found, learned = all_of.get("found"), all_of.get("learned")
+        return Judged(all_of["reward"], found, learned, all_of.get("learned found"), correlation)
+
+    def _batch(
+        self,
+        ranker: Ranker,
+        reward: Reward | None,
+        batch: Batch,
+        beam: int,
+        lists: int,
+        rng: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """Numbers of one batch: [B] or, for correlations, [B, G]."""
+        own = ranker.rank(batch, self.slots).unsqueeze(1)
+        out = {"reward": self.true(batch, own).squeeze(1)}
+        if reward is None:
+            return out
+        out["learned"] = reward(batch, own).squeeze(1)
+        if beam:
+            found, value = best_under(reward, batch, self.slots, starts=own, beam=beam)
+            out["found"] = self.true(batch, found.unsqueeze(1)).squeeze(1)
+            out["learned found"] = value
+        if lists > 1:
+            salts = torch.randint(2**62, (lists,), generator=rng).tolist()
+            drawn = {
+                "random": torch.stack([RandomOrder(s).rank(batch, self.slots) for s in salts], 1),
+                "proposed": ranker.propose(batch, lists, self.slots, rng).lists,
+            }
+            for name, each in drawn.items():
+                out[f"learned {name}"] = reward(batch, each)
+                out[f"true {name}"] = self.true(batch, each)
+        return out
+
+
+def _check_world(world: World, requests: Requests) -> None:
+    """Refuse a table of another world: its items would be other items."""
+    items = requests.items
+    if items is None or not {"item_id", "log_popularity"} <= set(items.columns):
+        return
+    ids, fame = items["item_id"].to_numpy(), items["log_popularity"].to_numpy()
+    same = (
+        len(ids) == world.config.items
+        and ids.dtype.kind == "i"
+        and bool((ids >= 0).all() and (ids < world.config.items).all())
+        and abs(world.fame.cpu().numpy()[ids] - fame).max() < 1e-4
+    )
+    if not same:
+        raise DataError(
+            f"the items beside the requests ('{requests.info.dataset}') are not those of world "
+            f"'{world.config.name}'; remedy: the TOML file that sampled them (option: --world)"
+        )

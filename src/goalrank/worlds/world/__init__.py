@@ -1,0 +1,1 @@
+"""What a simulated world is: settings, latent vectors, user response."""
