@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from goalrank.rankers import Generator
-from goalrank.rankers.goalrank.generator import Memory
+from goalrank.rankers.goalrank.pointer_decoder import Memory
 from goalrank.rankers.goalrank.single_request import decodes_alone
 from tests.rankers.kit import SMALL, padded, permuted, rich_columns, shake, spec_of
 

@@ -12,7 +12,7 @@ from goalrank.studies.online.arms import LoggingArm, OracleArm, RankedArm, build
 from goalrank.studies.online.models import School, save_models
 from goalrank.studies.online.traffic import Router, assignment, serve_day, user_sums
 from goalrank.training import RunOptions
-from goalrank.worlds import World, exact_optimum
+from goalrank.worlds import World, asked_table, exact_optimum
 from goalrank.worlds.sampling.request_draws import ask
 from goalrank.worlds.world.world import EPOCH_US
 from tests.simulation.kit import smoke
@@ -48,7 +48,7 @@ def test_probabilities_are_exact(made, name):
     arms, encoder, asked = made
     arm = arms[name]
     assert isinstance(arm, RankedArm)
-    columns = encoder.encode(asked.to_requests())
+    columns = encoder.encode(asked_table(asked))
     whole = arm.probability(columns, LISTS.expand(200, -1, -1))
     torch.testing.assert_close(
         whole.sum(1), torch.ones(200, dtype=torch.float64), atol=1e-4, rtol=0
@@ -69,7 +69,7 @@ def test_the_hybrid_sends_its_share_to_goalrank(made):
     assert abs(float((routed == 0).double().mean()) - 0.3) < 0.04
     assert [share for share, _ in hybrid.members] == [0.3, 0.7]
     few = some(asked, torch.arange(100))
-    columns = encoder.encode(few.to_requests())
+    columns = encoder.encode(asked_table(few))
     best = hybrid.choose(few, columns, torch.Generator().manual_seed(0)).best
     for place, (_, ranker) in enumerate(hybrid.members):
         alone = ranker.rank(columns.batch(slice(0, 100)), 3)
@@ -101,7 +101,7 @@ def test_oracle_and_logging(made):
     assert isinstance(arms["oracle"], OracleArm)
     assert isinstance(arms["logging"], LoggingArm)
     few = some(asked, torch.arange(50))
-    columns = encoder.encode(few.to_requests())
+    columns = encoder.encode(asked_table(few))
     lists = arms["oracle"].choose(few, columns, torch.Generator()).lists
     scene = WORLD.scene(few.users, few.items, few.days)
     _, best = exact_optimum(WORLD, few.users, few.items, few.days)[:2]

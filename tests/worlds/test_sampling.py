@@ -12,7 +12,7 @@ import torch
 
 from goalrank.errors import ConfigError, DataError
 from goalrank.requests import Requests
-from goalrank.worlds import EPOCH_US, Asked, World
+from goalrank.worlds import EPOCH_US, Asked, World, asked_table
 from goalrank.worlds.sampling.request_draws import ask
 from goalrank.worlds.sampling.sampler import BLOCK
 
@@ -27,7 +27,7 @@ class Fixed:
     def __call__(
         self, world: World, asked: Asked, generator: torch.Generator
     ) -> tuple[torch.Tensor, None]:
-        table = asked.to_requests()
+        table = asked_table(asked)
         assert table.validate() == []
         assert table.frame["shown"].list.len().sum() == 0
         scores = np.stack(table.frame["candidate_score"].to_numpy())
@@ -84,7 +84,7 @@ def test_blocks_differ_and_the_past_ends_with_its_latest_event() -> None:
     users = world.sample(2 * BLOCK).frame["user_id"].to_numpy()
     assert (users[:BLOCK] != users[BLOCK:]).mean() > 0.9
     asked = ask(world, 0, 50, EPOCH_US, torch.Generator().manual_seed(0))
-    frame = asked.to_requests().frame
+    frame = asked_table(asked).frame
     assert frame["history"].list.last().to_list() == asked.past[:, -1].tolist()
     assert frame["history"].list.len().to_list() == asked.past_length.tolist()
 

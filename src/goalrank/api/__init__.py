@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from goalrank.api.reward_reports import fit_itemwise, reward_report
     from goalrank.api.scorecard import Scorecard, audit_table, evaluate
     from goalrank.api.world_cards import RegretParts, WorldCard, WorldRow, world_card
-    from goalrank.evaluation import evaluate_off_policy
 
 __all__ = [
     "DEMOS",
@@ -28,7 +27,6 @@ __all__ = [
     "WorldRow",
     "audit_table",
     "evaluate",
-    "evaluate_off_policy",
     "fit",
     "fit_itemwise",
     "load",
@@ -51,7 +49,6 @@ __getattr__ = lazy_door(
         "WorldRow": "goalrank.api.world_cards",
         "audit_table": "goalrank.api.scorecard",
         "evaluate": "goalrank.api.scorecard",
-        "evaluate_off_policy": "goalrank.evaluation",
         "fit": "goalrank.api.model",
         "fit_itemwise": "goalrank.api.reward_reports",
         "load": "goalrank.api.bulk",

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from goalrank import __version__
 from goalrank import evaluation as ev
+from goalrank._version import __version__
 from goalrank.api.model import Model, fit
 from goalrank.api.recipes import recipe_path
 from goalrank.api.reward_reports import fit_itemwise, reward_report

@@ -9,6 +9,7 @@ from goalrank.training.config import (
     load_config,
 )
 from goalrank.training.distributed.data_parallel import part_sizes
+from goalrank.training.distributed.options import RunOptions
 from goalrank.training.distributed.process_group import (
     gather_bytes,
     is_first,
@@ -20,7 +21,7 @@ from goalrank.training.distributed.process_group import (
 )
 from goalrank.training.groups.groups import SOURCES, CachedScores, Group, GroupBuilder, GroupConfig
 from goalrank.training.job import Fitted, Job, build_reward, run_job, unexposed_is_negative
-from goalrank.training.loop.stage import RunOptions, read_telemetry, run_stage
+from goalrank.training.loop.stage import read_telemetry, run_stage
 from goalrank.training.modules.reward_driven import NeighbourTask, PPOTask
 from goalrank.training.modules.tasks import GroupTask, RewardTask, SupervisedTask, Task, feedback_at
 from goalrank.training.objectives.group_objectives import OBJECTIVES

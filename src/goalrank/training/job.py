@@ -24,6 +24,7 @@ from goalrank.rankers import Ranker, build_ranker
 from goalrank.requests import Columns, InputSpec
 from goalrank.rewards import Ensemble, ListReward, ObservedGain, Reward, Weighted
 from goalrank.training.config import FitConfig, LoopConfig, RewardConfig
+from goalrank.training.distributed.options import RunOptions
 from goalrank.training.distributed.process_group import (
     check_alike,
     greatest,
@@ -32,7 +33,7 @@ from goalrank.training.distributed.process_group import (
     wait,
 )
 from goalrank.training.groups.groups import GroupBuilder, proposer
-from goalrank.training.loop.stage import RunOptions, run_stage
+from goalrank.training.loop.stage import run_stage
 from goalrank.training.modules.pretraining import PretrainTask, transfer_encoder
 from goalrank.training.modules.tasks import GroupTask, RewardTask, SupervisedTask
 from goalrank.training.objectives.propensity_weights import check_known

@@ -10,6 +10,8 @@ from goalrank.worlds.sampling.logging_policies import (
 from goalrank.worlds.sampling.ranker_policy import RankerPolicy, explored_chance
 from goalrank.worlds.sampling.request_draws import Asked
 from goalrank.worlds.sampling.sampler import round_seed, sample, sample_to
+from goalrank.worlds.sampling.tables import asked_table, item_table, user_table
+from goalrank.worlds.simulator import World
 from goalrank.worlds.truth.enumeration import (
     LIST_LIMIT,
     OptimalPolicy,
@@ -28,8 +30,7 @@ from goalrank.worlds.world.config import FactorsConfig, KindConfig, LoggingConfi
 from goalrank.worlds.world.fitted import FittedWorld, fit_world
 from goalrank.worlds.world.latents import Latents
 from goalrank.worlds.world.response_model import Physics, Prefix, Scene
-from goalrank.worlds.world.tables import item_table, user_table
-from goalrank.worlds.world.world import DAY_US, EPOCH_US, World
+from goalrank.worlds.world.world import DAY_US, EPOCH_US, PlantedWorld
 
 __all__ = [
     "DAY_US",
@@ -48,6 +49,7 @@ __all__ = [
     "Measures",
     "OptimalPolicy",
     "Physics",
+    "PlantedWorld",
     "Policy",
     "Prefix",
     "RankerPolicy",
@@ -58,6 +60,7 @@ __all__ = [
     "World",
     "WorldConfig",
     "all_rewards",
+    "asked_table",
     "batch_rows",
     "best_under",
     "describe",

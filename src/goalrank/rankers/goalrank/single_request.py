@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from goalrank.nn import FeedForward
-    from goalrank.rankers.goalrank.generator import Memory, PointerDecoder
+    from goalrank.rankers.goalrank.pointer_decoder import Memory, PointerDecoder
 
 _GELU = math.sqrt(2 / math.pi)
 Array = NDArray[np.floating[Any]]

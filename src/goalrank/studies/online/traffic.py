@@ -14,7 +14,7 @@ from goalrank.nn import mixed_seed
 from goalrank.requests import Encoder
 from goalrank.studies.online.arms import Arm, Choice, some
 from goalrank.studies.online.config import OnlineConfig
-from goalrank.worlds import Asked, World, near_optimum
+from goalrank.worlds import Asked, PlantedWorld, World, asked_table, near_optimum
 
 LEDGER = ("request_id", "user_id", "time", "day", "arm", "shown", "feedback", "propensity",
           "is_best", "true_reward", "best_reward", "optimum")  # fmt: skip
@@ -54,10 +54,10 @@ class Router:
         self.truth: list[pl.DataFrame] = []
 
     def __call__(
-        self, world: World, asked: Asked, generator: torch.Generator
+        self, world: PlantedWorld, asked: Asked, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
         """Lists [B, L] and P(list) [B]; `generator` is left to the users' answers."""
-        columns = self.encoder.encode(asked.to_requests())
+        columns = self.encoder.encode(asked_table(asked))
         arm_of = self.arm_of[asked.users]
         lists = torch.zeros(len(asked.users), world.config.slots, dtype=torch.long)
         best, chance = lists.clone(), torch.zeros(len(lists), dtype=torch.float64)

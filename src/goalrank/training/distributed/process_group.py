@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,9 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import distributed
 
 from goalrank.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    from goalrank.training.loop.stage import RunOptions
+from goalrank.training.distributed.options import RunOptions
 
 STRATEGIES = ("auto", "ddp", "fsdp")
 

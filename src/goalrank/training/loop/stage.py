@@ -9,7 +9,6 @@ import math
 import shutil
 import signal
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +34,8 @@ from goalrank.training.distributed.data_parallel import (
     check_devices,
     check_share,
     part_sizes,
-    several,
 )
+from goalrank.training.distributed.options import RunOptions
 from goalrank.training.distributed.process_group import is_first, place, together, wait
 from goalrank.training.distributed.strategies import strategy_of
 from goalrank.training.loop.batch_stream import BatchList, BatchStream, PartStream
@@ -45,38 +44,6 @@ from goalrank.training.loop.tensors import write_tensors
 from goalrank.training.modules.tasks import LOG_EVERY, Task
 
 _LAST_WEIGHTS = "last-weights.tmp"
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a stage runs, apart from what it computes.
-
-    Attributes:
-        folder: the stage's folder: checkpoints, logs, final weights.
-        resume: go on from the folder's last checkpoint, or take its finished weights.
-        progress: show progress bars.
-        accelerator: passed to Lightning.
-        devices: processes on each machine; under torchrun "auto" is what it started.
-        strategy: how several processes train: ddp or fsdp; auto is ddp.
-        nodes: machines; None is what torchrun started, else one.
-        split_data: under torchrun each process was given requests of its own, not all of them.
-        tensorboard: write TensorBoard logs as well (extra `tensorboard`).
-    """
-
-    folder: Path
-    resume: bool = False
-    progress: bool = True
-    accelerator: str = "auto"
-    devices: int | str = "auto"
-    strategy: str = "auto"
-    nodes: int | None = None
-    tensorboard: bool = False
-    split_data: bool = False
-
-    @property
-    def several(self) -> bool:
-        """Whether more than one process trains."""
-        return several(self.devices, self.nodes or 1)
 
 
 class _Data(L.LightningDataModule):

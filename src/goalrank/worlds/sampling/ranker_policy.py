@@ -9,7 +9,8 @@ from goalrank.errors import ConfigError
 from goalrank.rankers import Ranker
 from goalrank.requests import Batch, Encoder
 from goalrank.worlds.sampling.request_draws import Asked
-from goalrank.worlds.world.world import World
+from goalrank.worlds.sampling.tables import asked_table
+from goalrank.worlds.world.world import PlantedWorld
 
 _BATCH = 256
 
@@ -47,10 +48,10 @@ class RankerPolicy:
         self.explore, self.temperature = explore, temperature
 
     def __call__(
-        self, world: World, asked: Asked, generator: torch.Generator
+        self, world: PlantedWorld, asked: Asked, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
         """Lists [B, L] and P(list) [B] float64."""
-        columns = self.encoder.encode(asked.to_requests())
+        columns = self.encoder.encode(asked_table(asked))
         parts = [
             self._batch(columns.batch(slice(at, at + _BATCH)), world.config.slots, generator)
             for at in range(0, len(columns), _BATCH)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from goalrank.worlds.world.world import DAY_US, EPOCH_US, World
-
-if TYPE_CHECKING:
-    from goalrank.requests import Requests
+from goalrank.worlds.world.world import DAY_US, EPOCH_US, PlantedWorld
 
 
 @dataclass(frozen=True)
@@ -31,7 +27,7 @@ class Asked:
         past_length: [B] in 0..H.
     """
 
-    world: World
+    world: PlantedWorld
     first: int
     users: Tensor
     time_us: Tensor
@@ -41,12 +37,6 @@ class Asked:
     past: Tensor
     past_us: Tensor
     past_length: Tensor
-
-    def to_requests(self) -> Requests:
-        """The same requests as a table in which nothing is shown yet."""
-        from goalrank.worlds.world.tables import asked_table
-
-        return asked_table(self)
 
 
 def _distinct_walk(rows: int, items: int, length: int, generator: torch.Generator) -> Tensor:
@@ -58,7 +48,9 @@ def _distinct_walk(rows: int, items: int, length: int, generator: torch.Generato
     return (start + step * torch.arange(length)) % items
 
 
-def _pool(world: World, rows: int, want: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _pool(
+    world: PlantedWorld, rows: int, want: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Items to choose from, [rows, P], and whether each is the first of its kind in the row.
 
     The whole catalogue when it is small, otherwise four times ``want``: half of it spread evenly
@@ -87,7 +79,7 @@ def gumbel(shape: torch.Size, generator: torch.Generator) -> Tensor:
 
 
 def retrieve(
-    world: World,
+    world: PlantedWorld,
     taste: Tensor,
     days: Tensor,
     want: int,
@@ -109,7 +101,7 @@ def retrieve(
 
 
 def _past(
-    world: World, taste: Tensor, days: Tensor, time_us: Tensor, generator: torch.Generator
+    world: PlantedWorld, taste: Tensor, days: Tensor, time_us: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A synthetic past of clicks: items the user would click, at random earlier times."""
     longest, rows = min(world.config.history, world.config.items), len(taste)
@@ -124,7 +116,9 @@ def _past(
     return past, before, length
 
 
-def ask(world: World, first: int, rows: int, start_us: int, generator: torch.Generator) -> Asked:
+def ask(
+    world: PlantedWorld, first: int, rows: int, start_us: int, generator: torch.Generator
+) -> Asked:
     """Draw ``rows`` requests; row number ``first`` + i comes i steps after ``start_us``."""
     config = world.config
     step = DAY_US / config.requests_per_day

@@ -19,15 +19,15 @@ from goalrank.requests import Requests
 from goalrank.worlds.sampling.feedback import draw_feedback
 from goalrank.worlds.sampling.logging_policies import LoggingPolicy, Policy
 from goalrank.worlds.sampling.request_draws import Asked, ask
-from goalrank.worlds.world.tables import item_table, to_table, user_table
-from goalrank.worlds.world.world import EPOCH_US, World
+from goalrank.worlds.sampling.tables import item_table, to_table, user_table
+from goalrank.worlds.world.world import EPOCH_US, PlantedWorld
 
 # Requests drawn together. Each block has a generator of its own, so a table does not depend on
 # how it is cut into shards.
 BLOCK = 2048
 
 
-def _generator(world: World, seed: int, block: int) -> torch.Generator:
+def _generator(world: PlantedWorld, seed: int, block: int) -> torch.Generator:
     """A generator for one block, independent of all others."""
     words = np.random.SeedSequence([world.config.seed, seed, block]).generate_state(2)
     return torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
@@ -48,7 +48,7 @@ def _start_us(start_time: datetime | None) -> int:
 
 
 def answer(
-    world: World, asked: Asked, policy: Policy, generator: torch.Generator
+    world: PlantedWorld, asked: Asked, policy: Policy, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Let a policy answer requests and users react.
 
@@ -70,7 +70,7 @@ def answer(
 
 
 def _blocks(
-    world: World,
+    world: PlantedWorld,
     requests: int,
     seed: int,
     policy: Policy | None,
@@ -99,7 +99,7 @@ def _blocks(
 
 
 def sample(
-    world: World,
+    world: PlantedWorld,
     requests: int,
     *,
     seed: int = 0,
@@ -147,7 +147,7 @@ def _shards(parts: Iterator[Requests], rows: int) -> Iterator[Requests]:
 
 
 def sample_to(
-    world: World,
+    world: PlantedWorld,
     path: Path | str,
     requests: int,
     *,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from goalrank.errors import ConfigError, DataError, InfeasibleError
 from goalrank.worlds.world.response_model import Scene
-from goalrank.worlds.world.world import World
+from goalrank.worlds.world.world import PlantedWorld
 
 # Lists per request above which enumeration is refused; 2 million lists of 6 take about 0.1 GB.
 LIST_LIMIT = 2_000_000
@@ -64,7 +64,7 @@ def all_rewards(scene: Scene, lists: Tensor) -> Tensor:
 
 
 def exact_optimum(
-    world: World,
+    world: PlantedWorld,
     users: Tensor,
     items: Tensor,
     time: Tensor | None = None,
@@ -74,7 +74,7 @@ def exact_optimum(
     """The best list by enumeration; of equal lists the lexicographically first.
 
     Args:
-        users: [B]; items: [B, N]; time: [B] days or None, as in `World.reward`.
+        users: [B]; items: [B, N]; time: [B] days or None, as in `PlantedWorld.reward`.
         limit: most lists to enumerate.
 
     Returns:
@@ -108,7 +108,7 @@ class OptimalPolicy:
 
 
 def optimal_policy(
-    world: World,
+    world: PlantedWorld,
     users: Tensor,
     items: Tensor,
     *,

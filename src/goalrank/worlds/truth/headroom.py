@@ -13,7 +13,7 @@ from goalrank.worlds.sampling.request_draws import Asked, ask
 from goalrank.worlds.truth.measures import Measures, measure
 from goalrank.worlds.truth.search import near_optimum
 from goalrank.worlds.world.response_model import Scene
-from goalrank.worlds.world.world import EPOCH_US, World
+from goalrank.worlds.world.world import EPOCH_US, PlantedWorld
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def pointwise_lists(scene: Scene, slots: int) -> Tensor:
     return alone.masked_fill(~scene.mask, -torch.inf).topk(slots, dim=1).indices
 
 
-def _rules(world: World, asked: Asked, scene: Scene, seed: int) -> dict[str, Tensor]:
+def _rules(world: PlantedWorld, asked: Asked, scene: Scene, seed: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     slots = world.config.slots
     return {
@@ -60,7 +60,9 @@ def _rules(world: World, asked: Asked, scene: Scene, seed: int) -> dict[str, Ten
     }
 
 
-def describe(world: World, requests: int = 512, *, seed: int = 0, beam: int = 128) -> Description:
+def describe(
+    world: PlantedWorld, requests: int = 512, *, seed: int = 0, beam: int = 128
+) -> Description:
     """Judge random, logging, retriever's and true pointwise order against the near-optimum.
 
     Args:

@@ -16,7 +16,7 @@ from goalrank.worlds.truth.headroom import pointwise_lists
 from goalrank.worlds.truth.reward_search import best_under
 from goalrank.worlds.truth.search import near_optimum
 from goalrank.worlds.truth.true_reward import TrueReward
-from goalrank.worlds.world.world import World
+from goalrank.worlds.world.world import PlantedWorld
 
 _BATCH = 64
 
@@ -70,7 +70,7 @@ class Judge:
         DataError: the table was not sampled by this world.
     """
 
-    def __init__(self, world: World, requests: Requests, columns: Columns) -> None:
+    def __init__(self, world: PlantedWorld, requests: Requests, columns: Columns) -> None:
         _check_world(world, requests)
         self.world = world
         self.slots = world.config.slots
@@ -176,7 +176,7 @@ class Judge:
         return out
 
 
-def _check_world(world: World, requests: Requests) -> None:
+def _check_world(world: PlantedWorld, requests: Requests) -> None:
     """Refuse a table of another world: its items would be other items."""
     items = requests.items
     if items is None or not {"item_id", "log_popularity"} <= set(items.columns):

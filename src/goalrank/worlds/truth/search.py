@@ -10,7 +10,7 @@ from torch import Tensor
 from goalrank.errors import ConfigError, DataError
 from goalrank.worlds.truth.bounds import tail_bound, upper_bound
 from goalrank.worlds.world.response_model import Scene
-from goalrank.worlds.world.world import World
+from goalrank.worlds.world.world import PlantedWorld
 
 # Numbers held at once by one tensor of a chunk of requests.
 _CHUNK = 4_000_000
@@ -144,7 +144,7 @@ def _search(
 
 
 def near_optimum(
-    world: World,
+    world: PlantedWorld,
     users: Tensor,
     items: Tensor,
     time: Tensor | None = None,
@@ -157,7 +157,7 @@ def near_optimum(
     """A near-optimal list of each request by beam search, then swaps, moves and replacements.
 
     Args:
-        users: [B]; items: [B, N] (-1 pads); time: [B] days or None, as in `World.reward`.
+        users: [B]; items: [B, N] (-1 pads); time: [B] days or None, as in `PlantedWorld.reward`.
         beam: width of the beam.
         restarts: lists of the beam that local search starts from.
         rounds: most steps of local search.

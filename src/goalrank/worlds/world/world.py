@@ -1,12 +1,9 @@
-"""A planted world: a Reward that knows the truth."""
+"""A planted world: users, items and the law by which users answer lists."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -16,10 +13,6 @@ from goalrank.worlds.world.config import WorldConfig
 from goalrank.worlds.world.fitted import fitted_latents
 from goalrank.worlds.world.latents import Latents, from_factors, planted
 from goalrank.worlds.world.response_model import Physics, Scene
-
-if TYPE_CHECKING:
-    from goalrank.requests import Requests
-    from goalrank.worlds.sampling.logging_policies import Policy
 
 # Time inside a world is counted in days since this instant (microseconds since 1970, UTC).
 EPOCH_US = 1_704_067_200_000_000  # 2024-01-01T00:00:00Z
@@ -39,7 +32,7 @@ def _physics(config: WorldConfig) -> Physics:
     )
 
 
-class World:
+class PlantedWorld:
     """Users, items and the law by which users answer lists (see `goalrank.worlds.world.response_model`).
 
     Users and items are numbered from 0; everything is a function of ``config`` (and of the factors
@@ -80,7 +73,7 @@ class World:
         config: WorldConfig,
         *,
         popularity: Tensor | None = None,
-    ) -> World:
+    ) -> Self:
         """A world as large as a dataset, on factors fitted to it.
 
         Args:
@@ -99,9 +92,9 @@ class World:
         }
         return cls(WorldConfig(**(config.model_dump() | sizes | {"factors": None})), latents)
 
-    def to(self, device: torch.device | str) -> World:
+    def to(self, device: torch.device | str) -> Self:
         """The same world with its tensors on another device (sampling stays on the CPU)."""
-        moved = World(self.config, self.latents.to(device))
+        moved = type(self)(self.config, self.latents.to(device))
         moved.physics = Physics(
             self.physics.after_click,
             self.physics.after_skip,
@@ -205,44 +198,3 @@ class World:
     ) -> Tensor:
         """P(kind) in every slot: → [B, G, L, K], kinds in the order of ``config.kinds``."""
         return self.scene(users, items, time).slot_probabilities(lists)
-
-    def sample(
-        self,
-        requests: int,
-        *,
-        seed: int = 0,
-        policy: Policy | None = None,
-        start_time: datetime | None = None,
-        first: int = 0,
-    ) -> Requests:
-        """A requests table with feedback drawn from the truth; see `goalrank.worlds.sample`."""
-        from goalrank.worlds.sampling.sampler import sample
-
-        return sample(self, requests, seed=seed, policy=policy, start_time=start_time, first=first)
-
-    def sample_to(
-        self,
-        path: Path | str,
-        requests: int,
-        *,
-        seed: int = 0,
-        shard_rows: int = 65_536,
-        policy: Policy | None = None,
-        start_time: datetime | None = None,
-        first: int = 0,
-        progress: Callable[[int], None] | None = None,
-    ) -> Path:
-        """The same rows streamed to Parquet shards; see `goalrank.worlds.sample_to`."""
-        from goalrank.worlds.sampling.sampler import sample_to
-
-        return sample_to(
-            self,
-            path,
-            requests,
-            seed=seed,
-            shard_rows=shard_rows,
-            policy=policy,
-            start_time=start_time,
-            first=first,
-            progress=progress,
-        )

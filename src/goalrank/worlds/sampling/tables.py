@@ -10,7 +10,7 @@ from torch import Tensor
 
 from goalrank.requests import Requests, TableInfo
 from goalrank.worlds.sampling.request_draws import Asked
-from goalrank.worlds.world.world import World
+from goalrank.worlds.world.world import PlantedWorld
 
 _TIME = pl.Datetime("us", "UTC")
 
@@ -27,7 +27,7 @@ def _lists(name: str, values: Tensor, keep: Tensor | None, inner: pl.DataType) -
     return pl.Series(name, column).cast(pl.List(inner))
 
 
-def _info(world: World) -> TableInfo:
+def _info(world: PlantedWorld) -> TableInfo:
     return TableInfo(
         dataset=world.config.name,
         protocol="exposed",
@@ -36,7 +36,7 @@ def _info(world: World) -> TableInfo:
     )
 
 
-def _feature_vectors(world: World, vectors: Tensor, side: int) -> pl.Series:
+def _feature_vectors(world: PlantedWorld, vectors: Tensor, side: int) -> pl.Series:
     """A noisy copy of latent vectors; the noise is planted too, so every table shows the same."""
     generator = torch.Generator().manual_seed(world.config.seed * 4 + side)
     noise = torch.randn(vectors.shape, generator=generator, dtype=torch.float64)
@@ -44,7 +44,7 @@ def _feature_vectors(world: World, vectors: Tensor, side: int) -> pl.Series:
     return _lists("vector", shown, None, pl.Float32())
 
 
-def item_table(world: World) -> pl.DataFrame:
+def item_table(world: PlantedWorld) -> pl.DataFrame:
     """Side table of all items: item_id and the features that the settings expose."""
     columns = [pl.Series("item_id", np.arange(world.config.items, dtype=np.int64))]
     if world.config.cluster_feature:
@@ -55,7 +55,7 @@ def item_table(world: World) -> pl.DataFrame:
     return pl.DataFrame(columns)
 
 
-def user_table(world: World) -> pl.DataFrame | None:
+def user_table(world: PlantedWorld) -> pl.DataFrame | None:
     """Side table of all users, or None when the settings expose nothing of them."""
     if not world.config.user_features:
         return None

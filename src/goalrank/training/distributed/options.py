@@ -1,0 +1,40 @@
+"""How a stage of training runs, apart from what it computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from goalrank.training.distributed.data_parallel import several
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a stage runs, apart from what it computes.
+
+    Attributes:
+        folder: the stage's folder: checkpoints, logs, final weights.
+        resume: go on from the folder's last checkpoint, or take its finished weights.
+        progress: show progress bars.
+        accelerator: passed to Lightning.
+        devices: processes on each machine; under torchrun "auto" is what it started.
+        strategy: how several processes train: ddp or fsdp; auto is ddp.
+        nodes: machines; None is what torchrun started, else one.
+        split_data: under torchrun each process was given requests of its own, not all of them.
+        tensorboard: write TensorBoard logs as well (extra `tensorboard`).
+    """
+
+    folder: Path
+    resume: bool = False
+    progress: bool = True
+    accelerator: str = "auto"
+    devices: int | str = "auto"
+    strategy: str = "auto"
+    nodes: int | None = None
+    tensorboard: bool = False
+    split_data: bool = False
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one process trains."""
+        return several(self.devices, self.nodes or 1)

@@ -1,0 +1,53 @@
+"""World: a planted world from which requests tables are sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from goalrank.requests import Requests
+from goalrank.worlds.sampling.logging_policies import Policy
+from goalrank.worlds.sampling.sampler import sample, sample_to
+from goalrank.worlds.world.world import PlantedWorld
+
+
+class World(PlantedWorld):
+    """A simulator: a `PlantedWorld` whose logging policy fills requests tables."""
+
+    def sample(
+        self,
+        requests: int,
+        *,
+        seed: int = 0,
+        policy: Policy | None = None,
+        start_time: datetime | None = None,
+        first: int = 0,
+    ) -> Requests:
+        """A requests table with feedback drawn from the truth; see `goalrank.worlds.sample`."""
+        return sample(self, requests, seed=seed, policy=policy, start_time=start_time, first=first)
+
+    def sample_to(
+        self,
+        path: Path | str,
+        requests: int,
+        *,
+        seed: int = 0,
+        shard_rows: int = 65_536,
+        policy: Policy | None = None,
+        start_time: datetime | None = None,
+        first: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> Path:
+        """The same rows streamed to Parquet shards; see `goalrank.worlds.sample_to`."""
+        return sample_to(
+            self,
+            path,
+            requests,
+            seed=seed,
+            shard_rows=shard_rows,
+            policy=policy,
+            start_time=start_time,
+            first=first,
+            progress=progress,
+        )
