@@ -11,7 +11,7 @@ import torch
 
 from goalrank.encoders import EncoderSizes
 from goalrank.rankers import PRM, Generator
-from goalrank.requests import Columns, EntityTable, InputSpec
+from goalrank.requests import EncodedRequests, EntityTable, InputSpec
 from goalrank.rewards import ListReward
 from goalrank.training import (
     CachedScores,
@@ -54,7 +54,7 @@ def entities(rows: int) -> EntityTable:
                        torch.zeros(rows, 0))  # fmt: skip
 
 
-def make_columns(sizes: Sizes, requests: int, seed: int = 0) -> Columns:
+def make_columns(sizes: Sizes, requests: int, seed: int = 0) -> EncodedRequests:
     """Requests of exactly N candidates, H events and L shown items with a 0/1 click on each."""
     rng = np.random.default_rng(seed)
     n, h, slots = sizes.candidates, sizes.history, sizes.slots
@@ -62,7 +62,7 @@ def make_columns(sizes: Sizes, requests: int, seed: int = 0) -> Columns:
     rows = lambda width: np.arange(requests + 1, dtype=np.int64) * width  # noqa: E731
     ids = lambda count: rng.integers(1, ITEMS + 1, count).astype(np.int32)  # noqa: E731
     shown = np.argsort(rng.random((requests, n)), 1)[:, :slots].astype(np.int32).ravel()
-    return Columns(
+    return EncodedRequests(
         items=entities(ITEMS + 2), users=entities(USERS + 2), kinds=("click",), target=0,
         protocol="retrieved", history_limit=max(h, 1), key=rng.integers(-(2**62), 2**62, requests),
         time=time, user=rng.integers(1, USERS + 1, requests).astype(np.int32),
@@ -77,7 +77,7 @@ def make_columns(sizes: Sizes, requests: int, seed: int = 0) -> Columns:
     )  # fmt: skip
 
 
-def spec_of(columns: Columns) -> InputSpec:
+def spec_of(columns: EncodedRequests) -> InputSpec:
     """Input sizes of what `make_columns` makes."""
     return InputSpec(
         item_ids=len(columns.items), item_numeric=0, item_category=0, item_category_width=0,
@@ -91,7 +91,7 @@ class Models:
     """Requests and the models that are compared on them, all with the same encoder sizes."""
 
     sizes: Sizes
-    columns: Columns
+    columns: EncodedRequests
     generator: Generator
     prm: PRM
     reward: ListReward
@@ -141,7 +141,9 @@ def prm_task(models: Models) -> SupervisedTask:
     )
 
 
-def stepper(task: Task, columns: Columns, batch_size: int, loss: Any = None) -> Callable[[], None]:
+def stepper(
+    task: Task, columns: EncodedRequests, batch_size: int, loss: Any = None
+) -> Callable[[], None]:
     """One optimiser step on the next batch, without a trainer around it.
 
     Args:

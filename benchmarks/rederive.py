@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from goalrank.evaluation import evaluate
-from goalrank.requests import Batch, Columns, Encoder, EncoderConfig, Requests, whole_file
+from goalrank.requests import Batch, EncodedRequests, Encoder, EncoderConfig, Requests, whole_file
 from goalrank.training import Job, RunOptions, build_config
 
 WIDTH, HEADS, LAYERS, SLOTS, BATCH = 64, 4, 2, 6, 64
@@ -115,7 +115,7 @@ def attention_loss(scores: Tensor, batch: Batch) -> Tensor:
     return -(y * log_p).sum(-1)[has].div(y.sum(-1)[has]).mean()
 
 
-def plain_ndcg(model: nn.Module, columns: Columns) -> np.ndarray:
+def plain_ndcg(model: nn.Module, columns: EncodedRequests) -> np.ndarray:
     """ndcg@6 of each request with a positive, linear gain."""
     model.eval()
     out = []
@@ -132,7 +132,12 @@ def plain_ndcg(model: nn.Module, columns: Columns) -> np.ndarray:
 
 
 def fit_plain(
-    model: nn.Module, train: Columns, held: Columns, steps: int, lr: float, seed: int
+    model: nn.Module,
+    train: EncodedRequests,
+    held: EncodedRequests,
+    steps: int,
+    lr: float,
+    seed: int,
 ) -> nn.Module:
     """Adam; the weights of the best validation, looked at eight times."""
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
@@ -155,7 +160,9 @@ def fit_plain(
     return model
 
 
-def fit_ours(name: str, spec, train: Columns, held: Columns, steps: int, lr: float, seed: int):
+def fit_ours(
+    name: str, spec, train: EncodedRequests, held: EncodedRequests, steps: int, lr: float, seed: int
+):
     """The package's model by the package's loop."""
     loop = {"steps": steps, "batch_size": BATCH, "lr": lr, "validate_every": max(steps // 8, 1)}
     sizes = {"width": WIDTH, "layers": LAYERS, "heads": HEADS, "slots": SLOTS}

@@ -23,7 +23,7 @@ import torch
 
 from goalrank.logs import data_root, import_log
 from goalrank.rankers import RankerConfig, build_ranker, parameter_count
-from goalrank.requests import Columns, Encoder
+from goalrank.requests import EncodedRequests, Encoder
 from goalrank.training import (
     CachedScores,
     GroupBuilder,
@@ -38,7 +38,7 @@ from goalrank.training import (
 from goalrank.worlds import World, WorldConfig
 
 
-def load(world: bool, requests: int) -> tuple[Encoder, Columns]:
+def load(world: bool, requests: int) -> tuple[Encoder, EncodedRequests]:
     """Encoded training requests of ML-1M, or of a planted world."""
     if world:
         table = World(WorldConfig(items=3000, candidates=50, slots=6)).sample(requests, seed=1)
@@ -48,7 +48,7 @@ def load(world: bool, requests: int) -> tuple[Encoder, Columns]:
     return encoder, encoder.encode(table)
 
 
-def stepper(task: Task, columns: Columns, batch_size: int) -> Callable[[], None]:
+def stepper(task: Task, columns: EncodedRequests, batch_size: int) -> Callable[[], None]:
     """One optimiser step of a task on the next batch, without a trainer around it."""
     task.log = task.log_dict = lambda *_, **__: None  # type: ignore[assignment,method-assign]
     optimizer = task.configure_optimizers()["optimizer"]
@@ -67,7 +67,7 @@ def stepper(task: Task, columns: Columns, batch_size: int) -> Callable[[], None]
     return step
 
 
-def tasks(encoder: Encoder, columns: Columns, args: argparse.Namespace) -> dict[str, Task]:
+def tasks(encoder: Encoder, columns: EncodedRequests, args: argparse.Namespace) -> dict[str, Task]:
     """The two tasks at equal encoder sizes."""
     size = {"width": args.width, "layers": args.layers, "heads": 4}
     loop = LoopConfig(batch_size=args.batch, lr=1e-3)

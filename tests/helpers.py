@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from goalrank.requests import Columns, EntityTable
+from goalrank.requests import EncodedRequests, EntityTable
 
 
 def make_entities(rows: int, buckets: int = 2, numeric: int = 0, seed: int = 0) -> EntityTable:
@@ -38,7 +38,7 @@ def make_columns(
     kinds: tuple[str, ...] = ("click",),
     protocol: str = "retrieved",
     seed: int = 0,
-) -> Columns:
+) -> EncodedRequests:
     """Random requests: ragged candidates (1…n) and histories (0…history), random 0/1 feedback.
 
     Set single fields with `dataclasses.replace`.
@@ -80,4 +80,4 @@ def make_columns(
         ),
         "feedback": rng.integers(0, 2, (seen.sum(), len(kinds))).astype(np.float32),
     }
-    return Columns(**values)
+    return EncodedRequests(**values)

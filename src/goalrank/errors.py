@@ -13,7 +13,7 @@
     ├── FetchError         a download failed or its checksum differs
     ├── MissingExtraError  an optional library is not installed
     ├── InfeasibleError    what was asked for cannot exist (e.g. an enumeration too large)
-    ├── EngineError        a worker, a cluster or an object store failed on every try
+    ├── ExecutorError        a worker, a cluster or an object store failed on every try
     └── StoreError         the store cannot be opened, read or written
         └── StoreFullError   its disk is full
 
@@ -128,7 +128,7 @@ class StoreFullError(StoreError):
     code = "store_full"
 
 
-class EngineError(GoalRankError):
+class ExecutorError(GoalRankError):
     """A worker, a cluster or an object store failed on every try; running again may do."""
 
     exit_code = 9

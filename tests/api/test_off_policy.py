@@ -10,9 +10,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from goalrank.bundles import Bundle, Engine
+from goalrank.bundles import Bundle, Predictor
 from goalrank.cli import app
-from goalrank.constraints import AtMost, Rules
+from goalrank.constraints import AtMost, Constraints
 from goalrank.encoders import EncoderSizes
 from goalrank.errors import ConfigError, DataError, InfeasibleError
 from goalrank.evaluation import evaluate_off_policy
@@ -84,7 +84,7 @@ def test_every_estimator_finds_the_truth(new, log, temperature):
     assert found.support["mean_weight"] == pytest.approx(1, abs=0.15)
 
 
-RULES = Rules(blocked=(0, 1, 2), at_most=(AtMost(by="kind", most=1),))
+RULES = Constraints(blocked=(0, 1, 2), at_most=(AtMost(by="kind", most=1),))
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_the_value_under_rules(new, kinds, temperature):
 
 def test_a_log_served_under_rules_gives_its_propensities_back(new, kinds):
     asked = kinds.head(300)
-    engine = Engine(new, rules=RULES, temperature=1.0)
+    engine = Predictor(new, rules=RULES, temperature=1.0)
     served = engine.rank(asked)
     frame = asked.frame.drop("slot_propensity").with_columns(
         shown=pl.Series([each.positions for each in served], dtype=pl.List(pl.Int32)),

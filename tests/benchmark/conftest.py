@@ -9,7 +9,7 @@ import torch
 
 from goalrank.studies.arena.run_cell import run_cell
 from goalrank.studies.arena.runner import store_suite
-from goalrank.studies.common import Suite, plan
+from goalrank.studies.common import Suite, plan_cells
 from tests.benchmark.kit import DIVERGES, IMPOSSIBLE, ROWS, make_suite, write_data
 
 
@@ -25,6 +25,6 @@ def finished(data, tmp_path_factory) -> tuple[Suite, Path]:
     suite = make_suite(data, [*ROWS, IMPOSSIBLE, DIVERGES])
     folder = tmp_path_factory.mktemp("whole")
     store_suite(suite, folder)
-    for cell in plan(suite):
+    for cell in plan_cells(suite):
         run_cell(suite, cell, folder, "cpu")
     return suite, folder

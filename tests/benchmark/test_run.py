@@ -16,11 +16,11 @@ import torch
 
 from goalrank.errors import DataError
 from goalrank.storage.locks import Claim
-from goalrank.studies.arena import Ledger, load_boards, run_suite, runner
+from goalrank.studies.arena import Ledger, load_leaderboards, run_suite, runner
 from goalrank.studies.arena.cell_jobs import claim_path
 from goalrank.studies.arena.run_cell import run_cell
 from goalrank.studies.arena.runner import store_suite
-from goalrank.studies.common import plan, shard
+from goalrank.studies.common import plan_cells, shard
 from goalrank.studies.common.cells import make_cell
 from tests.benchmark.kit import ROWS, make_suite
 
@@ -68,7 +68,7 @@ def test_shards_together_are_the_whole(data, finished, tmp_path):
     suite = make_suite(data, ["dnn", "mmr", "rules"])
     store_suite(suite, tmp_path)
     for i in (1, 2):
-        for cell in shard(plan(suite), i, 2, tuned=False):
+        for cell in shard(plan_cells(suite), i, 2, tuned=False):
             assert not Ledger(tmp_path).has(cell)
             run_cell(suite, cell, tmp_path, "cpu")
     whole = quality(finished[1])
@@ -99,17 +99,17 @@ def test_killed_in_the_middle_and_run_again(data, finished, tmp_path):
         first.send_signal(signal.SIGKILL)
         first.wait()
     before = {p.name: p.stat().st_mtime_ns for p in out.glob("ledger/*.parquet")}
-    assert 2 <= len(before) < len(plan(suite))
+    assert 2 <= len(before) < len(plan_cells(suite))
     again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     after = {p.name: p.stat().st_mtime_ns for p in out.glob("ledger/*.parquet")}
-    assert len(after) == len(plan(suite))
+    assert len(after) == len(plan_cells(suite))
     late = {name for name in after if name not in before}
     # The killed run's worker may have finished its cell before it noticed.
     assert len(late) - 1 <= int(again.stdout) <= len(late)
     assert {name: after[name] for name in before} == before
     starts = [line for p in out.glob("logs/*.log") for line in p.read_text().splitlines()]
     starts = [line for line in starts if line.startswith("--- ")]
-    assert len(starts) <= len(plan(suite)) + 1  # only the cell that was cut off began twice
+    assert len(starts) <= len(plan_cells(suite)) + 1  # only the cell that was cut off began twice
     whole = quality(finished[1])
     assert quality(out) == pytest.approx({key: whole[key] for key in quality(out)}, abs=1e-6)
 
@@ -117,7 +117,7 @@ def test_killed_in_the_middle_and_run_again(data, finished, tmp_path):
 def test_nothing_is_left_to_run(data, finished):
     suite, folder = finished
     done = run_suite(suite, folder, accelerator="cpu")
-    assert (done.ran, done.before) == (0, len(plan(suite)))
+    assert (done.ran, done.before) == (0, len(plan_cells(suite)))
 
 
 def test_a_cell_that_takes_its_process_with_it(data, tmp_path, monkeypatch):
@@ -142,14 +142,14 @@ def test_a_claim_keeps_others_away(data, tmp_path):
 def test_a_ledger_of_a_newer_version_is_refused(data, tmp_path):
     suite = make_suite(data, ["mmr"])
     store_suite(suite, tmp_path)
-    cell = plan(suite)[0]
+    cell = plan_cells(suite)[0]
     run_cell(suite, cell, tmp_path, "cpu")
     path = Ledger(tmp_path).path(cell)
     table = pq.read_table(path)
     meta = {**table.schema.metadata, b"goalrank.ledger": b"99"}
     pq.write_table(table.replace_schema_metadata(meta), path)
     with pytest.raises(DataError, match="ledger format 99, written by a newer goalrank"):
-        load_boards(tmp_path)
+        load_leaderboards(tmp_path)
     with pytest.raises(DataError, match="newer goalrank"):
         run_suite(suite, tmp_path)
     path.write_bytes(b"nonsense")
@@ -191,7 +191,7 @@ def test_tuning_has_one_budget_and_is_kept(data, tmp_path):
     tuning = {"trials": 3, "steps": 2, "requests": 40, "validation": 20}
     suite = make_suite(data, ["dnn", "mmr", "rules"], tuning=tuning, seeds=[0, 1])
     store_suite(suite, tmp_path)
-    for cell in plan(suite):
+    for cell in plan_cells(suite):
         assert run_cell(suite, cell, tmp_path, "cpu") == "ok"
     table = Ledger(tmp_path).read()
     for label in ("dnn", "mmr"):

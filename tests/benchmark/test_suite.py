@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from goalrank.errors import ConfigError
 from goalrank.rankers import ranker_names
 from goalrank.studies.arena import run_suite
-from goalrank.studies.common import build_suite, load_suite, plan, shard, standard_rows
+from goalrank.studies.common import build_suite, load_suite, plan_cells, shard, standard_rows
 from goalrank.studies.common.cells import parse_shard
 from goalrank.studies.common.row_specs import RowSpec
 from tests.benchmark.kit import make_suite
@@ -25,7 +25,7 @@ def test_shipped_suites_can_be_used(path):
     assert suite.name == path.stem
     assert suite.main in {row.label for row in suite.rankers}
     assert any(row.name == "rules" for row in suite.rankers)
-    assert len({cell.key for cell in plan(suite)}) == len(plan(suite))
+    assert len({cell.key for cell in plan_cells(suite)}) == len(plan_cells(suite))
 
 
 def test_all_names_every_ranker():
@@ -109,16 +109,16 @@ def test_a_folder_belongs_to_one_suite(data, finished, tmp_path):
 
 
 def test_keys_change_with_what_they_depend_on(data):
-    keys = {cell.key for cell in plan(make_suite(data))}
-    assert keys == {cell.key for cell in plan(make_suite(data))}
-    assert keys.isdisjoint(cell.key for cell in plan(make_suite(data, slots=4)))
-    more = {cell.key for cell in plan(make_suite(data, seeds=[0, 1, 2]))}
+    keys = {cell.key for cell in plan_cells(make_suite(data))}
+    assert keys == {cell.key for cell in plan_cells(make_suite(data))}
+    assert keys.isdisjoint(cell.key for cell in plan_cells(make_suite(data, slots=4)))
+    more = {cell.key for cell in plan_cells(make_suite(data, seeds=[0, 1, 2]))}
     assert keys < more  # a longer suite runs only what it adds
 
 
 @given(n=st.integers(1, 40), tuned=st.booleans())
 def test_shards_are_a_partition(n, tuned):
-    cells = plan(make_suite(Path("anywhere")))
+    cells = plan_cells(make_suite(Path("anywhere")))
     parts = [shard(cells, i, n, tuned) for i in range(1, n + 1)]
     keys = [cell.key for part in parts for cell in part]
     assert sorted(keys) == sorted(cell.key for cell in cells)

@@ -13,15 +13,15 @@ from typer.testing import CliRunner
 
 from goalrank.cli import app
 from goalrank.errors import ConfigError, DataError
-from goalrank.studies.arena import Ledger, latex, load_boards, markdown, plot, publish
+from goalrank.studies.arena import Ledger, latex, load_leaderboards, markdown, plot, publish
 from goalrank.studies.arena.figures import generators_figure
-from goalrank.studies.arena.leaderboards import Board, Line
+from goalrank.studies.arena.leaderboards import Leaderboard, LeaderboardRow
 from goalrank.studies.common import cells
 
 
 @pytest.fixture(scope="module")
 def boards(finished):
-    return load_boards(finished[1], resamples=200)
+    return load_leaderboards(finished[1], resamples=200)
 
 
 def test_lines_are_means_over_seeds(finished, boards):
@@ -64,8 +64,8 @@ def test_latex_columns_agree(boards):
 
 def test_a_metric_that_was_not_measured(finished):
     with pytest.raises(ConfigError, match="was not measured"):
-        load_boards(finished[1], "map", 10)
-    (board,) = load_boards(finished[1], "recall", 10)
+        load_leaderboards(finished[1], "map", 10)
+    (board,) = load_leaderboards(finished[1], "recall", 10)
     assert board.metric == "recall@3"
 
 
@@ -90,7 +90,9 @@ def test_verbs(finished, tmp_path):
 
 
 def _line(label, kind, value):
-    return Line(label, kind, False, (0,), {"ndcg@6": value}, {"ndcg@6": math.nan}, (value,), {})
+    return LeaderboardRow(
+        label, kind, False, (0,), {"ndcg@6": value}, {"ndcg@6": math.nan}, (value,), {}
+    )
 
 
 def test_figure_of_generators_beside_the_main_row():
@@ -99,7 +101,7 @@ def test_figure_of_generators_beside_the_main_row():
         _line("mg_e_20", "mg_e", 0.4),
         _line("mg_e_3", "mg_e", 0.3),
     )
-    board = Board("s", "d", "base", "ndcg@6", "goalrank", lines, {})
+    board = Leaderboard("s", "d", "base", "ndcg@6", "goalrank", lines, {})
     figure = generators_figure(board, {"mg_e_3": {"k": 3}, "mg_e_20": {"k": 20}})
     drawn = {line.get_label(): line.get_data() for line in figure.axes[0].lines}
     assert list(drawn["MG-E, different generators"][0]) == [3, 20]
@@ -107,7 +109,8 @@ def test_figure_of_generators_beside_the_main_row():
     assert list(drawn["goalrank"][1]) == [50, 50]
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["3", "20"]
     assert (
-        generators_figure(Board("s", "d", "base", "ndcg@6", "goalrank", lines[:1], {}), {}) is None
+        generators_figure(Leaderboard("s", "d", "base", "ndcg@6", "goalrank", lines[:1], {}), {})
+        is None
     )
 
 
@@ -121,7 +124,7 @@ def test_published_is_what_the_folder_says(finished, tmp_path):
     rows, there = pl.read_parquet(tmp_path / "ledger.parquet"), Ledger(finished[1]).read()
     assert sorted(rows["key"]) == sorted(there["key"])
     assert rows.columns == there.columns
-    assert (tmp_path / "table.md").read_text() == markdown(load_boards(finished[1], None, 50))
+    assert (tmp_path / "table.md").read_text() == markdown(load_leaderboards(finished[1], None, 50))
     assert (tmp_path / "suite.json").read_bytes() == (finished[1] / "suite.json").read_bytes()
     with pytest.raises(DataError):
         publish(tmp_path, tmp_path / "again")
@@ -129,9 +132,9 @@ def test_published_is_what_the_folder_says(finished, tmp_path):
 
 
 def test_a_later_version_reads_what_was_measured(finished, monkeypatch):
-    before = markdown(load_boards(finished[1], None, 50))
+    before = markdown(load_leaderboards(finished[1], None, 50))
     monkeypatch.setattr(cells, "digest", lambda _: "of-other-settings")
-    assert markdown(load_boards(finished[1], None, 50)) == before
+    assert markdown(load_leaderboards(finished[1], None, 50)) == before
 
 
 def test_a_kind_of_generators_has_one_colour_whatever_leads():
@@ -144,7 +147,7 @@ def test_a_kind_of_generators_has_one_colour_whatever_leads():
     settings = {line.label: {"k": 20} for line in lines[1:]}
 
     def colours(order):
-        board = Board("s", "d", "base", "ndcg@6", "goalrank", tuple(order), {})
+        board = Leaderboard("s", "d", "base", "ndcg@6", "goalrank", tuple(order), {})
         axes = generators_figure(board, settings).axes[0]
         return {line.get_label(): line.get_color() for line in axes.lines}
 

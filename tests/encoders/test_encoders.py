@@ -10,7 +10,7 @@ import torch
 
 from goalrank.encoders import EncoderSizes, EntityEmbedding, RequestEncoder
 from goalrank.rankers import DNN
-from goalrank.requests import Batch, Columns, EntityTable
+from goalrank.requests import Batch, EncodedRequests, EntityTable
 from tests.rankers.kit import CATEGORIES, SMALL, padded, permuted, rich_columns, shake, spec_of
 from tests.rankers.planted import SIZES, columns_of, fit, precision
 
@@ -210,7 +210,7 @@ def test_nothing_known_is_zero():
     assert torch.equal(model(bare, torch.tensor([[0, 2]])), torch.zeros(1, 2, 8))
 
 
-def taste_world(requests: int, seed: int) -> Columns:
+def taste_world(requests: int, seed: int) -> EncodedRequests:
     """Items known by id alone; three of eight offered go best with what six met have in common."""
     rng, items = np.random.default_rng(seed), 120
     tastes = np.random.default_rng(9).normal(size=(items, 4))

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from goalrank.compute import Engine, open_engine
+from goalrank.compute import Executor, open_executor
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Engine]:
-    with open_engine("ray", workers=2) as engine:
+def cluster() -> Iterator[Executor]:
+    with open_executor("ray", workers=2) as engine:
         yield engine

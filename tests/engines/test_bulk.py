@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from goalrank.api import rank_dataset
 from goalrank.cli import app
-from goalrank.errors import ConfigError, DataError, EngineError
+from goalrank.errors import ConfigError, DataError, ExecutorError
 from goalrank.requests import Requests, open_dataset
 from tests.engines.kit import FlakyFileSystem
 from tests.serving.kit import make_bundle
@@ -88,7 +88,7 @@ def test_a_store_that_times_out(folder, tmp_path):
     want = pl.read_parquet(tmp_path / "lists.parquet")
     assert len(want) == want["request_id"].n_unique() == 81
     FlakyFileSystem.fail = 10**6
-    with pytest.raises(EngineError, match=r"does not answer.*run the same command again"):
+    with pytest.raises(ExecutorError, match=r"does not answer.*run the same command again"):
         rank_dataset(BUNDLE, f"flaky://{folder}", out, part_rows=20)
     assert pl.read_parquet(tmp_path / "lists.parquet").equals(want)
 

@@ -8,9 +8,9 @@ import errno
 import fsspec
 import pytest
 
-from goalrank.compute import LocalEngine, open_engine
-from goalrank.errors import ConfigError, DataError, EngineError, MissingExtraError
-from goalrank.storage import Store, transient, with_retries
+from goalrank.compute import LocalExecutor, open_executor
+from goalrank.errors import ConfigError, DataError, ExecutorError, MissingExtraError
+from goalrank.storage import Location, transient, with_retries
 from tests.engines.kit import FlakyFileSystem, refuses, scaled
 
 fsspec.register_implementation("flaky", FlakyFileSystem, clobber=True)
@@ -26,7 +26,7 @@ def no_waiting(monkeypatch):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_results_come_in_the_order_of_parts(workers):
-    with open_engine("local", workers=workers) as engine:
+    with open_executor("local", workers=workers) as engine:
         assert list(engine.map(scaled, 3, range(50))) == [3 * i for i in range(50)]
         assert list(engine.map(scaled, 3, [])) == []
         with pytest.raises(DataError, match="breaks a rule"):
@@ -42,7 +42,7 @@ def test_parts_are_taken_as_they_are_needed(workers):
             taken.append(i)
             yield i
 
-    with LocalEngine(workers) as engine:
+    with LocalExecutor(workers) as engine:
         results = engine.map(scaled, 1, parts())
         assert next(results) == 0
         assert len(taken) < 10
@@ -51,9 +51,9 @@ def test_parts_are_taken_as_they_are_needed(workers):
 
 def test_engines_are_named():
     with pytest.raises(ConfigError, match="local, ray"):
-        open_engine("spark")
+        open_executor("spark")
     with pytest.raises(ConfigError, match="workers"):
-        open_engine("local", workers=-1)
+        open_executor("local", workers=-1)
 
 
 def test_without_the_extra_the_remedy_is_named(monkeypatch):
@@ -66,7 +66,7 @@ def test_without_the_extra_the_remedy_is_named(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingExtraError, match=r"pip install 'goalrank\[ray\]'"):
-        open_engine("ray")
+        open_executor("ray")
 
 
 def test_what_is_tried_again():
@@ -83,24 +83,24 @@ def test_waits_grow_and_then_it_is_said(no_waiting):
     def never():
         raise TimeoutError("silence")
 
-    with pytest.raises(EngineError, match=r"reading 'x' failed 4 times.*silence.*remedy"):
+    with pytest.raises(ExecutorError, match=r"reading 'x' failed 4 times.*silence.*remedy"):
         with_retries(never, "reading 'x'", retries=3)
     assert no_waiting == [0.5, 1.0, 2.0]
 
 
 def test_a_store_that_times_out_is_asked_again(tmp_path, no_waiting):
     (tmp_path / "a.txt").write_bytes(b"whole")
-    file = Store(f"flaky://{tmp_path}/a.txt")
+    file = Location(f"flaky://{tmp_path}/a.txt")
     FlakyFileSystem.fail = 2
     assert file.read(lambda f: f.read()) == b"whole"
     assert no_waiting == [0.5, 1.0]
     FlakyFileSystem.fail = 99
-    with pytest.raises(EngineError, match="reading"):
+    with pytest.raises(ExecutorError, match="reading"):
         file.read(lambda f: f.read())
 
 
 def test_files_appear_whole_or_not_at_all(tmp_path, no_waiting):
-    file = Store(f"flaky://{tmp_path}/new/b.txt")
+    file = Location(f"flaky://{tmp_path}/new/b.txt")
     FlakyFileSystem.fail = 1
     file.write(lambda f: f.write(b"one"))
     assert (tmp_path / "new" / "b.txt").read_bytes() == b"one"
@@ -112,14 +112,14 @@ def test_files_appear_whole_or_not_at_all(tmp_path, no_waiting):
     with pytest.raises(ValueError, match="ours"):
         file.write(breaks)
     with pytest.raises(DataError, match="could not write"):
-        Store(f"{tmp_path}/new/b.txt/c").write(lambda f: f.write(b"x"))
+        Location(f"{tmp_path}/new/b.txt/c").write(lambda f: f.write(b"x"))
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["b.txt"]
     assert (tmp_path / "new" / "b.txt").read_bytes() == b"one"
 
 
 def test_memory_and_disk_are_alike(tmp_path):
     for address in ("memory://engine-test", str(tmp_path / "d")):
-        folder = Store(address)
+        folder = Location(address)
         assert not folder.exists()
         folder.child("b.parquet").write(lambda f: f.write(b"b"))
         folder.child("a.parquet").write(lambda f: f.write(b"a"))
@@ -135,4 +135,4 @@ def test_memory_and_disk_are_alike(tmp_path):
 
 def test_protocols_that_nobody_knows():
     with pytest.raises(ConfigError, match="nowhere"):
-        Store("nowhere://x").exists()
+        Location("nowhere://x").exists()

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from goalrank.api import rank_dataset
-from goalrank.compute import LocalEngine, RayEngine
-from goalrank.errors import DataError, EngineError, MissingExtraError, ValidationError
+from goalrank.compute import LocalExecutor, RayExecutor
+from goalrank.errors import DataError, ExecutorError, MissingExtraError, ValidationError
 from goalrank.logs import import_log
 from goalrank.requests import Requests
 from goalrank.studies.arena import Ledger, run_suite
@@ -43,9 +43,9 @@ def test_an_import_is_equal_and_a_killed_worker_costs_a_try(cluster, tmp_path):
 
 @slow
 def test_a_part_that_always_kills_is_said_or_replaced(cluster):
-    with pytest.raises(EngineError, match=r"lost 1 times.*remedy"):
-        list(RayEngine(tries=1).map(always_dies, None, range(3)))
-    engine = RayEngine(tries=2)
+    with pytest.raises(ExecutorError, match=r"lost 1 times.*remedy"):
+        list(RayExecutor(tries=1).map(always_dies, None, range(3)))
+    engine = RayExecutor(tries=2)
     done = list(engine.map(always_dies, None, range(3), lost=lambda part, reason: (part, reason)))
     assert (done[0], done[2]) == (0, 2)
     assert done[1] == (1, "its worker was lost 2 times (WorkerCrashedError)")
@@ -105,7 +105,7 @@ def test_lists_are_equal_whatever_the_engine(cluster, tmp_path):
     requests, bundle = shards(tmp_path / "requests"), make_bundle(reward=False)
     one = bundle.rank_file(requests, tmp_path / "one.parquet")
     want = pl.read_parquet(one)
-    for name, engine in (("here", None), ("threads", LocalEngine(2)), ("there", cluster)):
+    for name, engine in (("here", None), ("threads", LocalExecutor(2)), ("there", cluster)):
         out = f"file://{tmp_path}/{name}.parquet"
         count = rank_dataset(bundle, f"file://{requests}", out, engine=engine, part_rows=32)
         assert count == len(want) == 150

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from goalrank.errors import ConfigError
-from goalrank.evaluation import absent_rules, audit, audit_rules, evaluate
+from goalrank.evaluation import absent_baselines, audit, audit_baselines, evaluate
 from goalrank.rankers import RandomOrder, Scorer
 from tests.helpers import make_columns
 
@@ -36,25 +36,25 @@ def leaky(requests: int = 300):
 
 def test_all_rules_are_there():
     columns = make_columns()
-    rules = audit_rules(columns, ["a", "b"])
+    rules = audit_baselines(columns, ["a", "b"])
     assert set(rules) == EXPECTED
-    assert absent_rules(columns) == []
+    assert absent_baselines(columns) == []
     assert all(not list(rule.parameters()) for rule in rules.values())
 
 
 def test_absent_rules_are_named():
     columns = make_columns()
     columns = replace(columns, candidate_score=columns.candidate_score * 0, target=-1)
-    rules = audit_rules(columns, ["a", "b"])
+    rules = audit_baselines(columns, ["a", "b"])
     assert not any("retriever" in name or "rate" in name for name in rules)
-    assert len(absent_rules(columns)) == 2
+    assert len(absent_baselines(columns)) == 2
     with pytest.raises(ConfigError, match="feature_names"):
-        audit_rules(columns, ["a"])
+        audit_baselines(columns, ["a"])
 
 
 def test_a_leak_is_called_one():
     columns = leaky()
-    rules = evaluate(audit_rules(columns, ["a", "b"]), columns, slots=3, bootstrap=200)
+    rules = evaluate(audit_baselines(columns, ["a", "b"]), columns, slots=3, bootstrap=200)
     trained = evaluate({"prm": RandomOrder(7)}, columns, slots=3, bootstrap=200)
     found = audit(trained, rules, "ndcg")
     assert found.rule == "retriever order (reversed)"
@@ -67,7 +67,7 @@ def test_a_leak_is_called_one():
 
 def test_a_real_gain_is_granted():
     columns = make_columns(300, 10, users=60)
-    rules = evaluate(audit_rules(columns, ["a", "b"]), columns, slots=3, bootstrap=200)
+    rules = evaluate(audit_baselines(columns, ["a", "b"]), columns, slots=3, bootstrap=200)
     trained = evaluate({"oracle": Oracle(), "bad": RandomOrder(3)}, columns, slots=3, bootstrap=200)
     found = audit(trained, rules, "ndcg@3")
     assert found.holds
@@ -87,7 +87,7 @@ def test_within_the_interval_is_said():
             better = batch.relevance * (batch.index[:, None] == row)
             return rules_by_name[best].scores(batch) + 100 * better
 
-    rules_by_name = audit_rules(columns, ["a", "b"])
+    rules_by_name = audit_baselines(columns, ["a", "b"])
     rules = evaluate(rules_by_name, columns, slots=3, bootstrap=200)
     best = rules.best("ndcg")
     row = int(rules.rows[np.argmin(rules.values[best]["ndcg@3"])])
@@ -99,7 +99,7 @@ def test_within_the_interval_is_said():
 
 def test_without_trained_rankers():
     columns = make_columns(60, 10)
-    rules = evaluate(audit_rules(columns, ["a", "b"]), columns, slots=3, bootstrap=50)
+    rules = evaluate(audit_baselines(columns, ["a", "b"]), columns, slots=3, bootstrap=50)
     found = audit(None, rules, notes=["A note."])
     assert found.trained is None
     assert found.verdict[0].startswith("The best rule without learning")

@@ -33,7 +33,7 @@ from goalrank.worlds import (
     list_log_prob,
 )
 from goalrank.worlds.sampling.feedback import draw_feedback
-from goalrank.worlds.sampling.request_draws import Asked, ask
+from goalrank.worlds.sampling.request_draws import DrawnRequests, draw_requests
 
 SLOTS = 2
 WORLD = World(
@@ -49,14 +49,16 @@ LISTS = enumerate_lists(5, SLOTS)
 class Draw:
     """Requests with the logging policy and a new one (Plackett-Luce on sharper scores)."""
 
-    asked: Asked
+    asked: DrawnRequests
     logging: LoggingPolicy
 
     @classmethod
     def of(cls, rows: int, seed: int, shuffle: float = 0.0) -> Draw:
         generator = torch.Generator().manual_seed(seed)
         config = WORLD.config.logging.model_copy(update={"shuffle": shuffle})
-        return cls(ask(WORLD, seed * rows, rows, EPOCH_US, generator), LoggingPolicy(config))
+        return cls(
+            draw_requests(WORLD, seed * rows, rows, EPOCH_US, generator), LoggingPolicy(config)
+        )
 
     @property
     def scores(self) -> torch.Tensor:

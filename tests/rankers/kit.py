@@ -28,7 +28,7 @@ from goalrank.rankers import (
     diverse_members,
     ranker_names,
 )
-from goalrank.requests import Batch, Columns, EntityTable, InputSpec
+from goalrank.requests import Batch, EncodedRequests, EntityTable, InputSpec
 from goalrank.rewards import ListReward
 from tests.helpers import make_columns
 
@@ -36,7 +36,7 @@ SMALL = EncoderSizes(width=16, layers=1, heads=2, dropout=0.1)
 CATEGORIES = 7
 
 
-def rich_columns(requests: int = 6, n: int = 6, **options: int) -> Columns:
+def rich_columns(requests: int = 6, n: int = 6, **options: int) -> EncodedRequests:
     """`make_columns` whose items and users have numbers and categories as well."""
     columns = make_columns(requests, n, **options)
     rng = np.random.default_rng(5)
@@ -53,7 +53,7 @@ def _featured(table: EntityTable, rng: np.random.Generator) -> EntityTable:
     return replace(table, numeric=numeric, category=category, category_weight=weight)
 
 
-def spec_of(columns: Columns) -> InputSpec:
+def spec_of(columns: EncodedRequests) -> InputSpec:
     """Sizes for models that read these columns."""
     items, users = columns.items, columns.users
     return InputSpec(
@@ -84,19 +84,19 @@ def config(name: str, **options: int) -> RankerConfig:
     return RankerConfig(name=name, width=16, layers=1, heads=2, slots=4, **options)
 
 
-def _best_of(columns: Columns) -> BestOf:
+def _best_of(columns: EncodedRequests) -> BestOf:
     spec = spec_of(columns)
     rankers = [build_ranker(spec, config("dnn")), RetrieverOrder()]
     reward = ListReward(spec, SMALL, columns.kinds, [1.0])
     return BestOf(rankers, reward, lists=12, seed=3)
 
 
-def _evaluator_sort(columns: Columns) -> EvaluatorSort:
+def _evaluator_sort(columns: EncodedRequests) -> EvaluatorSort:
     spec = spec_of(columns)
     return EvaluatorSort(ListReward(spec, SMALL, columns.kinds, [1.0]))
 
 
-def _multi_generator(columns: Columns) -> MultiGenerator:
+def _multi_generator(columns: EncodedRequests) -> MultiGenerator:
     spec = spec_of(columns)
     rankers = [build_ranker(spec, config("dnn")), build_ranker(spec, config("goalrank"))]
     reward = ListReward(spec, SMALL, columns.kinds, [1.0])
@@ -106,14 +106,14 @@ def _multi_generator(columns: Columns) -> MultiGenerator:
     return MultiGenerator(rankers, members, reward, seed=3)
 
 
-Factory = Callable[[Columns], Ranker]
+Factory = Callable[[EncodedRequests], Ranker]
 
 
 def _named(name: str, **options: int) -> Factory:
     return lambda columns: build_ranker(spec_of(columns), config(name, **options))
 
 
-def _in_chunks(columns: Columns) -> Ranker:
+def _in_chunks(columns: EncodedRequests) -> Ranker:
     """Induced attention, encoded one or two candidates at a time."""
     ranker = _named("goalrank", inducing=3)(columns)
     for module in ranker.modules():
@@ -150,7 +150,7 @@ BY_INPUT = {"input", "input reversed"}
 WITH_TIES = BY_INPUT | {"constant", "popularity", "feedback rate", "transitions"}
 
 
-def make_ranker(name: str, columns: Columns, seed: int = 0) -> Ranker:
+def make_ranker(name: str, columns: EncodedRequests, seed: int = 0) -> Ranker:
     """The ranker of that name in evaluation mode, with weights that matter."""
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from goalrank.encoders import EncoderSizes
 from goalrank.rankers import Ranker
-from goalrank.requests import Columns, EntityTable
+from goalrank.requests import EncodedRequests, EntityTable
 from tests.helpers import make_columns, make_entities
 
 SIZES = EncoderSizes(width=24, layers=1, heads=2, dropout=0.0, id_dropout=0.0)
@@ -38,7 +38,7 @@ def columns_of(
     user: NDArray[Any] | None = None,
     users: EntityTable | None = None,
     time: NDArray[Any] | None = None,
-) -> Columns:
+) -> EncodedRequests:
     """Requests of equal lengths.
 
     Args:
@@ -88,7 +88,9 @@ def _flat(values: NDArray[Any] | None, size: int) -> NDArray[np.float32]:
     return np.zeros(size, np.float32) if values is None else values.reshape(-1).astype(np.float32)
 
 
-def fit(ranker: Ranker, columns: Columns, slots: int, steps: int = 110, lr: float = 6e-3) -> Ranker:
+def fit(
+    ranker: Ranker, columns: EncodedRequests, slots: int, steps: int = 110, lr: float = 6e-3
+) -> Ranker:
     """AdamW on the ranker's own loss."""
     torch.manual_seed(0)
     optimizer = torch.optim.AdamW(ranker.parameters(), lr=lr, weight_decay=0.0)
@@ -105,7 +107,7 @@ def fit(ranker: Ranker, columns: Columns, slots: int, steps: int = 110, lr: floa
     return ranker.eval()
 
 
-def precision(ranker: Ranker, columns: Columns, slots: int) -> float:
+def precision(ranker: Ranker, columns: EncodedRequests, slots: int) -> float:
     """Mean relevance of the slots of the ranker's best lists."""
     batch = columns.batch(slice(None))
     with torch.no_grad():
@@ -113,6 +115,6 @@ def precision(ranker: Ranker, columns: Columns, slots: int) -> float:
     return float(batch.relevance.gather(1, lists).mean())
 
 
-def types_at(columns: Columns, types: Tensor, lists: Tensor) -> Tensor:
+def types_at(columns: EncodedRequests, types: Tensor, lists: Tensor) -> Tensor:
     """[B, L] types of the items of lists [B, L]; `types` [rows] by item row."""
     return types[columns.batch(slice(None)).candidates].gather(1, lists)

@@ -16,7 +16,7 @@ from torch import Tensor
 import goalrank.rankers
 from goalrank.rankers import Ranker
 from goalrank.rankers.composite.pool import PoolPolicy
-from goalrank.requests import Batch, Columns, EntityTable
+from goalrank.requests import Batch, EncodedRequests, EntityTable
 from tests.rankers.kit import (
     BY_INPUT,
     FACTORIES,
@@ -231,7 +231,7 @@ def test_unknown_items_and_users(name):
 @every
 def test_empty_history(name):
     ranker = make_ranker(name, COLUMNS)
-    columns: Columns = replace(
+    columns: EncodedRequests = replace(
         COLUMNS, history_start=COLUMNS.history_start * 0, history=COLUMNS.history[:0],
         history_feedback=COLUMNS.history_feedback[:0], history_time=COLUMNS.history_time[:0],
     )  # fmt: skip

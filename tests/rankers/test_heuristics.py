@@ -21,11 +21,11 @@ from goalrank.rankers import (
     RetrieverOrder,
     Scorer,
 )
-from goalrank.requests import Columns
+from goalrank.requests import EncodedRequests
 from tests.helpers import make_columns, make_entities
 
 
-def planted() -> Columns:
+def planted() -> EncodedRequests:
     """Two users. User 1 asks twice, and the second history repeats the first."""
     day = 10**9
     histories = [([1, 2], [1, 2]), ([1, 2, 1, 2], [1, 2, 11, 12]), ([2, 3], [3, 4])]
@@ -54,7 +54,7 @@ def planted() -> Columns:
     )
 
 
-def order(scorer: Scorer, columns: Columns, row: int = 0) -> list[int]:
+def order(scorer: Scorer, columns: EncodedRequests, row: int = 0) -> list[int]:
     return scorer.rank(columns.batch([row]), 3)[0].tolist()
 
 
@@ -121,7 +121,7 @@ def test_new_items_fall_to_their_bucket():
     assert LastItemTransitions.fit(columns).scores(new.batch([0])).shape == (1, 2)
 
 
-def every(columns: Columns) -> list[Scorer]:
+def every(columns: EncodedRequests) -> list[Scorer]:
     return [
         Constant(),
         RandomOrder(),

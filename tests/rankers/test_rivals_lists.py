@@ -15,7 +15,7 @@ from goalrank.rankers import DNN, PIER, PRS, NAR4Rec, Ranker, Seq2Slate
 from goalrank.rankers.composite.prs import permutation_beam
 from goalrank.rankers.sequential.nar4rec import _owed
 from goalrank.rankers.step_policy import remaining_cross_entropy
-from goalrank.requests import Columns
+from goalrank.requests import EncodedRequests
 from tests.rankers.kit import spec_of
 from tests.rankers.planted import SIZES, columns_of, fit, one_hot, precision, types_at
 from tests.rankers.test_rivals_scorers import neighbour_world
@@ -46,7 +46,7 @@ TYPES = np.arange(32) % SLOTS
 BY_ROW = torch.from_numpy(np.concatenate([[-1], TYPES, [-1, -1]]))
 
 
-def place_world(requests: int, seed: int) -> Columns:
+def place_world(requests: int, seed: int) -> EncodedRequests:
     """Two candidates of each of four types, shown at random; type t is liked at slot t alone."""
     rng = np.random.default_rng(seed)
     pools = np.stack([np.flatnonzero(k == TYPES) + 1 for k in range(SLOTS)])
@@ -59,7 +59,7 @@ def place_world(requests: int, seed: int) -> Columns:
     return columns_of(candidates, relevance, one_hot(TYPES, SLOTS), shown=shown)
 
 
-def in_place(ranker: Ranker, columns: Columns) -> float:
+def in_place(ranker: Ranker, columns: EncodedRequests) -> float:
     """Share of slots that hold their type."""
     lists = ranker.rank(columns.batch(slice(None)), SLOTS)
     return float((types_at(columns, BY_ROW, lists) == torch.arange(SLOTS)).float().mean())
@@ -74,7 +74,7 @@ def test_nar4rec_knows_places():
     assert control < 0.5
 
 
-def window(requests: int, seed: int, liked: int) -> Columns:
+def window(requests: int, seed: int, liked: int) -> EncodedRequests:
     """Two candidates of each type, all shown at random; those of the first types are liked."""
     rng = np.random.default_rng(seed)
     pools = np.stack([np.flatnonzero(k == TYPES) + 1 for k in range(SLOTS)])
@@ -154,7 +154,7 @@ def fatigue(kinds: Tensor) -> Tensor:
     return base * ~repeat
 
 
-def fatigue_world(requests: int, seed: int) -> Columns:
+def fatigue_world(requests: int, seed: int) -> EncodedRequests:
     """Eight candidates, two of each type; four shown at random, feedback with fatigue."""
     rng = np.random.default_rng(seed)
     pools = np.stack([np.flatnonzero(k == TYPES) + 1 for k in range(4)])
@@ -167,7 +167,7 @@ def fatigue_world(requests: int, seed: int) -> Columns:
     return columns_of(candidates, relevance, one_hot(TYPES, 4), shown=shown)
 
 
-def worth(ranker: Ranker, columns: Columns) -> float:
+def worth(ranker: Ranker, columns: EncodedRequests) -> float:
     """True expected feedback of the best lists."""
     with torch.no_grad():
         lists = ranker.rank(columns.batch(slice(None)), 4)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from goalrank.encoders import EncoderSizes
 from goalrank.rankers import DNN, NLGR, EGRank, Ranker, neighbours
-from goalrank.requests import Batch, Columns
+from goalrank.requests import Batch, EncodedRequests
 from goalrank.rewards import Ensemble, ListReward, ObservedGain, Reward, Weighted
 from goalrank.training import LoopConfig
 from goalrank.training.modules.reward_driven import (
@@ -41,7 +41,7 @@ class DistinctTypes(Reward):
         return torch.stack([(kinds == k).any(-1) for k in range(4)], -1).float().mean(-1)
 
 
-def mixed_world(requests: int, seed: int) -> Columns:
+def mixed_world(requests: int, seed: int) -> EncodedRequests:
     """Ten candidates whose types vary in number; nothing tells which of a type to take."""
     rng = np.random.default_rng(seed)
     candidates = np.stack([rng.permutation(24)[:10] + 1 for _ in range(requests)])

@@ -28,7 +28,7 @@ from goalrank.rankers import (
     select_members,
 )
 from goalrank.rankers.similarity import candidate_likeness, standardised
-from goalrank.requests import Batch, Columns
+from goalrank.requests import Batch, EncodedRequests
 from goalrank.rewards import Reward
 from tests.helpers import make_entities
 from tests.rankers.kit import rich_columns, spec_of
@@ -38,7 +38,7 @@ TYPES = np.arange(12) % 3
 KIND = torch.from_numpy(np.concatenate([[-1], TYPES, [-1, -1]]))
 
 
-def twins() -> Columns:
+def twins() -> EncodedRequests:
     """The three best by score are of one type."""
     candidates = np.array([[1, 4, 7, 2, 3, 5]])
     score = np.array([[2.0, 1.9, 1.8, 1.0, 0.5, 0.0]])
@@ -119,7 +119,7 @@ def test_likeness_of_given_vectors_and_of_categories():
     torch.testing.assert_close(got[:, off], (unit @ unit.transpose(1, 2))[:, off])
 
 
-def crossing_world(requests: int, seed: int) -> Columns:
+def crossing_world(requests: int, seed: int) -> EncodedRequests:
     """Liked iff both features have one sign: no sort by a column finds it."""
     rng = np.random.default_rng(seed)
     candidates = np.stack([rng.permutation(12)[:6] + 1 for _ in range(requests)])
@@ -145,7 +145,7 @@ def test_trees_learn_what_no_sort_finds(tmp_path):
     assert torch.equal(fresh.scores(batch), ranker.scores(batch))
 
 
-def leaking_world(requests: int, seed: int) -> Columns:
+def leaking_world(requests: int, seed: int) -> EncodedRequests:
     """Users' second requests show what they liked at their first; real taste is a noisy feature."""
     rng = np.random.default_rng(seed)
     half = requests // 2

@@ -10,7 +10,7 @@ import torch
 
 from goalrank.rankers import DLCM, DNN, MIR, RankMixer, SetRank
 from goalrank.rankers.scorers.dlcm import attention_rank
-from goalrank.requests import Columns
+from goalrank.requests import EncodedRequests
 from tests.helpers import make_entities
 from tests.rankers.kit import spec_of
 from tests.rankers.planted import SIZES, columns_of, fit, one_hot, precision
@@ -18,7 +18,7 @@ from tests.rankers.planted import SIZES, columns_of, fit, one_hot, precision
 N, SLOTS = 8, 3
 
 
-def neighbour_world(requests: int, seed: int, below: bool) -> Columns:
+def neighbour_world(requests: int, seed: int, below: bool) -> EncodedRequests:
     """Liked iff the candidate next to it in the initial list (below or above it) is of type 1."""
     rng = np.random.default_rng(seed)
     types = np.arange(40) % 2
@@ -61,7 +61,7 @@ def test_dlcm_makes_its_own_initial_list_without_a_retriever():
     assert float(first[liked].min().detach()) > float(first[~liked].max().detach())
 
 
-def minority_world(requests: int, seed: int) -> Columns:
+def minority_world(requests: int, seed: int) -> EncodedRequests:
     """Two candidates of one colour, six of the other; the rarer colour is liked."""
     rng = np.random.default_rng(seed)
     types = np.arange(40) % 2
@@ -87,7 +87,7 @@ def test_setrank_sees_the_set(inducing):
     assert control < 0.65
 
 
-def repeated_world(requests: int, seed: int) -> Columns:
+def repeated_world(requests: int, seed: int) -> EncodedRequests:
     """Of 60 items, known by id alone, one stands three times in the history and is liked.
 
     The five others offered stand there once.
@@ -111,7 +111,7 @@ def test_mir_counts_repeated_interests():
     assert ours > control + 0.15
 
 
-def parity_world(requests: int, seed: int) -> Columns:
+def parity_world(requests: int, seed: int) -> EncodedRequests:
     """Liked iff an odd number of: item of type 1, user of type 1, feature above 0."""
     rng = np.random.default_rng(seed)
     types = np.arange(40) % 2

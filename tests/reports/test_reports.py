@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from goalrank.errors import DataError
-from goalrank.evaluation import absent_rules, audit, audit_rules, evaluate
+from goalrank.evaluation import absent_baselines, audit, audit_baselines, evaluate
 from goalrank.rankers import RandomOrder, RetrieverOrder, Scorer
 from goalrank.reporting import Example, Report, choose_rows, headline, make_examples, render
 from goalrank.reporting import write_report as write
@@ -52,9 +52,9 @@ class Page(HTMLParser):
 def full() -> Report:
     columns = make_columns(80, 8, users=40)
     trained = {"<b>prm</b>": Oracle(), "dnn": RandomOrder(5)}
-    rules = evaluate(audit_rules(columns, ["a", "b"]), columns, slots=3, bootstrap=50)
+    rules = evaluate(audit_baselines(columns, ["a", "b"]), columns, slots=3, bootstrap=50)
     measured = evaluate(trained, columns, slots=3, bootstrap=50)
-    found = audit(measured, rules, notes=absent_rules(columns))
+    found = audit(measured, rules, notes=absent_baselines(columns))
     rows = choose_rows(measured.rows, 10)
     ids = {
         r: columns.candidates[columns.candidate_start[r] : columns.candidate_start[r + 1]].tolist()

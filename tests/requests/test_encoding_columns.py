@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.helpers import make_columns
 
 from goalrank.errors import DataError
-from goalrank.requests import Batch, Columns
+from goalrank.requests import Batch, EncodedRequests
 
 COLUMNS = st.builds(
     make_columns,
@@ -29,7 +29,7 @@ COLUMNS = st.builds(
 quick = settings(max_examples=60, deadline=None)
 
 
-def naive(columns: Columns, row: int, limit: int) -> dict[str, list]:
+def naive(columns: EncodedRequests, row: int, limit: int) -> dict[str, list]:
     """One request's entries, unpadded."""
     h = slice(columns.history_start[row], columns.history_start[row + 1])
     c = slice(columns.candidate_start[row], columns.candidate_start[row + 1])
@@ -111,7 +111,7 @@ def same(a: Batch, b: Batch) -> None:
 def test_saved_and_mapped_is_the_same(tmp_path_factory, columns) -> None:
     folder = tmp_path_factory.mktemp("c") / "columns"
     assert columns.save(folder) == folder
-    loaded = Columns.load(folder)
+    loaded = EncodedRequests.load(folder)
     for f in fields(columns):
         a, b = getattr(columns, f.name), getattr(loaded, f.name)
         if isinstance(a, np.ndarray):
@@ -129,11 +129,11 @@ def test_saving_is_whole_or_not_at_all(tmp_path: Path) -> None:
     (tmp_path / "c.tmp" / "rubbish.npy").write_bytes(b"of an earlier crash")
     columns.save(folder)
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
-    same(Columns.load(folder).batch([0]), columns.batch([0]))
+    same(EncodedRequests.load(folder).batch([0]), columns.batch([0]))
     with pytest.raises(DataError, match="exists already"):
         make_columns(2).save(folder)
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
-    assert len(Columns.load(folder)) == 3
+    assert len(EncodedRequests.load(folder)) == 3
 
 
 @pytest.mark.parametrize("damage", ["shown.npy", "columns.json", "items.id_row.npy", "cut"])
@@ -145,9 +145,9 @@ def test_damage_is_refused(damage, tmp_path: Path) -> None:
     else:
         (folder / damage).unlink()
     with pytest.raises(DataError, match="encode the requests again"):
-        Columns.load(folder)
+        EncodedRequests.load(folder)
     with pytest.raises(DataError):
-        Columns.load(tmp_path / "none")
+        EncodedRequests.load(tmp_path / "none")
 
 
 @given(st.integers(1, 70), st.integers(1, 9), st.none() | st.integers(0, 99))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.tables import make_table
 
 from goalrank.errors import DataError
-from goalrank.requests import Columns, Encoder, EncoderConfig, EntityTable, Requests
+from goalrank.requests import EncodedRequests, Encoder, EncoderConfig, EntityTable, Requests
 
 ENCODERS = {
     strings: Encoder.fit(make_table(strings=strings), EncoderConfig(history=4, item_buckets=5))
@@ -26,8 +26,8 @@ _NUMBER = st.floats(-1e6, 1e6, width=32)
 _NOON = datetime(2024, 5, 1, 12, 0, 0, 1, tzinfo=UTC)
 
 
-def _same(a: Columns, b: Columns) -> None:
-    for f in fields(Columns):
+def _same(a: EncodedRequests, b: EncodedRequests) -> None:
+    for f in fields(EncodedRequests):
         left, right = getattr(a, f.name), getattr(b, f.name)
         if isinstance(left, EntityTable):
             for g in fields(EntityTable):

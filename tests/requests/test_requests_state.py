@@ -14,12 +14,19 @@ from tests.requests.requests_tables import tables
 from tests.tables import make_table
 
 from goalrank.errors import BundleError, GoalRankError
-from goalrank.requests import Columns, Encoder, EncoderConfig, Requests, load_encoder, save_encoder
+from goalrank.requests import (
+    EncodedRequests,
+    Encoder,
+    EncoderConfig,
+    Requests,
+    load_encoder,
+    save_encoder,
+)
 
 
-def same_columns(a: Columns, b: Columns) -> bool:
+def same_columns(a: EncodedRequests, b: EncodedRequests) -> bool:
     """Equality of every array and table."""
-    for f in fields(Columns):
+    for f in fields(EncodedRequests):
         x, y = getattr(a, f.name), getattr(b, f.name)
         if f.name in ("items", "users"):
             if not all(torch.equal(getattr(x, g.name), getattr(y, g.name)) for g in fields(x)):

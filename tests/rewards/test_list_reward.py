@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from goalrank.encoders import EncoderSizes
-from goalrank.requests import Batch, Columns
+from goalrank.requests import Batch, EncodedRequests
 from goalrank.rewards import Ensemble, ListReward, ObservedGain, Reward, Weighted
 from goalrank.training import RewardConfig, build_reward
 from tests.helpers import make_columns, make_entities
@@ -208,7 +208,7 @@ def test_observed_gain_against_a_loop():
     assert float(got.abs().sum()) > 0
 
 
-def fatigue_columns(requests: int, seed: int) -> Columns:
+def fatigue_columns(requests: int, seed: int) -> EncodedRequests:
     """Items of two sorts; one is clicked unless an item of its sort stands before it.
 
     Lists are random, so an item on its own tells nothing but the average.
@@ -281,7 +281,7 @@ def test_settings_reach_the_model():
     assert (model.link, model.relations) == ("product", 2)
 
 
-def taste_columns(requests: int, seed: int) -> Columns:
+def taste_columns(requests: int, seed: int) -> EncodedRequests:
     """Users and items have vectors; an item is clicked with the sign of their product, 9 times
     in 10. Ids are all that the model is given."""
     rng = np.random.default_rng(seed)
@@ -318,7 +318,9 @@ def shown_loss(model: ListReward, batch: Batch) -> Tensor:
     return model.loss(batch, lists, batch.feedback.unsqueeze(1), lists >= 0)
 
 
-def fitted_loss(model: ListReward, train: Columns, test: Columns, epochs: int, lr: float) -> float:
+def fitted_loss(
+    model: ListReward, train: EncodedRequests, test: EncodedRequests, epochs: int, lr: float
+) -> float:
     """Loss on the shown lists of test after fitting by Adam."""
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     for epoch in range(epochs):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from goalrank.constraints.constraints import Rules
+from goalrank.constraints.constraints import Constraints
 from goalrank.experiments import draft_coins, interleave_report, team_draft
 from goalrank.experiments.config import Experiment, Experiments, Metric, Variant
 from goalrank.serving.http.schemas import RankBody
@@ -88,12 +88,12 @@ def test_rules_that_a_draft_could_break_are_served_by_one_ranker(served):
     service, _ = served
     given = body(0)
     item = given["candidates"][3]
-    pinned = service.rank([RankBody(**given | {"rules": Rules(pinned={0: item})})])[0]
+    pinned = service.rank([RankBody(**given | {"rules": Constraints(pinned={0: item})})])[0]
     assert pinned.experiment is None
     assert pinned.items[0] == item
     assert pinned.policy == service.engines["default"].name
     other = body(1)
     gone = other["candidates"][0]
-    blocked = service.rank([RankBody(**other | {"rules": Rules(blocked=(gone,))})])[0]
+    blocked = service.rank([RankBody(**other | {"rules": Constraints(blocked=(gone,))})])[0]
     assert blocked.experiment.startswith("duel:interleave[")
     assert gone not in blocked.items

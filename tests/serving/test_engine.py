@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from goalrank.bundles import Engine
-from goalrank.constraints import AtLeast, AtMost, Diversity, Rules
+from goalrank.bundles import Predictor
+from goalrank.constraints import AtLeast, AtMost, Constraints, Diversity
 from goalrank.errors import ConfigError, InfeasibleError
 from goalrank.requests import Requests
 from tests.serving.kit import make_bundle
@@ -50,7 +50,7 @@ def one(n: int, rows: int = 1, seed: int = 0) -> Requests:
 def test_without_rules_it_is_the_librarys_rank(name):
     table, bundle = make_table(30, seed=3), BUNDLES[name]
     wanted = bundle.rank(table, 4)
-    got = Engine(bundle).rank(table, 4)
+    got = Predictor(bundle).rank(table, 4)
     assert [r.positions for r in got] == wanted["positions"].to_list()
     assert [r.items for r in got] == wanted["items"].to_list()
     assert np.allclose([r.log_prob for r in got], wanted["log_prob"], atol=1e-4)
@@ -60,8 +60,8 @@ def test_without_rules_it_is_the_librarys_rank(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_rules_that_forbid_nothing_change_nothing(name):
     table, bundle = make_table(30, seed=3), BUNDLES[name]
-    plain = Engine(bundle).rank(table, 4)
-    ruled = Engine(bundle, rules=Rules(blocked=(999,))).rank(table, 4)
+    plain = Predictor(bundle).rank(table, 4)
+    ruled = Predictor(bundle, rules=Constraints(blocked=(999,))).rank(table, 4)
     assert [r.positions for r in ruled] == [r.positions for r in plain]
     assert np.allclose([r.log_prob for r in ruled], [r.log_prob for r in plain], atol=1e-4)
 
@@ -71,17 +71,19 @@ def test_rules_that_forbid_nothing_change_nothing(name):
 def test_the_temperature_is_the_librarys(name, temperature):
     table, bundle = one(6, seed=8), BUNDLES[name]
     batch = bundle.encoder.encode(table).batch(slice(0, 1))
-    [ranked] = Engine(bundle, temperature=temperature).rank(table, 4)
+    [ranked] = Predictor(bundle, temperature=temperature).rank(table, 4)
     lists = torch.tensor([[ranked.positions]])
     wanted = bundle.ranker.log_prob(batch, lists, temperature=temperature)
     assert math.isclose(ranked.log_prob, float(wanted.detach()), abs_tol=1e-4)
 
 
 RULES = [
-    Rules(blocked=(3,), at_most=(AtMost(by="colour", most=1, window=2),)),
-    Rules(at_least=(AtLeast(by="colour", value="red", least=2),), dedupe="maker"),
-    Rules(at_most=(AtMost(by="colour", most=1),), diversity=Diversity(by="maker", weight=0.7)),
-    Rules(at_least=(AtLeast(by="paid", value=True, least=1),)),
+    Constraints(blocked=(3,), at_most=(AtMost(by="colour", most=1, window=2),)),
+    Constraints(at_least=(AtLeast(by="colour", value="red", least=2),), dedupe="maker"),
+    Constraints(
+        at_most=(AtMost(by="colour", most=1),), diversity=Diversity(by="maker", weight=0.7)
+    ),
+    Constraints(at_least=(AtLeast(by="paid", value=True, least=1),)),
 ]
 
 
@@ -90,7 +92,7 @@ RULES = [
 def test_the_constrained_policy_sums_to_one(name, rules):
     n, slots = 5, 3
     table = one(n, seed=1)
-    engine = Engine(BUNDLES[name], items=ITEMS, rules=rules)
+    engine = Predictor(BUNDLES[name], items=ITEMS, rules=rules)
     lists = list(itertools.permutations(range(n), slots))
     many = table.take([0] * len(lists))
     p = np.exp(engine.log_prob(many, lists, slots, temperature=0.8))
@@ -101,7 +103,7 @@ def test_the_constrained_policy_sums_to_one(name, rules):
         assert ((p > 0) == good).all()
 
 
-def _obeys(rules: Rules, ids: list[int]) -> bool:
+def _obeys(rules: Constraints, ids: list[int]) -> bool:
     rows = {row["item_id"]: row for row in ITEMS.iter_rows(named=True)}
     for rule in rules.at_most:
         window = rule.window or len(ids)
@@ -119,7 +121,7 @@ def _obeys(rules: Rules, ids: list[int]) -> bool:
 
 
 _RANDOM = st.builds(
-    Rules,
+    Constraints,
     blocked=st.lists(st.integers(0, 11), max_size=2).map(tuple),
     pinned=st.dictionaries(st.integers(0, 3), st.integers(0, 11), max_size=2),
     at_most=st.lists(
@@ -142,7 +144,7 @@ def test_rules_hold_or_no_list_exists(rules, seed, temperature):
     ids = table.frame["candidates"][0].to_list()
     slots_left = min(slots, len(set(ids) - set(rules.blocked)))
     possible = any(_obeys(rules, list(x)) for x in itertools.permutations(ids, slots_left))
-    engine = Engine(BUNDLES["dnn"], items=ITEMS, rules=rules, temperature=temperature)
+    engine = Predictor(BUNDLES["dnn"], items=ITEMS, rules=rules, temperature=temperature)
     if not possible:
         with pytest.raises(InfeasibleError):
             engine.rank(table, slots)
@@ -160,22 +162,24 @@ def test_rules_hold_or_no_list_exists(rules, seed, temperature):
 def test_the_rule_that_cannot_hold_is_named_and_relaxed():
     table = one(6, seed=2)
     ids = table.frame["candidates"][0].to_list()
-    rules = Rules(pinned={0: ids[3]}, at_least=(AtLeast(by="colour", value="violet", least=1),))
-    [ranked] = Engine(BUNDLES["goalrank"], items=ITEMS, rules=rules).rank(table, 4)
+    rules = Constraints(
+        pinned={0: ids[3]}, at_least=(AtLeast(by="colour", value="violet", least=1),)
+    )
+    [ranked] = Predictor(BUNDLES["goalrank"], items=ITEMS, rules=rules).rank(table, 4)
     assert ranked.relaxed == ("at_least:colour=violet",)
     assert ranked.items[0] == ids[3]
     strict = rules.model_copy(update={"on_infeasible": "fail"})
     with pytest.raises(InfeasibleError, match="violet"):
-        Engine(BUNDLES["goalrank"], items=ITEMS, rules=strict).rank(table, 4)
+        Predictor(BUNDLES["goalrank"], items=ITEMS, rules=strict).rank(table, 4)
 
 
 def test_a_requests_draw_does_not_depend_on_its_neighbours():
     table = one(8, rows=12, seed=4)
-    engine = Engine(BUNDLES["goalrank"], temperature=1.5, seed=7)
+    engine = Predictor(BUNDLES["goalrank"], temperature=1.5, seed=7)
     together = engine.rank(table, 4)
     alone = [engine.rank(table.take([r]), 4)[0] for r in range(12)]
     assert [r.items for r in together] == [r.items for r in alone]
-    other = Engine(BUNDLES["goalrank"], temperature=1.5, seed=8).rank(table, 4)
+    other = Predictor(BUNDLES["goalrank"], temperature=1.5, seed=8).rank(table, 4)
     assert [r.items for r in other] != [r.items for r in together]
     assert all(math.isclose(r.propensity, math.exp(r.log_prob)) for r in together)
 
@@ -186,12 +190,12 @@ def test_draws_follow_the_stated_probabilities():
     frame = table.take([0] * many).frame.with_columns(
         request_id=pl.Series([f"d{i}" for i in range(many)])
     )
-    drawn = Engine(BUNDLES["dnn"], temperature=1.0, rules=Rules(blocked=(-1,))).rank(
+    drawn = Predictor(BUNDLES["dnn"], temperature=1.0, rules=Constraints(blocked=(-1,))).rank(
         Requests(frame, info=table.info), 2
     )
     for positions in itertools.permutations(range(3), 2):
         rows = [r for r in drawn if r.positions == list(positions)]
-        expected = Engine(BUNDLES["dnn"]).log_prob(table, [positions], 2)[0]
+        expected = Predictor(BUNDLES["dnn"]).log_prob(table, [positions], 2)[0]
         p = math.exp(expected)
         assert abs(len(rows) / many - p) < 4 * math.sqrt(p * (1 - p) / many)
 
@@ -199,7 +203,7 @@ def test_draws_follow_the_stated_probabilities():
 def test_degraded_is_the_retrievers_order():
     table = one(6, rows=3, seed=6)
     for ranked, row in zip(
-        Engine(BUNDLES["dnn"]).fallback(table, 4), table.frame.iter_rows(named=True)
+        Predictor(BUNDLES["dnn"]).fallback(table, 4), table.frame.iter_rows(named=True)
     ):
         order = np.argsort(-np.array(row["candidate_score"]), kind="stable")[:4]
         assert ranked.positions == order.tolist()
@@ -209,10 +213,10 @@ def test_degraded_is_the_retrievers_order():
 def test_wrong_settings_are_refused():
     table = one(6)
     with pytest.raises(ConfigError, match="temperature"):
-        Engine(BUNDLES["dnn"], temperature=0.0)
+        Predictor(BUNDLES["dnn"], temperature=0.0)
     with pytest.raises(ConfigError, match="slots"):
-        Engine(BUNDLES["dnn"]).rank(table, 0)
+        Predictor(BUNDLES["dnn"]).rank(table, 0)
     with pytest.raises(ConfigError, match="shape"):
-        Engine(BUNDLES["dnn"], items=ITEMS, rules=Rules(dedupe="shape")).rank(table)
+        Predictor(BUNDLES["dnn"], items=ITEMS, rules=Constraints(dedupe="shape")).rank(table)
     with pytest.raises(ConfigError, match="pinned"):
-        Engine(BUNDLES["dnn"], rules=Rules(pinned={9: 1})).rank(table, 4)
+        Predictor(BUNDLES["dnn"], rules=Constraints(pinned={9: 1})).rank(table, 4)

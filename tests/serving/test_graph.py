@@ -13,14 +13,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from goalrank.bundles import Engine, ListGraph, export_graph
+from goalrank.bundles import ListGraph, Predictor, export_graph
 from goalrank.bundles.onnx import graph as room
 from goalrank.bundles.onnx.graph import cached_graph, load_graph
-from goalrank.bundles.synthetic_requests import made_up
-from goalrank.constraints import AtMost, Diversity, Rules
+from goalrank.bundles.synthetic_requests import synthetic_requests
+from goalrank.constraints import AtMost, Constraints, Diversity
 from goalrank.errors import BundleError, ConfigError, MissingExtraError
 from goalrank.rankers import Generator
-from goalrank.requests import Columns
+from goalrank.requests import EncodedRequests
 from goalrank.serving import Service
 from tests.rankers.kit import SMALL, make_ranker, padded, rich_columns, shake, spec_of
 from tests.serving.kit import make_bundle
@@ -29,7 +29,7 @@ BUNDLE = make_bundle(reward=False)
 shake(BUNDLE.ranker, size=0.3)
 ITEMS = pl.DataFrame({"item_id": range(60), "colour": [i % 3 for i in range(60)]})
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
-COLUMNS = BUNDLE.encoder.encode_flat(BUNDLE.encoder.flat(made_up(BUNDLE.encoder, 6, 9)))
+COLUMNS = BUNDLE.encoder.encode_flat(BUNDLE.encoder.flat(synthetic_requests(BUNDLE.encoder, 6, 9)))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def rows(count: int, seed: int, most: int = 9) -> list[dict]:
 
 
 _RULES = st.none() | st.builds(
-    Rules,
+    Constraints,
     blocked=st.lists(st.integers(0, 49), max_size=20, unique=True).map(tuple),
     pinned=st.dictionaries(st.integers(0, 1), st.integers(0, 49), max_size=2),
     at_most=st.sampled_from([(), (), (AtMost(by="colour", most=1, window=2),)]),
@@ -85,8 +85,8 @@ def test_lists_and_log_probabilities_equal_pytorchs(graph, seed, slots, side, as
     items = ITEMS  # ids 40 … 49 are new to the encoder and ranked by the side table's features
     if side:
         items = ITEMS.with_columns(price=pl.col("item_id") * 1.0)
-    want = Engine(BUNDLE, items=items).rank(table, slots, rules=asked)
-    got = Engine(BUNDLE, items=items, graph=graph).rank(table, slots, rules=asked)
+    want = Predictor(BUNDLE, items=items).rank(table, slots, rules=asked)
+    got = Predictor(BUNDLE, items=items, graph=graph).rank(table, slots, rules=asked)
     assert [r.positions for r in got] == [r.positions for r in want]
     assert [r.relaxed for r in got] == [r.relaxed for r in want]
     np.testing.assert_allclose(
@@ -96,23 +96,23 @@ def test_lists_and_log_probabilities_equal_pytorchs(graph, seed, slots, side, as
 
 def test_log_probabilities_are_those_of_the_given_lists(graph):
     table = [row for row in rows(60, 7) if len(row["candidates"]) >= 4][:20]
-    ruled = [Rules(blocked=(row["candidates"][0],)) for row in table]
-    engine = Engine(BUNDLE, graph=graph)
+    ruled = [Constraints(blocked=(row["candidates"][0],)) for row in table]
+    engine = Predictor(BUNDLE, graph=graph)
     for asked in (None, ruled):
         got = engine.rank(table, 3, rules=asked)
-        exact = Engine(BUNDLE).log_prob(table, [r.positions for r in got], 3, rules=asked)
+        exact = Predictor(BUNDLE).log_prob(table, [r.positions for r in got], 3, rules=asked)
         np.testing.assert_allclose([r.log_prob for r in got], exact, atol=2e-5)
 
 
 def test_what_the_graph_cannot_rank_is_ranked_by_pytorch(graph):
     seen: list[tuple[str, int]] = []
-    engine = Engine(
+    engine = Predictor(
         BUNDLE, items=ITEMS, graph=graph,
         observe=lambda _, columns, backend: seen.append((backend, len(columns))),
     )  # fmt: skip
     table = rows(3, 1)
-    tint = Rules(diversity=Diversity(by="colour", weight=0.5))
-    engine.rank(table, 4, rules=[None, tint, Rules(blocked=(1,))])
+    tint = Constraints(diversity=Diversity(by="colour", weight=0.5))
+    engine.rank(table, 4, rules=[None, tint, Constraints(blocked=(1,))])
     assert seen == [("onnx", 2), ("torch", 1)]
     seen.clear()
     engine.rank(table, 3)
@@ -141,7 +141,7 @@ def test_a_service_counts_backends_and_known_ids(path, tmp_path, monkeypatch):
         Service(folder, backend="onnx")
 
 
-def generator(columns: Columns) -> Generator:
+def generator(columns: EncodedRequests) -> Generator:
     torch.manual_seed(0)
     model = Generator(spec_of(columns), replace(SMALL, dropout=0.0), 4)
     shake(model, size=0.3)
@@ -202,5 +202,5 @@ def test_a_graph_is_exported_once_in_a_process_apart(path, tmp_path, monkeypatch
     assert again is not None
     assert cached_graph(folder).stat().st_mtime_ns == when
     table = rows(5, 2)
-    want = Engine(BUNDLE).rank(table)
-    assert [r.items for r in Engine(BUNDLE, graph=again).rank(table)] == [r.items for r in want]
+    want = Predictor(BUNDLE).rank(table)
+    assert [r.items for r in Predictor(BUNDLE, graph=again).rank(table)] == [r.items for r in want]

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from goalrank.errors import DuplicateRequestError
 from goalrank.serving.store.records import Exposure
 from goalrank.serving.store.store import Store
-from goalrank.serving.store.writer_connection import Tidier
+from goalrank.serving.store.writer_connection import Checkpointer
 
 
 def one(number: int) -> Exposure:
@@ -43,7 +43,7 @@ def test_the_log_is_moved_soon_after_writing(store, tmp_path):
     for number in range(20):
         store.record([one(number)])
     assert in_file(tmp_path) < 20
-    tidier = Tidier(store.engine, seconds=0.02)
+    tidier = Checkpointer(store.engine, seconds=0.02)
     tidier.note()
     end = time.monotonic() + 20
     while in_file(tmp_path) < 20 and time.monotonic() < end:
@@ -59,7 +59,7 @@ def test_a_log_that_cannot_be_moved_is_no_end(store, tmp_path, caplog, monkeypat
         tries.append(1)
         raise sa.exc.OperationalError("pragma", {}, OSError("disk"))
 
-    tidier = Tidier(store.engine, seconds=0.01)
+    tidier = Checkpointer(store.engine, seconds=0.01)
     monkeypatch.setattr(tidier, "_tidy", fail)
     end = time.monotonic() + 20
     while len(tries) < 3 and time.monotonic() < end:

@@ -14,7 +14,7 @@ from goalrank.bundles import Bundle
 from goalrank.cli.application import app as goalrank
 from goalrank.requests import Requests
 from goalrank.serving import Service, Store, create_app
-from goalrank.worlds import World, WorldConfig, asked_table
+from goalrank.worlds import World, WorldConfig, drawn_table
 
 WORLD = WorldConfig(
     users=60, items=60, clusters=6, dim=6, tastes=2, candidates=10, slots=4, bias=-1.0, scale=4.0,
@@ -49,7 +49,7 @@ class Served:
             {name: row[name] for name in names}
             | {"request_id": f"{self.prefix}-{row['request_id']}", "time": row["time"].isoformat()}
             | {"history_time": [t.isoformat() for t in row["history_time"]]}
-            for row in asked_table(asked).frame.iter_rows(named=True)
+            for row in drawn_table(asked).frame.iter_rows(named=True)
         ]
         answers = []
         for start in range(0, len(bodies), 200):

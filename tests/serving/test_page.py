@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from goalrank.bundles import Bundle
-from goalrank.constraints.constraints import Rules
+from goalrank.constraints.constraints import Constraints
 from goalrank.requests import Requests
 from goalrank.serving.http.access import Keys
 from goalrank.serving.http.app import create_app
@@ -134,7 +134,7 @@ def test_each_rule_is_blamed_for_what_it_did(client):
     plain = compare(client, request)["items"]
     fewer = compare(client, request | {"rules": {"blocked": [plain[0]]}})["items"]
     left = next(item for item in request["candidates"] if item not in {*plain, *fewer})
-    idle = Rules(blocked=(left,)).model_dump(mode="json", exclude_defaults=True)
+    idle = Constraints(blocked=(left,)).model_dump(mode="json", exclude_defaults=True)
     [effect] = compare(client, request | {"rules": idle})["rules"]
     assert (effect["state"], effect["changes"]) == ("idle", [])
 

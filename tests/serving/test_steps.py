@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from goalrank.serving.ranking.pending_work import Steps, wait_aside, wait_here
+from goalrank.serving.ranking.pending_work import PendingWork, wait_aside
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return thread.submit(asyncio.run, work).result()
 
 
-DRIVERS = [wait_here, lambda steps: run(wait_aside(steps))]
+DRIVERS = [run_blocking, lambda steps: run(wait_aside(steps))]
 
 
 def later(value: object, seconds: float = 0.02) -> Future[object]:
@@ -35,7 +35,7 @@ def later(value: object, seconds: float = 0.02) -> Future[object]:
 
 @pytest.mark.parametrize("drive", DRIVERS)
 def test_goes_on_once_the_future_is_done(drive):
-    def work() -> Steps[list[object]]:
+    def work() -> PendingWork[list[object]]:
         out: list[object] = []
         for future in (later(1), later(2, 0.0), later(KeyError("no"))):
             yield future, 5.0
@@ -51,7 +51,7 @@ def test_goes_on_once_the_future_is_done(drive):
 
 @pytest.mark.parametrize("drive", DRIVERS)
 def test_goes_on_once_the_time_is_up(drive):
-    def work() -> Steps[bool]:
+    def work() -> PendingWork[bool]:
         never: Future[None] = Future()
         yield never, 0.05
         yield never, 0.0
@@ -64,7 +64,7 @@ def test_goes_on_once_the_time_is_up(drive):
 
 @pytest.mark.parametrize("drive", DRIVERS)
 def test_errors_of_the_work_come_out(drive):
-    def work() -> Steps[None]:
+    def work() -> PendingWork[None]:
         yield later(None), None
         raise LookupError("its own")
 
@@ -73,7 +73,7 @@ def test_errors_of_the_work_come_out(drive):
 
 
 def test_many_wait_at_once_without_a_thread_each():
-    def work() -> Steps[int]:
+    def work() -> PendingWork[int]:
         yield later(0, 0.2), 5.0
         return threading.get_ident()
 
@@ -90,7 +90,7 @@ def test_many_wait_at_once_without_a_thread_each():
 def test_cancelled_work_ends_where_it_is():
     ended = []
 
-    def work() -> Steps[None]:
+    def work() -> PendingWork[None]:
         try:
             yield Future(), None
         finally:

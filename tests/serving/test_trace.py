@@ -7,7 +7,7 @@ import sys
 import pytest
 from fastapi.testclient import TestClient
 
-from goalrank.bundles.stage_timing import stage
+from goalrank.bundles.stage_timing import timed
 from goalrank.errors import MissingExtraError
 from goalrank.serving.http.app import create_app
 from goalrank.serving.observability.tracing import Tracing, configured_tracing
@@ -51,7 +51,7 @@ def test_rank_encode_decode_store(tmp_path):
 def test_nothing_is_traced_unless_asked(monkeypatch):
     monkeypatch.delenv(_ENDPOINT, raising=False)
     assert configured_tracing() is None
-    with stage("encode"):
+    with timed("encode"):
         pass
     monkeypatch.setenv(_ENDPOINT, "http://127.0.0.1:1")
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")

@@ -8,12 +8,18 @@ import pytest
 import torch
 
 from goalrank.requests import Encoder
-from goalrank.studies.online.arms import LoggingArm, OracleArm, RankedArm, build_arm, some
-from goalrank.studies.online.models import School, save_models
+from goalrank.studies.online.arms import (
+    LoggingArm,
+    OracleArm,
+    RankedArm,
+    build_arm,
+    select_requests,
+)
+from goalrank.studies.online.models import ArmTrainer, save_models
 from goalrank.studies.online.traffic import Router, assignment, serve_day, user_sums
 from goalrank.training import RunOptions
-from goalrank.worlds import World, asked_table, exact_optimum
-from goalrank.worlds.sampling.request_draws import ask
+from goalrank.worlds import World, drawn_table, exact_optimum
+from goalrank.worlds.sampling.request_draws import draw_requests
 from goalrank.worlds.world.world import EPOCH_US
 from tests.simulation.kit import smoke
 
@@ -31,14 +37,14 @@ def made(tmp_path_factory):
     encoder = Encoder.fit(common)
     fit = CONFIG.fit_config(WORLD.config)
     options = RunOptions(tmp_path_factory.mktemp("school"), progress=False)
-    school = School(encoder.spec, fit, encoder.encode(common), options)
+    school = ArmTrainer(encoder.spec, fit, encoder.encode(common), options)
     arms = {}
     for name, arm in ARMS.items():
         models = school.empty(CONFIG.needs(arm))
         for model in models.values():
             model.eval()
         arms[name] = build_arm(CONFIG, arm, WORLD, models, encoder.spec.candidate_features, 0)
-    asked = ask(WORLD, 0, 200, EPOCH_US, torch.Generator().manual_seed(1))
+    asked = draw_requests(WORLD, 0, 200, EPOCH_US, torch.Generator().manual_seed(1))
     return arms, encoder, asked
 
 
@@ -48,7 +54,7 @@ def test_probabilities_are_exact(made, name):
     arms, encoder, asked = made
     arm = arms[name]
     assert isinstance(arm, RankedArm)
-    columns = encoder.encode(asked_table(asked))
+    columns = encoder.encode(drawn_table(asked))
     whole = arm.probability(columns, LISTS.expand(200, -1, -1))
     torch.testing.assert_close(
         whole.sum(1), torch.ones(200, dtype=torch.float64), atol=1e-4, rtol=0
@@ -63,13 +69,13 @@ def test_probabilities_are_exact(made, name):
 
 def test_the_hybrid_sends_its_share_to_goalrank(made):
     arms, encoder, _ = made
-    asked = ask(WORLD, 0, 2000, EPOCH_US, torch.Generator().manual_seed(1))
+    asked = draw_requests(WORLD, 0, 2000, EPOCH_US, torch.Generator().manual_seed(1))
     hybrid = arms["hybrid"]
     routed = hybrid._routed(asked)
     assert abs(float((routed == 0).double().mean()) - 0.3) < 0.04
     assert [share for share, _ in hybrid.members] == [0.3, 0.7]
-    few = some(asked, torch.arange(100))
-    columns = encoder.encode(asked_table(few))
+    few = select_requests(asked, torch.arange(100))
+    columns = encoder.encode(drawn_table(few))
     best = hybrid.choose(few, columns, torch.Generator().manual_seed(0)).best
     for place, (_, ranker) in enumerate(hybrid.members):
         alone = ranker.rank(columns.batch(slice(0, 100)), 3)
@@ -82,7 +88,7 @@ def test_a_night_changes_every_model_and_gives_the_same_twice(tmp_path):
     common = WORLD.sample(100)
     encoder = Encoder.fit(common)
     columns, fit = encoder.encode(common), CONFIG.fit_config(WORLD.config)
-    school = School(encoder.spec, fit, columns, RunOptions(tmp_path / "x", progress=False))
+    school = ArmTrainer(encoder.spec, fit, columns, RunOptions(tmp_path / "x", progress=False))
     names, place = CONFIG.needs(ARMS["goalrank"]), tmp_path / "weights.safetensors"
     save_models(school.empty(names), place)
     daily = CONFIG.daily.model_copy(update={"light": 2, "reward": 2, "training": 2})
@@ -100,8 +106,8 @@ def test_oracle_and_logging(made):
     arms, encoder, asked = made
     assert isinstance(arms["oracle"], OracleArm)
     assert isinstance(arms["logging"], LoggingArm)
-    few = some(asked, torch.arange(50))
-    columns = encoder.encode(asked_table(few))
+    few = select_requests(asked, torch.arange(50))
+    columns = encoder.encode(drawn_table(few))
     lists = arms["oracle"].choose(few, columns, torch.Generator()).lists
     scene = WORLD.scene(few.users, few.items, few.days)
     _, best = exact_optimum(WORLD, few.users, few.items, few.days)[:2]

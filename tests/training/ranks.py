@@ -22,7 +22,7 @@ from goalrank.training import (
     SupervisedTask,
     run_stage,
 )
-from goalrank.training.distributed.process_group import join, settle
+from goalrank.training.distributed.process_group import join_process_group, resolve_options
 from goalrank.training.modules.pretraining import PretrainTask
 from goalrank.training.modules.tasks import Task
 from tests.rankers.kit import SMALL, make_ranker, rich_columns, spec_of
@@ -78,8 +78,8 @@ def run(case: Case, folder: Path, several: bool) -> list[dict[str, float]]:
         devices="auto" if several else 1, strategy=case.strategy if several else "auto",
     )  # fmt: skip
     if several:
-        options = settle(options)
-        join(options)
+        options = resolve_options(options)
+        join_process_group(options)
     task = make_task(case.kind, case.shard_items)
     held = None if case.kind == "pretrain" else VALIDATION
     return run_stage(task, TRAIN, held, options)

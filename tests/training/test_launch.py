@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from goalrank.encoders import IdTable, block_of, deferred_tables
 from goalrank.encoders import id_table as tables
 from goalrank.errors import ConfigError, DataError
-from goalrank.requests import Requests, read_share
+from goalrank.requests import Requests, read_shard
 from goalrank.training import RunOptions
 from goalrank.training.distributed import process_group as launch
 from goalrank.training.loop.batch_stream import PartStream
@@ -122,7 +122,7 @@ def test_processes_read_even_shares_of_uneven_shards(tmp_path, ranks):
     table = make_table(23)
     for first, last in ((0, 2), (2, 17), (17, 23)):
         Requests.append(tmp_path / "shards", table.take(range(first, last)))
-    parts = [read_share(tmp_path / "shards", rank, ranks) for rank in range(ranks)]
+    parts = [read_shard(tmp_path / "shards", rank, ranks) for rank in range(ranks)]
     ids = [i for part in parts for i in part.frame["request_id"]]
     assert ids == table.frame["request_id"].to_list()
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
@@ -135,7 +135,7 @@ def test_missing_and_damaged_shards_are_named(tmp_path):
     files = sorted((tmp_path / "shards").glob("part-*.parquet"))
     names = "\n".join(f"{file.name}\t3" for file in files[:2]).encode()
     with pytest.raises(DataError, match=rf"\[1\] lack shard '{files[2].name}'.*remedy"):
-        read_share(tmp_path / "shards", 0, 2, lambda mine: [mine, names])
+        read_shard(tmp_path / "shards", 0, 2, lambda mine: [mine, names])
     files[1].write_bytes(files[1].read_bytes()[:-50])
     with pytest.raises(DataError, match=rf"{files[1].name}.*remedy"):
-        read_share(tmp_path / "shards", 0, 2)
+        read_shard(tmp_path / "shards", 0, 2)

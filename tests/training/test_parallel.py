@@ -26,7 +26,7 @@ from goalrank.training import (
     RunOptions,
     run_stage,
 )
-from goalrank.training.distributed.data_parallel import Shared, check_devices, check_share
+from goalrank.training.distributed.data_parallel import SharedBatch, check_devices, check_shard
 from goalrank.training.loop.batch_stream import BatchList, BatchStream
 from tests.helpers import make_columns
 from tests.rankers.kit import SMALL, make_ranker, rich_columns, spec_of
@@ -45,7 +45,7 @@ def test_shares_make_up_the_batch(batch_size, ranks, seed):
         if ranks == 1:
             assert torch.equal(mine[0].index, batch.index)
             continue
-        assert all(isinstance(m, Shared) for m in mine)
+        assert all(isinstance(m, SharedBatch) for m in mine)
         rows = [m.batch.index.tolist() for m in mine if m.share > 0]
         assert sorted(itertools.chain(*rows)) == sorted(batch.index.tolist())
         # The mean over processes of weighted means is the mean over the batch.
@@ -56,7 +56,9 @@ def test_shares_make_up_the_batch(batch_size, ranks, seed):
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_validation_requests_are_each_taken_once(ranks):
     lists = [list(BatchList(COLUMNS, 2, r, ranks)) for r in range(ranks)]
-    pairs = [b if isinstance(b, Shared) else Shared(b, 1.0) for part in lists for b in part]
+    pairs = [
+        b if isinstance(b, SharedBatch) else SharedBatch(b, 1.0) for part in lists for b in part
+    ]
     rows = [b.batch.index.tolist() for b in pairs if b.share > 0]
     assert sorted(itertools.chain(*rows)) == list(range(11))
     lengths = {len(part) for part in lists}  # who has fewer keeps step with the others
@@ -74,7 +76,7 @@ def test_more_devices_than_exist_are_refused():
     with pytest.raises(ConfigError, match=f"devices={gpus + 1}"):
         check_devices("gpu", gpus + 1)
     with pytest.raises(ConfigError, match="1 request"):
-        check_share(1, 2)
+        check_shard(1, 2)
 
 
 def task(train: object, shard: bool, later: bool) -> GroupTask:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goalrank.errors import ConfigError
-from goalrank.requests import Columns
+from goalrank.requests import EncodedRequests
 from goalrank.rewards import ListReward
 from goalrank.training import FitConfig, Job, LoopConfig, RewardTask, RunOptions
 from goalrank.training.objectives.propensity_weights import list_weights
@@ -22,14 +22,14 @@ from tests.rankers.kit import SMALL, spec_of
 LOGGED = make_columns(12, 6, protocol="exposed", seed=4)
 
 
-def uniform(columns: Columns) -> np.ndarray:
+def uniform(columns: EncodedRequests) -> np.ndarray:
     """Probability of each shown list under a random policy."""
     batch = columns.batch(slice(None))
     n, s = batch.candidate_mask.sum(-1).tolist(), batch.shown_mask.sum(-1).tolist()
     return np.array([1 / math.perm(a, b) for a, b in zip(n, s, strict=True)])
 
 
-def with_propensity(columns: Columns, times: np.ndarray) -> Columns:
+def with_propensity(columns: EncodedRequests, times: np.ndarray) -> EncodedRequests:
     """The log of a policy that showed each list so many times as often as a random one."""
     return replace(columns, propensity=(uniform(columns) * times).astype(np.float32))
 
@@ -56,7 +56,7 @@ def task(cap: float) -> RewardTask:
     return made
 
 
-def loss_of(cap: float, columns: Columns) -> float:
+def loss_of(cap: float, columns: EncodedRequests) -> float:
     return task(cap).training_step(columns.batch(slice(None)), 0).item()
 
 
@@ -78,7 +78,7 @@ def test_validation_weighs_alike():
     )
 
 
-def job(columns: Columns, tmp_path, **reward) -> Job:
+def job(columns: EncodedRequests, tmp_path, **reward) -> Job:
     config = FitConfig.model_validate({"reward": {"propensity_cap": 9.0, **reward}})
     return Job(spec_of(columns), columns, None, config, RunOptions(tmp_path, progress=False))
 

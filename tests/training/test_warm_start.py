@@ -8,7 +8,7 @@ from torch import Tensor
 
 from goalrank.errors import ConfigError
 from goalrank.rankers import Generator
-from goalrank.requests import Columns
+from goalrank.requests import EncodedRequests
 from goalrank.rewards import Ensemble, ListReward, ObservedGain, Reward, Weighted
 from goalrank.training import FitConfig, Job, RunOptions, build_reward
 from tests.helpers import make_columns
@@ -45,7 +45,7 @@ def begun(settings: FitConfig, reward: Reward, tmp_path) -> dict[str, Tensor]:
     return ranker.encoder.state_dict()
 
 
-def shared(columns: Columns) -> set[str]:
+def shared(columns: EncodedRequests) -> set[str]:
     """Names of what both encoders have: all but the layers between candidates."""
     torch.manual_seed(2)
     return set(build_reward(spec_of(columns), config().reward, columns, 4).encoder.state_dict())

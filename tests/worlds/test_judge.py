@@ -9,7 +9,7 @@ from goalrank.errors import ConfigError, DataError
 from goalrank.rankers import RandomOrder
 from goalrank.requests import Encoder
 from goalrank.rewards import Reward
-from goalrank.worlds import Judge, TrueReward, World, best_under, exact_optimum
+from goalrank.worlds import RegretMeter, TrueReward, World, best_under, exact_optimum
 from tests.worlds.conftest import rich
 
 
@@ -85,7 +85,7 @@ def test_search_refuses_nonsense(table):
 
 def test_references_are_ordered(table):
     world, requests, columns, _ = table
-    truth = Judge(world, requests, columns).references(beam=32)
+    truth = RegretMeter(world, requests, columns).references(beam=32)
     mean = {rule: float(values.mean()) for rule, values in truth.rewards.items()}
     assert mean["random"] < mean["true pointwise sort"] <= mean["near-optimum"]
     assert list(mean)[-1] == "near-optimum"
@@ -94,7 +94,7 @@ def test_references_are_ordered(table):
 
 def test_the_truth_as_teacher_leaves_no_reward_error_and_its_opposite_all(table):
     world, requests, columns, truth = table
-    judge = Judge(world, requests, columns)
+    judge = RegretMeter(world, requests, columns)
     best = judge.references().best
     ranker = RandomOrder()
     good = judge.judge(ranker, truth, columns, lists=8)
@@ -108,7 +108,7 @@ def test_the_truth_as_teacher_leaves_no_reward_error_and_its_opposite_all(table)
 
 def test_a_ranker_without_reward_has_no_parts(table):
     world, requests, columns, _ = table
-    judged = Judge(world, requests, columns).judge(RandomOrder(), None, columns)
+    judged = RegretMeter(world, requests, columns).judge(RandomOrder(), None, columns)
     assert judged.found is None
     assert judged.correlation == {}
 
@@ -116,4 +116,4 @@ def test_a_ranker_without_reward_has_no_parts(table):
 def test_another_world_is_refused(table):
     _, requests, columns, _ = table
     with pytest.raises(DataError, match="not those of world"):
-        Judge(World(rich(seed=5)), requests, columns)
+        RegretMeter(World(rich(seed=5)), requests, columns)

@@ -16,7 +16,7 @@ from goalrank.worlds import (
     list_log_prob,
     set_log_prob,
 )
-from goalrank.worlds.sampling.request_draws import ask
+from goalrank.worlds.sampling.request_draws import draw_requests
 from goalrank.worlds.world.world import EPOCH_US
 
 from .conftest import rich
@@ -60,7 +60,7 @@ def test_propensities_sum_to_one_and_match_draws(shuffle: float) -> None:
     world = World(rich(candidates=4, slots=2))
     config = LoggingConfig(random=0.3, pointwise=0.3, popular=0.4, shuffle=shuffle)
     policy, lists = LoggingPolicy(config), enumerate_lists(4, 2)
-    asked = ask(world, 0, 1, EPOCH_US, torch.Generator().manual_seed(1))
+    asked = draw_requests(world, 0, 1, EPOCH_US, torch.Generator().manual_seed(1))
     rows = 30_000
     many = type(asked)(
         world,

@@ -9,8 +9,8 @@ import torch
 from goalrank.errors import ConfigError
 from goalrank.rankers import Ranker, RankerConfig, build_ranker
 from goalrank.requests import Encoder, Requests
-from goalrank.worlds import EPOCH_US, RankerPolicy, World, asked_table, enumerate_lists, round_seed
-from goalrank.worlds.sampling.request_draws import ask
+from goalrank.worlds import EPOCH_US, RankerPolicy, World, drawn_table, enumerate_lists, round_seed
+from goalrank.worlds.sampling.request_draws import draw_requests
 
 from .conftest import rich
 
@@ -42,9 +42,9 @@ def test_propensities_are_how_often_a_list_comes(
     policy = RankerPolicy(ranker, encoder, explore=explore, temperature=temperature)
     rows, draws = 5, 400
     generator = torch.Generator().manual_seed(1)
-    asked = ask(world, 0, rows, EPOCH_US, generator)
+    asked = draw_requests(world, 0, rows, EPOCH_US, generator)
     lists = enumerate_lists(4, 2)  # [12, 2]
-    batch = encoder.encode(asked_table(asked)).batch(slice(0, rows))
+    batch = encoder.encode(drawn_table(asked)).batch(slice(0, rows))
     with torch.inference_mode():
         state = ranker.encode(batch)
         every = lists.expand(rows, -1, -1)

@@ -12,8 +12,8 @@ import torch
 
 from goalrank.errors import ConfigError, DataError
 from goalrank.requests import Requests
-from goalrank.worlds import EPOCH_US, Asked, World, asked_table
-from goalrank.worlds.sampling.request_draws import ask
+from goalrank.worlds import EPOCH_US, DrawnRequests, World, drawn_table
+from goalrank.worlds.sampling.request_draws import draw_requests
 from goalrank.worlds.sampling.sampler import BLOCK
 
 from .conftest import rich
@@ -25,9 +25,9 @@ class Fixed:
     name = "fixed"
 
     def __call__(
-        self, world: World, asked: Asked, generator: torch.Generator
+        self, world: World, asked: DrawnRequests, generator: torch.Generator
     ) -> tuple[torch.Tensor, None]:
-        table = asked_table(asked)
+        table = drawn_table(asked)
         assert table.validate() == []
         assert table.frame["shown"].list.len().sum() == 0
         scores = np.stack(table.frame["candidate_score"].to_numpy())
@@ -83,8 +83,8 @@ def test_blocks_differ_and_the_past_ends_with_its_latest_event() -> None:
     world = World(rich(users=1000))
     users = world.sample(2 * BLOCK).frame["user_id"].to_numpy()
     assert (users[:BLOCK] != users[BLOCK:]).mean() > 0.9
-    asked = ask(world, 0, 50, EPOCH_US, torch.Generator().manual_seed(0))
-    frame = asked_table(asked).frame
+    asked = draw_requests(world, 0, 50, EPOCH_US, torch.Generator().manual_seed(0))
+    frame = drawn_table(asked).frame
     assert frame["history"].list.last().to_list() == asked.past[:, -1].tolist()
     assert frame["history"].list.len().to_list() == asked.past_length.tolist()
 
@@ -128,7 +128,7 @@ def test_feedback_in_the_table_has_the_true_mean() -> None:
 def test_retrieval_prefers_liked_and_popular_items() -> None:
     biased = World(rich(items=3000, popularity_bias=1.0, retriever_sharpness=1.0))
     generator = torch.Generator().manual_seed(0)
-    asked = ask(biased, 0, 500, EPOCH_US, generator)
+    asked = draw_requests(biased, 0, 500, EPOCH_US, generator)
     assert int(asked.items.sort(dim=1).values.diff(dim=1).min()) > 0
     anything = torch.randint(3000, (500, 6), generator=generator)
     taste = biased.tastes(asked.users, asked.days)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from goalrank.errors import DataError
-from goalrank.worlds import KindConfig, Scene, World
+from goalrank.worlds import KindConfig, ResponseModel, World
 from goalrank.worlds.sampling.feedback import draw_feedback
 
 from .conftest import requests_of, rich
@@ -30,7 +30,9 @@ changes = st.fixed_dictionaries(
 )
 
 
-def reference(scene: Scene, b: int, chosen: list[int], *, cascade: bool, decay: float) -> float:
+def reference(
+    scene: ResponseModel, b: int, chosen: list[int], *, cascade: bool, decay: float
+) -> float:
     """r* of one list with plain Python numbers, by enumerating every click pattern."""
     physics, total = scene.physics, 0.0
     for mood in physics.moods.tolist():

@@ -9,14 +9,14 @@ import torch
 from goalrank.errors import SchemaError
 from goalrank.requests import Requests
 from goalrank.worlds import EPOCH_US, LoggingConfig, LoggingPolicy, World, enumerate_lists
-from goalrank.worlds.sampling.request_draws import ask
+from goalrank.worlds.sampling.request_draws import draw_requests
 from tests.worlds.conftest import rich
 
 STRAIGHT = World(rich(logging=LoggingConfig(shuffle=0.0)))
 
 
 def test_a_slots_probabilities_are_those_of_the_enumerated_lists():
-    asked = ask(STRAIGHT, 0, 4, EPOCH_US, torch.Generator().manual_seed(0))
+    asked = draw_requests(STRAIGHT, 0, 4, EPOCH_US, torch.Generator().manual_seed(0))
     policy = LoggingPolicy(STRAIGHT.config.logging)
     lists = enumerate_lists(6, 3)
     chance = torch.stack(

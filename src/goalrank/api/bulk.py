@@ -12,10 +12,10 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from goalrank.bundles import Bundle
-from goalrank.compute import Engine, LocalEngine
+from goalrank.compute import Executor, LocalExecutor
 from goalrank.errors import ConfigError
-from goalrank.requests import Dataset, Part, open_dataset
-from goalrank.storage import Store
+from goalrank.requests import Dataset, Partition, open_dataset
+from goalrank.storage import Location
 
 Progress = Callable[[int, int], None]
 DONE = "_lists.json"
@@ -32,7 +32,7 @@ class _Job:
     slots: int | None
     batch_size: int
     device: str
-    folder: Store | None
+    folder: Location | None
 
 
 def load(folder: str | Path) -> Bundle:
@@ -46,7 +46,7 @@ def rank_dataset(
     out: str,
     slots: int | None = None,
     *,
-    engine: Engine | None = None,
+    engine: Executor | None = None,
     batch_size: int = 256,
     device: str = "cpu",
     part_rows: int = _PART_ROWS,
@@ -75,15 +75,15 @@ def rank_dataset(
         DataError: requests missing or damaged, or `out` cannot be written.
         EngineError: a store or a worker failed on every try.
     """
-    target = Store(out)
-    if Store(requests).address.rstrip("/") == out.rstrip("/"):
+    target = Location(out)
+    if Location(requests).address.rstrip("/") == out.rstrip("/"):
         raise ConfigError(f"'{out}' is the requests table itself; option: out")
     dataset = open_dataset(requests, part_rows)
     one_file = out.endswith(".parquet")
     job = _Job(bundle, dataset, requests, slots, batch_size, device, None if one_file else target)
     if not one_file:
         _clear(target)
-    runner = engine or LocalEngine(1)
+    runner = engine or LocalExecutor(1)
 
     def results() -> Iterator[Any]:
         return _counted(runner.map(rank_part, job, dataset.parts), dataset, progress)
@@ -98,7 +98,7 @@ def rank_dataset(
     return dataset.rows
 
 
-def rank_part(job: _Job, part: Part) -> Any:
+def rank_part(job: _Job, part: Partition) -> Any:
     """Lists of one part: the table, or the name of the file that holds it."""
     requests = job.dataset.read(part)
     requests.refuse_faults(part.file.address, part.first)
@@ -132,7 +132,7 @@ def _one_file(file: BinaryIO, frames: Iterator[pl.DataFrame]) -> None:
             writer.close()
 
 
-def _clear(folder: Store) -> None:
+def _clear(folder: Location) -> None:
     """Refuse finished lists; take away what an interrupted run left."""
     if not folder.exists():
         return

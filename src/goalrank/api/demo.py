@@ -20,7 +20,7 @@ from goalrank._version import __version__
 from goalrank.api.model import Model, fit
 from goalrank.api.recipes import recipe_path
 from goalrank.api.reward_reports import fit_itemwise, reward_report
-from goalrank.api.scorecard import Scorecard, audit_dict, find_rules, score
+from goalrank.api.scorecard import Scorecard, audit_dict, find_baselines, score
 from goalrank.errors import ConfigError
 from goalrank.evaluation import Evaluation
 from goalrank.logs import import_log, write_import
@@ -200,7 +200,7 @@ def _scorecard(run: _Run, test: Requests, say: Say) -> Scorecard:
     columns = model.encoder.encode(test)
     say("auditing rules without learning")
     with run.clock("audit"):
-        rules, notes = find_rules(model.encoder, columns, model.job.train)
+        rules, notes = find_baselines(model.encoder, columns, model.job.train)
         return score(
             _mean(run.trained), rules, columns, test, notes=notes, slots=model.config.slots
         )

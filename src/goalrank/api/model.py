@@ -11,22 +11,22 @@ from goalrank.api.recipes import recipe_path
 from goalrank.bundles import Bundle
 from goalrank.errors import BundleError, ConfigError
 from goalrank.rankers import Ranker, build_ranker, ranker_names
-from goalrank.requests import Columns, Encoder, Requests, read_share
+from goalrank.requests import EncodedRequests, Encoder, Requests, read_shard
 from goalrank.training import (
     FitConfig,
     Fitted,
     Job,
     RunOptions,
+    barrier,
     gather_bytes,
+    is_distributed,
     is_first,
-    join,
+    join_process_group,
     load_config,
     part_sizes,
-    place,
+    process_rank,
+    resolve_options,
     run_job,
-    settle,
-    together,
-    wait,
 )
 
 Config = FitConfig | str | Path | None
@@ -81,15 +81,15 @@ def fit(
         BundleError: `out` holds a bundle or a job already.
     """
     settings = config if isinstance(config, FitConfig) else load_config(_path(config))
-    options = settle(RunOptions(folder=Path(), resume=resume, progress=progress, **run))
+    options = resolve_options(RunOptions(folder=Path(), resume=resume, progress=progress, **run))
     if out is not None:
         _check_free(Path(out), options.resume or overwrite)
-    elif place() is not None:
+    elif process_rank() is not None:
         raise ConfigError(
             "several processes share checkpoints and weights on disk; remedy: a folder (--out)"
         )
-    join(options)
-    wait()  # until all have looked at the folder
+    join_process_group(options)
+    barrier()  # until all have looked at the folder
     train, held = _read(train, options), None if validation is None else _read(validation, options)
     with tempfile.TemporaryDirectory(prefix="goalrank-") as scratch:
         folder = Path(out) / "run" if out is not None else Path(scratch)
@@ -102,7 +102,7 @@ def fit(
 def _fit(
     train: Requests, validation: Requests | None, config: FitConfig, options: RunOptions
 ) -> Model:
-    share = gather_bytes if options.split_data and together() else None
+    share = gather_bytes if options.split_data and is_distributed() else None
     encoder = Encoder.fit(train, config.encoder, share)
     for name in (config.ranker.name, *config.light):
         if name not in ranker_names():  # complain now, not after minutes of training
@@ -131,7 +131,7 @@ def _fit(
 
 
 def _read(requests: Requests | str | Path, options: RunOptions) -> Requests:
-    here = place()
+    here = process_rank()
     if here is None or not options.split_data:
         if isinstance(requests, Requests):
             return requests
@@ -141,12 +141,12 @@ def _read(requests: Requests | str | Path, options: RunOptions) -> Requests:
             "split_data reads each process's own rows, so it needs paths and not tables; remedy: "
             "give the file or the folder of shards"
         )
-    return read_share(requests, here.rank, here.ranks, gather_bytes)
+    return read_shard(requests, here.rank, here.ranks, gather_bytes)
 
 
-def _count(columns: Columns, options: RunOptions) -> int:
+def _count(columns: EncodedRequests, options: RunOptions) -> int:
     """Training requests in all processes."""
-    if not (options.split_data and together()):
+    if not (options.split_data and is_distributed()):
         return len(columns)
     return sum(part_sizes(columns, None)[0])
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from goalrank import evaluation as ev
 from goalrank.rankers import RandomOrder, Ranker
-from goalrank.requests import Batch, Columns
+from goalrank.requests import Batch, EncodedRequests
 from goalrank.rewards import Ensemble, ListReward, Reward
 from goalrank.training import (
     Job,
@@ -66,7 +66,7 @@ class _Found:
 
 def reward_report(
     reward: Reward,
-    columns: Columns,
+    columns: EncodedRequests,
     *,
     slots: int = 6,
     itemwise: ListReward | None = None,

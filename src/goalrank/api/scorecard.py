@@ -12,7 +12,7 @@ from goalrank.bundles import Bundle
 from goalrank.errors import ConfigError
 from goalrank.evaluation import Audit, Evaluation
 from goalrank.rankers import Ranker
-from goalrank.requests import Columns, Encoder, Requests
+from goalrank.requests import EncodedRequests, Encoder, Requests
 
 Progress = Callable[[int, int], None]
 # Rules that count over past requests, and so need the training table.
@@ -129,7 +129,7 @@ def evaluate(
         trained = part if trained is None else trained.merged(part)
     assert trained is not None
     columns = bundle.encoder.encode(table)
-    rules, notes = find_rules(bundle.encoder, columns, _past(bundle, train))
+    rules, notes = find_baselines(bundle.encoder, columns, _past(bundle, train))
     return score(trained, rules, columns, table, notes=notes, metric=metric, **options)
 
 
@@ -154,7 +154,7 @@ def audit_table(
     """
     encoder = Encoder.fit(train)
     columns = encoder.encode(test)
-    rules, notes = find_rules(encoder, columns, encoder.encode(train))
+    rules, notes = find_baselines(encoder, columns, encoder.encode(train))
     return score(
         None, rules, columns, test,
         notes=notes, metric=metric, slots=slots, bootstrap=bootstrap, progress=progress,
@@ -164,7 +164,7 @@ def audit_table(
 def score(
     trained: Evaluation | None,
     rules: Mapping[str, Ranker],
-    columns: Columns,
+    columns: EncodedRequests,
     table: Requests,
     *,
     notes: Sequence[str] = (),
@@ -177,8 +177,8 @@ def score(
     return Scorecard(trained, of_rules, audit, table.info.dataset, table.info.warning)
 
 
-def find_rules(
-    encoder: Encoder, columns: Columns, past: Columns | None
+def find_baselines(
+    encoder: Encoder, columns: EncodedRequests, past: EncodedRequests | None
 ) -> tuple[dict[str, Ranker], list[str]]:
     """Rules without learning, and sentences about those that cannot be had.
 
@@ -188,8 +188,8 @@ def find_rules(
     """
     names = encoder.info.candidate_features
     if past is not None:
-        return dict(ev.audit_rules(past, names)), ev.absent_rules(past)
-    rules = ev.audit_rules(columns, names)
+        return dict(ev.audit_baselines(past, names)), ev.absent_baselines(past)
+    rules = ev.audit_baselines(columns, names)
     kept: dict[str, Ranker] = {
         name: rule for name, rule in rules.items() if not name.startswith(_COUNTED)
     }
@@ -212,9 +212,9 @@ def _by_encoder(
     return list(groups.values())
 
 
-def _past(bundle: Bundle, train: Requests | str | Path | None) -> Columns | None:
+def _past(bundle: Bundle, train: Requests | str | Path | None) -> EncodedRequests | None:
     if train is not None:
         table = train if isinstance(train, Requests) else Requests.read(train)
         return bundle.encoder.encode(table)
     job = getattr(bundle, "job", None)  # of a `Model`; its module would load the training library
-    return None if job is None else cast(Columns, job.train)
+    return None if job is None else cast(EncodedRequests, job.train)

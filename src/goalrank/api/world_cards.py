@@ -13,7 +13,7 @@ from goalrank.bundles import Bundle
 from goalrank.errors import ConfigError, DataError
 from goalrank.evaluation import Interval, Resampler
 from goalrank.requests import Requests
-from goalrank.worlds import Judge, Judged, Truth, World, share_exact
+from goalrank.worlds import JudgedLists, RegretMeter, Truth, World, share_exact
 
 Progress = Callable[[int, int], None]
 Array = NDArray[np.float64]
@@ -115,7 +115,7 @@ def world_card(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> WorldCard:
-    """Judge bundles by the truth of the world that sampled the requests.
+    """RegretMeter bundles by the truth of the world that sampled the requests.
 
     Args:
         bundles: name → bundle; at least one.
@@ -137,7 +137,7 @@ def world_card(
     _check(bundles, limit, bootstrap, reward_beam)
     table = _latest(requests, limit)
     columns = {name: each.encoder.encode(table) for name, each in bundles.items()}
-    judge = Judge(world, table, next(iter(columns.values())))
+    judge = RegretMeter(world, table, next(iter(columns.values())))
     truth = judge.references(beam)
     if taken := set(bundles) & set(truth.rewards):
         raise ConfigError(f"bundle name {sorted(taken)} is a rule's; remedy: --bundle NAME=FOLDER")
@@ -192,7 +192,7 @@ def _row(reward: Array, truth: Truth, resampler: Resampler, kind: str) -> WorldR
     )
 
 
-def _parts(judged: Judged, truth: Truth, resampler: Resampler) -> RegretParts:
+def _parts(judged: JudgedLists, truth: Truth, resampler: Resampler) -> RegretParts:
     assert judged.found is not None
     assert judged.learned is not None
     assert judged.learned_found is not None

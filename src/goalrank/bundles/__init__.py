@@ -4,21 +4,21 @@ from goalrank.bundles.bundle import Bundle
 from goalrank.bundles.manifest import FORMAT_VERSION, MANIFEST
 from goalrank.bundles.onnx.export import export_graph
 from goalrank.bundles.onnx.graph import Backend, ListGraph, load_graph
-from goalrank.bundles.predictor import Engine, Ranked
-from goalrank.bundles.stage_timing import Mark, listening
-from goalrank.bundles.synthetic_requests import made_up
+from goalrank.bundles.predictor import Predictor, Ranked
+from goalrank.bundles.stage_timing import TimedStep, record_times
+from goalrank.bundles.synthetic_requests import synthetic_requests
 
 __all__ = [
     "FORMAT_VERSION",
     "MANIFEST",
     "Backend",
     "Bundle",
-    "Engine",
     "ListGraph",
-    "Mark",
+    "Predictor",
     "Ranked",
+    "TimedStep",
     "export_graph",
-    "listening",
     "load_graph",
-    "made_up",
+    "record_times",
+    "synthetic_requests",
 ]

@@ -1,4 +1,4 @@
-"""`Engine`: a bundle that ranks batches of requests under rules; no HTTP."""
+"""`Predictor`: a bundle that ranks batches of requests under rules; no HTTP."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from torch import Tensor
 
 from goalrank.bundles.bundle import Bundle
 from goalrank.bundles.onnx.graph import Backend, ListGraph
-from goalrank.bundles.stage_timing import stage
-from goalrank.bundles.synthetic_requests import made_up
+from goalrank.bundles.stage_timing import timed
+from goalrank.bundles.synthetic_requests import synthetic_requests
 from goalrank.constraints import (
-    Rules,
-    Settled,
+    Constraints,
+    Resolved,
     attribute_columns,
-    compile_rules,
-    constrained,
+    compile_constraints,
+    constrained_lists,
     decodes_greedily,
-    fixed,
     greedy_lists,
+    is_prefix_free,
     open_slots,
-    settle,
+    resolve_infeasible,
     stepwise,
 )
 from goalrank.errors import ConfigError, GoalRankError
 from goalrank.nn import request_salt
 from goalrank.rankers import Generator
-from goalrank.requests import Batch, Columns, FlatRequests, Requests, Row
+from goalrank.requests import Batch, EncodedRequests, RequestArrays, Requests, Row
 
 _GRAPH_MOST = 32  # requests; beyond, PyTorch's products are the faster ones (N 50, width 128)
 
@@ -62,7 +62,7 @@ class Ranked:
     degraded: bool = False
 
 
-class Engine:
+class Predictor:
     """Ranks requests with one bundle.
 
     Args:
@@ -88,15 +88,15 @@ class Engine:
         name: str = "ranker",
         items: pl.DataFrame | None = None,
         users: pl.DataFrame | None = None,
-        rules: Rules | None = None,
+        rules: Constraints | None = None,
         temperature: float | None = None,
         seed: int = 0,
         graph: ListGraph | None = None,
-        observe: Callable[[Bundle, Columns, Backend], None] | None = None,
+        observe: Callable[[Bundle, EncodedRequests, Backend], None] | None = None,
     ) -> None:
         _check_temperature(temperature)
         self.bundle, self.name, self.items, self.users = bundle, name, items, users
-        self.rules = rules or Rules()
+        self.rules = rules or Constraints()
         self.temperature, self.seed = temperature, seed
         self.graph, self.observe = graph, observe
         self._values: dict[str, dict[Any, Any]] = {}  # item columns that rules look at
@@ -111,7 +111,7 @@ class Engine:
         requests: Requests | Sequence[Row],
         slots: int | None = None,
         *,
-        rules: Sequence[Rules | None] | None = None,
+        rules: Sequence[Constraints | None] | None = None,
         temperature: float | None = None,
     ) -> list[Ranked]:
         """Lists for B requests, in their order.
@@ -134,12 +134,12 @@ class Engine:
         plans = self._plans(asked, rules, length)
         if not len(asked.flat):
             return []
-        with stage("encode"):
+        with timed("encode"):
             columns = self._columns(asked)
         out: dict[int, Ranked] = {}
         for rows in _alike(plans):
             part = [plans[row] for row in rows]
-            with stage("decode"):
+            with timed("decode"):
                 lists, log_prob = self._lists(columns.batch(rows), part, length, temperature)
             ranked = self._ranked(asked, rows, part, lists, log_prob, greedy=temperature is None)
             out.update(zip(rows, ranked))
@@ -153,14 +153,14 @@ class Engine:
         observe, self.observe = self.observe, None
         try:
             for most in (1, 8, 64):
-                self.rank(made_up(self.bundle.encoder, 2, most), rules=None)
+                self.rank(synthetic_requests(self.bundle.encoder, 2, most), rules=None)
         except GoalRankError:
             pass  # rules that no made-up request can obey
         finally:
             self.observe = observe
 
     def backend(
-        self, plans: Sequence[Settled | None], slots: int, temperature: float | None
+        self, plans: Sequence[Resolved | None], slots: int, temperature: float | None
     ) -> Backend:
         """What ranks requests with these plans.
 
@@ -173,14 +173,14 @@ class Engine:
             return "torch"
         if len(plans) > _GRAPH_MOST:
             return "torch"
-        return "onnx" if all(plan is None or fixed(plan[0]) for plan in plans) else "torch"
+        return "onnx" if all(plan is None or is_prefix_free(plan[0]) for plan in plans) else "torch"
 
     @torch.inference_mode()
     def _lists(
-        self, batch: Batch, plans: list[Settled | None], slots: int, temperature: float | None
+        self, batch: Batch, plans: list[Resolved | None], slots: int, temperature: float | None
     ) -> tuple[Tensor, Tensor]:
         ranker = self.bundle.ranker
-        ruled = any(plan is not None and not fixed(plan[0]) for plan in plans)
+        ruled = any(plan is not None and not is_prefix_free(plan[0]) for plan in plans)
         if temperature is None and not ruled and decodes_greedily(ranker):
             open_to = open_slots(plans, slots, batch.candidates.shape[1])
             if self.graph is not None and self.backend(plans, slots, None) == "onnx":
@@ -192,7 +192,9 @@ class Engine:
         warmth = 1.0 if temperature is None else temperature
         if any(plan is not None for plan in plans) or (temperature and stepwise(ranker)):
             salt = None if temperature is None else request_salt(batch.key, rng)
-            return constrained(ranker, state, batch, plans, slots, temperature=warmth, salt=salt)
+            return constrained_lists(
+                ranker, state, batch, plans, slots, temperature=warmth, salt=salt
+            )
         if temperature is None:
             lists = ranker.best(state, batch, slots).unsqueeze(1)
         else:
@@ -207,7 +209,7 @@ class Engine:
         lists: Sequence[Sequence[int]],
         slots: int | None = None,
         *,
-        rules: Sequence[Rules | None] | None = None,
+        rules: Sequence[Constraints | None] | None = None,
         temperature: float = 1.0,
         steps: list[Tensor] | None = None,
     ) -> NDArray[np.float64]:
@@ -228,7 +230,7 @@ class Engine:
             forced[row, : len(positions)] = torch.tensor(positions, dtype=torch.long)
         ranker = self.bundle.ranker
         state = ranker.encode(batch)
-        _, total = constrained(
+        _, total = constrained_lists(
             ranker, state, batch, plans, length,
             temperature=temperature, forced=forced, steps=steps,
         )  # fmt: skip
@@ -236,7 +238,7 @@ class Engine:
 
     def plans(
         self, requests: Requests | Sequence[Row], slots: int | None = None
-    ) -> list[Settled | None]:
+    ) -> list[Resolved | None]:
         """What the engine's rules allow in lists for requests; None where there are no rules.
 
         Raises:
@@ -252,7 +254,7 @@ class Engine:
         requests: Requests | Sequence[Row],
         slots: int | None = None,
         *,
-        rules: Sequence[Rules | None] | None = None,
+        rules: Sequence[Constraints | None] | None = None,
     ) -> list[Ranked]:
         """The retriever's order (its scores, else the order of the candidates) under the rules.
 
@@ -264,26 +266,26 @@ class Engine:
         if not len(asked.flat):
             return []
         scores, batch = _retriever(asked)
-        lists, log_prob = constrained(None, scores, batch, plans, length)
+        lists, log_prob = constrained_lists(None, scores, batch, plans, length)
         rows = range(len(asked.flat))
         return self._ranked(asked, rows, plans, lists, log_prob, greedy=True, degraded=True)
 
     def _asked(self, requests: Requests | Sequence[Row]) -> _Asked:
         if isinstance(requests, Requests):
             self.bundle.encoder.check_features(requests)
-            flat = FlatRequests.of_table(requests)
+            flat = RequestArrays.of_table(requests)
             return _Asked(flat, _parted(flat), requests.items, requests.users)
         flat = self.bundle.encoder.flat(requests)
         return _Asked(flat, [list(row["candidates"]) for row in requests])
 
-    def _columns(self, asked: _Asked) -> Columns:
+    def _columns(self, asked: _Asked) -> EncodedRequests:
         sides = {"items": asked.items, "users": asked.users}
         for side, own in (("items", self.items), ("users", self.users)):
             if sides[side] is None and own is not None:
                 sides[side] = self._relevant(own, asked.flat, side)
         return self.bundle.encoder.encode_flat(asked.flat, sides["items"], sides["users"])
 
-    def _relevant(self, side: pl.DataFrame, flat: FlatRequests, name: str) -> pl.DataFrame | None:
+    def _relevant(self, side: pl.DataFrame, flat: RequestArrays, name: str) -> pl.DataFrame | None:
         """Rows of a side table that are new to the encoder; the rest it knows already."""
         if name == "items":
             ids, vocabulary = flat.item_ids, self.bundle.encoder.items.vocabulary
@@ -311,8 +313,8 @@ class Engine:
         return {name: [self._values[name].get(each) for each in flat] for name in names}
 
     def _plans(
-        self, asked: _Asked, rules: Sequence[Rules | None] | None, slots: int
-    ) -> list[Settled | None]:
+        self, asked: _Asked, rules: Sequence[Constraints | None] | None, slots: int
+    ) -> list[Resolved | None]:
         count = len(asked.flat)
         if rules is not None and len(rules) != count:
             raise ConfigError(
@@ -325,7 +327,7 @@ class Engine:
             return [None] * count
         columns = sorted({name for rule in merged for name in rule.columns})
         attributes = self._attributes(columns, asked)
-        plans: list[Settled | None] = []
+        plans: list[Resolved | None] = []
         end = 0
         for rule, ids in zip(merged, asked.candidates):
             start, end = end, end + len(ids)
@@ -333,14 +335,16 @@ class Engine:
                 plans.append(None)
                 continue
             own_values = {name: attributes[name][start:end] for name in rule.columns}
-            plans.append(settle(compile_rules(rule, ids, own_values, slots), rule))
+            plans.append(
+                resolve_infeasible(compile_constraints(rule, ids, own_values, slots), rule)
+            )
         return plans
 
     def _ranked(
         self,
         asked: _Asked,
         rows: Sequence[int],
-        plans: list[Settled | None],
+        plans: list[Resolved | None],
         lists: Tensor,
         log_prob: Tensor,
         *,
@@ -367,20 +371,20 @@ class Engine:
 class _Asked:
     """B requests, their candidates' ids a request, and the side tables that they brought."""
 
-    flat: FlatRequests
+    flat: RequestArrays
     candidates: list[list[Any]]
     items: pl.DataFrame | None = None
     users: pl.DataFrame | None = None
 
 
-def _parted(flat: FlatRequests) -> list[list[Any]]:
+def _parted(flat: RequestArrays) -> list[list[Any]]:
     ids, ends = list(flat.candidates), np.cumsum(flat.candidate_length).tolist()
     return [ids[start:end] for start, end in zip([0, *ends], ends)]
 
 
-def _alike(plans: Sequence[Settled | None]) -> list[list[int]]:
+def _alike(plans: Sequence[Resolved | None]) -> list[list[int]]:
     """Rows whose rules are known beforehand, and the rest; what is empty is left out."""
-    easy = [plan is None or fixed(plan[0]) for plan in plans]
+    easy = [plan is None or is_prefix_free(plan[0]) for plan in plans]
     parts = [[i for i, flag in enumerate(easy) if flag == wanted] for wanted in (True, False)]
     return [part for part in parts if part]
 

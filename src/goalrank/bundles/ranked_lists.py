@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from goalrank.errors import ConfigError
 from goalrank.rankers import Ranker
-from goalrank.requests import Columns, Encoder, Requests, whole_file
+from goalrank.requests import EncodedRequests, Encoder, Requests, whole_file
 
 Progress = Callable[[int, int], None]
 
@@ -44,7 +44,7 @@ def list_frame(
 
 def _batches(
     ranker: Ranker,
-    columns: Columns,
+    columns: EncodedRequests,
     slots: int,
     batch_size: int,
     device: torch.device | str,

@@ -10,19 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import time_ns
 
-Mark = tuple[str, int, int]  # a stage's name, its start and its end in ns since 1970
+TimedStep = tuple[str, int, int]  # a stage's name, its start and its end in ns since 1970
 
 
 class _Listening(threading.local):
-    marks: list[Mark] | None = None
+    marks: list[TimedStep] | None = None
 
 
 _HERE = _Listening()
 
 
 @contextmanager
-def stage(name: str) -> Iterator[None]:
-    """Note how long a stage takes, if this thread is `listening`."""
+def timed(name: str) -> Iterator[None]:
+    """Note how long a stage takes, if this thread is `record_times`."""
     marks = _HERE.marks
     if marks is None:
         yield
@@ -35,9 +35,9 @@ def stage(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def listening(wanted: bool = True) -> Iterator[list[Mark]]:
+def record_times(wanted: bool = True) -> Iterator[list[TimedStep]]:
     """The stages of this thread, gathered while it lasts; none unless wanted."""
-    marks: list[Mark] = []
+    marks: list[TimedStep] = []
     if wanted:
         _HERE.marks = marks
     try:

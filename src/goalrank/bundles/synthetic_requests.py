@@ -12,7 +12,7 @@ from goalrank.requests import Encoder
 _TIME = datetime(2024, 1, 1, tzinfo=UTC)
 
 
-def made_up(encoder: Encoder, rows: int, most: int) -> list[dict[str, Any]]:
+def synthetic_requests(encoder: Encoder, rows: int, most: int) -> list[dict[str, Any]]:
     """Rows of 1 … `most` known candidates (the first has all of them) and as many events.
 
     They are the same in every process.

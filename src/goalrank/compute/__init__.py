@@ -1,17 +1,17 @@
 """Where work on many parts runs: threads, processes, or a Ray cluster."""
 
-from goalrank.compute.executor import Engine, LocalEngine, usable_cores
-from goalrank.compute.factory import ENGINES, open_engine
-from goalrank.compute.processes import Spread, spread_over
-from goalrank.compute.ray_executor import RayEngine
+from goalrank.compute.executor import Executor, LocalExecutor, usable_cores
+from goalrank.compute.factory import EXECUTORS, open_executor
+from goalrank.compute.processes import ParallelMap, process_map
+from goalrank.compute.ray_executor import RayExecutor
 
 __all__ = [
-    "ENGINES",
-    "Engine",
-    "LocalEngine",
-    "RayEngine",
-    "Spread",
-    "open_engine",
-    "spread_over",
+    "EXECUTORS",
+    "Executor",
+    "LocalExecutor",
+    "ParallelMap",
+    "RayExecutor",
+    "open_executor",
+    "process_map",
     "usable_cores",
 ]

@@ -21,7 +21,7 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Engine(ABC):
+class Executor(ABC):
     """Applies a function to parts, wherever that is done.
 
     The results are those of ``[function(shared, part) for part in parts]``, in that order: a
@@ -76,7 +76,7 @@ class Engine(ABC):
         self.close()
 
 
-class LocalEngine(Engine):
+class LocalExecutor(Executor):
     """Threads of this process; one worker runs in the caller's own thread.
 
     Args:
@@ -98,7 +98,7 @@ class LocalEngine(Engine):
         *,
         lost: Lost[P, R] | None = None,
     ) -> Iterator[R]:
-        """See `Engine.map`; nothing can be lost here without this process."""
+        """See `Executor.map`; nothing can be lost here without this process."""
         if self.workers == 1:
             for part in parts:
                 yield function(shared, part)

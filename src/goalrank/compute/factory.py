@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from goalrank.compute.executor import Engine, LocalEngine
-from goalrank.compute.ray_executor import RayEngine
+from goalrank.compute.executor import Executor, LocalExecutor
+from goalrank.compute.ray_executor import RayExecutor
 from goalrank.errors import ConfigError
 
-ENGINES = ("local", "ray")
+EXECUTORS = ("local", "ray")
 
 
-def open_engine(name: str = "local", *, workers: int = 0, gpus: float = 0.0) -> Engine:
+def open_executor(name: str = "local", *, workers: int = 0, gpus: float = 0.0) -> Executor:
     """An engine; use it as a context manager, or close it.
 
     Args:
@@ -26,7 +26,7 @@ def open_engine(name: str = "local", *, workers: int = 0, gpus: float = 0.0) -> 
     if workers < 0:
         raise ConfigError(f"workers is {workers}, but must be 0 or more; option: workers")
     if name == "local":
-        return LocalEngine(workers)
+        return LocalExecutor(workers)
     if name == "ray":
-        return RayEngine(workers=workers, gpus=gpus)
-    raise ConfigError(f"engine '{name}' is unknown; known: {', '.join(ENGINES)}; option: engine")
+        return RayExecutor(workers=workers, gpus=gpus)
+    raise ConfigError(f"engine '{name}' is unknown; known: {', '.join(EXECUTORS)}; option: engine")

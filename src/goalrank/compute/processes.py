@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 
-Spread = Callable[..., Iterable[Any]]
+ParallelMap = Callable[..., Iterable[Any]]
 """What the built-in ``map`` is: results in the order of the arguments."""
 
 
 @contextmanager
-def spread_over(jobs: int) -> Iterator[Spread]:
+def process_map(jobs: int) -> Iterator[ParallelMap]:
     """The built-in ``map`` for one job, else one over as many fresh processes.
 
     This process and the others keep to one thread: the nets are so small that two threads take

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, TypeVar
 
 import goalrank.errors as errors
-from goalrank.compute.executor import Engine, Lost
-from goalrank.errors import EngineError, GoalRankError, MissingExtraError
+from goalrank.compute.executor import Executor, Lost
+from goalrank.errors import ExecutorError, GoalRankError, MissingExtraError
 
 P = TypeVar("P")
 R = TypeVar("R")
 S = TypeVar("S")
 
 
-class RayEngine(Engine):
+class RayExecutor(Executor):
     """A Ray cluster: the one that RAY_ADDRESS names, one that this process is connected to, or a
     fresh one of this machine's cores.
 
@@ -33,7 +33,7 @@ class RayEngine(Engine):
 
     Raises:
         MissingExtraError: Ray is not installed.
-        EngineError: the cluster does not answer.
+        ExecutorError: the cluster does not answer.
     """
 
     name = "ray"
@@ -52,7 +52,7 @@ class RayEngine(Engine):
         have = ray.cluster_resources()
         if gpus and not have.get("GPU"):
             self.close()
-            raise EngineError(
+            raise ExecutorError(
                 "the Ray cluster has no GPU; remedy: --device cpu, or a cluster with GPUs "
                 "(option: device)"
             )
@@ -67,7 +67,7 @@ class RayEngine(Engine):
         *,
         lost: Lost[P, R] | None = None,
     ) -> Iterator[R]:
-        """See `Engine.map`."""
+        """See `Executor.map`."""
         job = self._ray.put((function, shared))
         window: deque[tuple[P, Any]] = deque()
         try:
@@ -88,7 +88,7 @@ class RayEngine(Engine):
         except exceptions.RayTaskError as error:
             cause = error.cause
             if not isinstance(cause, Exception) or isinstance(cause, exceptions.RayError):
-                raise EngineError(
+                raise ExecutorError(
                     f"a worker of the Ray cluster could not take up its part: "
                     f"{str(cause).splitlines()[0]}; remedy: install the same goalrank, with the "
                     f"same extras, on every machine"
@@ -98,7 +98,7 @@ class RayEngine(Engine):
             reason = f"its worker was lost {self.tries} times ({type(error).__name__})"
             if lost is not None:
                 return lost(part, reason)
-            raise EngineError(
+            raise ExecutorError(
                 f"a part of the work could not be done on the Ray cluster: {reason}; remedy: look "
                 f"for workers out of memory, use smaller parts or fewer workers, run it again"
             ) from error
@@ -127,7 +127,7 @@ def _start(ray: Any, workers: int) -> None:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **({} if address else fresh))
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = f"at RAY_ADDRESS={address}" if address else "of this machine"
-        raise EngineError(
+        raise ExecutorError(
             f"no Ray cluster {where}: {str(error).splitlines()[0] if str(error) else error!r}; "
             f"remedy: start one by 'ray start --head', unset RAY_ADDRESS for a local one, or "
             f"--engine local"

@@ -3,30 +3,30 @@
 from goalrank.constraints.constraints import (
     AtLeast,
     AtMost,
+    Constraints,
     Diversity,
-    Rules,
     attribute_columns,
-    compile_rules,
-    read_rules,
+    compile_constraints,
+    read_constraints,
 )
-from goalrank.constraints.decoding import Settled, constrained, stepwise
-from goalrank.constraints.feasibility import settle
-from goalrank.constraints.greedy import decodes_greedily, fixed, greedy_lists, open_slots
+from goalrank.constraints.decoding import Resolved, constrained_lists, stepwise
+from goalrank.constraints.feasibility import resolve_infeasible
+from goalrank.constraints.greedy import decodes_greedily, greedy_lists, is_prefix_free, open_slots
 
 __all__ = [
     "AtLeast",
     "AtMost",
+    "Constraints",
     "Diversity",
-    "Rules",
-    "Settled",
+    "Resolved",
     "attribute_columns",
-    "compile_rules",
-    "constrained",
+    "compile_constraints",
+    "constrained_lists",
     "decodes_greedily",
-    "fixed",
     "greedy_lists",
+    "is_prefix_free",
     "open_slots",
-    "read_rules",
-    "settle",
+    "read_constraints",
+    "resolve_infeasible",
     "stepwise",
 ]

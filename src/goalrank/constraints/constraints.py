@@ -1,4 +1,4 @@
-"""Rules that served lists obey, and what they mean for one request's candidates."""
+"""Constraints that served lists obey, and what they mean for one request's candidates."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Diversity(_Strict):
     weight: float = Field(gt=0, le=1e6)
 
 
-class Rules(_Strict):
+class Constraints(_Strict):
     """What a list must obey.
 
     Attributes:
@@ -94,11 +94,11 @@ class Rules(_Strict):
             or self.diversity
         )  # fmt: skip
 
-    def merged(self, more: Rules | None) -> Rules:
+    def merged(self, more: Constraints | None) -> Constraints:
         """These rules and a request's own; where both set a single value, the request's counts."""
         if more is None:
             return self
-        return Rules(
+        return Constraints(
             blocked=self.blocked + more.blocked,
             pinned=self.pinned | more.pinned,
             at_most=self.at_most + more.at_most,
@@ -112,14 +112,14 @@ class Rules(_Strict):
         )
 
 
-def read_rules(path: str | Path) -> Rules:
-    """Rules of a TOML file.
+def read_constraints(path: str | Path) -> Constraints:
+    """Constraints of a TOML file.
 
     Raises:
         ConfigError: no such file, or an unknown or wrong rule.
     """
     remedy = "mend the file (option: rules)"
-    return checked(Rules, read_toml(path, "rules", remedy), "the rules", remedy)
+    return checked(Constraints, read_toml(path, "rules", remedy), "the rules", remedy)
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,8 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Rules worked out for one request of N candidates.
+class CompiledConstraints:
+    """Constraints worked out for one request of N candidates.
 
     Attributes:
         length: T, slots to fill.
@@ -170,9 +170,9 @@ class Plan:
         return bool(self.caps or self.needs or self.keys is not None)
 
 
-def compile_rules(
-    rules: Rules, candidates: Sequence[Any], attributes: dict[str, list[Any]], slots: int
-) -> Plan:
+def compile_constraints(
+    rules: Constraints, candidates: Sequence[Any], attributes: dict[str, list[Any]], slots: int
+) -> CompiledConstraints:
     """Work rules out for one request.
 
     Args:
@@ -206,7 +206,7 @@ def compile_rules(
         )
         for r in rules.at_least
     )
-    return Plan(
+    return CompiledConstraints(
         length=min(slots, int(allowed.sum())), allowed=allowed, pins=pins, caps=caps, needs=needs,
         keys=[_key(v) for v in attributes[rules.dedupe]] if rules.dedupe else None,
         groups=_values(attributes[rules.diversity.by]) if rules.diversity else None,

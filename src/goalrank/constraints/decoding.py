@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from goalrank.constraints.constraints import Plan
+from goalrank.constraints.constraints import CompiledConstraints
 from goalrank.constraints.feasibility import Lookahead
 from goalrank.errors import ConfigError
 from goalrank.nn import distinct, gumbel
 from goalrank.rankers import Generator, Ranker, Scorer, StepPolicy
 from goalrank.requests import Batch
 
-Settled = tuple[Plan, Lookahead]
+Resolved = tuple[CompiledConstraints, Lookahead]
 Choose = Callable[[Tensor, int], Tensor]
 
 
@@ -26,11 +26,11 @@ def stepwise(ranker: Ranker) -> bool:
     return isinstance(ranker, Generator | Scorer | StepPolicy)
 
 
-def constrained(
+def constrained_lists(
     ranker: Ranker | None,
     state: Any,
     batch: Batch,
-    plans: Sequence[Settled | None],
+    plans: Sequence[Resolved | None],
     slots: int,
     *,
     temperature: float = 1.0,
@@ -103,7 +103,7 @@ class _Chooser:
     def __init__(
         self,
         batch: Batch,
-        plans: Sequence[Settled | None],
+        plans: Sequence[Resolved | None],
         temperature: float,
         salt: Tensor | None,
         forced: Tensor | None,

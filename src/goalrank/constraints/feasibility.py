@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from goalrank.constraints.constraints import Plan, Rules
+from goalrank.constraints.constraints import CompiledConstraints, Constraints
 from goalrank.errors import InfeasibleError
 
 _BUDGET = 20_000  # states looked at a request; beyond, a prefix counts as impossible
@@ -23,7 +23,7 @@ class Lookahead:
     impossible: the policy then gives up some lists, but stays normalised over the rest.
     """
 
-    def __init__(self, plan: Plan, budget: int = _BUDGET) -> None:
+    def __init__(self, plan: CompiledConstraints, budget: int = _BUDGET) -> None:
         self.plan, self.budget = plan, budget
         pinned = set(plan.pins.values())
         self.free = plan.allowed.copy()
@@ -146,7 +146,9 @@ class Lookahead:
         return self.known[state]
 
 
-def settle(plan: Plan, rules: Rules) -> tuple[Plan, Lookahead]:
+def resolve_infeasible(
+    plan: CompiledConstraints, rules: Constraints
+) -> tuple[CompiledConstraints, Lookahead]:
     """A plan that some list obeys, with the rules given up for it named.
 
     The first kind in `rules.relax` whose rules alone stand in the way is given up; where no single
@@ -180,7 +182,7 @@ def settle(plan: Plan, rules: Rules) -> tuple[Plan, Lookahead]:
     )
 
 
-def _names(plan: Plan, kind: str) -> list[str]:
+def _names(plan: CompiledConstraints, kind: str) -> list[str]:
     if kind == "at_least":
         return [need.name for need in plan.needs]
     if kind == "at_most":
@@ -192,7 +194,7 @@ def _names(plan: Plan, kind: str) -> list[str]:
     return ["length"]
 
 
-def _without(plan: Plan, kind: str) -> Plan:
+def _without(plan: CompiledConstraints, kind: str) -> CompiledConstraints:
     if kind == "at_least":
         return replace(plan, needs=())
     if kind == "at_most":

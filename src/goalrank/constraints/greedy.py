@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from goalrank.constraints.constraints import Plan
-from goalrank.constraints.decoding import Settled
+from goalrank.constraints.constraints import CompiledConstraints
+from goalrank.constraints.decoding import Resolved
 from goalrank.rankers import Generator, Ranker
 
 
-def fixed(plan: Plan) -> bool:
+def is_prefix_free(plan: CompiledConstraints) -> bool:
     """Whether what each slot may take does not depend on what stands before it."""
     return not plan.joint and plan.groups is None
 
@@ -23,11 +23,11 @@ def decodes_greedily(ranker: Ranker) -> bool:
     return isinstance(ranker, Generator) and ranker.beam == 1
 
 
-def open_slots(plans: Sequence[Settled | None], slots: int, n: int) -> Tensor | None:
+def open_slots(plans: Sequence[Resolved | None], slots: int, n: int) -> Tensor | None:
     """[B, L, N] True where a candidate may stand in a slot, whatever stands before it.
 
     Args:
-        plans: `fixed` ones; None allows everything.
+        plans: `is_prefix_free` ones; None allows everything.
         n: N of the batch.
 
     Returns:

@@ -17,7 +17,7 @@ from goalrank.evaluation.off_policy.support import (
     measure_support,
     refuse,
 )
-from goalrank.evaluation.ranking.audit import Audit, absent_rules, audit, audit_rules
+from goalrank.evaluation.ranking.audit import Audit, absent_baselines, audit, audit_baselines
 from goalrank.evaluation.ranking.evaluate import DEFAULT_METRICS, evaluate, known_only
 from goalrank.evaluation.ranking.evaluation import CONVENTIONS, Evaluation, milliseconds
 from goalrank.evaluation.ranking.metrics import METRICS, SlotValues, from_lists, from_scores
@@ -53,9 +53,9 @@ __all__ = [
     "SlotValues",
     "Spread",
     "Support",
-    "absent_rules",
+    "absent_baselines",
     "audit",
-    "audit_rules",
+    "audit_baselines",
     "calibration",
     "check_estimators",
     "check_propensities",

@@ -11,7 +11,7 @@ from goalrank.experiments.interleaving import (
     interleave_report,
     team_draft,
 )
-from goalrank.experiments.power import Baseline, Plan, ab_plan, read_baseline
+from goalrank.experiments.power import Baseline, PowerPlan, ab_plan, read_baseline
 from goalrank.experiments.sequential import AlwaysValid, always_valid
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "Experiments",
     "InterleaveReport",
     "Metric",
-    "Plan",
+    "PowerPlan",
     "Preference",
     "Report",
     "Variant",

@@ -33,7 +33,7 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PowerPlan:
     """Size and duration of an experiment.
 
     Attributes:
@@ -110,7 +110,7 @@ def ab_plan(
     alpha: float = 0.05,
     power: float = 0.8,
     variants: int = 2,
-) -> Plan:
+) -> PowerPlan:
     """Units and days for a lift, or the lift that some days can find.
 
     Two-sided tests of equal arms against control, at alpha / (variants - 1) each.
@@ -147,7 +147,7 @@ def ab_plan(
         found = metric.solve_power_from_aggregates(aggregates, "rel_effect_size")[0]
         lift = abs(float(found.rel_effect_size))
     units = one * variants
-    return Plan(baseline, lift, each, power, variants, one, units, units / baseline.traffic)
+    return PowerPlan(baseline, lift, each, power, variants, one, units, units / baseline.traffic)
 
 
 def _check(

@@ -10,14 +10,14 @@ from typing import Any
 
 import polars as pl
 
-from goalrank.compute import Engine, LocalEngine
+from goalrank.compute import Executor, LocalExecutor
 from goalrank.errors import ConfigError, DataError
 from goalrank.logs.candidates.assembly import assemble
 from goalrank.logs.candidates.pending import hide_order
 from goalrank.logs.candidates.pipelines import exposed, retrieved, with_enough
 from goalrank.logs.candidates.protocols import INJECTED_WARNING, Retrieved
 from goalrank.logs.download.data_folders import data_root
-from goalrank.logs.events.consumption import Log, consumed_only, to_arrays
+from goalrank.logs.events.consumption import ConsumptionLog, consumed_only, to_arrays
 from goalrank.logs.events.split import DROPPED, TEST, TRAIN, VALIDATION, split_points
 from goalrank.logs.options import ImportOptions, Protocol
 from goalrank.logs.readers.raw_log import RawLog
@@ -50,7 +50,7 @@ def import_log(
     path: str | Path | None = None,
     options: ImportOptions | Mapping[str, Any] | None = None,
     *,
-    engine: Engine | None = None,
+    engine: Executor | None = None,
 ) -> ImportResult:
     """Read a raw log and cut it into requests.
 
@@ -85,7 +85,7 @@ def import_log(
             f"protocol 'exposed' needs a log of exposures, and {raw.dataset} holds interactions "
             "only; use protocol 'retrieved'"
         )
-    with one_blas_thread(), LocalEngine(options.threads) as local:
+    with one_blas_thread(), LocalExecutor(options.threads) as local:
         result = _import(raw, protocol, options, engine or local)
     result.report["seconds"] = {
         "read": round(read - begin, 3),
@@ -94,7 +94,7 @@ def import_log(
     return result
 
 
-def _least_tested(log: Log, options: ImportOptions) -> int:
+def _least_tested(log: ConsumptionLog, options: ImportOptions) -> int:
     """Candidates that a test request has at least; see ``ImportOptions.min_test_list``."""
     if options.min_test_list is not None:
         return options.min_test_list
@@ -107,7 +107,7 @@ def _place(path: Path) -> Path:
 
 
 def _import(
-    raw: RawLog, protocol: Protocol, options: ImportOptions, engine: Engine
+    raw: RawLog, protocol: Protocol, options: ImportOptions, engine: Executor
 ) -> ImportResult:
     if protocol == "exposed":
         log = to_arrays(raw)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from goalrank.logs.candidates.pending import Drafts
+from goalrank.logs.candidates.pending import PendingRequests
 from goalrank.logs.candidates.protocols import Retrieved
-from goalrank.logs.events.consumption import Log
+from goalrank.logs.events.consumption import ConsumptionLog
 from goalrank.logs.events.split import TEST, TRAIN, VALIDATION
 from goalrank.logs.options import ImportOptions
 from goalrank.logs.readers.raw_log import RawLog
@@ -31,8 +31,8 @@ def nothing_left(raw: RawLog, protocol: str, notes: Mapping[str, int]) -> str:
 def make_report(
     raw: RawLog,
     info: TableInfo,
-    log: Log,
-    drafts: Drafts,
+    log: ConsumptionLog,
+    drafts: PendingRequests,
     part: NDArray[np.int8],
     notes: Mapping[str, int],
     options: ImportOptions,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from goalrank.nn import gumbel, request_salt
 from goalrank.rankers.plackett_luce import log_prob as plackett_luce_log_prob
-from goalrank.requests import Batch, Columns
+from goalrank.requests import Batch, EncodedRequests
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Ranker(nn.Module):
     """Whether the ranker is fitted by `fit_closed_form` and not by gradients of `loss`."""
 
     def fit_closed_form(
-        self, train: Columns, validation: Columns | None, slots: int, seed: int
+        self, train: EncodedRequests, validation: EncodedRequests | None, slots: int, seed: int
     ) -> None:
         """Fit on whole tables at once; only rankers whose `closed_form` is True have this.
 

@@ -13,7 +13,7 @@ from goalrank.errors import DataError
 from goalrank.evaluation import known_only
 from goalrank.rankers import Ranker
 from goalrank.reporting.report import Example
-from goalrank.requests import Batch, Columns
+from goalrank.requests import Batch, EncodedRequests
 
 
 def choose_rows(rows: Sequence[int], count: int = 10, *, seed: int = 0) -> list[int]:
@@ -25,7 +25,7 @@ def choose_rows(rows: Sequence[int], count: int = 10, *, seed: int = 0) -> list[
 
 def make_examples(
     rankers: Mapping[str, Ranker],
-    columns: Columns,
+    columns: EncodedRequests,
     rows: Sequence[int],
     *,
     candidates: Mapping[int, Sequence[Any]],

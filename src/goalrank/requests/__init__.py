@@ -10,35 +10,35 @@ from typing import TYPE_CHECKING
 from goalrank._lazy import lazy_door
 from goalrank.requests.table.info import TableInfo
 from goalrank.requests.table.parquet import whole_file, write_text
-from goalrank.requests.table.partitions import Dataset, Part, open_dataset
+from goalrank.requests.table.partitions import Dataset, Partition, open_dataset
 from goalrank.requests.table.requests import Requests
 from goalrank.requests.table.validation import Fault
 
 if TYPE_CHECKING:
-    from goalrank.requests.encoding.arrays import FlatRequests, Row
+    from goalrank.requests.encoding.arrays import RequestArrays, Row
     from goalrank.requests.encoding.batch import Batch, EntityTable, InputSpec
-    from goalrank.requests.encoding.encoded import Columns
+    from goalrank.requests.encoding.encoded import EncodedRequests
     from goalrank.requests.encoding.encoder import Encoder, EncoderConfig
     from goalrank.requests.encoding.encoder_files import load_encoder, save_encoder
-    from goalrank.requests.encoding.shard import read_share
+    from goalrank.requests.encoding.shard import read_shard
 
 __all__ = [
     "Batch",
-    "Columns",
     "Dataset",
+    "EncodedRequests",
     "Encoder",
     "EncoderConfig",
     "EntityTable",
     "Fault",
-    "FlatRequests",
     "InputSpec",
-    "Part",
+    "Partition",
+    "RequestArrays",
     "Requests",
     "Row",
     "TableInfo",
     "load_encoder",
     "open_dataset",
-    "read_share",
+    "read_shard",
     "save_encoder",
     "whole_file",
     "write_text",
@@ -48,15 +48,15 @@ __getattr__ = lazy_door(
     __name__,
     {
         "Batch": "goalrank.requests.encoding.batch",
-        "Columns": "goalrank.requests.encoding.encoded",
+        "EncodedRequests": "goalrank.requests.encoding.encoded",
         "Encoder": "goalrank.requests.encoding.encoder",
         "EncoderConfig": "goalrank.requests.encoding.encoder",
         "EntityTable": "goalrank.requests.encoding.batch",
-        "FlatRequests": "goalrank.requests.encoding.arrays",
+        "RequestArrays": "goalrank.requests.encoding.arrays",
         "InputSpec": "goalrank.requests.encoding.batch",
         "Row": "goalrank.requests.encoding.arrays",
         "load_encoder": "goalrank.requests.encoding.encoder_files",
-        "read_share": "goalrank.requests.encoding.shard",
+        "read_shard": "goalrank.requests.encoding.shard",
         "save_encoder": "goalrank.requests.encoding.encoder_files",
     },
 )

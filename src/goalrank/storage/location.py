@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Store:
+class Location:
     """A place: a path, or an address such as s3://bucket/folder or memory://folder.
 
-    Every operation is tried again when the store times out; see `with_retries`. A `Store` is its
+    Every operation is tried again when the store times out; see `with_retries`. A `Location` is its
     address alone, so that it can be sent to a worker.
 
     Raises (any operation):
@@ -30,8 +30,8 @@ class Store:
 
     address: str
 
-    def __reduce__(self) -> tuple[type[Store], tuple[str]]:
-        return Store, (self.address,)  # the connection stays here
+    def __reduce__(self) -> tuple[type[Location], tuple[str]]:
+        return Location, (self.address,)  # the connection stays here
 
     @cached_property
     def _open(self) -> tuple[Any, str]:
@@ -70,16 +70,16 @@ class Store:
         """Whether files lie below it."""
         return bool(self._tried("looking for", lambda system, path: system.isdir(path)))
 
-    def child(self, name: str) -> Store:
+    def child(self, name: str) -> Location:
         """A place below."""
-        return Store(f"{self.address.rstrip('/')}/{name}")
+        return Location(f"{self.address.rstrip('/')}/{name}")
 
-    def parent(self) -> Store:
+    def parent(self) -> Location:
         """The place above."""
         head, _, _ = self.address.rstrip("/").rpartition("/")
-        return Store(head or ".")
+        return Location(head or ".")
 
-    def files(self, ending: str) -> list[Store]:
+    def files(self, ending: str) -> list[Location]:
         """Files right below whose name ends so, by name; hidden ones (. and _) left out."""
         found = self._tried("listing", lambda system, path: system.ls(path, detail=False))
         names = {str(entry).rstrip("/").rpartition("/")[2] for entry in found}

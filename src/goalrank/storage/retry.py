@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from goalrank.errors import EngineError
+from goalrank.errors import ExecutorError
 
 T = TypeVar("T")
 RETRIES = 4  # further tries after the first; waits of 0.5, 1, 2 and 4 seconds
@@ -44,7 +44,7 @@ def with_retries(
         first_wait: seconds before the second try; each further wait is twice as long.
 
     Raises:
-        EngineError: every try failed; other errors of `work` pass through at once.
+        ExecutorError: every try failed; other errors of `work` pass through at once.
     """
     wait = first_wait
     for left in range(retries, -1, -1):
@@ -54,7 +54,7 @@ def with_retries(
             if not transient(error):
                 raise
             if not left:
-                raise EngineError(
+                raise ExecutorError(
                     f"{what} failed {retries + 1} times, the last time by "
                     f"{type(error).__name__}: {error}; remedy: see whether the store can be "
                     f"reached, then run the same command again"

@@ -11,13 +11,13 @@ from goalrank.training.config import (
 from goalrank.training.distributed.data_parallel import part_sizes
 from goalrank.training.distributed.options import RunOptions
 from goalrank.training.distributed.process_group import (
+    barrier,
     gather_bytes,
+    is_distributed,
     is_first,
-    join,
-    place,
-    settle,
-    together,
-    wait,
+    join_process_group,
+    process_rank,
+    resolve_options,
 )
 from goalrank.training.groups.groups import SOURCES, CachedScores, Group, GroupBuilder, GroupConfig
 from goalrank.training.job import Fitted, Job, build_reward, run_job, unexposed_is_negative
@@ -52,24 +52,24 @@ __all__ = [
     "RunOptions",
     "SupervisedTask",
     "Task",
+    "barrier",
     "build_config",
     "build_reward",
     "feedback_at",
     "gather_bytes",
     "group_cross_entropy",
     "group_statistics",
+    "is_distributed",
     "is_first",
-    "join",
+    "join_process_group",
     "load_config",
     "part_sizes",
-    "place",
+    "process_rank",
     "rank_policy",
     "read_telemetry",
     "reference_policy",
+    "resolve_options",
     "run_job",
     "run_stage",
-    "settle",
-    "together",
     "unexposed_is_negative",
-    "wait",
 ]

@@ -21,16 +21,16 @@ from goalrank.encoders import EncoderSizes, deferred_tables
 from goalrank.errors import ConfigError
 from goalrank.nn import mixed_seed
 from goalrank.rankers import Ranker, build_ranker
-from goalrank.requests import Columns, InputSpec
+from goalrank.requests import EncodedRequests, InputSpec
 from goalrank.rewards import Ensemble, ListReward, ObservedGain, Reward, Weighted
 from goalrank.training.config import FitConfig, LoopConfig, RewardConfig
 from goalrank.training.distributed.options import RunOptions
 from goalrank.training.distributed.process_group import (
-    check_alike,
-    greatest,
+    all_reduce_max,
+    barrier,
+    check_equal,
+    is_distributed,
     is_first,
-    together,
-    wait,
 )
 from goalrank.training.groups.groups import GroupBuilder, proposer
 from goalrank.training.loop.stage import run_stage
@@ -70,8 +70,8 @@ class Job:
     """
 
     spec: InputSpec
-    train: Columns
-    validation: Columns | None
+    train: EncodedRequests
+    validation: EncodedRequests | None
     config: FitConfig
     options: RunOptions
     fitted: Fitted = field(default_factory=Fitted)
@@ -100,10 +100,10 @@ class Job:
 
     def _tables(self, loop: LoopConfig) -> AbstractContextManager[None]:
         """Large tables that will be spread are not drawn whole first."""
-        return deferred_tables(loop.shard_items and self.options.several)
+        return deferred_tables(loop.shard_items and self.options.is_multi_process)
 
     def _refuse_parts(self, name: str) -> None:
-        if self.options.split_data and together():
+        if self.options.split_data and is_distributed():
             raise ConfigError(
                 f"'{name}' is fitted on the whole table at once, and every process has a part of "
                 f"it; remedy: train without --split-data, or without this light model"
@@ -230,8 +230,8 @@ def _encoder_of(reward: Reward) -> Weights:
 
 def run_job(
     spec: InputSpec,
-    train: Columns,
-    validation: Columns | None,
+    train: EncodedRequests,
+    validation: EncodedRequests | None,
     config: FitConfig,
     options: RunOptions,
 ) -> Fitted:
@@ -242,19 +242,19 @@ def run_job(
     """
     record = options.folder / "recipe.json"
     text = config.model_dump_json(indent=2)
-    check_alike(_facts(spec, train, validation, text, options))
+    check_equal(_facts(spec, train, validation, text, options))
     if options.resume and record.exists() and json.loads(record.read_text()) != json.loads(text):
         raise ConfigError(
             f"'{options.folder}' holds a job with other settings; remedy: resume with the same "
             f"settings, or start afresh without --resume"
         )
-    wait()  # until all have compared
+    barrier()  # until all have compared
     if is_first():
         options.folder.mkdir(parents=True, exist_ok=True)
         if not options.resume:
             _clear(options.folder)
         record.write_text(text)
-    wait()
+    barrier()
     return Job(spec, train, validation, config, options).run()
 
 
@@ -267,8 +267,8 @@ def _clear(folder: Path) -> None:
 
 def _facts(
     spec: InputSpec,
-    train: Columns,
-    validation: Columns | None,
+    train: EncodedRequests,
+    validation: EncodedRequests | None,
     config: str,
     options: RunOptions,
 ) -> dict[str, str | bytes]:
@@ -285,21 +285,23 @@ def _facts(
     return facts
 
 
-def _digest(columns: Columns) -> bytes:
+def _digest(columns: EncodedRequests) -> bytes:
     digest = hashlib.sha256(str(columns.kinds).encode())
     for values in (columns.key, columns.candidates, columns.shown, columns.feedback):
         digest.update(np.ascontiguousarray(values).view(np.uint8).data)
     return digest.digest()
 
 
-def unexposed_is_negative(config: RewardConfig, columns: Columns) -> bool:
+def unexposed_is_negative(config: RewardConfig, columns: EncodedRequests) -> bool:
     """Whether candidates that were not shown count as having no feedback."""
     if config.unexposed == "auto":
         return columns.protocol != "exposed"
     return config.unexposed == "negative"
 
 
-def build_reward(spec: InputSpec, config: RewardConfig, train: Columns, slots: int) -> ListReward:
+def build_reward(
+    spec: InputSpec, config: RewardConfig, train: EncodedRequests, slots: int
+) -> ListReward:
     """A fresh reward model for a table's feedback kinds.
 
     Raises:
@@ -318,7 +320,7 @@ def build_reward(spec: InputSpec, config: RewardConfig, train: Columns, slots: i
     dcg = config.slot_weights == "dcg" or (
         config.slot_weights == "auto" and train.protocol != "exposed"
     )
-    shown = int(greatest([np.diff(train.shown_start).max(initial=1)])[0])
+    shown = int(all_reduce_max([np.diff(train.shown_start).max(initial=1)])[0])
 
     sizes = EncoderSizes(
         width=config.width,
@@ -344,16 +346,16 @@ def build_reward(spec: InputSpec, config: RewardConfig, train: Columns, slots: i
     )
 
 
-def probability_kinds(train: Columns) -> tuple[str, ...]:
+def probability_kinds(train: EncodedRequests) -> tuple[str, ...]:
     """Feedback kinds whose training values all lie in [0, 1]."""
-    low = -greatest(-train.feedback.min(0, initial=0.0))
-    high = greatest(train.feedback.max(0, initial=0.0))
+    low = -all_reduce_max(-train.feedback.min(0, initial=0.0))
+    high = all_reduce_max(train.feedback.max(0, initial=0.0))
     return tuple(
         kind for kind, a, b in zip(train.kinds, low, high, strict=True) if a >= 0 and b <= 1
     )
 
 
-def _check_kinds(kinds: Sequence[str], train: Columns) -> None:
+def _check_kinds(kinds: Sequence[str], train: EncodedRequests) -> None:
     if not kinds:
         raise ConfigError(
             f"no feedback kind of {list(train.kinds)} lies in [0, 1], so there is nothing whose "

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from goalrank.requests import Requests
-from goalrank.worlds.sampling.logging_policies import Policy
+from goalrank.worlds.sampling.logging_policies import BehaviourPolicy
 from goalrank.worlds.sampling.sampler import sample, sample_to
 from goalrank.worlds.world.world import PlantedWorld
 
@@ -20,7 +20,7 @@ class World(PlantedWorld):
         requests: int,
         *,
         seed: int = 0,
-        policy: Policy | None = None,
+        policy: BehaviourPolicy | None = None,
         start_time: datetime | None = None,
         first: int = 0,
     ) -> Requests:
@@ -34,7 +34,7 @@ class World(PlantedWorld):
         *,
         seed: int = 0,
         shard_rows: int = 65_536,
-        policy: Policy | None = None,
+        policy: BehaviourPolicy | None = None,
         start_time: datetime | None = None,
         first: int = 0,
         progress: Callable[[int], None] | None = None,

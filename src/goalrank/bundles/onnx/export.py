@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from goalrank.bundles.bundle import Bundle
 from goalrank.bundles.onnx.graph import TABLES, ListGraph, graph_input, need
-from goalrank.bundles.synthetic_requests import made_up
+from goalrank.bundles.synthetic_requests import synthetic_requests
 from goalrank.constraints import decodes_greedily, greedy_lists
 from goalrank.errors import BundleError, ConfigError
 from goalrank.rankers import Generator, Ranker
-from goalrank.requests import Batch, Columns, Encoder, EntityTable
+from goalrank.requests import Batch, EncodedRequests, Encoder, EntityTable
 
 # All of a batch that a generator reads.
 _BATCH = (
@@ -51,7 +51,7 @@ class _Decode(nn.Module):
         return greedy_lists(self.ranker, memory, self.slots, open_to)
 
 
-def export_graph(ranker: Ranker, columns: Columns, slots: int, path: str | Path) -> Path:
+def export_graph(ranker: Ranker, columns: EncodedRequests, slots: int, path: str | Path) -> Path:
     """Write encoder, cache and all L greedy steps as one graph, whole or not at all.
 
     B, N, H and the feature tables' rows are open. The graph's lists are compared with PyTorch's on
@@ -88,7 +88,7 @@ def export_graph(ranker: Ranker, columns: Columns, slots: int, path: str | Path)
     return target
 
 
-def _program(ranker: Generator, columns: Columns, slots: int) -> Any:
+def _program(ranker: Generator, columns: EncodedRequests, slots: int) -> Any:
     """The exported model, with B, N, H and the tables' rows left open."""
     sample = _stretched(columns.batch([0, len(columns) - 1]))
     n = sample.candidates.shape[1]
@@ -136,7 +136,7 @@ def _stretched(batch: Batch) -> Batch:
 
 
 @torch.inference_mode()
-def _check(ranker: Generator, columns: Columns, graph: ListGraph) -> None:
+def _check(ranker: Generator, columns: EncodedRequests, graph: ListGraph) -> None:
     most = min(len(columns), _CHECKED)
     for count in {1, most // 2 + 1, most}:  # other sizes than the sample's
         batch = columns.batch(slice(0, count))
@@ -148,9 +148,9 @@ def _check(ranker: Generator, columns: Columns, graph: ListGraph) -> None:
             )
 
 
-def _made_up(encoder: Encoder) -> Columns:
+def _made_up(encoder: Encoder) -> EncodedRequests:
     """Requests of a bundle's own ids: with few candidates first, then with many."""
-    rows = [row for most in (1, 3, 40) for row in made_up(encoder, 3, most)]
+    rows = [row for most in (1, 3, 40) for row in synthetic_requests(encoder, 3, most)]
     named = [row | {"request_id": str(i)} for i, row in enumerate(rows)]
     return encoder.encode_flat(encoder.flat(named))
 

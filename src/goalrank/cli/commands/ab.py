@@ -11,7 +11,7 @@ import typer
 from goalrank.cli.common import JsonOption, examples, only_json, verb
 
 if TYPE_CHECKING:
-    from goalrank.experiments import Baseline, InterleaveReport, Plan, Report
+    from goalrank.experiments import Baseline, InterleaveReport, PowerPlan, Report
 
 app = typer.Typer(help="Online experiments: plan them, read them.", no_args_is_help=True)
 
@@ -243,7 +243,7 @@ def _print_preference(done: InterleaveReport, as_json: bool) -> None:
         )
 
 
-def _print_plan(done: Plan) -> None:
+def _print_plan(done: PowerPlan) -> None:
     base = done.baseline
     source = f"from {base.units:,} units of the log" if base.units else "as given"
     typer.echo(

@@ -44,7 +44,7 @@ def run(
 ) -> None:
     """Run the cells of a suite that are missing; safe to kill and to start again."""
     with only_json(as_json) as emit:
-        from goalrank.compute import open_engine
+        from goalrank.compute import open_executor
         from goalrank.studies.arena import run_suite
         from goalrank.studies.common import load_suite
 
@@ -53,7 +53,7 @@ def run(
         # Locally a cell has a process of its own, which it may take with it.
         own = nullcontext() if engine == "local" else None
         with (
-            own or open_engine(engine, workers=jobs, gpus=gpus) as opened,
+            own or open_executor(engine, workers=jobs, gpus=gpus) as opened,
             progress_bar(f"benchmark {settings.name}") as bar,
         ):
             done = run_suite(
@@ -99,7 +99,7 @@ def table(
 
         import goalrank.studies.arena as bench
 
-        boards = bench.load_boards(folder, metric, bootstrap)
+        boards = bench.load_leaderboards(folder, metric, bootstrap)
         emit([dataclasses.asdict(board) for board in boards])
         if not as_json:
             text = bench.latex(boards) if latex else bench.markdown(boards)

@@ -77,7 +77,7 @@ def import_(
 ) -> None:
     """Turn a raw log into requests: train, validation and test, in time order."""
     with only_json(as_json) as emit:
-        from goalrank.compute import open_engine
+        from goalrank.compute import open_executor
         from goalrank.logs import import_log, write_import
 
         given: dict[str, Any] = {
@@ -94,7 +94,7 @@ def import_(
         own = nullcontext() if engine == "local" and not workers else None
         with (
             busy(f"importing {path or source}"),
-            own or open_engine(engine, workers=workers) as opened,
+            own or open_executor(engine, workers=workers) as opened,
         ):
             result = import_log(source, path, options, engine=opened)
             if not features:

@@ -81,7 +81,7 @@ def ope(
     """What a new bundle would have earned, estimated from lists that were logged with propensities."""
     with only_json(as_json) as emit:
         from goalrank.bundles import Bundle
-        from goalrank.constraints import read_rules
+        from goalrank.constraints import read_constraints
         from goalrank.evaluation import evaluate_off_policy
         from goalrank.requests import Requests
 
@@ -93,8 +93,8 @@ def ope(
                 reward=weights, estimators=estimator or None, temperature=temperature,
                 model=None if model is None else _reward(model),
                 logging=None if logging is None else (Bundle.load(logging), logging_temperature),
-                rules=None if rules is None else read_rules(rules),
-                logging_rules=None if logging_rules is None else read_rules(logging_rules),
+                rules=None if rules is None else read_constraints(rules),
+                logging_rules=None if logging_rules is None else read_constraints(logging_rules),
                 lists=lists, cap=cap, min_effective=min_effective,
                 allow_weak_support=allow_weak_support, drop_unknown=drop_unknown,
                 bootstrap=bootstrap, seed=seed, device=device, progress=bar,

@@ -47,7 +47,7 @@ def rank(
     with only_json(as_json) as emit:
         from goalrank.api import rank_dataset
         from goalrank.bundles import Bundle
-        from goalrank.compute import LocalEngine, open_engine
+        from goalrank.compute import LocalExecutor, open_executor
         from goalrank.errors import ConfigError
 
         if engine == "local" and "://" not in out and not out.endswith(".parquet"):
@@ -57,7 +57,7 @@ def rank(
         loaded = Bundle.load(bundle)
         gpus = 1.0 if device.startswith("cuda") else 0.0
         # Torch has threads of its own: locally, parts come one after another.
-        opened = LocalEngine(1) if engine == "local" else open_engine(
+        opened = LocalExecutor(1) if engine == "local" else open_executor(
             engine, workers=workers, gpus=gpus
         )  # fmt: skip
         with opened, progress_bar("ranking") as bar:

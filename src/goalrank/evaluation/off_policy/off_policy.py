@@ -11,7 +11,7 @@ import polars as pl
 import torch
 
 from goalrank.bundles import Bundle
-from goalrank.constraints import Rules
+from goalrank.constraints import Constraints
 from goalrank.errors import ConfigError, DataError
 from goalrank.evaluation.off_policy.estimators import (
     Logged,
@@ -21,8 +21,8 @@ from goalrank.evaluation.off_policy.estimators import (
 )
 from goalrank.evaluation.off_policy.policy_value import (
     Array,
-    Policy,
     Progress,
+    TargetPolicy,
     Views,
     slot_rewards,
     view,
@@ -52,8 +52,8 @@ def evaluate_off_policy(
     temperature: float | None = None,
     model: Reward | None = None,
     logging: tuple[Bundle, float] | None = None,
-    rules: Rules | None = None,
-    logging_rules: Rules | None = None,
+    rules: Constraints | None = None,
+    logging_rules: Constraints | None = None,
     lists: int = 16,
     cap: float = 10.0,
     min_effective: float = 50.0,
@@ -103,8 +103,8 @@ def evaluate_off_policy(
     check_estimators(estimators or (), cap)
     weights = dict(reward) if reward is not None else _target(log)
     table, left_out = _usable(log, drop_unknown)
-    policy = Policy(bundle, temperature, rules or Rules())
-    served = None if logging is None else Policy(*logging, logging_rules or Rules())
+    policy = TargetPolicy(bundle, temperature, rules or Constraints())
+    served = None if logging is None else TargetPolicy(*logging, logging_rules or Constraints())
     model = model if model is not None else bundle.reward
     slots = _slot_logging(table, served, policy, estimators, batch_size, device)
     model = model if estimators is None or "dr" in estimators else None
@@ -179,8 +179,8 @@ def _propensity(table: Requests) -> Array | None:
 
 def _slot_logging(
     table: Requests,
-    logging: Policy | None,
-    policy: Policy,
+    logging: TargetPolicy | None,
+    policy: TargetPolicy,
     estimators: Sequence[str] | None,
     batch_size: int,
     device: torch.device | str,
@@ -223,7 +223,7 @@ def _prefixes(column: pl.Series) -> Array:
 
 
 def _recomputed(
-    table: Requests, policy: Policy, batch_size: int, device: torch.device | str
+    table: Requests, policy: TargetPolicy, batch_size: int, device: torch.device | str
 ) -> Array:
     if not policy.stepwise:
         raise DataError(
@@ -273,7 +273,7 @@ def _clusters(table: Requests, unit: str) -> tuple[Any, str]:
     return np.arange(len(table)), "request"
 
 
-def _words(policy: Policy) -> str:
+def _words(policy: TargetPolicy) -> str:
     name = policy.bundle.config.name + ("" if policy.rules.empty else " under rules")
     if policy.temperature is None:
         return f"{name}, greedy: a logged list has probability 0 or 1"

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from goalrank.bundles import Bundle, Engine
-from goalrank.constraints import Rules, Settled, constrained
+from goalrank.bundles import Bundle, Predictor
+from goalrank.constraints import Constraints, Resolved, constrained_lists
 from goalrank.errors import ConfigError
 from goalrank.nn import request_salt
 from goalrank.rankers import Generator, Scorer, StepPolicy
@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Policy:
+class TargetPolicy:
     """What chooses the lists.
 
     Attributes:
@@ -35,7 +35,7 @@ class Policy:
 
     bundle: Bundle
     temperature: float | None = None
-    rules: Rules = field(default_factory=Rules)
+    rules: Constraints = field(default_factory=Constraints)
 
     @property
     def stepwise(self) -> bool:
@@ -60,7 +60,7 @@ class Views:
 
 
 def view(
-    policy: Policy,
+    policy: TargetPolicy,
     requests: Requests,
     *,
     model: Reward | None = None,
@@ -86,7 +86,7 @@ def view(
         ConfigError: a rule on an unknown column, or on a ranker that cannot be masked.
         InfeasibleError: rules that no list obeys and that must not be relaxed.
     """
-    engine = Engine(policy.bundle, rules=policy.rules)
+    engine = Predictor(policy.bundle, rules=policy.rules)
     columns = policy.bundle.encoder.encode(requests)
     columns = replace(columns, items=columns.items.to(device), users=columns.users.to(device))
     policy.bundle.ranker.to(device)
@@ -114,7 +114,11 @@ class _Under:
 
     @torch.inference_mode()
     def __init__(
-        self, policy: Policy, plans: Sequence[Settled | None] | None, batch: Batch, slots: int
+        self,
+        policy: TargetPolicy,
+        plans: Sequence[Resolved | None] | None,
+        batch: Batch,
+        slots: int,
     ) -> None:
         self.ranker, self.plans, self.batch, self.slots = policy.bundle.ranker, plans, batch, slots
         self.temperature = policy.temperature
@@ -149,7 +153,7 @@ class _Under:
 
     def _ruled(self, **how: Any) -> tuple[Tensor, Tensor]:
         assert self.plans is not None
-        return constrained(
+        return constrained_lists(
             self.ranker, self.state, self.batch, self.plans, self.slots,
             temperature=self.temperature or 1.0, **how,
         )  # fmt: skip
@@ -186,7 +190,7 @@ def _judge(
 
 
 def _predictor(
-    model: Reward, weights: Mapping[str, float], policy: Policy
+    model: Reward, weights: Mapping[str, float], policy: TargetPolicy
 ) -> Callable[[Batch, Tensor], Tensor]:
     """Value of lists [B, G, L] → [B, G] in the units of the measured reward, as far as known.
 

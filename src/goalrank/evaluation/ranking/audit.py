@@ -25,13 +25,13 @@ from goalrank.rankers import (
     RetrieverOrder,
     Scorer,
 )
-from goalrank.requests import Columns
+from goalrank.requests import EncodedRequests
 
 _REVERSED = " (reversed)"
 _CHANCE = ("constant", "random")
 
 
-def audit_rules(train: Columns, feature_names: Sequence[str] = ()) -> dict[str, Scorer]:
+def audit_baselines(train: EncodedRequests, feature_names: Sequence[str] = ()) -> dict[str, Scorer]:
     """Every rule that these requests allow; a name ending in "(reversed)" is the rule upside down.
 
     Args:
@@ -59,7 +59,7 @@ def audit_rules(train: Columns, feature_names: Sequence[str] = ()) -> dict[str, 
     return rules
 
 
-def absent_rules(train: Columns) -> list[str]:
+def absent_baselines(train: EncodedRequests) -> list[str]:
     """Sentences on the rules that these requests do not allow."""
     out = []
     if not _has_score(train):
@@ -76,11 +76,11 @@ def _both(rules: dict[str, Scorer], name: str, forward: Scorer, backward: Scorer
     rules[name + _REVERSED] = backward
 
 
-def _has_score(train: Columns) -> bool:
+def _has_score(train: EncodedRequests) -> bool:
     return bool(np.any(train.candidate_score != 0))
 
 
-def _check_names(train: Columns, names: Sequence[str]) -> None:
+def _check_names(train: EncodedRequests, names: Sequence[str]) -> None:
     width = train.candidate_features.shape[1]
     if len(names) != width:
         raise ConfigError(
@@ -123,9 +123,9 @@ def audit(
 
     Args:
         rankers: evaluation of the trained rankers, if any.
-        rules: evaluation of `audit_rules`.
+        rules: evaluation of `audit_baselines`.
         metric: what they are compared by, with or without "@L".
-        notes: further sentences, such as `absent_rules`.
+        notes: further sentences, such as `absent_baselines`.
 
     Raises:
         ConfigError: the evaluations differ in their requests, or lack the metric.

@@ -17,7 +17,7 @@ from goalrank.evaluation.ranking import metrics as m
 from goalrank.evaluation.ranking.evaluation import Evaluation
 from goalrank.evaluation.statistics.bootstrap import FloatArray, Resampler
 from goalrank.rankers import Ranker, Scorer
-from goalrank.requests import Batch, Columns
+from goalrank.requests import Batch, EncodedRequests
 
 DEFAULT_METRICS = ("ndcg", "recall", "hit_rate", "map", "f1", "auc")
 _FEWEST_USERS = 30  # below this a cluster bootstrap is too coarse to mean anything
@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]
 
 def evaluate(
     rankers: Mapping[str, Ranker],
-    columns: Columns,
+    columns: EncodedRequests,
     *,
     slots: int = 6,
     batch_size: int = 256,
@@ -107,7 +107,7 @@ def _check(metrics: Sequence[str], slots: int, batch_size: int, bootstrap: int, 
         raise ConfigError(f"unit is '{unit}', but must be 'user' or 'request' (option: unit)")
 
 
-def _with_positives(columns: Columns) -> NDArray[np.int64]:
+def _with_positives(columns: EncodedRequests) -> NDArray[np.int64]:
     if columns.target < 0:
         raise DataError(
             "these requests name no target feedback kind, so nothing counts as relevant; remedy: "
@@ -124,7 +124,7 @@ def _with_positives(columns: Columns) -> NDArray[np.int64]:
 
 
 def _clusters(
-    columns: Columns, rows: NDArray[np.int64], unit: str
+    columns: EncodedRequests, rows: NDArray[np.int64], unit: str
 ) -> tuple[NDArray[np.int64], str]:
     users, cluster = np.unique(columns.user[rows], return_inverse=True)
     if unit == "user" and len(users) >= _FEWEST_USERS:

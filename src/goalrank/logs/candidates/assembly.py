@@ -1,4 +1,4 @@
-"""Drafts to the requests table: flat arrays become list columns without a loop over rows."""
+"""PendingRequests to the requests table: flat arrays become list columns without a loop over rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from goalrank.logs.candidates.pending import Drafts
+from goalrank.logs.candidates.pending import PendingRequests
 from goalrank.logs.events.arrays import Codes, Events, Longs, ragged_ranges
 
 __all__ = ["assemble"]
@@ -28,7 +28,7 @@ def _moments(values: Longs) -> pl.Series:
 
 
 def assemble(
-    drafts: Drafts,
+    drafts: PendingRequests,
     history: Events,
     log: Events,
     kinds: tuple[str, ...],

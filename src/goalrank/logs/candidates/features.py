@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from goalrank.logs.events.arrays import Codes, Events, Ints
 from goalrank.logs.events.past_sums import PastSums
-from goalrank.logs.events.request_points import Points
+from goalrank.logs.events.request_points import RequestPoints
 from goalrank.logs.retrieval.channel import Chunk
 from goalrank.logs.retrieval.sparse import load_sparse
 
@@ -28,7 +28,7 @@ _DAY = 86_400e6
 
 def counted_features(
     log: Events,
-    points: Points,
+    points: RequestPoints,
     candidates: Ints,
     rate_kinds: tuple[str, ...],
     *,

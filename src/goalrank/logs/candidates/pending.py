@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goalrank.logs.events.arrays import Codes, Ints, mix64
-from goalrank.logs.events.request_points import Points
+from goalrank.logs.events.request_points import RequestPoints
 
-__all__ = ["Drafts", "hide_order"]
+__all__ = ["PendingRequests", "hide_order"]
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Drafts:
+class PendingRequests:
     """B requests.
 
     Attributes:
@@ -28,7 +28,7 @@ class Drafts:
         features: name -> [B, N].
     """
 
-    points: Points
+    points: RequestPoints
     candidates: Ints
     position: Ints
     log_row: NDArray[np.int64]
@@ -38,9 +38,9 @@ class Drafts:
     def __len__(self) -> int:
         return len(self.candidates)
 
-    def take(self, index: NDArray[np.int64]) -> Drafts:
+    def take(self, index: NDArray[np.int64]) -> PendingRequests:
         """The requests at ``index``."""
-        return Drafts(
+        return PendingRequests(
             self.points.take(index),
             self.candidates[index],
             self.position[index],
@@ -50,7 +50,7 @@ class Drafts:
         )
 
 
-def hide_order(drafts: Drafts, users: Codes, items: Codes, seed: int) -> Drafts:
+def hide_order(drafts: PendingRequests, users: Codes, items: Codes, seed: int) -> PendingRequests:
     """Store the candidates in an order that carries no information.
 
     Each candidate's place is decided by a hash of (seed, user, time, item), so the order of one

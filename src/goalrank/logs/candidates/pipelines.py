@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from goalrank.compute import Engine
+from goalrank.compute import Executor
 from goalrank.errors import DataError
 from goalrank.logs.candidates.features import Affinity, counted_features
-from goalrank.logs.candidates.pending import Drafts
+from goalrank.logs.candidates.pending import PendingRequests
 from goalrank.logs.candidates.protocols import (
     Retrieved,
     Scorer,
@@ -18,8 +18,8 @@ from goalrank.logs.candidates.protocols import (
     retrieve,
     shown_drafts,
 )
-from goalrank.logs.events.consumption import Log
-from goalrank.logs.events.request_points import future_of, place_injected, place_points
+from goalrank.logs.events.consumption import ConsumptionLog
+from goalrank.logs.events.request_points import future_of, place_injected, place_requests
 from goalrank.logs.events.windows import cut_windows
 from goalrank.logs.options import ImportOptions
 from goalrank.logs.retrieval.channel import (
@@ -45,7 +45,7 @@ from goalrank.logs.retrieval.refits import (
 __all__ = ["exposed", "retrieved", "with_enough"]
 
 
-def _affinities(log: Log, depth: int) -> list[Affinity]:
+def _affinities(log: ConsumptionLog, depth: int) -> list[Affinity]:
     if log.raw.items is None:
         return []
     return [Affinity(log.raw.items, column, log.items, depth) for column in log.raw.categories]
@@ -63,8 +63,10 @@ class _Transition:
         return self._score(chunk)
 
 
-def exposed(log: Log, options: ImportOptions, engine: Engine) -> tuple[Drafts, dict[str, int]]:
-    """Drafts of an exposure log, and what was left out.
+def exposed(
+    log: ConsumptionLog, options: ImportOptions, engine: Executor
+) -> tuple[PendingRequests, dict[str, int]]:
+    """PendingRequests of an exposure log, and what was left out.
 
     Args:
         engine: where requests are scored; the links are learnt here.
@@ -99,7 +101,7 @@ def exposed(log: Log, options: ImportOptions, engine: Engine) -> tuple[Drafts, d
 
 
 def _channels(
-    log: Log, model: ItemToItem, confidence: NDArray[np.float32], options: ImportOptions
+    log: ConsumptionLog, model: ItemToItem, confidence: NDArray[np.float32], options: ImportOptions
 ) -> list[RetrievalChannel]:
     made: list[RetrievalChannel] = []
     for name in options.quotas:
@@ -123,15 +125,15 @@ def _channels(
 
 
 def retrieved(
-    log: Log, protocol: str, options: ImportOptions, engine: Engine
+    log: ConsumptionLog, protocol: str, options: ImportOptions, engine: Executor
 ) -> tuple[Retrieved, dict[str, int]]:
-    """Drafts with retrieved candidates, and what was left out; arguments as `exposed`."""
+    """PendingRequests with retrieved candidates, and what was left out; arguments as `exposed`."""
     inject = protocol == "injected"
     horizon = options.injected if inject else options.horizon
     points = (
         place_injected(log.events, horizon, options.start_fraction)
         if inject
-        else place_points(log.events, options.stride, options.start_fraction, horizon)
+        else place_requests(log.events, options.stride, options.start_fraction, horizon)
     )
     truth = future_of(log.events, points, horizon)
     positive = log.events.values[log.raw.target][truth.rows] > 0
@@ -167,7 +169,7 @@ def retrieved(
 
 
 def with_enough(
-    drafts: Drafts, log: Log, protocol: str, options: ImportOptions
+    drafts: PendingRequests, log: ConsumptionLog, protocol: str, options: ImportOptions
 ) -> NDArray[np.int64]:
     """Requests with at least two candidates and the wanted number of positives."""
     least = options.min_positives

@@ -16,10 +16,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from goalrank.compute import Engine
-from goalrank.logs.candidates.pending import Drafts
+from goalrank.compute import Executor
+from goalrank.logs.candidates.pending import PendingRequests
 from goalrank.logs.events.arrays import Codes, Events, Ints, Longs
-from goalrank.logs.events.request_points import Points, Truth
+from goalrank.logs.events.request_points import RequestPoints, Truth
 from goalrank.logs.retrieval.blending import (
     blend,
     reciprocal_ranks,
@@ -64,7 +64,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Retrieved:
-    """Drafts with retrieved candidates, and what recall needs.
+    """PendingRequests with retrieved candidates, and what recall needs.
 
     Attributes:
         drafts: all requests after the first refit.
@@ -72,7 +72,7 @@ class Retrieved:
         positives: [B] positives of each request, retrieved or not.
     """
 
-    drafts: Drafts
+    drafts: PendingRequests
     hits: dict[str, NDArray[np.int64]]
     positives: NDArray[np.int64]
 
@@ -191,7 +191,7 @@ class _Kept:
 
 def retrieve(
     log: Events,
-    points: Points,
+    points: RequestPoints,
     refits: Refits,
     truth: Truth,
     positive: NDArray[np.bool_],
@@ -205,7 +205,7 @@ def retrieve(
     count: int,
     exclude_seen: bool,
     inject: bool,
-    engine: Engine,
+    engine: Executor,
 ) -> Retrieved:
     """Candidates for requests, from channels that only saw what lies before.
 
@@ -242,7 +242,7 @@ def retrieve(
         keep=kept.keep, engine=engine,
     )  # fmt: skip
     found = kept.arrays
-    drafts = Drafts(
+    drafts = PendingRequests(
         points, found["candidates"], found["position"], truth.rows, found["score"],
         kept.named("feature"),
     )  # fmt: skip
@@ -266,8 +266,10 @@ def _nothing(
     }
 
 
-def shown_drafts(shown: Events, points: Points, rows: Longs, offsets: Longs) -> Drafts:
-    """Drafts of windows of exposures: candidates are what was shown, in the order shown."""
+def shown_drafts(
+    shown: Events, points: RequestPoints, rows: Longs, offsets: Longs
+) -> PendingRequests:
+    """PendingRequests of windows of exposures: candidates are what was shown, in the order shown."""
     lengths = np.diff(offsets)
     width = int(lengths.max(initial=1))
     real = np.arange(width) < lengths[:, None]
@@ -275,12 +277,12 @@ def shown_drafts(shown: Events, points: Points, rows: Longs, offsets: Longs) -> 
     log_row[real] = rows
     candidates = np.where(real, shown.item[log_row], -1).astype(np.int32)
     position = np.where(real, np.arange(width), -1).astype(np.int32)
-    return Drafts(points, candidates, position, log_row)
+    return PendingRequests(points, candidates, position, log_row)
 
 
 def linked_features(
     log: Events,
-    points: Points,
+    points: RequestPoints,
     refits: Refits,
     candidates: Ints,
     *,
@@ -288,7 +290,7 @@ def linked_features(
     items: Codes,
     scorers: Sequence[Scorer],
     item_to_item: ItemToItem,
-    engine: Engine,
+    engine: Executor,
 ) -> dict[str, Floats]:
     """[B, N] a scorer for given candidates; 0 before the first refit."""
     kept = _Kept(len(points))

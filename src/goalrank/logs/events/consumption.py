@@ -10,13 +10,13 @@ from goalrank.errors import DataError
 from goalrank.logs.events.arrays import Codes, Events, time_order
 from goalrank.logs.readers.raw_log import RawLog
 
-__all__ = ["CONSUMED", "Log", "consumed_only", "to_arrays"]
+__all__ = ["CONSUMED", "ConsumptionLog", "consumed_only", "to_arrays"]
 
 CONSUMED = "consumed"  # feedback kind of the injected protocol: 1 for what the user took
 
 
 @dataclass(frozen=True)
-class Log:
+class ConsumptionLog:
     """A raw log as arrays."""
 
     raw: RawLog
@@ -40,7 +40,7 @@ def consumed_only(raw: RawLog, *, injected: bool) -> RawLog:
     return replace(raw, events=events)
 
 
-def to_arrays(raw: RawLog) -> Log:
+def to_arrays(raw: RawLog) -> ConsumptionLog:
     """Codes by first appearance in time; rows by user and time."""
     events = time_order(raw.events)
     base = events.select("user_id", "item_id", "time")
@@ -51,9 +51,11 @@ def to_arrays(raw: RawLog) -> Log:
     columns = tuple(dict.fromkeys((*raw.kinds, *raw.rate_kinds, raw.strength)))
     table = Events.build(events, users, items, columns)
     if raw.shape == "interactions":
-        return Log(raw, users, items, table, table)
+        return ConsumptionLog(raw, users, items, table, table)
     consumed = events.filter(pl.col(raw.strength) > 0).select(*base.columns, raw.strength)
     if raw.prior is not None:
         earlier = raw.prior.select(*base.columns, pl.col("strength").alias(raw.strength))
         consumed = time_order(pl.concat([earlier, consumed]))
-    return Log(raw, users, items, table, Events.build(consumed, users, items, (raw.strength,)))
+    return ConsumptionLog(
+        raw, users, items, table, Events.build(consumed, users, items, (raw.strength,))
+    )

@@ -8,11 +8,11 @@ import numpy as np
 
 from goalrank.logs.events.arrays import Events, Ints, Longs, distinct
 
-__all__ = ["Points", "Truth", "future_of", "place_injected", "place_points"]
+__all__ = ["RequestPoints", "Truth", "future_of", "place_injected", "place_requests"]
 
 
 @dataclass(frozen=True)
-class Points:
+class RequestPoints:
     """B requests, by time.
 
     Attributes:
@@ -30,8 +30,8 @@ class Points:
     def __len__(self) -> int:
         return len(self.user)
 
-    def take(self, index: np.ndarray) -> Points:
-        return Points(self.user[index], self.time[index], self.end[index], self.row[index])
+    def take(self, index: np.ndarray) -> RequestPoints:
+        return RequestPoints(self.user[index], self.time[index], self.end[index], self.row[index])
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Truth:
     real: np.ndarray
 
 
-def place_points(log: Events, stride: int, start_fraction: float, horizon: int) -> Points:
+def place_requests(log: Events, stride: int, start_fraction: float, horizon: int) -> RequestPoints:
     """A request every ``stride`` interactions, from ``start_fraction`` of each user's log on.
 
     A request stands before all interactions of its moment: where several share a timestamp,
@@ -58,7 +58,7 @@ def place_points(log: Events, stride: int, start_fraction: float, horizon: int) 
     )
 
 
-def place_injected(log: Events, positives: int, start_fraction: float) -> Points:
+def place_injected(log: Events, positives: int, start_fraction: float) -> RequestPoints:
     """Requests before each user's last ``positives`` interactions, and so on backwards."""
     left = log.user_start[log.user + 1] - np.arange(len(log), dtype=np.int64)
     number = np.arange(len(log), dtype=np.int64) - log.user_start[log.user]
@@ -67,7 +67,7 @@ def place_injected(log: Events, positives: int, start_fraction: float) -> Points
     return _at_rows(log, rows, positives)
 
 
-def _at_rows(log: Events, rows: Longs, horizon: int) -> Points:
+def _at_rows(log: Events, rows: Longs, horizon: int) -> RequestPoints:
     new = np.ones(len(log), dtype=bool)
     new[1:] = (log.user[1:] != log.user[:-1]) | (log.time[1:] != log.time[:-1])
     tie_start = np.maximum.accumulate(np.where(new, np.arange(len(log)), 0))
@@ -75,10 +75,10 @@ def _at_rows(log: Events, rows: Longs, horizon: int) -> Points:
     rows = rows[rows > log.user_start[log.user[rows]]]  # a request needs a history
     rows = rows[np.lexsort((log.user[rows], log.time[rows]))]
     last = np.minimum(rows + horizon, log.user_start[log.user[rows] + 1]) - 1
-    return Points(log.user[rows], log.time[rows], log.time[last], rows)
+    return RequestPoints(log.user[rows], log.time[rows], log.time[last], rows)
 
 
-def future_of(log: Events, points: Points, horizon: int) -> Truth:
+def future_of(log: Events, points: RequestPoints, horizon: int) -> Truth:
     """The next ``horizon`` interactions of each request's user, from the request on."""
     rows = points.row[:, None] + np.arange(horizon)
     real = rows < log.user_start[points.user + 1][:, None]

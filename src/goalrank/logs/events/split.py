@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from goalrank.logs.events.request_points import Points
+from goalrank.logs.events.request_points import RequestPoints
 
 __all__ = ["DROPPED", "TEST", "TRAIN", "VALIDATION", "split_points"]
 
@@ -16,7 +16,7 @@ DROPPED = -1
 
 
 def split_points(
-    points: Points, by: Literal["time", "user"], fractions: tuple[float, float, float]
+    points: RequestPoints, by: Literal["time", "user"], fractions: tuple[float, float, float]
 ) -> NDArray[np.int8]:
     """Which part each request belongs to: 0 train, 1 validation, 2 test, -1 dropped.
 

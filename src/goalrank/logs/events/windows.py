@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goalrank.logs.events.arrays import Events, Ints, Longs, ragged_ranges
-from goalrank.logs.events.request_points import Points
+from goalrank.logs.events.request_points import RequestPoints
 from goalrank.logs.options import ImportOptions
 
 __all__ = ["cut_windows"]
@@ -16,7 +16,7 @@ _MINUTE = 60_000_000
 
 def cut_windows(
     shown: Events, options: ImportOptions, request_key: Longs | None = None
-) -> tuple[Points, Longs, Longs]:
+) -> tuple[RequestPoints, Longs, Longs]:
     """Windows of exposures.
 
     Without request ids, a new window begins with a new user, after a pause longer than
@@ -48,7 +48,11 @@ def cut_windows(
     offsets = np.concatenate([[0], np.cumsum(lengths[order])]).astype(np.int64)
     starts = starts[order]
     last = rows[offsets[1:] - 1]
-    return Points(shown.user[starts], shown.time[starts], shown.time[last], starts), rows, offsets
+    return (
+        RequestPoints(shown.user[starts], shown.time[starts], shown.time[last], starts),
+        rows,
+        offsets,
+    )
 
 
 def _changes(*columns: NDArray[np.integer]) -> Longs:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from goalrank.compute import Engine
+from goalrank.compute import Executor
 from goalrank.logs.events.arrays import Codes, Events, Longs
-from goalrank.logs.events.request_points import Points
+from goalrank.logs.events.request_points import RequestPoints
 from goalrank.logs.retrieval.channel import Chunk
 from goalrank.logs.retrieval.refits import Refits
 
@@ -49,7 +49,7 @@ def one_blas_thread() -> AbstractContextManager[object]:
 
 def walk(
     log: Events,
-    points: Points,
+    points: RequestPoints,
     refits: Refits,
     *,
     users: Codes,
@@ -57,7 +57,7 @@ def walk(
     learners: Sequence[Learner],
     work: Work,
     keep: Keep,
-    engine: Engine,
+    engine: Executor,
 ) -> None:
     """Refit, then serve, block after block.
 

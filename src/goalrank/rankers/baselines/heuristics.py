@@ -14,7 +14,7 @@ from torch import Tensor
 
 from goalrank.nn import uniform
 from goalrank.rankers.base import Scorer
-from goalrank.requests import Batch, Columns
+from goalrank.requests import Batch, EncodedRequests
 
 _RANDOM_SALT = 0x5EED_0F_0DE5
 
@@ -103,7 +103,7 @@ class ItemStatistic(_Signed):
         return self._sign(self.values[batch.items.id_row[batch.candidates]])
 
     @classmethod
-    def popularity(cls, train: Columns, *, reverse: bool = False) -> ItemStatistic:
+    def popularity(cls, train: EncodedRequests, *, reverse: bool = False) -> ItemStatistic:
         """Order by how many training users consumed the item.
 
         A user counts once an item: if it is in one of their histories, or was shown and got positive
@@ -121,7 +121,7 @@ class ItemStatistic(_Signed):
 
     @classmethod
     def feedback_rate(
-        cls, train: Columns, *, strength: float = 10.0, reverse: bool = False
+        cls, train: EncodedRequests, *, strength: float = 10.0, reverse: bool = False
     ) -> ItemStatistic:
         """Order by the item's smoothed share of positive target feedback when shown in training.
 
@@ -167,7 +167,7 @@ class LastItemTransitions(Scorer):
         return torch.where(self.pairs[at] == code, self.weights[at], 0.0)
 
     @classmethod
-    def fit(cls, train: Columns) -> LastItemTransitions:
+    def fit(cls, train: EncodedRequests) -> LastItemTransitions:
         """log1p of how often one item followed another in the training histories.
 
         Each event counts once, although later histories of the same user repeat it.
@@ -183,11 +183,11 @@ class LastItemTransitions(Scorer):
         return cls(torch.from_numpy(pairs), torch.from_numpy(np.log1p(count)), rows)
 
 
-def _id_rows(train: Columns) -> int:
+def _id_rows(train: EncodedRequests) -> int:
     return int(max(train.items.id_row.max(), train.items.bucket_row.max())) + 1
 
 
-def _known(train: Columns) -> NDArray[np.bool_]:
+def _known(train: EncodedRequests) -> NDArray[np.bool_]:
     """[rows of ids] True for ids known by name: neither padding nor a bucket shared by many."""
     known = np.ones(_id_rows(train), np.bool_)
     known[0] = False
@@ -195,7 +195,7 @@ def _known(train: Columns) -> NDArray[np.bool_]:
     return known
 
 
-def _unit_spread(train: Columns, values: NDArray[np.float64], unknown: float) -> Tensor:
+def _unit_spread(train: EncodedRequests, values: NDArray[np.float64], unknown: float) -> Tensor:
     """Values at unit spread over the known ids; padding and buckets get `unknown` in their place."""
     known = _known(train)
     values = np.where(known, values, unknown)
@@ -203,7 +203,7 @@ def _unit_spread(train: Columns, values: NDArray[np.float64], unknown: float) ->
     return torch.from_numpy((values - unknown) / (spread or 1.0))
 
 
-def _fresh_history(train: Columns) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _fresh_history(train: EncodedRequests) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Request and flat position of each history event not already in an earlier history of the user.
 
     Histories of one user overlap. An event is fresh if it came at or after the user's previous
@@ -220,7 +220,7 @@ def _fresh_history(train: Columns) -> tuple[NDArray[np.int64], NDArray[np.int64]
 
 
 def _shown(
-    train: Columns,
+    train: EncodedRequests,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """Request, id row, and whether the target feedback is positive, of everything shown."""
     request = np.repeat(np.arange(len(train)), np.diff(train.shown_start))

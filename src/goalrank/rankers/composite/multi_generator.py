@@ -17,7 +17,7 @@ from goalrank.rankers.baselines.diversity import MMR
 from goalrank.rankers.composite.best_of import Evaluator
 from goalrank.rankers.composite.pool import Pool, PoolPolicy
 from goalrank.rankers.goalrank.generator import Generator
-from goalrank.requests import Batch, Columns
+from goalrank.requests import Batch, EncodedRequests
 
 _DIVERSITIES = (0.8, 0.6, 0.4, 0.9, 0.5)
 _TEMPERATURES = (0.5, 1.0, 0.25, 2.0)
@@ -163,7 +163,7 @@ def copies(rankers: Sequence[Ranker], evaluator: Evaluator) -> MultiGenerator:
 
 
 def member_lists(
-    multi: MultiGenerator, columns: Columns, slots: int, batch_size: int = 256
+    multi: MultiGenerator, columns: EncodedRequests, slots: int, batch_size: int = 256
 ) -> tuple[Tensor, Tensor]:
     """What every member proposes: lists [R, k, L] and their rewards [R, k]."""
     pools = []

@@ -13,7 +13,7 @@ from goalrank.encoders import EncoderSizes
 from goalrank.errors import ConfigError, MissingExtraError
 from goalrank.rankers.base import Scorer
 from goalrank.rankers.scorers.tree_features import TreeFeatures
-from goalrank.requests import Batch, Columns, InputSpec
+from goalrank.requests import Batch, EncodedRequests, InputSpec
 
 _LEVELS = 4  # relevance is cut into 0 … 4; gains are linear in it
 _UNWATCHED = 300  # trees without validation
@@ -92,7 +92,7 @@ class LambdaMART(Scorer):
         return {**self.__dict__, "_model": None}  # a copy parses its own
 
     def fit_closed_form(
-        self, train: Columns, validation: Columns | None, slots: int, seed: int
+        self, train: EncodedRequests, validation: EncodedRequests | None, slots: int, seed: int
     ) -> None:
         """Grow the trees.
 
@@ -139,7 +139,7 @@ class LambdaMART(Scorer):
             "verbose": -1,
         }
 
-    def _honest_table(self, train: Columns) -> tuple[Any, Any, Any]:
+    def _honest_table(self, train: EncodedRequests) -> tuple[Any, Any, Any]:
         """Features with counts from other users only, labels and group sizes of training."""
         if self.folds == 1:
             return feature_table(TreeFeatures(self.spec).fit(train), train, np.arange(len(train)))
@@ -167,7 +167,7 @@ class LambdaMART(Scorer):
 
 
 def feature_table(
-    features: TreeFeatures, columns: Columns, rows: NDArray[np.int64]
+    features: TreeFeatures, columns: EncodedRequests, rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int64]]:
     """Features, labels 0 … 4 and group sizes of the candidates with known feedback.
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from goalrank.rankers.baselines.heuristics import ItemStatistic, LastItemTransitions
 from goalrank.rankers.scorers.prm import initial_rank
 from goalrank.rankers.similarity import standardised
-from goalrank.requests import Batch, Columns, InputSpec
+from goalrank.requests import Batch, EncodedRequests, InputSpec
 
 _LATEST = 10  # history events whose links are summed
 _WIDEST = 32  # columns of side-table numbers taken
@@ -35,7 +35,7 @@ class TreeFeatures(nn.Module):
         self.links = LastItemTransitions(empty, torch.zeros(0), spec.item_ids)
         self.wide = (min(spec.item_numeric, _WIDEST), min(spec.user_numeric, _WIDEST))
 
-    def fit(self, train: Columns) -> TreeFeatures:
+    def fit(self, train: EncodedRequests) -> TreeFeatures:
         """Count popularity, rates and links on these requests."""
         self.popularity = ItemStatistic.popularity(train)
         self.rate = ItemStatistic.feedback_rate(train)

@@ -25,7 +25,7 @@ _EPOCH, _MICRO = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
-class FlatRequests:
+class RequestArrays:
     """R requests; entries of all requests stand one after another, lengths [R] part them.
 
     Attributes:
@@ -68,7 +68,7 @@ class FlatRequests:
         return pl.concat([as_series(first), as_series(second)])
 
     @classmethod
-    def of_table(cls, requests: Requests) -> FlatRequests:
+    def of_table(cls, requests: Requests) -> RequestArrays:
         """Flatten a table; its columns conform already."""
         frame = requests.frame
         candidates = entries(frame["candidates"])
@@ -109,7 +109,7 @@ class FlatRequests:
         user_type: pl.DataType,
         width: int,
         protocol: str,
-    ) -> FlatRequests:
+    ) -> RequestArrays:
         """Flatten plain rows: dictionaries with the columns of the requests table.
 
         Required are request_id, user_id, time (aware) and candidates. history, history_feedback,

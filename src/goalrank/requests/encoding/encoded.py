@@ -22,7 +22,7 @@ _HOUR_US = 3_600_000_000
 
 
 @dataclass(frozen=True)
-class Columns:
+class EncodedRequests:
     """R encoded requests. `*_start` arrays have R+1 entries: request r owns start[r]:start[r+1].
 
     Attributes:
@@ -129,8 +129,8 @@ class Columns:
         for rows in self.order(batch_size, seed=seed):
             yield self.batch(rows)
 
-    def take(self, indices: NDArray[Any] | slice) -> Columns:
-        """The chosen requests as Columns of their own; the feature tables are shared."""
+    def take(self, indices: NDArray[Any] | slice) -> EncodedRequests:
+        """The chosen requests as EncodedRequests of their own; the feature tables are shared."""
         if isinstance(indices, slice):
             indices = np.arange(*indices.indices(len(self)))
         rows = np.asarray(indices, dtype=np.int64)
@@ -142,7 +142,7 @@ class Columns:
             new[start] = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
             for name in names:
                 new[name] = new[name][at]
-        return Columns(**new)
+        return EncodedRequests(**new)
 
     def save(self, folder: str | Path) -> Path:
         """Write the arrays as .npy files that `load` memory-maps; whole or not at all."""
@@ -167,7 +167,7 @@ class Columns:
         return target
 
     @classmethod
-    def load(cls, folder: str | Path) -> Columns:
+    def load(cls, folder: str | Path) -> EncodedRequests:
         """Memory-map what `save` wrote."""
         source = Path(folder)
         try:

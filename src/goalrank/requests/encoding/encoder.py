@@ -13,11 +13,17 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from goalrank.errors import DataError
-from goalrank.requests.encoding.arrays import FlatRequests, Row, entries, feature_matrix
+from goalrank.requests.encoding.arrays import RequestArrays, Row, entries, feature_matrix
 from goalrank.requests.encoding.batch import EntityTable, InputSpec
-from goalrank.requests.encoding.encoded import Columns
+from goalrank.requests.encoding.encoded import EncodedRequests
 from goalrank.requests.encoding.features import FeatureEncoder
-from goalrank.requests.encoding.shard import Share, everyone, feature_range, score_range, seen_ids
+from goalrank.requests.encoding.shard import (
+    Shard,
+    feature_range,
+    gather_shards,
+    score_range,
+    seen_ids,
+)
 from goalrank.requests.encoding.vocabulary import Ids, Vocabulary, as_series, stable_hash
 from goalrank.requests.table.info import TableInfo
 from goalrank.requests.table.requests import Requests
@@ -89,7 +95,7 @@ class EntityEncoder:
 
 @dataclass(frozen=True)
 class Encoder:
-    """Requests → `Columns`. Built by `fit` from training requests only.
+    """Requests → `EncodedRequests`. Built by `fit` from training requests only.
 
     Attributes:
         info: the training table's description (kinds, candidate features, target).
@@ -106,7 +112,7 @@ class Encoder:
 
     @classmethod
     def fit(
-        cls, train: Requests, config: EncoderConfig | None = None, share: Share | None = None
+        cls, train: Requests, config: EncoderConfig | None = None, share: Shard | None = None
     ) -> Encoder:
         """Learn vocabularies and feature ranges from training requests.
 
@@ -134,10 +140,10 @@ class Encoder:
         )
 
     @classmethod
-    def _fit_shares(cls, train: Requests, config: EncoderConfig, share: Share) -> Encoder:
+    def _fit_shares(cls, train: Requests, config: EncoderConfig, share: Shard) -> Encoder:
         frame = train.frame
         items = seen_ids(frame, config.min_count, share)
-        users = everyone(frame.select(pl.col("user_id").unique()), share)["user_id"].unique()
+        users = gather_shards(frame.select(pl.col("user_id").unique()), share)["user_id"].unique()
         return cls(
             config=config,
             info=train.info,
@@ -166,18 +172,18 @@ class Encoder:
             user_buckets=self.users.vocabulary.buckets,
         )
 
-    def encode(self, requests: Requests) -> Columns:
+    def encode(self, requests: Requests) -> EncodedRequests:
         """Encode any requests of the same layout.
 
         Raises:
             DataError: ids of another type, or candidate features that differ from training.
         """
         self.check_features(requests)
-        return self.encode_flat(FlatRequests.of_table(requests), requests.items, requests.users)
+        return self.encode_flat(RequestArrays.of_table(requests), requests.items, requests.users)
 
-    def flat(self, rows: Sequence[Row]) -> FlatRequests:
-        """Plain rows as flat arrays of this model's id types; see `FlatRequests.of_rows`."""
-        return FlatRequests.of_rows(
+    def flat(self, rows: Sequence[Row]) -> RequestArrays:
+        """Plain rows as flat arrays of this model's id types; see `RequestArrays.of_rows`."""
+        return RequestArrays.of_rows(
             rows,
             item_type=self.items.vocabulary.ids.dtype,
             user_type=self.users.vocabulary.ids.dtype,
@@ -187,10 +193,10 @@ class Encoder:
 
     def encode_flat(
         self,
-        flat: FlatRequests,
+        flat: RequestArrays,
         items: pl.DataFrame | None = None,
         users: pl.DataFrame | None = None,
-    ) -> Columns:
+    ) -> EncodedRequests:
         """Encode flat requests, with side tables for ids that training did not know.
 
         Raises:
@@ -203,7 +209,7 @@ class Encoder:
         kinds = self.info.feedback_kinds
         target = kinds.index(self.info.target) if self.info.target in kinds else -1
         feedback = flat.history_feedback
-        return Columns(
+        return EncodedRequests(
             items=item_table,
             users=user_table,
             kinds=kinds,
@@ -247,7 +253,7 @@ class Encoder:
             return np.zeros((len(values), 0), np.float32)
         return ((values - self.candidate[:, 0]) / self.candidate[:, 1]).astype(np.float32)
 
-    def _feedback(self, flat: FlatRequests) -> NDArray[np.float32]:
+    def _feedback(self, flat: RequestArrays) -> NDArray[np.float32]:
         total = len(flat.shown)
         kinds = self.info.feedback_kinds
         out = np.zeros((total, len(kinds)), np.float32)

@@ -20,7 +20,7 @@ from goalrank.requests.table.info import TableInfo
 from goalrank.requests.table.requests import Requests, _key_types, _read_sides
 from goalrank.requests.table.validation import validation_error
 
-Share = Callable[[bytes], list[bytes]]
+Shard = Callable[[bytes], list[bytes]]
 
 
 def list_rows(path: str | Path) -> dict[Path, int]:
@@ -36,7 +36,7 @@ def list_rows(path: str | Path) -> dict[Path, int]:
     return rows
 
 
-def read_share(path: str | Path, rank: int, ranks: int, share: Share | None = None) -> Requests:
+def read_shard(path: str | Path, rank: int, ranks: int, share: Shard | None = None) -> Requests:
     """The rows of one process: an even run of the dataset's rows, from the shards that hold it.
 
     Shares differ by one row at most, whatever the shards' sizes; a shard that lies within one
@@ -98,7 +98,7 @@ def _read_rows(
         raise type(error)(f"'{shard}': {error}") from error
 
 
-def _compare(path: Path, rows: dict[Path, int], share: Share) -> None:
+def _compare(path: Path, rows: dict[Path, int], share: Shard) -> None:
     """Refuse to start where processes see different shards."""
     mine = "\n".join(f"{shard.name}\t{count}" for shard, count in rows.items())
     seen = [set(part.decode().split("\n")) for part in share(mine.encode())]
@@ -112,22 +112,22 @@ def _compare(path: Path, rows: dict[Path, int], share: Share) -> None:
         )
 
 
-def everyone(frame: pl.DataFrame, share: Share) -> pl.DataFrame:
+def gather_shards(frame: pl.DataFrame, share: Shard) -> pl.DataFrame:
     """The rows of all processes' frames, in the order of processes."""
     buffer = BytesIO()
     frame.write_ipc(buffer)
     return pl.concat([pl.read_ipc(BytesIO(part)) for part in share(buffer.getvalue())])
 
 
-def seen_ids(frame: pl.DataFrame, least: int, share: Share) -> pl.Series:
+def seen_ids(frame: pl.DataFrame, least: int, share: Shard) -> pl.Series:
     """Item ids among all processes' candidates and histories, at least so often."""
     ids = pl.concat([frame["candidates"].explode(), frame["history"].explode()]).drop_nulls()
     counts = ids.alias("id").to_frame().group_by("id").len()
-    whole = everyone(counts, share).group_by("id").agg(pl.col("len").sum())
+    whole = gather_shards(counts, share).group_by("id").agg(pl.col("len").sum())
     return whole.filter(pl.col("len") >= least)["id"]
 
 
-def mean_and_std(values: NDArray[Any], share: Share) -> NDArray[np.float64]:
+def mean_and_std(values: NDArray[Any], share: Shard) -> NDArray[np.float64]:
     """[F, 3] count, mean and deviation of each column of all processes' values [n, F]."""
     values = np.asarray(values, dtype=np.float64)
     frame = pl.DataFrame(
@@ -138,13 +138,13 @@ def mean_and_std(values: NDArray[Any], share: Share) -> NDArray[np.float64]:
             "square": np.square(values).sum(0),
         }
     )
-    whole = everyone(frame, share).group_by("f").sum().sort("f")
+    whole = gather_shards(frame, share).group_by("f").sum().sort("f")
     n, total, square = (whole[name].to_numpy() for name in ("n", "sum", "square"))
     mean = total / np.maximum(n, 1)
     return np.stack([n, mean, np.sqrt(np.maximum(square / np.maximum(n, 1) - mean**2, 0))], 1)
 
 
-def score_range(frame: pl.DataFrame, share: Share) -> tuple[float, float] | None:
+def score_range(frame: pl.DataFrame, share: Shard) -> tuple[float, float] | None:
     """Mean and deviation of the retriever's score over all processes; None if there is none."""
     if "candidate_score" not in frame.columns:
         return None
@@ -153,7 +153,7 @@ def score_range(frame: pl.DataFrame, share: Share) -> tuple[float, float] | None
     return (float(mean), float(std) or 1.0) if n else None
 
 
-def feature_range(frame: pl.DataFrame, width: int, share: Share) -> NDArray[np.float64]:
+def feature_range(frame: pl.DataFrame, width: int, share: Shard) -> NDArray[np.float64]:
     """[F, 2] mean and deviation of the candidate features over all processes."""
     if width == 0:
         return np.zeros((0, 2))

@@ -15,13 +15,13 @@ from goalrank.requests.table import parquet as io
 from goalrank.requests.table.columns import conform, conform_side
 from goalrank.requests.table.info import info_from_metadata
 from goalrank.requests.table.requests import Requests
-from goalrank.storage import Store
+from goalrank.storage import Location
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Part:
+class Partition:
     """Consecutive requests of one Parquet file.
 
     Attributes:
@@ -32,7 +32,7 @@ class Part:
         first: number of the part's first request in the dataset.
     """
 
-    file: Store
+    file: Location
     groups: tuple[int, ...]
     start: int
     rows: int
@@ -48,7 +48,7 @@ class Dataset:
         items, users: side tables, None without.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[Partition, ...]
     items: pl.DataFrame | None = None
     users: pl.DataFrame | None = None
 
@@ -57,14 +57,14 @@ class Dataset:
         """Requests in all."""
         return sum(part.rows for part in self.parts)
 
-    def read(self, part: Part) -> Requests:
+    def read(self, part: Partition) -> Requests:
         """The requests of a part.
 
         Raises:
             DataError: the file is damaged, or was changed meanwhile.
             EngineError: the store failed on every try.
         """
-        return read_part(part, self.items, self.users)
+        return read_partition(part, self.items, self.users)
 
 
 def open_dataset(address: str, rows: int = io.ROW_GROUP) -> Dataset:
@@ -84,7 +84,7 @@ def open_dataset(address: str, rows: int = io.ROW_GROUP) -> Dataset:
         raise ConfigError(
             f"rows = {rows}, but a part holds at least one request; remedy: rows >= 1"
         )
-    place = Store(address)
+    place = Location(address)
     if not place.exists():
         raise DataError(
             f"'{address}' does not exist; remedy: give a Parquet file or a folder of shards"
@@ -94,7 +94,7 @@ def open_dataset(address: str, rows: int = io.ROW_GROUP) -> Dataset:
     files = [file for file in files if file.name not in io.SIDE_FILES] if folder else files
     if not files:
         raise DataError(f"folder '{address}' holds no requests (*.parquet); remedy: check the path")
-    parts: list[Part] = []
+    parts: list[Partition] = []
     first = 0
     for file in files:
         sizes = _guarded(file, _group_sizes)
@@ -111,16 +111,16 @@ def _group_sizes(file: BinaryIO) -> list[int]:
     return [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
 
 
-def _cut(file: Store, sizes: Sequence[int], rows: int, first: int) -> list[Part]:
+def _cut(file: Location, sizes: Sequence[int], rows: int, first: int) -> list[Partition]:
     """Row groups joined while they fit, and cut where one alone is too large."""
-    parts: list[Part] = []
+    parts: list[Partition] = []
     groups: list[int] = []
     held = 0
     for group, size in [*enumerate(sizes), (-1, rows + 1)]:
         if groups and held + size > rows:
             for start in range(0, held, rows):
                 count = min(rows, held - start)
-                parts.append(Part(file, tuple(groups), start, count, first + start))
+                parts.append(Partition(file, tuple(groups), start, count, first + start))
             first += held
             groups, held = [], 0
         if size:
@@ -129,7 +129,7 @@ def _cut(file: Store, sizes: Sequence[int], rows: int, first: int) -> list[Part]
     return parts
 
 
-def _side(places: Sequence[Store], name: str) -> pl.DataFrame | None:
+def _side(places: Sequence[Location], name: str) -> pl.DataFrame | None:
     for place in places:
         file = place.child(f"{name}.parquet")
         if file.exists():
@@ -138,8 +138,8 @@ def _side(places: Sequence[Store], name: str) -> pl.DataFrame | None:
     return None
 
 
-def read_part(
-    part: Part, items: pl.DataFrame | None = None, users: pl.DataFrame | None = None
+def read_partition(
+    part: Partition, items: pl.DataFrame | None = None, users: pl.DataFrame | None = None
 ) -> Requests:
     """See `Dataset.read`."""
     keys = (
@@ -162,7 +162,7 @@ def read_part(
     return found
 
 
-def _guarded(file: Store, work: Callable[[BinaryIO], T]) -> T:
+def _guarded(file: Location, work: Callable[[BinaryIO], T]) -> T:
     """Read a file; pyarrow's complaints become ours."""
     try:
         return file.read(work)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, StrictStr
 from pydantic import model_validator as check
 
-from goalrank.constraints import Rules
+from goalrank.constraints import Constraints
 
 MOST_CANDIDATES = 10_000
 MOST_HISTORY = 10_000
@@ -49,7 +49,7 @@ class RankBody(_Body):
     candidate_score: list[Score] | None = None
     candidate_features: list[list[Score]] | None = None
     slots: int | None = Field(default=None, strict=True, ge=1, le=100)
-    rules: Rules | None = None
+    rules: Constraints | None = None
 
     @check(mode="after")
     def _consistent(self) -> RankBody:

@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
-from goalrank.constraints import read_rules
+from goalrank.constraints import read_constraints
 from goalrank.errors import DataError
 from goalrank.experiments import Experiments
 from goalrank.requests import Requests
@@ -89,7 +89,7 @@ def build_app(settings: ServeSettings) -> FastAPI:
         on_store_failure=settings.on_store_failure,
         items=_side(settings.items, "items"),
         users=_side(settings.users, "users"),
-        rules=read_rules(settings.rules) if settings.rules else None,
+        rules=read_constraints(settings.rules) if settings.rules else None,
         temperature=settings.temperature,
         seed=settings.seed,
         backend=settings.backend,
@@ -106,11 +106,11 @@ def from_environment() -> FastAPI:
     """What each worker process calls."""
     settings = ServeSettings.model_validate_json(os.environ[_SETTINGS])
     app = build_app(settings)
-    steady(settings.threads)
+    tune_process(settings.threads)
     return app
 
 
-def steady(threads: int) -> None:
+def tune_process(threads: int) -> None:
     """Settle a process that only serves: threads of the model, and no long pauses.
 
     A single request is too small for several threads. What lives for ever is taken out of the
@@ -134,7 +134,7 @@ def run_server(settings: ServeSettings, host: str, port: int, workers: int = 1) 
     }  # fmt: skip
     if workers == 1:
         app = build_app(settings)
-        steady(settings.threads)
+        tune_process(settings.threads)
         uvicorn.run(app, **options)
         return
     # Refuse what cannot be served here: a worker that fails is started again for ever.

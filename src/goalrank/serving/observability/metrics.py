@@ -15,7 +15,7 @@ from prometheus_client import (
 )
 
 from goalrank.bundles import Backend, Bundle
-from goalrank.requests import Columns
+from goalrank.requests import EncodedRequests
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"  # the library reads it when it is first imported
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
@@ -67,7 +67,7 @@ class Metrics:
             for side in ("items", "users")
         }
 
-    def count(self, bundle: Bundle, columns: Columns, backend: Backend) -> None:
+    def count(self, bundle: Bundle, columns: EncodedRequests, backend: Backend) -> None:
         """Count rankings by backend, and which users and candidates the model knows."""
         self._ranked[backend].inc(len(columns))
         encoder = bundle.encoder

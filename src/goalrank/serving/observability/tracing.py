@@ -10,7 +10,7 @@ from typing import Any
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from goalrank._version import __version__
-from goalrank.bundles import Mark
+from goalrank.bundles import TimedStep
 from goalrank.errors import MissingExtraError
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -56,7 +56,7 @@ class Tracing:
         with self._tracer.start_as_current_span(name, attributes=named):
             yield
 
-    def add(self, marks: Sequence[Mark]) -> None:
+    def add(self, marks: Sequence[TimedStep]) -> None:
         """Stages timed elsewhere, as children of the span at work; each once."""
         for name, start, end in dict.fromkeys(marks):
             self._tracer.start_span(name, start_time=start).end(end)

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from goalrank.bundles import Engine
+from goalrank.bundles import Predictor
 from goalrank.requests import Requests
 
 _MOST_FACTS = 4
@@ -81,7 +81,9 @@ class Examples:
         }
 
 
-def cards(ids: Sequence[Any], items: pl.DataFrame | None, engine: Engine) -> list[dict[str, Any]]:
+def cards(
+    ids: Sequence[Any], items: pl.DataFrame | None, engine: Predictor
+) -> list[dict[str, Any]]:
     """What is shown of items: title, facts (name and text), and whether the model knows them."""
     known = engine.bundle.encoder.items.vocabulary
     column = pl.Series(ids, dtype=known.ids.dtype)
@@ -97,7 +99,7 @@ def cards(ids: Sequence[Any], items: pl.DataFrame | None, engine: Engine) -> lis
 
 
 def search_items(
-    query: str, items: pl.DataFrame | None, engine: Engine, limit: int
+    query: str, items: pl.DataFrame | None, engine: Predictor, limit: int
 ) -> list[dict[str, Any]]:
     """Items whose title contains the query, or whose id begins with it."""
     ids = engine.bundle.encoder.items.vocabulary.ids

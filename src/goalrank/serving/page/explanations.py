@@ -8,15 +8,15 @@ from typing import Any
 import polars as pl
 
 from goalrank.bundles import Ranked
-from goalrank.constraints import Rules
+from goalrank.constraints import Constraints
 from goalrank.requests import Requests
 
-Rank = Callable[[Requests, Sequence[Rules]], list[Ranked]]
+Rank = Callable[[Requests, Sequence[Constraints]], list[Ranked]]
 _MOST_RULES = 16  # each costs a list
 
 
 def explain(
-    rank: Rank, table: Requests, ranked: Ranked, rules: Rules, slots: int
+    rank: Rank, table: Requests, ranked: Ranked, rules: Constraints, slots: int
 ) -> list[dict[str, Any]]:
     """For each rule: what the list would be without it, all others kept.
 
@@ -55,13 +55,13 @@ def _at(items: list[Any], slot: int) -> Any:
     return items[slot] if slot < len(items) else None
 
 
-def _parts(rules: Rules, candidates: list[Any]) -> list[tuple[str, str, Rules]]:
+def _parts(rules: Constraints, candidates: list[Any]) -> list[tuple[str, str, Constraints]]:
     """(label, name as in `relaxed`, the rules without it) of each single rule."""
 
-    def less(**changes: Any) -> Rules:
+    def less(**changes: Any) -> Constraints:
         return rules.model_copy(update=changes)
 
-    out: list[tuple[str, str, Rules]] = []
+    out: list[tuple[str, str, Constraints]] = []
     blocked = len(set(rules.blocked) & set(candidates))
     if rules.blocked:
         out.append((f"Blocked: {blocked} of the candidates", "", less(blocked=())))

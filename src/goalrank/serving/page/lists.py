@@ -13,8 +13,8 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from goalrank.bundles import Engine, Ranked
-from goalrank.constraints import Rules, stepwise
+from goalrank.bundles import Predictor, Ranked
+from goalrank.constraints import Constraints, stepwise
 from goalrank.errors import ConfigError
 from goalrank.requests import Requests
 from goalrank.serving.http.schemas import RankBody, RequestId
@@ -75,7 +75,7 @@ class Shown:
         }  # fmt: skip
 
 
-def variants(service: Service) -> dict[str, tuple[str, Engine]]:
+def variants(service: Service) -> dict[str, tuple[str, Predictor]]:
     """Key → (what it is called, its engine): what is served by default, then arms with bundles."""
     engines = service.engines
     out = {DEFAULT: ("Served by default", engines[DEFAULT])}
@@ -110,7 +110,7 @@ def show(service: Service, body: RankBody, side: Side, items: pl.DataFrame | Non
     return Shown(ranked, policy, chances, explained)
 
 
-def _engine(service: Service, key: str, temperature: float | None) -> Engine:
+def _engine(service: Service, key: str, temperature: float | None) -> Predictor:
     """An engine of its own for the page: no rules but those given, and the page's temperature."""
     known = variants(service)
     if key not in known:
@@ -118,23 +118,23 @@ def _engine(service: Service, key: str, temperature: float | None) -> Engine:
             f"variant {key!r} is not served; remedy: one of {[*known, RETRIEVER]}; option: variant"
         )
     engine = copy.copy(known[key][1])
-    engine.rules, engine.temperature = Rules(), temperature
+    engine.rules, engine.temperature = Constraints(), temperature
     return engine
 
 
 def _rank(
-    engine: Engine, table: Requests, slots: int, rules: Sequence[Rules], retriever: bool
+    engine: Predictor, table: Requests, slots: int, rules: Sequence[Constraints], retriever: bool
 ) -> list[Ranked]:
     call = engine.fallback if retriever else engine.rank
     return call(table, slots, rules=rules)
 
 
 def _chances(
-    engine: Engine,
+    engine: Predictor,
     table: Requests,
     ranked: Ranked,
     slots: int,
-    rules: Rules,
+    rules: Constraints,
     temperature: float | None,
 ) -> list[float] | None:
     """Each slot's probability under the policy that rules constrain, at the temperature (or 1)."""
@@ -147,7 +147,9 @@ def _chances(
     return [math.exp(float(step[0])) for step in steps[: len(ranked.positions)]]
 
 
-def _table(body: RankBody, request_id: str, engine: Engine, items: pl.DataFrame | None) -> Requests:
+def _table(
+    body: RankBody, request_id: str, engine: Predictor, items: pl.DataFrame | None
+) -> Requests:
     """The request as a table of one row. Missing candidate features count as average."""
     encoder = engine.bundle.encoder
     width = len(encoder.info.candidate_features)

@@ -12,10 +12,10 @@ from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-Steps = Generator[tuple[Future[Any], float | None], None, T]
+PendingWork = Generator[tuple[Future[Any], float | None], None, T]
 
 
-def wait_here(steps: Steps[T]) -> T:
+def run_blocking(steps: PendingWork[T]) -> T:
     """The work's result; this thread waits."""
     try:
         while True:
@@ -26,7 +26,7 @@ def wait_here(steps: Steps[T]) -> T:
         return result
 
 
-async def wait_aside(steps: Steps[T]) -> T:
+async def wait_aside(steps: PendingWork[T]) -> T:
     """The work's result; the event loop goes on meanwhile. Cancelled, the work ends where it is."""
     try:
         while True:

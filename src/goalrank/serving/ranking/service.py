@@ -22,14 +22,14 @@ import polars as pl
 from goalrank.bundles import (
     MANIFEST,
     Bundle,
-    Engine,
     ListGraph,
-    Mark,
+    Predictor,
     Ranked,
-    listening,
+    TimedStep,
     load_graph,
+    record_times,
 )
-from goalrank.constraints import Rules, decodes_greedily
+from goalrank.constraints import Constraints, decodes_greedily
 from goalrank.errors import BundleError, ConfigError, GoalRankError, MissingExtraError, StoreError
 from goalrank.experiments import Experiment, Experiments, draft_coins, draft_label, team_draft
 from goalrank.requests import TableInfo
@@ -37,8 +37,8 @@ from goalrank.serving.http.schemas import Answer, RankBody
 from goalrank.serving.observability.metrics import Metrics
 from goalrank.serving.observability.tracing import Tracing
 from goalrank.serving.ranking.batcher import Batcher, FullError
-from goalrank.serving.ranking.pending_work import Steps, wait_aside, wait_here
-from goalrank.serving.store.records import Event, Exposure, Taken
+from goalrank.serving.ranking.pending_work import PendingWork, run_blocking, wait_aside
+from goalrank.serving.store.records import Event, Exposure, StoredExposure
 from goalrank.serving.store.store import CONFIRM_S, Store, confirm
 
 _LOG = logging.getLogger("goalrank.serving")
@@ -50,13 +50,13 @@ _NO_SPAN = nullcontext()
 class _Job:
     """One request on its way: who ranks it, its row of the table, and how long a list it wants."""
 
-    engine: Engine
+    engine: Predictor
     row: dict[str, Any]
     slots: int
-    rules: Rules | None
+    rules: Constraints | None
     experiment: str | None
     policy: str
-    marks: list[Mark] = field(default_factory=list)  # stages on the way, where traces are kept
+    marks: list[TimedStep] = field(default_factory=list)  # stages on the way, where traces are kept
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Service:
         experiments: arms and their bundles.
         deadline: seconds a list may take before the retriever's order is given instead.
         on_store_failure: `fail` refuses the request, `serve-unlogged` answers all the same.
-        items, users, rules, temperature, seed: of every engine, see `Engine`.
+        items, users, rules, temperature, seed: of every engine, see `Predictor`.
         backend: `onnx` ranks by exported graphs, made where they are not kept yet; `auto` where
             they are kept; what a graph cannot rank, PyTorch does (`goalrank_ranked_total`).
         threads: of ONNX Runtime; PyTorch's are the process's.
@@ -96,7 +96,7 @@ class Service:
         on_store_failure: Literal["fail", "serve-unlogged"] = "fail",
         items: pl.DataFrame | None = None,
         users: pl.DataFrame | None = None,
-        rules: Rules | None = None,
+        rules: Constraints | None = None,
         temperature: float | None = None,
         seed: int = 0,
         backend: Literal["torch", "onnx", "auto"] = "torch",
@@ -113,7 +113,7 @@ class Service:
         }  # fmt: skip
         self._backend, self._threads = backend, threads
         self._folders = {DEFAULT: Path(bundle)} | {b: Path(b) for b in self.experiments.bundles}
-        self._engines: dict[str, Engine] = {}
+        self._engines: dict[str, Predictor] = {}
         self._marks: dict[str, object] = {}
         self._swap = threading.Lock()
         self.reload()
@@ -129,7 +129,7 @@ class Service:
         return self._engines[DEFAULT].bundle.encoder.info
 
     @property
-    def engines(self) -> dict[str, Engine]:
+    def engines(self) -> dict[str, Predictor]:
         """What is served now, by name."""
         return dict(self._engines)
 
@@ -152,7 +152,7 @@ class Service:
             self._engines = self._engines | fresh  # one assignment: readers see old or new
             return sorted(fresh)
 
-    def _load(self, name: str, folder: Path) -> Engine:
+    def _load(self, name: str, folder: Path) -> Predictor:
         bundle = Bundle.load(folder)
         if name != DEFAULT or self._engines:
             old = self._engines.get(DEFAULT)
@@ -166,7 +166,7 @@ class Service:
                     f"remedy: serve it by a server of its own"
                 )
         digest = _digest(folder)
-        engine = Engine(
+        engine = Predictor(
             bundle, name=f"{bundle.config.name}@{digest}", graph=self._graph(bundle, folder),
             **self._options,
         )  # fmt: skip
@@ -196,7 +196,7 @@ class Service:
             GoalRankError: a request that no model can rank (types, features, rules), a request id
                 in use, or a store that refuses.
         """
-        return wait_here(self._rank(bodies))
+        return run_blocking(self._rank(bodies))
 
     async def rank_async(self, bodies: Sequence[RankBody]) -> list[Answer]:
         """The same without holding up the event loop, nor a thread for each request that waits."""
@@ -205,7 +205,7 @@ class Service:
     def _span(self, name: str, **attributes: int) -> AbstractContextManager[None]:
         return _NO_SPAN if self.tracing is None else self.tracing.span(name, **attributes)
 
-    def _rank(self, bodies: Sequence[RankBody]) -> Steps[list[Answer]]:
+    def _rank(self, bodies: Sequence[RankBody]) -> PendingWork[list[Answer]]:
         with self._span("rank", requests=len(bodies)):
             end = perf_counter() + self.deadline
             now = datetime.now(UTC)
@@ -259,7 +259,7 @@ class Service:
         row, slots = body.row(request_id, now), body.slots or engine.slots
         return _Job(engine, row, slots, body.rules, experiment, engine.name)
 
-    def _wait(self, job: _Job, future: Future[Ranked] | None, end: float) -> Steps[Ranked]:
+    def _wait(self, job: _Job, future: Future[Ranked] | None, end: float) -> PendingWork[Ranked]:
         """The model's list, or the retriever's order if the model fails or takes too long."""
         reason = "overload"
         if future is not None:
@@ -289,7 +289,7 @@ class Service:
         out: dict[int, Ranked] = {}
         for rows in groups.values():
             part = [jobs[i] for i in rows]
-            with listening(self.tracing is not None) as marks:
+            with record_times(self.tracing is not None) as marks:
                 lists = part[0].engine.rank(
                     [job.row for job in part], part[0].slots, rules=[job.rules for job in part]
                 )
@@ -298,7 +298,7 @@ class Service:
             out.update(zip(rows, lists))
         return [out[i] for i in range(len(jobs))]
 
-    def _record(self, settled: Sequence[tuple[_Job, Ranked]]) -> Steps[bool]:
+    def _record(self, settled: Sequence[tuple[_Job, Ranked]]) -> PendingWork[bool]:
         for _, each in settled:
             if not each.degraded and not math.isnan(each.log_prob):
                 self.metrics.surprise.observe(-each.log_prob)
@@ -319,7 +319,7 @@ class Service:
             return False
         return True
 
-    def feedback(self, events: Sequence[Event]) -> Taken:
+    def feedback(self, events: Sequence[Event]) -> StoredExposure:
         """Store answers.
 
         Raises:
@@ -355,7 +355,7 @@ def _fresh_id(now: datetime) -> str:
     return f"{int(now.timestamp() * 1e6):016x}{secrets.token_hex(8)}"
 
 
-def _check_ids(body: RankBody, engine: Engine) -> None:
+def _check_ids(body: RankBody, engine: Predictor) -> None:
     """Ids of the model's own types: polars would refuse mixed ones only much later."""
     encoder = engine.bundle.encoder
     for what, ids, entity in (

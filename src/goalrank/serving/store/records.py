@@ -53,7 +53,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Taken:
+class StoredExposure:
     """What became of a batch of events.
 
     Attributes:
@@ -139,10 +139,10 @@ def insert_into(table: sa.Table, dialect: str) -> Any:
     return (sqlite if dialect == "sqlite" else postgresql).insert(table)
 
 
-def upsert(connection: sa.Connection, rows: list[dict[str, Any]], dialect: str) -> Taken:
+def upsert(connection: sa.Connection, rows: list[dict[str, Any]], dialect: str) -> StoredExposure:
     """Write rows of feedback; the latest value counts."""
     if not rows:
-        return Taken(0, 0, 0)
+        return StoredExposure(0, 0, 0)
     insert = insert_into(FEEDBACK, dialect)
     statement = insert.on_conflict_do_update(
         index_elements=["request_id", "slot", "kind"],
@@ -153,7 +153,7 @@ def upsert(connection: sa.Connection, rows: list[dict[str, Any]], dialect: str) 
     connection.execute(statement, rows)
     same = sum(was == row["value"] for was, row in zip(old, rows))
     new = sum(was is None for was in old)
-    return Taken(stored=new, duplicates=same, replaced=len(rows) - new - same)
+    return StoredExposure(stored=new, duplicates=same, replaced=len(rows) - new - same)
 
 
 def answers_to(

@@ -29,7 +29,7 @@ from goalrank.serving.store.database import (
 from goalrank.serving.store.records import (
     Event,
     Exposure,
-    Taken,
+    StoredExposure,
     absent,
     answers_to,
     exposure_row,
@@ -38,9 +38,9 @@ from goalrank.serving.store.records import (
     slot_rows,
     upsert,
 )
-from goalrank.serving.store.writer_connection import Line, Tidier
+from goalrank.serving.store.writer_connection import Checkpointer, WriterConnection
 
-__all__ = ["CONFIRM_S", "Event", "Exposure", "Store", "Taken", "confirm"]
+__all__ = ["CONFIRM_S", "Event", "Exposure", "Store", "StoredExposure", "confirm"]
 
 CONFIRM_S = 10.0  # seconds that a write may take
 _Job = tuple[list[dict[str, Any]], "Future[None]"]
@@ -81,7 +81,7 @@ class Store:
         self.engine = open_engine(url)
         self._writes, self._reads = writes(self.engine), snapshot(self.engine)
         self._group, self._patience = group, patience
-        self._line, self._tidier = Line(self._writes), Tidier(self.engine)
+        self._line, self._tidier = WriterConnection(self._writes), Checkpointer(self.engine)
         self._lost = False
         self._waiting: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
@@ -190,7 +190,7 @@ class Store:
                 again = True
                 sleep(0.05)
 
-    def feedback(self, events: Sequence[Event]) -> Taken:
+    def feedback(self, events: Sequence[Event]) -> StoredExposure:
         """Store answers, all or none; the same answer again changes nothing.
 
         However late an answer comes, it is stored beside its request.

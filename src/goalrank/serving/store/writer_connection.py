@@ -17,7 +17,7 @@ _LOG = logging.getLogger("goalrank.serving")
 _TIDY_S = 5.0
 
 
-class Line:
+class WriterConnection:
     """A connection that one thread inserts exposures on; opened when needed, dropped on any fault.
 
     What SQLAlchemy does for a statement and a pooled connection each time takes longer than the
@@ -58,7 +58,7 @@ class Line:
             self._connection = None
 
 
-class Tidier:
+class Checkpointer:
     """A thread that moves SQLite's write-ahead log into its file every few seconds of writing.
 
     SQLite by itself lets a writer do so once the log is long: one request in 200 would wait for it.

@@ -1,7 +1,7 @@
 """The arena: suites of data sets, rankers, seeds and sizes; their ledger, tables and figures."""
 
 from goalrank.studies.arena.figures import plot
-from goalrank.studies.arena.leaderboards import Board, Line, load_boards
+from goalrank.studies.arena.leaderboards import Leaderboard, LeaderboardRow, load_leaderboards
 from goalrank.studies.arena.ledger import LEDGER_VERSION, Ledger
 from goalrank.studies.arena.publish import publish
 from goalrank.studies.arena.runner import RunResult, run_suite, stored_suite
@@ -9,12 +9,12 @@ from goalrank.studies.arena.tables import latex, markdown, verdict
 
 __all__ = [
     "LEDGER_VERSION",
-    "Board",
+    "Leaderboard",
+    "LeaderboardRow",
     "Ledger",
-    "Line",
     "RunResult",
     "latex",
-    "load_boards",
+    "load_leaderboards",
     "markdown",
     "plot",
     "publish",

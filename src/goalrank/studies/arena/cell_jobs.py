@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from goalrank.compute import Engine
+from goalrank.compute import Executor
 from goalrank.storage import Claim
 from goalrank.studies.arena.ledger import Ledger, failure
-from goalrank.studies.common import Cell, Suite, plan
+from goalrank.studies.common import Cell, Suite, plan_cells
 
 _POLL = 0.5
 
@@ -47,7 +47,7 @@ def run_claimed(job: CellJob, key: str) -> str:
     """
     from goalrank.studies.arena.run_cell import run_cell
 
-    cell = next(cell for cell in plan(job.suite) if cell.key == key)
+    cell = next(cell for cell in plan_cells(job.suite) if cell.key == key)
     claim = Claim(claim_path(job.folder, key))
     if not claim.take():
         return "busy"
@@ -60,7 +60,7 @@ def run_claimed(job: CellJob, key: str) -> str:
         claim.drop()
 
 
-def bury(folder: Path, suite: str, cell: Cell, reason: str, seconds: float) -> str:
+def record_lost_cell(folder: Path, suite: str, cell: Cell, reason: str, seconds: float) -> str:
     """Write down a cell that took its process with it; "failed", or "busy" if another has it."""
     claim = Claim(claim_path(folder, cell.key))
     if not claim.take():
@@ -74,8 +74,8 @@ def bury(folder: Path, suite: str, cell: Cell, reason: str, seconds: float) -> s
         claim.drop()
 
 
-def run_on_engine(
-    engine: Engine, job: CellJob, cells: list[Cell], note: Callable[[str], None]
+def run_on_executor(
+    engine: Executor, job: CellJob, cells: list[Cell], note: Callable[[str], None]
 ) -> None:
     """Run cells by an engine; those that another process has are asked for again.
 
@@ -87,7 +87,7 @@ def run_on_engine(
 
     def lost(key: str, reason: str) -> str:
         seconds = time.perf_counter() - start
-        return bury(job.folder, job.suite.name, by_key[key], reason, seconds)
+        return record_lost_cell(job.folder, job.suite.name, by_key[key], reason, seconds)
 
     todo = list(by_key)
     while todo:

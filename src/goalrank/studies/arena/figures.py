@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from goalrank.errors import DataError
 from goalrank.reporting import RULE, TRAINED, Bar, bar_chart, line_chart, save_figure
-from goalrank.studies.arena.leaderboards import Board, load_boards
+from goalrank.studies.arena.leaderboards import Leaderboard, load_leaderboards
 from goalrank.studies.arena.ledger import Ledger
 
 _NAMES = {"mg_e": "MG-E, different generators", "mg_e_copies": "MG-E, copies", "clig": "CLIG"}
@@ -31,10 +31,10 @@ def plot(
         DataError: there is nothing to draw.
     """
     place = Path(out) if out is not None else Path(folder) / "figures"
-    return draw_boards(load_boards(folder, metric), folder, place)
+    return draw_boards(load_leaderboards(folder, metric), folder, place)
 
 
-def draw_boards(boards: Sequence[Board], folder: str | Path, place: Path) -> list[Path]:
+def draw_boards(boards: Sequence[Leaderboard], folder: str | Path, place: Path) -> list[Path]:
     """`plot` for the boards that a folder gave."""
     place.mkdir(parents=True, exist_ok=True)
     settings = _settings(folder)
@@ -56,7 +56,7 @@ def _settings(folder: str | Path) -> dict[str, dict[str, Any]]:
     return {label: json.loads(text)["options"] for label, text in rows}
 
 
-def generators_figure(board: Board, settings: dict[str, dict[str, Any]]) -> Any:
+def generators_figure(board: Leaderboard, settings: dict[str, dict[str, Any]]) -> Any:
     """k against the metric for multi-generators, the main row as a level line; None without them.
 
     Bands are one deviation over seeds up and down.
@@ -99,7 +99,7 @@ def generators_figure(board: Board, settings: dict[str, dict[str, Any]]) -> Any:
     return figure
 
 
-def _bars(board: Board) -> Any:
+def _bars(board: Leaderboard) -> Any:
     bars = []
     for line in board.lines:
         mean = 100 * line.means.get(board.metric, math.nan)

@@ -22,7 +22,7 @@ _RULES_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Line:
+class LeaderboardRow:
     """A row of a board.
 
     Attributes:
@@ -50,7 +50,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Board:
+class Leaderboard:
     """All lines of a data set at a size, best first.
 
     Attributes:
@@ -65,7 +65,7 @@ class Board:
     size: str
     metric: str
     main: str
-    lines: tuple[Line, ...]
+    lines: tuple[LeaderboardRow, ...]
     facts: dict[str, Any]
     rival: str | None = None
     failed: tuple[tuple[str, int, str], ...] = ()
@@ -73,14 +73,14 @@ class Board:
     hidden_rules: int = 0
     warnings: tuple[str, ...] = field(default_factory=tuple)
 
-    def line(self, label: str) -> Line | None:
+    def line(self, label: str) -> LeaderboardRow | None:
         """A line by its label."""
         return next((line for line in self.lines if line.label == label), None)
 
 
-def load_boards(
+def load_leaderboards(
     folder: str | Path, metric: str | None = None, resamples: int = 5000
-) -> list[Board]:
+) -> list[Leaderboard]:
     """Every board of a benchmark's folder.
 
     Args:
@@ -131,12 +131,12 @@ def _board(
     metric: str,
     missing: int,
     resamples: int,
-) -> Board:
+) -> Leaderboard:
     good = rows.filter(pl.col("status") == "ok")
     bad = rows.filter(pl.col("status") != "ok").sort("ranker", "seed")
     lines, samples, hidden = _lines(good, metric)
     lines = _compared(ledger, lines, samples, suite.main, metric, resamples)
-    return Board(
+    return Leaderboard(
         suite=suite.name,
         dataset=place[0],
         size=place[1],
@@ -154,7 +154,9 @@ def _board(
     )
 
 
-def _lines(good: pl.DataFrame, metric: str) -> tuple[list[Line], dict[str, pl.DataFrame], int]:
+def _lines(
+    good: pl.DataFrame, metric: str
+) -> tuple[list[LeaderboardRow], dict[str, pl.DataFrame], int]:
     """Lines best first, where their values lie, and how many weaker rules were left out."""
     lines, samples = [], {}
     for (label,), part in good.group_by(["ranker"], maintain_order=True):
@@ -166,7 +168,7 @@ def _lines(good: pl.DataFrame, metric: str) -> tuple[list[Line], dict[str, pl.Da
     return [line for line in lines if line.label not in weaker], samples, len(weaker)
 
 
-def _best_rival(lines: Sequence[Line], main: str) -> str | None:
+def _best_rival(lines: Sequence[LeaderboardRow], main: str) -> str | None:
     """The first line that learns and is no variant of the main one."""
     kind = next((line.kind for line in lines if line.label == main), None)
     rivals = (
@@ -192,14 +194,14 @@ def _board_facts(good: pl.DataFrame) -> dict[str, Any]:
     return facts
 
 
-def _line(label: str, part: pl.DataFrame, metric: str) -> Line:
+def _line(label: str, part: pl.DataFrame, metric: str) -> LeaderboardRow:
     metrics = [c for c in part.columns if ("@" in c or c == "auc") and part[c].null_count() == 0]
     seeds = part.height
     numbers = (
         "parameters", "parameters_beside_ids", "seconds", "training_seconds", "peak_memory_mb",
         "ms_per_request", "width", "steps",
     )  # fmt: skip
-    return Line(
+    return LeaderboardRow(
         label=label,
         kind=str(part["kind"][0]),
         rule=bool(part["rule"][0]),
@@ -215,12 +217,12 @@ def _line(label: str, part: pl.DataFrame, metric: str) -> Line:
 
 def _compared(
     ledger: Ledger,
-    lines: Sequence[Line],
+    lines: Sequence[LeaderboardRow],
     samples: dict[str, pl.DataFrame],
     main: str,
     metric: str,
     resamples: int,
-) -> list[Line]:
+) -> list[LeaderboardRow]:
     """Each line beside the main one, p values corrected over all of them."""
     if main not in samples:
         return list(lines)
@@ -242,12 +244,12 @@ def _compared(
 
 
 def _beside(
-    line: Line,
+    line: LeaderboardRow,
     own: dict[int, FloatArray],
     other: dict[int, FloatArray],
     users: NDArray[np.int64],
     resamples: int,
-) -> Line:
+) -> LeaderboardRow:
     """A line with its difference from the main one, over the seeds that both have."""
     if line.rule:  # it has no seeds: the same answer stands beside each seed of the main row
         other = dict.fromkeys(own, next(iter(other.values())))

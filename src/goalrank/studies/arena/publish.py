@@ -7,7 +7,7 @@ from pathlib import Path
 
 from goalrank.requests import whole_file, write_text
 from goalrank.studies.arena.figures import draw_boards
-from goalrank.studies.arena.leaderboards import load_boards
+from goalrank.studies.arena.leaderboards import load_leaderboards
 from goalrank.studies.arena.ledger import Ledger
 from goalrank.studies.arena.runner import SUITE_FILE, stored_plan
 from goalrank.studies.arena.tables import latex, markdown
@@ -28,7 +28,7 @@ def publish(folder: str | Path, out: str | Path, resamples: int = 5000) -> list[
     """
     folder, out = Path(folder), Path(out)
     rows = Ledger(folder).read(cell.key for cell in stored_plan(folder))
-    boards = load_boards(folder, resamples=resamples)
+    boards = load_leaderboards(folder, resamples=resamples)
     out.mkdir(parents=True, exist_ok=True)
     files = [out / name for name in ("ledger.parquet", SUITE_FILE, "table.md", "table.tex")]
     with whole_file(files[0]) as temporary:

@@ -22,8 +22,8 @@ from goalrank.studies.arena.ledger import Ledger, Values, cell_facts, failure, p
 from goalrank.studies.arena.tuning import apply, tune
 from goalrank.studies.common import (
     Cell,
-    Data,
-    Lab,
+    EncodedDataset,
+    FittedParts,
     RowBuilder,
     Suite,
     load_data,
@@ -32,7 +32,7 @@ from goalrank.studies.common import (
 )
 from goalrank.training import FitConfig, RunOptions
 
-_data: dict[str, Data] = {}  # the last data set, encoded: cells of one come in a row
+_data: dict[str, EncodedDataset] = {}  # the last data set, encoded: cells of one come in a row
 
 
 def run_cell(suite: Suite, cell: Cell, folder: Path, accelerator: str) -> str:
@@ -73,7 +73,7 @@ def _measured(
     base = suite.base()
     data = _load(folder, cell, base)
     options = RunOptions(folder, progress=False, accelerator=accelerator)
-    lab = Lab(folder, data, options)
+    lab = FittedParts(folder, data, options)
     recipe = merge(suite.recipe, {"ranker": {"slots": suite.slots}})
     tuned = tune(suite, cell, lab, recipe)
     row, over = apply(cell.row, tuned["best"])
@@ -100,7 +100,9 @@ def _measured(
     return [{**common, **_means(found, name, cell)} for name in rankers], values
 
 
-def _settings(data: Data, config: FitConfig, tuned: dict[str, Any], slots: int) -> dict[str, Any]:
+def _settings(
+    data: EncodedDataset, config: FitConfig, tuned: dict[str, Any], slots: int
+) -> dict[str, Any]:
     """What the number rests on."""
     return {
         **provenance(),
@@ -118,7 +120,7 @@ def _settings(data: Data, config: FitConfig, tuned: dict[str, Any], slots: int) 
 
 
 def _costs(
-    rankers: dict[str, Ranker], lab: Lab, device: torch.device, start: float
+    rankers: dict[str, Ranker], lab: FittedParts, device: torch.device, start: float
 ) -> dict[str, Any]:
     """What the number cost."""
     whole, beside = module_parameters(rankers)
@@ -147,7 +149,7 @@ def _refuse_nan(found: Evaluation) -> None:
             raise FloatingPointError(f"{bad} of '{name}' are not numbers")
 
 
-def _load(folder: Path, cell: Cell, base: Any) -> Data:
+def _load(folder: Path, cell: Cell, base: Any) -> EncodedDataset:
     key = cell.dataset.model_dump_json() + base.encoder.model_dump_json()
     if key not in _data:
         _data.clear()

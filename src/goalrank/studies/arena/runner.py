@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from goalrank.compute import Engine, usable_cores
+from goalrank.compute import Executor, usable_cores
 from goalrank.errors import ConfigError, DataError
 from goalrank.requests import write_text
-from goalrank.studies.arena.cell_jobs import CellJob, bury, run_on_engine
+from goalrank.studies.arena.cell_jobs import CellJob, record_lost_cell, run_on_executor
 from goalrank.studies.arena.ledger import LEDGER_VERSION, Ledger
 from goalrank.studies.common import (
     Cell,
@@ -27,7 +27,7 @@ from goalrank.studies.common import (
     dataset_path,
     digest,
     parse_shard,
-    plan,
+    plan_cells,
     shard,
 )
 
@@ -69,7 +69,7 @@ def run_suite(
     jobs: int = 0,
     retry: bool = False,
     accelerator: str = "auto",
-    engine: Engine | None = None,
+    engine: Executor | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
     """Run the missing cells of a suite.
@@ -96,7 +96,7 @@ def run_suite(
     ledger = Ledger(place)
     ledger.check()
     kept = store_suite(suite, place)
-    cells = shard(plan(suite), i, n, suite.tuning.trials > 0)
+    cells = shard(plan_cells(suite), i, n, suite.tuning.trials > 0)
     for cell in cells if retry else ():
         if ledger.status(cell) == "failed":
             ledger.forget(cell)
@@ -123,14 +123,14 @@ def _jobs(accelerator: str) -> int:
 
 
 def _run_on(
-    engine: Engine, job: CellJob, cells: list[Cell], result: RunResult, progress: Progress | None
+    engine: Executor, job: CellJob, cells: list[Cell], result: RunResult, progress: Progress | None
 ) -> None:
     def note(status: str) -> None:
         result.count(status)
         if progress is not None:
             progress(result.ran + result.elsewhere, len(cells))
 
-    run_on_engine(engine, job, cells, note)
+    run_on_executor(engine, job, cells, note)
 
 
 def store_suite(suite: Suite, folder: Path) -> Path:
@@ -151,7 +151,7 @@ def store_suite(suite: Suite, folder: Path) -> Path:
     content = {
         "version": LEDGER_VERSION,
         "suite": suite.model_dump(mode="json"),
-        "keys": [cell.key for cell in plan(suite)],
+        "keys": [cell.key for cell in plan_cells(suite)],
     }
     text = json.dumps(content, indent=1)
     own = folder / "shared" / "suites" / f"{digest(content)}.json"
@@ -180,7 +180,7 @@ def stored_plan(folder: str | Path) -> list[Cell]:
         DataError: as `stored_suite`.
     """
     content = _content(_suite_file(folder))
-    cells, keys = plan(build_suite(content["suite"])), content.get("keys")
+    cells, keys = plan_cells(build_suite(content["suite"])), content.get("keys")
     if not isinstance(keys, list) or len(keys) != len(cells):
         return cells
     return [replace(cell, key=str(key)) for cell, key in zip(cells, keys, strict=True)]
@@ -290,7 +290,9 @@ class _Crew:
             if status is None:
                 reason = self._died(process, number)
                 process = None
-                status = bury(self.folder, self.suite, cell, reason, time.perf_counter() - began)
+                status = record_lost_cell(
+                    self.folder, self.suite, cell, reason, time.perf_counter() - began
+                )
             self._note(cell, status)
         if process is not None and process.stdin is not None:
             process.stdin.close()

@@ -6,18 +6,18 @@ import math
 from collections.abc import Sequence
 
 from goalrank.evaluation import milliseconds
-from goalrank.studies.arena.leaderboards import Board, Line
+from goalrank.studies.arena.leaderboards import Leaderboard, LeaderboardRow
 
 _OTHERS = ("recall", "hit_rate", "map")
 _RULE = "†"
 
 
-def markdown(boards: Sequence[Board]) -> str:
+def markdown(boards: Sequence[Leaderboard]) -> str:
     """All boards, with what they rest on, their warnings and the cells that failed."""
     return "\n\n".join(_markdown(board) for board in boards) + "\n"
 
 
-def _markdown(board: Board) -> str:
+def _markdown(board: Leaderboard) -> str:
     others = _other_metrics(board)
     head = [
         "row", board.metric, *others, f"{board.main} − row [95 %]", "p requests", "p seeds",
@@ -34,12 +34,12 @@ def _markdown(board: Board) -> str:
     return "\n".join(lines)
 
 
-def _other_metrics(board: Board) -> list[str]:
+def _other_metrics(board: Leaderboard) -> list[str]:
     names = [f"{m}@{board.facts.get('slots')}" for m in _OTHERS]
     return [n for n in names if n != board.metric and any(n in line.means for line in board.lines)]
 
 
-def _cells(board: Board, line: Line, others: Sequence[str]) -> list[str]:
+def _cells(board: Leaderboard, line: LeaderboardRow, others: Sequence[str]) -> list[str]:
     name = f"{line.label} {_RULE}" if line.rule else line.label
     name = f"**{name}**" if line.label == board.main else name
     gap = "–"
@@ -57,7 +57,7 @@ def _cells(board: Board, line: Line, others: Sequence[str]) -> list[str]:
     ]
 
 
-def _sizes(line: Line) -> list[str]:
+def _sizes(line: LeaderboardRow) -> list[str]:
     return [
         f"{line.facts['parameters']:,.0f}",
         f"{line.facts['parameters_beside_ids']:,.0f}",
@@ -65,7 +65,7 @@ def _sizes(line: Line) -> list[str]:
     ]
 
 
-def _value(line: Line, metric: str) -> str:
+def _value(line: LeaderboardRow, metric: str) -> str:
     mean = line.means.get(metric, math.nan)
     if math.isnan(mean):
         return "–"
@@ -79,7 +79,7 @@ def _p(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def verdict(board: Board) -> str:
+def verdict(board: Leaderboard) -> str:
     """A sentence: the main row beside the best rival and the best rule."""
     main = board.line(board.main)
     if main is None:
@@ -102,7 +102,7 @@ def verdict(board: Board) -> str:
     return start + (", " + "; ".join(parts) if parts else "") + "."
 
 
-def _notes(board: Board) -> list[str]:
+def _notes(board: Leaderboard) -> list[str]:
     facts = board.facts
     seeds = sorted({s for line in board.lines if not line.rule for s in line.seeds})
     notes = []
@@ -136,12 +136,12 @@ def _notes(board: Board) -> list[str]:
     return "\n\n".join(notes).splitlines()
 
 
-def latex(boards: Sequence[Board]) -> str:
+def latex(boards: Sequence[Leaderboard]) -> str:
     """All boards as `table` environments (booktabs)."""
     return "\n\n".join(_latex(board) for board in boards) + "\n"
 
 
-def _latex(board: Board) -> str:
+def _latex(board: Leaderboard) -> str:
     others = _other_metrics(board)
     title = f"{board.dataset}, size {board.size}. {verdict(board)}"
     best = max((line.means.get(board.metric, -math.inf) for line in board.lines), default=math.nan)

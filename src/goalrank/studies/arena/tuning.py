@@ -17,10 +17,10 @@ import numpy as np
 
 from goalrank.errors import GoalRankError
 from goalrank.evaluation import evaluate
-from goalrank.requests import Columns, write_text
+from goalrank.requests import EncodedRequests, write_text
 from goalrank.settings import merge
 from goalrank.storage import holding
-from goalrank.studies.common import Cell, Lab, RowBuilder, RowSpec, Suite, digest, on_device
+from goalrank.studies.common import Cell, FittedParts, RowBuilder, RowSpec, Suite, digest, on_device
 
 Knobs = dict[str, tuple[Any, ...]]
 _NET: Knobs = {
@@ -113,7 +113,7 @@ def apply(row: RowSpec, settings: dict[str, Any]) -> tuple[RowSpec, dict[str, An
     return row.model_copy(update=changes), nested.get("set", {})
 
 
-def tune(suite: Suite, cell: Cell, lab: Lab, recipe: dict[str, Any]) -> dict[str, Any]:
+def tune(suite: Suite, cell: Cell, lab: FittedParts, recipe: dict[str, Any]) -> dict[str, Any]:
     """Trials of a row on a data set, found again where they were made; the best one's settings.
 
     Returns:
@@ -160,7 +160,7 @@ def _without_k(row: RowSpec) -> RowSpec:
     return row.model_copy(update={"options": {**row.options, "k": k}})
 
 
-def _part(suite: Suite, lab: Lab) -> Any:
+def _part(suite: Suite, lab: FittedParts) -> Any:
     """The data of trials: a part of training and validation."""
     tuning, data = suite.tuning, lab.data
     train = _some(data.train, tuning.requests, tuning.seed)
@@ -169,7 +169,7 @@ def _part(suite: Suite, lab: Lab) -> Any:
     return replace(data, key=key, train=train, validation=held)
 
 
-def _some(columns: Columns, most: int, seed: int) -> Columns:
+def _some(columns: EncodedRequests, most: int, seed: int) -> EncodedRequests:
     if most == 0 or len(columns) <= most:
         return columns
     rows = np.random.default_rng(seed).choice(len(columns), most, replace=False)

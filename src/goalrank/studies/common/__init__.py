@@ -1,8 +1,8 @@
 """What studies share: rows, suites, cells, data sets and fitted parts."""
 
-from goalrank.studies.common.cells import Cell, digest, parse_shard, plan, shard
-from goalrank.studies.common.datasets import Data, load_data
-from goalrank.studies.common.fitted_parts import Lab, on_device
+from goalrank.studies.common.cells import Cell, digest, parse_shard, plan_cells, shard
+from goalrank.studies.common.datasets import EncodedDataset, load_data
+from goalrank.studies.common.fitted_parts import FittedParts, on_device
 from goalrank.studies.common.row_builder import RowBuilder, module_parameters
 from goalrank.studies.common.row_specs import BiasSpec, Rows, RowSpec, standard_rows
 from goalrank.studies.common.suite import (
@@ -18,9 +18,9 @@ from goalrank.studies.common.suite import (
 __all__ = [
     "BiasSpec",
     "Cell",
-    "Data",
     "DatasetSpec",
-    "Lab",
+    "EncodedDataset",
+    "FittedParts",
     "RowBuilder",
     "RowSpec",
     "Rows",
@@ -35,7 +35,7 @@ __all__ = [
     "module_parameters",
     "on_device",
     "parse_shard",
-    "plan",
+    "plan_cells",
     "shard",
     "standard_rows",
 ]

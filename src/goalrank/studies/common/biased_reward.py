@@ -7,7 +7,7 @@ from torch import Tensor
 
 from goalrank.nn import gumbel, uniform
 from goalrank.rankers import ItemStatistic, top_slots
-from goalrank.requests import Batch, Columns
+from goalrank.requests import Batch, EncodedRequests
 from goalrank.rewards import Reward
 from goalrank.studies.common.row_specs import BiasSpec
 
@@ -30,7 +30,7 @@ class BiasedReward(Reward):
 
     scale: Tensor
 
-    def __init__(self, reward: Reward, bias: BiasSpec, train: Columns, slots: int) -> None:
+    def __init__(self, reward: Reward, bias: BiasSpec, train: EncodedRequests, slots: int) -> None:
         super().__init__()
         self.reward = reward
         self.bias = bias

@@ -39,7 +39,7 @@ def digest(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def plan(suite: Suite) -> list[Cell]:
+def plan_cells(suite: Suite) -> list[Cell]:
     """All cells, seed by seed, so that a first seed's table is whole before the second begins.
 
     Rules learn nothing: they have one cell a data set, whatever the seeds and sizes.

@@ -9,7 +9,14 @@ import numpy as np
 
 from goalrank.errors import DataError
 from goalrank.logs import import_log, write_import
-from goalrank.requests import Columns, Encoder, EncoderConfig, InputSpec, Requests, TableInfo
+from goalrank.requests import (
+    EncodedRequests,
+    Encoder,
+    EncoderConfig,
+    InputSpec,
+    Requests,
+    TableInfo,
+)
 from goalrank.storage import holding
 from goalrank.studies.common.cells import digest
 from goalrank.studies.common.suite import DatasetSpec, dataset_path, import_options
@@ -18,7 +25,7 @@ _PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
-class Data:
+class EncodedDataset:
     """Encoded parts of a data set.
 
     Attributes:
@@ -28,16 +35,16 @@ class Data:
     key: str
     spec: InputSpec
     info: TableInfo
-    train: Columns
-    validation: Columns
-    test: Columns
+    train: EncodedRequests
+    validation: EncodedRequests
+    test: EncodedRequests
 
     def sizes(self) -> dict[str, int]:
         """Requests of each part."""
         return {f"requests_{name}": len(getattr(self, name)) for name in _PARTS}
 
 
-def load_data(folder: Path, dataset: DatasetSpec, encoding: EncoderConfig) -> Data:
+def load_data(folder: Path, dataset: DatasetSpec, encoding: EncoderConfig) -> EncodedDataset:
     """Import (or find the import), thin and encode; the encoder learns from training only.
 
     Raises:
@@ -56,7 +63,7 @@ def load_data(folder: Path, dataset: DatasetSpec, encoding: EncoderConfig) -> Da
                 f"(options: datasets.options, datasets.max_{name})"
             )
     encoder = Encoder.fit(parts["train"], encoding)
-    return Data(
+    return EncodedDataset(
         digest([dataset.model_dump(mode="json"), encoding.model_dump(mode="json")]),
         encoder.spec,
         parts["train"].info,

@@ -25,7 +25,7 @@ from goalrank.rewards import Ensemble, Reward
 from goalrank.storage import holding
 from goalrank.studies.common.biased_reward import BiasedReward
 from goalrank.studies.common.cells import digest
-from goalrank.studies.common.datasets import Data
+from goalrank.studies.common.datasets import EncodedDataset
 from goalrank.studies.common.row_specs import BiasSpec
 from goalrank.training import FitConfig, Job, LoopConfig, RunOptions, build_reward
 
@@ -33,7 +33,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass
-class Lab:
+class FittedParts:
     """One data set, one seed: where rows fetch their parts.
 
     Attributes:
@@ -45,7 +45,7 @@ class Lab:
     """
 
     folder: Path
-    data: Data
+    data: EncodedDataset
     options: RunOptions
     scratch: Path | None = None
     keep_members: bool = True

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 
 from goalrank.errors import ConfigError
-from goalrank.evaluation import audit_rules
+from goalrank.evaluation import audit_baselines
 from goalrank.rankers import (
     NLGR,
     BestOf,
@@ -23,7 +23,7 @@ from goalrank.rankers import (
     select_members,
 )
 from goalrank.settings import merge
-from goalrank.studies.common.fitted_parts import Lab, frozen_copy
+from goalrank.studies.common.fitted_parts import FittedParts, frozen_copy
 from goalrank.studies.common.row_specs import COMPOSITES, RowSpec
 from goalrank.training import FitConfig, NeighbourTask, PPOTask, build_config, run_stage
 
@@ -42,7 +42,7 @@ class RowBuilder:
         recipe: the suite's, as nested dictionaries.
     """
 
-    def __init__(self, lab: Lab, recipe: Mapping[str, Any]) -> None:
+    def __init__(self, lab: FittedParts, recipe: Mapping[str, Any]) -> None:
         self.lab = lab
         self.recipe = recipe
 
@@ -71,7 +71,7 @@ class RowBuilder:
             ConfigError: the row cannot be had on this data.
         """
         if row.name == "rules":
-            return dict(audit_rules(self.lab.data.train, self.lab.data.info.candidate_features))
+            return dict(audit_baselines(self.lab.data.train, self.lab.data.info.candidate_features))
         if row.name in _COMPOSITE:
             return {row.label: _COMPOSITE[row.name](self, row, config, seed, row.options)}
         return {row.label: self._single(row, config, seed)}

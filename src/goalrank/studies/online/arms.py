@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from goalrank.experiments import Experiment, Variant
 from goalrank.rankers import MultiGenerator, Ranker, diverse_members
-from goalrank.requests import Batch, Columns
+from goalrank.requests import Batch, EncodedRequests
 from goalrank.studies.online.config import MEMBERS, ArmConfig, OnlineConfig
 from goalrank.studies.online.models import Models
-from goalrank.worlds import Asked, LoggingPolicy, World, explored_chance, near_optimum
+from goalrank.worlds import DrawnRequests, LoggingPolicy, World, explored_chance, near_optimum
 
 _BATCH = 512
 
@@ -37,7 +37,9 @@ class Choice:
 class Arm(Protocol):
     """A policy that serves."""
 
-    def choose(self, asked: Asked, columns: Columns, rng: torch.Generator) -> Choice:
+    def choose(
+        self, asked: DrawnRequests, columns: EncodedRequests, rng: torch.Generator
+    ) -> Choice:
         """Answer requests, given as the world asks them and as models read them."""
         ...
 
@@ -56,7 +58,9 @@ class RankedArm:
     temperature: float
     route: Experiment | None = None
 
-    def choose(self, asked: Asked, columns: Columns, rng: torch.Generator) -> Choice:
+    def choose(
+        self, asked: DrawnRequests, columns: EncodedRequests, rng: torch.Generator
+    ) -> Choice:
         picks = self._routed(asked)
         parts = []
         with torch.inference_mode():
@@ -69,7 +73,7 @@ class RankedArm:
             torch.cat([p.propensity for p in parts]),
         )
 
-    def _routed(self, asked: Asked) -> Tensor:
+    def _routed(self, asked: DrawnRequests) -> Tensor:
         """Which member answers each request: [B]."""
         if self.route is None:
             return torch.zeros(len(asked.users), dtype=torch.long)
@@ -77,7 +81,7 @@ class RankedArm:
         chosen = [self.route.assign(unit) for unit in asked.time_us.tolist()]
         return torch.tensor([place[v.name] for v in chosen if v is not None])
 
-    def _batch(self, columns: Columns, pick: Tensor, rng: torch.Generator) -> Choice:
+    def _batch(self, columns: EncodedRequests, pick: Tensor, rng: torch.Generator) -> Choice:
         batch = columns.batch(slice(0, len(columns)))
         row = torch.arange(len(pick))
         states = [ranker.encode(batch) for _, ranker in self.members]
@@ -91,7 +95,7 @@ class RankedArm:
         lists = torch.where(explores[:, None], drawn, best)
         return Choice(lists, best, self._chance(batch, states, bests, lists.unsqueeze(1))[:, 0])
 
-    def probability(self, columns: Columns, lists: Tensor) -> Tensor:
+    def probability(self, columns: EncodedRequests, lists: Tensor) -> Tensor:
         """P(list) [B, G] float64 of any lists [B, G, L]."""
         with torch.inference_mode():
             batch = columns.batch(slice(0, len(columns)))
@@ -116,7 +120,9 @@ class LoggingArm:
 
     world: World
 
-    def choose(self, asked: Asked, columns: Columns, rng: torch.Generator) -> Choice:
+    def choose(
+        self, asked: DrawnRequests, columns: EncodedRequests, rng: torch.Generator
+    ) -> Choice:
         lists, chance = LoggingPolicy(self.world.config.logging)(self.world, asked, rng)
         assert chance is not None
         return Choice(lists, lists, chance)
@@ -129,7 +135,9 @@ class OracleArm:
     world: World
     beam: int
 
-    def choose(self, asked: Asked, columns: Columns, rng: torch.Generator) -> Choice:
+    def choose(
+        self, asked: DrawnRequests, columns: EncodedRequests, rng: torch.Generator
+    ) -> Choice:
         lists = near_optimum(
             self.world, asked.users, asked.items, asked.days, beam=self.beam, restarts=1,
             bound_depth=0,
@@ -167,7 +175,7 @@ def _multi(arm: ArmConfig, models: Models, features: int, seed: int) -> Ranker:
     return MultiGenerator(rankers, members, evaluator, seed).eval()
 
 
-def some(asked: Asked, rows: Tensor) -> Asked:
+def select_requests(asked: DrawnRequests, rows: Tensor) -> DrawnRequests:
     """Some of the requests; `first` no longer numbers them."""
     names = ("users", "time_us", "days", "items", "scores", "past", "past_us", "past_length")
     return replace(asked, **{name: getattr(asked, name)[rows] for name in names})

@@ -12,7 +12,7 @@ from torch import nn
 
 from goalrank.nn import mixed_seed
 from goalrank.rankers import Ranker, Scorer, build_ranker
-from goalrank.requests import Columns, InputSpec
+from goalrank.requests import EncodedRequests, InputSpec
 from goalrank.rewards import Ensemble, ListReward, Reward
 from goalrank.studies.online.config import DailyConfig
 from goalrank.training import (
@@ -35,7 +35,7 @@ Models = dict[str, nn.Module]
 
 
 @dataclass(frozen=True)
-class School:
+class ArmTrainer:
     """Where models are trained.
 
     Attributes:
@@ -47,7 +47,7 @@ class School:
 
     spec: InputSpec
     fit: FitConfig
-    common: Columns
+    common: EncodedRequests
     options: RunOptions
 
     def warm(self, names: Iterable[str], seed: int) -> Models:
@@ -67,7 +67,7 @@ class School:
                 models[name] = job.fit_supervised(name, config.light_loop)
         return models
 
-    def night(self, models: Models, train: Columns, daily: DailyConfig, seed: int) -> None:
+    def night(self, models: Models, train: EncodedRequests, daily: DailyConfig, seed: int) -> None:
         """Train models further, in place, on an arm's own logs; the order is the dictionary's."""
         for name, model in models.items():
             model.requires_grad_(True)
@@ -83,7 +83,9 @@ class School:
                 self._run(SupervisedTask(ranker, loop, number, slots), train)
             model.eval()
 
-    def _reward(self, reward: Reward, train: Columns, daily: DailyConfig, seed: int) -> None:
+    def _reward(
+        self, reward: Reward, train: EncodedRequests, daily: DailyConfig, seed: int
+    ) -> None:
         config = self.fit.reward
         loop = daily.loop(config.loop, daily.reward)
         negative = unexposed_is_negative(config, train)
@@ -95,7 +97,9 @@ class School:
             )  # fmt: skip
             self._run(task, train)
 
-    def _grouped(self, models: Models, train: Columns, loop: LoopConfig, seed: int) -> GroupTask:
+    def _grouped(
+        self, models: Models, train: EncodedRequests, loop: LoopConfig, seed: int
+    ) -> GroupTask:
         light = [cast(Ranker, models[name]) for name in self.fit.light]
         proposers = [CachedScores(r, train) if isinstance(r, Scorer) else r for r in light]
         groups = GroupBuilder(
@@ -106,7 +110,7 @@ class School:
             groups=groups, objective=self.fit.objective,
         )  # fmt: skip
 
-    def _run(self, task: Task, train: Columns) -> None:
+    def _run(self, task: Task, train: EncodedRequests) -> None:
         run_stage(task, train, None, replace(self.options, folder=self.options.folder / "stage"))
 
     def empty(self, names: Iterable[str]) -> Models:

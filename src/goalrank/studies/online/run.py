@@ -19,10 +19,10 @@ import polars as pl
 
 from goalrank.errors import ConfigError
 from goalrank.nn import mixed_seed
-from goalrank.requests import Columns, Encoder, Requests, whole_file, write_text
+from goalrank.requests import EncodedRequests, Encoder, Requests, whole_file, write_text
 from goalrank.studies.online.arms import Arm, build_arm
 from goalrank.studies.online.config import ArmConfig, OnlineConfig
-from goalrank.studies.online.models import Models, School, save_models
+from goalrank.studies.online.models import ArmTrainer, Models, save_models
 from goalrank.studies.online.report import report_online
 from goalrank.studies.online.traffic import LEDGER, Router, assignment, serve_day, user_sums
 from goalrank.training import RunOptions
@@ -131,11 +131,11 @@ class Trial:
         return Encoder.fit(self.common, self.config.fit_config(self.world.config).encoder)
 
     @cached_property
-    def school(self) -> School:
+    def school(self) -> ArmTrainer:
         """Where models are trained."""
         options = RunOptions(self.work / "stages", progress=False, accelerator=self.accelerator)
         fit = self.config.fit_config(self.world.config)
-        return School(self.encoder.spec, fit, self.encoder.encode(self.common), options)
+        return ArmTrainer(self.encoder.spec, fit, self.encoder.encode(self.common), options)
 
     def _warm(self) -> None:
         """Fit every model that an arm needs to the common log: all arms begin with the same."""
@@ -199,7 +199,7 @@ class Trial:
             self.school.night(models, train, self.config.daily, seed)
         save_models(models, today / f"{arm.name}.safetensors")
 
-    def _own_logs(self, arm: ArmConfig, today: Path, day: int) -> Columns:
+    def _own_logs(self, arm: ArmConfig, today: Path, day: int) -> EncodedRequests:
         """What the arm itself logged, of the days in the window."""
         window = self.config.window or day + 1
         places = [self._state(d) for d in range(max(day + 1 - window, 0), day)] + [today]

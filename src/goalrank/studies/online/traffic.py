@@ -12,9 +12,9 @@ from torch import Tensor
 from goalrank.experiments import Experiment, Variant
 from goalrank.nn import mixed_seed
 from goalrank.requests import Encoder
-from goalrank.studies.online.arms import Arm, Choice, some
+from goalrank.studies.online.arms import Arm, Choice, select_requests
 from goalrank.studies.online.config import OnlineConfig
-from goalrank.worlds import Asked, PlantedWorld, World, asked_table, near_optimum
+from goalrank.worlds import DrawnRequests, PlantedWorld, World, drawn_table, near_optimum
 
 LEDGER = ("request_id", "user_id", "time", "day", "arm", "shown", "feedback", "propensity",
           "is_best", "true_reward", "best_reward", "optimum")  # fmt: skip
@@ -54,10 +54,10 @@ class Router:
         self.truth: list[pl.DataFrame] = []
 
     def __call__(
-        self, world: PlantedWorld, asked: Asked, generator: torch.Generator
+        self, world: PlantedWorld, asked: DrawnRequests, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
         """Lists [B, L] and P(list) [B]; `generator` is left to the users' answers."""
-        columns = self.encoder.encode(asked_table(asked))
+        columns = self.encoder.encode(drawn_table(asked))
         arm_of = self.arm_of[asked.users]
         lists = torch.zeros(len(asked.users), world.config.slots, dtype=torch.long)
         best, chance = lists.clone(), torch.zeros(len(lists), dtype=torch.float64)
@@ -66,12 +66,12 @@ class Router:
             if len(rows) == 0:
                 continue
             rng = torch.Generator().manual_seed(mixed_seed(self.seed, asked.first, number))
-            own = arm.choose(some(asked, rows), columns.take(rows.numpy()), rng)
+            own = arm.choose(select_requests(asked, rows), columns.take(rows.numpy()), rng)
             lists[rows], best[rows], chance[rows] = own.lists, own.best, own.propensity
         self.truth.append(self._judge(asked, Choice(lists, best, chance), arm_of))
         return lists, chance
 
-    def _judge(self, asked: Asked, choice: Choice, arm_of: Tensor) -> pl.DataFrame:
+    def _judge(self, asked: DrawnRequests, choice: Choice, arm_of: Tensor) -> pl.DataFrame:
         scene = self.world.scene(asked.users, asked.items, asked.days)
         worth = scene.reward(torch.stack([choice.lists, choice.best], 1))
         optimum = near_optimum(

@@ -12,11 +12,11 @@ import polars as pl
 from goalrank.errors import DataError
 from goalrank.requests import Encoder, EncoderConfig, Requests
 from goalrank.rewards import Reward
-from goalrank.studies.common import BiasSpec, Data, Lab, digest
+from goalrank.studies.common import BiasSpec, EncodedDataset, FittedParts, digest
 from goalrank.studies.scaling.rounds import log_in_rounds
 from goalrank.studies.scaling.suite import ScalingCell, ScalingSuite
 from goalrank.training import FitConfig, build_config
-from goalrank.worlds import Judge, TrueReward, Truth, World, WorldConfig
+from goalrank.worlds import RegretMeter, TrueReward, Truth, World, WorldConfig
 
 _last: dict[str, Prepared] = {}  # cells of the same requests come in a row
 _TEST_SEED = 2**30  # apart from the seeds of a suite: every cell is judged on the same requests
@@ -32,14 +32,14 @@ class Prepared:
         teacher: the world's truth for training and validation requests, if that is to teach.
     """
 
-    data: Data
+    data: EncodedDataset
     slots: int
-    judge: Judge | None = None
+    judge: RegretMeter | None = None
     truth: Truth | None = None
     teacher: Reward | None = None
 
 
-class TruthLab(Lab):
+class TruthCache(FittedParts):
     """A lab whose reward is given, not learned."""
 
     given: Reward | None = None
@@ -84,8 +84,8 @@ def _from_world(suite: ScalingSuite, cell: ScalingCell, world: World, accelerato
     if suite.rounds > 1:
         key += [suite.rounds, suite.recipe, suite.sizes[0].model_dump(mode="json")]
     key += [cell.data, cell.seed, _encoding(suite).model_dump(mode="json")]
-    data = Data(digest(key), encoder.spec, train.info, *parts)
-    judge = Judge(world, test, parts[2])
+    data = EncodedDataset(digest(key), encoder.spec, train.info, *parts)
+    judge = RegretMeter(world, test, parts[2])
     teacher = None
     if suite.teacher == "truth":
         both = Requests(
@@ -104,7 +104,7 @@ def _truth(text: str, path: Path, count: int, first: int) -> Truth:
     """References on the test requests, once a process; `text` is the file's, lest it change."""
     world = World(WorldConfig.load(path))
     test = world.sample(count, seed=_TEST_SEED, first=first)
-    return Judge(world, test, Encoder.fit(test).encode(test)).references()
+    return RegretMeter(world, test, Encoder.fit(test).encode(test)).references()
 
 
 def _from_folder(suite: ScalingSuite, cell: ScalingCell, folder: Path) -> Prepared:
@@ -122,7 +122,7 @@ def _from_folder(suite: ScalingSuite, cell: ScalingCell, folder: Path) -> Prepar
     encoder = Encoder.fit(train, _encoding(suite))
     parts = [encoder.encode(each) for each in (train, read["validation"], read["test"])]
     key = digest([str(folder), cell.data, cell.seed, _encoding(suite).model_dump(mode="json")])
-    return Prepared(Data(key, encoder.spec, train.info, *parts), suite.slots)
+    return Prepared(EncodedDataset(key, encoder.spec, train.info, *parts), suite.slots)
 
 
 def _encoding(suite: ScalingSuite) -> EncoderConfig:

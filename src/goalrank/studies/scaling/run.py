@@ -21,7 +21,7 @@ from goalrank.settings import merge
 from goalrank.storage import Claim
 from goalrank.studies.common import RowBuilder, on_device
 from goalrank.studies.scaling.cost import cost_of, matched_width
-from goalrank.studies.scaling.data import Prepared, TruthLab, prepare
+from goalrank.studies.scaling.data import Prepared, TruthCache, prepare
 from goalrank.studies.scaling.suite import (
     ScalingCell,
     ScalingSuite,
@@ -151,7 +151,7 @@ def _measured(
 ) -> dict[str, Any]:
     ready = prepare(suite, cell, accelerator)
     options = RunOptions(folder, progress=False, accelerator=accelerator)
-    lab = TruthLab(folder, ready.data, options, scratch=work)
+    lab = TruthCache(folder, ready.data, options, scratch=work)
     lab.given = ready.teacher
     recipe = merge(suite.recipe, steps_overrides(suite, cell.data))
     builder = RowBuilder(lab, merge(recipe, {"ranker": {"slots": ready.slots}}))

@@ -2,7 +2,7 @@
 
 from goalrank.studies.theory.best_of import best_of_log_prob, score_classes
 from goalrank.studies.theory.bound import BoundParts, Group, evidence_bound, with_floor
-from goalrank.studies.theory.families import BestOf, Mixture, Policy, Single, Sizes
+from goalrank.studies.theory.families import BestOf, ListPolicy, Mixture, Single, Sizes
 from goalrank.studies.theory.fit import FitOptions, Fitted, fit
 from goalrank.studies.theory.laboratory import run
 from goalrank.studies.theory.order_survival import order_survival, thin_by_gap
@@ -20,8 +20,8 @@ __all__ = [
     "Group",
     "GroupTraining",
     "LabConfig",
+    "ListPolicy",
     "Mixture",
-    "Policy",
     "Population",
     "Single",
     "Sizes",

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from goalrank.compute import Spread
+from goalrank.compute import ParallelMap
 from goalrank.studies.theory.best_of import score_classes
 from goalrank.studies.theory.families import BestOf, Mixture, Single, Sizes
 from goalrank.studies.theory.fit import FitOptions, Fitted, P, fit
@@ -29,7 +29,7 @@ _SINGLE, _MIXTURE, _BEST_OF, _OTHER = range(4)
 
 
 @dataclass
-class Bench:
+class ErrorTable:
     """Fits families to one population; every fit has a generator of its own.
 
     Attributes:
@@ -45,7 +45,7 @@ class Bench:
     options: FitOptions
     seed: int
     progress: Progress
-    spread: Spread = map
+    spread: ParallelMap = map
     singles: dict[int, Fitted[Single]] = field(default_factory=dict)
     mixtures: dict[tuple[int, int], Fitted[Mixture]] = field(default_factory=dict)
     best_of: dict[tuple[int, int], Fitted[BestOf]] = field(default_factory=dict)

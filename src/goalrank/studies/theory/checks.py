@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from goalrank.studies.theory.approximation import Bench
+from goalrank.studies.theory.approximation import ErrorTable
 from goalrank.studies.theory.best_of import score_classes
-from goalrank.studies.theory.families import BestOf, Policy
+from goalrank.studies.theory.families import BestOf, ListPolicy
 from goalrank.studies.theory.population import Population
 
 
@@ -56,11 +56,11 @@ def sampled_best_of(
     return {"draws": draws, "lists": int(seen.sum()), "largest_deviation": float(far.max())}
 
 
-def step_checks(bench: Bench) -> dict[str, Any]:
+def step_checks(bench: ErrorTable) -> dict[str, Any]:
     """All of them for one bench of fitted families."""
     population = bench.population
     uniform = torch.full_like(population.log_prob, -math.log(len(population.lists)))
-    policies: list[Policy] = [
+    policies: list[ListPolicy] = [
         *(fit.policy for fit in bench.singles.values()),
         *(fit.policy for fit in bench.mixtures.values()),
         *(fit.policy for fit in bench.best_of.values()),

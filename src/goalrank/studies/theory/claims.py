@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from goalrank.studies.theory.approximation import Bench
+from goalrank.studies.theory.approximation import ErrorTable
 from goalrank.studies.theory.families import Mixture, Single
 from goalrank.studies.theory.fit import Fitted, fit
 from goalrank.studies.theory.population import planted_population
@@ -20,7 +20,7 @@ def _verdict(single: float, single_done: bool, mixture: float, mixture_done: boo
     return "not observed" if single_done else "undecided"
 
 
-def theorem_rows(bench: Bench, extra: list[int]) -> list[dict[str, Any]]:
+def theorem_rows(bench: ErrorTable, extra: list[int]) -> list[dict[str, Any]]:
     """E(F) of one generator of width kα + n against E(C) of the k-mixture of width α.
 
     The columns ``_random`` compare the same number of random starts on both sides: the chain of
@@ -52,14 +52,14 @@ def theorem_rows(bench: Bench, extra: list[int]) -> list[dict[str, Any]]:
     return rows
 
 
-def budget_widths(bench: Bench, pairs: list[tuple[int, int]]) -> set[int]:
+def budget_widths(bench: ErrorTable, pairs: list[tuple[int, int]]) -> set[int]:
     """Widths of the single generators that cost at most what the mixtures and best-of-k cost."""
     sizes = bench.sizes
     costs = [sizes.mixture(k, a) for k, a in pairs] + [k * sizes.generator(a) for k, a in pairs]
     return {sizes.width_within(cost) for cost in costs} - {0}
 
 
-def budget_rows(bench: Bench) -> list[dict[str, Any]]:
+def budget_rows(bench: ErrorTable) -> list[dict[str, Any]]:
     """Each mixture and best-of-k beside the widest single generator with no more parameters."""
     rows = []
     fits: list[tuple[str, int, int, Fitted[Any]]] = [
@@ -85,7 +85,7 @@ def budget_rows(bench: Bench) -> list[dict[str, Any]]:
     return rows
 
 
-def planted_rows(bench: Bench, mixture: Mixture, extra: list[int]) -> list[dict[str, Any]]:
+def planted_rows(bench: ErrorTable, mixture: Mixture, extra: list[int]) -> list[dict[str, Any]]:
     """Take a k-mixture for π* itself, so that E(C) = 0, and fit single generators to it.
 
     No generator can then be strictly better than the mixtures; the question is how fast E falls

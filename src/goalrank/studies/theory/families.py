@@ -49,7 +49,7 @@ def _parameter(generator: torch.Generator, *shape: int, fan: int) -> nn.Paramete
     return nn.Parameter(draw / max(fan, 1) ** 0.5)
 
 
-class Policy(nn.Module):
+class ListPolicy(nn.Module):
     """Anything that gives log π(l): population of M requests with P lists → [M, P]."""
 
     def forward(self, population: Population) -> Tensor:
@@ -90,7 +90,7 @@ class Generators(nn.Module):
         return step[:, :, tree.steps.flatten()].unflatten(2, tree.steps.shape).sum(dim=3)
 
 
-class Single(Policy):
+class Single(ListPolicy):
     """One generator."""
 
     def __init__(self, sizes: Sizes, width: int, generator: torch.Generator) -> None:
@@ -103,7 +103,7 @@ class Single(Policy):
         return log_prob[0]
 
 
-class Mixture(Policy):
+class Mixture(ListPolicy):
     """π = Σ_j g_j(request) π_j, with a learned linear gate g = softmax(V·features + c)."""
 
     def __init__(self, sizes: Sizes, k: int, width: int, generator: torch.Generator) -> None:
@@ -118,7 +118,7 @@ class Mixture(Policy):
         return (self.generators(population) + gate.T[:, :, None]).logsumexp(dim=0)
 
 
-class BestOf(Policy):
+class BestOf(ListPolicy):
     """k generators draw, an evaluator picks; exact (see `goalrank.studies.theory.best_of`).
 
     Args:

@@ -10,12 +10,12 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from goalrank.compute import Spread
+from goalrank.compute import ParallelMap
 from goalrank.errors import ConfigError
-from goalrank.studies.theory.families import Policy
+from goalrank.studies.theory.families import ListPolicy
 from goalrank.studies.theory.population import Population
 
-P = TypeVar("P", bound=Policy)
+P = TypeVar("P", bound=ListPolicy)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Fitted(Generic[P]):
         }
 
 
-def _gradient(policy: Policy) -> float:
+def _gradient(policy: ListPolicy) -> float:
     return max(float(p.grad.abs().max()) for p in policy.parameters() if p.grad is not None)
 
 
@@ -133,7 +133,7 @@ def fit(
     starts: Sequence[tuple[str, P]],
     population: Population,
     options: FitOptions,
-    spread: Spread = map,
+    spread: ParallelMap = map,
 ) -> Fitted[P]:
     """Fit every start and keep the best.
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from goalrank.compute import Spread, spread_over
+from goalrank.compute import ParallelMap, process_map
 from goalrank.errors import ConfigError
-from goalrank.studies.theory.approximation import Bench
+from goalrank.studies.theory.approximation import ErrorTable
 from goalrank.studies.theory.checks import step_checks
 from goalrank.studies.theory.claims import budget_rows, budget_widths, planted_rows, theorem_rows
 from goalrank.studies.theory.families import Mixture
@@ -32,9 +32,9 @@ def _approximation(
     config: LabConfig,
     seed: int,
     progress: Callable[[str], None],
-    spread: Spread,
+    spread: ParallelMap,
 ) -> dict[str, Any]:
-    bench = Bench(population, config.fit, seed, progress, spread)
+    bench = ErrorTable(population, config.fit, seed, progress, spread)
     pairs = [(k, a) for a in config.alphas for k in config.ks if k * a <= config.most_width]
     theorem_widths = {k * a + n for k, a in pairs for n in config.extra}
     widths = set(config.widths) | set(config.alphas) | theorem_widths | budget_widths(bench, pairs)
@@ -65,7 +65,7 @@ def _approximation(
 
 
 def _planted(
-    bench: Bench, config: LabConfig, pairs: list[tuple[int, int]]
+    bench: ErrorTable, config: LabConfig, pairs: list[tuple[int, int]]
 ) -> dict[str, list[dict[str, Any]]]:
     """Targets that are mixtures themselves: a random one and a fitted one."""
     middle = (4, config.noise_alpha)
@@ -213,7 +213,7 @@ def run(
         config.world, config.requests, temperature=config.temperature, seed=seed
     )
     results: dict[str, Any] = {"seed": seed, "target": _target(population)}
-    with spread_over(jobs) as spread:
+    with process_map(jobs) as spread:
         results |= _approximation(population, config, seed, tell, spread)
         results["bound"] = {}
         runs = spread(partial(train, population, seed=seed), config.runs.values())

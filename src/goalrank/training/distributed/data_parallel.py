@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, distributed
 
 from goalrank.errors import ConfigError, DataError
-from goalrank.requests import Batch, Columns
+from goalrank.requests import Batch, EncodedRequests
 
 
-class Shared(NamedTuple):
+class SharedBatch(NamedTuple):
     """One process's rows of a batch.
 
     Attributes:
@@ -45,7 +45,7 @@ def check_devices(accelerator: str, devices: int | str) -> None:
         )
 
 
-def several(devices: int | str, nodes: int) -> bool:
+def is_multi_process(devices: int | str, nodes: int) -> bool:
     """Whether a job has more than one process."""
     return nodes > 1 or (_count(devices) or 1) > 1
 
@@ -57,7 +57,7 @@ def _count(devices: int | str) -> int | None:
     return int(devices) if devices.isdigit() else None
 
 
-def check_share(batch_size: int, ranks: int) -> None:
+def check_shard(batch_size: int, ranks: int) -> None:
     """Refuse a batch with fewer requests than processes."""
     if batch_size < ranks:
         raise ConfigError(
@@ -66,7 +66,9 @@ def check_share(batch_size: int, ranks: int) -> None:
         )
 
 
-def part_sizes(train: Columns, validation: Columns | None) -> tuple[list[int], list[int]]:
+def part_sizes(
+    train: EncodedRequests, validation: EncodedRequests | None
+) -> tuple[list[int], list[int]]:
     """How many requests of training and of validation each process has, where each has its own.
 
     Raises:

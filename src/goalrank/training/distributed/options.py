@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from goalrank.training.distributed.data_parallel import several
+from goalrank.training.distributed.data_parallel import is_multi_process
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,6 @@ class RunOptions:
     split_data: bool = False
 
     @property
-    def several(self) -> bool:
+    def is_multi_process(self) -> bool:
         """Whether more than one process trains."""
-        return several(self.devices, self.nodes or 1)
+        return is_multi_process(self.devices, self.nodes or 1)

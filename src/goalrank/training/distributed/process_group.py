@@ -24,7 +24,7 @@ from goalrank.training.distributed.options import RunOptions
 STRATEGIES = ("auto", "ddp", "fsdp")
 
 
-class Place(NamedTuple):
+class ProcessRank(NamedTuple):
     """Of one process among those that torchrun started.
 
     Attributes:
@@ -40,29 +40,29 @@ class Place(NamedTuple):
     restarts: int
 
 
-def place() -> Place | None:
+def process_rank() -> ProcessRank | None:
     """What torchrun says; None where it did not start this process, or started only one."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     if any(name not in os.environ for name in names):
         return None
     rank, ranks, local_rank, local_ranks = (int(os.environ[name]) for name in names)
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-    return Place(rank, ranks, local_rank, local_ranks, restarts) if ranks > 1 else None
+    return ProcessRank(rank, ranks, local_rank, local_ranks, restarts) if ranks > 1 else None
 
 
 def is_first() -> bool:
     """Whether this is the only process, or the first of the job's."""
-    here = place()
+    here = process_rank()
     return here is None or here.rank == 0
 
 
-def settle(options: RunOptions) -> RunOptions:
+def resolve_options(options: RunOptions) -> RunOptions:
     """Options with devices and nodes as torchrun started them, and resuming after a restart.
 
     Raises:
         ConfigError: numbers that torchrun's do not fit, or machines without torchrun.
     """
-    here = place()
+    here = process_rank()
     if here is None:
         if (options.nodes or 1) > 1:
             raise ConfigError(
@@ -105,9 +105,9 @@ def backend(accelerator: str) -> str:
     return "cpu:gloo,cuda:nccl" if gpu else "gloo"
 
 
-def join(options: RunOptions) -> None:
+def join_process_group(options: RunOptions) -> None:
     """Meet the other processes that torchrun started; nothing to do where it did not."""
-    here = place()
+    here = process_rank()
     if here is None or distributed.is_initialized():
         return
     if options.accelerator != "cpu" and torch.cuda.is_available():
@@ -124,20 +124,20 @@ def join(options: RunOptions) -> None:
     )
 
 
-def together() -> bool:
+def is_distributed() -> bool:
     """Whether other processes take part in what this one does now."""
     return distributed.is_available() and distributed.is_initialized()
 
 
-def wait() -> None:
+def barrier() -> None:
     """Until all processes are here."""
-    if together():
+    if is_distributed():
         distributed.barrier()
 
 
 def gather_bytes(mine: bytes) -> list[bytes]:
     """What each process gives, in the order of ranks, to all of them."""
-    if not together():
+    if not is_distributed():
         return [mine]
     ranks = distributed.get_world_size()
     sizes = [torch.zeros(1, dtype=torch.long) for _ in range(ranks)]
@@ -151,15 +151,15 @@ def gather_bytes(mine: bytes) -> list[bytes]:
     return [part[: int(size)].numpy().tobytes() for part, size in zip(parts, sizes, strict=True)]
 
 
-def greatest(values: ArrayLike) -> NDArray[np.float64]:
+def all_reduce_max(values: ArrayLike) -> NDArray[np.float64]:
     """The greatest of all processes' values, entry by entry."""
     table = torch.from_numpy(np.array(values, dtype=np.float64))
-    if together():
+    if is_distributed():
         distributed.all_reduce(table, distributed.ReduceOp.MAX)
     return table.numpy()
 
 
-def check_alike(facts: Mapping[str, str | bytes]) -> None:
+def check_equal(facts: Mapping[str, str | bytes]) -> None:
     """Refuse to train together on different settings or data.
 
     Args:
@@ -169,7 +169,7 @@ def check_alike(facts: Mapping[str, str | bytes]) -> None:
         ConfigError: settings differ between processes.
         DataError: data do.
     """
-    if not together():
+    if not is_distributed():
         return
     own = b"".join(
         hashlib.sha256(v.encode() if isinstance(v, str) else v).digest() for v in facts.values()

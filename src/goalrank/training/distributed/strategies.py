@@ -13,12 +13,12 @@ from torch.optim import Optimizer
 
 from goalrank.encoders import IdTable, as_block, block_of
 from goalrank.nn import Block, InducedBlock, sharing
-from goalrank.training.distributed.process_group import STRATEGIES, backend, place
+from goalrank.training.distributed.process_group import STRATEGIES, backend, process_rank
 from goalrank.training.loop.tensors import is_spread
 from goalrank.training.modules.tasks import Task
 
 
-class ManyProcesses(DDPStrategy):
+class MultiProcessStrategy(DDPStrategy):
     """Data parallel over all processes; what else is spread over them is optional.
 
     The batch is shared (see `Shared`), so gradients are weighted means over processes. Spread
@@ -112,11 +112,11 @@ def strategy_of(name: str, accelerator: str, several: bool, spread_tables: bool)
     """
     if name not in STRATEGIES or not several:
         return "auto" if name in STRATEGIES else name
-    return ManyProcesses(
+    return MultiProcessStrategy(
         spread_tables=spread_tables,
         spread_all=name == "fsdp",
         process_group_backend=backend(accelerator),
-        start_method="spawn" if place() is None else "popen",
+        start_method="spawn" if process_rank() is None else "popen",
         # Which parameters a loss reaches depends on the objective and on the data.
         find_unused_parameters=True,
         gradient_as_bucket_view=True,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from goalrank.nn import request_salt, uniform
 from goalrank.rankers import Ranker, Scorer, neighbours, top_slots
-from goalrank.requests import Batch, Columns
+from goalrank.requests import Batch, EncodedRequests
 
 SOURCES = ("own", "light", "heuristic", "perturbed", "logged", "random")
 
@@ -74,7 +74,7 @@ class CachedScores(Scorer):
         columns: the training requests; batches must come from them.
     """
 
-    def __init__(self, scorer: Scorer, columns: Columns, batch_size: int = 512) -> None:
+    def __init__(self, scorer: Scorer, columns: EncodedRequests, batch_size: int = 512) -> None:
         super().__init__()
         self.start = torch.from_numpy(columns.candidate_start)
         parts = []
@@ -91,7 +91,7 @@ class CachedScores(Scorer):
         return self.flat.to(at.device)[at]
 
 
-def proposer(ranker: Ranker, columns: Columns, visits: int) -> Ranker:
+def proposer(ranker: Ranker, columns: EncodedRequests, visits: int) -> Ranker:
     """A light model as groups ask it: a scorer with its scores cached, where that saves work.
 
     Args:

@@ -8,11 +8,11 @@ import numpy as np
 from torch.utils.data import IterableDataset
 
 from goalrank.nn import mixed_seed
-from goalrank.requests import Batch, Columns
-from goalrank.training.distributed.data_parallel import Shared
+from goalrank.requests import Batch, EncodedRequests
+from goalrank.training.distributed.data_parallel import SharedBatch
 
 
-class BatchStream(IterableDataset[Batch | Shared]):
+class BatchStream(IterableDataset[Batch | SharedBatch]):
     """Batches of steps first…first+count-1 of an endless shuffled stream.
 
     Pass p over the requests is shuffled by (seed, p), so that a run resumed at any step sees the
@@ -25,12 +25,12 @@ class BatchStream(IterableDataset[Batch | Shared]):
         first: first step.
         count: number of steps.
         rank, ranks: this process and how many there are. Of each batch a process gets every
-            `ranks`-th request, as a `Shared`; a single process gets plain batches.
+            `ranks`-th request, as a `SharedBatch`; a single process gets plain batches.
     """
 
     def __init__(
         self,
-        columns: Columns,
+        columns: EncodedRequests,
         batch_size: int,
         seed: int,
         first: int,
@@ -48,7 +48,7 @@ class BatchStream(IterableDataset[Batch | Shared]):
     def __len__(self) -> int:
         return self.count
 
-    def __iter__(self) -> Iterator[Batch | Shared]:
+    def __iter__(self) -> Iterator[Batch | SharedBatch]:
         per_pass = -(-len(self.columns) // self.batch_size)
         current, order = -1, []
         for step in range(self.first, self.first + self.count):
@@ -63,10 +63,10 @@ class BatchStream(IterableDataset[Batch | Shared]):
                 mine = rows[self.rank :: self.ranks]
                 share = self.ranks * len(mine) / len(rows)
                 # A process without a request still has to take the step: with weight 0.
-                yield Shared(self.columns.batch(mine if len(mine) else rows[:1]), share)
+                yield SharedBatch(self.columns.batch(mine if len(mine) else rows[:1]), share)
 
 
-class PartStream(IterableDataset[Shared]):
+class PartStream(IterableDataset[SharedBatch]):
     """As `BatchStream`, where each process has requests of its own and nobody has them all.
 
     Of each batch every process gives its even share, drawn from a shuffled pass over its own
@@ -81,7 +81,7 @@ class PartStream(IterableDataset[Shared]):
 
     def __init__(
         self,
-        columns: Columns,
+        columns: EncodedRequests,
         sizes: Sequence[int],
         batch_size: int,
         seed: int,
@@ -100,7 +100,7 @@ class PartStream(IterableDataset[Shared]):
     def __len__(self) -> int:
         return self.count
 
-    def __iter__(self) -> Iterator[Shared]:
+    def __iter__(self) -> Iterator[SharedBatch]:
         per_pass = len(self.columns) // self.batch_size
         current, order = -1, []
         for step in range(self.first, self.first + self.count):
@@ -109,10 +109,10 @@ class PartStream(IterableDataset[Shared]):
                 seed = mixed_seed(self.seed, p, self.rank)
                 batches = self.columns.order(self.batch_size, seed=seed)
                 current, order = p, [b for b in batches if len(b) == self.batch_size]
-            yield Shared(self.columns.batch(order[i]), self.share)
+            yield SharedBatch(self.columns.batch(order[i]), self.share)
 
 
-class BatchList(IterableDataset[Batch | Shared]):
+class BatchList(IterableDataset[Batch | SharedBatch]):
     """One pass in order, for validation; of several processes each takes its own requests.
 
     With fewer requests than processes every process takes them all, which changes no mean. All
@@ -127,7 +127,7 @@ class BatchList(IterableDataset[Batch | Shared]):
 
     def __init__(
         self,
-        columns: Columns,
+        columns: EncodedRequests,
         batch_size: int,
         rank: int = 0,
         ranks: int = 1,
@@ -144,8 +144,8 @@ class BatchList(IterableDataset[Batch | Shared]):
     def __len__(self) -> int:
         return self.count
 
-    def __iter__(self) -> Iterator[Batch | Shared]:
+    def __iter__(self) -> Iterator[Batch | SharedBatch]:
         for i in range(self.count):
             rows = self.rows[i * self.batch_size : (i + 1) * self.batch_size]
             batch = self.columns.batch(rows if len(rows) else self.rows[:1])
-            yield batch if self.ranks == 1 else Shared(batch, float(len(rows) > 0))
+            yield batch if self.ranks == 1 else SharedBatch(batch, float(len(rows) > 0))

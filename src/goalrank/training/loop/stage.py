@@ -28,15 +28,20 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.utils.data import DataLoader
 
 from goalrank.errors import ConfigError, GoalRankError
-from goalrank.requests import Batch, Columns
+from goalrank.requests import Batch, EncodedRequests
 from goalrank.training.distributed.data_parallel import (
-    Shared,
+    SharedBatch,
     check_devices,
-    check_share,
+    check_shard,
     part_sizes,
 )
 from goalrank.training.distributed.options import RunOptions
-from goalrank.training.distributed.process_group import is_first, place, together, wait
+from goalrank.training.distributed.process_group import (
+    barrier,
+    is_distributed,
+    is_first,
+    process_rank,
+)
 from goalrank.training.distributed.strategies import strategy_of
 from goalrank.training.loop.batch_stream import BatchList, BatchStream, PartStream
 from goalrank.training.loop.checkpoint import SafeCheckpointIO
@@ -49,7 +54,9 @@ _LAST_WEIGHTS = "last-weights.tmp"
 class _Data(L.LightningDataModule):
     """Batches of one validation interval ("epoch") at a time; which ones depends on the epoch."""
 
-    def __init__(self, task: Task, train: Columns, validation: Columns | None, split: bool) -> None:
+    def __init__(
+        self, task: Task, train: EncodedRequests, validation: EncodedRequests | None, split: bool
+    ) -> None:
         super().__init__()
         self.task = task
         self.train = train
@@ -57,13 +64,13 @@ class _Data(L.LightningDataModule):
         self.sizes = part_sizes(train, validation) if split else None
         self.requests = sum(self.sizes[0]) if self.sizes else len(train)
 
-    def train_dataloader(self) -> DataLoader[Batch | Shared]:
+    def train_dataloader(self) -> DataLoader[Batch | SharedBatch]:
         loop = self.task.loop
         epoch = self.trainer.current_epoch if self.trainer else 0
         first = epoch * loop.validate_every
         count = min(loop.validate_every, loop.steps - first)
         rank, ranks = self._place()
-        check_share(loop.batch_size, ranks)
+        check_shard(loop.batch_size, ranks)
         if self.sizes is not None:
             sizes, seed = self.sizes[0], self.task.seed
             parts = PartStream(self.train, sizes, loop.batch_size, seed, first, count, rank)
@@ -100,7 +107,7 @@ class _Resumable(Callback):
 
 
 def run_stage(
-    task: Task, train: Columns, validation: Columns | None, options: RunOptions
+    task: Task, train: EncodedRequests, validation: EncodedRequests | None, options: RunOptions
 ) -> list[dict[str, float]]:
     """Fit a task's model in place and return its telemetry, one row a logged step.
 
@@ -122,17 +129,17 @@ def run_stage(
         return read_telemetry(folder)
     last = folder / "checkpoints" / "last.ckpt"
     resume = options.resume and (last.exists() or last.with_name("last.ckpt.old").exists())
-    wait()  # until all have looked
+    barrier()  # until all have looked
     if is_first():
         if not resume:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         _set_log_aside(folder)
-    wait()
+    barrier()
     fitted = task.model
-    if place() is not None:  # what is trained may end up spread; this one stays whole
+    if process_rank() is not None:  # what is trained may end up spread; this one stays whole
         task.model = copy.deepcopy(fitted)
-    data = _Data(task, train, validation, options.split_data and together())
+    data = _Data(task, train, validation, options.split_data and is_distributed())
     task.loop = task.loop.over(data.requests)
     trainer, best = _trainer(task, validation, options)
     _run(trainer, task, data, last if resume else None)
@@ -143,7 +150,7 @@ def run_stage(
             state = SafeCheckpointIO().load_checkpoint(best.best_model_path)["state_dict"]
             write_tensors(temporary, _of_model(state))
         temporary.replace(weights)
-    wait()
+    barrier()
     load_weights(fitted, weights)
     return read_telemetry(folder)
 
@@ -193,7 +200,7 @@ def _run(trainer: L.Trainer, task: Task, data: _Data, checkpoint: Path | None) -
             raise FloatingPointError(str(error).strip().splitlines()[-1]) from error
         raise
     except RuntimeError as error:
-        if together() and "peer" in str(error):  # gloo and NCCL say so when one is gone
+        if is_distributed() and "peer" in str(error):  # gloo and NCCL say so when one is gone
             raise PeerLost(
                 f"another process of the job ended ({str(error).splitlines()[0][-80:]}); its own "
                 f"message says why; checkpoints are kept; remedy: the same command with --resume, "
@@ -223,7 +230,7 @@ class _StageBar(TQDMProgressBar):
 
 
 def _trainer(
-    task: Task, validation: Columns | None, options: RunOptions
+    task: Task, validation: EncodedRequests | None, options: RunOptions
 ) -> tuple[L.Trainer, ModelCheckpoint | None]:
     loop = task.loop
     folder = options.folder
@@ -264,7 +271,7 @@ def _trainer(
             accelerator=options.accelerator,
             devices=options.devices,
             strategy=strategy_of(
-                options.strategy, options.accelerator, options.several, loop.shard_items
+                options.strategy, options.accelerator, options.is_multi_process, loop.shard_items
             ),
             use_distributed_sampler=False,
             num_nodes=options.nodes or 1,

@@ -17,7 +17,7 @@ from goalrank.rankers import Generator, Ranker, at_next, top_slots
 from goalrank.requests import Batch
 from goalrank.rewards import ListReward, Reward
 from goalrank.training.config import LoopConfig, ObjectiveConfig
-from goalrank.training.distributed.data_parallel import Shared, mean_of_all, summed
+from goalrank.training.distributed.data_parallel import SharedBatch, mean_of_all, summed
 from goalrank.training.groups.groups import SOURCES, Group, GroupBuilder, slot_group, thin
 from goalrank.training.loop.tensors import split_spread, total_norm
 from goalrank.training.objectives.group_objectives import OBJECTIVES, policy_entropy
@@ -133,7 +133,7 @@ class Task(L.LightningModule):
         super().log(name, value, *args, **kwargs)
 
     def transfer_batch_to_device(self, batch: Any, device: Any, _: int) -> Any:
-        if isinstance(batch, Shared):
+        if isinstance(batch, SharedBatch):
             batch, self.share = batch
         return batch.to(device)
 

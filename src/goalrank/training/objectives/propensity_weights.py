@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from goalrank.errors import ConfigError
-from goalrank.requests import Batch, Columns
+from goalrank.requests import Batch, EncodedRequests
 
 
 def list_weights(batch: Batch, cap: float) -> Tensor:
@@ -31,7 +31,7 @@ def list_weights(batch: Batch, cap: float) -> Tensor:
     return torch.where(batch.propensity.isnan(), 1.0, weight)
 
 
-def check_known(train: Columns, negative: bool) -> None:
+def check_known(train: EncodedRequests, negative: bool) -> None:
     """Refuse a correction that has nothing to correct by.
 
     Raises:

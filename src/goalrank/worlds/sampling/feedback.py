@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from goalrank.worlds.world.response_model import Scene
+from goalrank.worlds.world.response_model import ResponseModel
 
 
-def _looks(scene: Scene, lists: Tensor, rows: int, generator: torch.Generator) -> Tensor:
+def _looks(scene: ResponseModel, lists: Tensor, rows: int, generator: torch.Generator) -> Tensor:
     """Independent looks of the position model: P(look at t) = decay^(filled slots before t)."""
     real = lists >= 0
     rank = (real.cumsum(dim=1) - 1).clamp_min(0).to(torch.float64)
@@ -17,7 +17,7 @@ def _looks(scene: Scene, lists: Tensor, rows: int, generator: torch.Generator) -
 
 
 def draw_clicks(
-    scene: Scene, lists: Tensor, generator: torch.Generator, *, cascade: bool
+    scene: ResponseModel, lists: Tensor, generator: torch.Generator, *, cascade: bool
 ) -> Tensor:
     """One user's clicks on each list: lists [B, L] → [B, L] bool.
 
@@ -44,7 +44,7 @@ def draw_clicks(
 
 
 def draw_feedback(
-    scene: Scene, lists: Tensor, generator: torch.Generator, *, cascade: bool
+    scene: ResponseModel, lists: Tensor, generator: torch.Generator, *, cascade: bool
 ) -> Tensor:
     """Feedback of every kind: lists [B, L] → [B, L, K] float32 of 0 and 1.
 

@@ -8,12 +8,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from goalrank.worlds.sampling.request_draws import Asked, gumbel
+from goalrank.worlds.sampling.request_draws import DrawnRequests, gumbel
 from goalrank.worlds.world.config import LoggingConfig
 from goalrank.worlds.world.world import PlantedWorld
 
 
-class Policy(Protocol):
+class BehaviourPolicy(Protocol):
     """Anything that answers requests with lists: the logging policy, or a trained ranker.
 
     ``asked_table(asked)`` gives the same requests as a table, for rankers that need one.
@@ -22,7 +22,7 @@ class Policy(Protocol):
     name: str
 
     def __call__(
-        self, world: PlantedWorld, asked: Asked, generator: torch.Generator
+        self, world: PlantedWorld, asked: DrawnRequests, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
         """Lists [B, L] (positions; -1 ends a list) and P(list) [B], or None when not known."""
         ...
@@ -86,7 +86,7 @@ class LoggingPolicy:
         self.config = config
         self.name = name
 
-    def _members(self, world: PlantedWorld, asked: Asked) -> list[tuple[float, Tensor]]:
+    def _members(self, world: PlantedWorld, asked: DrawnRequests) -> list[tuple[float, Tensor]]:
         score, fame = asked.scores, world.fame[asked.items]
         members = [
             (self.config.random, torch.zeros_like(score)),
@@ -95,7 +95,7 @@ class LoggingPolicy:
         ]
         return [member for member in members if member[0] > 0.0]
 
-    def log_prob(self, world: PlantedWorld, asked: Asked, lists: Tensor) -> Tensor:
+    def log_prob(self, world: PlantedWorld, asked: DrawnRequests, lists: Tensor) -> Tensor:
         """log P(list) [B] of lists [B, L]."""
         shuffle = self.config.shuffle
         terms = []
@@ -108,7 +108,9 @@ class LoggingPolicy:
                 terms.append(mixed + set_log_prob(scores, lists))
         return torch.stack(terms).logsumexp(dim=0)
 
-    def slot_propensity(self, world: PlantedWorld, asked: Asked, lists: Tensor) -> Tensor | None:
+    def slot_propensity(
+        self, world: PlantedWorld, asked: DrawnRequests, lists: Tensor
+    ) -> Tensor | None:
         """P(item | items before it) [B, L] of lists [B, L]; None with a shuffle.
 
         A prefix of a mixture is a mixture of prefixes. After a shuffle it is a sum over all sets
@@ -125,7 +127,7 @@ class LoggingPolicy:
         return steps.diff(dim=1, prepend=torch.zeros_like(steps[:, :1])).exp()
 
     def __call__(
-        self, world: PlantedWorld, asked: Asked, generator: torch.Generator
+        self, world: PlantedWorld, asked: DrawnRequests, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
         """Draw one list a request: lists [B, L], P(list) [B]."""
         members = self._members(world, asked)

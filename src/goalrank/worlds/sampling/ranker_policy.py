@@ -8,8 +8,8 @@ from torch import Tensor
 from goalrank.errors import ConfigError
 from goalrank.rankers import Ranker
 from goalrank.requests import Batch, Encoder
-from goalrank.worlds.sampling.request_draws import Asked
-from goalrank.worlds.sampling.tables import asked_table
+from goalrank.worlds.sampling.request_draws import DrawnRequests
+from goalrank.worlds.sampling.tables import drawn_table
 from goalrank.worlds.world.world import PlantedWorld
 
 _BATCH = 256
@@ -48,10 +48,10 @@ class RankerPolicy:
         self.explore, self.temperature = explore, temperature
 
     def __call__(
-        self, world: PlantedWorld, asked: Asked, generator: torch.Generator
+        self, world: PlantedWorld, asked: DrawnRequests, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
         """Lists [B, L] and P(list) [B] float64."""
-        columns = self.encoder.encode(asked_table(asked))
+        columns = self.encoder.encode(drawn_table(asked))
         parts = [
             self._batch(columns.batch(slice(at, at + _BATCH)), world.config.slots, generator)
             for at in range(0, len(columns), _BATCH)

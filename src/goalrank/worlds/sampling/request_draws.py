@@ -11,7 +11,7 @@ from goalrank.worlds.world.world import DAY_US, EPOCH_US, PlantedWorld
 
 
 @dataclass(frozen=True)
-class Asked:
+class DrawnRequests:
     """B requests before anything is shown.
 
     Attributes:
@@ -116,9 +116,9 @@ def _past(
     return past, before, length
 
 
-def ask(
+def draw_requests(
     world: PlantedWorld, first: int, rows: int, start_us: int, generator: torch.Generator
-) -> Asked:
+) -> DrawnRequests:
     """Draw ``rows`` requests; row number ``first`` + i comes i steps after ``start_us``."""
     config = world.config
     step = DAY_US / config.requests_per_day
@@ -132,4 +132,6 @@ def ask(
     scores = world.logits(taste, items, days) + config.retriever_noise * noise
     scores = scores + config.popularity_bias * world.fame[items]
     past, past_us, past_length = _past(world, taste, days, time_us, generator)
-    return Asked(world, first, users, time_us, days, items, scores, past, past_us, past_length)
+    return DrawnRequests(
+        world, first, users, time_us, days, items, scores, past, past_us, past_length
+    )

@@ -17,8 +17,8 @@ from goalrank.errors import ConfigError, DataError
 from goalrank.nn import mixed_seed
 from goalrank.requests import Requests
 from goalrank.worlds.sampling.feedback import draw_feedback
-from goalrank.worlds.sampling.logging_policies import LoggingPolicy, Policy
-from goalrank.worlds.sampling.request_draws import Asked, ask
+from goalrank.worlds.sampling.logging_policies import BehaviourPolicy, LoggingPolicy
+from goalrank.worlds.sampling.request_draws import DrawnRequests, draw_requests
 from goalrank.worlds.sampling.tables import item_table, to_table, user_table
 from goalrank.worlds.world.world import EPOCH_US, PlantedWorld
 
@@ -48,7 +48,7 @@ def _start_us(start_time: datetime | None) -> int:
 
 
 def answer(
-    world: PlantedWorld, asked: Asked, policy: Policy, generator: torch.Generator
+    world: PlantedWorld, asked: DrawnRequests, policy: BehaviourPolicy, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Let a policy answer requests and users react.
 
@@ -73,7 +73,7 @@ def _blocks(
     world: PlantedWorld,
     requests: int,
     seed: int,
-    policy: Policy | None,
+    policy: BehaviourPolicy | None,
     start: datetime | None,
     first: int,
 ) -> Iterator[Requests]:
@@ -88,7 +88,7 @@ def _blocks(
     for number, offset in enumerate(range(0, requests, BLOCK)):
         generator = _generator(world, seed, number)
         rows = min(BLOCK, requests - offset)
-        asked = ask(world, first + offset, rows, start_us, generator)
+        asked = draw_requests(world, first + offset, rows, start_us, generator)
         lists, feedback, propensity = answer(world, asked, policy, generator)
         # Only policies that know them have slot propensities; see `LoggingPolicy`.
         known = getattr(policy, "slot_propensity", None)
@@ -103,7 +103,7 @@ def sample(
     requests: int,
     *,
     seed: int = 0,
-    policy: Policy | None = None,
+    policy: BehaviourPolicy | None = None,
     start_time: datetime | None = None,
     first: int = 0,
 ) -> Requests:
@@ -153,7 +153,7 @@ def sample_to(
     *,
     seed: int = 0,
     shard_rows: int = 65_536,
-    policy: Policy | None = None,
+    policy: BehaviourPolicy | None = None,
     start_time: datetime | None = None,
     first: int = 0,
     progress: Callable[[int], None] | None = None,

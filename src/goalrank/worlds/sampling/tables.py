@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from goalrank.requests import Requests, TableInfo
-from goalrank.worlds.sampling.request_draws import Asked
+from goalrank.worlds.sampling.request_draws import DrawnRequests
 from goalrank.worlds.world.world import PlantedWorld
 
 _TIME = pl.Datetime("us", "UTC")
@@ -63,7 +63,7 @@ def user_table(world: PlantedWorld) -> pl.DataFrame | None:
     return pl.DataFrame([ids, _feature_vectors(world, world.latents.users, 2)])
 
 
-def _past_columns(asked: Asked) -> list[pl.Series]:
+def _past_columns(asked: DrawnRequests) -> list[pl.Series]:
     width = asked.past.shape[1]
     real = torch.arange(width) >= width - asked.past_length[:, None]
     clicked = torch.ones(asked.past.shape, dtype=torch.float32)
@@ -75,7 +75,7 @@ def _past_columns(asked: Asked) -> list[pl.Series]:
 
 
 def to_table(
-    asked: Asked,
+    asked: DrawnRequests,
     lists: Tensor,
     feedback: Tensor,
     propensity: Tensor | None,
@@ -124,7 +124,7 @@ def to_table(
     return Requests(frame, items=items, users=users, info=_info(world))
 
 
-def asked_table(asked: Asked) -> Requests:
+def drawn_table(asked: DrawnRequests) -> Requests:
     """The requests table of requests to which nothing has been shown yet."""
     rows, kinds = len(asked.users), len(asked.world.config.kinds)
     nothing = torch.empty(rows, 0, dtype=torch.int64)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from goalrank.worlds.world.response_model import Prefix, Scene
+from goalrank.worlds.world.response_model import Prefix, ResponseModel
 
 
-def _with_repeats(scene: Scene, best: Tensor, worth: Tensor, steps: int) -> Tensor:
+def _with_repeats(scene: ResponseModel, best: Tensor, worth: Tensor, steps: int) -> Tensor:
     """Tail bound [M, B, G] per unit of ``seen`` when candidates may repeat and never tire.
 
     With V the bound of the rest, a slot is worth at most max over 0 <= a <= best_i of
@@ -22,7 +22,7 @@ def _with_repeats(scene: Scene, best: Tensor, worth: Tensor, steps: int) -> Tens
     return rest
 
 
-def _without_repeats(scene: Scene, best: Tensor, worth: Tensor, steps: int) -> Tensor:
+def _without_repeats(scene: ResponseModel, best: Tensor, worth: Tensor, steps: int) -> Tensor:
     """Tail bound [M, B, G] that never uses a candidate twice.
 
     Rearrangement: examination never exceeds c^t with c = max(after_click, after_skip), so the sum
@@ -34,7 +34,7 @@ def _without_repeats(scene: Scene, best: Tensor, worth: Tensor, steps: int) -> T
     return (top * decay).sum(dim=-1)
 
 
-def _sorted_clicks(scene: Scene, best: Tensor, worth: Tensor, steps: int) -> Tensor:
+def _sorted_clicks(scene: ResponseModel, best: Tensor, worth: Tensor, steps: int) -> Tensor:
     """Tail bound [M, B, G] when every click is worth the same: the candidates sorted by ``best``.
 
     A neighbour swap that puts the larger attraction first never loses. More attraction never loses
@@ -48,7 +48,7 @@ def _sorted_clicks(scene: Scene, best: Tensor, worth: Tensor, steps: int) -> Ten
     return rest * worth.amax(dim=-1)
 
 
-def tail_bound(scene: Scene, prefix: Prefix, steps: int) -> Tensor:
+def tail_bound(scene: ResponseModel, prefix: Prefix, steps: int) -> Tensor:
     """[M, B, G]: no completion of the prefix by ``steps`` slots adds more, in each mood.
 
     Attractions are taken with the fatigue the prefix has caused already and with the complementary
@@ -69,7 +69,7 @@ def tail_bound(scene: Scene, prefix: Prefix, steps: int) -> Tensor:
     return prefix.seen * bound
 
 
-def upper_bound(scene: Scene, slots: int, depth: int) -> Tensor:
+def upper_bound(scene: ResponseModel, slots: int, depth: int) -> Tensor:
     """[B]: no list of ``slots`` slots is worth more.
 
     All prefixes of ``depth`` slots are tried and `tail_bound` covers the rest; depth = slots makes

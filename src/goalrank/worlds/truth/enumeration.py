@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from goalrank.errors import ConfigError, DataError, InfeasibleError
-from goalrank.worlds.world.response_model import Scene
+from goalrank.worlds.world.response_model import ResponseModel
 from goalrank.worlds.world.world import PlantedWorld
 
 # Lists per request above which enumeration is refused; 2 million lists of 6 take about 0.1 GB.
@@ -43,7 +43,7 @@ def enumerate_lists(candidates: int, slots: int, *, limit: int = LIST_LIMIT) -> 
     return lists
 
 
-def all_rewards(scene: Scene, lists: Tensor) -> Tensor:
+def all_rewards(scene: ResponseModel, lists: Tensor) -> Tensor:
     """r* of the same lists [P, L] in every request: [B, P], in chunks of bounded memory."""
     if not bool(scene.mask.all()):
         raise DataError(

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from goalrank.errors import ConfigError
 from goalrank.worlds.sampling.logging_policies import LoggingPolicy, gumbel_top_k
-from goalrank.worlds.sampling.request_draws import Asked, ask
+from goalrank.worlds.sampling.request_draws import DrawnRequests, draw_requests
 from goalrank.worlds.truth.measures import Measures, measure
 from goalrank.worlds.truth.search import near_optimum
-from goalrank.worlds.world.response_model import Scene
+from goalrank.worlds.world.response_model import ResponseModel
 from goalrank.worlds.world.world import EPOCH_US, PlantedWorld
 
 
@@ -40,7 +40,7 @@ class Description:
         return "\n".join([head, *lines, f"certified gap of the near-optimum: {self.gap:.3f}"])
 
 
-def pointwise_lists(scene: Scene, slots: int) -> Tensor:
+def pointwise_lists(scene: ResponseModel, slots: int) -> Tensor:
     """Candidates sorted by what each is worth alone in the first slot: [B, L].
 
     The best that a scorer blind to the rest of the list can do.
@@ -49,7 +49,9 @@ def pointwise_lists(scene: Scene, slots: int) -> Tensor:
     return alone.masked_fill(~scene.mask, -torch.inf).topk(slots, dim=1).indices
 
 
-def _rules(world: PlantedWorld, asked: Asked, scene: Scene, seed: int) -> dict[str, Tensor]:
+def _rules(
+    world: PlantedWorld, asked: DrawnRequests, scene: ResponseModel, seed: int
+) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     slots = world.config.slots
     return {
@@ -77,7 +79,7 @@ def describe(
     if requests < 1:
         raise ConfigError(f"requests={requests} must be at least 1")
     generator = torch.Generator().manual_seed(seed)
-    asked = ask(world, 0, requests, EPOCH_US, generator)
+    asked = draw_requests(world, 0, requests, EPOCH_US, generator)
     scene = world.scene(asked.users, asked.items, asked.days)
     best = near_optimum(world, asked.users, asked.items, asked.days, beam=beam)
     rules = _rules(world, asked, scene, seed) | {"near-optimum": best.lists}

@@ -10,7 +10,7 @@ from torch import Tensor
 from goalrank.errors import DataError
 from goalrank.evaluation import Spread, order_correlation
 from goalrank.rankers import RandomOrder, Ranker
-from goalrank.requests import Batch, Columns, Requests
+from goalrank.requests import Batch, EncodedRequests, Requests
 from goalrank.rewards import Reward
 from goalrank.worlds.truth.headroom import pointwise_lists
 from goalrank.worlds.truth.reward_search import best_under
@@ -40,7 +40,7 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedLists:
     """A ranker, and the reward that taught it, judged by the truth; [R] float64 each.
 
     Attributes:
@@ -58,7 +58,7 @@ class Judged:
     correlation: dict[str, dict[str, Spread]]
 
 
-class Judge:
+class RegretMeter:
     """The truth about one table's requests.
 
     Args:
@@ -70,7 +70,7 @@ class Judge:
         DataError: the table was not sampled by this world.
     """
 
-    def __init__(self, world: PlantedWorld, requests: Requests, columns: Columns) -> None:
+    def __init__(self, world: PlantedWorld, requests: Requests, columns: EncodedRequests) -> None:
         _check_world(world, requests)
         self.world = world
         self.slots = world.config.slots
@@ -108,13 +108,13 @@ class Judge:
         self,
         ranker: Ranker,
         reward: Reward | None,
-        columns: Columns,
+        columns: EncodedRequests,
         *,
         beam: int = 8,
         lists: int = 16,
         seed: int = 0,
         device: torch.device | str = "cpu",
-    ) -> Judged:
+    ) -> JudgedLists:
         """A ranker by the truth.
 
         Args:
@@ -143,7 +143,9 @@ class Judge:
             if f"true {name}" in all_of
         }
         found, learned = all_of.get("found"), all_of.get("learned")
-        return Judged(all_of["reward"], found, learned, all_of.get("learned found"), correlation)
+        return JudgedLists(
+            all_of["reward"], found, learned, all_of.get("learned found"), correlation
+        )
 
     def _batch(
         self,

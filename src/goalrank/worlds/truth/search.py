@@ -9,7 +9,7 @@ from torch import Tensor
 
 from goalrank.errors import ConfigError, DataError
 from goalrank.worlds.truth.bounds import tail_bound, upper_bound
-from goalrank.worlds.world.response_model import Scene
+from goalrank.worlds.world.response_model import ResponseModel
 from goalrank.worlds.world.world import PlantedWorld
 
 # Numbers held at once by one tensor of a chunk of requests.
@@ -37,7 +37,7 @@ class SearchResult:
     runner_up: Tensor
 
 
-def beam_search(scene: Scene, slots: int, width: int) -> Tensor:
+def beam_search(scene: ResponseModel, slots: int, width: int) -> Tensor:
     """The ``width`` best lists of a beam, judged by value so far + bound of the rest: [B, W, L]."""
     prefix = root = scene.start()
     b, n = scene.base.shape
@@ -93,7 +93,7 @@ def neighbours(mask: Tensor, lists: Tensor, orders: Tensor) -> tuple[Tensor, Ten
 
 
 def local_search(
-    scene: Scene, lists: Tensor, *, rounds: int, tolerance: float = 1e-12
+    scene: ResponseModel, lists: Tensor, *, rounds: int, tolerance: float = 1e-12
 ) -> tuple[Tensor, Tensor]:
     """Steepest ascent by swaps, moves and replacements from lists [B, L].
 
@@ -119,7 +119,7 @@ def local_search(
     return lists, value
 
 
-def _restarts(scene: Scene, slots: int, beam: int, restarts: int) -> Tensor:
+def _restarts(scene: ResponseModel, slots: int, beam: int, restarts: int) -> Tensor:
     """Starting lists [B, R, L]: the beam's best, then lists spread over the beam."""
     found = beam_search(scene, slots, beam)
     width = found.shape[1]
@@ -129,7 +129,7 @@ def _restarts(scene: Scene, slots: int, beam: int, restarts: int) -> Tensor:
 
 
 def _search(
-    scene: Scene, slots: int, beam: int, restarts: int, rounds: int, depth: int
+    scene: ResponseModel, slots: int, beam: int, restarts: int, rounds: int, depth: int
 ) -> SearchResult:
     starts = _restarts(scene, slots, beam, restarts)
     b, r, _ = starts.shape

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from goalrank.errors import DataError
-from goalrank.requests import Batch, Columns, Requests
+from goalrank.requests import Batch, EncodedRequests, Requests
 from goalrank.rewards import Reward
 from goalrank.worlds.world.world import DAY_US, EPOCH_US, PlantedWorld
 
@@ -37,7 +37,7 @@ class TrueReward(Reward):
     _items: Tensor
     _days: Tensor
 
-    def __init__(self, world: PlantedWorld, requests: Requests, columns: Columns) -> None:
+    def __init__(self, world: PlantedWorld, requests: Requests, columns: EncodedRequests) -> None:
         super().__init__()
         frame = requests.frame
         types = [frame["user_id"].dtype, frame["candidates"].dtype]

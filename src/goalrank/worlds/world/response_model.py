@@ -23,7 +23,7 @@ from goalrank.errors import DataError
 
 
 @dataclass(frozen=True)
-class Physics:
+class ResponseParameters:
     """The numbers by which users behave, the same in every request.
 
     Attributes:
@@ -64,7 +64,7 @@ class Prefix:
 
 
 @dataclass(frozen=True)
-class Scene:
+class ResponseModel:
     """B requests with N candidates each, ready to be judged.
 
     Attributes:
@@ -73,7 +73,7 @@ class Scene:
         completes: [B, N, N]; [b, i, j] is True when i, placed before, helps j.
         given_click: [B, N, K] P(kind | click); 1 for the click.
         mask: [B, N] True for real candidates.
-        physics: see `Physics`.
+        physics: see `ResponseParameters`.
     """
 
     base: Tensor
@@ -81,16 +81,16 @@ class Scene:
     completes: Tensor
     given_click: Tensor
     mask: Tensor
-    physics: Physics
+    physics: ResponseParameters
 
     @property
     def worth(self) -> Tensor:
         """[B, N] expected reward of one click on each candidate."""
         return self.given_click @ self.physics.weights
 
-    def rows(self, rows: Tensor | slice) -> Scene:
+    def rows(self, rows: Tensor | slice) -> ResponseModel:
         """The scene of some requests only."""
-        return Scene(
+        return ResponseModel(
             self.base[rows],
             self.similarity[rows],
             self.completes[rows],

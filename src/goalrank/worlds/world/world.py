@@ -12,17 +12,17 @@ from goalrank.errors import ConfigError, DataError
 from goalrank.worlds.world.config import WorldConfig
 from goalrank.worlds.world.fitted import fitted_latents
 from goalrank.worlds.world.latents import Latents, from_factors, planted
-from goalrank.worlds.world.response_model import Physics, Scene
+from goalrank.worlds.world.response_model import ResponseModel, ResponseParameters
 
 # Time inside a world is counted in days since this instant (microseconds since 1970, UTC).
 EPOCH_US = 1_704_067_200_000_000  # 2024-01-01T00:00:00Z
 DAY_US = 86_400_000_000
 
 
-def _physics(config: WorldConfig) -> Physics:
+def _physics(config: WorldConfig) -> ResponseParameters:
     steady = config.examination == "position"
     moods = [-config.noise, config.noise] if config.noise > 0 else [0.0]
-    return Physics(
+    return ResponseParameters(
         after_click=config.decay if steady else config.continue_click,
         after_skip=config.decay if steady else config.continue_skip,
         fatigue=config.fatigue,
@@ -95,7 +95,7 @@ class PlantedWorld:
     def to(self, device: torch.device | str) -> Self:
         """The same world with its tensors on another device (sampling stays on the CPU)."""
         moved = type(self)(self.config, self.latents.to(device))
-        moved.physics = Physics(
+        moved.physics = ResponseParameters(
             self.physics.after_click,
             self.physics.after_skip,
             self.physics.fatigue,
@@ -155,7 +155,7 @@ class PlantedWorld:
                 f"0..{self.config.items - 1} (-1 pads); remedy: numbers of this world"
             )
 
-    def scene(self, users: Tensor, items: Tensor, time: Tensor | None = None) -> Scene:
+    def scene(self, users: Tensor, items: Tensor, time: Tensor | None = None) -> ResponseModel:
         """All that the truth needs about B requests.
 
         Args:
@@ -175,7 +175,7 @@ class PlantedWorld:
         vector = vector / vector.norm(dim=2, keepdim=True).clamp_min(1e-12)
         alike = (vector @ vector.transpose(1, 2)).clamp(0.0, 1.0)
         cluster = self.latents.cluster[items]
-        return Scene(
+        return ResponseModel(
             base=self.logits(taste, items, time),
             similarity=alike.pow(self.config.similarity_power),
             completes=cluster[:, :, None] == self.latents.complement[cluster][:, None, :],
