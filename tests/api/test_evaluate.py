@@ -11,7 +11,7 @@ from goalrank.api import audit_table
 from goalrank.errors import ConfigError
 from goalrank.rankers import Scorer
 from goalrank.requests import Requests
-from tests.serving.kit import make_bundle
+from tests.bundles.kit import make_bundle
 from tests.tables import make_table
 
 

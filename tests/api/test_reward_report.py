@@ -11,7 +11,7 @@ from goalrank.requests import Encoder
 from goalrank.rewards import Ensemble, ListReward
 from goalrank.training import RunOptions, feedback_at, load_config
 from tests.api.kit import TINY
-from tests.serving.kit import SIZES
+from tests.bundles.kit import SIZES
 from tests.tables import make_table
 
 

@@ -20,7 +20,7 @@ from goalrank.requests import Requests
 from goalrank.serving import Exposure, Service, Store, create_app
 from goalrank.serving.http.access import Keys
 from goalrank.serving.store.records import Event
-from tests.serving.kit import make_bundle
+from tests.bundles.kit import make_bundle
 from tests.tables import make_table
 
 KEY = "0123456789abcdef"

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from goalrank.cli import app
 from tests.api.kit import TINY
-from tests.serving.kit import make_bundle
+from tests.bundles.kit import make_bundle
 from tests.tables import make_table
 
 Goalrank = Callable[..., Result]

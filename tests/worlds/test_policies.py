@@ -18,8 +18,7 @@ from goalrank.worlds import (
 )
 from goalrank.worlds.sampling.request_draws import draw_requests
 from goalrank.worlds.world.world import EPOCH_US
-
-from .conftest import rich
+from tests.worlds.conftest import rich
 
 
 def scores(rows: int, n: int = 5, scale: float = 2.0) -> torch.Tensor:

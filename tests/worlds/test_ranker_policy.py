@@ -11,8 +11,7 @@ from goalrank.rankers import Ranker, RankerConfig, build_ranker
 from goalrank.requests import Encoder, Requests
 from goalrank.worlds import EPOCH_US, RankerPolicy, World, drawn_table, enumerate_lists, round_seed
 from goalrank.worlds.sampling.request_draws import draw_requests
-
-from .conftest import rich
+from tests.worlds.conftest import rich
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,7 @@ from goalrank.requests import Requests
 from goalrank.worlds import EPOCH_US, DrawnRequests, World, drawn_table
 from goalrank.worlds.sampling.request_draws import draw_requests
 from goalrank.worlds.sampling.sampler import BLOCK
-
-from .conftest import rich
+from tests.worlds.conftest import rich
 
 
 class Fixed:

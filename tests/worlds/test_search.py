@@ -21,9 +21,8 @@ from goalrank.worlds import (
     pointwise_lists,
 )
 from goalrank.worlds.truth.bounds import upper_bound
-
-from .conftest import requests_of, rich
-from .test_scene import changes
+from tests.worlds.conftest import requests_of, rich
+from tests.worlds.test_response_model import changes
 
 
 @given(n=st.integers(1, 6), data=st.data())

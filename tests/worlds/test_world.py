@@ -20,8 +20,7 @@ from goalrank.worlds import (
     share_exact,
 )
 from goalrank.worlds.world.latents import k_means
-
-from .conftest import rich
+from tests.worlds.conftest import rich
 
 
 def test_same_seed_same_world() -> None:

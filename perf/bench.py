@@ -1,0 +1,232 @@
+"""Every figure of speed, each as a ratio measured in one run.
+
+    python perf/bench.py                  # all that can run here
+    python perf/bench.py --quick          # fewer pairs, smaller data
+    python perf/bench.py --only decode    # one section
+
+Writes results/bench.json and the table in docs/performance.md. What is compared runs by turns on
+one machine, and the median of the pairs' ratios is reported, so that other load cancels out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from rows_cost import exponents, processes
+from rows_data import growth, movielens
+from rows_serving import decoding, gpu, onnx
+from rows_step import against_authors, against_prm
+
+ROOT = Path(__file__).resolve().parents[1]
+START, END = "<!-- bench:start -->", "<!-- bench:end -->"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        name: what was measured.
+        value: the ratio, exponent or seconds; None where it could not run.
+        target: what to reach, as text.
+        reached: whether it was; None without a target.
+        absolute: medians beside the ratio, each with its unit in its name.
+        note: why it could not run, or what to know.
+    """
+
+    name: str
+    value: float | None
+    target: str = ""
+    reached: bool | None = None
+    absolute: dict[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How thorough a run is."""
+
+    quick: bool
+    full: bool
+    threads: int
+
+
+Section = Callable[[Setting], Iterator[Row]]
+SECTIONS: dict[str, Section] = {}
+
+
+def judged(name: str, value: float, target: str, absolute: dict[str, float], note: str = "") -> Row:
+    """A row whose target reads "≥ 50" or "≤ 2.2"."""
+    sign, limit = target.split()
+    reached = value >= float(limit) if sign == "≥" else value <= float(limit)
+    return Row(name, round(value, 3), target, reached, absolute, note)
+
+
+def step_rows(setting: Setting) -> Iterator[Row]:
+    for batch in (16, 64):
+        result = against_authors(batch, pairs=1 if setting.quick else 3)
+        yield judged(f"authors' step / GoalRank step, B {batch}", result.ratio, "≥ 50", result.ms)
+    for batch, history in ((16, 0), (64, 0), (64, 20)):
+        result = against_prm(batch, history, pairs=5 if setting.quick else 15)
+        name = f"GoalRank step / PRM step, B {batch}, history {history}"
+        yield judged(name, result.ratio, "≤ 2.2", result.ms)
+
+
+def decode_rows(setting: Setting) -> Iterator[Row]:
+    for batch in (1, 16, 256):
+        prm, authors = decoding(batch, pairs=5 if setting.quick else 15)
+        yield judged(f"greedy decode / PRM pass, batch {batch}", prm.ratio, "≤ 1.3", prm.ms)
+        name = f"authors' decode / greedy decode, batch {batch}"
+        yield judged(name, authors.ratio, "≥ 5", authors.ms)
+
+
+def onnx_rows(setting: Setting) -> Iterator[Row]:
+    try:
+        result = onnx(pairs=5 if setting.quick else 25)
+    except ImportError as error:
+        yield Row("eager / ONNX decode, batch 1", None, "≥ 2", note=f"extra [onnx]: {error}")
+        return
+    yield judged("eager / ONNX decode, batch 1", result.ratio, "≥ 2", result.ms)
+
+
+def data_rows(setting: Setting) -> Iterator[Row]:
+    if os.environ.get("GOALRANK_DATA"):
+        seconds = movielens()
+        yield judged("ML-1M raw → requests, seconds", seconds, "≤ 10", {"s": round(seconds, 2)})
+    else:
+        note = "set GOALRANK_DATA to a folder with ml-1m"
+        yield Row("ML-1M raw → requests, seconds", None, "≤ 10", note=note)
+    sizes = [30_000, 100_000] if setting.quick else [100_000, 1_000_000]
+    sizes += [10_000_000] if setting.full else []
+    slope, absolute = growth(sizes)
+    name = f"import, exponent over rows {sizes[0]:,} … {sizes[-1]:,}"
+    yield judged(name, slope, "≤ 1.05", absolute)
+
+
+def cost_rows(setting: Setting) -> Iterator[Row]:
+    for name, slope, target, absolute in exponents(pairs=3 if setting.quick else 7):
+        if target:
+            yield judged(name, slope, target, absolute)
+        else:
+            yield Row(name, round(slope, 3), absolute=absolute)
+
+
+def process_rows(setting: Setting) -> Iterator[Row]:
+    result = processes(seconds=4 if setting.quick else 15)
+    name = "2 processes / 1 process of one thread, requests a second"
+    yield judged(name, result.ratio, "≥ 1.8", result.ms)
+
+
+def gpu_rows(setting: Setting) -> Iterator[Row]:
+    if not torch.cuda.is_available():
+        return
+    use, p99 = gpu(pairs=5 if setting.quick else 20)
+    note = "share of the device's measured bf16 product rate"
+    yield judged("0.1 B preset, bf16, FLOPs utilisation", use, "≥ 0.4", {}, note)
+    yield Row("0.1 B preset, batch of 256, p99", None, absolute={"p99 ms": round(p99, 2)})
+
+
+SECTIONS.update(
+    {
+        "step": step_rows,
+        "decode": decode_rows,
+        "onnx": onnx_rows,
+        "data": data_rows,
+        "cost": cost_rows,
+        "processes": process_rows,
+        "gpu": gpu_rows,
+    }
+)
+
+
+def machine(threads: int) -> dict[str, str | int]:
+    """What the figures were measured on."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
+        model = names[0].split(":")[1].strip() if names else model
+    return {
+        "cpu": model, "cores": os.cpu_count() or 0, "threads": threads,
+        "torch": torch.__version__, "python": platform.python_version(),
+    }  # fmt: skip
+
+
+def table(rows: list[Row], about: dict[str, str | int]) -> str:
+    """The rows as Markdown."""
+    lines = [
+        f"Measured on {about['cpu']}, {about['cores']} cores, {about['threads']} thread(s), "
+        f"torch {about['torch']}.",
+        "",
+        "| what | measured | to reach | reached | medians |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        value = "not run" if row.value is None else f"{row.value:.3g}"
+        reached = {True: "yes", False: "**no**", None: ""}[row.reached]
+        beside = ", ".join(f"{k} {v:g}" for k, v in row.absolute.items()) or row.note
+        lines.append(f"| {row.name} | {value} | {row.target} | {reached} | {beside} |")
+    return "\n".join(lines)
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write(made: dict[str, list[Row]], about: dict[str, str | int]) -> str:
+    """results/bench.json and the table in docs/performance.md; sections not run stay as they were.
+
+    Returns:
+        The table.
+    """
+    record = ROOT / "results" / "bench.json"
+    old = json.loads(record.read_text(encoding="utf-8"))["sections"] if record.exists() else {}
+    kept = {name: [Row(**row) for row in rows] for name, rows in old.items()} | made
+    sections = {name: kept[name] for name in SECTIONS if name in kept}
+    plain = {name: [asdict(row) for row in rows] for name, rows in sections.items()}
+    data = {"machine": about, "sections": plain}
+    replace_file(record, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    lines = table([row for rows in sections.values() for row in rows], about)
+    page = ROOT / "docs" / "performance.md"
+    text = page.read_text(encoding="utf-8") if page.exists() else f"# Speed\n\n{START}\n{END}\n"
+    before, _, rest = text.partition(START)
+    after = rest.partition(END)[2]
+    replace_file(page, f"{before}{START}\n{lines}\n{END}{after}")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="fewer pairs, smaller data")
+    parser.add_argument("--full", action="store_true", help="10^7 synthetic rows as well")
+    parser.add_argument(
+        "--only", choices=sorted(SECTIONS), help="one section; the others' figures stay"
+    )
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    setting = Setting(args.quick, args.full, args.threads)
+    made: dict[str, list[Row]] = {}
+    for name, section in SECTIONS.items():
+        if args.only in (None, name):
+            made[name] = []
+            for row in section(setting):
+                made[name].append(row)
+                print(row.name, row.value, row.target, row.absolute, row.note, flush=True)
+    print(write(made, machine(args.threads)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Bundles: an exact round trip for every ranker and reward, and no damage goes unnoticed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from goalrank.bundles import FORMAT_VERSION, Bundle
+from goalrank.errors import BundleError
+from goalrank.rankers import ranker_names
+from goalrank.requests import Encoder
+from goalrank.rewards import ObservedGain, Reward, Weighted
+from tests.bundles.kit import make_bundle, make_reward
+from tests.tables import make_table
+
+
+@pytest.mark.parametrize("name", ranker_names())
+def test_every_ranker_survives_saving(tmp_path, name):
+    if name == "lambdamart":
+        pytest.importorskip("lightgbm")
+    bundle, new = make_bundle(name, reward=False), make_table(30, seed=1, items=60, users=20)
+    bundle.save(tmp_path / "b")
+    again = Bundle.load(tmp_path / "b")
+    assert again.config == bundle.config
+    assert again.reward is None
+    assert again.rank(new).equals(bundle.rank(new))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"causal": False, "slot_weights": [1.0, 0.6, 0.5]},
+        {"list_layers": 0, "relations": 0, "positions": False},
+        {"list_layers": 2, "relations": 2},
+        {"link": "product"},
+    ],
+)
+def test_list_rewards_survive_saving(tmp_path, arguments):
+    bundle = make_bundle(reward=False)
+    bundle.reward = make_reward(bundle.encoder, **arguments)
+    assert_same_reward(bundle, tmp_path)
+
+
+def test_rewards_made_of_rewards_survive_saving(tmp_path):
+    bundle = make_bundle()
+    assert_same_reward(bundle, tmp_path / "ensemble")
+    bundle.reward = Weighted([bundle.reward, ObservedGain()], [0.5, 2.0])
+    assert_same_reward(bundle, tmp_path / "weighted")
+
+
+def assert_same_reward(bundle: Bundle, folder: Path) -> None:
+    bundle.save(folder)
+    again = Bundle.load(folder)
+    assert bundle.reward is not None
+    assert again.reward is not None
+    batch = bundle.encoder.encode(make_table(20, seed=2)).batch(slice(0, 20))
+    lists = bundle.ranker.rank(batch, 4).unsqueeze(1)
+    with torch.inference_mode():
+        assert torch.equal(again.reward(batch, lists), bundle.reward(batch, lists))
+
+
+def test_a_strange_reward_is_refused(tmp_path):
+    class Mine(Reward):
+        def forward(self, batch, lists):
+            return lists.sum(-1)
+
+    bundle = make_bundle()
+    bundle.reward = Mine()
+    with pytest.raises(BundleError, match="Mine"):
+        bundle.save(tmp_path / "b")
+    assert not any(tmp_path.iterdir())
+
+
+def test_manifest_says_what_is_inside(tmp_path):
+    bundle = make_bundle()
+    bundle.save(tmp_path / "b")
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    assert manifest["format"] == FORMAT_VERSION
+    assert manifest["ranker"]["name"] == "goalrank"
+    assert manifest["slots"] == 4
+    assert manifest["torch"] == torch.__version__
+    assert manifest["train"] == {"dataset": "small", "seeds": [0]}
+    assert manifest["spec"]["item_ids"] == bundle.encoder.spec.item_ids
+    files = {p.name for p in (tmp_path / "b").iterdir()} - {"manifest.json"}
+    assert set(manifest["files"]) == files
+
+
+def saved(tmp_path: Path) -> Path:
+    return make_bundle().save(tmp_path / "b")
+
+
+def test_any_changed_byte_is_noticed(tmp_path):
+    folder = saved(tmp_path)
+    for file in sorted(folder.iterdir()):
+        whole = file.read_bytes()
+        for place in (0, len(whole) // 2, len(whole) - 2):
+            changed = bytearray(whole)
+            changed[place] ^= 1
+            file.write_bytes(bytes(changed))
+            with pytest.raises(BundleError, match="remedy"):
+                Bundle.load(folder)
+        file.write_bytes(whole)
+    Bundle.load(folder)
+
+
+def test_any_missing_file_is_noticed(tmp_path):
+    folder = saved(tmp_path)
+    for file in sorted(folder.iterdir()):
+        whole = file.read_bytes()
+        file.unlink()
+        with pytest.raises(BundleError, match=file.name.replace(".", r"\.")):
+            Bundle.load(folder)
+        file.write_bytes(whole)
+
+
+def test_a_newer_format_asks_for_an_upgrade(tmp_path):
+    folder = saved(tmp_path)
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, "format": FORMAT_VERSION + 1, "goalrank": "9.0"}))
+    with pytest.raises(BundleError, match=r"goalrank 9\.0.*--upgrade"):
+        Bundle.load(folder)
+
+
+def test_no_bundle_there(tmp_path):
+    with pytest.raises(BundleError, match="not a bundle"):
+        Bundle.load(tmp_path)
+    with pytest.raises(BundleError, match="not a bundle"):
+        Bundle.load(tmp_path / "absent")
+
+
+def test_output_folder_of_a_training_is_taken_for_its_bundle(tmp_path):
+    make_bundle().save(tmp_path / "run" / "bundle")
+    assert Bundle.load(tmp_path / "run").config.name == "goalrank"
+
+
+def test_what_is_there_is_not_lost(tmp_path):
+    folder = saved(tmp_path)
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    with pytest.raises(BundleError, match="overwrite"):
+        make_bundle("dnn").save(folder)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    make_bundle("dnn").save(folder, overwrite=True)
+    assert Bundle.load(folder).config.name == "dnn"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "letter.txt").write_text("dear")
+    with pytest.raises(BundleError, match="not a bundle"):
+        make_bundle().save(other, overwrite=True)
+    assert (other / "letter.txt").read_text() == "dear"
+
+
+def test_a_failed_save_leaves_the_old_bundle(tmp_path, monkeypatch):
+    folder = saved(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("goalrank.bundles.bundle.save_file", full)
+    with pytest.raises(BundleError, match="free space"):
+        make_bundle("dnn").save(folder, overwrite=True)
+    assert Bundle.load(folder).config.name == "goalrank"
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+
+
+def test_settings_of_another_version_are_refused(tmp_path):
+    bundle = make_bundle(reward=False)
+    other = Encoder.fit(make_table(items=10))
+    wrong = Bundle(bundle.ranker, bundle.config, other)
+    wrong.save(tmp_path / "b")
+    with pytest.raises(BundleError, match="do not fit"):
+        Bundle.load(tmp_path / "b")
+
+
+def test_ranker_is_in_evaluation_mode(tmp_path):
+    bundle = make_bundle()
+    bundle.ranker.train()
+    again = Bundle.load(bundle.save(tmp_path / "b"))
+    assert not any(m.training for m in again.ranker.modules() if isinstance(m, nn.Module))

@@ -1,0 +1,206 @@
+"""The exported decode: PyTorch's lists and log-probabilities, with and without rules."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from goalrank.bundles import ListGraph, Predictor, export_graph
+from goalrank.bundles.onnx import graph as room
+from goalrank.bundles.onnx.graph import cached_graph, load_graph
+from goalrank.bundles.synthetic_requests import synthetic_requests
+from goalrank.constraints import AtMost, Constraints, Diversity
+from goalrank.errors import BundleError, ConfigError, MissingExtraError
+from goalrank.rankers import Generator
+from goalrank.requests import EncodedRequests
+from goalrank.serving import Service
+from tests.bundles.kit import make_bundle
+from tests.rankers.kit import SMALL, make_ranker, padded, rich_columns, shake, spec_of
+
+BUNDLE = make_bundle(reward=False)
+shake(BUNDLE.ranker, size=0.3)
+ITEMS = pl.DataFrame({"item_id": range(60), "colour": [i % 3 for i in range(60)]})
+NOW = datetime(2024, 6, 1, tzinfo=UTC)
+COLUMNS = BUNDLE.encoder.encode_flat(BUNDLE.encoder.flat(synthetic_requests(BUNDLE.encoder, 6, 9)))
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    pytest.importorskip("onnx", reason="extra onnx: onnx")
+    pytest.importorskip("onnxscript", reason="extra onnx: onnxscript")
+    pytest.importorskip("onnxruntime", reason="extra onnx: onnxruntime")
+    found = export_graph(BUNDLE.ranker, COLUMNS, 4, tmp_path_factory.mktemp("graph") / "g.onnx")
+    assert [each.name for each in found.parent.iterdir()] == ["g.onnx"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def graph(path):
+    return ListGraph(path)
+
+
+def rows(count: int, seed: int, most: int = 9) -> list[dict]:
+    rng = np.random.default_rng(seed)
+    out = []
+    for row in range(count):
+        n, h = int(rng.integers(1, most + 1)), int(rng.integers(0, 6))
+        out.append(
+            {
+                "request_id": f"g{seed}r{row}", "user_id": int(rng.integers(-2, 15)), "time": NOW,
+                "history": rng.integers(0, 50, h).tolist(), "history_time": [NOW] * h,
+                "candidates": rng.choice(50, n, replace=False).tolist(),
+                "candidate_score": rng.normal(size=n).tolist(),
+                "candidate_features": rng.normal(size=(n, 2)).tolist(),
+            }
+        )  # fmt: skip
+    return out
+
+
+_RULES = st.none() | st.builds(
+    Constraints,
+    blocked=st.lists(st.integers(0, 49), max_size=20, unique=True).map(tuple),
+    pinned=st.dictionaries(st.integers(0, 1), st.integers(0, 49), max_size=2),
+    at_most=st.sampled_from([(), (), (AtMost(by="colour", most=1, window=2),)]),
+    diversity=st.sampled_from([None, None, Diversity(by="colour", weight=0.5)]),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    slots=st.integers(2, 6),
+    side=st.booleans(),
+    asked=st.lists(_RULES, min_size=1, max_size=4),
+)
+def test_lists_and_log_probabilities_equal_pytorchs(graph, seed, slots, side, asked):
+    table = rows(len(asked), seed)
+    items = ITEMS  # ids 40 … 49 are new to the encoder and ranked by the side table's features
+    if side:
+        items = ITEMS.with_columns(price=pl.col("item_id") * 1.0)
+    want = Predictor(BUNDLE, items=items).rank(table, slots, rules=asked)
+    got = Predictor(BUNDLE, items=items, graph=graph).rank(table, slots, rules=asked)
+    assert [r.positions for r in got] == [r.positions for r in want]
+    assert [r.relaxed for r in got] == [r.relaxed for r in want]
+    np.testing.assert_allclose(
+        [r.log_prob for r in got], [r.log_prob for r in want], atol=2e-5, rtol=1e-5
+    )
+
+
+def test_log_probabilities_are_those_of_the_given_lists(graph):
+    table = [row for row in rows(60, 7) if len(row["candidates"]) >= 4][:20]
+    ruled = [Constraints(blocked=(row["candidates"][0],)) for row in table]
+    engine = Predictor(BUNDLE, graph=graph)
+    for asked in (None, ruled):
+        got = engine.rank(table, 3, rules=asked)
+        exact = Predictor(BUNDLE).log_prob(table, [r.positions for r in got], 3, rules=asked)
+        np.testing.assert_allclose([r.log_prob for r in got], exact, atol=2e-5)
+
+
+def test_what_the_graph_cannot_rank_is_ranked_by_pytorch(graph):
+    seen: list[tuple[str, int]] = []
+    engine = Predictor(
+        BUNDLE, items=ITEMS, graph=graph,
+        observe=lambda _, columns, backend: seen.append((backend, len(columns))),
+    )  # fmt: skip
+    table = rows(3, 1)
+    tint = Constraints(diversity=Diversity(by="colour", weight=0.5))
+    engine.rank(table, 4, rules=[None, tint, Constraints(blocked=(1,))])
+    assert seen == [("onnx", 2), ("torch", 1)]
+    seen.clear()
+    engine.rank(table, 3)
+    engine.rank(table, 5)
+    engine.rank(table, 4, temperature=1.0)
+    engine.rank(rows(40, 1), 4)
+    assert seen == [("onnx", 3), ("torch", 3), ("torch", 3), ("torch", 40)]
+
+
+def test_a_service_counts_backends_and_known_ids(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = BUNDLE.save(tmp_path / "bundle")
+    kept = cached_graph(folder)
+    assert load_graph(folder, export=False) is None
+    assert Service(folder, backend="auto").engines["default"].graph is None
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(path.read_bytes())
+    service = Service(folder, backend="auto")
+    service.engines["default"].rank(rows(2, 3))
+    text = service.metrics.text().decode()
+    assert 'goalrank_ranked_total{backend="onnx"} 2.0' in text
+    assert 'goalrank_ids_total{known="yes",side="users"}' in text
+    kept.write_bytes(b"damaged")
+    assert Service(folder, backend="auto").engines["default"].graph is None
+    with pytest.raises(BundleError, match="exported again"):
+        Service(folder, backend="onnx")
+
+
+def generator(columns: EncodedRequests) -> Generator:
+    torch.manual_seed(0)
+    model = Generator(spec_of(columns), replace(SMALL, dropout=0.0), 4)
+    shake(model, size=0.3)
+    return model.eval()
+
+
+@torch.no_grad()
+def test_any_batch_size_width_and_history(path, tmp_path):
+    columns, short = rich_columns(9, 7, seed=3), 0
+    model = generator(columns)
+    runner = ListGraph(export_graph(model, columns, 5, tmp_path / "g.onnx"))
+    for rows_ in ([0], [1, 2], list(range(9)), [8]):
+        for more in (0, 3):
+            batch = padded(columns.batch(rows_), more) if more else columns.batch(rows_)
+            want = model.rank(batch, 5)
+            lists, log_prob = runner.rank(batch, 5)
+            assert torch.equal(lists, want)
+            exact = model.log_prob(batch, want[:, None])[:, 0].double()
+            torch.testing.assert_close(log_prob, exact, atol=2e-5, rtol=1e-5)
+            short += int((want < 0).any())
+    assert short > 0  # requests with fewer candidates than slots were among them
+
+
+def test_only_greedy_generators_have_a_graph(path, tmp_path):
+    columns = rich_columns(9, 7, seed=3)
+    with pytest.raises(ConfigError, match="only greedy generators"):
+        export_graph(make_ranker("prm", columns), columns, 4, tmp_path / "g.onnx")
+    beam = generator(columns)
+    beam.beam = 3
+    with pytest.raises(ConfigError, match=r"ranker\.beam 1"):
+        export_graph(beam, columns, 4, tmp_path / "g.onnx")
+    with pytest.raises(ConfigError, match="slots = 0"):
+        export_graph(generator(columns), columns, 0, tmp_path / "g.onnx")
+    assert os.listdir(tmp_path) == []
+    folder = make_bundle("dnn", reward=False).save(tmp_path / "b")
+    assert Service(folder, backend="onnx").engines["default"].graph is None
+
+
+def test_without_the_extra_it_is_named(monkeypatch, tmp_path):
+    def missing(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(room.importlib, "import_module", missing)
+    with pytest.raises(MissingExtraError, match=r"goalrank\[onnx\]"):
+        export_graph(BUNDLE.ranker, COLUMNS, 4, tmp_path / "g.onnx")
+    with pytest.raises(MissingExtraError, match=r"goalrank\[onnx\]"):
+        ListGraph(tmp_path / "g.onnx")
+
+
+@pytest.mark.slow
+def test_a_graph_is_exported_once_in_a_process_apart(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = BUNDLE.save(tmp_path / "bundle")
+    made = load_graph(folder, export=True)
+    assert made is not None
+    when = cached_graph(folder).stat().st_mtime_ns
+    again = load_graph(folder, export=True)
+    assert again is not None
+    assert cached_graph(folder).stat().st_mtime_ns == when
+    table = rows(5, 2)
+    want = Predictor(BUNDLE).rank(table)
+    assert [r.items for r in Predictor(BUNDLE, graph=again).rank(table)] == [r.items for r in want]

@@ -1,0 +1,130 @@
+"""Suites: what is refused and with which words; cells and shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from goalrank.errors import ConfigError
+from goalrank.rankers import ranker_names
+from goalrank.studies.arena import run_suite
+from goalrank.studies.common import build_suite, load_suite, plan_cells, shard, standard_rows
+from goalrank.studies.common.cells import parse_shard
+from goalrank.studies.common.row_specs import RowSpec
+from tests.studies.arena.kit import make_suite
+
+SUITES = sorted((Path(__file__).parents[3] / "configs" / "suites").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
+def test_shipped_suites_can_be_used(path):
+    suite = load_suite(path)
+    assert suite.name == path.stem
+    assert suite.main in {row.label for row in suite.rankers}
+    assert any(row.name == "rules" for row in suite.rankers)
+    assert len({cell.key for cell in plan_cells(suite)}) == len(plan_cells(suite))
+
+
+def test_all_names_every_ranker():
+    rows = {row["name"] for row in standard_rows().values()}
+    assert set(ranker_names()) <= rows
+    assert {row["options"]["k"] for row in standard_rows().values() if row["name"] == "mg_e"} == {
+        3,
+        20,
+        100,
+    }
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (["goalrnk"], "did you mean 'goalrank'"),
+        ([{"name": "setrnk"}], "did you mean 'setrank'"),
+        ([{"name": "pier", "options": {"kep": 3}}], "did you mean 'keep'"),
+        ([{"name": "mg_e", "objective": "reinforce"}], "no objective of its own"),
+        ([{"name": "best_of", "options": {"base": "rankmixr"}}], "did you mean 'rankmixer'"),
+        ([{"name": "dnn", "set": {"trainig": {}}}], "did you mean 'training'"),
+        ([{"name": "egrank", "task": {"clp": 0.1}}], "did you mean 'clip'"),
+        (["dnn", {"name": "prm", "label": "x"}, {"name": "dnn", "objectve": "own"}], "objectve"),
+    ],
+)
+def test_unknown_names_suggest_the_nearest(data, rows, words):
+    with pytest.raises(ConfigError, match=words):
+        make_suite(data, rows)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        ({"source": "movielnes"}, "did you mean 'movielens'"),
+        ({"source": "kuairand", "max_trian": 5}, "did you mean 'max_train'"),
+        ({"source": "kuairand", "options": {"strid": 5}}, "did you mean 'stride'"),
+    ],
+)
+def test_unknown_data_sets_suggest_the_nearest(dataset, words):
+    with pytest.raises(ConfigError, match=words):
+        build_suite({"name": "x", "rankers": ["dnn"], "datasets": [{"name": "d", **dataset}]})
+
+
+@pytest.mark.parametrize(
+    ("row", "rewarded"),
+    [
+        ({"name": "goalrank"}, True),
+        ({"name": "goalrank", "objective": "supervised"}, False),
+        ({"name": "nlgr"}, True),
+        ({"name": "egrank"}, True),
+        ({"name": "prm"}, False),
+        ({"name": "prm", "objective": "reinforce"}, True),
+        ({"name": "best_of"}, True),
+        ({"name": "clig"}, True),
+        ({"name": "evaluator_sort"}, True),
+        ({"name": "rules"}, False),
+    ],
+)
+def test_which_rows_the_reward_teaches_or_chooses_for(row, rewarded):
+    assert RowSpec.model_validate(row).rewarded is rewarded
+
+
+def test_a_missing_data_folder_is_said_before_anything_runs(tmp_path, monkeypatch):
+    (tmp_path / "ml-1m").mkdir()
+    monkeypatch.setenv("GOALRANK_DATA", str(tmp_path))
+    suite = build_suite(
+        {
+            "name": "x",
+            "rankers": ["dnn"],
+            "datasets": [{"name": "d", "source": "movielens", "path": "ml1m"}],
+        }
+    )
+    with pytest.raises(ConfigError, match="did you mean 'ml-1m'"):
+        run_suite(suite, tmp_path / "out")
+
+
+def test_a_folder_belongs_to_one_suite(data, finished, tmp_path):
+    _, folder = finished
+    with pytest.raises(ConfigError, match="holds the suite 'mini'"):
+        run_suite(make_suite(data, name="other"), folder)
+
+
+def test_keys_change_with_what_they_depend_on(data):
+    keys = {cell.key for cell in plan_cells(make_suite(data))}
+    assert keys == {cell.key for cell in plan_cells(make_suite(data))}
+    assert keys.isdisjoint(cell.key for cell in plan_cells(make_suite(data, slots=4)))
+    more = {cell.key for cell in plan_cells(make_suite(data, seeds=[0, 1, 2]))}
+    assert keys < more  # a longer suite runs only what it adds
+
+
+@given(n=st.integers(1, 40), tuned=st.booleans())
+def test_shards_are_a_partition(n, tuned):
+    cells = plan_cells(make_suite(Path("anywhere")))
+    parts = [shard(cells, i, n, tuned) for i in range(1, n + 1)]
+    keys = [cell.key for part in parts for cell in part]
+    assert sorted(keys) == sorted(cell.key for cell in cells)
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "a/b", "1", "1/2/3"])
+def test_impossible_shards(text):
+    with pytest.raises(ConfigError, match="--shard"):
+        parse_shard(text)
