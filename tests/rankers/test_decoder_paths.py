@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from goalrank.rankers.goalrank.generator import _causal_weights, _spread
+from goalrank.rankers.goalrank.pointer_decoder import _causal_weights, _spread
 
 
 def test_few_and_many_lists_give_the_same_weights():

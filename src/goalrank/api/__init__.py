@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from goalrank.api.reward_reports import fit_itemwise, reward_report
     from goalrank.api.scorecard import Scorecard, audit_table, evaluate
     from goalrank.api.world_cards import RegretParts, WorldCard, WorldRow, world_card
+    from goalrank.evaluation import evaluate_off_policy
 
 __all__ = [
     "DEMOS",
@@ -27,6 +28,7 @@ __all__ = [
     "WorldRow",
     "audit_table",
     "evaluate",
+    "evaluate_off_policy",
     "fit",
     "fit_itemwise",
     "load",
@@ -49,6 +51,7 @@ __getattr__ = lazy_door(
         "WorldRow": "goalrank.api.world_cards",
         "audit_table": "goalrank.api.scorecard",
         "evaluate": "goalrank.api.scorecard",
+        "evaluate_off_policy": "goalrank.evaluation",
         "fit": "goalrank.api.model",
         "fit_itemwise": "goalrank.api.reward_reports",
         "load": "goalrank.api.bulk",
