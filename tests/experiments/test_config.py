@@ -21,7 +21,7 @@ def test_shares_follow_the_weights():
 
 def test_another_process_assigns_the_same():
     code = (
-        "from goalrank.serving import Experiment, Variant;"
+        "from goalrank.experiments import Experiment, Variant;"
         "e = Experiment(name='x', salt='s', variants=(Variant(name='a'), Variant(name='b', weight=3.0)));"
         "print(''.join(e.assign(u).name for u in range(200)))"
     )

@@ -214,7 +214,7 @@ def test_keys_and_rates(service):
 ASKING = """
 import sys, time
 from pathlib import Path
-from goalrank.serving.guard import Keys
+from goalrank.serving.http.access import Keys
 
 text, file, here, start = sys.argv[1], *map(Path, sys.argv[2:])
 keys = Keys(text, 40.0, file)

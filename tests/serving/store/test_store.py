@@ -260,7 +260,7 @@ def test_a_bodys_time_order_is_bytewise(store):
 
 _WRITER = """
     import sys
-    from goalrank.serving.store import Exposure, Store
+    from goalrank.serving import Exposure, Store
     from datetime import UTC, datetime
     store = Store(sys.argv[1])
     for i in range(100_000):

@@ -84,7 +84,7 @@ def test_killed_in_the_middle_and_run_again(data, finished, tmp_path):
     settings.write_text(suite.model_dump_json())
     out = tmp_path / "out"
     code = (
-        "import json, sys; from goalrank.studies.arena import build_suite, run_suite\n"
+        "import json, sys; from goalrank.studies.arena import run_suite; from goalrank.studies.common import build_suite\n"
         "suite = build_suite(json.load(open(sys.argv[1])))\n"
         "print(run_suite(suite, sys.argv[2], jobs=1, accelerator='cpu').ran)"
     )

@@ -128,7 +128,7 @@ def load_graph(folder: str | Path, *, export: bool, threads: int = 1) -> ListGra
 
 
 def _export_apart(folder: Path, path: Path) -> None:
-    code = "import sys; from goalrank.serving.onnx.export import export_main; export_main(*sys.argv[1:])"
+    code = "import sys; from goalrank.bundles.onnx.export import export_main; export_main(*sys.argv[1:])"
     done = subprocess.run(
         [sys.executable, "-c", code, str(folder), str(path)],
         capture_output=True, text=True, check=False,

@@ -59,7 +59,7 @@ def add_page(
 
 def _add_files(app: FastAPI) -> None:
     """The shell holds no data, so it needs no key."""
-    folder = resources.files("goalrank.serving.page.routes") / "static"
+    folder = resources.files("goalrank.serving.page") / "static"
     files = {
         each.name: each.read_bytes()
         for each in folder.iterdir()
