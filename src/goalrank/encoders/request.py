@@ -141,7 +141,8 @@ class RequestEncoder(nn.Module):
             x = x + self.match(taste * x)
             if self.plain is not None:
                 x = x + self.plain(plain)
-            return x + self.cross.attend(self.norm_items(x), keys, values, mask) + shift
+            out: Tensor = x + self.cross.attend(self.norm_items(x), keys, values, mask) + shift
+            return out
 
         parts = (items,) if self.plain is None else (items, self._plain(batch, at))
         x = in_chunks(meet, *parts, rows=self.chunk_rows)

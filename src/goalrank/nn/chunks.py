@@ -26,7 +26,7 @@ def in_chunks(function: Callable[..., Tensor], *parts: Tensor, rows: int = CHUNK
     """
     b, n = parts[0].shape[:2]
     # A traced graph must not depend on the sizes of its example.
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return function(*parts)
     size = max(rows // max(b, 1), 1)
     if n <= size:

@@ -38,7 +38,7 @@ def _usable(x: Tensor, weight: Tensor) -> bool:
         and prefers_onednn()
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined]
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and x.numel() >= _SMALL * x.shape[-1]
     )
 
@@ -56,7 +56,7 @@ class _Linear(torch.autograd.Function):
         return _product(x, weight, bias)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         need_x, need_weight, need_bias = ctx.needs_input_grad
@@ -73,7 +73,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if not _usable(x, weight):
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled():
-        out: Tensor = _Linear.apply(x, weight, bias)
+        out: Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return out
     return _product(x, weight, bias)
 

@@ -113,7 +113,8 @@ class Block(nn.Module):
 
         def rest(x: Tensor, y: Tensor) -> Tensor:
             x = x + self.attention.attend(y, k, v, mask, causal=causal)
-            return x + self.feed_forward(self.norm2(x))
+            out: Tensor = x + self.feed_forward(self.norm2(x))
+            return out
 
         return rest(x, y) if causal else in_chunks(rest, x, y, rows=rows)
 
@@ -144,7 +145,8 @@ class InducedBlock(nn.Module):
 
         def rest(x: Tensor, y: Tensor) -> Tensor:
             x = x + self.spread.attend(y, k, v)
-            return x + self.feed_forward(self.norm2(x))
+            out: Tensor = x + self.feed_forward(self.norm2(x))
+            return out
 
         return in_chunks(rest, x, y, rows=rows)
 

@@ -25,7 +25,8 @@ class HistoryVectors(nn.Module):
         """[B, H, D]; padded events hold 0."""
         event = torch.stack([batch.history_feedback, batch.history_age], -1)
         vectors = self.norm(items(batch.items, batch.history) + self.event(event))
-        return vectors * batch.history_mask.unsqueeze(-1)
+        out: Tensor = vectors * batch.history_mask.unsqueeze(-1)
+        return out
 
 
 def run_packed(rnn: nn.LSTM, x: Tensor, length: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:

@@ -124,4 +124,5 @@ class Affinity:
             return dense
         shares = np.zeros((chunk.size, belongs.shape[1]), np.float32)  # always the full chunk
         shares[: len(chunk)] = (votes @ belongs).toarray()
-        return (shares @ belongs.toarray().T)[: len(chunk)]
+        out: Floats = (shares @ belongs.toarray().T)[: len(chunk)]
+        return out

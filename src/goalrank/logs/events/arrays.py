@@ -23,7 +23,10 @@ Floats = NDArray[np.float32]
 def distinct(values: NDArray[np.int64]) -> Longs:
     """Distinct values, sorted; by sorting, for `np.unique` hashes and takes a hundred times as long."""
     ordered = np.sort(values, axis=None)
-    return ordered[np.append(np.ones(min(len(ordered), 1), bool), ordered[1:] != ordered[:-1])]
+    out: Longs = ordered[
+        np.append(np.ones(min(len(ordered), 1), bool), ordered[1:] != ordered[:-1])
+    ]
+    return out
 
 
 def mix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -38,7 +41,8 @@ def ragged_ranges(starts: Longs, lengths: Longs) -> Longs:
     """Concatenated ``range(start, start + length)``, without a loop."""
     total = int(lengths.sum())
     offsets = np.cumsum(lengths) - lengths
-    return np.arange(total, dtype=np.int64) + np.repeat(starts - offsets, lengths)
+    out: Longs = np.arange(total, dtype=np.int64) + np.repeat(starts - offsets, lengths)
+    return out
 
 
 def time_order(frame: pl.DataFrame) -> pl.DataFrame:

@@ -217,4 +217,5 @@ class _Omni(nn.Module):
         past = self.to_history(flat, history, history_mask).view(x.shape)
         around = self.to_set(flat, candidates, mask).view(x.shape)
         x = x + own + past + around
-        return x + self.feed_forward(self.norm2(x))
+        out: Tensor = x + self.feed_forward(self.norm2(x))
+        return out

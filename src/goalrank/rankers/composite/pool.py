@@ -43,7 +43,8 @@ class PoolPolicy(Ranker):
     def _pool(self, state: Any, batch: Batch, slots: int) -> Pool:
         if slots not in state:
             state[slots] = self.pool(batch, slots)
-        return state[slots]
+        out: Pool = state[slots]
+        return out
 
     def best(self, state: Any, batch: Batch, slots: int) -> Tensor:
         pool = self._pool(state, batch, slots)

@@ -60,7 +60,8 @@ class Generator(Ranker):
         logits = logits.masked_fill(~real.unsqueeze(-1), 0.0)
         at = lists.clamp_min(0).unsqueeze(-1)
         picked = logits.gather(-1, at).squeeze(-1) - logits.logsumexp(-1)
-        return (picked * real).sum(-1)
+        out: Tensor = (picked * real).sum(-1)
+        return out
 
     def best(self, state: Memory, batch: Batch, slots: int) -> Tensor:
         if self.beam > 1:

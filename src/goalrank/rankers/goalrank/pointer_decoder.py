@@ -104,7 +104,8 @@ class PointerDecoder(nn.Module):
         """Pointer vector [B, G, T, D] from what the prefix gave, mixed [B, G, T, D]."""
         x = self.norm(mixed + position + memory.start[:, None, None, :])
         x = x + self.feed_forward(x)
-        return self.norm_out(x) + relation
+        out: Tensor = self.norm_out(x) + relation
+        return out
 
     def forward(self, memory: Memory, lists: Tensor) -> Tensor:
         """Logits [B, G, L, N] of every slot given its true prefix; one pass for all lists.
@@ -186,7 +187,8 @@ class PrefixState:
 
     def _state(self, mixed: Tensor) -> Tensor:
         x = self.decoder.norm(mixed)
-        return self.decoder.norm_out(x + self.decoder.feed_forward(x))
+        out: Tensor = self.decoder.norm_out(x + self.decoder.feed_forward(x))
+        return out
 
 
 def _point(state: Tensor, pointer: Tensor, scores: Tensor, scale: float) -> Tensor:
@@ -220,7 +222,8 @@ def _causal_weights(query: Tensor, key: Tensor, position: Tensor, at: Tensor) ->
         keys = take_rows(key, rows).view(b, g, t, -1) + position
         scores = asked @ keys.transpose(-1, -2)
     later = torch.ones(t, t, dtype=torch.bool, device=at.device).triu(1)
-    return (scores * query.shape[-1] ** -0.5).masked_fill(later, -torch.inf).softmax(-1)
+    out: Tensor = (scores * query.shape[-1] ** -0.5).masked_fill(later, -torch.inf).softmax(-1)
+    return out
 
 
 def _spread(weight: Tensor, at: Tensor, real: Tensor, n: int) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ def decodes_alone(memory: Memory) -> bool:
         and rows.dtype == memory.start.dtype == memory.bias.dtype
         and rows.dtype in (torch.float32, torch.float64)
         and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined]
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not torch.is_autocast_enabled("cpu")
     )
 

@@ -109,4 +109,5 @@ class _Layer(nn.Module):
             heads = x.unflatten(-1, (self.tokens, -1))  # [..., T, T, D/T]
             x = self.norm1(x + heads.transpose(-3, -2).flatten(-2))
         hidden = F.gelu(self.up(x), approximate="tanh")
-        return self.norm2(x + F.dropout(self.down(hidden), self.drop, self.training))
+        out: Tensor = self.norm2(x + F.dropout(self.down(hidden), self.drop, self.training))
+        return out

@@ -90,7 +90,8 @@ class NLGR(StepPolicy):
         query = self.editor(self.norm(torch.cat([own, before, after], -1))) + relation.sum(2)
         logits = at_least_single(query @ state.keys.transpose(1, 2)) * query.shape[-1] ** -0.5
         logits = logits + state.first[:, None, :]
-        return logits.masked_fill(~state.mask[:, None, :], -torch.inf)
+        out: Tensor = logits.masked_fill(~state.mask[:, None, :], -torch.inf)
+        return out
 
     def advance(self, state: EditState, hidden: Tensor, picked: Tensor, step: int) -> Tensor:
         replaced = hidden[..., step : step + 1]

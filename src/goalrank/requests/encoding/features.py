@@ -76,7 +76,7 @@ class FeatureEncoder:
             longest = int(column.list.len().max() or 1)  # type: ignore[arg-type]
             self.multi[name] = max(1, min(_MAX_VALUES, longest))
         elif isinstance(dtype, pl.Array) or (
-            isinstance(dtype, pl.List) and dtype.inner.is_numeric()  # type: ignore[union-attr]
+            isinstance(dtype, pl.List) and dtype.inner.is_numeric()
         ):
             self._fit_vector(name, column)
         elif dtype.is_temporal():

@@ -118,7 +118,8 @@ class Vocabulary:
         """Whether each id [n] is known."""
         if not isinstance(ids, pl.Series):
             return self._plain_known(ids) > 0
-        return (self._known(self._typed(ids)) > 0) & ids.is_not_null().to_numpy()
+        out: NDArray[np.bool_] = (self._known(self._typed(ids)) > 0) & ids.is_not_null().to_numpy()
+        return out
 
     def _typed(self, ids: pl.Series) -> pl.Series:
         if ids.dtype == pl.Null:

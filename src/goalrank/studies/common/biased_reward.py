@@ -52,7 +52,8 @@ class BiasedReward(Reward):
             out = out + self.bias.popularity * self.scale * _mean_at(counts, lists)
         if self.bias.position:
             out = out + self.bias.position * self.scale * _mean_at(_earliness(batch), lists)
-        return out
+        result: Tensor = out
+        return result
 
 
 def _list_noise(batch: Batch, lists: Tensor) -> Tensor:

@@ -66,7 +66,8 @@ def count_flops(work: Callable[[], Any]) -> float:
 
 def _linear_flops(x: Any, weight: Any, *_: Any, **__: Any) -> int:
     """Of x [..., D] times weight [D', D], given their shapes."""
-    return 2 * math.prod(x) * int(weight[0])
+    out: int = 2 * math.prod(x) * int(weight[0])
+    return out
 
 
 # `goalrank.nn.Linear` calls oneDNN where that is faster; PyTorch's counter does not know the call.

@@ -87,7 +87,8 @@ class Generators(nn.Module):
         hidden = torch.tanh(seen[:, :, None] + (tree.first @ self.prefix)[:, None])  # [k, M, R, W]
         logit = (hidden.flatten(1, 2) @ self.out + self.bias).view(*hidden.shape[:3], -1)
         step = logit.masked_fill(tree.used, -torch.inf).log_softmax(dim=3).flatten(2)
-        return step[:, :, tree.steps.flatten()].unflatten(2, tree.steps.shape).sum(dim=3)
+        result: Tensor = step[:, :, tree.steps.flatten()].unflatten(2, tree.steps.shape).sum(dim=3)
+        return result
 
 
 class Single(ListPolicy):
@@ -115,7 +116,8 @@ class Mixture(ListPolicy):
     def forward(self, population: Population) -> Tensor:
         """log π(l): [M, P]."""
         gate = (population.features @ self.gate + self.gate_bias).log_softmax(dim=1)  # [M, k]
-        return (self.generators(population) + gate.T[:, :, None]).logsumexp(dim=0)
+        out: Tensor = (self.generators(population) + gate.T[:, :, None]).logsumexp(dim=0)
+        return out
 
 
 class BestOf(ListPolicy):

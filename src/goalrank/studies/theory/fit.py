@@ -113,12 +113,12 @@ def descend(policy: P, population: Population, options: FitOptions, name: str) -
     def closure() -> Tensor:
         optimizer.zero_grad()
         error = population.error(policy(population))
-        error.backward()  # type: ignore[no-untyped-call]
+        error.backward()
         return error
 
     last, done, converged = float(closure().detach()), 0, False
     while done < options.iterations and not converged:
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        optimizer.step(closure)
         error, done = float(closure().detach()), done + options.chunk
         gain = last - error
         converged = _gradient(policy) < options.gradient

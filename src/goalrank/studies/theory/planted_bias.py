@@ -35,7 +35,8 @@ def draw_bias(
         return (2.0 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1.0) * amplitude
     if kind == "gaussian":
         draw = torch.randn(shape, generator=generator, dtype=torch.float64)
-        return draw * (amplitude / 3.0**0.5)
+        out: Tensor = draw * (amplitude / 3.0**0.5)
+        return out
     if kind == "popularity":
         fame = population.popularity
         return amplitude * fame / fame.abs().amax(dim=1, keepdim=True).clamp_min(1e-12)

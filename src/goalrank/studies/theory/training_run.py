@@ -75,7 +75,8 @@ def light_policy(population: Population, estimate: Tensor, temperature: float) -
     worth = slots * (estimate @ held) / held.sum(dim=0)
     logit = (worth / temperature)[:, None, :].expand(-1, len(tree.used), -1)
     step = logit.masked_fill(tree.used, -torch.inf).log_softmax(dim=2).flatten(1)
-    return step[:, tree.steps.flatten()].unflatten(1, tree.steps.shape).sum(dim=2)
+    out: Tensor = step[:, tree.steps.flatten()].unflatten(1, tree.steps.shape).sum(dim=2)
+    return out
 
 
 def make_group(
@@ -118,7 +119,7 @@ def train(population: Population, run: GroupTraining, *, seed: int) -> dict[str,
         )
         loss = group_cross_entropy(log_prob.gather(1, group.chosen), reference, group.valid)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     reward = float((log_prob.detach().exp() * population.reward).sum(dim=1).mean())
     return _summary(run, looks, reward)

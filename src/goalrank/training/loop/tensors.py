@@ -43,7 +43,8 @@ def total_norm(tensors: Sequence[Tensor]) -> Tensor:
     """Euclidean norm of all tensors together, a scalar that every process knows."""
     norms: list[Any] = [torch.nn.utils.get_total_norm(part) for part in split_spread(tensors)]
     whole = [norm.full_tensor() if is_spread(norm) else norm for norm in norms]
-    return whole[0] if len(whole) == 1 else torch.stack(whole).norm()
+    out: Tensor = whole[0] if len(whole) == 1 else torch.stack(whole).norm()
+    return out
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -86,4 +86,5 @@ OBJECTIVES: dict[str, Objective] = {
 
 def policy_entropy(probability: Tensor) -> Tensor:
     """Entropy [B] in nats of probabilities [B, G]; zeros count as zero."""
-    return -torch.special.xlogy(probability, probability).sum(-1)
+    out: Tensor = -torch.special.xlogy(probability, probability).sum(-1)
+    return out

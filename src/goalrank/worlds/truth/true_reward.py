@@ -60,7 +60,7 @@ class TrueReward(Reward):
     def _apply(self, fn: Any, recurse: bool = True) -> TrueReward:
         # `.to(device)` takes the world along; its numbers stay float64, as does the time.
         days = self._days
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._days = days.to(self._key.device)
         if self.world.latents.items.device != self._key.device:
             self.world = self.world.to(self._key.device)
