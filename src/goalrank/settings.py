@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -13,6 +14,25 @@ from pydantic import BaseModel, ValidationError
 from goalrank.errors import ConfigError
 
 M = TypeVar("M", bound=BaseModel)
+
+
+class RenamedWarning(FutureWarning):
+    """A setting was given by its old name, which the next release will not know."""
+
+
+def warn_renamed(old: str, new: str, option: str) -> None:
+    """Warn that `option` was given the old name of something and say the new one.
+
+    Args:
+        old, new: names as they stand in the file or call.
+        option: where they stand, e.g. "rankers".
+    """
+    warnings.warn(
+        f"'{old}' is now called '{new}'; the next release will refuse the old name; remedy: write "
+        f"'{new}' (option: {option})",
+        RenamedWarning,
+        stacklevel=2,
+    )
 
 
 def read_toml(path: str | Path, what: str, remedy: str) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def test_limit_takes_the_last_requests(setting):
 
 def test_faults_are_named(setting):
     world, model, requests = setting
-    with pytest.raises(ConfigError, match="rule's"):
+    with pytest.raises(ConfigError, match="baseline's"):
         world_card({"random": model}, requests, world, limit=2)
     with pytest.raises(ConfigError, match="no bundle"):
         world_card({}, requests, world)

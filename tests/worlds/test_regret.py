@@ -86,7 +86,7 @@ def test_search_refuses_nonsense(table):
 def test_references_are_ordered(table):
     world, requests, columns, _ = table
     truth = RegretMeter(world, requests, columns).references(beam=32)
-    mean = {rule: float(values.mean()) for rule, values in truth.rewards.items()}
+    mean = {name: float(values.mean()) for name, values in truth.rewards.items()}
     assert mean["random"] < mean["true pointwise sort"] <= mean["near-optimum"]
     assert list(mean)[-1] == "near-optimum"
     assert truth.gap >= 0

@@ -39,7 +39,7 @@ def test_failed_cells_are_written_down_and_the_rest_go_on(finished):
     assert "no weights that gradients could fit" in reasons["impossible"]
     assert reasons["diverges"].startswith("diverged")
     ok = table.filter(pl.col("status") == "ok")
-    assert set(ok["kind"]) == {"dnn", "goalrank", "best_of", "mmr", "rules"}
+    assert set(ok["kind"]) == {"dnn", "goalrank", "best_of", "mmr", "baselines"}
     for column in ("seconds", "peak_memory_mb", "ms_per_request", "ndcg@3"):
         assert ok[column].is_finite().all()
     for column in ("config_hash", "versions", "device", "python", "goalrank"):
@@ -65,7 +65,7 @@ def test_values_are_those_of_the_means(finished):
 
 def test_shards_together_are_the_whole(data, finished, tmp_path):
     torch.set_num_threads(1)
-    suite = make_suite(data, ["dnn", "mmr", "rules"])
+    suite = make_suite(data, ["dnn", "mmr", "baselines"])
     store_suite(suite, tmp_path)
     for i in (1, 2):
         for cell in shard(plan_cells(suite), i, 2, tuned=False):
@@ -189,7 +189,7 @@ def test_tuning_is_of_one_row_and_one_data_set(data, tmp_path):
 def test_tuning_has_one_budget_and_is_kept(data, tmp_path):
     torch.set_num_threads(1)
     tuning = {"trials": 3, "steps": 2, "requests": 40, "validation": 20}
-    suite = make_suite(data, ["dnn", "mmr", "rules"], tuning=tuning, seeds=[0, 1])
+    suite = make_suite(data, ["dnn", "mmr", "baselines"], tuning=tuning, seeds=[0, 1])
     store_suite(suite, tmp_path)
     for cell in plan_cells(suite):
         assert run_cell(suite, cell, tmp_path, "cpu") == "ok"
@@ -202,4 +202,4 @@ def test_tuning_has_one_budget_and_is_kept(data, tmp_path):
         assert None not in scores
         assert rows[0]["best"] == rows[0]["trials"][scores.index(max(scores))]["settings"]
         assert rows[0]["trials"][0]["settings"] == {}
-    assert table.filter(pl.col("rule"))["trials"].max() == 0
+    assert table.filter(pl.col("baseline"))["trials"].max() == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from goalrank.errors import ConfigError
 from goalrank.rankers import ranker_names
+from goalrank.settings import RenamedWarning
 from goalrank.studies.arena import run_suite
 from goalrank.studies.common import build_suite, load_suite, plan_cells, shard, standard_rows
 from goalrank.studies.common.cells import parse_shard
@@ -24,7 +27,7 @@ def test_shipped_suites_can_be_used(path):
     suite = load_suite(path)
     assert suite.name == path.stem
     assert suite.main in {row.label for row in suite.rankers}
-    assert any(row.name == "rules" for row in suite.rankers)
+    assert any(row.name == "baselines" for row in suite.rankers)
     assert len({cell.key for cell in plan_cells(suite)}) == len(plan_cells(suite))
 
 
@@ -81,11 +84,42 @@ def test_unknown_data_sets_suggest_the_nearest(dataset, words):
         ({"name": "best_of"}, True),
         ({"name": "clig"}, True),
         ({"name": "evaluator_sort"}, True),
-        ({"name": "rules"}, False),
+        ({"name": "baselines"}, False),
     ],
 )
 def test_which_rows_the_reward_teaches_or_chooses_for(row, rewarded):
     assert RowSpec.model_validate(row).rewarded is rewarded
+
+
+@pytest.mark.parametrize(
+    ("rows", "names"),
+    [
+        (["dnn", "rules"], ["dnn", "baselines"]),
+        (["dnn", {"name": "rules"}], ["dnn", "baselines"]),
+        (["dnn", "baselines", "-rules"], ["dnn"]),
+    ],
+)
+def test_old_names_of_rows_are_read_with_a_warning(data, rows, names):
+    with pytest.warns(RenamedWarning, match=r"'rules' is now called 'baselines'.*option: rankers"):
+        suite = make_suite(data, rows)
+    assert [row.name for row in suite.rankers] == names
+    assert [row.label for row in suite.rankers] == names
+
+
+def test_an_old_name_is_said_to_the_user(data, tmp_path):
+    text = 'name = "old"\nmain = "dnn"\nrankers = ["dnn", "rules"]\nseeds = []\n'
+    (tmp_path / "old.toml").write_text(text)
+    command = [sys.executable, "-m", "goalrank", "benchmark", "run", tmp_path / "old.toml"]
+    done = subprocess.run(
+        [*command, "--out", tmp_path / "out"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    said = " ".join(done.stderr.split())
+    assert "Warning: 'rules' is now called 'baselines'" in said
+    assert "row_specs.py" not in said
 
 
 def test_a_missing_data_folder_is_said_before_anything_runs(tmp_path, monkeypatch):

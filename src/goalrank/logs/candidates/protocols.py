@@ -45,9 +45,9 @@ __all__ = ["INJECTED_WARNING", "Retrieved", "Scorer", "linked_features", "retrie
 
 INJECTED_WARNING = (
     "injected candidates: the positives were put in by hand beside retrieved items, so they stand "
-    "out by not being what the retriever brings. A rule without any learning, sorting by minus the "
+    "out by not being what the retriever brings. A baseline, sorting by minus the "
     "retriever's score, scores very high here: results mostly measure how well a model spots "
-    "injected items. Print that rule beside every result, and prefer protocol 'retrieved'."
+    "injected items. Print that baseline beside every result, and prefer protocol 'retrieved'."
 )
 
 Floats = NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""Diversity rules: MMR and DPP over any scorer's relevance. They learn nothing of their own."""
+"""Baselines that trade relevance against diversity: MMR and DPP over any scorer's relevance."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from goalrank.rankers.step_policy import StepPolicy
 from goalrank.requests import Batch
 
 
-class RuleState(NamedTuple):
-    """A request for a diversity rule.
+class DiversityState(NamedTuple):
+    """What a diversity baseline knows of a request.
 
     Attributes:
         relevance: [B, N] -inf where padded.
@@ -27,7 +27,7 @@ class RuleState(NamedTuple):
     likeness: Tensor
 
 
-class _Rule(StepPolicy):
+class _DiversityBaseline(StepPolicy):
     """Relevance from a scorer, likeness from item features or given vectors.
 
     Args:
@@ -42,17 +42,17 @@ class _Rule(StepPolicy):
         self.base = RetrieverOrder() if base is None else base
         self.register_buffer("vectors", vectors)
 
-    def encode(self, batch: Batch) -> RuleState:
+    def encode(self, batch: Batch) -> DiversityState:
         mask = batch.candidate_mask
         relevance = standardised(self.base.scores(batch), mask)
         likeness = candidate_likeness(batch, self.vectors)
-        return RuleState(relevance.masked_fill(~mask, -torch.inf), likeness)
+        return DiversityState(relevance.masked_fill(~mask, -torch.inf), likeness)
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
         return self.base.loss(batch, slots)
 
 
-class MMR(_Rule):
+class MMR(_DiversityBaseline):
     """Maximal marginal relevance: λ · relevance − (1 − λ) · max_{j placed} likeness, greedily.
 
     As a policy it draws from the softmax of these values. Source: Carbonell and Goldstein, 1998.
@@ -68,14 +68,14 @@ class MMR(_Rule):
         super().__init__(base, vectors)
         self.trade = trade
 
-    def begin(self, state: RuleState, lists: int, slots: int) -> Tensor:
+    def begin(self, state: DiversityState, lists: int, slots: int) -> Tensor:
         b, n = state.relevance.shape
         return state.likeness.new_zeros(b, lists, n)
 
-    def step_logits(self, state: RuleState, hidden: Tensor, step: int) -> Tensor:
+    def step_logits(self, state: DiversityState, hidden: Tensor, step: int) -> Tensor:
         return self.trade * state.relevance[:, None, :] - (1 - self.trade) * hidden
 
-    def advance(self, state: RuleState, hidden: Tensor, picked: Tensor, step: int) -> Tensor:
+    def advance(self, state: DiversityState, hidden: Tensor, picked: Tensor, step: int) -> Tensor:
         near = _rows(state.likeness, picked)
         return near if step == 0 else torch.maximum(hidden, near)
 
@@ -92,7 +92,7 @@ class _Cholesky(NamedTuple):
     columns: Tensor
 
 
-class DPP(_Rule):
+class DPP(_DiversityBaseline):
     """Greedy maximum-a-posteriori list of a determinantal point process.
 
     Kernel L = diag(q) S diag(q), q = exp(θ · relevance / 2), S the likeness (+ `jitter` on the
@@ -119,16 +119,18 @@ class DPP(_Rule):
         self.theta = theta
         self.jitter = jitter
 
-    def begin(self, state: RuleState, lists: int, slots: int) -> _Cholesky:
+    def begin(self, state: DiversityState, lists: int, slots: int) -> _Cholesky:
         b, n = state.relevance.shape
         rest = state.likeness.new_full((b, lists, n), 1.0 + self.jitter)
         return _Cholesky(rest, state.likeness.new_zeros(b, lists, n, 0))
 
-    def step_logits(self, state: RuleState, hidden: _Cholesky, step: int) -> Tensor:
+    def step_logits(self, state: DiversityState, hidden: _Cholesky, step: int) -> Tensor:
         gain = hidden.rest.clamp_min(self.jitter * 1e-2).log() - math.log1p(self.jitter)
         return self.theta * state.relevance[:, None, :] + gain
 
-    def advance(self, state: RuleState, hidden: _Cholesky, picked: Tensor, step: int) -> _Cholesky:
+    def advance(
+        self, state: DiversityState, hidden: _Cholesky, picked: Tensor, step: int
+    ) -> _Cholesky:
         at = picked[..., None]
         column = _rows(state.likeness, picked)
         if hidden.columns.shape[-1]:

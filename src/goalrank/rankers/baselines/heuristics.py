@@ -1,6 +1,6 @@
-"""Orders that need no learning: sorts by something known, and counts over the past.
+"""Baselines that sort by something known, or by counts over the past.
 
-They serve twice: as rules that any trained ranker must beat (`goalrank.evaluation.audit_rules`), and as
+They serve twice: as what any trained ranker must beat (`goalrank.evaluation.audit_baselines`), and as
 auxiliary policies whose lists join the training groups. Being `Scorer`s they have log-probabilities;
 counts are brought to unit spread so that sampling from them is neither uniform nor frozen.
 """

@@ -25,7 +25,7 @@ _TEMPERATURES = (0.5, 1.0, 0.25, 2.0)
 
 @dataclass(frozen=True)
 class Member:
-    """One generator: a rule that makes one list of a request.
+    """One generator: a way to make one list of a request.
 
     Attributes:
         kind: "best" — a ranker's best list; "sample" — a draw of a ranker at a temperature;
@@ -101,8 +101,7 @@ class MultiGenerator(PoolPolicy):
             return top_slots(noise, mask, slots)
         ranker = cast(Ranker, self.rankers[m.ranker])
         if m.kind == "diverse":
-            rule = MMR(cast(Scorer, ranker), trade=m.number)
-            return rule.rank(batch, slots)
+            return MMR(cast(Scorer, ranker), trade=m.number).rank(batch, slots)
         if m.ranker not in states:
             states[m.ranker] = ranker.encode(batch)
         state = states[m.ranker]
@@ -125,7 +124,7 @@ def diverse_members(k: int, rankers: Sequence[Ranker], features: int) -> list[Me
     """A diverse set of k generators over some trained rankers.
 
     Taken in turn from: the rankers' best lists, sorts by the retriever's score and by each
-    candidate feature, diversity rules over the scorers, the generators' beams, the sorts upside
+    candidate feature, MMR over the scorers, the generators' beams, the sorts upside
     down, and then draws at several temperatures until there are k.
 
     Args:

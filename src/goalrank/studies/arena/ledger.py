@@ -28,7 +28,8 @@ from goalrank.errors import DataError
 from goalrank.requests import whole_file
 from goalrank.studies.common import Cell
 
-LEDGER_VERSION = 1
+LEDGER_VERSION = 2  # 1 called baselines rules: its rows are read under the names of today
+BASELINE_PREFIX = "baseline: "  # begins the label of a baseline's row
 _KEY = b"goalrank.ledger"
 _LIBRARIES = ("torch", "lightning", "numpy", "polars", "lightgbm", "implicit")
 
@@ -150,11 +151,22 @@ def _check_version(path: Path) -> None:
 def _read(path: Path) -> pl.DataFrame:
     _check_version(path)
     try:
-        return pl.read_parquet(path)
+        return _renamed(pl.read_parquet(path))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(
             f"'{path}' is damaged ({error}); remedy: remove it, its cell runs again"
         ) from error
+
+
+def _renamed(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of format 1 or 2 under the names of format 2."""
+    if "rule" not in rows.columns:
+        return rows
+    label = pl.col("ranker").str.replace("^rule: ", BASELINE_PREFIX)
+    return rows.rename({"rule": "baseline"}).with_columns(
+        kind=pl.col("kind").replace("rules", "baselines"),
+        ranker=pl.when("baseline").then(label).otherwise("ranker"),
+    )
 
 
 def provenance() -> dict[str, Any]:
@@ -199,7 +211,7 @@ def cell_facts(suite: str, cell: Cell) -> Mapping[str, Any]:
         "ranker": cell.row.label,
         "kind": cell.row.name,
         "objective": cell.row.objective,
-        "rule": cell.row.name == "rules",
+        "baseline": cell.row.name == "baselines",
         "seed": cell.seed,
         "size": cell.size.name,
         "config_hash": cell.config_hash,

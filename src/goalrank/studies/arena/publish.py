@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from goalrank.requests import whole_file, write_text
-from goalrank.studies.arena.figures import draw_boards
+from goalrank.studies.arena.figures import draw_leaderboards
 from goalrank.studies.arena.leaderboards import load_leaderboards
 from goalrank.studies.arena.ledger import Ledger
 from goalrank.studies.arena.runner import SUITE_FILE, stored_plan
@@ -28,13 +28,13 @@ def publish(folder: str | Path, out: str | Path, resamples: int = 5000) -> list[
     """
     folder, out = Path(folder), Path(out)
     rows = Ledger(folder).read(cell.key for cell in stored_plan(folder))
-    boards = load_leaderboards(folder, resamples=resamples)
+    leaderboards = load_leaderboards(folder, resamples=resamples)
     out.mkdir(parents=True, exist_ok=True)
     files = [out / name for name in ("ledger.parquet", SUITE_FILE, "table.md", "table.tex")]
     with whole_file(files[0]) as temporary:
         rows.sort("dataset", "size", "ranker", "seed").write_parquet(temporary, compression="zstd")
     with whole_file(files[1]) as temporary:
         shutil.copyfile(folder / SUITE_FILE, temporary)
-    for path, text in zip(files[2:], (markdown(boards), latex(boards)), strict=True):
+    for path, text in zip(files[2:], (markdown(leaderboards), latex(leaderboards)), strict=True):
         write_text(path, text)
-    return [*files, *draw_boards(boards, folder, out)]
+    return [*files, *draw_leaderboards(leaderboards, folder, out)]

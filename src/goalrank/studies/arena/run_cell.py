@@ -18,7 +18,14 @@ from goalrank.errors import GoalRankError
 from goalrank.evaluation import Evaluation, evaluate
 from goalrank.rankers import Ranker
 from goalrank.settings import merge
-from goalrank.studies.arena.ledger import Ledger, Values, cell_facts, failure, provenance
+from goalrank.studies.arena.ledger import (
+    BASELINE_PREFIX,
+    Ledger,
+    Values,
+    cell_facts,
+    failure,
+    provenance,
+)
 from goalrank.studies.arena.tuning import apply, tune
 from goalrank.studies.common import (
     Cell,
@@ -138,7 +145,7 @@ def _costs(
 
 def _means(found: Evaluation, name: str, cell: Cell) -> dict[str, Any]:
     means = {metric: float(np.nanmean(v)) for metric, v in found.values[name].items()}
-    label = f"rule: {name}" if cell.row.name == "rules" else name
+    label = f"{BASELINE_PREFIX}{name}" if cell.row.name == "baselines" else name
     return {"ranker": label, "column": name, "ms_per_request": found.milliseconds(name), **means}
 
 

@@ -28,6 +28,7 @@ from goalrank.studies.common import (
     digest,
     parse_shard,
     plan_cells,
+    rename_rows,
     shard,
 )
 
@@ -205,7 +206,8 @@ def _content(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version = int(content["version"])
-        content["suite"]
+        suite = content["suite"]
+        content["suite"] = {**suite, "rankers": rename_rows(suite["rankers"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"'{path}' is damaged ({error}); remedy: remove it and run the suite again"

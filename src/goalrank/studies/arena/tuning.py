@@ -57,9 +57,9 @@ _OWN: dict[str, Knobs] = {
     "best_of": {"options.temperature": (0.5, 1.0, 2.0), **_PLAIN},
     "clig": {"options.weight": (0.3, 1.0, 3.0), **_PLAIN},
     "evaluator_sort": {},
-    "rules": {},
+    "baselines": {},
 }
-_WITHOUT_NET = ("lambdamart", "mmr", "dpp", "evaluator_sort", "rules")
+_WITHOUT_NET = ("lambdamart", "mmr", "dpp", "evaluator_sort", "baselines")
 _NARROWEST = 8  # below this there is no ranker
 _MOST_COPIES = 3  # trials of k generators try so many; the winner serves every k
 

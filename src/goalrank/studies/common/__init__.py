@@ -4,7 +4,7 @@ from goalrank.studies.common.cells import Cell, digest, parse_shard, plan_cells,
 from goalrank.studies.common.datasets import EncodedDataset, load_data
 from goalrank.studies.common.fitted_parts import FittedParts, on_device
 from goalrank.studies.common.row_builder import RowBuilder, module_parameters
-from goalrank.studies.common.row_specs import BiasSpec, Rows, RowSpec, standard_rows
+from goalrank.studies.common.row_specs import BiasSpec, Rows, RowSpec, rename_rows, standard_rows
 from goalrank.studies.common.suite import (
     DatasetSpec,
     SizeSpec,
@@ -36,6 +36,7 @@ __all__ = [
     "on_device",
     "parse_shard",
     "plan_cells",
+    "rename_rows",
     "shard",
     "standard_rows",
 ]

@@ -42,7 +42,7 @@ def digest(content: Any) -> str:
 def plan_cells(suite: Suite) -> list[Cell]:
     """All cells, seed by seed, so that a first seed's table is whole before the second begins.
 
-    Rules learn nothing: they have one cell a data set, whatever the seeds and sizes.
+    Baselines learn nothing: they have one cell a data set, whatever the seeds and sizes.
     """
     out = []
     for seed in suite.seeds:
@@ -50,7 +50,7 @@ def plan_cells(suite: Suite) -> list[Cell]:
             for dataset in suite.datasets:
                 for row in suite.rankers:
                     first = seed == suite.seeds[0] and size == suite.sizes[0]
-                    if row.name != "rules" or first:
+                    if row.name != "baselines" or first:
                         out.append(make_cell(suite, dataset, row, seed, size))
     return out
 

@@ -62,7 +62,7 @@ class RowBuilder:
         return build_config(merge(self.recipe, kept))
 
     def fit(self, row: RowSpec, config: FitConfig, seed: int) -> dict[str, Ranker]:
-        """Fitted rankers by label: one, or every rule.
+        """Fitted rankers by label: one, or every baseline.
 
         Args:
             config: see `config`.
@@ -70,7 +70,7 @@ class RowBuilder:
         Raises:
             ConfigError: the row cannot be had on this data.
         """
-        if row.name == "rules":
+        if row.name == "baselines":
             return dict(audit_baselines(self.lab.data.train, self.lab.data.info.candidate_features))
         if row.name in _COMPOSITE:
             return {row.label: _COMPOSITE[row.name](self, row, config, seed, row.options)}

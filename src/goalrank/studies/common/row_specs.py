@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from goalrank.errors import ConfigError
 from goalrank.rankers import ranker_names, ranker_options
-from goalrank.settings import did_you_mean
+from goalrank.settings import did_you_mean, warn_renamed
 
-COMPOSITES = ("best_of", "mg_e", "mg_e_copies", "clig", "evaluator_sort", "rules")
+COMPOSITES = ("best_of", "mg_e", "mg_e_copies", "clig", "evaluator_sort", "baselines")
+_RENAMED = {"rules": "baselines"}  # old name of a row → new name
 _OWN = {
     "best_of": ("base", "lists", "temperature"),
     "mg_e": ("k",),
@@ -56,7 +57,8 @@ class RowSpec(BaseModel):
     """One row of the tables.
 
     Attributes:
-        name: a ranker's name, or best_of, mg_e, mg_e_copies, clig, evaluator_sort, rules.
+        name: a ranker's name, or best_of, mg_e, mg_e_copies, clig, evaluator_sort, baselines
+            (every ranker without learning that the data allow).
         label: printed in tables, unique in the suite; by default the name.
         objective: "own" is the ranker's own way (GoalRank by its groups, EGRank by PPO, NLGR by
             neighbours, others by their supervised loss); any objective of
@@ -87,14 +89,16 @@ class RowSpec(BaseModel):
     @property
     def rewarded(self) -> bool:
         """Taught by the shared reward, or choosing by it; its regret has two parts."""
-        return not self.labels_only and self.name != "rules"
+        return not self.labels_only and self.name != "baselines"
 
     @model_validator(mode="before")
     @classmethod
     def _labelled(cls, data: Any) -> Any:
-        if isinstance(data, dict) and not data.get("label"):
-            return {**data, "label": str(data.get("name", ""))}
-        return data
+        if not isinstance(data, dict):
+            return data
+        if "name" in data:
+            data = {**data, "name": _current(data["name"])}
+        return data if data.get("label") else {**data, "label": str(data.get("name", ""))}
 
     @model_validator(mode="after")
     def _known(self) -> RowSpec:
@@ -133,6 +137,19 @@ class RowSpec(BaseModel):
         return self
 
 
+def rename_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Give rows that an earlier goalrank stored the names of today."""
+    return [{**row, "name": _RENAMED.get(row["name"], row["name"])} for row in rows]
+
+
+def _current(name: Any) -> Any:
+    """A row's name of today; warns where an old one was given."""
+    if not isinstance(name, str) or name not in _RENAMED:
+        return name
+    warn_renamed(name, _RENAMED[name], "rankers")
+    return _RENAMED[name]
+
+
 def _unknown(what: str, name: str, known: Any, option: str) -> str:
     hint, names = did_you_mean(name, known), ", ".join(known) or "none"
     return f"{what} '{name}' is unknown{hint} Known: {names}; option: {option}"
@@ -152,7 +169,7 @@ def standard_rows() -> dict[str, dict[str, Any]]:
     rows["goalrank"] = {"name": "goalrank"}
     alone = {"objective": {"supervised": 0.0, "slots": 0.0}, "reward": {"observed": 0.0}}
     rows["goalrank_eq5"] = {"name": "goalrank", "set": alone}
-    rows["rules"] = {"name": "rules"}
+    rows["baselines"] = {"name": "baselines"}
     return {label: {**row, "label": label} for label, row in rows.items()}
 
 
@@ -170,11 +187,11 @@ def expand_rows(given: Sequence[Any]) -> list[Any]:
         if row == "@all":
             out.update(standard)
         elif isinstance(row, str):
-            name = row.removeprefix("-")
+            name = _current(row.removeprefix("-"))
             if name not in standard:
                 raise ConfigError(_unknown("ranker", name, ["@all", *standard], "rankers"))
             out[name] = standard[name]
-            if row != name:
+            if row.startswith("-"):
                 del out[name]
         else:
             key = row.get("label") or row.get("name") if isinstance(row, dict) else None

@@ -14,6 +14,7 @@ import polars as pl
 from goalrank.errors import DataError
 from goalrank.reporting import line_chart, save_figure
 from goalrank.requests import write_text
+from goalrank.storage import json_text
 from goalrank.studies.online.lifts import (
     Estimate,
     Floats,
@@ -89,9 +90,9 @@ def report_online(folder: str | Path) -> dict[str, Any]:
         ],
         "daily": days.sort("seed", "arm", "day").to_dicts(),
     }  # fmt: skip
-    _write(test.folder / "table.md", online_tables(result, test.metrics))
+    write_text(test.folder / "table.md", online_tables(result, test.metrics))
     _draw(test, days)
-    _write(test.folder / "online.json", json.dumps(result, indent=1, default=float) + "\n")
+    write_text(test.folder / "online.json", json_text(result, indent=1) + "\n")
     return result
 
 
@@ -226,7 +227,3 @@ def _draw(test: _Test, days: pl.DataFrame) -> None:
         figure.axes[0].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
         for ending in ("svg", "png"):
             save_figure(figure, test.folder / f"{name}.{ending}")
-
-
-def _write(path: Path, text: str) -> None:
-    write_text(path, text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -12,8 +11,9 @@ from typing import Any
 import polars as pl
 
 from goalrank.errors import DataError, InfeasibleError
-from goalrank.reporting import line_chart, save_figure, scatter_fit
+from goalrank.reporting import Table, line_chart, make_columns, save_figure, scatter_fit
 from goalrank.requests import write_text
+from goalrank.storage import json_text
 from goalrank.studies.scaling.law import Frontier, Law, fit_law, frontier
 from goalrank.studies.scaling.run import read_cells
 
@@ -60,8 +60,8 @@ def fit_scaling(
         "points": points.to_dicts(),
         "figures": figures,
     }
-    _write(place / "fit.json", json.dumps(_plain(result), indent=1))
-    _write(place / "scaling.md", _markdown(fits, points))
+    write_text(place / "fit.json", json_text(result, indent=1))
+    write_text(place / "scaling.md", _markdown(fits, points))
     return result
 
 
@@ -197,9 +197,13 @@ def _draw_groups(frame: pl.DataFrame, place: Path) -> list[Path | None]:
 
 
 def _markdown(fits: list[dict[str, Any]], points: pl.DataFrame) -> str:
-    lines = ["L(P, D) = E + A·P^-α + B·D^-β; 95 % bootstrap intervals", ""]
-    lines += ["| on | ranker | group | law | α | β | E | R² | falls with P | falls with D |"]
-    lines += ["|---" * 10 + "|"]
+    intro = "L(P, D) = E + A·P^-α + B·D^-β; 95 % bootstrap intervals"
+    tables = (_fit_table(fits), _point_table(points))
+    return "\n\n".join([intro, *(table.markdown() for table in tables)]) + "\n"
+
+
+def _fit_table(fits: list[dict[str, Any]]) -> Table:
+    rows = []
     for fit in fits:
         law = fit["law"]
         est = law.estimates if law is not None else {}
@@ -207,18 +211,30 @@ def _markdown(fits: list[dict[str, Any]], points: pl.DataFrame) -> str:
         said = "holds" if fit["holds"] else f"none: {fit['reason']}"
         falls = [f"{fit['falls'][a]['lower']} of {fit['falls'][a]['pairs']}" for a in _POINT]
         r2 = "–" if law is None or not math.isfinite(law.r2) else f"{law.r2:.2f}"
-        row = [fit["source"], fit["ranker"], str(fit["group"] or "–"), said, *cells, r2, *falls]
-        lines.append(f"| {' | '.join(row)} |")
-    lines += ["", "| on | ranker | group | size | P | D | seeds | loss | ± | training FLOPs |"]
-    lines += ["|---" * 10 + "|"]
-    for p in points.iter_rows(named=True):
-        spread = "–" if p["deviation"] is None else f"{p['deviation']:.4f}"
-        lines.append(
-            f"| {p['source']} | {p['ranker']} | {p['group'] or '–'} | {p['size']} | "
-            f"{p['parameters']:,} | {p['data']:,} | {p['seeds']} | {p['loss']:.4f} | {spread} | "
-            f"{p['flops_training']:.3g} |"
-        )
-    return "\n".join(lines) + "\n"
+        group = str(fit["group"] or "–")
+        rows.append([fit["source"], fit["ranker"], group, said, *cells, r2, *falls])
+    head = ["on", "ranker", "group", "law", "α", "β", "E", "R²", "falls with P", "falls with D"]
+    return Table(make_columns(*head), rows)
+
+
+def _point_table(points: pl.DataFrame) -> Table:
+    rows = [
+        [
+            p["source"],
+            p["ranker"],
+            str(p["group"] or "–"),
+            p["size"],
+            f"{p['parameters']:,}",
+            f"{p['data']:,}",
+            str(p["seeds"]),
+            f"{p['loss']:.4f}",
+            "–" if p["deviation"] is None else f"{p['deviation']:.4f}",
+            f"{p['flops_training']:.3g}",
+        ]
+        for p in points.iter_rows(named=True)
+    ]
+    head = ["on", "ranker", "group", "size", "P", "D", "seeds", "loss", "±", "training FLOPs"]
+    return Table(make_columns(*head), rows)
 
 
 _SHOWN = ("alpha", "beta", "E")
@@ -226,16 +242,3 @@ _SHOWN = ("alpha", "beta", "E")
 
 def _estimate(each: Any) -> str:
     return "–" if each is None else f"{each.value:.3g} [{each.low:.3g}, {each.high:.3g}]"
-
-
-def _plain(value: Any) -> Any:
-    """NaN is no JSON: it becomes null."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write(path: Path, text: str) -> None:
-    write_text(path, text)

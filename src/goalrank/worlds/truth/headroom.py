@@ -1,4 +1,4 @@
-"""How much a world leaves to do: what simple rules reach of the near-optimum."""
+"""Headroom of a world: the share of the near-optimum that baselines reach."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from goalrank.worlds.world.world import EPOCH_US, PlantedWorld
 
 @dataclass(frozen=True)
 class Description:
-    """True reward of simple rules in one world.
+    """True reward of baselines in one world.
 
     Attributes:
         name: of the world.
-        rows: rule → `Measures`; the last rule is the near-optimum itself.
+        rows: name → `Measures`: the baselines, then the near-optimum itself.
         gap: mean certified gap of the near-optimum (its upper bound minus its value).
     """
 
@@ -33,9 +33,9 @@ class Description:
     def __str__(self) -> str:
         head = f"{'world ' + self.name:24s} {'reward':>8s} {'± s.e.':>8s} {'of best':>8s} {'exact':>7s}"
         lines = [
-            f"{rule:24s} {m.reward:8.3f} {m.standard_error:8.3f} {m.share_of_best:8.1%} "
+            f"{name:24s} {m.reward:8.3f} {m.standard_error:8.3f} {m.share_of_best:8.1%} "
             f"{m.share_exact:7.1%}"
-            for rule, m in self.rows.items()
+            for name, m in self.rows.items()
         ]
         return "\n".join([head, *lines, f"certified gap of the near-optimum: {self.gap:.3f}"])
 
@@ -49,7 +49,7 @@ def pointwise_lists(scene: ResponseModel, slots: int) -> Tensor:
     return alone.masked_fill(~scene.mask, -torch.inf).topk(slots, dim=1).indices
 
 
-def _rules(
+def _baselines(
     world: PlantedWorld, asked: DrawnRequests, scene: ResponseModel, seed: int
 ) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
@@ -70,7 +70,7 @@ def describe(
     Args:
         world: any world.
         requests: B fresh requests to judge on.
-        seed: of the requests and of the random rules.
+        seed: of the requests and of the random baselines.
         beam: width of the near-optimum's search.
 
     Raises:
@@ -82,9 +82,9 @@ def describe(
     asked = draw_requests(world, 0, requests, EPOCH_US, generator)
     scene = world.scene(asked.users, asked.items, asked.days)
     best = near_optimum(world, asked.users, asked.items, asked.days, beam=beam)
-    rules = _rules(world, asked, scene, seed) | {"near-optimum": best.lists}
+    ranked = _baselines(world, asked, scene, seed) | {"near-optimum": best.lists}
     rows = {
-        rule: measure(scene.reward(lists[:, None, :]).squeeze(1), best.value)
-        for rule, lists in rules.items()
+        name: measure(scene.reward(lists[:, None, :]).squeeze(1), best.value)
+        for name, lists in ranked.items()
     }
     return Description(world.config.name, rows, float(best.gap.mean()))

@@ -26,7 +26,7 @@ class Truth:
     """The world's own references on R requests.
 
     Attributes:
-        rewards: rule → true reward [R] float64 of its lists; the last is the near-optimum.
+        rewards: name → true reward [R] float64 of its lists: baselines, then the near-optimum.
         gap: mean certified gap of the near-optimum.
     """
 
@@ -91,17 +91,17 @@ class RegretMeter:
             scene = self.world.scene(users, items, days)
             score = batch.candidate_score.masked_fill(~batch.candidate_mask, -torch.inf)
             best = near_optimum(self.world, users, items, days, beam=beam)
-            rules = {
+            references = {
                 "random": RandomOrder().rank(batch, self.slots),
                 "logging policy": batch.shown[:, : self.slots],
                 "retriever's order": score.topk(self.slots, dim=1).indices,
                 "true pointwise sort": pointwise_lists(scene, self.slots),
                 "near-optimum": best.lists,
             }
-            for rule, lists in rules.items():
-                parts.setdefault(rule, []).append(scene.reward(lists[:, None, :]).squeeze(1))
+            for name, lists in references.items():
+                parts.setdefault(name, []).append(scene.reward(lists[:, None, :]).squeeze(1))
             gaps.append(best.gap)
-        rewards = {rule: torch.cat(values) for rule, values in parts.items()}
+        rewards = {name: torch.cat(values) for name, values in parts.items()}
         return Truth(rewards, float(torch.cat(gaps).mean()))
 
     def judge(
