@@ -132,7 +132,7 @@ def _notes(leaderboard: Leaderboard) -> list[str]:
         notes.append(
             f"{_BASELINE} baseline: a ranker without learning. p requests: paired bootstrap over "
             f"users, seeds of a request averaged; p seeds: paired t-test; both corrected by Holm over the rows shown. "
-            f"Parameters include the evaluator where a row needs one to serve; training s includes "
+            f"Parameters include the reward model where a row needs one to serve; training s includes "
             f"parts that are shared with other rows. Trees count no parameters."
         )
     if leaderboard.hidden_baselines:
