@@ -11,10 +11,10 @@ import pytest
 pytest.importorskip("tea_tasting")
 
 from goalrank.errors import ConfigError, DataError
-from goalrank.experiments import Baseline, ab_plan, read_baseline
+from goalrank.experiments import MetricBaseline, ab_plan, read_baseline
 from tests.experiments.test_analysis import world
 
-BASE = Baseline(mean=2.0, deviation=3.0, traffic=500.0)
+BASE = MetricBaseline(mean=2.0, deviation=3.0, traffic=500.0)
 
 
 def test_the_textbook_number():
@@ -83,7 +83,7 @@ def test_faults(options, message):
 def test_impossible_baselines():
     for name, change in {"mean": (0, 1, 1), "sd": (1, 0, 1), "traffic": (1, 1, 0)}.items():
         with pytest.raises(ConfigError, match=name):
-            ab_plan(Baseline(*map(float, change)), lift=0.1)
+            ab_plan(MetricBaseline(*map(float, change)), lift=0.1)
     with pytest.raises(DataError, match="two"):
         read_baseline([world(0.0, 3, users=1, labelled=False)], "click")
     with pytest.raises(DataError, match="buy"):

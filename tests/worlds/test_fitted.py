@@ -191,7 +191,7 @@ def test_nothing_is_written_where_it_cannot_be(tmp_path: Path) -> None:
     none = empty.frame.with_columns(
         pl.col("history").list.head(0), pl.col("history_feedback").list.head(0)
     )
-    with pytest.raises(DataError, match="no tastes"):
+    with pytest.raises(DataError, match="no preferences"):
         fit_world([Requests(none, info=empty.info)], _LIKE, out)
     assert not out.exists()
 

@@ -16,14 +16,14 @@ STRAIGHT = World(rich(logging=LoggingConfig(shuffle=0.0)))
 
 
 def test_a_slots_probabilities_are_those_of_the_enumerated_lists():
-    asked = draw_requests(STRAIGHT, 0, 4, EPOCH_US, torch.Generator().manual_seed(0))
+    drawn = draw_requests(STRAIGHT, 0, 4, EPOCH_US, torch.Generator().manual_seed(0))
     policy = LoggingPolicy(STRAIGHT.config.logging)
     lists = enumerate_lists(6, 3)
     chance = torch.stack(
-        [policy.log_prob(STRAIGHT, asked, x.expand(4, -1)).exp() for x in lists], 1
+        [policy.log_prob(STRAIGHT, drawn, x.expand(4, -1)).exp() for x in lists], 1
     )
     one = lists[37]
-    steps = policy.slot_propensity(STRAIGHT, asked, one.expand(4, -1))
+    steps = policy.slot_propensity(STRAIGHT, drawn, one.expand(4, -1))
     before = torch.ones(4, dtype=torch.float64)
     for t in range(3):
         same = (lists[:, : t + 1] == one[: t + 1]).all(1)

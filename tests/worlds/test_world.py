@@ -51,7 +51,7 @@ def test_world_from_factors_has_their_size_and_taste() -> None:
     # k-means finds the planted groups, whatever their numbers.
     pairs = {(int(g), int(c)) for g, c in zip(group, world.latents.cluster, strict=True)}
     assert len(pairs) == len({c for _, c in pairs}) == 4
-    logits = world.logits(world.tastes(torch.arange(4)), torch.arange(60).expand(4, 60))
+    logits = world.logits(world.user_vectors(torch.arange(4)), torch.arange(60).expand(4, 60))
     liked = logits - 0.5 * world.latents.quality
     assert group[liked.argmax(dim=1)].tolist() == [0, 1, 2, 3]
     assert bool((world.latents.popularity.diff() > 0).all())

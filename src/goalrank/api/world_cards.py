@@ -14,7 +14,7 @@ from goalrank.errors import ConfigError, DataError
 from goalrank.evaluation import Interval, Resampler
 from goalrank.reporting import Table, make_columns
 from goalrank.requests import Requests
-from goalrank.worlds import JudgedLists, RegretMeter, Truth, World, share_exact
+from goalrank.worlds import ReferenceRewards, RegretMeter, TrueEvaluation, World, share_exact
 
 Progress = Callable[[int, int], None]
 Array = NDArray[np.float64]
@@ -131,7 +131,7 @@ def world_card(
     table = _latest(requests, limit)
     columns = {name: each.encoder.encode(table) for name, each in bundles.items()}
     judge = RegretMeter(world, table, next(iter(columns.values())))
-    truth = judge.references(beam)
+    truth = judge.reference_rewards(beam)
     if taken := set(bundles) & set(truth.rewards):
         raise ConfigError(
             f"bundle name {sorted(taken)} is a baseline's; remedy: --bundle NAME=FOLDER"
@@ -142,7 +142,7 @@ def world_card(
     for done, (name, each) in enumerate(bundles.items()):
         if progress is not None:
             progress(done, len(bundles))
-        judged = judge.judge(
+        judged = judge.evaluate(
             each.ranker, each.reward, columns[name],
             beam=reward_beam, lists=lists, seed=seed, device=device,
         )  # fmt: skip
@@ -173,7 +173,7 @@ def _latest(requests: Requests, limit: int) -> Requests:
     return requests.take(order[-limit:])
 
 
-def _row(reward: Array, truth: Truth, resampler: Resampler, kind: str) -> WorldRow:
+def _row(reward: Array, truth: ReferenceRewards, resampler: Resampler, kind: str) -> WorldRow:
     best, scorer = truth.best.numpy(), float(truth.rewards[_SCORER].mean())
     of_reward, of_regret = resampler.intervals(np.stack([reward, best - reward], 1))
     room = float(best.mean()) - scorer
@@ -187,7 +187,7 @@ def _row(reward: Array, truth: Truth, resampler: Resampler, kind: str) -> WorldR
     )
 
 
-def _parts(judged: JudgedLists, truth: Truth, resampler: Resampler) -> RegretParts:
+def _parts(judged: TrueEvaluation, truth: ReferenceRewards, resampler: Resampler) -> RegretParts:
     assert judged.found is not None
     assert judged.learned is not None
     assert judged.learned_found is not None

@@ -1,4 +1,4 @@
-"""Requests to vectors: what rankers and rewards share."""
+"""Encoders of requests as vectors, shared by rankers and rewards."""
 
 from goalrank.encoders.entities import EntityEmbedding
 from goalrank.encoders.id_table import IdTable, as_block, block_of, deferred_tables

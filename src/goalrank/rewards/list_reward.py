@@ -111,7 +111,7 @@ class ListReward(Reward):
 
         Args:
             at: [B, M] positions of the candidates that lists will hold, where that is not all and
-                `encoder.apart`; lists then hold positions on the M axis.
+                `encoder.pointwise`; lists then hold positions on the M axis.
         """
         encoded = self.encoder(batch, at=at)
         likeness = encoded.items.new_zeros(())

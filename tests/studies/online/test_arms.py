@@ -109,9 +109,9 @@ def test_oracle_and_logging(made):
     few = select_requests(asked, torch.arange(50))
     columns = encoder.encode(drawn_table(few))
     lists = arms["oracle"].choose(few, columns, torch.Generator()).lists
-    scene = WORLD.scene(few.users, few.items, few.days)
+    model = WORLD.response_model(few.users, few.items, few.days)
     _, best = exact_optimum(WORLD, few.users, few.items, few.days)[:2]
-    assert float((best - scene.reward(lists[:, None])[:, 0]).mean()) < 0.01
+    assert float((best - model.reward(lists[:, None])[:, 0]).mean()) < 0.01
     logged = arms["logging"].choose(few, columns, torch.Generator().manual_seed(0))
     assert ((logged.propensity > 0) & (logged.propensity < 1)).all()
 

@@ -49,7 +49,7 @@ class Generator(Ranker):
 
     def encode(self, batch: Batch) -> Memory:
         encoded = self.encoder(batch)
-        return self.decoder.remember(encoded.candidates, encoded.context, batch.candidate_mask)
+        return self.decoder.keys_values(encoded.candidates, encoded.context, batch.candidate_mask)
 
     def list_log_prob(
         self, state: Memory, batch: Batch, lists: Tensor, temperature: float = 1.0

@@ -58,7 +58,7 @@ class PointerDecoder(nn.Module):
         self.feed_forward = FeedForward(d, ratio, dropout)
         self.norm_out = nn.LayerNorm(d)
 
-    def remember(self, candidates: Tensor, context: Tensor, allowed: Tensor) -> Memory:
+    def keys_values(self, candidates: Tensor, context: Tensor, allowed: Tensor) -> Memory:
         """Precompute from candidates [B, N, D], context [B, D] and allowed [B, N]."""
         bias = at_least_single(self.bias(candidates).squeeze(-1)).masked_fill(~allowed, -torch.inf)
         memory = Memory(candidates, self.start(context), bias)

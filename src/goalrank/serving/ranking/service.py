@@ -233,16 +233,16 @@ class Service:
         """The rankers of one request: one, or two that will share the list."""
         request_id = body.request_id or _fresh_id(now)
         label, folder = self.experiments.assign(body.user_id, request_id)
-        duel = self.experiments.duel(body.user_id, request_id)
-        names = (folder,) if duel is None else duel.bundles
+        interleaving = self.experiments.interleaving(body.user_id, request_id)
+        names = (folder,) if interleaving is None else interleaving.bundles
         jobs = [self._job(body, request_id, now, name or DEFAULT, label) for name in names]
-        if duel is None:
+        if interleaving is None:
             return _Take(jobs)
         if not all(job.engine.rules.hold_for_drafts for job in jobs) or not (
             body.rules is None or body.rules.hold_for_drafts
         ):
             return _Take(jobs[:1])  # two lists that obey a rule can make one that does not
-        return _Take(jobs, duel.experiment)
+        return _Take(jobs, interleaving.experiment)
 
     def _job(
         self, body: RankBody, request_id: str, now: datetime, name: str, experiment: str | None

@@ -14,7 +14,13 @@ from goalrank.rankers import MultiGenerator, Ranker, diverse_members
 from goalrank.requests import Batch, EncodedRequests
 from goalrank.studies.online.config import MEMBERS, ArmConfig, OnlineConfig
 from goalrank.studies.online.models import Models
-from goalrank.worlds import DrawnRequests, LoggingPolicy, World, explored_chance, near_optimum
+from goalrank.worlds import (
+    DrawnRequests,
+    LoggingPolicy,
+    World,
+    exploration_probability,
+    near_optimum,
+)
 
 _BATCH = 512
 
@@ -110,7 +116,7 @@ class RankedArm:
         chance = torch.zeros(lists.shape[:2], dtype=torch.float64)
         for (share, ranker), state, own in zip(self.members, states, bests, strict=True):
             log_p = ranker.list_log_prob(state, batch, lists, self.temperature)
-            chance += share * explored_chance(lists, own, log_p, self.explore)
+            chance += share * exploration_probability(lists, own, log_p, self.explore)
         return chance
 
 
@@ -177,5 +183,5 @@ def _multi(arm: ArmConfig, models: Models, features: int, seed: int) -> Ranker:
 
 def select_requests(asked: DrawnRequests, rows: Tensor) -> DrawnRequests:
     """Some of the requests; `first` no longer numbers them."""
-    names = ("users", "time_us", "days", "items", "scores", "past", "past_us", "past_length")
+    names = ("users", "time_us", "days", "items", "scores", "history", "history_us", "history_length")
     return replace(asked, **{name: getattr(asked, name)[rows] for name in names})

@@ -72,7 +72,7 @@ class Router:
         return lists, chance
 
     def _judge(self, asked: DrawnRequests, choice: Choice, arm_of: Tensor) -> pl.DataFrame:
-        scene = self.world.scene(asked.users, asked.items, asked.days)
+        scene = self.world.response_model(asked.users, asked.items, asked.days)
         worth = scene.reward(torch.stack([choice.lists, choice.best], 1))
         optimum = near_optimum(
             self.world, asked.users, asked.items, asked.days, beam=self.beam, restarts=1,

@@ -16,7 +16,7 @@ from goalrank.studies.common import BiasSpec, EncodedDataset, FittedParts, diges
 from goalrank.studies.scaling.rounds import log_in_rounds
 from goalrank.studies.scaling.suite import ScalingCell, ScalingSuite
 from goalrank.training import FitConfig, build_config
-from goalrank.worlds import RegretMeter, TrueReward, Truth, World, WorldConfig
+from goalrank.worlds import ReferenceRewards, RegretMeter, TrueReward, World, WorldConfig
 
 _last: dict[str, Prepared] = {}  # cells of the same requests come in a row
 _TEST_SEED = 2**30  # apart from the seeds of a suite: every cell is judged on the same requests
@@ -35,7 +35,7 @@ class Prepared:
     data: EncodedDataset
     slots: int
     judge: RegretMeter | None = None
-    truth: Truth | None = None
+    truth: ReferenceRewards | None = None
     teacher: Reward | None = None
 
 
@@ -100,11 +100,11 @@ def _from_world(suite: ScalingSuite, cell: ScalingCell, world: World, accelerato
 
 
 @lru_cache(maxsize=2)
-def _truth(text: str, path: Path, count: int, first: int) -> Truth:
+def _truth(text: str, path: Path, count: int, first: int) -> ReferenceRewards:
     """References on the test requests, once a process; `text` is the file's, lest it change."""
     world = World(WorldConfig.load(path))
     test = world.sample(count, seed=_TEST_SEED, first=first)
-    return RegretMeter(world, test, Encoder.fit(test).encode(test)).references()
+    return RegretMeter(world, test, Encoder.fit(test).encode(test)).reference_rewards()
 
 
 def _from_folder(suite: ScalingSuite, cell: ScalingCell, folder: Path) -> Prepared:

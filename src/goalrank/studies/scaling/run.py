@@ -211,13 +211,13 @@ def _on_world(
     assert ready.truth is not None
     test = ready.data.test
     best = ready.truth.best
-    whole = measure(ready.judge.judge(ranker, None, test, device=device).reward, best)
+    whole = measure(ready.judge.evaluate(ranker, None, test, device=device).reward, best)
     out = {f"true_{name}": value for name, value in asdict(whole).items()}
     out |= {"loss": whole.regret, "regret": whole.regret, "best": float(best.mean())}
     if suite.split and cell.row.rewarded and ready.teacher is None:
         reward = builder.lab.reward(builder.helpers(cell.row), cell.seed, cell.row.bias)
         few = test.take(slice(0, min(suite.split, len(test))))
-        judged = ready.judge.judge(ranker, reward, few, lists=16, device=device)
+        judged = ready.judge.evaluate(ranker, reward, few, lists=16, device=device)
         assert judged.found is not None
         out["policy_error"] = float((judged.found - judged.reward).mean())
         out["reward_error"] = float((best[: len(few)] - judged.found).mean())
