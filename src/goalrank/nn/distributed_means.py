@@ -1,9 +1,9 @@
 """Means over a batch whose requests are split between processes.
 
-Each process computes a loss on its own requests. Gradients follow the mean of those losses, weighted
-by each process's share of the requests. A loss that divides by a count (positives, known slots)
-divides by `divisor(count)` instead, which makes the weighted mean equal to the loss of the whole
-batch. In one process the divisor is the count itself.
+Each process computes a loss on its own requests. Gradients follow the mean of those losses,
+weighted by each process's share of the requests. A loss that divides by a count (positives, known
+slots) divides by `divisor(count)` instead, which makes the weighted mean equal to the loss of the
+whole batch. In one process the divisor is the count itself.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class World(PlantedWorld):
         start_time: datetime | None = None,
         first: int = 0,
     ) -> Requests:
-        """Sample a requests table with feedback; the arguments are those of `goalrank.worlds.sample`."""
+        """Sample a requests table; the arguments are those of `goalrank.worlds.sample`."""
         return sample(self, requests, seed=seed, policy=policy, start_time=start_time, first=first)
 
     def sample_to(

@@ -1,4 +1,4 @@
-"""Any csv or Parquet of interactions or of exposures, by a column mapping."""
+"""Reader of any csv or Parquet table of interactions or exposures, by a column mapping."""
 
 from __future__ import annotations
 
@@ -38,12 +38,21 @@ _EXPOSURES = {
 
 
 def read_interactions(path: Path | None, options: ImportOptions) -> RawLog:
-    """A table with user_id, item_id, time and perhaps rating (``columns`` maps other names).
+    """Read a table with user_id, item_id, time and optionally rating.
 
-    Kinds: rating and like (target) where there are ratings, else interaction (always 1).
-    ``items.parquet`` and ``users.parquet`` beside the file become the side tables.
+    Feedback types: rating and like (target) if there are ratings, otherwise interaction (always 1).
+    ``items.parquet`` and ``users.parquet`` in the same folder become the side tables.
+
+    Args:
+        path: csv or Parquet file.
+        options: settings of the import; ``columns`` maps other column names.
+
+    Raises:
+        ConfigError: no path, or an unknown column or target.
+        DataError: the file is missing, empty or damaged.
+        SchemaError: a column is missing or of the wrong type.
     """
-    path = _given(path, "interactions")
+    path = _required_path(path, "interactions")
     aliases = _mapped(_INTERACTIONS, options.columns, "interactions")
     return interactions_log(
         read_any(path),
@@ -66,10 +75,24 @@ def interactions_log(
     items: pl.DataFrame | None = None,
     users: pl.DataFrame | None = None,
 ) -> RawLog:
-    """A RawLog of interactions, with ratings or without."""
+    """Make the log of interactions, with or without ratings.
+
+    Args:
+        frame: the table as read.
+        aliases: column name of goalrank → names in the table, in order of preference.
+        options: settings of the import.
+        dataset: name of the data set.
+        where: name of the table for errors.
+        items: side table of items, or ``None``.
+        users: side table of users, or ``None``.
+
+    Raises:
+        ConfigError: an unknown target.
+        SchemaError: a column is missing or of the wrong type.
+    """
     rows = frame.height
     frame = pick(frame, aliases, where=where, optional=("rating",))
-    frame, doubles = drop_duplicates(frame)
+    frame, duplicates = drop_duplicates(frame)
     events = _base(frame, where, options)
     rated = "rating" in frame.columns
     if rated:
@@ -92,18 +115,27 @@ def interactions_log(
         items=_match_ids(items, "item_id", events),
         users=_match_ids(users, "user_id", events),
         categories=_categories(items),
-        counts={"rows_read": rows, "duplicates_dropped": doubles},
+        counts={"rows_read": rows, "duplicates_dropped": duplicates},
     )
 
 
 def read_exposures(path: Path | None, options: ImportOptions) -> RawLog:
-    """A table with user_id, item_id, time, feedback columns, and perhaps request_id, position.
+    """Read a table with user_id, item_id, time, feedback, and optionally request_id and position.
 
-    ``kinds`` names the feedback columns (default: all further numeric ones; ``columns`` may
-    rename them), ``target`` the one that is relevance (default: the first). With request ids,
-    rows of one id are one request, else windows are cut. Position orders the rows of a moment.
+    ``kinds`` names the feedback columns (default: all other numeric columns; ``columns`` may rename
+    them), ``target`` the one that is relevance (default: the first). With request ids, the rows of
+    one id are one request; otherwise windows are cut. Position orders rows of the same time.
+
+    Args:
+        path: csv or Parquet file.
+        options: settings of the import.
+
+    Raises:
+        ConfigError: no path, or an unknown column or target.
+        DataError: the file is missing, empty or damaged.
+        SchemaError: a column is missing or of the wrong type.
     """
-    path = _given(path, "exposures")
+    path = _required_path(path, "exposures")
     frame = read_any(path)
     extra = {k: v for k, v in options.columns.items() if k not in _EXPOSURES}
     aliases = _mapped(
@@ -119,7 +151,7 @@ def read_exposures(path: Path | None, options: ImportOptions) -> RawLog:
     wanted = {**aliases, **{kind: (extra.get(kind, kind),) for kind in kinds}}
     rows = frame.height
     frame = pick(frame, wanted, where=str(path), optional=("request_id", "position"))
-    frame, doubles = drop_duplicates(frame)
+    frame, duplicates = drop_duplicates(frame)
     target = options.target or kinds[0]
     _check_target(target, kinds)
     items = read_items(path.parent)
@@ -131,11 +163,11 @@ def read_exposures(path: Path | None, options: ImportOptions) -> RawLog:
         kinds=kinds,
         target=target,
         strength="strength",
-        rate_kinds=tuple(k for k in kinds if _low(events, k) >= 0 and _high(events, k) <= 1),
+        rate_kinds=tuple(k for k in kinds if _minimum(events, k) >= 0 and _maximum(events, k) <= 1),
         items=_match_ids(items, "item_id", events),
         users=_match_ids(_read_side(path.parent, "users.parquet"), "user_id", events),
         categories=_categories(items),
-        counts={"rows_read": rows, "duplicates_dropped": doubles},
+        counts={"rows_read": rows, "duplicates_dropped": duplicates},
     )
 
 
@@ -147,7 +179,7 @@ def _exposure_events(
     events = events.with_columns(pl.col(target).alias("strength"))
     if "request_id" in frame.columns:
         number = frame["request_id"].cast(pl.String).rank("dense").cast(pl.Int64)
-        # all rows of a request carry its first time, so that they stay together
+        # All rows of a request get its first time, so that they stay together.
         events = events.with_columns(request_id=number)
         events = events.with_columns(pl.col("time").min().over("request_id"))
     order = [
@@ -159,11 +191,11 @@ def _exposure_events(
     return events.drop("position", strict=False)
 
 
-def _low(frame: pl.DataFrame, name: str) -> float:
+def _minimum(frame: pl.DataFrame, name: str) -> float:
     return float(frame[name].min())  # type: ignore[arg-type]
 
 
-def _high(frame: pl.DataFrame, name: str) -> float:
+def _maximum(frame: pl.DataFrame, name: str) -> float:
     return float(frame[name].max())  # type: ignore[arg-type]
 
 
@@ -177,7 +209,7 @@ def _base(frame: pl.DataFrame, where: str, options: ImportOptions) -> pl.DataFra
     )
 
 
-def _given(path: Path | None, source: str) -> Path:
+def _required_path(path: Path | None, source: str) -> Path:
     if path is None:
         raise ConfigError(f"source '{source}' needs a path to a csv or Parquet file")
     return path
@@ -189,8 +221,8 @@ def _mapped(
     unknown = [name for name in columns if name not in aliases]
     if unknown:
         raise ConfigError(
-            f"columns maps '{unknown[0]}', which source '{source}' does not know; "
-            f"our names: {', '.join(aliases)}"
+            f"columns maps '{unknown[0]}', which source '{source}' does not have; "
+            f"column names: {', '.join(aliases)}"
         )
     return {ours: (columns[ours],) if ours in columns else names for ours, names in aliases.items()}
 
@@ -201,7 +233,11 @@ def _check_target(target: str, kinds: tuple[str, ...]) -> None:
 
 
 def read_items(folder: Path) -> pl.DataFrame | None:
-    """``items.parquet`` in the folder, if there is one."""
+    """Read ``items.parquet`` of a folder; ``None`` if there is none.
+
+    Args:
+        folder: the folder.
+    """
     return _read_side(folder, "items.parquet")
 
 
@@ -211,7 +247,7 @@ def _read_side(folder: Path, name: str) -> pl.DataFrame | None:
 
 
 def _match_ids(side: pl.DataFrame | None, key: str, events: pl.DataFrame) -> pl.DataFrame | None:
-    """The side table with ids of the log's type."""
+    """Convert the ids of a side table to the log's type."""
     if side is None:
         return None
     if key not in side.columns:
@@ -221,7 +257,7 @@ def _match_ids(side: pl.DataFrame | None, key: str, events: pl.DataFrame) -> pl.
 
 
 def _categories(items: pl.DataFrame | None) -> tuple[str, ...]:
-    """Columns for affinity features: strings and lists of strings, but what is for display."""
+    """Columns for affinity features: strings and lists of strings, without those for display."""
     if items is None:
         return ()
     good = (pl.String, pl.List(pl.String))

@@ -40,7 +40,7 @@ class DrawnRequests:
 
 
 def _distinct_walk(rows: int, items: int, length: int, generator: torch.Generator) -> Tensor:
-    """Rows of distinct items [rows, length], from a random start with a random step coprime to I."""
+    """Rows [rows, length] of distinct items: a random start and a random step coprime to I."""
     steps = torch.arange(1, min(items, 4096) + 1)
     steps = steps[torch.gcd(steps, torch.tensor(items)) == 1]
     step = steps[torch.randint(len(steps), (rows, 1), generator=generator)]

@@ -20,8 +20,8 @@ class Latents:
         users: [U, D] user vectors.
         items: [I, D] item vectors.
         cluster: [I] cluster of each item, int64 in 0..C-1.
-        complement: [C] the cluster that raises the logits of this one when it comes before it; never
-            the cluster itself if C > 1.
+        complement: [C] the cluster that raises the logits of this one when it comes before it;
+            never the cluster itself if C > 1.
         quality: [I] standard normal; raises an item's logit for all users.
         popularity: [I] shares that sum to 1.
         phase: [C] phase of each cluster's season, as a share of the period.
