@@ -41,7 +41,7 @@ def every_coin(slots: int) -> np.ndarray:
 
 @settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), slots=st.integers(1, N))
-def test_laws_of_the_draft(seed, slots):
+def test_properties_of_the_draft(seed, slots):
     rng = np.random.default_rng(seed)
     coins = every_coin(slots)
     first, second = (np.tile(rng.permutation(N)[:slots], (len(coins), 1)) for _ in range(2))
@@ -64,7 +64,7 @@ def test_laws_of_the_draft(seed, slots):
     np.testing.assert_array_equal(same.lists, first)
 
 
-def test_short_lists_end_and_turns_pass_on():
+def test_short_lists_end_and_give_up_their_turns():
     first = np.array([[3, 1, -1, -1], [-1, -1, -1, -1]])
     second = np.array([[1, 3, 2, -1], [-1, -1, -1, -1]])
     draft = team_draft(first, second, np.zeros((2, 2), bool))
@@ -74,7 +74,7 @@ def test_short_lists_end_and_turns_pass_on():
         team_draft(first, second[:, :2], np.zeros((2, 2), bool))
 
 
-def test_coins_are_fair_and_every_process_tosses_the_same():
+def test_coins_are_fair_and_equal_in_every_process():
     ids = [f"r{i}" for i in range(4000)]
     coins = draft_coins(INTERLEAVING, ids, 5)
     assert coins.shape == (4000, 3)
@@ -129,9 +129,10 @@ def test_a_planted_preference_is_found_and_credited_to_the_right_team():
     assert worse.high < 0.5
 
 
-def test_no_preference_is_invented_at_more_than_its_rate():
+def test_false_preferences_are_not_more_frequent_than_alpha():
     wrong = [
-        interleave_report(INTERLEAVING, [served(0.0, seed, users=120)]).preferences[0].p_value < 0.05
+        interleave_report(INTERLEAVING, [served(0.0, seed, users=120)]).preferences[0].p_value
+        < 0.05
         for seed in range(40)
     ]
     assert sum(wrong) <= 7  # P(more) < 1e-3 at a true rate of 5 %
@@ -143,7 +144,7 @@ def test_chunks_do_not_matter():
     assert interleave_report(INTERLEAVING, parts) == interleave_report(INTERLEAVING, [table])
 
 
-def test_what_does_not_fit_is_counted_and_what_is_not_there_is_said():
+def test_broken_labels_are_counted_and_missing_lists_are_an_error():
     table = served(0.3, 4, users=50)
     odd = pl.when(pl.int_range(pl.len()) == 0).then(pl.lit("interleaved:interleave[01]"))
     frame = table.frame.with_columns(experiment=odd.otherwise("experiment"))

@@ -17,7 +17,7 @@ from tests.experiments.test_analysis import world
 BASE = MetricBaseline(mean=2.0, deviation=3.0, traffic=500.0)
 
 
-def test_the_textbook_number():
+def test_sample_size_equals_the_textbook_formula():
     """n = 2 (z_.975 + z_.8)² σ² / δ² an arm; equality up to Student's t."""
     found = ab_plan(BASE, lift=0.05)
     assert found.per_variant == pytest.approx(2 * (1.959964 + 0.841621) ** 2 * 9 / 0.1**2, rel=1e-3)
@@ -25,7 +25,7 @@ def test_the_textbook_number():
     assert found.days == pytest.approx(found.units / 500)
 
 
-def test_the_power_is_what_it_says():
+def test_the_power_equals_its_simulated_frequency():
     found = ab_plan(BASE, lift=0.2)
     rng, n = np.random.default_rng(0), found.per_variant
     runs = 400

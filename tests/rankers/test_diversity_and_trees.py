@@ -45,11 +45,11 @@ def twins() -> EncodedRequests:
     return columns_of(candidates, np.ones((1, 6)), one_hot(TYPES, 3), score=score)
 
 
-@pytest.mark.parametrize("baseline", [MMR(trade=0.3), DPP(theta=0.5)])
-def test_diverse_lists_do_not_repeat_themselves(baseline):
+@pytest.mark.parametrize("rule", [MMR(trade=0.3), DPP(theta=0.5)])
+def test_diversity_baselines_do_not_repeat_candidates(rule):
     batch = twins().batch([0])
     assert KIND[batch.candidates[0, RetrieverOrder().rank(batch, 3)[0]]].tolist() == [0, 0, 0]
-    assert sorted(KIND[batch.candidates[0, baseline.rank(batch, 3)[0]]].tolist()) == [0, 1, 2]
+    assert sorted(KIND[batch.candidates[0, rule.rank(batch, 3)[0]]].tolist()) == [0, 1, 2]
 
 
 class ByPlace(Reward):
@@ -103,7 +103,7 @@ def test_dpp_is_the_greedy_determinant():
         assert got[b, : len(chosen)].tolist() == chosen
 
 
-def test_likeness_of_given_vectors_and_of_categories():
+def test_similarity_of_given_vectors_and_of_categories():
     columns = rich_columns(3, 4, seed=1)
     batch = columns.batch(slice(None))
     vectors = torch.nn.functional.one_hot(torch.arange(len(columns.items)) % 2, 2).float()
@@ -166,7 +166,7 @@ def leaking_world(requests: int, seed: int) -> EncodedRequests:
     )  # fmt: skip
 
 
-def test_validation_says_when_trees_have_grown_enough():
+def test_validation_stops_the_trees():
     lightgbm = pytest.importorskip("lightgbm")
     train, test = leaking_world(300, 0), leaking_world(200, 1)
     grown = {}
@@ -181,7 +181,7 @@ def test_validation_says_when_trees_have_grown_enough():
     assert grown[1, True] == 300  # nothing says when to stop
 
 
-def test_honest_counts_do_not_leak():
+def test_cross_fitted_counts_do_not_leak():
     """Counted on a user's own later history, links give the label away in training only."""
     pytest.importorskip("lightgbm")
     train, test = leaking_world(400, 0), leaking_world(200, 7)

@@ -86,7 +86,7 @@ def test_one_request_alone_decodes_as_in_a_batch(slots, dtype):
 
 
 @torch.no_grad()
-def test_alone_leaves_the_state_as_it_was():
+def test_single_request_decoding_leaves_the_state_unchanged():
     model = generator()
     memory = model.encode(COLUMNS.batch([0]))
     before = [x.clone() for x in parts(memory)]

@@ -117,7 +117,7 @@ def test_nlgr_learns_from_neighbours(sorted_by_reinforce):
     assert after > max(before, sorted_by_reinforce) + 0.1
 
 
-def test_nlgr_only_keeps_its_first_list_if_it_wants_to():
+def test_nlgr_keeps_its_first_list_when_it_points_at_it():
     """Pointing at what stands there leaves the list: log-probability 0 when nothing else counts."""
     data = mixed_world(3, 0)
     batch = data.batch(slice(None))

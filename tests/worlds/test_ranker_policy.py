@@ -35,7 +35,7 @@ def ranker(request: pytest.FixtureRequest, encoder: Encoder) -> Ranker:
 
 
 @pytest.mark.parametrize(("explore", "temperature"), [(0.4, 1.0), (1.0, 2.0), (0.0, 1.0)])
-def test_propensities_are_how_often_a_list_comes(
+def test_propensities_equal_list_frequencies(
     world: World, encoder: Encoder, ranker: Ranker, explore: float, temperature: float
 ) -> None:
     policy = RankerPolicy(ranker, encoder, explore=explore, temperature=temperature)
@@ -61,7 +61,7 @@ def test_propensities_are_how_often_a_list_comes(
     assert ((count / draws - chance).abs() <= 4 * noise + 1 / draws).all()
 
 
-def test_a_round_follows_a_log(world: World, encoder: Encoder, ranker: Ranker) -> None:
+def test_a_round_continues_a_log(world: World, encoder: Encoder, ranker: Ranker) -> None:
     first = world.sample(50, seed=2)
     policy = RankerPolicy(ranker, encoder, name="mine")
     more = world.sample(50, seed=round_seed(2, 50), first=50, policy=policy)

@@ -67,7 +67,7 @@ def test_search_is_never_below_its_starts(table):
     assert bool((lists == wanted).all())
 
 
-def test_the_ascent_climbs_where_prefixes_say_nothing(table):
+def test_the_ascent_improves_where_prefixes_have_no_value(table):
     _, _, columns, _ = table
     wanted = torch.tensor([5, 3, 4])
     lists, value = search_best_lists(
@@ -77,7 +77,7 @@ def test_the_ascent_climbs_where_prefixes_say_nothing(table):
     assert bool((lists == wanted).all())
 
 
-def test_search_refuses_nonsense(table):
+def test_search_refuses_invalid_options(table):
     _, _, columns, truth = table
     with pytest.raises(ConfigError, match="beam=0"):
         search_best_lists(truth, columns.batch([0]), 3, beam=0)
@@ -94,7 +94,7 @@ def test_references_are_ordered(table):
     assert truth.gap >= 0
 
 
-def test_the_truth_as_teacher_leaves_no_reward_error_and_its_opposite_all(table):
+def test_the_true_reward_has_no_reward_error_and_its_negative_has_all(table):
     world, requests, columns, truth = table
     judge = RegretMeter(world, requests, columns)
     best = judge.reference_rewards().best

@@ -101,7 +101,7 @@ def test_closed_form_is_the_mean_of_draws(examination: str) -> None:
     assert bool((feedback[..., 1] <= feedback[..., 0]).all())
 
 
-def test_cascade_clicks_decide_what_is_seen_next() -> None:
+def test_cascade_clicks_decide_whether_the_next_slot_is_examined() -> None:
     """With continue_click = 0 nobody clicks twice; with 1 and no skips everybody sees all."""
     world = World(rich(continue_click=0.0, continue_skip=1.0))
     users, items = requests_of(world, 500)
@@ -113,7 +113,7 @@ def test_cascade_clicks_decide_what_is_seen_next() -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(changes=changes, hole=st.integers(0, 3))
-def test_empty_slot_takes_no_room(changes: dict[str, object], hole: int) -> None:
+def test_empty_slots_do_not_change_the_reward(changes: dict[str, object], hole: int) -> None:
     world = World(rich(**changes))
     users, items = requests_of(world, 4)
     full = torch.tensor([4, 0, 2])
@@ -172,7 +172,7 @@ def test_fatigue_lowers_and_complement_raises() -> None:
     assert float(helped.reward(users, items, lists).mean()) > float(plain.mean())
 
 
-def test_drift_turns_tastes_and_keeps_their_length() -> None:
+def test_drift_rotates_user_vectors_and_keeps_their_length() -> None:
     world = World(rich(drift=0.1, season=0.5))
     users, items = requests_of(world, 20)
     lists = torch.arange(3).expand(20, 1, 3)
@@ -197,7 +197,7 @@ def test_seasons_return() -> None:
     torch.testing.assert_close(world.reward(users, items, lists, day + 7.0), now)
 
 
-def test_kinds_follow_their_own_taste() -> None:
+def test_feedback_types_follow_their_own_preferences() -> None:
     kinds = (KindConfig(weight=0.0), KindConfig(name="like", scale=3.0))
     world = World(rich(kinds=kinds, complementarity=0.0))
     users, items = requests_of(world, 30)

@@ -33,7 +33,7 @@ class Fixed:
         return torch.from_numpy(np.argsort(-scores, axis=1)[:, :2].copy()), None
 
 
-def test_table_is_valid_and_says_what_it_is() -> None:
+def test_table_is_valid_and_described() -> None:
     world = World(rich(vector_features=True, user_features=True, name="w"))
     table = world.sample(300, seed=1)
     assert table.validate() == []
@@ -53,7 +53,7 @@ def test_table_is_valid_and_says_what_it_is() -> None:
     assert (history.min(), history.max()) == (2, 4)
 
 
-def test_same_seed_same_table_and_rounds_go_on() -> None:
+def test_same_seed_gives_the_same_table_and_rounds_continue() -> None:
     world, twin = World(rich()), World(rich())
     assert world.sample(50, seed=3).frame.equals(twin.sample(50, seed=3).frame)
     assert not world.sample(50, seed=3).frame.equals(world.sample(50, seed=4).frame)
@@ -78,7 +78,7 @@ def test_streamed_rows_are_the_sampled_rows(tmp_path: Path) -> None:
     assert [len(s) for s in Requests.iter_shards(path, 2000)] == [2000, 2000, 1000]
 
 
-def test_blocks_differ_and_the_past_ends_with_its_latest_event() -> None:
+def test_blocks_differ_and_the_history_ends_with_its_latest_event() -> None:
     world = World(rich(users=1000))
     users = world.sample(2 * BLOCK).frame["user_id"].to_numpy()
     assert (users[:BLOCK] != users[BLOCK:]).mean() > 0.9

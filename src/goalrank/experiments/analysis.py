@@ -191,7 +191,7 @@ def _metric(tt: Any, kind: str, per: str, cuped: bool, confidence: float, use_t:
 
 
 def _always_valid_result(tt: Any, result: Any, confidence: float, expected: float) -> Any:
-    """The same result with always-valid intervals and p-values of its lifts."""
+    """Replace the intervals and p-values of a result by always-valid ones."""
     out = {}
     for metric, found in result.items():
         interval = always_valid(
