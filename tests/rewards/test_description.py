@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from goalrank.rewards import Ensemble, ListReward
-from goalrank.rewards.description import describe_reward, rebuild_reward
+from goalrank.rewards import Ensemble, ListReward, describe_reward, rebuild_reward
 from tests.helpers import make_columns
 from tests.rankers.kit import SMALL, spec_of
 
@@ -32,6 +31,6 @@ def test_rebuilt_from_its_description(sizes, link):
         return ListReward(spec, sizes, COLUMNS.kinds, [1.0, 0.5], slots=4, link=link).eval()
 
     reward = Ensemble([member(0), member(1)], pessimism=0.5).eval()
-    again = rebuild_reward(describe_reward(reward, spec), spec).eval()
+    again = rebuild_reward(describe_reward(reward), spec).eval()
     again.load_state_dict(reward.state_dict())
     torch.testing.assert_close(again(batch, batch.lists_of_one), reward(batch, batch.lists_of_one))

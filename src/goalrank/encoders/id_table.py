@@ -98,6 +98,11 @@ class IdTable(nn.Embedding):
         return _ask(self.weight, input) if self.spread else super().forward(input)
 
 
+def id_tables(model: nn.Module) -> dict[str, IdTable]:
+    """Find the id tables of a model, by module name."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, IdTable)}
+
+
 def block_of(rows: int, rank: int, ranks: int) -> tuple[int, int]:
     """First and last+1 of the rows that a process holds (as `Shard(0)` has them)."""
     size = -(-rows // ranks)

@@ -86,6 +86,8 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block. Source: Xiong et al., 2020 (arXiv 2002.04745)."""
 
+    shard_unit = True  # of the strategy fsdp: sharded and gathered as one
+
     def __init__(self, width: int, heads: int, dropout: float = 0.0, ratio: int = 4) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
@@ -124,6 +126,8 @@ class InducedBlock(nn.Module):
 
     Source: Set Transformer's induced set attention block (Lee et al., 2019, arXiv 1810.00825).
     """
+
+    shard_unit = True  # of the strategy fsdp: sharded and gathered as one
 
     def __init__(
         self, width: int, heads: int, points: int, dropout: float = 0.0, ratio: int = 4

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from goalrank.rankers.base import Scorer
+from goalrank.rankers.base import Ranker
 from goalrank.rankers.baselines.heuristics import RetrieverOrder
 from goalrank.rankers.similarity import candidate_likeness, standardised
 from goalrank.rankers.step_policy import StepPolicy
@@ -31,13 +31,13 @@ class _Rule(StepPolicy):
     """Relevance from a scorer, likeness from item features or given vectors.
 
     Args:
-        base: gives the relevance, standardised within a request; the retriever's score by default.
+        base: a scorer of the relevance, standardised within a request; the retriever's score by default.
         vectors: [rows of ids, A] for the likeness; item features by default.
     """
 
     vectors: Tensor | None
 
-    def __init__(self, base: Scorer | None, vectors: Tensor | None) -> None:
+    def __init__(self, base: Ranker | None, vectors: Tensor | None) -> None:
         super().__init__()
         self.base = RetrieverOrder() if base is None else base
         self.register_buffer("vectors", vectors)
@@ -63,7 +63,7 @@ class MMR(_Rule):
     """
 
     def __init__(
-        self, base: Scorer | None = None, vectors: Tensor | None = None, *, trade: float = 0.7
+        self, base: Ranker | None = None, vectors: Tensor | None = None, *, trade: float = 0.7
     ) -> None:
         super().__init__(base, vectors)
         self.trade = trade
@@ -109,7 +109,7 @@ class DPP(_Rule):
 
     def __init__(
         self,
-        base: Scorer | None = None,
+        base: Ranker | None = None,
         vectors: Tensor | None = None,
         *,
         theta: float = 1.0,

@@ -36,6 +36,10 @@ class PoolPolicy(Ranker):
     def pool(self, batch: Batch, slots: int) -> Pool:
         """The proposals of a batch, duplicates included."""
 
+    def pool_size(self, batch: Batch, slots: int) -> int:
+        with torch.inference_mode():
+            return self.pool(batch, slots).lists.shape[1]
+
     def encode(self, batch: Batch) -> dict[int, Pool]:
         """Pools by list length, filled on first use (a pool belongs to one L)."""
         return {}
