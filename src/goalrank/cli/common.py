@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from goalrank.errors import GoalRankError
+from goalrank.errors import GoalRankError, RenamedSettingWarning
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,7 +75,8 @@ def verb(interrupted: str = "Interrupted; nothing was written.") -> Callable[[F]
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
             try:
-                return function(*args, **kwargs)
+                with _readable_warnings():
+                    return function(*args, **kwargs)
             except KeyboardInterrupt:
                 _say("yellow", interrupted)
                 raise typer.Exit(INTERRUPTED) from None
@@ -93,6 +95,22 @@ def verb(interrupted: str = "Interrupted; nothing was written.") -> Callable[[F]
         return run  # type: ignore[return-value]
 
     return decorate
+
+
+@contextmanager
+def _readable_warnings() -> Iterator[None]:
+    """Print warnings about renamed settings without the file and line of our code."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if issubclass(category, RenamedSettingWarning):
+                _say("yellow", f"Warning: {message}")
+            else:
+                usual(message, category, *where)
+
+        warnings.showwarning = show
+        yield
 
 
 def _fail(text: str, code: int) -> None:

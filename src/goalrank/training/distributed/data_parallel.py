@@ -13,16 +13,16 @@ from goalrank.requests import Batch, EncodedRequests
 
 
 class SharedBatch(NamedTuple):
-    """One process's rows of a batch.
+    """A batch, or one process's rows of it.
 
     Attributes:
         batch: the rows.
-        share: processes · rows here / rows in all: weighs this process's mean so that the mean
-            over processes is the mean over the whole batch.
+        share: processes · rows here / rows in all: weights this process's mean so that the mean
+            over processes is the mean over the whole batch. None where one process has all rows.
     """
 
     batch: Batch
-    share: float
+    share: float | None = None
 
 
 def check_devices(accelerator: str, devices: int | str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import lightning as L
 from torch.utils.data import DataLoader
 
-from goalrank.requests import Batch, EncodedRequests
+from goalrank.requests import EncodedRequests
 from goalrank.training.distributed.data_parallel import SharedBatch, check_shard, part_sizes
 from goalrank.training.loop.batch_stream import BatchList, BatchStream, PartStream
 from goalrank.training.modules.task import Task
@@ -36,7 +36,7 @@ class StageData(L.LightningDataModule):
         self.sizes = part_sizes(train, validation) if split else None
         self.requests = sum(self.sizes[0]) if self.sizes else len(train)
 
-    def train_dataloader(self) -> DataLoader[Batch | SharedBatch]:
+    def train_dataloader(self) -> DataLoader[SharedBatch]:
         loop = self.task.loop
         epoch = self.trainer.current_epoch if self.trainer else 0
         first = epoch * loop.validate_every

@@ -11,6 +11,7 @@ from goalrank.rankers import Ranker, at_next
 from goalrank.requests import Batch
 from goalrank.rewards import Reward
 from goalrank.training.config import LoopConfig, ObjectiveConfig
+from goalrank.training.distributed.data_parallel import SharedBatch
 from goalrank.training.groups.builder import GroupBuilder
 from goalrank.training.groups.group import SOURCES, thin
 from goalrank.training.groups.slot_groups import slot_group
@@ -47,7 +48,7 @@ class GroupTask(PolicyTask[Ranker]):
         for ranker in groups.light:
             ranker.eval().requires_grad_(False)
 
-    def transfer_batch_to_device(self, batch: Any, device: Any, index: int) -> Any:
+    def transfer_batch_to_device(self, batch: SharedBatch, device: Any, index: int) -> Batch:
         for ranker in self.groups.light:
             ranker.to(device)
         return super().transfer_batch_to_device(batch, device, index)

@@ -11,6 +11,7 @@ from goalrank.rankers import Ranker
 from goalrank.requests import Batch
 from goalrank.rewards import Reward
 from goalrank.training.config import LoopConfig
+from goalrank.training.distributed.data_parallel import SharedBatch
 from goalrank.training.modules.supervised import list_ndcg
 from goalrank.training.modules.task import Task
 
@@ -41,7 +42,7 @@ class PolicyTask(Task[R]):
         """The frozen reward."""
         return self._reward[0]
 
-    def transfer_batch_to_device(self, batch: Any, device: Any, index: int) -> Any:
+    def transfer_batch_to_device(self, batch: SharedBatch, device: Any, index: int) -> Batch:
         self.reward.to(device)
         return super().transfer_batch_to_device(batch, device, index)
 

@@ -42,7 +42,7 @@ class Task(L.LightningModule, Generic[M]):
         self.seed = seed
         self._sums: dict[str, float] = {}
         self._counts: dict[str, float] = {}
-        self.share: float | None = None  # of the batch, where several processes share it
+        self.share: float | None = None  # see `SharedBatch`
         self._released = False
 
     def configure_optimizers(self) -> Any:
@@ -143,7 +143,7 @@ class Task(L.LightningModule, Generic[M]):
                 value = all_reduce_mean(value)
         super().log(name, value, *args, **kwargs)
 
-    def transfer_batch_to_device(self, batch: Any, device: Any, _: int) -> Any:
-        if isinstance(batch, SharedBatch):
-            batch, self.share = batch
-        return batch.to(device)
+    def transfer_batch_to_device(self, batch: SharedBatch, device: Any, _: int) -> Batch:
+        """Move the rows to the device and remember their share of the batch."""
+        self.share = batch.share
+        return batch.batch.to(device)
