@@ -7,6 +7,7 @@ A setting that gets a new name keeps its old one for one release: its model decl
 
 and `checked` takes the old name with a `RenamedSettingWarning`. Where settings are merged from
 several places (a file and the command line, say), `with_new_names` is called on each place first.
+Files that an earlier version wrote are read within `old_names_accepted`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from __future__ import annotations
 import difflib
 import tomllib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -142,6 +144,14 @@ def with_new_names(
             value = with_new_names(section, value, what, prefix=f"{prefix}{name}.")
         out[name] = value
     return out
+
+
+@contextmanager
+def old_names_accepted() -> Iterator[None]:
+    """Take old names of settings without a warning: for files that an earlier version wrote."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RenamedSettingWarning)
+        yield
 
 
 def faults(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:

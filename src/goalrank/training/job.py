@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -19,11 +18,12 @@ from torch import Tensor
 
 from goalrank._version import __version__
 from goalrank.encoders import EncoderSizes, deferred_tables
-from goalrank.errors import ConfigError, RenamedSettingWarning
+from goalrank.errors import ConfigError
 from goalrank.nn import mixed_seed
 from goalrank.rankers import Ranker, build_ranker
 from goalrank.requests import EncodedRequests, InputSpec
 from goalrank.rewards import Ensemble, ListReward, ObservedGain, Reward, Weighted
+from goalrank.settings import old_names_accepted
 from goalrank.training.config import FitConfig, LoopConfig, RewardConfig, build_config
 from goalrank.training.distributed.options import RunOptions
 from goalrank.training.distributed.process_group import (
@@ -265,8 +265,7 @@ def run_job(
 def _same_settings(record: Path, config: FitConfig) -> bool:
     """Whether a recorded recipe, also one with old names of settings, is this one."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RenamedSettingWarning)
+        with old_names_accepted():
             return build_config(json.loads(record.read_text())) == config
     except (ConfigError, ValueError):
         return False

@@ -54,12 +54,13 @@ def test_shares_make_up_the_batch(batch_size, ranks, seed):
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_validation_requests_are_each_taken_once(ranks):
-    lists = [list(BatchList(COLUMNS, 2, r, ranks)) for r in range(ranks)]
+@pytest.mark.parametrize("size", [1, 2])
+def test_validation_requests_are_each_taken_once(ranks, size):
+    lists = [list(BatchList(COLUMNS, size, r, ranks)) for r in range(ranks)]
     rows = [b.batch.index.tolist() for part in lists for b in part if b.share != 0]
     assert sorted(itertools.chain(*rows)) == list(range(11))
     lengths = {len(part) for part in lists}  # who has fewer keeps step with the others
-    assert lengths == {len(BatchList(COLUMNS, 2, r, ranks)) for r in range(ranks)}
+    assert lengths == {len(BatchList(COLUMNS, size, r, ranks)) for r in range(ranks)}
     assert len(lengths) == 1
 
 
