@@ -108,6 +108,11 @@ class IdTable(nn.Embedding):
         return _sharded_lookup(self.weight, input) if self.sharded else super().forward(input)
 
 
+def id_tables(model: nn.Module) -> dict[str, IdTable]:
+    """Find the id tables of a model, by module name."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, IdTable)}
+
+
 def block_of(rows: int, rank: int, ranks: int) -> tuple[int, int]:
     """First row and last row + 1 that a process holds, as in `Shard(0)`.
 

@@ -123,6 +123,8 @@ class Block(nn.Module):
         ratio: hidden width of the feed-forward network over D.
     """
 
+    shard_unit = True  # of the strategy fsdp: sharded and gathered as one
+
     def __init__(self, width: int, heads: int, dropout: float = 0.0, ratio: int = 4) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
@@ -170,6 +172,8 @@ class InducedBlock(nn.Module):
         dropout: probability of dropout on the outputs, in training.
         ratio: hidden width of the feed-forward network over D.
     """
+
+    shard_unit = True  # of the strategy fsdp: sharded and gathered as one
 
     def __init__(
         self, width: int, heads: int, points: int, dropout: float = 0.0, ratio: int = 4

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goalrank.errors import ConfigError
+from goalrank.errors import ConfigError, RenamedSettingWarning
 from goalrank.rankers import ranker_names
-from goalrank.settings import RenamedWarning
 from goalrank.studies.arena import run_suite
+from goalrank.studies.arena.runner import read_suite
 from goalrank.studies.common import build_suite, load_suite, plan_cells, shard, standard_rows
 from goalrank.studies.common.cells import parse_shard
+from goalrank.studies.common.row_builder import RowBuilder
 from goalrank.studies.common.row_specs import RowSpec
 from tests.studies.arena.kit import make_suite
 
@@ -29,6 +30,28 @@ def test_shipped_suites_can_be_used(path):
     assert suite.main in {row.label for row in suite.rankers}
     assert any(row.name == "baselines" for row in suite.rankers)
     assert len({cell.key for cell in plan_cells(suite)}) == len(plan_cells(suite))
+
+
+def test_old_names_of_settings_work_in_recipes_and_rows(data):
+    """The standard row goalrank_eq5 is laid over the recipe under the new name."""
+    rows = ["goalrank_eq5", {"name": "goalrank", "set": {"objective": {"slots": 0.3}}}]
+    with pytest.warns(RenamedSettingWarning, match=r"objective\.slot_group_share"):
+        suite = make_suite(data, rows, recipe={"objective": {"slots": 0.7}})
+    assert suite.recipe == {"objective": {"slot_group_share": 0.7}}
+    builder = RowBuilder(None, suite.recipe)  # type: ignore[arg-type]
+    shares = {
+        row.label: builder.config(row, {}, {}).objective.slot_group_share for row in suite.rankers
+    }
+    assert shares == {"goalrank_eq5": 0.0, "goalrank": 0.3}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_stored_suite_with_old_names_is_read_without_a_warning():
+    folder = Path(__file__).parents[3] / "results" / "paper-ml1m"
+    assert '"slots": 0.0' in (folder / "suite.json").read_text()
+    suite = read_suite(folder / "suite.json")
+    [row] = [row for row in suite.rankers if row.label == "goalrank_eq5"]
+    assert row.set["objective"]["slot_group_share"] == 0.0
 
 
 def test_all_names_every_ranker():
@@ -100,7 +123,9 @@ def test_which_rows_the_reward_teaches_or_chooses_for(row, rewarded):
     ],
 )
 def test_old_names_of_rows_are_read_with_a_warning(data, rows, names):
-    with pytest.warns(RenamedWarning, match=r"'rules' is now called 'baselines'.*option: rankers"):
+    with pytest.warns(
+        RenamedSettingWarning, match=r"'rules' is now called 'baselines'.*option: rankers"
+    ):
         suite = make_suite(data, rows)
     assert [row.name for row in suite.rankers] == names
     assert [row.label for row in suite.rankers] == names

@@ -14,8 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from goalrank.cli import app
-from goalrank.errors import ConfigError, DataError
-from goalrank.settings import RenamedWarning
+from goalrank.errors import ConfigError, DataError, RenamedSettingWarning
 from goalrank.studies.arena import (
     Ledger,
     latex,
@@ -172,7 +171,7 @@ def test_a_folder_of_the_first_format_gives_the_same_tables(finished, tmp_path, 
     old = _in_format_1(finished[1], tmp_path / "old")
     assert "rule" in pl.read_parquet(next((old / "ledger").glob("*.parquet"))).columns
     assert repr(load_leaderboards(old, None, 50)) == repr(load_leaderboards(finished[1], None, 50))
-    assert not [each for each in recwarn if issubclass(each.category, RenamedWarning)]
+    assert not [each for each in recwarn if issubclass(each.category, RenamedSettingWarning)]
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.name)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from goalrank.rankers.base import Scorer
+from goalrank.rankers.base import Ranker
 from goalrank.rankers.baselines.heuristics import RetrieverOrder
 from goalrank.rankers.similarity import candidate_similarity, standardised
 from goalrank.rankers.step_policy import StepPolicy
@@ -38,7 +38,7 @@ class _DiversityBaseline(StepPolicy):
 
     vectors: Tensor | None
 
-    def __init__(self, base: Scorer | None, vectors: Tensor | None) -> None:
+    def __init__(self, base: Ranker | None, vectors: Tensor | None) -> None:
         super().__init__()
         self.base = RetrieverOrder() if base is None else base
         self.register_buffer("vectors", vectors)
@@ -67,7 +67,7 @@ class MMR(_DiversityBaseline):
     """
 
     def __init__(
-        self, base: Scorer | None = None, vectors: Tensor | None = None, *, trade: float = 0.7
+        self, base: Ranker | None = None, vectors: Tensor | None = None, *, trade: float = 0.7
     ) -> None:
         super().__init__(base, vectors)
         self.trade = trade
@@ -118,7 +118,7 @@ class DPP(_DiversityBaseline):
 
     def __init__(
         self,
-        base: Scorer | None = None,
+        base: Ranker | None = None,
         vectors: Tensor | None = None,
         *,
         theta: float = 1.0,

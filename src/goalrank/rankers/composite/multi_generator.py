@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from goalrank.errors import ConfigError
 from goalrank.nn import gumbel
-from goalrank.rankers.base import Ranker, Scorer, top_slots
+from goalrank.rankers.base import Ranker, top_slots
 from goalrank.rankers.baselines.diversity import MMR
 from goalrank.rankers.composite.best_of import Evaluator
 from goalrank.rankers.composite.pool import Pool, PoolPolicy
-from goalrank.rankers.goalrank.generator import Generator
 from goalrank.requests import Batch, EncodedRequests
 
 _DIVERSITIES = (0.8, 0.6, 0.4, 0.9, 0.5)
@@ -112,16 +111,15 @@ class MultiGenerator(PoolPolicy):
             return top_slots(noise, mask, slots)
         ranker = cast(Ranker, self.rankers[m.ranker])
         if m.kind == "diverse":
-            rule = MMR(cast(Scorer, ranker), trade=m.number)
+            rule = MMR(ranker, trade=m.number)
             return rule.rank(batch, slots)
         if m.ranker not in states:
             states[m.ranker] = ranker.encode(batch)
         state = states[m.ranker]
         if m.kind == "beam":
-            generator = cast(Generator, ranker)
             if m.ranker not in beams:
                 widest = max(x.place for x in self.members if x.kind == "beam") + 1
-                found, total = generator.beam_search(state, slots, widest)
+                found, total = ranker.beam_search(state, slots, widest)
                 # With few candidates there are fewer lists than the beam is wide: repeat the best.
                 beams[m.ranker] = torch.where(total.isneginf()[..., None], found[:, :1], found)
             found = beams[m.ranker]
@@ -150,8 +148,8 @@ def diverse_members(k: int, rankers: Sequence[Ranker], features: int) -> list[Me
     if k < 1:
         raise ConfigError(f"k is {k}, but there must be at least one generator; option: k")
     own = range(len(rankers))
-    scorers = [i for i in own if isinstance(rankers[i], Scorer)]
-    generators = [i for i in own if isinstance(rankers[i], Generator)]
+    scorers = [i for i in own if rankers[i].scores_candidates]
+    generators = [i for i in own if rankers[i].has_beam_search]
     kinds = [
         [Member("best", i) for i in own],
         [Member("column", number=1.0, place=f) for f in range(-1, features)],

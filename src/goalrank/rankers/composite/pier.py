@@ -227,4 +227,5 @@ class _Omni(nn.Module):
         from_history = self.to_history(flat, history, history_mask).view(x.shape)
         from_set = self.to_set(flat, candidates, mask).view(x.shape)
         x = x + from_list + from_history + from_set
-        return x + self.feed_forward(self.norm2(x))
+        out: Tensor = x + self.feed_forward(self.norm2(x))
+        return out

@@ -42,6 +42,10 @@ class PoolPolicy(Ranker):
             slots: L.
         """
 
+    def pool_size(self, batch: Batch, slots: int) -> int:
+        with torch.inference_mode():
+            return self.pool(batch, slots).lists.shape[1]
+
     def encode(self, batch: Batch) -> dict[int, Pool]:
         """Empty cache of pools by list length; a pool is made on first use."""
         return {}

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from goalrank.bundles import Predictor, Ranked
-from goalrank.constraints import Constraints, stepwise
+from goalrank.constraints import Constraints
 from goalrank.errors import ConfigError
 from goalrank.requests import Requests
 from goalrank.serving.http.schemas import RankBody, RequestId
@@ -138,7 +138,7 @@ def _chances(
     temperature: float | None,
 ) -> list[float] | None:
     """Each slot's probability under the policy that rules constrain, at the temperature (or 1)."""
-    if not stepwise(engine.bundle.ranker):
+    if not engine.bundle.ranker.stepwise:
         return None
     steps: list[Tensor] = []
     engine.log_prob(

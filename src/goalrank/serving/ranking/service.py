@@ -29,7 +29,7 @@ from goalrank.bundles import (
     load_graph,
     record_times,
 )
-from goalrank.constraints import Constraints, decodes_greedily
+from goalrank.constraints import Constraints
 from goalrank.errors import BundleError, ConfigError, GoalRankError, MissingExtraError, StoreError
 from goalrank.experiments import Experiment, Experiments, draft_coins, draft_label, team_draft
 from goalrank.requests import TableInfo
@@ -176,7 +176,7 @@ class Service:
     def _graph(self, bundle: Bundle, folder: Path) -> ListGraph | None:
         if self._backend == "torch":
             return None
-        if not decodes_greedily(bundle.ranker):
+        if not bundle.ranker.decodes_greedily:
             _LOG.info("ranker %s has no exported graph; PyTorch ranks", bundle.config.name)
             return None
         try:

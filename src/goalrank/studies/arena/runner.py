@@ -18,6 +18,7 @@ from typing import Any
 from goalrank.compute import Executor, usable_cores
 from goalrank.errors import ConfigError, DataError
 from goalrank.requests import write_text
+from goalrank.settings import old_names_accepted
 from goalrank.studies.arena.cell_jobs import CellJob, record_lost_cell, run_on_executor
 from goalrank.studies.arena.ledger import LEDGER_VERSION, Ledger
 from goalrank.studies.common import (
@@ -189,7 +190,8 @@ def stored_plan(folder: str | Path) -> list[Cell]:
 
 def read_suite(path: Path) -> Suite:
     """A suite that `store_suite` kept; raises as `stored_suite`."""
-    return build_suite(_content(path)["suite"])
+    with old_names_accepted():
+        return build_suite(_content(path)["suite"])
 
 
 def _suite_file(folder: str | Path) -> Path:

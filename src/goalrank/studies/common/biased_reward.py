@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -41,6 +43,10 @@ class BiasedReward(Reward):
             mask = batch.candidate_mask[:, None, :].expand_as(noise)
             spread = reward(batch, top_slots(noise, mask, slots)).std(-1).mean()
         self.register_buffer("scale", spread.clone().clamp_min(1e-6))
+
+    @property
+    def parts(self) -> Sequence[Reward]:
+        return (self.reward,)
 
     def forward(self, batch: Batch, lists: Tensor) -> Tensor:
         """[B, G] of lists [B, G, L]."""

@@ -131,10 +131,10 @@ class FittedParts:
         config = config.model_copy(update={"seed": seed})
         slots = config.ranker.slots
 
-        def fit(place: Path) -> nn.Module:
+        def fit(place: Path) -> Reward:
             return self.job(config, place).fit_reward(self.pretrained(config))
 
-        def empty() -> nn.Module:
+        def empty() -> Reward:
             one = config.reward.model_copy(update={"members": 1})
             parts = [
                 build_reward(self.data.spec, one, self.data.train, slots)
@@ -146,7 +146,6 @@ class FittedParts:
         fitted = config.reward.model_dump(exclude={"observed"})
         settings = [*_common(config), "reward", fitted, slots]
         reward = self.stage("reward", settings, empty, fit, shared=True)
-        assert isinstance(reward, Reward)
         if bias is None or bias == BiasSpec():
             return reward
         return BiasedReward(reward, bias, self.data.train, slots).eval()

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from goalrank.errors import ConfigError
 from goalrank.evaluation import audit_baselines
 from goalrank.rankers import (
-    NLGR,
     BestOf,
     EvaluatorSort,
     MultiGenerator,
     Ranker,
-    StepPolicy,
     copies,
     diverse_members,
     member_lists,
@@ -25,10 +23,11 @@ from goalrank.rankers import (
 from goalrank.settings import merge
 from goalrank.studies.common.fitted_parts import FittedParts, frozen_copy
 from goalrank.studies.common.row_specs import COMPOSITES, RowSpec
-from goalrank.training import FitConfig, NeighbourTask, PPOTask, build_config, run_stage
+from goalrank.training import FitConfig, NeighbourTask, PPOTask, Task, build_config, run_stage
 
 _HELPERS = ("light", "light_loop", "reward", "pretrain")
 _MEMBERS = ("dnn", "prm", "generator")  # what the diverse generators stand on
+_OWN_TASK: dict[str, Callable[..., Task[Any]]] = {"egrank": PPOTask, "nlgr": NeighbourTask}
 _COPY = {"base": "generator", "width": 32, "layers": 1, "steps": 0}
 _SELECT = 1000  # validation requests that CLIG chooses its generators on
 _COPY_SEEDS = 10_000  # apart from any seed of a suite
@@ -80,7 +79,7 @@ class RowBuilder:
         name = row.name
         if row.labels_only:
             return self.lab.supervised(config, name, config.training, seed)
-        if row.objective == "own" and name in ("egrank", "nlgr"):
+        if row.objective == "own" and name in _OWN_TASK:
             return self._rewarded(row, config, seed)
         return self._grouped(row, config, seed)
 
@@ -124,17 +123,9 @@ class RowBuilder:
             torch.manual_seed(number)
             policy = frozen_copy(warm)
             teacher = self.lab.job(helpers, place).teacher(reward)
-            task: PPOTask | NeighbourTask
-            task_settings: dict[str, Any] = dict(row.task)
-            if isinstance(policy, NLGR):
-                task = NeighbourTask(
-                    policy, config.training, number, reward=teacher, slots=slots, **task_settings
-                )
-            else:
-                task = PPOTask(
-                    cast(StepPolicy, policy), config.training, number, reward=teacher, slots=slots,
-                    **task_settings,
-                )  # fmt: skip
+            task = _OWN_TASK[row.name](
+                policy, config.training, number, reward=teacher, slots=slots, **row.task
+            )
             options = self.lab.job(config, place).options
             run_stage(task, self.lab.data.train, self.lab.data.validation, options)
             return policy

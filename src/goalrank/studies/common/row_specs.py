@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from goalrank.errors import ConfigError
 from goalrank.rankers import ranker_names, ranker_options
 from goalrank.settings import did_you_mean, warn_renamed
+from goalrank.training import PartialRecipe
 
 COMPOSITES = ("best_of", "mg_e", "mg_e_copies", "clig", "evaluator_sort", "baselines")
 _RENAMED = {"rules": "baselines"}  # old name of a row → new name
@@ -76,7 +77,7 @@ class RowSpec(BaseModel):
     objective: Objective = "own"
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
     task: dict[str, int | float] = Field(default_factory=dict)
-    set: dict[str, Any] = Field(default_factory=dict)
+    set: PartialRecipe = Field(default_factory=dict)
     bias: BiasSpec = BiasSpec()
 
     @property
@@ -167,7 +168,7 @@ def standard_rows() -> dict[str, dict[str, Any]]:
     rows["clig_20"] = {"name": "clig", "options": {"k": 20, "pool": 100}}
     rows["evaluator_sort"] = {"name": "evaluator_sort"}
     rows["goalrank"] = {"name": "goalrank"}
-    alone = {"objective": {"supervised": 0.0, "slots": 0.0}, "reward": {"observed": 0.0}}
+    alone = {"objective": {"supervised": 0.0, "slot_group_share": 0.0}, "reward": {"observed": 0.0}}
     rows["goalrank_eq5"] = {"name": "goalrank", "set": alone}
     rows["baselines"] = {"name": "baselines"}
     return {label: {**row, "label": label} for label, row in rows.items()}

@@ -12,7 +12,7 @@ from goalrank.errors import ConfigError
 from goalrank.logs import ImportOptions, data_root
 from goalrank.settings import checked, merge, nearest, read_toml
 from goalrank.studies.common.row_specs import Rows
-from goalrank.training import FitConfig, build_config
+from goalrank.training import FitConfig, PartialRecipe, build_config
 
 Source = Literal["kuairand", "movielens", "amazon", "interactions", "exposures", "requests"]
 
@@ -97,7 +97,7 @@ class Suite(_Strict):
     rankers: Rows
     sizes: tuple[SizeSpec, ...] = (SizeSpec(),)
     tuning: TuningSpec = TuningSpec()
-    recipe: dict[str, Any] = Field(default_factory=dict)
+    recipe: PartialRecipe = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _unique(self) -> Suite:

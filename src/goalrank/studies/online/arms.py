@@ -183,5 +183,14 @@ def _multi(arm: ArmConfig, models: Models, features: int, seed: int) -> Ranker:
 
 def select_requests(asked: DrawnRequests, rows: Tensor) -> DrawnRequests:
     """Some of the requests; `first` no longer numbers them."""
-    names = ("users", "time_us", "days", "items", "scores", "history", "history_us", "history_length")
+    names = (
+        "users",
+        "time_us",
+        "days",
+        "items",
+        "scores",
+        "history",
+        "history_us",
+        "history_length",
+    )
     return replace(asked, **{name: getattr(asked, name)[rows] for name in names})

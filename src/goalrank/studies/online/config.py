@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from goalrank.errors import ConfigError
 from goalrank.rankers import ranker_names
 from goalrank.settings import checked, nearest, read_toml
-from goalrank.training import FitConfig, LoopConfig
+from goalrank.training import FitConfig, LoopConfig, PartialRecipe
 from goalrank.worlds import WorldConfig
 
 MEMBERS = ("dnn", "prm", "generator")  # what MG-E's generators stand on
@@ -125,7 +125,7 @@ class OnlineConfig(_Strict):
     salt: str = "online"
     confidence: float = Field(default=0.95, gt=0, lt=1)
     beam: int = Field(default=16, ge=1)
-    recipe: dict[str, Any] = Field(default_factory=dict)
+    recipe: PartialRecipe = Field(default_factory=dict)
     daily: DailyConfig = DailyConfig()
 
     @model_validator(mode="after")

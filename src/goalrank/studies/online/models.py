@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from goalrank.nn import mixed_seed
-from goalrank.rankers import Ranker, Scorer, build_ranker
+from goalrank.rankers import Ranker, build_ranker
 from goalrank.requests import EncodedRequests, InputSpec
 from goalrank.rewards import Ensemble, ListReward, Reward
 from goalrank.studies.online.config import DailyConfig
@@ -89,8 +89,7 @@ class ArmTrainer:
         config = self.fit.reward
         loop = daily.loop(config.loop, daily.reward)
         negative = unexposed_is_negative(config, train)
-        members = list(reward.members) if isinstance(reward, Ensemble) else [reward]
-        for i, member in enumerate(members):
+        for i, member in enumerate(reward.members):
             task = RewardTask(
                 cast(ListReward, member), loop, mixed_seed(seed, i), slots=self.fit.ranker.slots,
                 negative=negative, lists=config.lists,
@@ -101,7 +100,7 @@ class ArmTrainer:
         self, models: Models, train: EncodedRequests, loop: LoopConfig, seed: int
     ) -> GroupTask:
         light = [cast(Ranker, models[name]) for name in self.fit.light]
-        proposers = [CachedScores(r, train) if isinstance(r, Scorer) else r for r in light]
+        proposers = [CachedScores(r, train) if r.scores_candidates else r for r in light]
         groups = GroupBuilder(
             self.fit.group, self.fit.ranker.slots, proposers if self.fit.group.light else []
         )
@@ -110,7 +109,7 @@ class ArmTrainer:
             groups=groups, objective=self.fit.objective,
         )  # fmt: skip
 
-    def _run(self, task: Task, train: EncodedRequests) -> None:
+    def _run(self, task: Task[Any], train: EncodedRequests) -> None:
         run_stage(task, train, None, replace(self.options, folder=self.options.folder / "stage"))
 
     def empty(self, names: Iterable[str]) -> Models:

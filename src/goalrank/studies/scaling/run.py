@@ -15,7 +15,7 @@ import torch
 
 from goalrank.errors import DataError, GoalRankError
 from goalrank.evaluation import evaluate
-from goalrank.rankers import PoolPolicy, Ranker, Scorer
+from goalrank.rankers import Ranker
 from goalrank.requests import write_text
 from goalrank.settings import merge
 from goalrank.storage import Claim
@@ -173,7 +173,7 @@ def _measured(
         quality |= _on_world(suite, cell, builder, config, ranker, ready, device)
     facts = {
         "steps": config.training.steps,
-        "scorer": isinstance(ranker, Scorer),
+        "scorer": ranker.scores_candidates,
         "choices": _choices(ranker, ready),
     }
     return {**facts, **asdict(cost), **quality}
@@ -181,10 +181,7 @@ def _measured(
 
 def _choices(ranker: Ranker, ready: Prepared) -> int:
     """Lists that an evaluator chooses from, repeats counted; 1 where the ranker makes its list."""
-    if not isinstance(ranker, PoolPolicy):
-        return 1
-    with torch.inference_mode():
-        return ranker.pool(ready.data.test.batch(slice(0, 1)), ready.slots).lists.shape[1]
+    return ranker.pool_size(ready.data.test.batch(slice(0, 1)), ready.slots)
 
 
 def _on_requests(ranker: Ranker, ready: Prepared, device: torch.device) -> dict[str, float]:

@@ -11,7 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from goalrank.settings import checked, merge, read_toml
 from goalrank.studies.common import Rows, RowSpec, SizeSpec, digest
-from goalrank.training import SOURCES, FitConfig, GroupConfig, LoopConfig, build_config
+from goalrank.training import (
+    SOURCES,
+    FitConfig,
+    GroupConfig,
+    LoopConfig,
+    PartialRecipe,
+    build_config,
+)
 
 
 class ScalingSuite(BaseModel):
@@ -56,7 +63,7 @@ class ScalingSuite(BaseModel):
     validation: int = Field(default=500, ge=1)
     test: int = Field(default=500, ge=2)
     split: int = Field(default=100, ge=0)
-    recipe: dict[str, Any] = Field(default_factory=dict)
+    recipe: PartialRecipe = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _whole(self) -> ScalingSuite:

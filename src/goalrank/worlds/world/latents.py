@@ -47,7 +47,8 @@ class Latents:
 
 
 def _unit(x: Tensor) -> Tensor:
-    return x / x.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+    out: Tensor = x / x.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+    return out
 
 
 def _normal(generator: torch.Generator, *shape: int) -> Tensor:
@@ -123,7 +124,8 @@ def _normalised_factors(name: str, factors: Tensor) -> Tensor:
         )
     factors = factors.to(torch.float64)
     # One scale for the whole matrix keeps the relative lengths of rows: popular items stay long.
-    return factors / factors.norm(dim=1).square().mean().sqrt().clamp_min(1e-12)
+    out: Tensor = factors / factors.norm(dim=1).square().mean().sqrt().clamp_min(1e-12)
+    return out
 
 
 def k_means(x: Tensor, clusters: int, generator: torch.Generator, rounds: int = 20) -> Tensor:
