@@ -146,6 +146,7 @@ _ASKED_FOR = {
     "compute/ray_executor.py": {"ValidationError"},  # an error rebuilt from its class's name
     "encoders/id_table.py": {"IdTable"},  # a walk over a tree of any torch modules
     "logs/importer.py": {"ImportOptions"},  # an argument may be a dictionary instead
+    "reporting/tables.py": {"Bold", "Markup"},  # a cell is a plain value or a marked one
     "requests/encoding/encoded.py": {"EntityTable"},  # a walk over dataclass fields
     "serving/store/store.py": {"DataError"},  # an error beside the database's
 }
