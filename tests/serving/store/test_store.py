@@ -186,7 +186,7 @@ def test_nothing_to_export_and_bad_addresses(store, tmp_path):
         ("postgresql://me:secret@/x?host=/absent", StoreError, "cannot be opened"),
         ("sqlite://", ConfigError, "names no file"),
         ("mysql://me:secret@host/x", ConfigError, "remedy: sqlite or postgresql"),
-        ("nothing", ConfigError, "no URL"),
+        ("nothing", ConfigError, "not a URL"),
     ],
 )
 def test_bad_addresses(url, wanted, says):

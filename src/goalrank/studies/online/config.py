@@ -146,7 +146,9 @@ class OnlineConfig(_Strict):
         if len(set(names)) < len(names):
             raise ValueError(f"arms share a name: {names}")
         if self.control not in names:
-            raise ValueError(f"control '{self.control}' is not an arm{nearest(self.control, names)}")
+            raise ValueError(
+                f"control '{self.control}' is not an arm{nearest(self.control, names)}"
+            )
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(f"seeds {list(self.seeds)} must be at least 0 and not repeat")
         return self
