@@ -236,5 +236,14 @@ def select_requests(asked: DrawnRequests, rows: Tensor) -> DrawnRequests:
         asked: the requests.
         rows: [R] their indices.
     """
-    names = ("users", "time_us", "days", "items", "scores", "history", "history_us", "history_length")
+    names = (
+        "users",
+        "time_us",
+        "days",
+        "items",
+        "scores",
+        "history",
+        "history_us",
+        "history_length",
+    )
     return replace(asked, **{name: getattr(asked, name)[rows] for name in names})
