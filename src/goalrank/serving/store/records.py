@@ -182,7 +182,7 @@ def upsert(table: sa.Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
         table: the table.
         dialect: "sqlite" or "postgresql".
     """
-    return (sqlite if dialect == "sqlite" else postgresql).insert(table)
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 def write_feedback(
