@@ -15,8 +15,8 @@ from torch import Tensor
 
 from goalrank.bundles.bundle import Bundle
 from goalrank.bundles.onnx.graph import Backend, ListGraph
-from goalrank.bundles.stage_timing import timed
 from goalrank.bundles.synthetic_requests import synthetic_requests
+from goalrank.bundles.timing import timed
 from goalrank.constraints import (
     Constraints,
     Resolved,

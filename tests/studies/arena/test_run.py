@@ -20,7 +20,7 @@ from goalrank.studies.arena import Ledger, load_leaderboards, run_suite, runner
 from goalrank.studies.arena.cell_jobs import claim_path
 from goalrank.studies.arena.run_cell import run_cell
 from goalrank.studies.arena.runner import store_suite
-from goalrank.studies.common import plan_cells, shard
+from goalrank.studies.common import plan_cells, shard_cells
 from goalrank.studies.common.cells import make_cell
 from tests.studies.arena.kit import ROWS, make_suite
 
@@ -68,7 +68,7 @@ def test_shards_together_are_the_whole(data, finished, tmp_path):
     suite = make_suite(data, ["dnn", "mmr", "baselines"])
     store_suite(suite, tmp_path)
     for i in (1, 2):
-        for cell in shard(plan_cells(suite), i, 2, tuned=False):
+        for cell in shard_cells(plan_cells(suite), i, 2, tuned=False):
             assert not Ledger(tmp_path).has(cell)
             run_cell(suite, cell, tmp_path, "cpu")
     whole = quality(finished[1])
@@ -121,7 +121,7 @@ def test_nothing_is_left_to_run(data, finished):
 
 
 def test_a_cell_that_takes_its_process_with_it(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "_ask", lambda process, cell: process.kill())
+    monkeypatch.setattr(runner, "_run_on_worker", lambda process, cell: process.kill())
     done = run_suite(make_suite(data, ["dnn"]), tmp_path, jobs=1, accelerator="cpu")
     assert (done.ran, done.failed) == (2, 2)
     assert "signal 9" in Ledger(tmp_path).read()["reason"][0]
@@ -159,7 +159,7 @@ def test_a_ledger_of_a_newer_version_is_refused(data, tmp_path):
 
 def test_retry_runs_failed_cells_again(data, tmp_path, monkeypatch):
     suite = make_suite(data, ["dnn"], seeds=[0])
-    monkeypatch.setattr(runner, "_ask", lambda process, cell: process.kill())
+    monkeypatch.setattr(runner, "_run_on_worker", lambda process, cell: process.kill())
     assert run_suite(suite, tmp_path, jobs=1, accelerator="cpu").failed == 1
     assert run_suite(suite, tmp_path, jobs=1, accelerator="cpu").ran == 0
     assert run_suite(suite, tmp_path, jobs=1, accelerator="cpu", retry=True).ran == 1

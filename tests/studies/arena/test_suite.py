@@ -14,7 +14,7 @@ from goalrank.errors import ConfigError, RenamedSettingWarning
 from goalrank.rankers import ranker_names
 from goalrank.studies.arena import run_suite
 from goalrank.studies.arena.runner import read_suite
-from goalrank.studies.common import build_suite, load_suite, plan_cells, shard, standard_rows
+from goalrank.studies.common import build_suite, load_suite, plan_cells, shard_cells, standard_rows
 from goalrank.studies.common.cells import parse_shard
 from goalrank.studies.common.row_builder import RowBuilder
 from goalrank.studies.common.row_specs import RowSpec
@@ -178,7 +178,7 @@ def test_keys_change_with_what_they_depend_on(data):
 @given(n=st.integers(1, 40), tuned=st.booleans())
 def test_shards_are_a_partition(n, tuned):
     cells = plan_cells(make_suite(Path("anywhere")))
-    parts = [shard(cells, i, n, tuned) for i in range(1, n + 1)]
+    parts = [shard_cells(cells, i, n, tuned) for i in range(1, n + 1)]
     keys = [cell.key for part in parts for cell in part]
     assert sorted(keys) == sorted(cell.key for cell in cells)
 

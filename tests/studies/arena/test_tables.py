@@ -147,7 +147,7 @@ def test_published_is_what_the_folder_says(finished, tmp_path):
 
 def test_a_later_version_reads_what_was_measured(finished, monkeypatch):
     before = markdown(load_leaderboards(finished[1], None, 50))
-    monkeypatch.setattr(cells, "digest", lambda _: "of-other-settings")
+    monkeypatch.setattr(cells, "json_hash", lambda _: "of-other-settings")
     assert markdown(load_leaderboards(finished[1], None, 50)) == before
 
 

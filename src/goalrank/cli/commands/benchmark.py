@@ -58,7 +58,7 @@ def run(
         ):
             done = run_suite(
                 settings, out, shard_of=shard, jobs=jobs, retry=retry, accelerator=accelerator,
-                engine=opened, progress=bar,
+                executor=opened, progress=bar,
             )  # fmt: skip
         emit(
             {

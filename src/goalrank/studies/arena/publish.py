@@ -1,4 +1,4 @@
-"""A benchmark's folder made small enough to commit: ledger, tables and figures, no weights."""
+"""Publication of a benchmark's results: ledger, tables and figures, small enough to commit."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ from goalrank.studies.arena.tables import latex, markdown
 
 
 def publish(folder: str | Path, out: str | Path, resamples: int = 5000) -> list[Path]:
-    """Write `ledger.parquet` (a row a cell), `suite.json`, `table.md`, `table.tex` and figures.
+    """Write `ledger.parquet` (one row per cell), `suite.json`, `table.md`, `table.tex` and figures.
 
-    Metrics request by request stay where they are: tests are in the tables. Files there before are
-    replaced, one after the other and each whole.
+    Metrics per request are not published; the tables have the results of the tests. Existing files
+    are replaced, each of them whole.
 
     Args:
-        out: made where it is not there.
+        folder: of `run_suite`.
+        out: folder of the results; made if missing.
         resamples: of the paired test.
 
+    Returns:
+        The files.
+
     Raises:
-        DataError: nothing has run.
+        DataError: no cell is finished.
     """
     folder, out = Path(folder), Path(out)
     rows = Ledger(folder).read(cell.key for cell in stored_plan(folder))

@@ -1,6 +1,6 @@
-"""What studies share: rows, suites, cells, data sets and fitted parts."""
+"""Parts that the studies share: rows, suites, cells, data sets and fitted models."""
 
-from goalrank.studies.common.cells import Cell, digest, parse_shard, plan_cells, shard
+from goalrank.studies.common.cells import Cell, json_hash, parse_shard, plan_cells, shard_cells
 from goalrank.studies.common.datasets import EncodedDataset, load_data
 from goalrank.studies.common.fitted_parts import FittedParts, on_device
 from goalrank.studies.common.row_builder import RowBuilder, module_parameters
@@ -29,7 +29,7 @@ __all__ = [
     "TuningSpec",
     "build_suite",
     "dataset_path",
-    "digest",
+    "json_hash",
     "load_data",
     "load_suite",
     "module_parameters",
@@ -37,6 +37,6 @@ __all__ = [
     "parse_shard",
     "plan_cells",
     "rename_rows",
-    "shard",
+    "shard_cells",
     "standard_rows",
 ]

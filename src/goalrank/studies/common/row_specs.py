@@ -1,4 +1,4 @@
-"""Rows of the arena: rankers by name, and what is made of several of them."""
+"""Rows of a suite: rankers by name, and rankers made of several others."""
 
 from __future__ import annotations
 
@@ -39,12 +39,13 @@ Objective = Literal[
 
 
 class BiasSpec(BaseModel):
-    """What is added to the reward that a row is trained by, in standard deviations of the reward.
+    """Bias of the reward by which a row is trained, in standard deviations of the reward.
 
     Attributes:
-        noise: λ of (1 − λ) r̂ + λ ε, ε Gaussian and fixed a list.
+        noise: λ in [0, 1] of (1 − λ) r̂ + λ ε, ε Gaussian and constant per list.
         popularity: weight of the mean popularity of a list's items.
-        position: weight of how early the logging policy or the retriever had a list's items.
+        position: weight of how early a list's items were in the order of the logging policy or of
+            the retriever.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,13 +62,13 @@ class RowSpec(BaseModel):
         name: a ranker's name, or best_of, mg_e, mg_e_copies, clig, evaluator_sort, baselines
             (every ranker without learning that the data allow).
         label: printed in tables, unique in the suite; by default the name.
-        objective: "own" is the ranker's own way (GoalRank by its groups, EGRank by PPO, NLGR by
+        objective: "own" is the ranker's own training (GoalRank on groups, EGRank by PPO, NLGR by
             neighbours, others by their supervised loss); any objective of
-            `goalrank.training.OBJECTIVES` trains any ranker against the shared reward.
-        options: the ranker's own options, or the composite's (k, base, lists, …).
+            `goalrank.training.OBJECTIVES` trains any ranker with the shared reward.
+        options: options of the ranker, or of the composite (k, base, lists, …).
         task: settings of PPO or of the neighbours.
-        set: overrides of the recipe for this row alone, such as {group = {own = 20}}.
-        bias: see `BiasSpec`.
+        set: overrides of the recipe for this row only, such as {group = {own = 20}}.
+        bias: of the reward, see `BiasSpec`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -82,14 +83,14 @@ class RowSpec(BaseModel):
 
     @property
     def labels_only(self) -> bool:
-        """Trained by its supervised loss; the reward is neither its teacher nor its judge."""
+        """Whether the row is trained by its supervised loss and uses no reward."""
         if self.objective == "own":
             return self.name not in (*_TAUGHT, *COMPOSITES)
         return self.objective == "supervised"
 
     @property
     def rewarded(self) -> bool:
-        """Taught by the shared reward, or choosing by it; its regret has two parts."""
+        """Whether the row is trained by the shared reward or chooses by it."""
         return not self.labels_only and self.name != "baselines"
 
     @model_validator(mode="before")
@@ -157,7 +158,7 @@ def _unknown(what: str, name: str, known: Any, option: str) -> str:
 
 
 def standard_rows() -> dict[str, dict[str, Any]]:
-    """Rows that a suite can name by a word; together they are "@all"."""
+    """Make the rows that a suite can name by a word; "@all" names all of them."""
     rows: dict[str, dict[str, Any]] = {
         name: {"name": name} for name in ranker_names() if name != "goalrank"
     }
@@ -175,12 +176,14 @@ def standard_rows() -> dict[str, dict[str, Any]]:
 
 
 def expand_rows(given: Sequence[Any]) -> list[Any]:
-    """Words become standard rows, "@all" all of them, "-row" leaves one out; tables stay.
+    """Replace the words of a suite by standard rows.
 
-    A later label replaces.
+    Args:
+        given: "@all" (all standard rows), words (one row each), "-word" (removes a row), and rows
+            as tables. A later row replaces an earlier one with the same label.
 
     Raises:
-        ConfigError: an unknown word; the nearest is named.
+        ConfigError: an unknown word; the message names the nearest one.
     """
     standard = standard_rows()
     out: dict[str, Any] = {}
