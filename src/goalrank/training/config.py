@@ -27,7 +27,7 @@ class LoopConfig(_Strict):
 
     Attributes:
         steps: optimiser steps at most.
-        batch_size: requests a step.
+        batch_size: requests per step.
         lr: peak learning rate (AdamW); rises over `warmup` steps, then falls by a cosine.
         weight_decay: of AdamW.
         clip: largest gradient norm; 0 = no clipping.
@@ -51,7 +51,7 @@ class LoopConfig(_Strict):
     shard_items: bool = False
 
     def over(self, requests: int) -> Self:
-        """The same loop, its interval between validations settled for so many requests."""
+        """Resolve `validate_every` = 0 for a number of training requests."""
         if self.validate_every:
             return self
         interval = min(200, math.ceil(requests / (2 * self.batch_size)))
@@ -59,10 +59,10 @@ class LoopConfig(_Strict):
 
 
 class RewardLoopConfig(LoopConfig):
-    """The loop of a reward model, validated oftener on small logs.
+    """The loop of a reward model, validated more often on small logs.
 
-    A reward model overtrains within a few passes over the log (docs/decisions/0018), and early
-    stopping sees that only where it looks.
+    A reward model overfits within a few passes over the log (docs/decisions/0018), and early
+    stopping sees that only at validations.
     """
 
     validate_every: int = Field(default=0, ge=0)
@@ -78,9 +78,9 @@ class RewardConfig(_Strict):
         pessimism: β in mean − β · deviation over the ensemble.
         width, layers, heads: of the request encoder.
         id_dropout: share of ids swapped in training for a bucket that many share.
-        id_width: numbers learned an id, brought to `width` by a shared matrix; 0 = `width`.
+        id_width: width of the id vectors, projected to `width` by a shared matrix; 0 = `width`.
         list_layers, relations: of the list model, see `ListReward`.
-        positions: whether slots know their place; False with list_layers 0 and relations 0 is a
+        positions: whether slots have vectors of their own; False with list_layers 0 and relations 0 is a
             reward that is blind to order.
         causal: a slot's feedback depends on earlier slots only (feeds); False for pages.
         link: how an item's own worth and what the list does to it meet, see `ListReward`: "sum"
@@ -89,7 +89,7 @@ class RewardConfig(_Strict):
             "auto": ones for exposed lists, dcg otherwise.
         unexposed: what was not shown is ignored or counts as no feedback; "auto": ignored for
             exposed lists, negative otherwise.
-        lists: lists a request in training, where unexposed counts as negative.
+        lists: lists per request in training, where unexposed counts as negative.
         observed: weight of the logged feedback itself, as discounted gain of a list, beside the
             learned reward. It is unbiased where every candidate's relevance is known, and knows
             nothing of lists.
@@ -97,7 +97,7 @@ class RewardConfig(_Strict):
             loss, where unexposed counts as negative: a group needs the right order more than the
             right probability, and a few drawn lists show only some of the candidates.
         propensity_cap: above 1, logged lists are weighed by how much rarer the logging policy
-            made them than a random one would have, within [1/cap, cap]; 0 = all alike.
+            made them than a random one would have, within [1/cap, cap]; 0 = equal weights.
     """
 
     kinds: tuple[str, ...] | None = None

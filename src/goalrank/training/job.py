@@ -103,7 +103,7 @@ class Job:
         return replace(self.options, folder=self.options.folder / name)
 
     def _tables(self, loop: LoopConfig) -> AbstractContextManager[None]:
-        """Large tables that will be spread are not drawn whole first."""
+        """Leave large tables that will be sharded undrawn (see `deferred_tables`)."""
         return deferred_tables(loop.shard_items and self.options.is_multi_process)
 
     def _refuse_parts(self, name: str) -> None:
@@ -285,7 +285,7 @@ def _facts(
     config: str,
     options: RunOptions,
 ) -> dict[str, str | bytes]:
-    """What processes that train together must have in common."""
+    """Facts that must be the same in all processes of a job."""
     versions = f"{__version__} {torch.__version__}"
     facts: dict[str, str | bytes] = {
         "versions of goalrank and torch": versions,

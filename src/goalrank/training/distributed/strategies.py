@@ -91,7 +91,7 @@ class MultiProcessStrategy(DDPStrategy):
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         assert self.lightning_module is not None
         mine = self.lightning_module.state_dict()
-        state = {k: _like(v, mine.get(k)) for k, v in checkpoint["state_dict"].items()}
+        state = {k: _sharded_like(v, mine.get(k)) for k, v in checkpoint["state_dict"].items()}
         self.lightning_module.load_state_dict(state, strict=strict)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
@@ -123,13 +123,13 @@ def strategy_of(name: str, accelerator: str, multi_process: bool, shard_tables: 
     )
 
 
-def _like(whole: Any, model: Any) -> Any:
+def _sharded_like(value: Any, model: Any) -> Any:
     """Shard a tensor from a checkpoint as `model` is sharded."""
     if not is_sharded(model):
-        return whole
+        return value
     mesh = model.device_mesh
     first, last = block_of(model.shape[0], mesh.get_local_rank(), mesh.size())
-    mine = whole[first:last].to(mesh.device_type).clone()
+    mine = value[first:last].to(mesh.device_type).clone()
     return as_block(mine, mesh, model.shape)
 
 
@@ -139,7 +139,7 @@ def _shard_state(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
     of = dict(zip(indices, parameters, strict=True))
     sharded = {
         i: {
-            name: _like(v, of[i]) if isinstance(v, Tensor) and v.shape == of[i].shape else v
+            name: _sharded_like(v, of[i]) if isinstance(v, Tensor) and v.shape == of[i].shape else v
             for name, v in values.items()
         }
         for i, values in state["state"].items()

@@ -42,8 +42,8 @@ def split_sharded(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
 def total_norm(tensors: Sequence[Tensor]) -> Tensor:
     """Compute the Euclidean norm of all tensors together, the same scalar in every process."""
     norms: list[Any] = [torch.nn.utils.get_total_norm(part) for part in split_sharded(tensors)]
-    whole = [norm.full_tensor() if is_sharded(norm) else norm for norm in norms]
-    out: Tensor = whole[0] if len(whole) == 1 else torch.stack(whole).norm()
+    full = [norm.full_tensor() if is_sharded(norm) else norm for norm in norms]
+    out: Tensor = full[0] if len(full) == 1 else torch.stack(full).norm()
     return out
 
 
