@@ -277,14 +277,14 @@ def test_damaged_zip(tmp_path):
 @pytest.mark.parametrize(
     ("source", "options", "text"),
     [
-        ("netflix", {}, "unknown source"),
+        ("netflix", {}, "source 'netflix' is unknown"),
         ("amazon", {}, "needs a path"),
         ("interactions", {}, "needs a path"),
         ("kuairand", {"candiates": 3}, "did you mean 'candidates'"),
         ("kuairand", {"candidates": "many"}, "candidates"),
         ("kuairand", {"fractions": (0.5, 0.1, 0.1)}, "sum to 1"),
         ("kuairand", {"min_list": 9, "max_list": 3}, "max_list"),
-        ("kuairand", {"quotas": {"magic": 1.0}}, "quotas"),
+        ("kuairand", {"quotas": {"magic": 1.0}}, "quotas.*channel 'magic' is unknown"),
     ],
 )
 def test_bad_settings(source, options, text):

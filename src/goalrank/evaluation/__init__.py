@@ -20,7 +20,14 @@ from goalrank.evaluation.off_policy.support import (
 from goalrank.evaluation.ranking.audit import Audit, absent_baselines, audit, audit_baselines
 from goalrank.evaluation.ranking.evaluate import DEFAULT_METRICS, evaluate, known_only
 from goalrank.evaluation.ranking.evaluation import CONVENTIONS, Evaluation
-from goalrank.evaluation.ranking.metrics import METRICS, SlotValues, from_lists, from_scores
+from goalrank.evaluation.ranking.metrics import (
+    METRICS,
+    Metric,
+    SlotValues,
+    from_lists,
+    from_scores,
+    ndcg,
+)
 from goalrank.evaluation.reward_quality.reward_quality import (
     Calibration,
     Spread,
@@ -48,6 +55,7 @@ __all__ = [
     "FloatArray",
     "Interval",
     "Logged",
+    "Metric",
     "OffPolicy",
     "Resampler",
     "SlotValues",
@@ -72,6 +80,7 @@ __all__ = [
     "log_loss",
     "log_loss_gain",
     "measure_support",
+    "ndcg",
     "order_correlation",
     "over_requests",
     "paired_t",

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from goalrank.logs.retrieval.channels import CHANNELS
 from goalrank.settings import checked
 
-__all__ = ["Channel", "ImportOptions", "Protocol", "TimeUnit"]
+__all__ = ["ImportOptions", "Protocol", "TimeUnit"]
 
 Protocol = Literal["exposed", "retrieved", "injected"]
-Channel = Literal["popularity", "item_to_item", "factorisation"]
 TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
 
 
@@ -42,7 +42,8 @@ class ImportOptions(BaseModel):
         fractions: shares of train, validation and test; they sum to 1.
         exclude_seen: whether items that the user already consumed are left out of retrieval.
         like_threshold: the lowest rating that counts as a like.
-        quotas: retrieval channels and their shares of the candidates.
+        quotas: retrieval channels (names of `CHANNELS`, or "package.module:function") and their
+            shares of the candidates.
         factors: width of the factorisation.
         first_fit, refit_growth: the retriever is fitted when the log has ``first_fit`` rows, and
             again each time it has grown by the factor ``refit_growth``. It uses only rows before a
@@ -74,7 +75,7 @@ class ImportOptions(BaseModel):
     fractions: tuple[float, float, float] = Field(default=(0.7, 0.1, 0.2), strict=False)
     exclude_seen: bool = True
     like_threshold: float = 4.0
-    quotas: dict[Channel, float] = Field(
+    quotas: dict[str, float] = Field(
         default={"item_to_item": 0.7, "factorisation": 0.25, "popularity": 0.05}
     )
     factors: int = Field(default=48, ge=1, le=1024)
@@ -86,6 +87,11 @@ class ImportOptions(BaseModel):
     time_unit: TimeUnit = "auto"
     threads: int = Field(default=0, ge=0)
     seed: int = 0
+
+    @field_validator("quotas")
+    @classmethod
+    def _known(cls, quotas: dict[str, float]) -> dict[str, float]:
+        return {CHANNELS.checked(name): share for name, share in quotas.items()}
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

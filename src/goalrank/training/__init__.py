@@ -33,7 +33,7 @@ from goalrank.training.modules.ppo import PPOTask
 from goalrank.training.modules.reward_model import RewardTask, feedback_at
 from goalrank.training.modules.supervised import SupervisedTask
 from goalrank.training.modules.task import Task
-from goalrank.training.objectives.group_objectives import OBJECTIVES
+from goalrank.training.objectives.group_objectives import OBJECTIVES, Objective
 from goalrank.training.objectives.reference_policy import (
     group_cross_entropy,
     group_statistics,
@@ -54,6 +54,7 @@ __all__ = [
     "Job",
     "LoopConfig",
     "NeighbourTask",
+    "Objective",
     "ObjectiveConfig",
     "PPOTask",
     "PartialRecipe",

@@ -16,6 +16,7 @@ from goalrank.requests import EncoderConfig
 from goalrank.rewards import Link
 from goalrank.settings import checked, read_toml, with_new_names
 from goalrank.training.groups.config import GroupConfig
+from goalrank.training.objectives.group_objectives import OBJECTIVES
 
 
 class _Strict(BaseModel):
@@ -136,7 +137,8 @@ class ObjectiveConfig(_Strict):
     """The generator's training objective.
 
     Attributes:
-        name: see `goalrank.training.OBJECTIVES`; the paper's is group_relative.
+        name: one of `goalrank.training.OBJECTIVES` (the paper's is group_relative),
+            "package.module:function", or "supervised": the ranker's own loss on labels.
         temperature: τ of the reference policy.
         slot_group_share: share of the steps that learn from slot groups instead of groups of
             lists: a sampled list with one slot given to every candidate in turn, so that a group
@@ -151,14 +153,17 @@ class ObjectiveConfig(_Strict):
 
     renamed: ClassVar[Mapping[str, str]] = {"slots": "slot_group_share"}
 
-    name: Literal[
-        "group_relative", "group_softmax", "group_ranks", "reinforce", "preference", "supervised"
-    ] = "group_relative"
+    name: str = "group_relative"
     temperature: float = Field(default=0.5, gt=0)
     slot_group_share: float = Field(default=0.5, ge=0, le=1)
     supervised: float = Field(default=0.0, ge=0)
     warm_start: bool = False
     monitor: Literal["ndcg", "reward", "none"] = "ndcg"
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return OBJECTIVES.checked(name, also=("supervised",))
 
 
 class FitConfig(_Strict):

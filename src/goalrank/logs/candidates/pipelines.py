@@ -26,14 +26,9 @@ from goalrank.logs.retrieval.channel import (
     Chunk,
     RetrievalChannel,
 )
-from goalrank.logs.retrieval.factorisation import (
-    Factorisation,
-)
+from goalrank.logs.retrieval.channels import CHANNELS, ChannelInputs
 from goalrank.logs.retrieval.item_to_item import (
     ItemToItem,
-)
-from goalrank.logs.retrieval.popularity import (
-    Popularity,
 )
 from goalrank.logs.retrieval.refit_scoring import (
     worker_count,
@@ -111,25 +106,17 @@ def exposed_requests(
 def _channels(
     log: ConsumptionLog, model: ItemToItem, confidence: NDArray[np.float32], options: ImportOptions
 ) -> list[RetrievalChannel]:
-    made: list[RetrievalChannel] = []
-    for name in options.quotas:
-        if name == "popularity":
-            made.append(Popularity(log.history, len(log.items)))
-        elif name == "item_to_item":
-            made.append(model)
-        else:
-            made.append(
-                Factorisation(
-                    log.history,
-                    len(log.items),
-                    len(log.users),
-                    factors=options.factors,
-                    confidence=confidence,
-                    threads=worker_count(options.threads),
-                    seed=options.seed,
-                )
-            )
-    return made
+    inputs = ChannelInputs(
+        log.history,
+        len(log.items),
+        len(log.users),
+        confidence=confidence,
+        links=model,
+        factors=options.factors,
+        threads=worker_count(options.threads),
+        seed=options.seed,
+    )
+    return [CHANNELS[name](inputs) for name in options.quotas]
 
 
 def retrieved_requests(
