@@ -245,12 +245,12 @@ class Registry(Generic[T]):
         return plugin.path, plugin
 
     def _import(self, path: str, plugin: Plugin | None, option: str) -> T:
-        if not is_foreign(path):
+        if path in self._builtins.values():
             value = _attribute(path)
         else:
             try:
                 value = _attribute(path)
-            except (Exception, SystemExit) as error:  # code of others may raise anything
+            except (Exception, SystemExit) as error:  # others' code may raise anything
                 raise ConfigError(self._unusable(path, plugin, error, option)) from error
         if not self._accepts(value):
             raise ConfigError(

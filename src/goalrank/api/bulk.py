@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,9 +35,9 @@ class _Job:
     folder: Location | None
 
 
-def load(folder: str | Path) -> Bundle:
+def load(folder: str | Path, *, allow: Sequence[str] = ()) -> Bundle:
     """Read a bundle; see `Bundle.load`."""
-    return Bundle.load(folder)
+    return Bundle.load(folder, allow=allow)
 
 
 def rank_dataset(

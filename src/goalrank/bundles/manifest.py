@@ -15,7 +15,7 @@ from typing import Any
 from goalrank.errors import BundleError
 
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: of 0.1.0, which knew no class of another package
 _AGAIN = "remedy: save the bundle again, or copy it anew from where it was made"
 
 

@@ -36,6 +36,15 @@ EngineOption = Annotated[
         "RAY_ADDRESS or one of this machine's cores."
     ),
 ]
+AllowOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-plugin",
+        help="Package beside goalrank whose ranker or reward a bundle may load. Repeatable; also "
+        "GOALRANK_ALLOW_PLUGINS=PACKAGE,…",
+        metavar="PACKAGE",
+    ),
+]
 WorkersOption = Annotated[
     int, typer.Option(help="Parts at once; 0 = one a core, or as many as the cluster has.", min=0)
 ]

@@ -58,6 +58,7 @@ def _facts() -> dict[str, Any]:
         **{name: metadata.version(name) for name in _LIBRARIES},
         "cores": usable_cores(),
         "torch threads": torch.get_num_threads(),
+        **_plugins(),
         **{
             f"extra {extra}": "installed"
             if _there(module)
@@ -68,6 +69,30 @@ def _facts() -> dict[str, Any]:
         "data folder (GOALRANK_DATA)": str(data_root() or "not set; shipped data are used"),
         "free disk here": f"{free:.1f} GiB",
     }
+
+
+def _plugins() -> dict[str, str]:
+    """Each plug-in found: where it comes from, or why it cannot be used."""
+    from goalrank.evaluation import METRICS
+    from goalrank.logs import CHANNELS, SOURCES
+    from goalrank.rankers import RANKERS
+    from goalrank.registry import FEATURES, Registry, installed_plugins
+    from goalrank.rewards import REWARDS
+    from goalrank.training import OBJECTIVES
+
+    every: tuple[Registry[Any], ...] = (
+        CHANNELS, FEATURES, METRICS, OBJECTIVES, RANKERS, REWARDS, SOURCES,
+    )  # fmt: skip
+    out: dict[str, str] = {}
+    for registry in every:
+        for plugin in installed_plugins(registry.group):
+            problem = registry.problem(plugin)
+            said = f"{plugin.path} of {plugin.distribution}"
+            key = f"plug-in {registry.kind} {plugin.name}"
+            out[key if key not in out else f"{key} ({plugin.distribution})"] = (
+                said if problem is None else f"broken: {problem}"
+            )
+    return out or {"plug-ins": "none"}
 
 
 def _there(module: str) -> bool:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from goalrank.cli.common import JsonOption, examples, only_json, pairs, progress_bar, verb
+from goalrank.cli.common import (
+    AllowOption,
+    JsonOption,
+    examples,
+    only_json,
+    pairs,
+    progress_bar,
+    verb,
+)
 
 if TYPE_CHECKING:
     from goalrank.evaluation import OffPolicy
@@ -75,6 +84,7 @@ def ope(
     seed: Annotated[int, typer.Option(help="Of draws and resamples.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
     out: Annotated[Path | None, typer.Option(help="Write the numbers here as JSON.")] = None,
+    allow_plugin: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """What a new bundle would have earned, estimated from lists that were logged with propensities."""
@@ -85,13 +95,16 @@ def ope(
         from goalrank.requests import Requests
 
         weights = _weights(reward or [])
-        loaded = Bundle.load(bundle)
+        allow = allow_plugin or ()
+        loaded = Bundle.load(bundle, allow=allow)
         with progress_bar("weighing") as bar:
             found = evaluate_off_policy(
                 loaded, Requests.read(log, items=items),
                 reward=weights, estimators=estimator or None, temperature=temperature,
-                model=None if model is None else _reward(model),
-                logging=None if logging is None else (Bundle.load(logging), logging_temperature),
+                model=None if model is None else _reward(model, allow),
+                logging=None
+                if logging is None
+                else (Bundle.load(logging, allow=allow), logging_temperature),
                 rules=None if rules is None else read_constraints(rules),
                 logging_rules=None if logging_rules is None else read_constraints(logging_rules),
                 lists=lists, cap=cap, min_effective=min_effective,
@@ -114,11 +127,11 @@ def _weights(given: list[str]) -> dict[str, float] | None:
         raise ConfigError(f"--reward {given}: {error}; remedy: --reward click=1.0") from error
 
 
-def _reward(folder: Path) -> Reward:
+def _reward(folder: Path, allow: Sequence[str]) -> Reward:
     from goalrank.bundles import Bundle
     from goalrank.errors import ConfigError
 
-    found = Bundle.load(folder).reward
+    found = Bundle.load(folder, allow=allow).reward
     if found is None:
         raise ConfigError(f"bundle '{folder}' holds no reward model; option: --model")
     return found

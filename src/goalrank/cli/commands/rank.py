@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from goalrank.cli.common import (
+    AllowOption,
     EngineOption,
     JsonOption,
     WorkersOption,
@@ -41,6 +42,7 @@ def rank(
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
     engine: EngineOption = "local",
     workers: WorkersOption = 0,
+    allow_plugin: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Rank requests: a list of item ids for each, with its log-probability."""
@@ -54,7 +56,7 @@ def rank(
             raise ConfigError(
                 f"lists are written as Parquet, but '{out}' does not end in .parquet; option: out"
             )
-        loaded = Bundle.load(bundle)
+        loaded = Bundle.load(bundle, allow=allow_plugin or ())
         gpus = 1.0 if device.startswith("cuda") else 0.0
         # Torch has threads of its own: locally, parts come one after another.
         opened = LocalExecutor(1) if engine == "local" else open_executor(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from goalrank.cli.common import console, examples, verb
+from goalrank.cli.common import AllowOption, console, examples, verb
 
 
 @verb("Stopped; every request under way was answered.")
@@ -55,13 +55,14 @@ def serve(
         float | None,
         typer.Option(envvar="GOALRANK_RATE", help="Requests/s for each API key, in all workers."),
     ] = None,
+    allow_plugin: AllowOption = None,
 ) -> None:
     """Serve lists over HTTP and keep every exposure. API keys: GOALRANK_API_KEYS=name:key,…"""
     from goalrank.serving import ServeSettings, run_server
     from goalrank.settings import checked
 
     given = {
-        "bundle": str(bundle),
+        "bundle": str(bundle), "allow_plugins": tuple(allow_plugin or ()),
         "store": None if store == "none" else store,
         "experiments": _text(experiments), "rules": _text(rules), "items": _text(items),
         "users": _text(users), "examples": _text(examples), "temperature": temperature,

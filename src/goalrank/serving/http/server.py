@@ -36,6 +36,7 @@ class ServeSettings(BaseModel):
 
     Attributes:
         bundle: folder.
+        allow_plugins: packages whose rankers and rewards bundles may load; see `Bundle.load`.
         store: SQLAlchemy's URL; None keeps nothing.
         experiments, rules: TOML files.
         items, users: Parquet side tables (rules look at items' columns).
@@ -53,6 +54,7 @@ class ServeSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     bundle: str
+    allow_plugins: tuple[str, ...] = ()
     store: str | None = DEFAULT_STORE
     experiments: str | None = None
     rules: str | None = None
@@ -95,6 +97,7 @@ def build_app(settings: ServeSettings) -> FastAPI:
         backend=settings.backend,
         threads=settings.threads,
         tracing=tracing,
+        allow=settings.allow_plugins,
     )
     return create_app(
         service, keys, max_body=settings.max_body, watch=settings.watch,
