@@ -21,10 +21,19 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar, cast
 
-from goalrank.errors import ConfigError
+from goalrank.errors import BundleError, ConfigError
 from goalrank.settings import did_you_mean
 
-__all__ = ["FEATURES", "GROUPS", "Plugin", "Registry", "installed_plugins"]
+__all__ = [
+    "FEATURES",
+    "GROUPS",
+    "Plugin",
+    "Registry",
+    "class_path",
+    "installed_plugins",
+    "is_foreign",
+    "package_of",
+]
 
 T = TypeVar("T")
 
@@ -291,6 +300,22 @@ def is_foreign(reference: str) -> bool:
 def package_of(path: str) -> str:
     """The top-level package of a class path."""
     return path.partition(":")[0].partition(".")[0]
+
+
+def class_path(thing: object) -> str:
+    """The "module:Class" of an object's class.
+
+    Raises:
+        BundleError: the class lies where no other process could find it.
+    """
+    cls = type(thing)
+    if cls.__module__ == "__main__" or "<locals>" in cls.__qualname__:
+        raise BundleError(
+            f"class {cls.__qualname__} of '{cls.__module__}' cannot be found again by its name, so a "
+            f"bundle cannot hold it; remedy: put the class at the top level of a module that can be "
+            f"imported"
+        )
+    return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def _attribute(path: str) -> Any:

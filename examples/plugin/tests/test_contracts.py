@@ -5,35 +5,36 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
-
-from goalrank.errors import ConfigError, DataError
-from goalrank.evaluation import METRICS, from_lists, from_scores
-from goalrank.logs import SOURCES, ImportOptions
-from goalrank.rankers import RANKERS
-from goalrank.testing import ReaderContract, RankerContract, RewardContract
-from goalrank.training import OBJECTIVES
 from goalrank_example.best_list import best_list
 from goalrank_example.rank_biased_precision import rank_biased_precision
 from goalrank_example.two_tower import TwoTower
 from goalrank_example.varied_gain import VariedGain
 
+from goalrank.errors import ConfigError, DataError
+from goalrank.evaluation import METRICS, from_lists, from_scores
+from goalrank.logs import SOURCES, ImportOptions
+from goalrank.rankers import RANKERS
+from goalrank.testing import RankerContract, ReaderContract, RewardContract
+from goalrank.training import OBJECTIVES
+
 
 class TestTwoTower(RankerContract):
     ranker = "two_tower"
-    options = {"scale": 2.0}
+    options: ClassVar = {"scale": 2.0}
 
 
 class TestVariedGain(RewardContract):
     reward = "varied_gain"
-    options = {"repeat": 0.25}
+    options: ClassVar = {"repeat": 0.25}
 
 
 class TestImpressions(ReaderContract):
     source = "impressions"
-    settings = {"min_list": 2}
+    settings: ClassVar = {"min_list": 2}
 
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:

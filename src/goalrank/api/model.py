@@ -10,7 +10,7 @@ from typing import Any
 from goalrank.api.recipes import recipe_path
 from goalrank.bundles import Bundle
 from goalrank.errors import BundleError, ConfigError
-from goalrank.rankers import Ranker, build_ranker, ranker_names
+from goalrank.rankers import Ranker
 from goalrank.requests import EncodedRequests, Encoder, Requests, read_shard
 from goalrank.training import (
     FitConfig,
@@ -18,6 +18,7 @@ from goalrank.training import (
     Job,
     RunOptions,
     barrier,
+    check_names,
     gather_bytes,
     is_distributed,
     is_first,
@@ -102,11 +103,9 @@ def fit(
 def _fit(
     train: Requests, validation: Requests | None, config: FitConfig, options: RunOptions
 ) -> Model:
+    check_names(config)  # now, not after minutes of encoding and training
     share = gather_bytes if options.split_data and is_distributed() else None
     encoder = Encoder.fit(train, config.encoder, share)
-    for name in (config.ranker.name, *config.light):
-        if name not in ranker_names():  # complain now, not after minutes of training
-            build_ranker(encoder.spec, config.ranker.model_copy(update={"name": name}))
     columns = encoder.encode(train)
     held = None if validation is None else encoder.encode(validation)
     fitted = run_job(encoder.spec, columns, held, config, options)

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from goalrank._version import __version__
 from goalrank.bundles.manifest import MANIFEST, read_manifest, write_folder
-from goalrank.bundles.plugins import check_plugins, class_path, needed_plugins
+from goalrank.bundles.plugins import check_plugins, needed_plugins
 from goalrank.bundles.ranked_lists import list_frame, rank_file
 from goalrank.errors import BundleError, ConfigError
 from goalrank.rankers import RANKERS, Ranker, RankerConfig, build_ranker
+from goalrank.registry import class_path
 from goalrank.requests import Encoder, Requests, load_encoder, save_encoder
 from goalrank.rewards import Reward, describe_reward, rebuild_reward
 

@@ -19,22 +19,6 @@ from goalrank.registry import is_foreign, package_of
 ALLOW_VARIABLE = "GOALRANK_ALLOW_PLUGINS"
 
 
-def class_path(thing: object) -> str:
-    """The "module:Class" of an object's class.
-
-    Raises:
-        BundleError: the class lies where no other process could find it.
-    """
-    cls = type(thing)
-    if cls.__module__ == "__main__" or "<locals>" in cls.__qualname__:
-        raise BundleError(
-            f"class {cls.__qualname__} of '{cls.__module__}' cannot be found again by its name, so a "
-            f"bundle cannot hold it; remedy: put the class at the top level of a module that can be "
-            f"imported"
-        )
-    return f"{cls.__module__}:{cls.__qualname__}"
-
-
 def needed_plugins(description: Mapping[str, Any]) -> dict[str, str]:
     """Packages that a manifest's classes come from, goalrank's own left out, with their versions.
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from goalrank.constructor_options import keyword_options
 from goalrank.rankers.base import Ranker
-from goalrank.rankers.config import RankerConfig, keyword_options
+from goalrank.rankers.config import RankerConfig
 from goalrank.registry import Registry
 from goalrank.requests import InputSpec
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from goalrank.constructor_options import check_options, keyword_options
 from goalrank.encoders import EncoderSizes
 from goalrank.errors import ConfigError
 from goalrank.requests import InputSpec
-from goalrank.settings import did_you_mean, nearest
+from goalrank.settings import nearest
 
 # width, layers, heads, ratio of the decoder's network; about 10^4 … 10^9 parameters beside ids.
 PRESETS: dict[str, tuple[int, int, int, int]] = {
@@ -107,8 +108,7 @@ def constructor_arguments(
         "ratio": config.ratio or PRESETS[config.preset][3],
         "beam": config.beam,
     }
-    own = keyword_options(cls)
-    _check_options(config, own)
+    check_options(config.options, keyword_options(cls), f"ranker '{config.name}'", "ranker.options")
     arguments = dict(config.options)
     for parameter in inspect.signature(cls).parameters.values():
         if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD:
@@ -122,34 +122,3 @@ def constructor_arguments(
                 f"option, or write a classmethod from_config(spec, config)"
             )
     return arguments
-
-
-def keyword_options(cls: Callable[..., object]) -> dict[str, Any]:
-    """Keyword-only parameters with their defaults; `inspect.Parameter.empty` where there is none."""
-    parameters = inspect.signature(cls).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-
-def _check_options(config: RankerConfig, known: Mapping[str, Any]) -> None:
-    for name, value in config.options.items():
-        if name not in known:
-            hint = did_you_mean(name, known) or "."
-            raise ConfigError(
-                f"ranker '{config.name}' has no option '{name}'{hint} Known: "
-                f"{', '.join(sorted(known)) or 'none'}; option: ranker.options.{name}"
-            )
-        if known[name] is inspect.Parameter.empty:
-            continue
-        wanted = type(known[name]) if known[name] is not None else int
-        fits = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
-        if not fits and not (wanted is float and type(value) is int):
-            raise ConfigError(
-                f"option '{name}' of ranker '{config.name}' is {value!r}, but must be of type "
-                f"{wanted.__name__}; option: ranker.options.{name}"
-            )
-    for name, default in known.items():
-        if default is inspect.Parameter.empty and name not in config.options:
-            raise ConfigError(
-                f"ranker '{config.name}' needs its option '{name}', which has no default; option: "
-                f"ranker.options.{name}"
-            )

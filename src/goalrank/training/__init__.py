@@ -24,7 +24,7 @@ from goalrank.training.groups.builder import GroupBuilder
 from goalrank.training.groups.cached_scores import CachedScores
 from goalrank.training.groups.config import GroupConfig
 from goalrank.training.groups.group import SOURCES, Group
-from goalrank.training.job import Fitted, Job, build_reward, run_job, unexposed_is_negative
+from goalrank.training.job import Fitted, Job, check_names, run_job
 from goalrank.training.loop.stage import run_stage
 from goalrank.training.loop.telemetry import read_telemetry
 from goalrank.training.modules.group import GroupTask
@@ -40,6 +40,7 @@ from goalrank.training.objectives.reference_policy import (
     rank_policy,
     reference_policy,
 )
+from goalrank.training.rewards import build_list_reward, build_reward, unexposed_is_negative
 
 __all__ = [
     "OBJECTIVES",
@@ -65,7 +66,9 @@ __all__ = [
     "Task",
     "barrier",
     "build_config",
+    "build_list_reward",
     "build_reward",
+    "check_names",
     "feedback_at",
     "gather_bytes",
     "group_cross_entropy",

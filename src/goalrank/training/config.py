@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from goalrank.errors import ConfigError
 from goalrank.rankers import RankerConfig
 from goalrank.requests import EncoderConfig
-from goalrank.rewards import Link
+from goalrank.rewards import REWARDS, Link
 from goalrank.settings import checked, read_toml, with_new_names
 from goalrank.training.groups.config import GroupConfig
 from goalrank.training.objectives.group_objectives import OBJECTIVES
@@ -59,6 +59,9 @@ class LoopConfig(_Strict):
         return self.model_copy(update={"validate_every": interval})
 
 
+LIST_REWARD = "list_reward"
+
+
 class RewardLoopConfig(LoopConfig):
     """The loop of a reward model, validated more often on small logs.
 
@@ -70,9 +73,14 @@ class RewardLoopConfig(LoopConfig):
 
 
 class RewardConfig(_Strict):
-    """The list reward model.
+    """The reward that the generator is taught by; by default the list reward model.
+
+    Rewards of other classes take their settings from `options`; of the settings below, `members`,
+    `pessimism` and `observed` are theirs as well, and the others are the list reward model's alone.
 
     Attributes:
+        name: which reward: one of `goalrank.rewards.REWARDS`, or "package.module:Class".
+        options: settings of a reward that is not the list reward model.
         kinds: feedback kinds to predict; none = every kind whose training values lie in [0, 1].
         weights: weight of each kind in the reward; none = 1 for the target and 0 for the others.
         members: models in the ensemble, trained with different seeds.
@@ -101,6 +109,8 @@ class RewardConfig(_Strict):
             made them than a random one would have, within [1/cap, cap]; 0 = equal weights.
     """
 
+    name: str = LIST_REWARD
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
     kinds: tuple[str, ...] | None = None
     weights: tuple[float, ...] | None = None
     members: int = Field(default=1, ge=1)
@@ -124,6 +134,22 @@ class RewardConfig(_Strict):
     listwise: float = Field(default=1.0, ge=0)
     propensity_cap: float = Field(default=0.0, ge=0)
     loop: RewardLoopConfig = RewardLoopConfig(steps=3000)
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name in ("ensemble", "weighted"):
+            raise ValueError("made of other rewards; see reward.members and reward.observed")
+        return REWARDS.checked(name)
+
+    @model_validator(mode="after")
+    def _has_its_options(self) -> RewardConfig:
+        if self.name == LIST_REWARD and self.options:
+            raise ValueError(
+                f"the list reward model has no options {sorted(self.options)}; its settings stand "
+                f"beside name"
+            )
+        return self
 
     @field_validator("propensity_cap")
     @classmethod

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
-
 import torch
 from torch import Tensor
 
-from goalrank.requests import Batch, InputSpec
+from goalrank.requests import Batch
 from goalrank.rewards import Reward
 
 
@@ -17,6 +14,9 @@ class VariedGain(Reward):
 
     Slot t is worth relevance / log2(t + 2); if its item shares a category with the item above, that
     is multiplied by 1 − `repeat`. Items without categories never repeat.
+
+    `repeat`, after the star, is an option: `[reward.options] repeat = 0.25`. It is kept in an
+    attribute of the same name, and so a bundle can hold the reward.
 
     Args:
         repeat: in [0, 1]; 0 is the plain discounted gain.
@@ -46,17 +46,6 @@ class VariedGain(Reward):
         items = batch.candidates.gather(1, at).view(b, g, slots)
         kept = torch.where(_repeats(batch.items.category[items]), 1.0 - self.repeat, 1.0)
         return gain * kept * (lists >= 0) / discount
-
-    def config(self) -> dict[str, Any]:
-        """What a bundle keeps, beside weights (there are none)."""
-        return {"repeat": self.repeat}
-
-    @classmethod
-    def from_config(
-        cls, spec: InputSpec, config: Mapping[str, Any], parts: Sequence[Reward] = ()
-    ) -> Self:
-        """Build it from a bundle's manifest, or from `[reward.options]` of a recipe."""
-        return cls(**config)
 
 
 def _repeats(category: Tensor) -> Tensor:
