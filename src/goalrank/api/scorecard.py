@@ -98,7 +98,8 @@ def evaluate(
         slots: L.
         train: the training requests; baselines that count over the past (popularity and the like)
             come from them. None leaves those baselines out, except for a model fresh from `fit`.
-        metric: what the audit compares by.
+        metric: what the audit compares by; a name of `goalrank.evaluation.METRICS`, "auc", or
+            "package.module:function".
         bootstrap: resamples of the intervals.
         seed: of the resamples.
         batch_size, device: how rankers run; the results do not depend on it.
@@ -118,6 +119,7 @@ def evaluate(
         )
     options: dict[str, Any] = {
         "slots": slots,
+        "metrics": ev.measured_with(metric),
         "bootstrap": bootstrap,
         "seed": seed,
         "batch_size": batch_size,
@@ -158,7 +160,8 @@ def audit_table(
     baselines, notes = find_baselines(encoder, columns, encoder.encode(train))
     return score(
         None, baselines, columns, test,
-        notes=notes, metric=metric, slots=slots, bootstrap=bootstrap, progress=progress,
+        notes=notes, metric=metric, metrics=ev.measured_with(metric), slots=slots,
+        bootstrap=bootstrap, progress=progress,
     )  # fmt: skip
 
 

@@ -18,7 +18,12 @@ from goalrank.evaluation.off_policy.support import (
     refuse,
 )
 from goalrank.evaluation.ranking.audit import Audit, absent_baselines, audit, audit_baselines
-from goalrank.evaluation.ranking.evaluate import DEFAULT_METRICS, evaluate, known_only
+from goalrank.evaluation.ranking.evaluate import (
+    DEFAULT_METRICS,
+    evaluate,
+    known_only,
+    measured_with,
+)
 from goalrank.evaluation.ranking.evaluation import CONVENTIONS, Evaluation
 from goalrank.evaluation.ranking.metrics import (
     METRICS,
@@ -80,6 +85,7 @@ __all__ = [
     "log_loss",
     "log_loss_gain",
     "measure_support",
+    "measured_with",
     "ndcg",
     "order_correlation",
     "over_requests",

@@ -91,6 +91,16 @@ def evaluate(
     )
 
 
+def measured_with(metric: str) -> tuple[str, ...]:
+    """The default metrics, and another one where it is not among them.
+
+    Args:
+        metric: with or without "@L".
+    """
+    name = metric.partition("@")[0]
+    return DEFAULT_METRICS if name in DEFAULT_METRICS else (*DEFAULT_METRICS, name)
+
+
 def known_only(batch: Batch) -> Batch:
     """The same batch with only those candidates whose relevance is known left to choose from."""
     return replace(batch, candidate_mask=batch.candidate_mask & batch.observed)
