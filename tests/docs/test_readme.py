@@ -40,7 +40,14 @@ def test_python_and_command_line(tmp_path, monkeypatch, short):
 
 
 def test_links_lead_somewhere():
-    for name in ("README.md", "CONTRIBUTING.md", "docs/your-logs.md", "docs/worlds.md"):
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/your-logs.md",
+        "docs/worlds.md",
+        "docs/extending.md",
+        "examples/plugin/README.md",
+    ):
         path = ROOT / name
         for link in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
             if not link.startswith("http"):

@@ -7,6 +7,7 @@ package's code, so it happens only where the package is installed and the caller
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec
@@ -69,7 +70,7 @@ def check_plugins(folder: Path, manifest: Mapping[str, Any], allow: Sequence[str
     for path in class_references({key: manifest.get(key) for key in ("class", "reward")}):
         package = package_of(path)
         requirement = manifest.get("plugins", {}).get(package, package)
-        if find_spec(package) is None:
+        if not _is_installed(package):
             raise BundleError(
                 f"bundle '{folder}' needs the class '{path}', and the package '{package}' is not "
                 f"installed; remedy: pip install '{requirement}', then allow it ({_ways(package)})"
@@ -80,6 +81,14 @@ def check_plugins(folder: Path, manifest: Mapping[str, Any], allow: Sequence[str
                 f"other packages runs only where it is allowed; remedy: if you trust '{package}', "
                 f"allow it ({_ways(package)})"
             )
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a package can be found; it is not imported."""
+    try:
+        return package in sys.modules or find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _ways(package: str) -> str:
