@@ -173,7 +173,7 @@ def test_its_bundles_are_evaluated_by_its_metric_once_allowed(
     for values in card["rankers"].values():
         assert 0 < values["rbp@3"]["mean"] < 1
     learned = card["rankers"]["two_tower"]["ndcg@3"]["mean"]
-    assert learned > card["rules"]["random"]["ndcg@3"]["mean"]
+    assert learned > card["baselines"]["random"]["ndcg@3"]["mean"]
 
 
 def test_a_bundle_without_its_plugin_says_what_to_install(tower: Path):
