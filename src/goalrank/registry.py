@@ -89,7 +89,7 @@ class Registry(Generic[T]):
 
     Args:
         kind: one of them, e.g. "ranker".
-        group: of the entry points; one of `GROUPS`.
+        group: of the entry points; one of `GROUPS`, or None where plug-ins cannot add any.
         builtins: name → "module:attribute" within goalrank.
         option: the setting that takes such a name, said in errors.
         accepts: whether a thing is of this kind.
@@ -99,7 +99,7 @@ class Registry(Generic[T]):
     def __init__(
         self,
         kind: str,
-        group: str,
+        group: str | None,
         builtins: Mapping[str, str],
         *,
         option: str,
@@ -120,7 +120,11 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """All names, of plug-ins too, sorted; nothing is imported."""
-        return sorted({*self._builtins, *(p.name for p in installed_plugins(self.group))})
+        return sorted({*self._builtins, *(plugin.name for plugin in self.plugins())})
+
+    def plugins(self) -> list[Plugin]:
+        """Plug-ins that add a thing of this kind; none is imported."""
+        return [] if self.group is None else installed_plugins(self.group)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
@@ -243,7 +247,7 @@ class Registry(Generic[T]):
         return claims
 
     def _plugins(self, name: str) -> list[Plugin]:
-        return [p for p in installed_plugins(self.group) if p.name == name]
+        return [plugin for plugin in self.plugins() if plugin.name == name]
 
     def _origin(self, name: str) -> tuple[str, Plugin | None]:
         if ":" in name:

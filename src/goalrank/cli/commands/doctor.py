@@ -76,7 +76,7 @@ def _plugins() -> dict[str, str]:
     from goalrank.evaluation import METRICS
     from goalrank.logs import CHANNELS, SOURCES
     from goalrank.rankers import RANKERS
-    from goalrank.registry import FEATURES, Registry, installed_plugins
+    from goalrank.registry import FEATURES, Registry
     from goalrank.rewards import REWARDS
     from goalrank.training import OBJECTIVES
 
@@ -85,7 +85,7 @@ def _plugins() -> dict[str, str]:
     )  # fmt: skip
     out: dict[str, str] = {}
     for registry in every:
-        for plugin in installed_plugins(registry.group):
+        for plugin in registry.plugins():
             problem = registry.problem(plugin)
             said = f"{plugin.path} of {plugin.distribution}"
             key = f"plug-in {registry.kind} {plugin.name}"
