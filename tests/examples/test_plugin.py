@@ -27,7 +27,7 @@ name = "plugin"
 slots = 3
 seeds = [0]
 main = "two_tower"
-metric = "rbp"
+metric = "ndcg"
 metrics = ["ndcg", "rbp"]
 rankers = ["two_tower", "dnn", {{ name = "goalrank_example.two_tower:TwoTower", label = "by path" }}]
 [[datasets]]

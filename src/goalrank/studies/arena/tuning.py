@@ -169,7 +169,8 @@ def tune(suite: Suite, cell: Cell, parts: FittedParts, recipe: dict[str, Any]) -
         suite.metric,
         recipe,
     ]
-    place = parts.folder / "shared" / "tuning" / f"{row.name}.{json_hash(identity)}"
+    safe = row.name.replace(":", ".")  # a class path; not every system has ":" in names
+    place = parts.folder / "shared" / "tuning" / f"{safe}.{json_hash(identity)}"
     kept = place.with_name(f"{place.name}.json")
     with holding(place.with_name(f"{place.name}.lock")):
         if not kept.exists():

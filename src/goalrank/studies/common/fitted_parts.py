@@ -86,7 +86,8 @@ class FittedParts:
         """
         root = self.folder / "shared" / "stages"
         root = root if shared or self.scratch is None else self.scratch
-        place = root / f"{name}.{json_hash([self.data.key, settings])}"
+        safe = name.replace(":", ".")  # a class path; not every system has ":" in names
+        place = root / f"{safe}.{json_hash([self.data.key, settings])}"
         done, weights = place / "done.json", place / "weights.safetensors"
         with holding(place.with_name(place.name + ".lock")):
             if done.exists():
