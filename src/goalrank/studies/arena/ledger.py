@@ -195,7 +195,7 @@ def _read(path: Path) -> pl.DataFrame:
 
 
 def _renamed(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows of format 1 or 2 under the names of format 2."""
+    """Rename the columns and labels of format 1 to those of format 2."""
     if "rule" not in rows.columns:
         return rows
     label = pl.col("ranker").str.replace("^rule: ", BASELINE_PREFIX)

@@ -150,12 +150,16 @@ class RowSpec(BaseModel):
 
 
 def rename_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Give rows that an earlier goalrank stored the names of today."""
+    """Replace old names of rows, as an earlier goalrank stored them, by the current ones.
+
+    Args:
+        rows: as tables.
+    """
     return [{**row, "name": _RENAMED.get(row["name"], row["name"])} for row in rows]
 
 
 def _current(name: Any) -> Any:
-    """A row's name of today; warns where an old one was given."""
+    """Replace an old name of a row by the current one, with a warning."""
     if not isinstance(name, str) or name not in _RENAMED:
         return name
     warn_renamed(name, _RENAMED[name], "rankers")
