@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from goalrank._lazy import lazy_door
 from goalrank.requests.table.info import TableInfo
-from goalrank.requests.table.parquet import whole_file, write_text
 from goalrank.requests.table.partitions import Dataset, Partition, open_dataset
 from goalrank.requests.table.requests import Requests
 from goalrank.requests.table.validation import Fault
@@ -40,8 +39,6 @@ __all__ = [
     "open_dataset",
     "read_shard",
     "save_encoder",
-    "whole_file",
-    "write_text",
 ]
 
 __getattr__ = lazy_door(

@@ -125,8 +125,7 @@ def _reward(folder: Path) -> Reward:
 
 
 def _write(out: Path, found: OffPolicy) -> None:
-    from goalrank.requests import write_text
-    from goalrank.storage import json_text
+    from goalrank.storage import json_text, write_text
 
     write_text(out, json_text(found.to_dict()) + "\n")
 

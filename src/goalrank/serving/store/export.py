@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from goalrank.requests import Requests, TableInfo
 from goalrank.serving.store.database import EXPOSURES
 from goalrank.serving.store.records import in_range
 from goalrank.serving.store.store import Store
+from goalrank.storage import whole_folder
 
 _TIME = pl.Datetime("us", "UTC")
 _CHUNK = 5_000
@@ -74,8 +73,7 @@ def export_store(
     """
     if out.exists():
         raise DataError(f"'{out}' exists already; remedy: give a new folder; option: out")
-    temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    with whole_folder(out) as temporary:
         with store.reading() as connection:
             total, _ = _overview(connection, start, end)
             if total == 0:
@@ -83,19 +81,11 @@ def export_store(
                     "the store holds no exposure in that range; remedy: widen it; options: start, "
                     "end"
                 )
-            temporary.mkdir(parents=True)
             tables = _tables(store, connection, start, end, items, users, chunk)
             counts = _write(tables, temporary, total - int(total * validation))
         for side in ("items.parquet", "users.parquet"):
             if (temporary / "train" / side).exists():
                 shutil.copyfile(temporary / "train" / side, temporary / side)
-        os.replace(temporary, out)
-    except OSError as error:
-        raise DataError(
-            f"'{out}' cannot be written ({error}); remedy: free space or choose another"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return Exported(out, counts)
 
 

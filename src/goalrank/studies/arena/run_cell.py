@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 import traceback
@@ -176,10 +175,11 @@ def _forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak(device: torch.device) -> float:
+def _peak(device: torch.device) -> float | None:
     """MiB at most since `_forget_peak`: of the GPU where there is one, else of the process.
 
-    Where the system keeps no mark that can be reset it is the worker's, over all its cells.
+    Where the system keeps no mark that can be reset it is the worker's, over all its cells; None
+    where it keeps none at all.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
@@ -187,5 +187,9 @@ def _peak(device: torch.device) -> float:
         lines = Path("/proc/self/status").read_text().splitlines()
         line = next(line for line in lines if line.startswith("VmHWM:"))
         return int(line.split()[1]) / 2**10
+    try:
+        import resource  # not on every system
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
