@@ -40,9 +40,14 @@ def test_a_file_takes_its_name_at_the_end_and_replaces_the_old_one(tmp_path):
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    with pytest.raises(KeyboardInterrupt), whole_file(path) as temporary:
-        temporary.write_text("new")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with whole_file(path) as temporary:
+            temporary.write_text("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
 
