@@ -102,8 +102,8 @@ def fit(
 def _fit(
     train: Requests, validation: Requests | None, config: FitConfig, options: RunOptions
 ) -> Model:
-    share = gather_bytes if options.split_data and is_distributed() else None
-    encoder = Encoder.fit(train, config.encoder, share)
+    shards = {"exchange": gather_bytes} if options.split_data and is_distributed() else {}
+    encoder = Encoder.fit(train, config.encoder, **shards)
     for name in (config.ranker.name, *config.light):
         if name not in ranker_names():  # complain now, not after minutes of training
             build_ranker(encoder.spec, config.ranker.model_copy(update={"name": name}))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from goalrank.requests.encoding.encoder import Encoder, EncoderConfig
     from goalrank.requests.encoding.encoder_files import load_encoder, save_encoder
     from goalrank.requests.encoding.shard import read_shard
+    from goalrank.requests.encoding.vocabulary import mix64
 
 __all__ = [
     "Batch",
@@ -36,6 +37,7 @@ __all__ = [
     "Row",
     "TableInfo",
     "load_encoder",
+    "mix64",
     "open_dataset",
     "read_shard",
     "save_encoder",
@@ -53,6 +55,7 @@ __getattr__ = lazy_door(
         "InputSpec": "goalrank.requests.encoding.batch",
         "Row": "goalrank.requests.encoding.arrays",
         "load_encoder": "goalrank.requests.encoding.encoder_files",
+        "mix64": "goalrank.requests.encoding.vocabulary",
         "read_shard": "goalrank.requests.encoding.shard",
         "save_encoder": "goalrank.requests.encoding.encoder_files",
     },
