@@ -60,8 +60,9 @@ def _parameter(name: str, field: FieldInfo, option: str) -> inspect.Parameter:
         max=limits.get("le"),
         show_default=_shown(field),
     )
+    shown = plain if plain is bool else plain | None  # a flag takes no value
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[plain | None, told]
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[shown, told]
     )
 
 
