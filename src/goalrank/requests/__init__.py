@@ -11,6 +11,7 @@ from goalrank._lazy import lazy_door
 from goalrank.requests.table.info import TableInfo
 from goalrank.requests.table.partitions import Dataset, Partition, open_dataset
 from goalrank.requests.table.requests import Requests
+from goalrank.requests.table.schema import SCHEMA, TIME, Column, aligned_with
 from goalrank.requests.table.validation import Fault
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from goalrank.requests.encoding.vocabulary import mix64
 
 __all__ = [
+    "SCHEMA",
+    "TIME",
     "Batch",
+    "Column",
     "Dataset",
     "EncodedRequests",
     "Encoder",
@@ -36,6 +40,7 @@ __all__ = [
     "Requests",
     "Row",
     "TableInfo",
+    "aligned_with",
     "load_encoder",
     "mix64",
     "open_dataset",

@@ -13,13 +13,12 @@ import polars as pl
 import sqlalchemy as sa
 
 from goalrank.errors import DataError
-from goalrank.requests import Requests, TableInfo
+from goalrank.requests import TIME, Column, Requests, TableInfo
 from goalrank.serving.store.database import EXPOSURES
-from goalrank.serving.store.records import in_range
+from goalrank.serving.store.records import KEPT, in_range
 from goalrank.serving.store.store import Store
 from goalrank.storage import whole_folder
 
-_TIME = pl.Datetime("us", "UTC")
 _CHUNK = 5_000
 
 
@@ -132,10 +131,10 @@ def _rest(table: Requests, head: int) -> Requests:
 
 def _frame(rows: list[dict[str, Any]], info: TableInfo, scored: bool) -> pl.DataFrame:
     width = len(info.candidate_features)
-    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in _PLAIN}
+    columns = {column.name: [row[column.name] for row in rows] for column in _PLAIN}
     frame = pl.DataFrame(columns, schema_overrides=_TYPES, strict=False)
-    moments = [pl.col("time").cast(_TIME), pl.col("history_time").cast(pl.List(_TIME))]
-    frame = frame.with_columns(*moments)
+    moments = [column for column in _PLAIN if column.entry == TIME]
+    frame = frame.with_columns(pl.col(each.name).cast(each.dtype()) for each in moments)
     if scored:
         scores = [row["candidate_score"] for row in rows]
         frame = frame.with_columns(pl.Series("candidate_score", scores, dtype=pl.List(pl.Float32)))
@@ -157,12 +156,14 @@ def _frame(rows: list[dict[str, Any]], info: TableInfo, scored: bool) -> pl.Data
     return frame.with_columns(pl.DataFrame(kinds).to_struct("feedback")) if kinds else frame
 
 
-_PLAIN = (
-    "request_id", "user_id", "time", "history", "history_feedback", "history_time", "candidates",
-    "shown", "propensity", "policy", "experiment",
-)  # fmt: skip
-_TYPES = {
-    "time": pl.Int64(), "history_feedback": pl.List(pl.Float32), "history_time": pl.List(pl.Int64),
-    "shown": pl.List(pl.Int32), "propensity": pl.Float64(), "policy": pl.String(),
-    "experiment": pl.String(),
-}  # fmt: skip
+def _stored(column: Column) -> pl.DataType:
+    """The type in which the store keeps a column: times are numbers of microseconds."""
+    dtype = column.dtype()
+    if column.entry == TIME:
+        return pl.List(pl.Int64()) if column.is_list else pl.Int64()
+    return dtype
+
+
+# Columns that every row has; those along the candidates need all rows or the table's description.
+_PLAIN = tuple(column for column in KEPT if column.along != "candidates")
+_TYPES = {column.name: _stored(column) for column in _PLAIN if column.entry is not None}
