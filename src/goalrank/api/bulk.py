@@ -73,7 +73,7 @@ def rank_dataset(
         ConfigError: `out` is the requests themselves or a folder of finished lists.
         ValidationError: faulty rows.
         DataError: requests missing or damaged, or `out` cannot be written.
-        EngineError: a store or a worker failed on every try.
+        ExecutorError: a store or a worker failed on every try.
     """
     target = Location(out)
     if Location(requests).address.rstrip("/") == out.rstrip("/"):

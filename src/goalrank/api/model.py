@@ -104,8 +104,8 @@ def _fit(
     train: Requests, validation: Requests | None, config: FitConfig, options: RunOptions
 ) -> Model:
     check_names(config)  # now, not after minutes of encoding and training
-    share = gather_bytes if options.split_data and is_distributed() else None
-    encoder = Encoder.fit(train, config.encoder, share)
+    shards = {"exchange": gather_bytes} if options.split_data and is_distributed() else {}
+    encoder = Encoder.fit(train, config.encoder, **shards)
     columns = encoder.encode(train)
     held = None if validation is None else encoder.encode(validation)
     fitted = run_job(encoder.spec, columns, held, config, options)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from goalrank.api import Scorecard
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _INTERNAL = 70  # EX_SOFTWARE
 
@@ -29,7 +30,7 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON value on stdout and nothing else there.")
 ]
 
-EngineOption = Annotated[
+ExecutorOption = Annotated[
     str,
     typer.Option(
         help="local: this machine, nothing else needed; ray: a Ray cluster (extra [ray]), that of "
@@ -45,8 +46,11 @@ AllowOption = Annotated[
         metavar="PACKAGE",
     ),
 ]
+EngineOption = Annotated[
+    str | None, typer.Option("--engine", hidden=True, help="Earlier name of --executor.")
+]
 WorkersOption = Annotated[
-    int, typer.Option(help="Parts at once; 0 = one a core, or as many as the cluster has.", min=0)
+    int, typer.Option(help="Parts at once; 0 = one per core, or as many as the cluster has.", min=0)
 ]
 
 
@@ -60,6 +64,20 @@ class Settings:
 settings = Settings()
 
 
+def renamed(value: T, earlier: T | None, old: str, new: str) -> T:
+    """The value of an option that had another name, with a warning where that one was given.
+
+    Args:
+        value: what the option of today says.
+        earlier: what the option of the earlier name says; None where it was not given.
+        old, new: the names, e.g. "--engine" and "--executor".
+    """
+    if earlier is None:
+        return value
+    _say("yellow", f"{old} is now called {new}; the earlier name goes with the next release")
+    return earlier
+
+
 def console() -> Console:
     """Where people read along: stderr."""
     from rich.console import Console
@@ -68,7 +86,7 @@ def console() -> Console:
 
 
 def examples(*lines: str) -> str:
-    """An epilog of commands, one a line."""
+    """An epilog of commands, one per line."""
     return "\n\n".join(["[bold]Examples[/bold]", *(f"[dim]$[/dim] {line}" for line in lines)])
 
 

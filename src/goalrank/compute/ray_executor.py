@@ -1,4 +1,4 @@
-"""Parts as Ray tasks: a killed worker costs a retry."""
+"""`RayExecutor`: parts as Ray tasks; a killed worker costs a retry."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RayExecutor(Executor):
 
     Each part is a task on one core. Ray runs it again, up to `tries` times in all, when its worker
     process or machine is lost; errors that the function raises are not tried again and come out
-    as they would locally. At most four parts a worker are under way or waiting to be taken, so
+    as they would locally. At most four parts per worker are under way or waiting to be taken, so
     memory stays bounded.
 
     Args:
@@ -44,7 +44,7 @@ class RayExecutor(Executor):
         try:
             import ray
         except ImportError:
-            raise MissingExtraError("engine 'ray'", "ray") from None
+            raise MissingExtraError("executor 'ray'", "ray") from None
         self._ray: Any = ray
         self._own = not ray.is_initialized()
         if self._own:
@@ -108,7 +108,7 @@ class RayExecutor(Executor):
         return done
 
     def close(self) -> None:
-        """Stop the cluster if this engine started it."""
+        """Stop the cluster if this executor started it."""
         if self._own and self._ray.is_initialized():
             self._ray.shutdown()
         self._own = False
@@ -116,7 +116,7 @@ class RayExecutor(Executor):
 
 def _start(ray: Any, workers: int) -> None:
     """Connect to RAY_ADDRESS, or start a cluster of this machine."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # tell nobody of this use
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports
     address = os.environ.get("RAY_ADDRESS")
     fresh: dict[str, Any] = {
         "address": "local",  # not whichever cluster happens to run here
@@ -130,7 +130,7 @@ def _start(ray: Any, workers: int) -> None:
         raise ExecutorError(
             f"no Ray cluster {where}: {str(error).splitlines()[0] if str(error) else error!r}; "
             f"remedy: start one by 'ray start --head', unset RAY_ADDRESS for a local one, or "
-            f"--engine local"
+            f"--executor local"
         ) from error
 
 

@@ -1,51 +1,68 @@
-"""Ranking metrics, statistics, quality of reward models, off-policy evaluation."""
+"""Ranking metrics, statistics, quality of reward models, off-policy evaluation.
 
-from goalrank.evaluation.off_policy.estimators import (
-    ESTIMATORS,
-    Estimate,
-    Logged,
-    OffPolicy,
-    check_estimators,
-    effective_size,
-    estimate,
-)
-from goalrank.evaluation.off_policy.off_policy import evaluate_off_policy
-from goalrank.evaluation.off_policy.support import (
-    Support,
-    check_propensities,
-    check_support,
-    measure_support,
-    refuse,
-)
-from goalrank.evaluation.ranking.audit import Audit, absent_baselines, audit, audit_baselines
-from goalrank.evaluation.ranking.evaluate import (
-    DEFAULT_METRICS,
-    evaluate,
-    known_only,
-    measured_with,
-)
-from goalrank.evaluation.ranking.evaluation import CONVENTIONS, Evaluation
-from goalrank.evaluation.ranking.metrics import (
-    METRICS,
-    Metric,
-    SlotValues,
-    from_lists,
-    from_scores,
-    ndcg,
-)
-from goalrank.evaluation.reward_quality.reward_quality import (
-    Calibration,
-    Spread,
-    calibration,
-    constant_log_loss,
-    log_loss,
-    log_loss_gain,
-    order_correlation,
-    reward_auc,
-    slot_quality,
-)
-from goalrank.evaluation.statistics.bootstrap import Difference, Interval, Resampler
-from goalrank.evaluation.statistics.paired import FloatArray, holm, over_requests, paired_t, t_tail
+Names are loaded on first use, so that the options of an evaluation can be read without torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from goalrank._lazy import lazy_door
+
+if TYPE_CHECKING:
+    from goalrank.evaluation.off_policy.estimators import (
+        ESTIMATORS,
+        Estimate,
+        Logged,
+        OffPolicy,
+        check_estimators,
+        effective_size,
+        estimate,
+    )
+    from goalrank.evaluation.off_policy.off_policy import evaluate_off_policy
+    from goalrank.evaluation.off_policy.options import OffPolicyOptions
+    from goalrank.evaluation.off_policy.support import (
+        Support,
+        check_propensities,
+        check_support,
+        measure_support,
+        refuse,
+    )
+    from goalrank.evaluation.ranking.audit import Audit, absent_baselines, audit, audit_baselines
+    from goalrank.evaluation.ranking.evaluate import (
+        DEFAULT_METRICS,
+        evaluate,
+        known_only,
+        measured_with,
+    )
+    from goalrank.evaluation.ranking.evaluation import CONVENTIONS, Evaluation
+    from goalrank.evaluation.ranking.metrics import (
+        METRICS,
+        Metric,
+        SlotValues,
+        from_lists,
+        from_scores,
+        ndcg,
+    )
+    from goalrank.evaluation.reward_quality.reward_quality import (
+        Calibration,
+        Spread,
+        calibration,
+        constant_log_loss,
+        log_loss,
+        log_loss_gain,
+        order_correlation,
+        reward_auc,
+        slot_quality,
+    )
+    from goalrank.evaluation.statistics.bootstrap import Difference, Interval, Resampler
+    from goalrank.evaluation.statistics.paired import (
+        FloatArray,
+        holm,
+        over_requests,
+        paired_t,
+        t_tail,
+    )
 
 __all__ = [
     "CONVENTIONS",
@@ -62,6 +79,7 @@ __all__ = [
     "Logged",
     "Metric",
     "OffPolicy",
+    "OffPolicyOptions",
     "Resampler",
     "SlotValues",
     "Spread",
@@ -95,3 +113,53 @@ __all__ = [
     "slot_quality",
     "t_tail",
 ]
+
+__getattr__ = lazy_door(
+    __name__,
+    {
+        "Audit": "goalrank.evaluation.ranking.audit",
+        "CONVENTIONS": "goalrank.evaluation.ranking.evaluation",
+        "Calibration": "goalrank.evaluation.reward_quality.reward_quality",
+        "DEFAULT_METRICS": "goalrank.evaluation.ranking.evaluate",
+        "Difference": "goalrank.evaluation.statistics.bootstrap",
+        "ESTIMATORS": "goalrank.evaluation.off_policy.estimators",
+        "Estimate": "goalrank.evaluation.off_policy.estimators",
+        "Evaluation": "goalrank.evaluation.ranking.evaluation",
+        "FloatArray": "goalrank.evaluation.statistics.paired",
+        "Interval": "goalrank.evaluation.statistics.bootstrap",
+        "Logged": "goalrank.evaluation.off_policy.estimators",
+        "METRICS": "goalrank.evaluation.ranking.metrics",
+        "OffPolicy": "goalrank.evaluation.off_policy.estimators",
+        "OffPolicyOptions": "goalrank.evaluation.off_policy.options",
+        "Resampler": "goalrank.evaluation.statistics.bootstrap",
+        "SlotValues": "goalrank.evaluation.ranking.metrics",
+        "Spread": "goalrank.evaluation.reward_quality.reward_quality",
+        "Support": "goalrank.evaluation.off_policy.support",
+        "absent_baselines": "goalrank.evaluation.ranking.audit",
+        "audit": "goalrank.evaluation.ranking.audit",
+        "audit_baselines": "goalrank.evaluation.ranking.audit",
+        "calibration": "goalrank.evaluation.reward_quality.reward_quality",
+        "check_estimators": "goalrank.evaluation.off_policy.estimators",
+        "check_propensities": "goalrank.evaluation.off_policy.support",
+        "check_support": "goalrank.evaluation.off_policy.support",
+        "constant_log_loss": "goalrank.evaluation.reward_quality.reward_quality",
+        "effective_size": "goalrank.evaluation.off_policy.estimators",
+        "estimate": "goalrank.evaluation.off_policy.estimators",
+        "evaluate": "goalrank.evaluation.ranking.evaluate",
+        "evaluate_off_policy": "goalrank.evaluation.off_policy.off_policy",
+        "from_lists": "goalrank.evaluation.ranking.metrics",
+        "from_scores": "goalrank.evaluation.ranking.metrics",
+        "holm": "goalrank.evaluation.statistics.paired",
+        "known_only": "goalrank.evaluation.ranking.evaluate",
+        "log_loss": "goalrank.evaluation.reward_quality.reward_quality",
+        "log_loss_gain": "goalrank.evaluation.reward_quality.reward_quality",
+        "measure_support": "goalrank.evaluation.off_policy.support",
+        "order_correlation": "goalrank.evaluation.reward_quality.reward_quality",
+        "over_requests": "goalrank.evaluation.statistics.paired",
+        "paired_t": "goalrank.evaluation.statistics.paired",
+        "refuse": "goalrank.evaluation.off_policy.support",
+        "reward_auc": "goalrank.evaluation.reward_quality.reward_quality",
+        "slot_quality": "goalrank.evaluation.reward_quality.reward_quality",
+        "t_tail": "goalrank.evaluation.statistics.paired",
+    },
+)

@@ -73,7 +73,7 @@ def import_log(
         SchemaError: a column of the log is missing or of the wrong type.
         DataError: the log breaks another rule.
         MissingExtraError: the factorisation channel needs ``implicit``.
-        EngineError: a remote executor failed on every try.
+        ExecutorError: a remote executor failed on every try.
     """
     begin = time.perf_counter()
     reader = SOURCES[source]

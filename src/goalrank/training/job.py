@@ -24,6 +24,7 @@ from goalrank.rankers import RANKERS, Ranker, build_ranker
 from goalrank.requests import EncodedRequests, InputSpec
 from goalrank.rewards import REWARDS, Ensemble, ListReward, ObservedGain, Reward, Weighted
 from goalrank.settings import old_names_accepted
+from goalrank.storage import write_text
 from goalrank.training.config import (
     LIST_REWARD,
     FitConfig,
@@ -279,7 +280,7 @@ def run_job(
         options.folder.mkdir(parents=True, exist_ok=True)
         if not options.resume:
             _clear(options.folder)
-        record.write_text(text)
+        write_text(record, text)
     barrier()
     return Job(spec, train, validation, config, options).run()
 

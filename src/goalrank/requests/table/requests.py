@@ -1,4 +1,4 @@
-"""`Requests`: the one table that log import writes and everything else reads."""
+"""`Requests`: the table that log import writes and everything else reads."""
 
 from __future__ import annotations
 
@@ -23,13 +23,8 @@ Source = str | Path
 class Requests:
     """Requests with their items and users; rows are independent of each other.
 
-    Columns of `frame` (`?` optional): request_id str · user_id str or i64 · time
-    Datetime[us, UTC] · history list[id] · history_feedback list[f32] · history_time
-    list[Datetime] (oldest first, strictly before time; both empty in every row where not known) ·
-    candidates list[id] (N) · candidate_score list[f32]? · candidate_features list[array[f32, F]]? ·
-    shown list[i32] (S positions in candidates) · feedback struct{kind: list[f32]} (K lists aligned
-    with shown) · propensity f64? · slot_propensity list[f64]? (P of each shown item given those
-    before it; multiplies to propensity) · policy str? · experiment str?
+    The columns of `frame`, their types and what they mean are in `goalrank.requests.SCHEMA`, and as
+    a page in docs/reference/requests-table.md.
 
     Args:
         frame: the table; required are request_id, user_id, time and candidates. The history

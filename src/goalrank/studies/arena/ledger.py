@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from goalrank._version import __version__
 from goalrank.errors import DataError
-from goalrank.requests import whole_file
+from goalrank.storage import whole_file
 from goalrank.studies.common import Cell
 
 LEDGER_VERSION = 2  # 1 called baselines rules: its rows are read under the names of today

@@ -17,9 +17,9 @@ import numpy as np
 
 from goalrank.errors import GoalRankError
 from goalrank.evaluation import evaluate
-from goalrank.requests import EncodedRequests, write_text
+from goalrank.requests import EncodedRequests
 from goalrank.settings import merge
-from goalrank.storage import holding
+from goalrank.storage import holding, write_text
 from goalrank.studies.common import (
     Cell,
     EncodedDataset,

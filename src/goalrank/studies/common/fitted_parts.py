@@ -21,9 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from goalrank.rankers import Ranker, build_ranker
-from goalrank.requests import whole_file, write_text
 from goalrank.rewards import Ensemble, Reward
-from goalrank.storage import holding
+from goalrank.storage import holding, whole_file, write_text
 from goalrank.studies.common.biased_reward import BiasedReward
 from goalrank.studies.common.cells import json_hash
 from goalrank.studies.common.datasets import EncodedDataset

@@ -13,8 +13,7 @@ import polars as pl
 
 from goalrank.errors import DataError
 from goalrank.reporting import line_chart, save_figure
-from goalrank.requests import write_text
-from goalrank.storage import json_text
+from goalrank.storage import json_text, write_text
 from goalrank.studies.online.lifts import (
     Estimate,
     Floats,

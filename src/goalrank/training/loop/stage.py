@@ -16,6 +16,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from goalrank.errors import ConfigError, GoalRankError
 from goalrank.requests import EncodedRequests
+from goalrank.storage import move_into_place, surviving_folder
 from goalrank.training.distributed.options import RunOptions
 from goalrank.training.distributed.process_group import (
     barrier,
@@ -58,7 +59,7 @@ def run_stage(
         load_weights(task.model, weights)
         return read_telemetry(folder)
     last = folder / "checkpoints" / "last.ckpt"
-    resume = options.resume and (last.exists() or last.with_name("last.ckpt.old").exists())
+    resume = options.resume and surviving_folder(last).exists()
     barrier()  # until all have checked
     if is_first():
         if not resume:
@@ -75,11 +76,11 @@ def run_stage(
     _run(trainer, task, data, last if resume else None)
     task.model = fitted if _has_undrawn_tables(fitted) else fitted.cpu()
     if is_first():
-        temporary = folder / LAST_WEIGHTS
+        unnamed = folder / LAST_WEIGHTS
         if best is not None and best.best_model_path:
             state = SafeCheckpointIO().load_checkpoint(best.best_model_path)["state_dict"]
-            write_tensors(temporary, model_weights(state))
-        temporary.replace(weights)
+            write_tensors(unnamed, model_weights(state))
+        move_into_place(unnamed, weights)
     barrier()
     load_weights(fitted, weights)
     return read_telemetry(folder)

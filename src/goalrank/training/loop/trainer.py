@@ -27,7 +27,7 @@ from goalrank.training.loop.callbacks import (
 from goalrank.training.loop.checkpoint import SafeCheckpointIO
 from goalrank.training.modules.task import LOG_EVERY
 
-LAST_WEIGHTS = "last-weights.tmp"
+LAST_WEIGHTS = "last-weights.safetensors"
 
 
 def make_trainer(
