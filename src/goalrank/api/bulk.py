@@ -36,7 +36,22 @@ class _Job:
 
 
 def load(folder: str | Path) -> Bundle:
-    """Read a bundle; see `Bundle.load`."""
+    """Read a bundle that training wrote; see `Bundle.load`.
+
+    Args:
+        folder: of the bundle, or the `out` of a training.
+
+    Raises:
+        BundleError: no bundle there, a changed byte, a missing file, or a newer format.
+
+    Examples:
+        >>> from goalrank import load
+        >>> bundle = load(folder)
+        >>> bundle.config.name, bundle.config.slots
+        ('goalrank', 6)
+        >>> bundle.rank(test).height == len(test)
+        True
+    """
     return Bundle.load(folder)
 
 
@@ -73,7 +88,12 @@ def rank_dataset(
         ConfigError: `out` is the requests themselves or a folder of finished lists.
         ValidationError: faulty rows.
         DataError: requests missing or damaged, or `out` cannot be written.
-        EngineError: a store or a worker failed on every try.
+        ExecutorError: a store or a worker failed on every try.
+
+    Examples:
+        >>> from goalrank.api import load, rank_dataset
+        >>> rank_dataset(load(folder), str(folder / "test.parquet"), str(folder / "lists.parquet"))
+        60
     """
     target = Location(out)
     if Location(requests).address.rstrip("/") == out.rstrip("/"):

@@ -38,7 +38,8 @@ def evaluate(
         int, typer.Option(help="With --world: judge the last so many requests; 0 = all.")
     ] = 1000,
     slots: Annotated[
-        int | None, typer.Option(help="L, length of the lists; default 6, or the world's.")
+        int | None,
+        typer.Option(help="L, length of the lists; default: the bundles' own, or the world's."),
     ] = None,
     metric: Annotated[str, typer.Option(help="What the audit compares by.")] = "ndcg",
     bootstrap: Annotated[int, typer.Option(help="Resamples of the intervals.")] = 1000,
@@ -65,7 +66,7 @@ def evaluate(
             card = measure(
                 bundles,
                 tables["test"],
-                6 if slots is None else slots,
+                slots,
                 train=tables.get("train"),
                 metric=metric,
                 bootstrap=bootstrap,

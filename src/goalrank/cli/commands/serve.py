@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from goalrank.cli.common import console, examples, verb
+from goalrank.cli.common import examples, say, verb
 
 
 @verb("Stopped; every request under way was answered.")
@@ -69,8 +69,8 @@ def serve(
         "backend": backend, "threads": threads,
     }  # fmt: skip
     settings = checked(ServeSettings, given, "the server", "see goalrank serve --help")
-    console().print(f"serving {bundle} at http://{host}:{port} (page at /, docs at /docs)")
-    run_server(settings, host, port, workers)
+    at = f"serving {bundle} at http://{host}:{port} (page at /, docs at /docs)"
+    run_server(settings, host, port, workers, ready=lambda: say(at))
 
 
 def _text(path: Path | None) -> str | None:

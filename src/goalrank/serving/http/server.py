@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +18,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
 from goalrank.constraints import read_constraints
-from goalrank.errors import DataError
+from goalrank.errors import ConfigError, DataError
 from goalrank.experiments import Experiments
 from goalrank.requests import Requests
 from goalrank.serving.http.access import Keys
@@ -123,10 +125,24 @@ def tune_process(threads: int) -> None:
     gc.set_threshold(10_000, 20, 50)
 
 
-def run_server(settings: ServeSettings, host: str, port: int, workers: int = 1) -> None:
+def run_server(
+    settings: ServeSettings,
+    host: str,
+    port: int,
+    workers: int = 1,
+    *,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
     """Serve until SIGTERM or Ctrl-C; requests under way are answered first.
 
+    Args:
+        settings: of the server, the same in every worker.
+        host, port: where to listen.
+        workers: processes that share the port.
+        ready: called once nothing stands in the way of serving.
+
     Raises:
+        ConfigError: the address cannot be listened on.
         GoalRankError: as `build_app`.
     """
     options: dict[str, Any] = {
@@ -135,10 +151,14 @@ def run_server(settings: ServeSettings, host: str, port: int, workers: int = 1) 
     if workers == 1:
         app = build_app(settings)
         tune_process(settings.threads)
+        _check_address(host, port)
+        ready()
         uvicorn.run(app, **options)
         return
     # Refuse what cannot be served here: a worker that fails is started again for ever.
     build_app(settings).state.service.close()
+    _check_address(host, port)
+    ready()
     os.environ[_SETTINGS] = settings.model_dump_json()
     with tempfile.TemporaryDirectory(prefix="goalrank-metrics-") as shared:
         os.environ[SHARED] = shared  # workers add their numbers up there, and share limits
@@ -148,6 +168,18 @@ def run_server(settings: ServeSettings, host: str, port: int, workers: int = 1) 
             workers=workers,
             **options,
         )
+
+
+def _check_address(host: str, port: int) -> None:
+    """Refuse an address that another program listens on, or that this machine does not have."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise ConfigError(
+            f"nothing can listen at {host}:{port}: {error.strerror or error}; remedy: another "
+            f"address of this machine, or a port that is free (options: host, port)"
+        ) from error
 
 
 def read_examples(path: str | Path, most: int = 200) -> Requests:
@@ -166,7 +198,7 @@ def _side(path: str | None, name: str) -> pl.DataFrame | None:
     if path is None:
         return None
     try:
-        return pl.read_parquet(path)
+        return pl.read_parquet(path, glob=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(
             f"{name} '{path}' cannot be read ({str(error).splitlines()[0]}); option: {name}"
