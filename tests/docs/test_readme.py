@@ -22,7 +22,7 @@ def short(monkeypatch):
 
     def load_config(path=None, overrides=()):
         cut = [s for s in TINY if ".steps=" in s or "width" in s or "heads" in s]
-        return full(path, [*overrides, *cut])
+        return full(full(path, overrides), cut)
 
     monkeypatch.setattr(training, "load_config", load_config)
     monkeypatch.setattr("goalrank.api.model.load_config", load_config)

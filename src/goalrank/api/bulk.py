@@ -36,7 +36,23 @@ class _Job:
 
 
 def load(folder: str | Path, *, allow: Sequence[str] = ()) -> Bundle:
-    """Read a bundle; see `Bundle.load`."""
+    """Read a bundle that training wrote; see `Bundle.load`.
+
+    Args:
+        folder: of the bundle, or the `out` of a training.
+        allow: packages whose rankers and rewards may be loaded.
+
+    Raises:
+        BundleError: no bundle there, a changed byte, a missing file, or a newer format.
+
+    Examples:
+        >>> from goalrank import load
+        >>> bundle = load(folder)
+        >>> bundle.config.name, bundle.config.slots
+        ('goalrank', 6)
+        >>> bundle.rank(test).height == len(test)
+        True
+    """
     return Bundle.load(folder, allow=allow)
 
 
@@ -74,6 +90,11 @@ def rank_dataset(
         ValidationError: faulty rows.
         DataError: requests missing or damaged, or `out` cannot be written.
         ExecutorError: a store or a worker failed on every try.
+
+    Examples:
+        >>> from goalrank.api import load, rank_dataset
+        >>> rank_dataset(load(folder), str(folder / "test.parquet"), str(folder / "lists.parquet"))
+        60
     """
     target = Location(out)
     if Location(requests).address.rstrip("/") == out.rstrip("/"):

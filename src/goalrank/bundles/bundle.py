@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 import torch
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from goalrank._notebook import html_table
 from goalrank._version import __version__
 from goalrank.bundles.manifest import MANIFEST, read_manifest, write_folder
 from goalrank.bundles.plugins import check_plugins, needed_plugins
@@ -62,6 +63,21 @@ class Bundle:
             f"{self.config.slots}, trained on {self.train.get('dataset', 'unknown')})"
         )
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what it ranks with, how long its lists are, what taught it."""
+        spec = self.encoder.spec
+        rows: list[tuple[str, object]] = [
+            ("ranker", self.config.name),
+            ("parameters", sum(p.numel() for p in self.ranker.parameters())),
+            ("slots", self.config.slots),
+            ("feedback", ", ".join(spec.kinds) or "none"),
+            ("reward", "none" if self.reward is None else type(self.reward).__name__),
+            ("trained on", self.train.get("dataset", "unknown")),
+        ]
+        rows += [("requests", self.train["requests"])] if "requests" in self.train else []
+        notes = [self.train["warning"]] if self.train.get("warning") else []
+        return html_table(type(self).__name__, rows, notes=notes)
+
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write the bundle, whole or not at all.
 
@@ -98,7 +114,7 @@ class Bundle:
         return {**manifest, "plugins": needed_plugins(classes)}
 
     @classmethod
-    def load(cls, folder: str | Path, *, allow: Sequence[str] = ()) -> Bundle:
+    def load(cls, folder: str | Path, *, allow: Sequence[str] = ()) -> Self:
         """Read a bundle; every file's checksum is verified.
 
         Args:
@@ -131,7 +147,7 @@ class Bundle:
             _load(reward, path / _REWARD)
         there = _EXAMPLES in manifest["files"]
         examples = Requests.read(path / _EXAMPLES, validate=False) if there else None
-        return Bundle(ranker, config, encoder, reward, manifest["train"], examples)
+        return cls(ranker, config, encoder, reward, manifest["train"], examples)
 
     def rank(
         self,

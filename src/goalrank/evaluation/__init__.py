@@ -35,7 +35,11 @@ if TYPE_CHECKING:
         known_only,
         measured_with,
     )
-    from goalrank.evaluation.ranking.evaluation import CONVENTIONS, Evaluation
+    from goalrank.evaluation.ranking.evaluation import (
+        CONVENTIONS,
+        Evaluation,
+        html_summary,
+    )
     from goalrank.evaluation.ranking.metrics import (
         METRICS,
         Metric,
@@ -99,6 +103,7 @@ __all__ = [
     "from_lists",
     "from_scores",
     "holm",
+    "html_summary",
     "known_only",
     "log_loss",
     "log_loss_gain",
@@ -150,6 +155,7 @@ __getattr__ = lazy_door(
         "from_lists": "goalrank.evaluation.ranking.metrics",
         "from_scores": "goalrank.evaluation.ranking.metrics",
         "holm": "goalrank.evaluation.statistics.paired",
+        "html_summary": "goalrank.evaluation.ranking.evaluation",
         "known_only": "goalrank.evaluation.ranking.evaluate",
         "log_loss": "goalrank.evaluation.reward_quality.reward_quality",
         "log_loss_gain": "goalrank.evaluation.reward_quality.reward_quality",

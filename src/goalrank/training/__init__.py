@@ -10,7 +10,8 @@ from goalrank.training.config import (
     load_config,
 )
 from goalrank.training.distributed.data_parallel import part_sizes
-from goalrank.training.distributed.options import RunOptions
+from goalrank.training.distributed.lost_processes import PeerLostError, lost_processes
+from goalrank.training.distributed.options import PerStage, RunOptions
 from goalrank.training.distributed.process_group import (
     barrier,
     gather_bytes,
@@ -59,6 +60,8 @@ __all__ = [
     "ObjectiveConfig",
     "PPOTask",
     "PartialRecipe",
+    "PeerLostError",
+    "PerStage",
     "RewardConfig",
     "RewardTask",
     "RunOptions",
@@ -77,6 +80,7 @@ __all__ = [
     "is_first",
     "join_process_group",
     "load_config",
+    "lost_processes",
     "part_sizes",
     "process_rank",
     "rank_policy",

@@ -234,18 +234,31 @@ PartialRecipe = Annotated[dict[str, Any], AfterValidator(_new_names)]
 """Some settings of a `FitConfig` as nested dictionaries, which others are laid over later."""
 
 
-def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> FitConfig:
-    """Read a recipe and apply overrides such as "training.lr=3e-4".
+def load_config(
+    source: FitConfig | str | Path | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+) -> FitConfig:
+    """Read a recipe and apply overrides.
+
+    Args:
+        source: a recipe's file, or settings made already; None takes the defaults.
+        overrides: texts such as "training.lr=3e-4", or name → value ({"training.lr": 3e-4}, or
+            nested: {"training": {"lr": 3e-4}}).
 
     Raises:
         ConfigError: every fault at once, each with its setting's name.
     """
     data: dict[str, Any] = {}
-    if path is not None:
-        data = read_toml(path, "recipe", "name a recipe's TOML file (option: --config)")
-        data = with_new_names(FitConfig, data, f"recipe '{path}'")
-    for override in overrides:
-        _apply(data, override)
+    if isinstance(source, FitConfig):
+        if not overrides:
+            return source
+        data = source.model_dump(exclude_unset=True)
+    elif source is not None:
+        data = read_toml(source, "recipe", "name a recipe's TOML file (option: --config)")
+        data = with_new_names(FitConfig, data, f"recipe '{source}'")
+    pairs = overrides.items() if isinstance(overrides, Mapping) else map(_parse, overrides)
+    for name, value in pairs:
+        _apply(data, name, value)
     return build_config(data)
 
 
@@ -255,24 +268,31 @@ def build_config(data: dict[str, Any]) -> FitConfig:
     return checked(FitConfig, data, "the recipe", remedy)
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
+def _parse(override: str) -> tuple[str, Any]:
     name, equals, text = override.partition("=")
     if not equals or not name.strip():
         raise ConfigError(
             f"override '{override}' must read NAME=VALUE, e.g. --set training.lr=3e-4"
         )
     try:
-        value = tomllib.loads(f"v = {text}")["v"]
+        return name.strip(), tomllib.loads(f"v = {text}")["v"]
     except tomllib.TOMLDecodeError:
-        value = text.strip()
-    *path, last = name.strip().split(".")
+        return name.strip(), text.strip()
+
+
+def _apply(data: dict[str, Any], name: str, value: Any) -> None:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _apply(data, f"{name}.{key}", inner)
+        return
+    *path, last = name.split(".")
     nested: dict[str, Any] = {last: value}
     for key in reversed(path):
         nested = {key: nested}
-    nested = with_new_names(FitConfig, nested, f"override '{override}'")
+    nested = with_new_names(FitConfig, nested, f"override '{name}={value}'")
     for _ in path:
         ((key, nested),) = nested.items()
         data = data.setdefault(key, {})
         if not isinstance(data, dict):
-            raise ConfigError(f"override '{override}': '{key}' is not a section")
+            raise ConfigError(f"override '{name}={value}': '{key}' is not a section")
     data |= nested

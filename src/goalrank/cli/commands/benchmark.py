@@ -13,12 +13,12 @@ from goalrank.cli.common import (
     EngineOption,
     ExecutorOption,
     JsonOption,
-    console,
     examples,
     only_json,
     progress_bar,
     renamed,
     verb,
+    warn,
 )
 
 app = typer.Typer(help="Compare rankers over data sets and seeds.", no_args_is_help=True)
@@ -111,7 +111,7 @@ def table(
             for warning in dict.fromkeys(
                 w for leaderboard in leaderboards for w in leaderboard.warnings
             ):
-                console().print(f"[yellow]Warning: {warning}[/yellow]")
+                warn(warning)
 
 
 @app.command("plot", epilog=examples("goalrank benchmark plot runs/ml1m --out figures"))

@@ -22,6 +22,7 @@ from goalrank.cli.common import (
     renamed,
     show_progress,
     verb,
+    warn,
 )
 
 if TYPE_CHECKING:
@@ -129,14 +130,17 @@ def _without_features(result: ImportResult) -> ImportResult:
 
 
 def _print_report(report: dict[str, Any], out: Path) -> None:
-    from rich.console import Console
+    from rich.text import Text
 
     counts = report["counts"]
-    show = Console(highlight=False)
+    show = console(stderr=False)
     show.print(
-        f"[bold]{report['dataset']}[/bold], protocol {report['protocol']}, target "
-        f"{report['target']}: {counts['train']:,} training, {counts['validation']:,} validation "
-        f"and {counts['test']:,} test requests in {report['seconds']['total']:.1f} s"
+        Text(report["dataset"], style="bold").append(
+            f", protocol {report['protocol']}, target {report['target']}: "
+            f"{counts['train']:,} training, {counts['validation']:,} validation and "
+            f"{counts['test']:,} test requests in {report['seconds']['total']:.1f} s",
+            style="not bold",
+        )
     )
     show.print(
         f"  {report['candidates_per_request']} candidates and "
@@ -145,7 +149,7 @@ def _print_report(report: dict[str, Any], out: Path) -> None:
     for name, recall in report["recall"].get("test", {}).items():
         show.print(f"  recall@{report['recall']['at']} of {name}: {recall:.1%}")
     for warning in report["warnings"]:
-        console().print(f"[yellow]Warning: {warning}[/yellow]")
+        warn(warning)
     show.print(f"  wrote {out}", soft_wrap=True)
 
 

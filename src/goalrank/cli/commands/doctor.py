@@ -11,13 +11,15 @@ from typing import Any
 import typer
 
 from goalrank import __version__
-from goalrank.cli.common import JsonOption, examples, only_json, verb
+from goalrank.cli.common import JsonOption, console, examples, only_json, verb
 
 _LIBRARIES = ("torch", "lightning", "polars", "pyarrow", "numpy", "pydantic", "safetensors")
 _EXTRAS = {
     "retrieval": "implicit",
     "trees": "lightgbm",
     "tensorboard": "tensorboard",
+    "mlflow": "mlflow",
+    "wandb": "wandb",
     "onnx": "onnxruntime",
     "serve": "fastapi",
     "postgres": "psycopg",
@@ -34,13 +36,14 @@ def doctor(as_json: JsonOption = False) -> None:
         facts = _facts()
         emit(facts)
         if not as_json:
-            from rich.console import Console
             from rich.table import Table
 
             table = Table(show_header=False, box=None)
+            table.add_column(style="bold")
+            table.add_column(overflow="fold")
             for name, value in facts.items():
-                table.add_row(f"[bold]{name}[/bold]", str(value))
-            Console(highlight=False).print(table)
+                table.add_row(name, str(value))
+            console(stderr=False).print(table)
 
 
 def _facts() -> dict[str, Any]:

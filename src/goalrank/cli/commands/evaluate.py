@@ -40,7 +40,8 @@ def evaluate(
         int, typer.Option(help="With --world: judge the last so many requests; 0 = all.")
     ] = 1000,
     slots: Annotated[
-        int | None, typer.Option(help="L, length of the lists; default 6, or the world's.")
+        int | None,
+        typer.Option(help="L, length of the lists; default: the bundles' own, or the world's."),
     ] = None,
     metric: Annotated[
         str,
@@ -71,7 +72,7 @@ def evaluate(
             card = measure(
                 bundles,
                 tables["test"],
-                6 if slots is None else slots,
+                slots,
                 train=tables.get("train"),
                 metric=metric,
                 bootstrap=bootstrap,

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from goalrank.cli.common import console, examples, verb
+from goalrank.cli.common import examples, say, verb
 from goalrank.cli.fields import options_of
 from goalrank.serving import ServeSettings
 
@@ -22,7 +22,7 @@ def serve(given: dict[str, Any]) -> None:
     from goalrank.settings import checked
 
     settings = checked(ServeSettings, given, "the server", "see goalrank serve --help")
-    run_server(settings, say=console().print)
+    run_server(settings, say=say)
 
 
 def add(app: typer.Typer) -> None:

@@ -118,13 +118,19 @@ def _download(entry: Dataset, archive: Path, timeout: float, show: bool) -> None
         _transfer(entry.url, part, timeout, lambda done, total: None)
     else:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TransferSpeedColumn,
+        )
 
-        console = Console(stderr=True)
+        console = Console(stderr=True, markup=False, emoji=False)
         console.print(f"{entry.url}\nlicence: {entry.licence}")
         with Progress(
-            "{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-            console=console,
+            TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(),
+            TransferSpeedColumn(), console=console,
         ) as bar:  # fmt: skip
             task = bar.add_task(archive.name, total=None)
             _transfer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from goalrank.constraints import read_constraints
-from goalrank.errors import DataError
+from goalrank.errors import ConfigError, DataError
 from goalrank.experiments import Experiments
 from goalrank.requests import Requests
 from goalrank.serving.http.access import Keys
@@ -91,6 +92,7 @@ def run_server(settings: ServeSettings, *, say: Callable[[str], None] | None = N
         say: told the address once everything that can be refused has been accepted.
 
     Raises:
+        ConfigError: the address cannot be listened on.
         GoalRankError: as `build_app`.
     """
     address = f"http://{settings.host}:{settings.port}"
@@ -102,12 +104,14 @@ def run_server(settings: ServeSettings, *, say: Callable[[str], None] | None = N
     if settings.workers == 1:
         app = build_app(settings)
         tune_process(settings.threads)
+        _check_address(settings.host, settings.port)
         if say is not None:
             say(serving)
         uvicorn.run(app, **options)
         return
     # Refuse what cannot be served here: a worker that fails would be started again and again.
     build_app(settings).state.service.close()
+    _check_address(settings.host, settings.port)
     if say is not None:
         say(serving)
     os.environ[_SETTINGS] = settings.model_dump_json()
@@ -119,6 +123,18 @@ def run_server(settings: ServeSettings, *, say: Callable[[str], None] | None = N
             workers=settings.workers,
             **options,
         )
+
+
+def _check_address(host: str, port: int) -> None:
+    """Refuse an address that another program listens on, or that this machine does not have."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise ConfigError(
+            f"nothing can listen at {host}:{port}: {error.strerror or error}; remedy: another "
+            f"address of this machine, or a port that is free (options: host, port)"
+        ) from error
 
 
 def read_examples(path: str | Path, most: int = 200) -> Requests:
@@ -137,7 +153,7 @@ def _side(path: Path | None, name: str) -> pl.DataFrame | None:
     if path is None:
         return None
     try:
-        return pl.read_parquet(path)
+        return pl.read_parquet(path, glob=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(
             f"{name} '{path}' cannot be read ({str(error).splitlines()[0]}); option: {name}"

@@ -154,7 +154,7 @@ class Ledger:
         """
         path = self._values(key)
         try:
-            frame = pl.read_parquet(path)
+            frame = pl.read_parquet(path, glob=False)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise DataError(
                 f"'{path}' cannot be read ({error}); remedy: copy values/ with the ledger"
@@ -187,7 +187,7 @@ def _check_version(path: Path) -> None:
 def _read(path: Path) -> pl.DataFrame:
     _check_version(path)
     try:
-        return _renamed(pl.read_parquet(path))
+        return _renamed(pl.read_parquet(path, glob=False))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(
             f"'{path}' is damaged ({error}); remedy: remove it, its cell runs again"

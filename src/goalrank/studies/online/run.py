@@ -223,7 +223,9 @@ class SeedRun:
         """Read the arm's own logs of the days in the window, encoded."""
         window = self.config.window or day + 1
         places = [self._state(d) for d in range(max(day + 1 - window, 0), day)] + [today]
-        frame = pl.concat([pl.read_parquet(place / f"{arm.name}.parquet") for place in places])
+        frame = pl.concat(
+            [pl.read_parquet(place / f"{arm.name}.parquet", glob=False) for place in places]
+        )
         common = self.common
         logs = Requests(
             frame.drop("is_best", "true_reward", "best_reward", "optimum", "arm", "day"),
