@@ -146,10 +146,12 @@ _ASKED_FOR = {
     "cli/common.py": {"RenamedSettingWarning"},  # a category, as Python's hook gives it
     "compute/ray_executor.py": {"ValidationError"},  # an error rebuilt from its class's name
     "encoders/id_table.py": {"IdTable"},  # a walk over a tree of any torch modules
-    "logs/importer.py": {"ImportOptions"},  # an argument may be a dictionary instead
+    "logs/importer.py": {"ImportOptions", "RawLog"},  # a dictionary instead; what others' code gave
     "reporting/tables.py": {"Bold", "Markup"},  # a cell is a plain value or a marked one
     "requests/encoding/encoded.py": {"EntityTable"},  # a walk over dataclass fields
     "serving/store/store.py": {"DataError"},  # an error beside the database's
+    "testing/batches.py": {"EntityTable"},  # a walk over dataclass fields
+    "testing/readers.py": {"RawLog"},  # what others' code gave
 }
 
 
