@@ -143,15 +143,15 @@ _ASKED_FOR = {
     "api/model.py": {"FitConfig", "Requests"},  # an argument may be a path instead
     "api/scorecard.py": {"Bundle", "Requests"},  # an argument may be a path, or a bare ranker
     "bundles/predictor.py": {"Requests"},  # an argument may be rows instead
-    "cli/common.py": {"RenamedSettingWarning"},  # a category, as Python's hook gives it
-    "compute/ray_executor.py": {"ValidationError"},  # an error rebuilt from its class's name
     "encoders/id_table.py": {"IdTable"},  # a walk over a tree of any torch modules
+    "errors.py": {"GoalRankError", "ValidationError"},  # an error rebuilt from its class's name
     "logs/importer.py": {"ImportOptions", "RawLog"},  # a dictionary instead; what others' code gave
     "reporting/tables.py": {"Bold", "Markup"},  # a cell is a plain value or a marked one
     "requests/encoding/encoded.py": {"EntityTable"},  # a walk over dataclass fields
     "serving/store/store.py": {"DataError"},  # an error beside the database's
     "testing/batches.py": {"EntityTable"},  # a walk over dataclass fields
     "testing/readers.py": {"RawLog"},  # what others' code gave
+    "training/config.py": {"FitConfig"},  # an argument may be a path instead
 }
 
 
