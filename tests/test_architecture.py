@@ -143,7 +143,6 @@ _ASKED_FOR = {
     "api/model.py": {"FitConfig", "Requests"},  # an argument may be a path instead
     "api/scorecard.py": {"Bundle", "Requests"},  # an argument may be a path, or a bare ranker
     "bundles/predictor.py": {"Requests"},  # an argument may be rows instead
-    "cli/common.py": {"RenamedSettingWarning"},  # a category, as Python's hook gives it
     "compute/ray_executor.py": {"ValidationError"},  # an error rebuilt from its class's name
     "encoders/id_table.py": {"IdTable"},  # a walk over a tree of any torch modules
     "logs/importer.py": {"ImportOptions"},  # an argument may be a dictionary instead
