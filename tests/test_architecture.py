@@ -144,12 +144,13 @@ _ASKED_FOR = {
     "api/scorecard.py": {"Bundle", "Requests"},  # an argument may be a path, or a bare ranker
     "bundles/predictor.py": {"Requests"},  # an argument may be rows instead
     "cli/common.py": {"RenamedSettingWarning"},  # a category, as Python's hook gives it
-    "compute/ray_executor.py": {"ValidationError"},  # an error rebuilt from its class's name
+    "errors.py": {"GoalRankError", "ValidationError"},  # an error of any library, or rebuilt
     "encoders/id_table.py": {"IdTable"},  # a walk over a tree of any torch modules
     "logs/importer.py": {"ImportOptions"},  # an argument may be a dictionary instead
     "reporting/tables.py": {"Bold", "Markup"},  # a cell is a plain value or a marked one
     "requests/encoding/encoded.py": {"EntityTable"},  # a walk over dataclass fields
     "serving/store/store.py": {"DataError"},  # an error beside the database's
+    "training/config.py": {"FitConfig"},  # an argument may be a path instead
 }
 
 
