@@ -148,7 +148,6 @@ _ASKED_FOR = {
     "logs/importer.py": {"ImportOptions", "RawLog"},  # a dictionary instead; what others' code gave
     "reporting/tables.py": {"Bold", "Markup"},  # a cell is a plain value or a marked one
     "requests/encoding/encoded.py": {"EntityTable"},  # a walk over dataclass fields
-    "rewards/registry.py": {"Reward"},  # a class that somebody else's package names
     "serving/store/store.py": {"DataError"},  # an error beside the database's
     "testing/batches.py": {"EntityTable"},  # a walk over dataclass fields
     "testing/readers.py": {"RawLog"},  # what others' code gave
