@@ -26,6 +26,7 @@ def check_options(
     """Refuse options that are unknown, missing or of another type than their defaults.
 
     Args:
+        given: option → value.
         known: what `keyword_options` gave.
         what: has the options, e.g. "ranker 'dnn'".
         option: name of the section that holds them, e.g. "ranker.options".

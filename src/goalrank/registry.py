@@ -136,6 +136,7 @@ class Registry(Generic[T]):
         """A name as it is, for validators of settings; nothing is imported.
 
         Args:
+            name: a name or class path.
             also: words that the setting takes beside names.
 
         Raises:
@@ -152,6 +153,7 @@ class Registry(Generic[T]):
         """What a name or class path stands for; imported now.
 
         Args:
+            name: a name or class path.
             option: the setting that took the name, where it is not the registry's usual one.
 
         Raises:
@@ -175,6 +177,7 @@ class Registry(Generic[T]):
         """What is wrong with a name: unknown, with the nearest, or claimed by two; None if nothing.
 
         Args:
+            name: a name or class path.
             also: words that are taken beside names.
         """
         if name in also:

@@ -71,6 +71,7 @@ def rank_dataset(
     """Rank partitioned Parquet by an engine; the lists do not depend on which.
 
     Args:
+        bundle: the ranker and its encoder.
         requests: Parquet file or folder of shards: a path, or an fsspec address (s3://…).
         out: ending in .parquet: one file, which appears whole at the end or not at all. Else a
             folder, which each worker writes its own parts to (`part-000000.parquet`, …, each

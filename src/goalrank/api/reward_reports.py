@@ -85,6 +85,8 @@ def reward_report(
         slots: L of the drawn lists.
         itemwise: from `fit_itemwise`.
         proposer: a ranker whose lists are judged beside random ones.
+        seed: of every random draw.
+        batch_size: requests per batch; the result does not depend on it.
 
     Returns:
         kinds (name → auc, log_loss, gains, calibration_error), slots (rows of `slot_quality`),

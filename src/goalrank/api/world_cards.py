@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from goalrank.bundles import Bundle
 from goalrank.errors import ConfigError, DataError
@@ -188,20 +189,15 @@ def _row(reward: Array, truth: ReferenceRewards, resampler: Resampler, kind: str
 
 
 def _parts(judged: TrueEvaluation, truth: ReferenceRewards, resampler: Resampler) -> RegretParts:
-    assert judged.found is not None
-    assert judged.learned is not None
-    assert judged.learned_found is not None
-    values = [
-        judged.found - judged.reward,
-        truth.best - judged.found,
-        judged.learned_found - judged.learned,
-    ]
-    policy, reward, learned = resampler.intervals(np.stack([v.numpy() for v in values], 1))
+    found = cast(Tensor, judged.found)
+    learned, learned_found = cast(Tensor, judged.learned), cast(Tensor, judged.learned_found)
+    values = [found - judged.reward, truth.best - found, learned_found - learned]
+    policy, reward, search = resampler.intervals(np.stack([v.numpy() for v in values], 1))
     correlation = {
         which: {name: spread.to_dict() for name, spread in each.items()}
         for which, each in judged.correlation.items()
     }
-    return RegretParts(policy, reward, learned, correlation)
+    return RegretParts(policy, reward, search, correlation)
 
 
 def _row_table(rows: Mapping[str, WorldRow]) -> Table:

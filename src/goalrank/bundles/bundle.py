@@ -203,8 +203,10 @@ class Bundle:
         Args:
             requests: what `Requests.iter_shards` reads.
             out: the file; it appears whole at the end or not at all.
-            slots, batch_size, device: as in `rank`.
+            slots: as in `rank`.
+            batch_size: as in `rank`.
             shard_rows: requests held at once.
+            device: as in `rank`.
             progress: called with (requests done, requests in all).
 
         Raises:

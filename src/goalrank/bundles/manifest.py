@@ -23,6 +23,7 @@ def write_folder(
     """Fill a temporary folder, add its manifest, and give it its name only then.
 
     Args:
+        folder: the target.
         write: writes files into a folder and returns the manifest without `format` and `files`.
         overwrite: replace a bundle that lies there already.
 

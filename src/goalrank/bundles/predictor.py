@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -303,8 +303,8 @@ class Predictor:
         for name in names:
             if name not in self._values:  # kept, so that a request costs no join
                 attribute_columns([name], pl.Series("id", ids), self.items)
-                assert self.items is not None
-                self._values[name] = dict(zip(self.items["item_id"], self.items[name]))
+                items = cast(pl.DataFrame, self.items)  # refused above where there is none
+                self._values[name] = dict(zip(items["item_id"], items[name]))
         flat = [each for ids in asked.candidates for each in ids]
         return {name: [self._values[name].get(each) for each in flat] for name in names}
 

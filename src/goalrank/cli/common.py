@@ -72,7 +72,8 @@ def renamed(value: T, earlier: T | None, old: str, new: str) -> T:
     Args:
         value: what the option of today says.
         earlier: what the option of the earlier name says; None where it was not given.
-        old, new: the names, e.g. "--engine" and "--executor".
+        old: earlier name, e.g. "--engine".
+        new: name of today, e.g. "--executor".
     """
     if earlier is None:
         return value
@@ -181,7 +182,7 @@ def _first_line(error: Exception) -> str:
 
 def _fail(text: str, code: int) -> None:
     if settings.debug:
-        raise
+        raise  # noqa: PLE0704  called where an error is handled
     say(text, "red")
     raise typer.Exit(code) from None
 

@@ -19,10 +19,12 @@ S = TypeVar("S")
 
 
 class RayExecutor(Executor):
-    """A Ray cluster: the one that RAY_ADDRESS names, one that this process is connected to, or a
-    fresh one of this machine's cores.
+    """A Ray cluster that runs each part as a task on one core.
 
-    Each part is a task on one core. Ray runs it again, up to `tries` times in all, when its worker
+    It is the cluster that RAY_ADDRESS names, the one that this process is connected to, or a fresh
+    one of this machine's cores.
+
+    Ray runs a part again, up to `tries` times in all, when its worker
     process or machine is lost; errors that the function raises are not tried again and come out
     as they would locally. At most four parts per worker are under way or waiting to be taken, so
     memory stays bounded.

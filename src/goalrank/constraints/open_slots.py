@@ -22,6 +22,7 @@ def open_slots(constraints: Sequence[Resolved | None], slots: int, n: int) -> Te
 
     Args:
         constraints: per request, `is_prefix_free`; None allows everything.
+        slots: L.
         n: N of the batch.
 
     Returns:

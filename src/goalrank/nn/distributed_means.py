@@ -27,7 +27,7 @@ def sharing(share: float | None) -> Iterator[None]:
             without requests of its own, None where the batch is not split. Every process of the
             group must set it.
     """
-    global _share
+    global _share  # noqa: PLW0603  reset at the block's end
     before, _share = _share, share
     try:
         yield

@@ -68,6 +68,8 @@ def build_ranker(spec: InputSpec, config: RankerConfig, cls: type[Ranker] | None
     """A fresh ranker.
 
     Args:
+        spec: input sizes.
+        config: name, sizes and options of the ranker.
         cls: the class, where it is known already; None looks `config.name` up.
 
     Raises:

@@ -86,9 +86,11 @@ class Report:
         """A report on evaluations of the same requests; `parts` are further fields.
 
         Args:
+            title: headline of the report.
             trained: evaluation of the trained rankers, if any.
             baselines: evaluation of the baselines.
             audit: their comparison.
+            **parts: further fields of the report.
         """
         differences = {}
         if trained is not None:

@@ -122,6 +122,7 @@ class Reward(nn.Module):
         """Learn from the training requests; a reward that learns nothing keeps this as it is.
 
         Args:
+            train: the training requests.
             validation: for early stopping; may be None.
             slots: L of the lists that will be valued.
             seed: of every random draw.

@@ -113,6 +113,7 @@ class ListReward(Reward):
         """Encode what depends on the request alone; once for all its lists.
 
         Args:
+            batch: the encoded requests.
             at: [B, M] positions of the candidates that lists will hold, where that is not all and
                 `encoder.pointwise`; lists then hold positions on the M axis.
         """
@@ -155,21 +156,26 @@ class ListReward(Reward):
         return self.slot_logits(batch, lists).sigmoid() * (lists >= 0).unsqueeze(-1)
 
     def forward(self, batch: Batch, lists: Tensor) -> Tensor:
+        """Rewards [B, G] of lists [B, G, L]: the sum over their slots."""
         return self.by_slot(batch, lists).sum(-1)
 
     @property
     def has_slot_rewards(self) -> bool:
+        """True: each slot has its reward."""
         return True
 
     def by_slot(self, batch: Batch, lists: Tensor) -> Tensor:
+        """Reward [B, G, L] of each slot: probabilities by the kinds' weights and the slot's."""
         slot = torch.arange(lists.shape[-1], device=lists.device)
         weight = self.slot_weights[slot.clamp_max(len(self.slot_weights) - 1)]
         return (self.slot_probabilities(batch, lists) @ self.kind_weights) * weight
 
     def encoder_state(self) -> Mapping[str, Tensor]:
+        """Weights of the request encoder by name."""
         return self.encoder.state_dict()
 
     def config(self) -> dict[str, Any]:
+        """Constructor arguments without the `InputSpec`; plain JSON values."""
         return {
             "sizes": asdict(self.sizes),
             "kinds": list(self.kinds),
@@ -187,6 +193,7 @@ class ListReward(Reward):
     def from_config(
         cls, spec: InputSpec, config: Mapping[str, Any], parts: Sequence[Reward]
     ) -> Self:
+        """Make an unfitted model from what `config` described."""
         arguments = dict(config)
         sizes = EncoderSizes(**arguments.pop("sizes"))
         return cls(spec, sizes, **arguments)
@@ -202,6 +209,7 @@ class ListReward(Reward):
         """Mean binary cross-entropy over slots with known feedback.
 
         Args:
+            batch: the encoded requests.
             lists: [B, G, L].
             feedback: [B, G, L, K] all kinds of the table, in [0, 1] for those predicted.
             known: [B, G, L] True where the feedback counts.
@@ -220,7 +228,9 @@ class ListReward(Reward):
         group asks. The kinds of the reward count by their weights.
 
         Args:
+            batch: the encoded requests.
             feedback: [B, N, K] all kinds of the table, of every candidate.
+            encoded: result of `encode`.
 
         Source: ListNet's top-one loss (Cao et al., 2007).
         """

@@ -58,8 +58,10 @@ def export_graph(ranker: Ranker, columns: EncodedRequests, slots: int, path: str
     the first of the given requests.
 
     Args:
+        ranker: the ranker to export.
         columns: any requests that the ranker's own encoder encoded.
         slots: L, fixed in the graph.
+        path: the ONNX file.
 
     Raises:
         ConfigError: a ranker whose lists are not greedy decodes, no slot, or no request.

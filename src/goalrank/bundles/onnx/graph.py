@@ -72,6 +72,7 @@ class ListGraph:
         """Lists [B, slots] and log-probabilities [B] in double precision.
 
         Args:
+            batch: the encoded requests.
             slots: at most the graph's own.
             open_to: [B, slots, N] of `open_slots`; None allows everything.
         """
@@ -105,6 +106,7 @@ def load_graph(folder: str | Path, *, export: bool, threads: int = 1) -> ListGra
         folder: that holds the manifest.
         export: make it where it is not kept yet, in a process of its own (seconds of work that
             must not hold up a server); several servers that want it make it once. False: None.
+        threads: of the ONNX runtime.
 
     Raises:
         BundleError: it cannot be exported, or emits other lists.
@@ -127,7 +129,7 @@ def load_graph(folder: str | Path, *, export: bool, threads: int = 1) -> ListGra
 
 def _export_apart(folder: Path, path: Path) -> None:
     code = "import sys; from goalrank.bundles.onnx.export import export_main; export_main(*sys.argv[1:])"
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603  this Python, no shell
         [sys.executable, "-c", code, str(folder), str(path)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip

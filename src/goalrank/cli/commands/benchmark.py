@@ -1,4 +1,4 @@
-"""goalrank benchmark: run, table, plot, publish"""
+"""Commands `goalrank benchmark`: run, table, plot, publish."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""goalrank rank"""
+"""Command `goalrank rank`."""
 
 from __future__ import annotations
 

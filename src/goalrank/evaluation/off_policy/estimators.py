@@ -161,6 +161,7 @@ def estimate(
     """Estimates with 95 % percentile-bootstrap intervals, all from the same resamples.
 
     Args:
+        logged: rewards and probabilities of R logged lists.
         names: keys of `ESTIMATORS`.
         resampler: clusters [R]; requests of one user belong to one cluster.
         cap: largest weight of the clipped estimator.

@@ -72,7 +72,7 @@ class Evaluation:
 
     @cached_property
     def summaries(self) -> dict[str, dict[str, Interval]]:
-        """ranker → metric → mean and interval."""
+        """Mean and interval by ranker and metric."""
         keys = [(r, m) for r, each in self.values.items() for m in each]
         if not keys:
             return {}
@@ -104,7 +104,7 @@ class Evaluation:
         return max(having, key=lambda r: self.summaries[r][name].mean)
 
     def metric_name(self, metric: str) -> str:
-        """ "ndcg" → "ndcg@6"; full names stay."""
+        """Full name of a metric: "ndcg" → "ndcg@6"; full names stay."""
         full = f"{metric}@{self.slots}"
         return full if full in self.metrics else metric
 

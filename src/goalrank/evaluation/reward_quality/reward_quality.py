@@ -97,7 +97,8 @@ def slot_quality(
     """One row a kind and slot (slot 0 = all slots together): auc, log loss, gain, calibration error.
 
     Args:
-        probability, label: [R, S, K].
+        probability: [R, S, K] predicted.
+        label: [R, S, K] observed.
         mask: [R, S] True where something was shown.
         kinds: names of the K kinds.
 
@@ -139,6 +140,7 @@ class Spread:
     count: int
 
     def to_dict(self) -> dict[str, float]:
+        """Values of the fields by name."""
         return asdict(self)
 
 
@@ -148,7 +150,8 @@ def order_correlation(
     """Do two rewards order the lists of a request alike?
 
     Args:
-        a, b: [B, G] rewards of the same lists.
+        a: [B, G] rewards of the lists.
+        b: [B, G] other rewards of the same lists.
         mask: [B, G] True = real list; all if None.
 
     Returns:

@@ -72,8 +72,11 @@ def over_requests(
     users are drawn, where there are 30 or more.
 
     Args:
-        a, b: [seeds, n]; one row where a baseline has no seeds.
+        a: [seeds, n]; one row where a baseline has no seeds.
+        b: as `a`.
         users: [n].
+        resamples: of the bootstrap.
+        seed: of the resamples.
     """
     named, cluster = np.unique(users, return_inverse=True)
     units = cluster if len(named) >= _FEWEST_USERS else np.arange(len(users))

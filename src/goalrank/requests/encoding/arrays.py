@@ -117,8 +117,11 @@ class RequestArrays:
         in all rows or in none. Other keys are not looked at; nothing counts as shown.
 
         Args:
-            item_type, user_type: Int64 or String.
+            rows: R rows.
+            item_type: Int64 or String.
+            user_type: Int64 or String.
             width: F.
+            protocol: of the requests: "exposed" or "retrieved".
 
         Raises:
             DataError: ids of another type, lists that do not fit together, or features of another

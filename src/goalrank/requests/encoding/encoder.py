@@ -118,6 +118,8 @@ class Encoder:
         """Learn vocabularies and feature ranges from training requests.
 
         Args:
+            train: the training requests.
+            config: sizes and limits of the encoder; None takes the defaults.
             exchange: gives bytes to all processes and returns those of each, where every process
                 has a shard of the requests (`read_shard`): all learn the same from all shards.
         """

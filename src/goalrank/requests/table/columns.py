@@ -41,7 +41,8 @@ def conform(
     Args:
         frame: the user's table.
         info: its description; what it leaves open is taken from the table.
-        item_id, user_id: id types of the side tables, None without them.
+        item_id: id type of the table of items, None without it.
+        user_id: id type of the table of users, None without it.
 
     Raises:
         SchemaError: a column is missing, unknown, or of a type that cannot be cast safely.
@@ -261,6 +262,8 @@ def _check_time(name: str, dtype: pl.DataType, value: str) -> None:
     """Refuse what names no instant: a wrong guess of the zone shifts every event.
 
     Args:
+        name: of the column.
+        dtype: its type.
         value: the polars expression that the remedy applies to.
     """
     if dtype == pl.Null or (isinstance(dtype, pl.Datetime) and dtype.time_zone is not None):

@@ -33,9 +33,9 @@ def write_table(path: Path, frames: Iterable[pl.DataFrame], info: TableInfo | No
     try:
         for frame in frames:
             # Parquet cannot hold a struct without fields; reading puts the column back.
-            if frame.schema.get("feedback") == pl.Struct([]):
-                frame = frame.drop("feedback")
-            table = frame.to_arrow().replace_schema_metadata(metadata)
+            empty = frame.schema.get("feedback") == pl.Struct([])
+            held = frame.drop("feedback") if empty else frame
+            table = held.to_arrow().replace_schema_metadata(metadata)
             if writer is None:
                 writer = pq.ParquetWriter(
                     path, table.schema, compression="zstd", write_page_checksum=True
@@ -146,7 +146,8 @@ def stream(
     Args:
         path: file or folder.
         rows: rows of a frame.
-        item_id, user_id: id types of the side tables, None without them.
+        item_id: id type of the table of items, None without it.
+        user_id: id type of the table of users, None without it.
         default: description for files that have none.
 
     Raises:
@@ -183,8 +184,8 @@ def _pieces(
     """Conforming frames as they come from the files; every file gives one, if only an empty one."""
     first: tuple[pl.DataFrame, TableInfo] | None = None
     for shard in shard_files(path):
-        with open_table(shard) as (file, told):
-            told = told or default
+        with open_table(shard) as (file, own):
+            told = own or default
             for frame in _raw_frames(file, rows):
                 try:
                     piece, info = conform(frame, told, item_id=item_id, user_id=user_id)

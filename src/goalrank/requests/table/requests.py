@@ -78,7 +78,9 @@ class Requests:
             frame: one row per request, lists in its columns; ids stay as they are.
             names: our name → the table's; "feedback.KIND" → a column with one list per row. Columns
                 that have our names need no entry; others are refused.
-            items, users, info: as in `Requests`.
+            items: as in `Requests`.
+            users: as in `Requests`.
+            info: as in `Requests`.
             validate: refuse a table with faulty rows.
 
         Raises:
@@ -124,8 +126,11 @@ class Requests:
 
         Args:
             frame: one row per request; cells of list columns are lists or arrays of numpy.
-            names, info, validate: as in `from_polars`.
-            items, users: side tables of pandas, or None.
+            names: as in `from_polars`.
+            items: side table of pandas, or None.
+            users: side table of pandas, or None.
+            info: as in `from_polars`.
+            validate: as in `from_polars`.
 
         Raises:
             SchemaError: as `from_polars`; times without a zone.
@@ -210,8 +215,9 @@ class Requests:
 
         Args:
             path: file or folder.
-            items, users: table or path; by default items.parquet and users.parquet in the folder
+            items: table or path; by default items.parquet and users.parquet in the folder
                 of shards or beside `path`, if they exist.
+            users: as `items`, with users.parquet.
             validate: refuse a table with faulty rows.
             allow_empty: accept a table without rows.
 

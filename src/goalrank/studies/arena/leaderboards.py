@@ -163,8 +163,8 @@ def _rows(
 ) -> tuple[list[LeaderboardRow], dict[str, pl.DataFrame], int]:
     """Rows best first, where their values lie, and how many weaker baselines were left out."""
     rows, samples = [], {}
-    for (label,), part in good.group_by(["ranker"], maintain_order=True):
-        part = part.sort("seed")
+    for (label,), group in good.group_by(["ranker"], maintain_order=True):
+        part = group.sort("seed")
         rows.append(_row(str(label), part, metric))
         samples[str(label)] = part.select("key", "column", "seed")
     rows.sort(key=lambda row: -np.nan_to_num(row.means.get(metric, math.nan), nan=-np.inf))
@@ -237,8 +237,9 @@ def _compared(
     for row in rows:
         if row.label != main and metric in row.means:
             other = _sample(ledger, samples[row.label], metric, loaded)
-            row = _beside(row, own, other, users, resamples)
-        out.append(row)
+            out.append(_beside(row, own, other, users, resamples))
+        else:
+            out.append(row)
     requests = holm([row.p_requests for row in out])
     seeds = holm([row.p_seeds for row in out])
     return [

@@ -42,6 +42,8 @@ class GroupBuilder:
         Args:
             policy: the ranker in training.
             state: result of its `encode`.
+            batch: the encoded requests.
+            rng: generator of every draw.
         """
         c, slots = self.config, self.slots
         parts: list[tuple[str, Tensor]] = []

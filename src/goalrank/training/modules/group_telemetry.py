@@ -16,7 +16,10 @@ def group_telemetry(
     """Summarise a batch of groups: reward spread and gaps, entropies, source of the best list.
 
     Args:
-        rewards, log_prob: [B, G].
+        group: lists of the batch.
+        rewards: [B, G].
+        log_prob: [B, G] under the policy.
+        temperature: of the reference policy.
     """
     valid = group.valid
     statistics = group_statistics(rewards, valid)

@@ -17,6 +17,7 @@ def list_weights(batch: Batch, cap: float) -> Tensor:
     that the logging policy preferred.
 
     Args:
+        batch: the encoded requests.
         cap: above 1; weights lie in [1/cap, cap]. In a log of which a share e was random no
             weight is above 1/e.
 
