@@ -55,7 +55,7 @@ def check_options(
 
 
 def _fits(value: object, default: object) -> bool:
-    """Whether a value is of its default's type; None stands for a whole number."""
+    """Whether a value is of its default's type; None means a whole number."""
     if default is NO_DEFAULT:
         return True
     wanted = int if default is None else type(default)

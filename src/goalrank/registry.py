@@ -64,7 +64,7 @@ class Plugin:
 
 @cache
 def _found(search: tuple[str, ...]) -> tuple[Plugin, ...]:
-    """Plug-ins of all groups; `search` is sys.path, so that a changed path is searched anew."""
+    """Plug-ins of all groups; `search` is sys.path, so that a changed path is searched again."""
     found: tuple[EntryPoint, ...] = tuple(
         point for group in GROUPS for point in entry_points(group=group)
     )
@@ -137,7 +137,7 @@ class Registry(Generic[T]):
 
         Args:
             name: a name or class path.
-            also: words that the setting takes beside names.
+            also: words that the setting takes besides names.
 
         Raises:
             ValueError: see `fault`.
@@ -150,7 +150,7 @@ class Registry(Generic[T]):
         return self.get(name)
 
     def get(self, name: str, *, option: str | None = None) -> T:
-        """What a name or class path stands for; imported now.
+        """What a name or class path refers to; imported now.
 
         Args:
             name: a name or class path.
@@ -165,7 +165,7 @@ class Registry(Generic[T]):
         return self._import(path, plugin, option or self.option)
 
     def check(self, name: str, *, option: str | None = None) -> None:
-        """Refuse a name that nothing can stand behind; nothing is imported.
+        """Refuse a name that cannot refer to anything; nothing is imported.
 
         Raises:
             ConfigError: see `fault`.
@@ -178,7 +178,7 @@ class Registry(Generic[T]):
 
         Args:
             name: a name or class path.
-            also: words that are taken beside names.
+            also: words that are taken besides names.
         """
         if name in also:
             return None
@@ -227,7 +227,7 @@ class Registry(Generic[T]):
     def recorded(self, reference: str) -> T:
         """What a file refers to: one of goalrank's own, or a class path of another package.
 
-        Names of entry points are not looked up: what they stand for may change.
+        Names of entry points are not looked up: what they refer to may change.
 
         Raises:
             ConfigError: goalrank has none of this name, or the class cannot be imported.
@@ -312,7 +312,7 @@ def class_path(thing: object) -> str:
     """The "module:Class" of an object's class.
 
     Raises:
-        BundleError: the class lies where no other process could find it.
+        BundleError: the class is defined where no other process could find it.
     """
     cls = type(thing)
     if cls.__module__ == "__main__" or "<locals>" in cls.__qualname__:

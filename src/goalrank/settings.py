@@ -32,7 +32,7 @@ def warn_renamed(old: str, new: str, option: str) -> None:
     Args:
         old: earlier name.
         new: name of today.
-        option: where they stand, e.g. "rankers".
+        option: setting that holds the name, e.g. "rankers".
     """
     warnings.warn(
         f"'{old}' is now called '{new}'; the next release will refuse the old name; remedy: write "

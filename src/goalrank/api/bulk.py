@@ -78,9 +78,9 @@ def rank_dataset(
             whole); `_lists.json` comes last and names them: without it the folder is incomplete.
         slots: L; None takes the length that the ranker was trained for.
         engine: None ranks in this process, part after part.
-        batch_size: requests a batch.
+        batch_size: requests per batch.
         device: where to compute.
-        part_rows: requests a part, held at once by a worker.
+        part_rows: requests per part, held at once by a worker.
         progress: called with (requests done, requests in all).
 
     Returns:

@@ -49,7 +49,7 @@ DEMOS = {
         "movielens", "retrieved", "demo-movielens-small", "MovieLens (small): films"
     ),
 }
-# Baselines with a row of their own in the results: name in the audit → name there.
+# Baselines with their own row in the results: name in the audit → name there.
 _ROWS = {"retriever order": "retriever", "popularity": "popularity"}
 
 
@@ -192,7 +192,7 @@ def _rankers(model: Model, seed: int) -> dict[str, Ranker]:
 
 
 def _scorecard(run: _Run, test: Requests, say: Say) -> Scorecard:
-    """Means over seeds beside the baselines (which have no seed)."""
+    """Means over seeds, and the baselines (which have no seed)."""
     model = run.models[0]
     job = cast(Job, model.job)  # the model was fitted just now
     columns = model.encoder.encode(test)

@@ -23,7 +23,7 @@ from goalrank.training import (
     unexposed_is_negative,
 )
 
-_LISTS = 16  # lists a request
+_LISTS = 16  # lists per request
 PROXY = (
     "within a request, over random lists of candidates with known feedback: the reward against the "
     "feedback observed on the same items, summed with the reward's own weights. A proxy: nobody "
@@ -84,7 +84,7 @@ def reward_report(
         columns: held-out requests.
         slots: L of the drawn lists.
         itemwise: from `fit_itemwise`.
-        proposer: a ranker whose lists are judged beside random ones.
+        proposer: a ranker whose lists are judged along with random ones.
         seed: of every random draw.
         batch_size: requests per batch; the result does not depend on it.
 
@@ -150,7 +150,7 @@ def _judge_slots(
 def _judge_order(
     found: _Found, reward: Reward, batch: Batch, slots: int, rng: torch.Generator
 ) -> None:
-    """Rewards of random lists beside what was observed on their items; see `PROXY`."""
+    """Rewards of random lists, and what was observed on their items; see `PROXY`."""
     lists = _random_lists(batch, _LISTS, slots, rng)
     model = _members(reward)[0]
     label = feedback_at(batch, lists)[..., model.kind_index].clamp(0, 1)

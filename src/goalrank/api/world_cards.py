@@ -1,4 +1,4 @@
-"""`world_card`: bundles judged by a world's truth — regret, and whose fault it is."""
+"""`world_card`: bundles judged by a world's truth: regret, and which part causes it."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def world_card(
         bootstrap: resamples of the intervals, over users.
         beam: width of the search for the near-optimum.
         reward_beam: width of the search over learned rewards; 0 leaves the two parts out.
-        lists: random and proposed lists a request for the correlations.
+        lists: random and proposed lists per request for the correlations.
         seed: of resamples and random lists.
         device: where rankers and rewards run.
         progress: called with (bundles done, bundles in all).

@@ -83,7 +83,7 @@ class Bundle:
 
         Args:
             folder: a new or empty folder.
-            overwrite: replace a bundle that lies there; anything else is never replaced.
+            overwrite: replace a bundle that is there; anything else is never replaced.
 
         Raises:
             BundleError: the folder is taken or cannot be written, or a class cannot be found again.
@@ -119,7 +119,7 @@ class Bundle:
 
         Args:
             folder: of the bundle, or the output folder of a training that holds one.
-            allow: packages beside goalrank whose code may run, where the bundle's ranker or reward
+            allow: packages besides goalrank whose code may run, where the bundle's ranker or reward
                 is of such a package; also those of the variable GOALRANK_ALLOW_PLUGINS.
 
         Raises:
@@ -163,13 +163,13 @@ class Bundle:
         Args:
             requests: of the layout of the training table; feedback is not looked at.
             slots: L; None takes the length that the ranker was trained for.
-            batch_size: requests a batch; the lists do not depend on it.
+            batch_size: requests per batch; the lists do not depend on it.
             device: where to compute.
             progress: called with (requests done, requests in all) after each batch.
 
         Returns:
             request_id, user_id, items (list of ids), positions (list of i32 in `candidates`) and
-            log_prob (of the list under the policy), a row a request in their order. A request
+            log_prob (of the list under the policy), a row per request in their order. A request
             with fewer than L candidates gets them all.
 
         Raises:

@@ -61,7 +61,7 @@ def check_plugins(folder: Path, manifest: Mapping[str, Any], allow: Sequence[str
     Args:
         folder: the bundle.
         manifest: content of its manifest.
-        allow: packages whose code may run, beside those that `GOALRANK_ALLOW_PLUGINS` names (with
+        allow: packages whose code may run, besides those that `GOALRANK_ALLOW_PLUGINS` names (with
             commas between them); "*" allows all that is installed.
 
     Raises:

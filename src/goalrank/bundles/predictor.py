@@ -63,11 +63,11 @@ class Predictor:
     """Ranks requests with one bundle.
 
     Args:
-        bundle: at work.
-        name: of the policy, written beside exposures.
-        items: side table (`item_id` and columns) that rules look at and new items' features come
-            from, for requests that bring none.
-        users: side table of users, likewise.
+        bundle: the bundle to rank with.
+        name: of the policy, written with exposures.
+        items: side table (`item_id` and columns) for rules and for the features of new items;
+            used for requests that bring none.
+        users: side table of users, for the same purposes.
         rules: hold for every request; a request's own are added.
         temperature: None is greedy; a number draws from the policy, softened by it.
         seed: of the draws; a request's list depends on the seed and its request_id only.
@@ -365,7 +365,7 @@ class Predictor:
 
 @dataclass(frozen=True)
 class _Asked:
-    """B requests, their candidates' ids a request, and the side tables that they brought."""
+    """B requests, the ids of each one's candidates, and the side tables sent with them."""
 
     flat: RequestArrays
     candidates: list[list[Any]]

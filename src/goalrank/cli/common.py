@@ -191,7 +191,7 @@ def _fail(text: str, code: int) -> None:
 def only_json(wanted: bool) -> Iterator[Callable[[Any], None]]:
     """Give a function that prints the result.
 
-    With `wanted`, whatever else is printed meanwhile goes to stderr; without, nothing is printed
+    With `wanted`, all else that is printed meanwhile goes to stderr; without, nothing is printed
     by the function.
     """
     if not wanted:

@@ -24,15 +24,14 @@ class RayExecutor(Executor):
     It is the cluster that RAY_ADDRESS names, the one that this process is connected to, or a fresh
     one of this machine's cores.
 
-    Ray runs a part again, up to `tries` times in all, when its worker
-    process or machine is lost; errors that the function raises are not tried again and come out
-    as they would locally. At most four parts per worker are under way or waiting to be taken, so
-    memory stays bounded.
+    Ray runs a part again, up to `tries` times in all, when its worker process or machine is lost;
+    errors that the function raises are not tried again and come out as they would locally. At
+    most four parts per worker are under way or waiting to be taken, so memory stays bounded.
 
     Args:
         workers: cores of a fresh cluster; 0 = all. A running cluster has its own number.
         gpus: GPUs that each part needs.
-        tries: of a part whose worker dies, the first one among them.
+        tries: of a part whose worker dies, including the first one.
 
     Raises:
         MissingExtraError: Ray is not installed.

@@ -18,7 +18,7 @@ def is_prefix_free(compiled: CompiledConstraints) -> bool:
 
 
 def open_slots(constraints: Sequence[Resolved | None], slots: int, n: int) -> Tensor | None:
-    """[B, L, N] True where a candidate may stand in a slot, whatever the prefix.
+    """[B, L, N] True where a candidate may be placed in a slot, for any prefix.
 
     Args:
         constraints: per request, `is_prefix_free`; None allows everything.

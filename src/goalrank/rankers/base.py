@@ -173,7 +173,7 @@ class Ranker(nn.Module):
         Args:
             state: result of the ranker's `encode`.
             slots: L.
-            open_to: [B, L, N] True where a candidate may stand in a slot; None allows everything.
+            open_to: [B, L, N] True where a candidate may fill a slot; None allows everything.
 
         Returns:
             lists [B, L], -1 where nothing is left; log-probabilities [B] in double precision.
@@ -321,7 +321,7 @@ def top_slots(scores: Tensor, mask: Tensor, slots: int) -> Tensor:
     n = scores.shape[-1]
     keep = min(slots, n)
     masked = scores.masked_fill(~mask, -torch.inf)
-    # A stable sort resolves ties the same way whatever the padding; topk does not promise that.
+    # A stable sort resolves ties the same way for any padding; topk does not promise that.
     order = masked.sort(dim=-1, descending=True, stable=True).indices[..., :keep]
     order = order.masked_fill(~mask.gather(-1, order), -1)
     if keep < slots:

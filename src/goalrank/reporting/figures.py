@@ -49,7 +49,7 @@ def bar_chart(
         ends = np.array([[bar.low, bar.high] for bar in bars]).reshape(-1, 2)
         axes.barh(place, value, height=0.66, color=[hue[bar.group] for bar in bars])
         low, high = np.fmin(value, ends[:, 0]), np.fmax(value, ends[:, 1])
-        tips = np.maximum(high, 0.0)  # a bar to the left has its number beside its foot
+        tips = np.maximum(high, 0.0)  # a bar to the left has its number next to its foot
         for at, start, end in zip(place, *ends.T):
             if np.isfinite([start, end]).all():
                 axes.plot([start, end], [at, at], color=INK, linewidth=1.4, solid_capstyle="butt")

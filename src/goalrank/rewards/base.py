@@ -18,9 +18,9 @@ from goalrank.requests import Batch, EncodedRequests, InputSpec
 class Reward(nn.Module):
     """(request, list) → number; higher is better.
 
-    What a reward can do beside that is asked of the reward itself. The defaults here are those of
-    a reward that values whole lists and learns nothing. It is made from options by `from_config`,
-    saved by `config`, and taught by `fit`.
+    Properties and methods say what else a reward can do. The defaults here are those
+    of a reward that values whole lists and learns nothing. It is made from options by
+    `from_config`, described by `config`, and trained by `fit`.
     """
 
     kind_index: Sequence[int] = ()

@@ -50,16 +50,16 @@ class ListReward(Reward):
     Args:
         spec: input sizes; K feedback kinds come from it.
         sizes: of the request encoder; `layers` 0 keeps candidates independent of the set offered.
-        kinds: names of the kinds that are predicted; all must lie in [0, 1].
+        kinds: names of the kinds that are predicted; all must be in [0, 1].
         weights: weight of each kind in the reward.
         list_layers: attention layers between slots; 0 with relations 0 and positions False is the
             order-blind, item-wise model.
         relations: number of learned likeness measures.
-        slots: slot positions with vectors of their own; later slots share the last one's.
+        slots: number of slot positions with their own vectors; later slots share the last one's.
         slot_weights: weight of each slot in the reward; None = 1 for all. Later slots take the
             last weight.
         causal: slots see earlier slots only.
-        positions: whether slots have vectors of their own, so that their rank counts.
+        positions: whether slots have their own vectors, so that their rank counts.
         link: "sum" of logits or "product" of probabilities.
     """
 

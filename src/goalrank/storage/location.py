@@ -67,7 +67,7 @@ class Location:
         return bool(self._tried("looking for", lambda system, path: system.exists(path)))
 
     def is_folder(self) -> bool:
-        """Whether files lie below it."""
+        """Whether there are files below it."""
         return bool(self._tried("looking for", lambda system, path: system.isdir(path)))
 
     def child(self, name: str) -> Location:

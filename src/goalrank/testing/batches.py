@@ -79,8 +79,8 @@ def doubled(batch: Batch) -> Batch:
 def with_unknown(batch: Batch) -> Batch:
     """Give every request two unknown candidates, an unknown user and an unknown history.
 
-    The first candidate's id is in a bucket that unknown ids share; the second, and what the history
-    holds, has features of its own beside.
+    The first candidate's id is in a bucket that unknown ids share. The second candidate and the
+    items of the history also have their own features.
     """
     known = len(batch.items)
     candidates = batch.candidates.clone()

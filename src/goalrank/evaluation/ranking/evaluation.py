@@ -1,4 +1,4 @@
-"""What an evaluation found: values a request, means with intervals, paired differences."""
+"""What an evaluation found: values per request, means with intervals, paired differences."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class Evaluation:
         )
 
     def milliseconds(self, ranker: str) -> float:
-        """Mean time a request, in batches as evaluated."""
+        """Mean time per request, in batches as evaluated."""
         return 1000 * self.seconds[ranker] / max(self.n, 1)
 
     def to_dict(self) -> dict[str, dict[str, dict[str, float]]]:

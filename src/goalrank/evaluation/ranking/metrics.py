@@ -1,4 +1,4 @@
-"""Ranking metrics of one list a request, fair to ties.
+"""Ranking metrics of one list per request, fair to ties.
 
 Conventions, for every metric here:
 
@@ -220,7 +220,7 @@ class _Ties:
 
     Attributes:
         order: [B, N] candidates, best first.
-        start, end: [B, N] first and last rank (0-based) of the group that each rank lies in.
+        start, end: [B, N] first and last rank (0-based) of the group that each rank is in.
         real: [B, N] False at the ranks of padding.
     """
 

@@ -1,4 +1,4 @@
-"""How good a list reward model is: its probabilities a slot, and its order of lists.
+"""How good a list reward model is: its probabilities per slot, and its order of lists.
 
 All functions take numpy arrays or CPU tensors and return plain numbers or numpy arrays.
 """
@@ -94,7 +94,7 @@ def calibration(probability: ArrayLike, label: ArrayLike, *, bins: int = 10) -> 
 def slot_quality(
     probability: ArrayLike, label: ArrayLike, mask: ArrayLike, kinds: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    """One row a kind and slot (slot 0 = all slots together): auc, log loss, gain, calibration error.
+    """One row per kind and slot (slot 0 = all slots together): auc, log loss, gain, calibration error.
 
     Args:
         probability: [R, S, K] predicted.

@@ -53,7 +53,7 @@ def t_tail(t: float, df: int) -> float:
 
 
 def paired_t(differences: Sequence[float]) -> float:
-    """Two-sided p of the paired t-test of differences, one a seed; NaN below two seeds."""
+    """Two-sided p of the paired t-test of differences, one per seed; NaN below two seeds."""
     d = np.asarray(differences, dtype=np.float64)
     if len(d) < 2:
         return math.nan

@@ -153,7 +153,7 @@ class PrefixState:
         self.rows = rows.flatten(0, 1)
         self.pointer = rows[..., -d:].transpose(1, 2)  # or the candidates themselves
         self.offset = torch.arange(b, device=rows.device)[:, None] * n
-        # Added at each step beside the prefix, [T, B, 1, D]; keys get their slot's position.
+        # Added at each step, with the prefix, [T, B, 1, D]; keys get their slot's position.
         position = decoder._slot(decoder.position, steps)[:, None, None, :]
         self.step_offset = position + memory.start[:, None, :]
         self.key_position = F.pad(decoder._slot(decoder.key_position, steps), (0, d))

@@ -26,7 +26,7 @@ _EPOCH, _MICRO = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class RequestArrays:
-    """R requests; entries of all requests stand one after another, lengths [R] part them.
+    """R requests; entries of all requests one after another, separated by lengths [R].
 
     Attributes:
         time, history_time: microseconds since 1970; `history_time` is empty where not known.

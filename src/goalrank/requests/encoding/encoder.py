@@ -72,7 +72,7 @@ class EntityEncoder:
     ) -> tuple[NDArray[np.int64], EntityTable]:
         """Rows [n] of ids, in the table returned with them.
 
-        Ids unknown in training that have a side-table row get a row of their own at the end, so
+        Ids unknown in training that have a side-table row get their own row at the end, so
         that they are ranked by their features; the rest get their bucket's row.
         """
         rows = self.vocabulary.rows(ids)

@@ -46,7 +46,7 @@ def list_rows(path: str | Path) -> dict[Path, int]:
 def read_shard(path: str | Path, rank: int, ranks: int, exchange: Exchange = alone) -> Requests:
     """The rows of one process: an even run of the dataset's rows, from the shards that hold it.
 
-    Runs differ by one row at most, whatever the files' sizes; a file that lies within one run is
+    Runs differ by one row at most, for any file sizes; a file that is within one run is
     opened by its process only. With fewer rows than processes every process gets all.
 
     Args:

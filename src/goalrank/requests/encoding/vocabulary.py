@@ -1,4 +1,4 @@
-"""Ids to rows: known ids get a row of their own, unknown ids share hashed buckets."""
+"""Ids to rows: known ids get their own row, unknown ids share hashed buckets."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ REQUIRED = tuple(column.name for column in SCHEMA if column.is_required)
 
 @dataclass(frozen=True)
 class Context:
-    """What a column's check needs beside the column: id types and the table's description."""
+    """What a column's check needs besides the column: id types and the table's description."""
 
     item: pl.DataType
     user: pl.DataType
@@ -168,7 +168,7 @@ def _wrong(name: str, found: object, expected: str, remedy: str) -> SchemaError:
 
 
 def _inner(column: pl.Series, expected: str) -> pl.DataType:
-    """Type of a list column's entries; Null where the column says nothing."""
+    """Type of a list column's entries; Null where the column has none."""
     dtype = column.dtype
     if isinstance(dtype, pl.List):
         return dtype.inner  # type: ignore[return-value]

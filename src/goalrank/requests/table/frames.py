@@ -67,7 +67,7 @@ def pandas_to_polars(frame: Any, what: str) -> pl.DataFrame:
         what: named in errors.
 
     Raises:
-        SchemaError: no pandas table, a time without a zone beside times with one, or a column of
+        SchemaError: no pandas table, times of which only some have a zone, or a column of
             mixed types.
     """
     if isinstance(frame, pl.DataFrame) or not hasattr(frame, "iloc"):

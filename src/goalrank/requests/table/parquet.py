@@ -99,7 +99,7 @@ def new_shard(path: Path) -> Path:
 
 
 def side_path(path: Path, name: str) -> Path | None:
-    """Where a dataset's side table lies: in the folder of shards, or beside file or folder."""
+    """Path of a dataset's side table: in the folder of shards, or next to the file or folder."""
     places = ([path / name] if path.is_dir() else []) + [path.parent / name]
     return next((place for place in places if place.is_file()), None)
 
@@ -127,7 +127,7 @@ def open_table(path: Path) -> Iterator[tuple[Any, TableInfo | None]]:
 
 
 def read_side(path: Path) -> pl.DataFrame:
-    """A side table as it lies on disk."""
+    """A side table as it is on disk."""
     with open_table(path) as (file, _):
         return _frame(file.read())
 
@@ -233,13 +233,13 @@ def check_alike(
 
 
 def append_dataset(path: Path, more: pl.DataFrame, info: TableInfo) -> None:
-    """Add conforming requests to a dataset that exists: a new shard, or a file written anew.
+    """Add conforming requests to a dataset that exists: a new shard, or a file written again.
 
     Raises:
         DataError: a request id is there already, or the tables differ.
     """
     check_new_ids(path, more["request_id"])
-    # A file is written anew and may gain a description; shards that have none must stay as they are.
+    # A file is written again and may gain a description; shards without one must stay as they are.
     default = None if path.is_dir() else info
     with closing(_pieces(path, 1, None, None, default)) as pieces:
         check_alike("what is appended", more, info, *next(pieces))

@@ -1,4 +1,4 @@
-"""Groups of lists for each request: own samples beside lists from auxiliary sources."""
+"""Groups of lists for each request: the policy's samples and lists from auxiliary sources."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class StageData(L.LightningDataModule):
     Args:
         task: its loop sets the batch size and the interval.
         train, validation: encoded requests; validation may be empty or None.
-        split: whether each process has requests of its own.
+        split: whether each process has its own part of the requests.
     """
 
     def __init__(

@@ -48,7 +48,7 @@ class Task(L.LightningModule, Generic[M]):
     def configure_optimizers(self) -> Any:
         """Make AdamW with warm-up and cosine decay; norms, biases and vectors are not decayed.
 
-        Id tables have a group of their own: one call of an optimizer takes either distributed
+        Id tables have their own group: one call of an optimizer takes either distributed
         tensors or plain ones.
         """
         tables = [table.weight for table in id_tables(self.model).values()]
