@@ -207,7 +207,7 @@ class Registry(Generic[T]):
         return self._origin(name)[0]
 
     def builtin(self, name: str) -> T:
-        """One of goalrank's own, whatever plug-ins claim its name.
+        """One of goalrank's own, even if plug-ins claim its name.
 
         Args:
             name: its name; or its class's name, alone or in a path as it was in any version.

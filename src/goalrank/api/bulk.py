@@ -155,7 +155,7 @@ def _one_file(file: BinaryIO, frames: Iterator[pl.DataFrame]) -> None:
 
 
 def _clear(folder: Location) -> None:
-    """Refuse finished lists; take away what an interrupted run left."""
+    """Refuse finished lists; remove the files of an interrupted run."""
     if not folder.exists():
         return
     if folder.child(DONE).exists():

@@ -35,7 +35,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Demo:
-    """A shipped data set and what is done with it."""
+    """A shipped data set and its settings in the demo."""
 
     source: str
     protocol: str

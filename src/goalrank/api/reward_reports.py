@@ -166,7 +166,7 @@ def _flat(values: Tensor) -> Array:
 
 
 def _padded(parts: list[Any]) -> Any:
-    """Batches of different widths one below another; what is added is masked."""
+    """Batches of different widths one below another; added positions are masked."""
     width = max(part.shape[1] for part in parts)
     wide = [
         np.pad(part, [(0, 0), (0, width - part.shape[1])] + [(0, 0)] * (part.ndim - 2))

@@ -146,7 +146,7 @@ class Predictor:
         return [out[row] for row in range(len(asked.flat))]
 
     def warm(self) -> None:
-        """Rank made-up requests once: what runs first is slow, and nobody should wait for it."""
+        """Rank made-up requests once: the first run is slow, and no user should wait for it."""
         observe, self.observe = self.observe, None
         try:
             for most in (1, 8, 64):

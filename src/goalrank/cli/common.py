@@ -160,7 +160,7 @@ def verb(interrupted: str = "Interrupted; nothing was written.") -> Callable[[F]
 
 @contextmanager
 def _old_names_said() -> Iterator[None]:
-    """Print goalrank's own warnings about old names as a line for people, others as ever."""
+    """Print goalrank's own warnings about old names as a line for people, others as usual."""
     with warnings.catch_warnings():
         usual = warnings.showwarning
 

@@ -132,7 +132,7 @@ def _start(ray: Any, workers: int) -> None:
 
 
 def _refusal(said: str, address: str | None) -> str:
-    """Say why there is no cluster: nobody answers, or the cluster refuses this process."""
+    """Say why there is no cluster: none answers, or the cluster refuses this process."""
     where = f"at RAY_ADDRESS={address}" if address else "of this machine"
     first = said.splitlines()[0]
     if "token" in said.lower() or (address and _listens(said, address)):

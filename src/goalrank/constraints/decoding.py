@@ -102,7 +102,7 @@ class _Chooser:
         return masked.argmax(-1).masked_fill(ended, -1)
 
     def _constrain(self, logits: Tensor, step: int) -> Tensor:
-        """Logits [B, N] less the diversity weight, -inf at forbidden candidates."""
+        """Logits [B, N] minus the diversity weight, -inf at forbidden candidates."""
         n = logits.shape[-1]
         forbidden = np.zeros((len(self.constraints), n), np.bool_)
         penalty = np.zeros((len(self.constraints), n))

@@ -1,4 +1,4 @@
-"""Constraints known before decoding: which candidates each slot may take, whatever the prefix."""
+"""Constraints known before decoding: which candidates each slot may take, for any prefix."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class Reward(nn.Module):
         return next((state for state in states if state is not None), None)
 
     def config(self) -> dict[str, Any]:
-        """Constructor arguments beside the `InputSpec` and `parts`; plain JSON values.
+        """Constructor arguments besides the `InputSpec` and `parts`; plain JSON values.
 
         By default the keyword-only parameters of the constructor, read from attributes of the same
         names.

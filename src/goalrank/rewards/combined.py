@@ -13,7 +13,7 @@ from goalrank.rewards.base import Reward, slot_rewards
 
 
 class Ensemble(Reward):
-    """Mean of several reward models, less a multiple of their disagreement.
+    """Mean of several reward models minus a multiple of their disagreement.
 
     A policy trained on one model seeks out its errors; where members disagree, lists are unlike
     those logged, and a pessimistic bound keeps the policy away from them.

@@ -222,7 +222,7 @@ class ListReward(Reward):
         return (each * known).sum() / divisor(known.sum())
 
     def listwise_loss(self, batch: Batch, feedback: Tensor, encoded: _Encoded) -> Tensor:
-        """Cross-entropy over the candidates, each at the first slot of a list of its own.
+        """Cross-entropy over the candidates, each at the first slot of a separate list.
 
         Log losses teach how probable feedback is; which candidate is better than which is what a
         group asks. The kinds of the reward count by their weights.
@@ -245,7 +245,7 @@ class ListReward(Reward):
 
 
 def _likeness_before(vectors: Tensor, real: Tensor) -> Tensor:
-    """Likeness of each slot to the earlier ones: the greatest, the sum, and to the slot just before; each per measure.
+    """Similarity of each slot to earlier ones: maximum, sum and to the slot before; per measure.
 
     Args:
         vectors: [M, L, R, A] of unit length.

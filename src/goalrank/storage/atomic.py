@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all; nobody else renames what was written."""
+"""Files and folders that appear whole or not at all; only this file renames what was written."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def with_unknown(batch: Batch) -> Batch:
 
 
 def _longer(table: EntityTable, rows: int) -> EntityTable:
-    """Add rows that share the ids' last bucket but have features of their own."""
+    """Add rows that share the ids' last bucket but have their own features."""
     bucket = torch.full((rows,), int(table.bucket_row.max()))
     generator = torch.Generator().manual_seed(7)
     numeric = torch.randn(rows, table.numeric.shape[1], generator=generator)

@@ -96,7 +96,7 @@ class RewardConfig(_Strict):
             of logits, or "product" of probabilities, as in click models.
         slot_weights: "ones" (feedback itself tells what a slot is worth), "dcg" (discounted), or
             "auto": ones for exposed lists, dcg otherwise.
-        unexposed: what was not shown is ignored or counts as no feedback; "auto": ignored for
+        unexposed: candidates not shown are ignored or count as no feedback; "auto": ignored for
             exposed lists, negative otherwise.
         lists: lists per request in training, where unexposed counts as negative.
         observed: weight of the logged feedback itself, as discounted gain of a list, added to the

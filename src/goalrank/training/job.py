@@ -167,7 +167,7 @@ class Job:
         return ranker
 
     def fit_reward(self, pretrained: Weights | None = None) -> Reward:
-        """Fit the reward ensemble on what was shown and answered."""
+        """Fit the reward ensemble on the shown lists and their feedback."""
         config = self.config.reward
         members = []
         for i in range(config.members):

@@ -38,7 +38,7 @@ class TargetPolicy:
 
     @property
     def stepwise(self) -> bool:
-        """Whether the first items of a list have a probability of their own."""
+        """Whether the first items of a list have their own probability."""
         return self.temperature is None or self.bundle.ranker.stepwise
 
 

@@ -88,7 +88,7 @@ class Evaluation:
         return self.summaries[ranker][self.metric_name(metric)]
 
     def paired(self, a: str, b: str, metric: str) -> Difference:
-        """Ranker a less ranker b over the same requests.
+        """Difference of ranker a and ranker b (a − b) over the same requests.
 
         Raises:
             ConfigError: no such ranker or metric.

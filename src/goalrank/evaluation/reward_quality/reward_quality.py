@@ -147,7 +147,7 @@ class Spread:
 def order_correlation(
     a: ArrayLike, b: ArrayLike, mask: ArrayLike | None = None
 ) -> dict[str, Spread]:
-    """Do two rewards order the lists of a request alike?
+    """Agreement of two rewards on the order of a request's lists.
 
     Args:
         a: [B, G] rewards of the lists.

@@ -47,7 +47,7 @@ class Difference(Interval):
 
 @dataclass(frozen=True)
 class Resampler:
-    """Draws of clusters with replacement; equal seeds give equal draws, whatever the values.
+    """Draws of clusters with replacement; equal seeds give equal draws for any values.
 
     Attributes:
         clusters: [R] 0…U-1, the cluster of each request.

@@ -129,7 +129,7 @@ class EncodedRequests:
             yield self.batch(rows)
 
     def take(self, indices: NDArray[Any] | slice) -> EncodedRequests:
-        """The chosen requests as EncodedRequests of their own; the feature tables are shared."""
+        """The chosen requests as separate EncodedRequests; the feature tables are shared."""
         if isinstance(indices, slice):
             indices = np.arange(*indices.indices(len(self)))
         rows = np.asarray(indices, dtype=np.int64)

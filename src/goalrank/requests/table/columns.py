@@ -291,7 +291,7 @@ def _times(column: pl.Series, context: Context) -> pl.Series:
 
 
 def _vectors(column: pl.Series, context: Context) -> pl.Series | None:
-    """List of F-wide arrays; None where no row has a vector and nobody named the features."""
+    """List of F-wide arrays; None where no row has a vector and no features are named."""
     inner = _inner(column, EXPECTED[column.name])
     if isinstance(inner, pl.Array):
         dtype = pl.List(pl.Array(pl.Float32, inner.size))
@@ -341,7 +341,7 @@ def _feedback(column: pl.Series, context: Context) -> pl.Series:
 
 
 def _empty(name: str, height: int, context: Context) -> pl.Series | None:
-    """Column of empty lists for what a table made for ranking only may leave out."""
+    """Column of empty lists for a column that a table made for ranking only may leave out."""
     if name == "feedback":
         return _empty_struct(height, context)
     column = BY_NAME[name]

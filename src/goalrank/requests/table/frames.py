@@ -1,4 +1,4 @@
-"""Tables of polars and pandas, under names of their own, as columns of a requests table."""
+"""Tables of polars and pandas, with their own column names, as columns of a requests table."""
 
 from __future__ import annotations
 

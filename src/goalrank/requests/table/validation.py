@@ -41,7 +41,7 @@ class Fault:
         row: row of the table, from 0; None where the fault is the whole table's.
         column: column, or `feedback.<kind>`.
         rule: key of `RULES`.
-        value: what was found.
+        value: the value found.
     """
 
     row: int | None

@@ -1,4 +1,4 @@
-"""Rows of scaling grids side by side: true reward, and how much of what there is to win."""
+"""Rows of scaling grids side by side: true reward, and its share of the possible gain."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Task(L.LightningModule, Generic[M]):
     """A model to fit, its schedule, and `score`: the validation figure, higher is better.
 
     Args:
-        model: what is fitted, in place.
+        model: the model that is fitted, in place.
         loop: steps, batch size and learning rate.
         seed: of every random draw.
     """
