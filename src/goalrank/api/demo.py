@@ -128,7 +128,7 @@ def run_demo(
 
 
 def choose_examples(table: Requests, count: int = 50, *, seed: int = 0) -> Requests:
-    """Requests at random with a past and something liked, and the items table for titles."""
+    """Random requests with a history and a positive, and the items table for titles."""
     frame = table.frame
     liked = table.relevance().list.max().fill_null(0.0) > 0
     good = np.flatnonzero((liked & (frame["history"].list.len() > 2)).to_numpy())
@@ -205,7 +205,7 @@ def _scorecard(run: _Run, test: Requests, say: Say) -> Scorecard:
 
 
 def _mean(parts: Sequence[Evaluation]) -> Evaluation:
-    """Each request's values averaged over seeds; intervals then speak of requests, not of seeds."""
+    """Each request's values averaged over seeds; intervals are then over requests, not seeds."""
     first = parts[0]
     values = {
         ranker: {m: np.mean([p.values[ranker][m] for p in parts], 0) for m in each}

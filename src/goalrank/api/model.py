@@ -38,7 +38,7 @@ Config = FitConfig | str | Path | None
 
 @dataclass(repr=False)
 class Model(Bundle):
-    """A bundle fresh from training, with what only the training knows.
+    """A bundle fresh from training, with results that only the training has.
 
     Attributes:
         fitted: every ranker of the job, telemetry and seconds of each stage; empty once saved and

@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 
 
 def fit_itemwise(job: Job) -> ListReward:
-    """The rival of a list reward model: each item on its own, blind to order and to neighbours.
+    """Fit a model of each item alone, blind to order and neighbours, to compare with.
 
     Trained on the same requests for as long as the reward model.
     """
@@ -220,7 +220,7 @@ def _kind(p: Array, y: Array, rival: Array | None) -> dict[str, float]:
 
 
 def _facts(table: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """Lines for people."""
+    """Facts of the report: sentence → value."""
     facts: dict[str, Any] = {}
     for kind, row in table.items():
         facts[f"{kind}: AUC on held-out lists"] = row["auc"]

@@ -236,7 +236,7 @@ def score(
 def find_baselines(
     encoder: Encoder, columns: EncodedRequests, past: EncodedRequests | None
 ) -> tuple[dict[str, Ranker], list[str]]:
-    """Baselines, and sentences about those that cannot be had.
+    """Baselines by name, and sentences about those that cannot be made.
 
     Args:
         encoder: the one that encoded both tables.

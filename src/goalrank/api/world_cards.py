@@ -45,11 +45,11 @@ class WorldRow:
 
 @dataclass(frozen=True)
 class RegretParts:
-    """Regret of a taught ranker in two parts that sum to it, in true reward.
+    """Regret of a ranker trained with a reward model, in two parts that sum to it, in true reward.
 
     Attributes:
         policy_error: best list under the learned reward minus the ranker's list; below 0 where
-            the ranker is better than its teacher's favourite.
+            the ranker is better than the reward model's best list.
         reward_error: near-optimum minus the best list under the learned reward.
         policy_error_learned: as `policy_error`, in learned reward; never below 0.
         correlation: "random" or "proposed" lists → pearson, spearman, kendall of the learned
@@ -109,7 +109,7 @@ def world_card(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> WorldCard:
-    """RegretMeter bundles by the truth of the world that sampled the requests.
+    """Judge bundles by the truth of the world that sampled the requests.
 
     Args:
         bundles: name → bundle; at least one.

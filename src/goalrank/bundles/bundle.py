@@ -1,4 +1,4 @@
-"""`Bundle`: a ranker with its encoder, and the reward that taught it, kept as a folder."""
+"""`Bundle`: a ranker with its encoder, and the reward that trained it, kept as a folder."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Bundle:
         ranker: in evaluation mode.
         config: name and sizes that `build_ranker` makes it from.
         encoder: requests to tensors.
-        reward: what the ranker was taught by, if kept.
+        reward: the reward that the ranker was trained with, if kept.
         train: about the training: dataset, protocol, warning, seeds.
         examples: a few requests that the server's page offers to start from. They hold users'
             histories, so no bundle gets them unasked.
@@ -64,7 +64,7 @@ class Bundle:
         )
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: what it ranks with, how long its lists are, what taught it."""
+        """What a notebook shows: its ranker, the length of its lists, its reward."""
         spec = self.encoder.spec
         rows: list[tuple[str, object]] = [
             ("ranker", self.config.name),
@@ -221,7 +221,7 @@ class Bundle:
 
 
 def _ranker_class(manifest: dict[str, Any]) -> type[Ranker]:
-    """The class that the manifest names; manifests of 0.1.0 name goalrank's own rankers alone.
+    """The class that the manifest names; manifests of 0.1.0 name only goalrank's own rankers.
 
     Raises:
         BundleError: the class cannot be imported, or is no ranker.

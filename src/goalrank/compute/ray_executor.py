@@ -149,7 +149,7 @@ def _refusal(said: str, address: str | None) -> str:
 
 
 def _listens(said: str, address: str) -> bool:
-    """Whether a program listens at the address that Ray tried: it names it, else that given."""
+    """Whether a program listens at the address in Ray's error, or else at the given one."""
     found = re.search(r"([\w.-]+):(\d+)", said) or re.search(r"([\w.-]+):(\d+)", address)
     if found is None:
         return False

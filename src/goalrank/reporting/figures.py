@@ -235,5 +235,5 @@ def _short(text: str, most: int) -> str:
 
 
 def _plain(text: str) -> str:
-    """Names are not formulas: a dollar sign is a dollar sign."""
+    """Escape dollar signs, so that names are not read as formulas."""
     return text.replace("$", r"\$")

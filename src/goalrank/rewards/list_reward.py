@@ -224,8 +224,8 @@ class ListReward(Reward):
     def listwise_loss(self, batch: Batch, feedback: Tensor, encoded: _Encoded) -> Tensor:
         """Cross-entropy over the candidates, each at the first slot of a separate list.
 
-        Log losses teach how probable feedback is; which candidate is better than which is what a
-        group asks. The kinds of the reward count by their weights.
+        Log losses train how probable feedback is; a group also needs the order of candidates. The
+        kinds of the reward count by their weights.
 
         Args:
             batch: the encoded requests.

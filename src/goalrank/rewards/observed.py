@@ -16,7 +16,7 @@ class ObservedGain(Reward):
     """Discounted gain of the logged relevance: Σ_t relevance(l_t) / log2(t + 2), t from 0.
 
     Candidates whose relevance is unknown count as not relevant. Source: Järvelin and Kekäläinen,
-    2002. It knows nothing of the effect of one item on another; use it where feedback is not
+    2002. It ignores the effect of one item on another; use it where feedback is not
     tied to a list (retrieved candidates).
     """
 

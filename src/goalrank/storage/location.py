@@ -90,7 +90,7 @@ class Location:
         ]
 
     def read(self, work: Callable[[BinaryIO], T]) -> T:
-        """What `work` makes of the open file; it is called again after a timeout."""
+        """Result of `work` on the open file; it is called again after a timeout."""
 
         def opened(system: Any, path: str) -> T:
             with system.open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""Another try for what fails now and then: stores that time out, connections that break."""
+"""Retries of operations that fail at times: stores that time out, connections that break."""
 
 from __future__ import annotations
 

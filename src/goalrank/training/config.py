@@ -73,7 +73,7 @@ class RewardLoopConfig(LoopConfig):
 
 
 class RewardConfig(_Strict):
-    """The reward that the generator is taught by; by default the list reward model.
+    """The reward that the generator is trained with; by default the list reward model.
 
     Rewards of other classes take their settings from `options`; of the settings below, `members`,
     `pessimism` and `observed` are theirs as well, and the others are the list reward model's alone.

@@ -154,7 +154,7 @@ def _made_up(encoder: Encoder) -> EncodedRequests:
 
 
 def export_main(folder: str, path: str) -> None:
-    """Export a folder's bundle to a path; the work of a process apart."""
+    """Export a folder's bundle to a path; the work of a separate process."""
     os.nice(10)  # a server may be answering meanwhile
     bundle = Bundle.load(folder)
     export_graph(bundle.ranker, _made_up(bundle.encoder), bundle.config.slots, path)

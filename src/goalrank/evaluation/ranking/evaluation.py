@@ -36,8 +36,8 @@ class Evaluation:
     Attributes:
         slots: L.
         protocol: of the requests: exposed, retrieved or injected.
-        rows: [n] the requests scored, as rows of the Columns.
-        excluded: number of requests left out for want of a positive.
+        rows: [n] the requests scored, as rows of the encoded requests.
+        excluded: number of requests left out because they have no positive.
         values: ranker → metric name (such as "ndcg@6") → [n]; NaN where undefined.
         seconds: ranker → seconds spent in it, all requests together.
         resampler: how intervals are drawn.

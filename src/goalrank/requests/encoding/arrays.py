@@ -1,4 +1,4 @@
-"""Requests as flat arrays, before ids become rows: the one form that tables and plain rows meet in.
+"""Requests as flat arrays, before ids become rows: the common form of tables and plain rows.
 
 A table goes through polars; a handful of plain rows (what a server gets) goes through numpy
 without it, as making a data frame would cost a server more than ranking.

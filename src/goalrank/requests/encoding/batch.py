@@ -62,7 +62,7 @@ class Batch:
     """B requests, padded. Lists index the N axis of `candidates`.
 
     Attributes:
-        index: [B] rows in the `Columns` they came from.
+        index: [B] rows in the `EncodedRequests` they came from.
         key: [B] int64 hash of request_id; sampling noise depends on it and not on neighbours.
         items, users: feature tables that the rows below point into.
         user: [B] rows of `users`.

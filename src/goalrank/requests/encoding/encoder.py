@@ -1,4 +1,4 @@
-"""Encodes requests as numbers by what training data teach: vocabularies and feature ranges."""
+"""Encodes requests as numbers by vocabularies and feature ranges of the training data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One process's even shard of a dataset, and what all processes learn from theirs together."""
+"""One process's even shard of a dataset, and statistics over the shards of all processes."""
 
 from __future__ import annotations
 

@@ -259,7 +259,7 @@ def _positions(column: pl.Series, context: Context) -> pl.Series:
 
 
 def _check_time(name: str, dtype: pl.DataType, value: str) -> None:
-    """Refuse what names no instant: a wrong guess of the zone shifts every event.
+    """Refuse times without a zone: a wrong guess of the zone shifts every event.
 
     Args:
         name: of the column.

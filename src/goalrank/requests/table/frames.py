@@ -113,7 +113,7 @@ def _column(column: Any, name: str, what: str) -> pl.Series:
 
 
 def _refuse_mixed_zones(column: Any, name: str, what: str) -> None:
-    """Beside times with a zone, those without would be read as UTC."""
+    """Refuse columns where only some times have a zone: the others would be read as UTC."""
     cells = (cell if isinstance(cell, list | tuple | np.ndarray) else [cell] for cell in column)
     naive = {time.tzinfo is None for cell in cells for time in cell if isinstance(time, datetime)}
     if len(naive) > 1:

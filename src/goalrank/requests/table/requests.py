@@ -164,7 +164,7 @@ class Requests:
         users: pl.DataFrame | None,
         info: TableInfo,
     ) -> Requests:
-        """From parts that conform already: no checks, so that a row's worth stays cheap."""
+        """Make requests from parts that conform already, without checks: fast for single rows."""
         made = cls.__new__(cls)
         made.frame, made.items, made.users, made.info = frame, items, users, info
         return made

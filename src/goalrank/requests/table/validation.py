@@ -91,7 +91,7 @@ def find_faults(frame: pl.DataFrame, info: TableInfo, max_faults: int | None = N
 
 
 def validation_error(faults: Sequence[Fault], source: str, rows: int) -> ValidationError:
-    """One screen about many faults: the first ten, counts per rule, what to do next."""
+    """A summary of many faults: the first ten, counts per rule, and what to do next."""
     counts = Counter(fault.rule for fault in faults)
     lines = [f"{source}: {len(faults)} faults in {rows} requests"]
     lines += [f"  {fault}" for fault in faults[:10]]

@@ -1,4 +1,4 @@
-"""What is said when a process of a job ends before the others."""
+"""Messages for the case that a process of a job ends before the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Telemetry of groups: figures that show whether a group teaches anything."""
+"""Telemetry of groups: figures that show whether a policy can learn from a group."""
 
 from __future__ import annotations
 
