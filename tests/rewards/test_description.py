@@ -124,16 +124,26 @@ def test_rewards_of_slots_are_asked_for_first():
         assert ((found != 0).sum(-1) <= 1).all()
 
 
-def test_a_reward_that_predicts_and_saves_nothing_says_so():
+class Forgetful(Reward):
+    """Keeps its option in no attribute, so that nobody can save it."""
+
+    def __init__(self, *, size: int = 1) -> None:
+        super().__init__()
+
+    def forward(self, batch, lists):
+        return lists.sum(-1).float()
+
+
+def test_a_reward_that_predicts_no_feedback_says_so():
     whole, batch = Whole(), COLUMNS.batch(slice(None))
     assert whole.kind_index == ()
     with pytest.raises(ConfigError, match="Whole predicts no feedback"):
         whole.slot_probabilities(batch, batch.lists_of_one)
-    with pytest.raises(BundleError, match="Whole"):
-        whole.config()
-    with pytest.raises(BundleError, match="Whole"):
-        Whole.from_config(spec_of(COLUMNS), {}, ())
-    with pytest.raises(BundleError, match=r"Whole.*remedy"):
-        describe_reward(Ensemble([whole]))
-    with pytest.raises(BundleError, match="class 'Whole'"):
+
+
+def test_a_reward_that_cannot_be_saved_or_found_says_so():
+    for reward in (Forgetful(), Ensemble([Forgetful()])):
+        with pytest.raises(BundleError, match=r"Forgetful.*\['size'\].*remedy"):
+            describe_reward(reward)
+    with pytest.raises(BundleError, match=r"'Whole'.*remedy"):
         rebuild_reward({"class": "Whole"}, spec_of(COLUMNS))
