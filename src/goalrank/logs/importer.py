@@ -110,12 +110,12 @@ def _import(
     raw: RawLog, protocol: Protocol, options: ImportOptions, engine: Executor
 ) -> ImportResult:
     if protocol == "exposed":
-        log = to_arrays(raw)
+        log = to_arrays(raw, options.seed)
         drafts, notes = exposed(log, options, engine)
         found: Retrieved | None = None
     else:
         raw = consumed_only(raw, injected=protocol == "injected")
-        log = to_arrays(raw)
+        log = to_arrays(raw, options.seed)
         found, notes = retrieved(log, protocol, options, engine)
         drafts = found.drafts
     notes["requests_placed"] = len(drafts)

@@ -31,7 +31,8 @@ class ImportOptions(BaseModel):
         min_list, max_list: a window of consecutive exposures has between so many items.
         min_test_list: test requests have at least so many candidates. Short lists teach, but
             say little about ranking; ``None``: 6 for windows cut by us, 2 otherwise.
-        max_gap_minutes: a longer pause between two exposures of a user starts a new window.
+        max_gap_minutes: a longer pause between two exposures of a user starts a new window; None:
+            30, or what a known data set needs.
         max_span_minutes: so does an exposure later than this after the window's first.
         min_positives: requests with fewer positives among the candidates are dropped; ``None``:
             0 for ``exposed``, 1 otherwise.
@@ -48,8 +49,19 @@ class ImportOptions(BaseModel):
             and again each time it has grown by ``refit_growth``; in between it stays as it was,
             so it never sees what lies after a request, at a total cost linear in the rows.
         columns: our column name -> the file's, for sources ``interactions`` and ``exposures``.
-        kinds, target: feedback columns of an exposures table, and the one that is relevance.
+        kinds, target: feedback types of an exposures log, and the one that is relevance (the first).
+        candidate_features: columns of the caller's own numbers per candidate.
+        layout: rows (a row per item shown), lists (a row per request) or events (a row per event);
+            None finds it.
+        impression: event that shows an item, in layout events; None finds it.
+        window_hours: an answer counts for a showing up to so many hours before it (events, feedback).
+        feedback: a second file (or folder, glob, address) with the answers.
+        feedback_columns: like columns, for that file.
+        request_scope: request ids are unique in the whole ``log``, or only per ``user``.
+        format, separator, decimal, encoding, header: of files; None and "auto" find out.
         time_unit: unit of numeric times; ``auto`` decides by their size.
+        time_format: of times in text, as strptime writes it; None finds it.
+        timezone: zone of times that carry none; None refuses them.
         threads: worker threads, 0 for all cores. Results do not depend on it.
         seed: seeds the order of candidates and the factorisation's start.
     """
@@ -66,7 +78,7 @@ class ImportOptions(BaseModel):
     min_list: int = Field(default=2, ge=1)
     max_list: int = Field(default=12, ge=1)
     min_test_list: int | None = Field(default=None, ge=1)
-    max_gap_minutes: float = Field(default=1440.0, gt=0.0)
+    max_gap_minutes: float | None = Field(default=None, gt=0.0)
     max_span_minutes: float = Field(default=1440.0, gt=0.0)
     min_positives: int | None = Field(default=None, ge=0)
     split: Literal["time", "user"] = "time"
@@ -82,6 +94,20 @@ class ImportOptions(BaseModel):
     columns: dict[str, str] = Field(default_factory=dict)
     kinds: tuple[str, ...] = Field(default=(), strict=False)
     target: str | None = None
+    candidate_features: tuple[str, ...] = Field(default=(), strict=False)
+    layout: Literal["rows", "lists", "events"] | None = None
+    impression: str | None = None
+    window_hours: float = Field(default=24.0, gt=0.0)
+    feedback: str | None = None
+    feedback_columns: dict[str, str] = Field(default_factory=dict)
+    request_scope: Literal["log", "user"] = "log"
+    format: Literal["csv", "jsonl", "parquet"] | None = None
+    separator: str | None = Field(default=None, min_length=1, max_length=1)
+    decimal: Literal[".", ","] | None = None
+    encoding: str = "utf-8"
+    header: tuple[str, ...] = Field(default=(), strict=False)
+    time_format: str | None = None
+    timezone: str | None = None
     time_unit: TimeUnit = "auto"
     threads: int = Field(default=0, ge=0)
     seed: int = 0
@@ -94,6 +120,10 @@ class ImportOptions(BaseModel):
             raise ValueError(f"fractions {self.fractions} must be 0 or more and sum to 1")
         if not self.quotas or min(self.quotas.values()) <= 0:
             raise ValueError("quotas must name at least one channel, each with a share above 0")
+        if self.fractions[0] <= 0:
+            raise ValueError(
+                f"fractions {self.fractions} leave nothing to train on; the first must be above 0"
+            )
         if self.injected >= self.candidates:
             raise ValueError(f"injected {self.injected} must be below candidates {self.candidates}")
         return self

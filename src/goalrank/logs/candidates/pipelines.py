@@ -71,11 +71,12 @@ def exposed(
     Args:
         engine: where requests are scored; the links are learnt here.
     """
-    points, rows, offsets = cut_windows(log.events, options, log.events.request)
+    gap = log.raw.max_gap_minutes
+    points, rows, offsets = cut_windows(log.events, options, log.events.request, gap)
     if len(points) == 0:
         raise DataError(
             f"{log.raw.dataset}: no window of {options.min_list} exposures or more within "
-            f"{options.max_gap_minutes} minutes of each other; lower min_list or raise "
+            f"{options.max_gap_minutes or gap:g} minutes of each other; lower min_list or raise "
             "max_gap_minutes"
         )
     drafts = shown_drafts(log.events, points, rows, offsets)
@@ -86,8 +87,15 @@ def exposed(
         _Transition(model, last=False),
         *_affinities(log, options.history),
     ]
-    features = counted_features(
-        log.events, points, drafts.candidates, log.raw.rate_kinds, repeats=True
+    counted = log.events.only(log.events.shown) if not log.events.shown.all() else log.events
+    features = {
+        name: np.where(drafts.candidates >= 0, log.events.values[name][drafts.log_row], 0.0).astype(
+            np.float32
+        )
+        for name in log.raw.features
+    }
+    features |= counted_features(
+        counted, points, drafts.candidates, log.raw.rate_kinds, repeats=True
     )
     features |= linked_features(
         log.history, points, refits, drafts.candidates,

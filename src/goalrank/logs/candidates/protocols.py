@@ -269,15 +269,22 @@ def _nothing(
 def shown_drafts(
     shown: Events, points: RequestPoints, rows: Longs, offsets: Longs
 ) -> PendingRequests:
-    """PendingRequests of windows of exposures: candidates are what was shown, in the order shown."""
+    """PendingRequests of windows of exposures: candidates are what was shown, in the order shown.
+
+    Rows that were not shown are candidates without a position and without feedback.
+    """
     lengths = np.diff(offsets)
     width = int(lengths.max(initial=1))
     real = np.arange(width) < lengths[:, None]
     log_row = np.zeros((len(points), width), dtype=np.int64)
     log_row[real] = rows
     candidates = np.where(real, shown.item[log_row], -1).astype(np.int32)
-    position = np.where(real, np.arange(width), -1).astype(np.int32)
-    return PendingRequests(points, candidates, position, log_row)
+    position = np.where(real & shown.shown[log_row], np.arange(width), -1).astype(np.int32)
+    score = None
+    if shown.carried is not None and "candidate_score" in shown.carried.columns:
+        values = shown.carried["candidate_score"].fill_null(0.0).to_numpy().astype(np.float32)
+        score = np.where(real, values[log_row], np.float32(0))
+    return PendingRequests(points, candidates, position, log_row, score)
 
 
 def linked_features(

@@ -15,29 +15,38 @@ _MINUTE = 60_000_000
 
 
 def cut_windows(
-    shown: Events, options: ImportOptions, request_key: Longs | None = None
+    shown: Events,
+    options: ImportOptions,
+    request_key: Longs | None = None,
+    max_gap_minutes: float = 30.0,
 ) -> tuple[RequestPoints, Longs, Longs]:
     """Windows of exposures.
 
     Without request ids, a new window begins with a new user, after a pause longer than
     ``max_gap_minutes``, when the window holds ``max_list`` exposures, and when it has lasted
     ``max_span_minutes``; the cut looks only backwards. With request ids, a window is a run of
-    rows with one id. An item shown twice in a window keeps its first showing. Windows of fewer
-    than ``min_list`` items are dropped.
+    rows with one id. An item that stands twice in a window is one candidate at its first place,
+    with the largest of its answers; see `_merge_repeats`. Windows of fewer than ``min_list`` items
+    are dropped.
 
     Args:
         shown: exposures, sorted by user and time.
         options: ``min_list``, ``max_list``, ``max_gap_minutes``, ``max_span_minutes``.
         request_key: [E] request ids as integers, or ``None``.
+        max_gap_minutes: used where the options leave it open.
 
     Returns:
         (points, rows, offsets): B requests by time; ``rows[offsets[b]:offsets[b + 1]]`` are the
         rows of ``shown`` in request b, in the order shown.
     """
-    starts = _starts(shown, options) if request_key is None else _changes(shown.user, request_key)
+    gap = options.max_gap_minutes if options.max_gap_minutes is not None else max_gap_minutes
+    starts = (
+        _starts(shown, options, gap) if request_key is None else _changes(shown.user, request_key)
+    )
     sizes_all = np.diff(np.append(starts, len(shown)))
     window = np.repeat(np.arange(len(starts), dtype=np.int64), sizes_all)
     kept = _first_in_window(window, shown.item)
+    _merge_repeats(shown, window, kept)
     sizes = np.bincount(window[kept], minlength=len(starts))
     long_enough = sizes >= options.min_list
     kept = kept[long_enough[window[kept]]]
@@ -64,12 +73,12 @@ def _changes(*columns: NDArray[np.integer]) -> Longs:
     return np.flatnonzero(new)
 
 
-def _starts(shown: Events, options: ImportOptions) -> Longs:
+def _starts(shown: Events, options: ImportOptions, gap: float) -> Longs:
     """First rows of windows: all sessions advance together, one window a step."""
     count = len(shown)
     new = np.zeros(count, dtype=bool)
     new[_changes(shown.user)] = True
-    new |= np.diff(shown.time, prepend=shown.time[:1]) > options.max_gap_minutes * _MINUTE
+    new |= np.diff(shown.time, prepend=shown.time[:1]) > gap * _MINUTE
     session = np.flatnonzero(new)
     session_end = np.append(session[1:], count)[np.cumsum(new) - 1]
     late = shown.time + int(options.max_span_minutes * _MINUTE) + 1
@@ -90,3 +99,26 @@ def _first_in_window(window: Longs, item: Ints) -> Longs:
     key = window * (int(item.max(initial=0)) + 1) + item
     _, first = np.unique(key, return_index=True)
     return np.sort(first)
+
+
+def _merge_repeats(shown: Events, window: Longs, kept: Longs) -> None:
+    """Give the first showing of an item in a window the largest answers of all its showings.
+
+    The arrays of `shown.values` are changed in place: rows in `kept` alone are used afterwards.
+    """
+    if len(kept) == len(window):
+        return
+    width = int(shown.item.max(initial=0)) + 1
+    key = window * width + shown.item
+    first = key[kept]
+    order = np.argsort(first, kind="stable")
+    place = order[np.searchsorted(first, key, sorter=order)]
+    for name, values in shown.values.items():
+        best = np.full(len(kept), -np.inf, np.float32)
+        np.maximum.at(best, place, values)
+        merged = values.copy()
+        merged[np.bincount(place, minlength=len(kept))[place] > 1] = (
+            0.0  # counted once, at its first place
+        )
+        merged[kept] = best
+        shown.values[name] = merged
