@@ -11,6 +11,7 @@ from goalrank.logs.download.fetch import DATASETS, Dataset, fetch
 from goalrank.logs.importer import ImportResult, import_log
 from goalrank.logs.options import ImportOptions
 from goalrank.logs.output import write_import
+from goalrank.logs.preview import Preview, preview_log
 from goalrank.logs.readers.sources import SOURCES
 from goalrank.logs.retrieval.blending import blend, reciprocal_ranks, top_items, top_of_one
 from goalrank.logs.retrieval.item_to_item import ItemToItem
@@ -25,12 +26,14 @@ __all__ = [
     "ImportOptions",
     "ImportResult",
     "ItemToItem",
+    "Preview",
     "blend",
     "data_root",
     "fetch",
     "fit_factors",
     "import_log",
     "plan_refits",
+    "preview_log",
     "reciprocal_ranks",
     "shipped_path",
     "top_items",

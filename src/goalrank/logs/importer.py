@@ -22,7 +22,7 @@ from goalrank.logs.events.split import DROPPED, TEST, TRAIN, VALIDATION, split_p
 from goalrank.logs.options import ImportOptions, Protocol
 from goalrank.logs.readers.raw_log import RawLog
 from goalrank.logs.readers.sources import SOURCES
-from goalrank.logs.report import make_report, nothing_left, recall
+from goalrank.logs.report import check_usable, make_report, nothing_left, recall
 from goalrank.logs.retrieval.refit_walk import one_blas_thread
 from goalrank.requests import Requests, TableInfo
 
@@ -75,7 +75,7 @@ def import_log(
         raise ConfigError(f"unknown source '{source}'; known: {', '.join(sorted(SOURCES))}")
     if not isinstance(options, ImportOptions):
         options = ImportOptions.from_mapping(options or {})
-    raw = SOURCES[source](None if path is None else _place(Path(path)), options)
+    raw = SOURCES[source](None if path is None else _place(path), options)
     read = time.perf_counter()
     protocol: Protocol = options.protocol or (
         "exposed" if raw.shape == "exposures" else "retrieved"
@@ -101,8 +101,11 @@ def _least_tested(log: ConsumptionLog, options: ImportOptions) -> int:
     return 6 if log.raw.shape == "exposures" and log.events.request is None else 2
 
 
-def _place(path: Path) -> Path:
-    """The path itself, or the data set of that name under ``GOALRANK_DATA``."""
+def _place(path: str | Path) -> Any:
+    """The path or address itself, or the data set of that name under ``GOALRANK_DATA``."""
+    if "://" in str(path):
+        return str(path)
+    path = Path(path)
     return path if path.exists() else data_root(str(path)) or path
 
 
@@ -119,16 +122,44 @@ def _import(
         found, notes = retrieved(log, protocol, options, engine)
         drafts = found.drafts
     notes["requests_placed"] = len(drafts)
-    keep = with_enough(drafts, log, protocol, options)
-    notes["dropped_few_positives"] = len(drafts) - len(keep)
+    said = raw.notes
+    placed = len(drafts)
+    if "exposures_outside_windows" in notes:
+        said.leave_out(
+            "rows", notes["exposures_outside_windows"], len(log.events),
+            f"in lists of fewer than {options.min_list} items", "min_list",
+        )  # fmt: skip
+    if "dropped_before_first_refit" in notes:
+        before = notes["dropped_before_first_refit"]
+        said.leave_out(
+            "requests", before, placed + before,
+            f"before the retriever's first fit on {options.first_fit} rows", "first_fit",
+        )  # fmt: skip
+    keep, single = with_enough(drafts, log, protocol, options)
+    notes["dropped_single_candidate"] = single
+    notes["dropped_few_positives"] = placed - single - len(keep)
+    said.leave_out("requests", single, placed, "a single candidate: nothing to rank", "min_list")
+    said.leave_out(
+        "requests", notes["dropped_few_positives"], placed,
+        "fewer positives among the candidates than asked for", "min_positives",
+    )  # fmt: skip
     if not len(keep):
         raise DataError(nothing_left(raw, protocol, notes))
     drafts = hide_order(drafts.take(keep), log.users, log.items, options.seed)
     part = split_points(drafts.points, options.split, options.fractions)
     notes["dropped_reaching_into_next_part"] = int((part < 0).sum())
+    said.leave_out(
+        "requests", notes["dropped_reaching_into_next_part"], len(part),
+        "answers that reach into the next part of the split", "split",
+    )  # fmt: skip
     short = (part == TEST) & ((drafts.candidates >= 0).sum(axis=1) < _least_tested(log, options))
     notes["dropped_short_in_test"] = int(short.sum())
+    said.leave_out(
+        "requests", notes["dropped_short_in_test"], len(part),
+        f"test lists of fewer than {_least_tested(log, options)} candidates", "min_test_list",
+    )  # fmt: skip
     part[short] = DROPPED
+    check_usable(drafts, log, part)
     frame = assemble(
         drafts, log.history, log.events, raw.kinds,
         users=log.users, items=log.items, depth=options.history, strength=raw.strength,

@@ -178,11 +178,15 @@ def retrieved(
 
 def with_enough(
     drafts: PendingRequests, log: ConsumptionLog, protocol: str, options: ImportOptions
-) -> NDArray[np.int64]:
-    """Requests with at least two candidates and the wanted number of positives."""
+) -> tuple[NDArray[np.int64], int]:
+    """Requests with at least two candidates and the wanted number of positives.
+
+    Returns:
+        Rows of `drafts` that are kept, and how many have a single candidate.
+    """
     least = options.min_positives
     if least is None:
         least = 0 if protocol == "exposed" else 1
     good = (log.events.values[log.raw.target][drafts.log_row] > 0) & (drafts.position >= 0)
     some = (drafts.candidates >= 0).sum(axis=1) >= 2
-    return np.flatnonzero((good.sum(axis=1) >= least) & some)
+    return np.flatnonzero((good.sum(axis=1) >= least) & some), int((~some).sum())

@@ -92,6 +92,12 @@ def _as_lists(column: pl.Series, where: str) -> pl.Series:
     raise SchemaError(f"{where}: {column.name} has type {column.dtype}; expected lists")
 
 
+def with_parsed_lists(frame: pl.DataFrame, where: str) -> pl.DataFrame:
+    """The frame with JSON arrays in text as list columns."""
+    texts = [c for c in frame.get_columns() if c.dtype == pl.String and _holds_lists(c)]
+    return frame.with_columns(_as_lists(column, where) for column in texts)
+
+
 def rows_from_lists(
     frame: pl.DataFrame,
     roles: Roles,
@@ -143,9 +149,7 @@ def rows_from_lists(
 
 def _flags(values: pl.Series, length: pl.Series) -> bool:
     inner = values.dtype.inner  # type: ignore[attr-defined]
-    return bool((values.list.len() == length).all()) and (
-        inner.is_numeric() or inner == pl.Boolean
-    )
+    return bool((values.list.len() == length).all()) and (inner.is_numeric() or inner == pl.Boolean)
 
 
 def _check_lengths(frame: pl.DataFrame, item: str, aligned: list[str], where: str) -> None:

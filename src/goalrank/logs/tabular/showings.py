@@ -18,6 +18,7 @@ from goalrank.logs.tabular.layouts import (
     find_layout,
     rows_from_events,
     rows_from_lists,
+    with_parsed_lists,
 )
 from goalrank.logs.tabular.notes import ImportNotes
 from goalrank.logs.tabular.times import TimeRules, as_micros
@@ -77,6 +78,8 @@ def read_showings(source: str | Path, options: ImportOptions, notes: ImportNotes
     roles = find_roles(frame.columns, options.columns, notes, where=where, kinds=options.kinds)
     need(roles, "item_id", frame.columns, where=where, why="what was shown")
     layout = find_layout(frame, roles, options.layout, notes)
+    if layout == "lists":
+        frame = with_parsed_lists(frame, where)
     features = tuple(options.candidate_features)
     _check_features(frame, features, where)
     if layout == "events" or options.feedback is not None:
