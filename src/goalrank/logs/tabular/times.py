@@ -141,22 +141,32 @@ def _text(column: pl.Series, rules: TimeRules, notes: ImportNotes, where: str) -
     pattern = rules.format or _format(column, notes, where)
     zoned = column.str.contains(_ZONED)
     if rules.format is None and zoned.any():
+        plain = column.str.replace(r"\s*Z$", "+00:00")
+        plain = plain.str.replace(r"\s*([+-]\d{2}):?(\d{2})$", "$1:$2")
+        _check_read(_parsed(plain.str.replace(_ZONED, ""), pattern), column, pattern, where)
         if not zoned.all():
             row = int((~zoned).arg_max() or 0)
             raise SchemaError(
                 f"{where}: {column.name} has a time zone in some rows only (row {row + 1}: "
                 f"{column[row]!r}); remedy: write all times with an offset, or none"
             )
-        plain = column.str.replace(r"\s*Z$", "+00:00").str.replace(
-            r"([+-]\d{2}):?(\d{2})$", "$1:$2"
-        )
         read = plain.str.strptime(pl.Datetime("us", "UTC"), pattern + "%:z", strict=False)
-    elif "%z" in pattern or "%:z" in pattern or "%Z" in pattern:
-        read = column.str.strptime(pl.Datetime("us", "UTC"), pattern, strict=False)
-    elif not re.search(r"%[HIMSTXR]", pattern):
-        read = column.str.strptime(pl.Date, pattern, strict=False).cast(pl.Datetime("us"))
     else:
-        read = column.str.strptime(pl.Datetime("us"), pattern, strict=False)
+        read = _parsed(column, pattern)
+    _check_read(read, column, pattern, where)
+    return _moments(read, rules, where)
+
+
+def _parsed(column: pl.Series, pattern: str) -> pl.Series:
+    """Text as moments by a pattern; null where it does not fit."""
+    if re.search(r"%(:?z|Z)", pattern):
+        return column.str.strptime(pl.Datetime("us", "UTC"), pattern, strict=False)
+    if re.search(r"%[HIMSTXR]", pattern):
+        return column.str.strptime(pl.Datetime("us"), pattern, strict=False)
+    return column.str.strptime(pl.Date, pattern, strict=False).cast(pl.Datetime("us"))
+
+
+def _check_read(read: pl.Series, column: pl.Series, pattern: str, where: str) -> None:
     if read.null_count():
         row = int(read.is_null().arg_max() or 0)
         raise SchemaError(
@@ -164,7 +174,6 @@ def _text(column: pl.Series, rules: TimeRules, notes: ImportNotes, where: str) -
             f"{pattern!r} of the rows before ({read.null_count():,} rows in all); remedy: give the "
             f"format (option: time_format, as strptime writes it) or mend these rows"
         )
-    return _moments(read, rules, where)
 
 
 def _format(column: pl.Series, notes: ImportNotes, where: str) -> str:
@@ -205,12 +214,12 @@ def _slashed(
             f"first in row {b + 1} ({column[b]!r}); remedy: write all rows the same way"
         )
     if not day_first and not month_first:
-        rest = first.group(4) + first.group(5)
+        row = int((one != two).arg_max() or 0)
         raise SchemaError(
-            f"{where}: {column.name} = {column[0]!r} can be read as day {first.group(1)}, month "
-            f"{first.group(3)} or as month {first.group(1)}, day {first.group(3)} of {rest.strip()[:4]}, "
-            f"and no row tells which; remedy: give the format (option: time_format): "
-            f"'{day}' or '{month}', with the time of day behind it"
+            f"{where}: {column.name} = {column[row]!r} can be read as day {one[row]}, month "
+            f"{two[row]} or as month {one[row]}, day {two[row]}, and no row tells which; remedy: "
+            f"give the format (option: time_format): '{day}' or '{month}', with the time of day "
+            f"behind it"
         )
     found = day if day_first else month
     notes.guess(f"order of day and month in {column.name}", found, "time_format")
