@@ -16,6 +16,9 @@ Channel = Literal["popularity", "item_to_item", "factorisation"]
 TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
 
 
+_SHARES: dict[Channel, float] = {"item_to_item": 0.7, "factorisation": 0.25, "popularity": 0.05}
+
+
 class ImportOptions(BaseModel):
     """How raw rows become requests.
 
@@ -43,7 +46,8 @@ class ImportOptions(BaseModel):
         fractions: shares of train, validation and test; they sum to 1.
         exclude_seen: items that the user already consumed are not retrieved again.
         like_threshold: ratings from here on are likes.
-        quotas: retrieval channels and their shares of the candidates.
+        quotas: retrieval channels and their shares of the candidates; None learns the shares of
+            all channels from requests whose answers are known by then.
         factors: width of the factorisation.
         first_fit, refit_growth: the retriever is refitted when the log has ``first_fit`` rows
             and again each time it has grown by ``refit_growth``; in between it stays as it was,
@@ -85,9 +89,7 @@ class ImportOptions(BaseModel):
     fractions: tuple[float, float, float] = Field(default=(0.7, 0.1, 0.2), strict=False)
     exclude_seen: bool = True
     like_threshold: float = 4.0
-    quotas: dict[Channel, float] = Field(
-        default={"item_to_item": 0.7, "factorisation": 0.25, "popularity": 0.05}
-    )
+    quotas: dict[Channel, float] | None = None
     factors: int = Field(default=48, ge=1, le=1024)
     first_fit: int = Field(default=500, ge=1)
     refit_growth: float = Field(default=1.5, gt=1.0, le=100.0)
@@ -118,7 +120,7 @@ class ImportOptions(BaseModel):
             raise ValueError(f"max_list {self.max_list} is below min_list {self.min_list}")
         if min(self.fractions) < 0 or abs(sum(self.fractions) - 1.0) > 1e-6:
             raise ValueError(f"fractions {self.fractions} must be 0 or more and sum to 1")
-        if not self.quotas or min(self.quotas.values()) <= 0:
+        if self.quotas is not None and (not self.quotas or min(self.quotas.values()) <= 0):
             raise ValueError("quotas must name at least one channel, each with a share above 0")
         if self.fractions[0] <= 0:
             raise ValueError(
@@ -127,6 +129,11 @@ class ImportOptions(BaseModel):
         if self.injected >= self.candidates:
             raise ValueError(f"injected {self.injected} must be below candidates {self.candidates}")
         return self
+
+    @property
+    def shares(self) -> dict[Channel, float]:
+        """Channels and the shares that they begin with."""
+        return dict(_SHARES) if self.quotas is None else self.quotas
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> ImportOptions:

@@ -115,7 +115,10 @@ def recall(
     times = retrieved.drafts.points.time
     test = keep[part == TEST]
     from_test = times >= times[test].min() if len(test) else np.zeros(len(times), bool)
-    out: dict[str, Any] = {"at": count}
+    out: dict[str, Any] = {
+        "at": count,
+        "shares": {name: round(s, 4) for name, s in retrieved.shares.items()},
+    }
     for name, chosen in (("all", np.ones(len(times), bool)), ("test", from_test)):
         some = chosen & (retrieved.positives > 0)
         if some.any():

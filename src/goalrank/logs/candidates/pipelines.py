@@ -112,7 +112,7 @@ def _channels(
     log: ConsumptionLog, model: ItemToItem, confidence: NDArray[np.float32], options: ImportOptions
 ) -> list[RetrievalChannel]:
     made: list[RetrievalChannel] = []
-    for name in options.quotas:
+    for name in options.shares:
         if name == "popularity":
             made.append(Popularity(log.history, len(log.items)))
         elif name == "item_to_item":
@@ -162,7 +162,7 @@ def retrieved(
     out = retrieve(
         log.history, points, refits, truth, positive,
         users=log.users, items=log.items, channels=channels,
-        quotas=list(options.quotas.values()), scorers=scorers, item_to_item=model,
+        quotas=list(options.shares.values()), learn_quotas=options.quotas is None, scorers=scorers, item_to_item=model,
         count=options.candidates, exclude_seen=options.exclude_seen, inject=inject,
         engine=engine,
     )  # fmt: skip

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from goalrank.compute import Executor
 from goalrank.logs.candidates.pending import PendingRequests
-from goalrank.logs.events.arrays import Codes, Events, Ints, Longs
+from goalrank.logs.events.arrays import Codes, Events, Ints, Longs, mix64
 from goalrank.logs.events.request_points import RequestPoints, Truth
 from goalrank.logs.retrieval.blending import (
     blend,
@@ -33,6 +33,7 @@ from goalrank.logs.retrieval.channel import (
 from goalrank.logs.retrieval.item_to_item import (
     ItemToItem,
 )
+from goalrank.logs.retrieval.learned_blend import BlendLearner
 from goalrank.logs.retrieval.refit_walk import (
     Answer,
     walk,
@@ -70,11 +71,13 @@ class Retrieved:
         drafts: all requests after the first refit.
         hits: name of channel (or ``blend``) -> [B] positives among its first N.
         positives: [B] positives of each request, retrieved or not.
+        shares: channel -> its share of the candidates at the end of the log.
     """
 
     drafts: PendingRequests
     hits: dict[str, NDArray[np.int64]]
     positives: NDArray[np.int64]
+    shares: dict[str, float]
 
 
 def gather(scores: Floats, candidates: Ints) -> Floats:
@@ -100,7 +103,7 @@ class _Retriever:
         truth: Truth,
         positive: NDArray[np.bool_],
         channels: Sequence[RetrievalChannel],
-        quotas: Sequence[float],
+        learner: BlendLearner,
         scorers: Sequence[Scorer],
         count: int,
         *,
@@ -108,7 +111,7 @@ class _Retriever:
         inject: bool,
     ) -> None:
         self._log, self._truth, self._positive = log, truth, positive
-        self._channels, self._quotas, self._scorers = channels, quotas, scorers
+        self._channels, self._learner, self._scorers = channels, learner, scorers
         self._count, self._exclude_seen, self._inject = count, exclude_seen, inject
 
     def serve(self, part: Longs, chunk: Chunk) -> Answer:
@@ -121,10 +124,11 @@ class _Retriever:
         scores = [channel.score(chunk) for channel in self._channels]
         tops = [self._top(c, s, chunk) for c, s in zip(self._channels, scores)]
         forced = wanted if self._inject else None
-        candidates = blend(tops, self._quotas, self._count, chunk.items, forced)
+        shares = self._learner.shares
+        candidates = blend(tops, shares, self._count, chunk.items, forced)
         score = np.zeros(candidates.shape, np.float32)
         features: Answer = {}
-        for channel, quota, values, top in zip(self._channels, self._quotas, scores, tops):
+        for channel, quota, values, top in zip(self._channels, shares, scores, tops):
             own = gather(values, candidates)
             best = np.maximum(np.abs(own).max(axis=1, keepdims=True), np.float32(1e-12))
             score += np.float32(quota) * own / best
@@ -142,7 +146,22 @@ class _Retriever:
             "score": score,
             **features,
             **self._judge(part, chunk, wanted, {**named, "blend": candidates}),
+            "choices": self._choices(part, chunk, wanted, tops),
         }
+
+    def _choices(self, part: Longs, chunk: Chunk, wanted: Ints, tops: list[Ints]) -> Longs:
+        """[P, choices] positives that each choice of shares would have brought; -1 = not judged."""
+        learner = self._learner
+        out = np.full((len(part), len(learner.choices)), -1, np.int64)
+        rows = np.flatnonzero(learner.judged[part])
+        if len(rows) == 0:
+            return out
+        right = self._right(part, chunk, wanted)[rows]
+        few = [top[rows] for top in tops]
+        for number, shares in enumerate(learner.choices):
+            found = blend(few, shares, self._count, chunk.items)
+            out[rows, number] = (right & (locate(found, wanted[rows]) >= 0)).sum(axis=1)
+        return out
 
     def _top(self, channel: RetrievalChannel, scores: Floats, chunk: Chunk) -> Ints:
         if not channel.personal:
@@ -156,12 +175,17 @@ class _Retriever:
             barred = scores <= 0 if barred is None else (scores <= 0) | barred
         return top_items(scores, 2 * self._count, barred)
 
-    def _judge(self, part: Longs, chunk: Chunk, wanted: Ints, tops: dict[str, Ints]) -> Answer:
+    def _right(self, part: Longs, chunk: Chunk, wanted: Ints) -> NDArray[np.bool_]:
+        """[P, S] positives that a retriever may bring."""
         right = self._positive[part] & (wanted >= 0)
         if self._exclude_seen:
             known = (wanted >= 0) & (wanted < chunk.items)
             safe = np.where(known, wanted, 0).astype(np.int64)
             right &= ~(known & np.take_along_axis(chunk.seen, safe, axis=1))
+        return right
+
+    def _judge(self, part: Longs, chunk: Chunk, wanted: Ints, tops: dict[str, Ints]) -> Answer:
+        right = self._right(part, chunk, wanted)
         hits = {
             f"hits {name}": (right & (locate(top[:, : self._count], wanted) >= 0)).sum(axis=1)
             for name, top in tops.items()
@@ -200,6 +224,7 @@ def retrieve(
     items: Codes,
     channels: Sequence[RetrievalChannel],
     quotas: Sequence[float],
+    learn_quotas: bool,
     scorers: Sequence[Scorer],
     item_to_item: ItemToItem,
     count: int,
@@ -216,7 +241,8 @@ def retrieve(
         truth: what each user consumed next, [B, S].
         positive: [B, S] which of it is relevant.
         users, items: codes.
-        channels, quotas: retrievers and their shares.
+        channels, quotas: retrievers and their shares to begin with.
+        learn_quotas: whether shares follow what earlier requests show; see `BlendLearner`.
         scorers: further scores kept as features.
         item_to_item: learns with the channels (it may be one of them).
         count: N.
@@ -228,25 +254,35 @@ def retrieve(
     points = points.take(served)
     refits = Refits(refits.moments, refits.row_block, refits.point_block[served])
     truth = Truth(truth.rows[served], truth.real[served])
+    hashes = mix64(users.hashes[points.user] ^ mix64(points.time.astype(np.uint64)))
+    learner = BlendLearner(quotas, hashes, points.end, fixed=inject or not learn_quotas)
     worker = _Retriever(
-        log, truth, positive[served], channels, quotas, scorers, count,
+        log, truth, positive[served], channels, learner, scorers, count,
         exclude_seen=exclude_seen, inject=inject,
     )  # fmt: skip
     learners = [c.advance for c in channels if c is not item_to_item] + [item_to_item.advance]
     kept = _Kept(len(points))
+
+    def keep(part: Longs, answer: Answer) -> None:
+        learner.keep(part, answer.pop("choices"), answer["positives"])
+        kept.keep(part, answer)
+
     if len(points) == 0:  # nothing will be served, yet the arrays' shapes are asked for
         nothing = np.zeros(0, np.int64)
         kept.keep(nothing, _nothing(channels, scorers, count, truth.rows.shape[1]))
     walk(
         log, points, refits, users=users, items=items, learners=learners, work=worker.serve,
-        keep=kept.keep, engine=engine,
+        keep=keep, engine=engine, before=learner.advance,
     )  # fmt: skip
     found = kept.arrays
     drafts = PendingRequests(
         points, found["candidates"], found["position"], truth.rows, found["score"],
         kept.named("feature"),
     )  # fmt: skip
-    return Retrieved(drafts, kept.named("hits"), found["positives"])
+    names = [channel.name for channel in channels]
+    return Retrieved(
+        drafts, kept.named("hits"), found["positives"], dict(zip(names, learner.shares))
+    )
 
 
 def _nothing(

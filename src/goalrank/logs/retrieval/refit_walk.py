@@ -58,6 +58,7 @@ def walk(
     work: Work,
     keep: Keep,
     engine: Executor,
+    before: Callable[[int], None] | None = None,
 ) -> None:
     """Refit, then serve, block after block.
 
@@ -72,6 +73,7 @@ def walk(
             it changes nothing and depends on the two alone.
         keep: called here with (rows of ``points``, what ``work`` said of them).
         engine: where ``work`` runs.
+        before: called with each refit's moment before its requests are served.
     """
     by_block = np.argsort(refits.row_block, kind="stable")
     ends = np.searchsorted(refits.row_block[by_block], np.arange(len(refits.moments)), "right")
@@ -90,6 +92,8 @@ def walk(
             waits = [pool.submit(learn, fresh, known, people) for learn in learners]
             for wait in waits:
                 wait.result()
+            if before is not None:
+                before(int(moment))
             size = int(min(_MOST, max(16, _CELLS // max(1, known))))
             rows = np.arange(point_starts[block], point_ends[block], dtype=np.int64)
             parts = [rows[i : i + size] for i in range(0, len(rows), size)]
