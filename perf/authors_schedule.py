@@ -1,9 +1,9 @@
-"""The schedule of the authors' code, as a plain reference to measure against.
+"""Schedule of the authors' code, as a reference for measurements.
 
-Each of G lists is made on its own, slot by slot, and each of its L steps encodes all N candidates
-anew; gradients run through every one of the G·L passes. The networks are the same modules as
-ours, at the same width and depth, so that with the same weights both schedules describe the same
-policy and only the order of the work differs.
+Each of G lists is made separately, slot by slot, and each of its L steps encodes all N candidates
+again; gradients go through all G·L passes. The networks are the same modules as ours, with the same
+width and depth, so with the same weights both schedules are the same policy and only the order of
+the work differs.
 """
 
 from __future__ import annotations
@@ -21,14 +21,25 @@ from goalrank.training import group_cross_entropy, reference_policy
 
 
 class Sampled(NamedTuple):
-    """Lists [B, G, L] and their log-probabilities [B, G], with gradients."""
+    """Drawn lists.
+
+    Attributes:
+        lists: [B, G, L].
+        log_prob: [B, G] their log-probabilities, with gradients.
+    """
 
     lists: Tensor
     log_prob: Tensor
 
 
 def step_logits(model: Generator, batch: Batch, prefix: Tensor) -> Tensor:
-    """Logits [B, N] of the slot after prefix [B, t]; the whole request is encoded for them."""
+    """Compute the logits [B, N] of the next slot; the whole request is encoded for them.
+
+    Args:
+        model: the generator.
+        batch: B requests.
+        prefix: [B, t] first slots of the list.
+    """
     memory = model.encode(batch)
     following = torch.cat([prefix, prefix.new_full((len(prefix), 1), -1)], 1)
     return model.decoder(memory, following.unsqueeze(1))[:, 0, -1]
@@ -37,7 +48,19 @@ def step_logits(model: Generator, batch: Batch, prefix: Tensor) -> Tensor:
 def sample_list(
     model: Generator, batch: Batch, slots: int, salt: Tensor, index: int, lists: int
 ) -> tuple[Tensor, Tensor]:
-    """List number `index` [B, L] of a group of `lists`, and its log-probability [B]."""
+    """Draw one list of a group.
+
+    Args:
+        model: the generator.
+        batch: B requests.
+        slots: L.
+        salt: of the noise, [B].
+        index: number of the list in its group.
+        lists: G.
+
+    Returns:
+        The list [B, L] and its log-probability [B].
+    """
     prefix = torch.empty(batch.size, 0, dtype=torch.long)
     total = torch.zeros(batch.size)
     for t in range(slots):
@@ -52,7 +75,15 @@ def sample_list(
 def sample_group(
     model: Generator, batch: Batch, slots: int, lists: int, rng: torch.Generator
 ) -> Sampled:
-    """G lists of L < N slots drawn from the policy, one after another."""
+    """Draw G lists from the policy, one after another.
+
+    Args:
+        model: the generator.
+        batch: B requests.
+        slots: L < N.
+        lists: G.
+        rng: of the draws.
+    """
     salt = request_salt(batch.key, rng)
     made = [sample_list(model, batch, slots, salt, g, lists) for g in range(lists)]
     return Sampled(torch.stack([m[0] for m in made], 1), torch.stack([m[1] for m in made], 1))
@@ -67,7 +98,17 @@ def loss(
     rng: torch.Generator,
     temperature: float = 0.5,
 ) -> Tensor:
-    """Eq. 5 on a group of own samples, each rewarded as it is made."""
+    """Compute eq. 5 on a group of the policy's own lists; each reward is computed separately.
+
+    Args:
+        model: the generator.
+        reward: of the lists.
+        batch: B requests.
+        slots: L.
+        lists: G.
+        rng: of the draws.
+        temperature: of the reference policy.
+    """
     group = sample_group(model, batch, slots, lists, rng)
     with torch.no_grad():
         rewards = torch.cat([reward(batch, one.unsqueeze(1)) for one in group.lists.unbind(1)], 1)
@@ -77,7 +118,13 @@ def loss(
 
 
 def decode(model: Generator, batch: Batch, slots: int) -> Tensor:
-    """The greedy list [B, L]."""
+    """Decode the greedy list [B, L].
+
+    Args:
+        model: the generator.
+        batch: B requests.
+        slots: L.
+    """
     prefix = torch.empty(batch.size, 0, dtype=torch.long)
     for _ in range(slots):
         pick = step_logits(model, batch, prefix).argmax(-1, keepdim=True)

@@ -1,11 +1,12 @@
-"""Every figure of speed, each as a ratio measured in one run.
+"""Speed benchmark: every figure of speed, each as a ratio measured in one run.
 
-    python perf/bench.py                  # all that can run here
+    python perf/bench.py                  # everything that can run on this machine
     python perf/bench.py --quick          # fewer pairs, smaller data
     python perf/bench.py --only decode    # one section
 
-Writes results/bench.json and the table in docs/performance.md. What is compared runs by turns on
-one machine, and the median of the pairs' ratios is reported, so that other load cancels out.
+It writes results/bench.json and the table in docs/performance.md. The two sides of a ratio run in
+turn on one machine, and the median of the ratios of pairs is reported, so that other load cancels
+out.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table.
+    """One row of the table.
 
     Attributes:
         name: what was measured.
-        value: the ratio, exponent or seconds; None where it could not run.
-        target: what to reach, as text.
-        reached: whether it was; None without a target.
-        absolute: medians beside the ratio, each with its unit in its name.
-        note: why it could not run, or what to know.
+        value: the ratio, exponent or seconds; None if it could not be measured.
+        target: value to reach, as text.
+        reached: whether it was reached; None without a target.
+        absolute: the measured medians; each name has its unit.
+        note: why it could not be measured, or a remark.
     """
 
     name: str
@@ -52,7 +53,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Setting:
-    """How thorough a run is."""
+    """Options of a run.
+
+    Attributes:
+        quick: fewer pairs and smaller data.
+        full: also the largest data.
+        threads: threads of PyTorch.
+    """
 
     quick: bool
     full: bool
@@ -64,13 +71,22 @@ SECTIONS: dict[str, Section] = {}
 
 
 def judged(name: str, value: float, target: str, absolute: dict[str, float], note: str = "") -> Row:
-    """A row whose target reads "≥ 50" or "≤ 2.2"."""
+    """Make a row with a target.
+
+    Args:
+        name: what was measured.
+        value: the measured value.
+        target: such as "≥ 50" or "≤ 2.2".
+        absolute: the measured medians.
+        note: a remark.
+    """
     sign, limit = target.split()
     reached = value >= float(limit) if sign == "≥" else value <= float(limit)
     return Row(name, round(value, 3), target, reached, absolute, note)
 
 
 def step_rows(setting: Setting) -> Iterator[Row]:
+    """Measure training steps against the authors' schedule and against PRM."""
     for batch in (16, 64):
         result = against_authors(batch, pairs=1 if setting.quick else 3)
         yield judged(f"authors' step / GoalRank step, B {batch}", result.ratio, "≥ 50", result.ms)
@@ -81,6 +97,7 @@ def step_rows(setting: Setting) -> Iterator[Row]:
 
 
 def decode_rows(setting: Setting) -> Iterator[Row]:
+    """Measure greedy decoding against PRM and the authors' decoding."""
     for batch in (1, 16, 256):
         prm, authors = decoding(batch, pairs=5 if setting.quick else 15)
         yield judged(f"greedy decode / PRM pass, batch {batch}", prm.ratio, "≤ 1.3", prm.ms)
@@ -89,6 +106,7 @@ def decode_rows(setting: Setting) -> Iterator[Row]:
 
 
 def onnx_rows(setting: Setting) -> Iterator[Row]:
+    """Measure PyTorch decoding against the exported graph."""
     try:
         result = onnx(pairs=5 if setting.quick else 25)
     except ImportError as error:
@@ -98,6 +116,7 @@ def onnx_rows(setting: Setting) -> Iterator[Row]:
 
 
 def data_rows(setting: Setting) -> Iterator[Row]:
+    """Measure the import of logs."""
     if os.environ.get("GOALRANK_DATA"):
         seconds = movielens()
         yield judged("ML-1M raw → requests, seconds", seconds, "≤ 10", {"s": round(seconds, 2)})
@@ -112,6 +131,7 @@ def data_rows(setting: Setting) -> Iterator[Row]:
 
 
 def cost_rows(setting: Setting) -> Iterator[Row]:
+    """Measure how cost grows with each size."""
     for name, slope, target, absolute in exponents(pairs=3 if setting.quick else 7):
         if target:
             yield judged(name, slope, target, absolute)
@@ -120,12 +140,14 @@ def cost_rows(setting: Setting) -> Iterator[Row]:
 
 
 def process_rows(setting: Setting) -> Iterator[Row]:
+    """Measure two training processes against one."""
     result = processes(seconds=4 if setting.quick else 15)
-    name = "2 processes / 1 process of one thread, requests a second"
+    name = "2 processes / 1 process of one thread, requests per second"
     yield judged(name, result.ratio, "≥ 1.8", result.ms)
 
 
 def gpu_rows(setting: Setting) -> Iterator[Row]:
+    """Measure training and ranking on a GPU, if there is one."""
     if not torch.cuda.is_available():
         return
     use, p99 = gpu(pairs=5 if setting.quick else 20)
@@ -148,7 +170,11 @@ SECTIONS.update(
 
 
 def machine(threads: int) -> dict[str, str | int]:
-    """What the figures were measured on."""
+    """Describe the machine.
+
+    Args:
+        threads: threads of PyTorch.
+    """
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -161,7 +187,12 @@ def machine(threads: int) -> dict[str, str | int]:
 
 
 def table(rows: list[Row], about: dict[str, str | int]) -> str:
-    """The rows as Markdown."""
+    """Write the rows as a Markdown table.
+
+    Args:
+        rows: the rows.
+        about: of `machine`.
+    """
     lines = [
         f"Measured on {about['cpu']}, {about['cores']} cores, {about['threads']} thread(s), "
         f"torch {about['torch']}.",
@@ -178,7 +209,12 @@ def table(rows: list[Row], about: dict[str, str | int]) -> str:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all.
+
+    Args:
+        path: of the file.
+        text: its content.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
@@ -186,7 +222,13 @@ def replace_file(path: Path, text: str) -> None:
 
 
 def write(made: dict[str, list[Row]], about: dict[str, str | int]) -> str:
-    """results/bench.json and the table in docs/performance.md; sections not run stay as they were.
+    """Write results/bench.json and the table in docs/performance.md.
+
+    Sections that were not run keep their rows.
+
+    Args:
+        made: name of section → its new rows.
+        about: of `machine`.
 
     Returns:
         The table.
@@ -208,11 +250,12 @@ def write(made: dict[str, list[Row]], about: dict[str, str | int]) -> str:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer pairs, smaller data")
     parser.add_argument("--full", action="store_true", help="10^7 synthetic rows as well")
     parser.add_argument(
-        "--only", choices=sorted(SECTIONS), help="one section; the others' figures stay"
+        "--only", choices=sorted(SECTIONS), help="one section; the figures of others stay"
     )
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()

@@ -1,6 +1,6 @@
-"""Cost of many candidates and long lists: full against induced attention, time and peak memory.
+"""Cost of many candidates and long lists: time and peak memory of full and induced attention.
 
-Each measurement runs in a process of its own, so that peaks are its own; one thread, CPU time.
+Each measurement runs in its own process, so that peaks do not mix; one thread, CPU time.
 
     python perf/long_lists.py [--batch 1] [--train]
 """
@@ -16,14 +16,25 @@ import torch
 
 from goalrank.encoders import EncoderSizes
 from goalrank.rankers import Generator
-from material import Sizes, make_columns, spec_of
+from workloads import Sizes, make_columns, spec_of
 
 GRID = [(n, slots) for n in (50, 500, 5000) for slots in (6, 50)]
 INDUCING = 32
 
 
 def measure(n: int, slots: int, inducing: int, batch: int, train: bool) -> dict[str, float]:
-    """Least milliseconds of ranking (or of a supervised step's two passes), and the MB they took."""
+    """Measure ranking, or the two passes of a supervised step.
+
+    Args:
+        n: N.
+        slots: L.
+        inducing: inducing points; 0 for full attention.
+        batch: B.
+        train: measure a supervised step.
+
+    Returns:
+        The smallest `ms`, and the added peak `mb`.
+    """
     torch.set_num_threads(1)
     torch.manual_seed(0)
     columns = make_columns(Sizes(candidates=n, slots=slots, history=20), batch)
@@ -48,8 +59,12 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def apart(*arguments: int) -> dict[str, float]:
-    """`measure` in a forked process: it starts with the libraries loaded and nothing else."""
+def measure_in_process(*arguments: int) -> dict[str, float]:
+    """Run `measure` in a forked process, which starts with only the libraries loaded.
+
+    Args:
+        *arguments: of `measure`.
+    """
     with multiprocessing.get_context("fork").Pool(1) as pool:
         return pool.apply(measure, arguments)
 
@@ -63,7 +78,7 @@ def main() -> None:
     print(f"| N | L | full, ms | full, MB | induced ({INDUCING}), ms | induced, MB |")
     print("|---|---|---|---|---|---|", flush=True)
     for n, slots in GRID:
-        found = [apart(n, slots, m, given.batch, given.train) for m in (0, INDUCING)]
+        found = [measure_in_process(n, slots, m, given.batch, given.train) for m in (0, INDUCING)]
         cells = " | ".join(f"{f['ms']:.3g} | {f['mb']:.0f}" for f in found)
         print(f"| {n} | {slots} | {cells} |", flush=True)
 

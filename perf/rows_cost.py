@@ -1,4 +1,4 @@
-"""How cost grows with each size, and with processes."""
+"""Growth of cost with each size, and speed of two processes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from multiprocessing.synchronize import Barrier
 
 import torch
 
-from material import Models, Sizes, group_task, make_models, stepper
 from timing import Compared, Work, exponent, interleave
+from workloads import Models, Sizes, group_task, make_models, make_step
 
 
 def _encoder(models: Models) -> Work:
@@ -26,11 +26,11 @@ def _decoder(models: Models) -> Work:
 
 
 def _step(models: Models) -> Work:
-    return stepper(group_task(models), models.columns, models.sizes.batch)
+    return make_step(group_task(models), models.columns, models.sizes.batch)
 
 
 _BASE = Sizes(batch=16)
-# name, what, the size that grows, its values, target
+# name, work, the size that grows, its values, target
 _GROWTH = (
     ("encoder over N", _encoder, "candidates", (100, 200, 400, 800), "≤ 2"),
     ("greedy decode over L", _decoder, "slots", (6, 12, 24, 48), "≤ 1.15"),
@@ -43,7 +43,14 @@ _GROWTH = (
 
 
 def exponents(pairs: int) -> Iterator[tuple[str, float, str, dict[str, float]]]:
-    """(name, exponent, target, median milliseconds at each size) of every growth."""
+    """Measure the exponent of every growth.
+
+    Args:
+        pairs: measurements per size.
+
+    Yields:
+        Name, exponent, target, and median milliseconds per size.
+    """
     for name, make, size, values, target in _GROWTH:
         works = {}
         for value in values:
@@ -83,7 +90,12 @@ def _rate(count: int, seconds: float) -> float:
 
 
 def processes(seconds: float, pairs: int = 3) -> Compared:
-    """Training requests a second of two one-thread processes over one; per-process batch fixed."""
+    """Compare training requests per second of two one-thread processes with those of one.
+
+    Args:
+        seconds: of all measurements of one side.
+        pairs: number of pairs.
+    """
     ones, twos = [], []
     for _ in range(pairs):
         ones.append(_rate(1, seconds / pairs))

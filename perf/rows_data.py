@@ -1,4 +1,4 @@
-"""From raw logs to requests: ML-1M in seconds, and growth with synthetic rows."""
+"""Times of log import: ML-1M, and growth with the number of synthetic rows."""
 
 from __future__ import annotations
 
@@ -16,14 +16,20 @@ from timing import exponent
 
 
 def movielens() -> float:
-    """Seconds from ML-1M's raw files to the three tables of requests."""
+    """Measure the seconds from ML-1M's raw files to the three requests tables."""
     start = time.perf_counter()
     import_log("movielens", data_root("ml-1m"))
     return time.perf_counter() - start
 
 
 def synthetic(rows: int, path: Path, seed: int = 0) -> None:
-    """A log of ratings: 100 a user, items drawn by a power law from 5,000."""
+    """Write a log of ratings: 100 per user, items drawn by a power law from 5,000.
+
+    Args:
+        rows: number of ratings.
+        path: of the file.
+        seed: of the draws.
+    """
     rng = np.random.default_rng(seed)
     items = (5000 * rng.random(rows) ** 2).astype(np.int64)
     pl.DataFrame(
@@ -37,7 +43,7 @@ def synthetic(rows: int, path: Path, seed: int = 0) -> None:
 
 
 def _peak() -> float:
-    """Most memory this process has held, in MB; NaN where the system does not tell."""
+    """Read the peak of this process's memory in MB; NaN if the system does not report it."""
     status = Path("/proc/self/status")  # not getrusage, which counts the parent's memory too
     lines = status.read_text().splitlines() if status.exists() else []
     peak = [int(x.split()[1]) / 1024 for x in lines if x.startswith("VmHWM")]
@@ -52,9 +58,18 @@ def _import(path: str, out: object) -> None:
 
 
 def growth(sizes: list[int]) -> tuple[float, dict[str, float]]:
-    """Exponent of seconds over rows; seconds and peak MB at each size.
+    """Measure how the time of an import grows with its rows.
 
-    Each size is imported by a fresh process, so that its memory is its own.
+    Each size is imported by a new process, so that peaks of memory do not mix.
+
+    Args:
+        sizes: numbers of rows.
+
+    Returns:
+        The exponent of seconds over rows, and seconds and peak MB per size.
+
+    Raises:
+        RuntimeError: an import failed.
     """
     context = multiprocessing.get_context("spawn")
     seconds, absolute = [], {}

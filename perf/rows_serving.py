@@ -1,4 +1,4 @@
-"""Emitting lists: greedy decoding against one PRM pass, the authors' decode and ONNX; a GPU."""
+"""Times of ranking: greedy decoding compared with a PRM pass, the authors' decoding and ONNX; GPU."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import torch
 
 import authors_schedule
 from goalrank.rankers import parameter_count
-from material import Sizes, group_task, make_models, stepper
 from timing import Compared, compare, once
+from workloads import Sizes, group_task, make_models, make_step
 
 
 def decoding(batch: int, pairs: int) -> tuple[Compared, Compared]:
-    """Our greedy lists over one PRM pass, and the authors' decode over ours.
+    """Compare our greedy decoding with one PRM pass, and the authors' decoding with ours.
+
+    Args:
+        batch: B.
+        pairs: number of pairs.
 
     Raises:
         RuntimeError: the two schedules emitted different lists.
@@ -41,7 +45,14 @@ def decoding(batch: int, pairs: int) -> tuple[Compared, Compared]:
 
 
 def onnx(pairs: int) -> Compared:
-    """Eager greedy decoding over the exported graph at batch 1."""
+    """Compare PyTorch's greedy decoding with the exported graph, at batch 1.
+
+    Args:
+        pairs: number of pairs.
+
+    Raises:
+        ImportError: the extra `onnx` is not installed.
+    """
     from goalrank.bundles import ListGraph, export_graph
     from goalrank.errors import MissingExtraError
 
@@ -63,7 +74,12 @@ def onnx(pairs: int) -> Compared:
 
 
 def product_rate(device: str = "cuda", size: int = 8192) -> float:
-    """Measured bf16 FLOPs a second of large square products: what the device really gives."""
+    """Measure the device's bf16 FLOPs per second on large square products.
+
+    Args:
+        device: the device.
+        size: rows and columns of the matrices.
+    """
     a = torch.randn(size, size, device=device, dtype=torch.bfloat16)
 
     def work() -> None:
@@ -76,11 +92,17 @@ def product_rate(device: str = "cuda", size: int = 8192) -> float:
 
 
 def gpu(pairs: int) -> tuple[float, float]:
-    """FLOPs utilisation of a training step at about 0.1 B parameters, and p99 ms of a batch of 256.
+    """Measure a training step and a ranking at about 0.1 B parameters on a GPU.
 
-    FLOPs are counted as 6 a parameter outside the embeddings and a token, the usual convention:
-    candidates pass the encoder; the decoder's and the reward's work is left out, so the true
-    utilisation is higher.
+    FLOPs are counted as 6 per parameter outside the embeddings and per token (candidate), the usual
+    convention. The work of the decoder and of the reward is left out, so the true utilisation is
+    higher.
+
+    Args:
+        pairs: number of training steps.
+
+    Returns:
+        FLOPs utilisation of a training step, and p99 milliseconds of ranking a batch of 256.
     """
     sizes = Sizes(batch=512, width=1024, layers=8, heads=16, history=20)
     models = make_models(sizes, 1024)
@@ -94,7 +116,7 @@ def gpu(pairs: int) -> tuple[float, float]:
         with torch.autocast("cuda", torch.bfloat16):
             return task.training_step(batch.to("cuda"), 0)
 
-    step = stepper(task, columns, sizes.batch, loss)
+    step = make_step(task, columns, sizes.batch, loss)
 
     def synchronised() -> None:
         step()

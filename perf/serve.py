@@ -1,12 +1,12 @@
-"""The server under load: latency with the durable write, batches, start, and memory.
+"""Benchmark of the server under load: latency with the durable write, batches, start and memory.
 
-    python perf/serve.py --quick               # a look, a minute
+    python perf/serve.py --quick               # a minute
     python perf/serve.py --json serve.json     # the figures, 200,000 requests
 
-It makes a 1 M-parameter bundle with random weights (what is measured does not depend on them),
-starts `goalrank serve` as its users do, and asks over loopback. The load generator runs on the same
-cores as the server, and what it takes away from it is part of the figures. Percentiles of single
-requests are medians over rounds, least and greatest round beside them: one flush of a busy disk can
+It makes a bundle of 1 M parameters with random weights (the measurements do not depend on them),
+starts `goalrank serve` and sends requests over the loopback interface. The load generator runs on
+the same cores as the server, so its CPU time is part of the figures. Percentiles of single requests
+are medians over rounds, with the smallest and the largest round: one flush of a busy disk can
 double the p99 of a round.
 """
 
@@ -43,7 +43,7 @@ from goalrank.bundles import Bundle
 from goalrank.bundles.onnx.graph import load_graph
 from goalrank.rankers import RankerConfig, build_ranker, parameter_count
 from goalrank.requests import Encoder, Requests, whole_file
-from load import Answers, Client, closed_loop, encoded, open_loop
+from load_generator import Answers, Client, Step, closed_loop, encoded, open_loop
 
 ITEMS, USERS, N, H, L = 3000, 500, 50, 50, 6
 HOST = "127.0.0.1"
@@ -51,8 +51,16 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Figure:
-    """A line of the table; `reached` is None where nothing is to be reached, `rounds` where there
-    was one measurement only."""
+    """One row of the table.
+
+    Attributes:
+        name: what was measured.
+        value: the measured value.
+        unit: its unit.
+        target: value to reach, as text.
+        reached: whether it was reached; None without a target.
+        rounds: value of each round; None for a single measurement.
+    """
 
     name: str
     value: float
@@ -63,7 +71,11 @@ class Figure:
 
 
 def make_bundle(ranker: str = "goalrank") -> Bundle:
-    """Random weights at width 128, two layers, fitted to requests that are made up."""
+    """Make a bundle of random weights (width 128, two layers), fitted to random requests.
+
+    Args:
+        ranker: name of the ranker.
+    """
     rng = np.random.default_rng(0)
     noon, rows = datetime(2024, 1, 1, 12, tzinfo=UTC), 400
     frame = pl.DataFrame(
@@ -85,7 +97,11 @@ def make_bundle(ranker: str = "goalrank") -> Bundle:
 
 
 def make_bodies(count: int) -> list[dict[str, Any]]:
-    """Requests of N candidates and H events; one id in thirty is unknown to the model."""
+    """Make requests of N candidates and H events; one id in thirty is unknown to the model.
+
+    Args:
+        count: number of requests.
+    """
     rng = np.random.default_rng(1)
     return [
         {
@@ -99,7 +115,11 @@ def make_bodies(count: int) -> list[dict[str, Any]]:
 
 
 def prm_pass(repeats: int) -> float:
-    """Median seconds of one PRM forward pass on one request, at equal width, one thread."""
+    """Measure the median seconds of one PRM pass on one request, at equal width, on one thread.
+
+    Args:
+        repeats: number of passes; the first tenth is not counted.
+    """
     bundle = make_bundle("prm")
     rows = [
         body | {"request_id": "", "time": datetime(2024, 6, 1, tzinfo=UTC)}
@@ -120,7 +140,14 @@ def prm_pass(repeats: int) -> float:
 def server(
     folder: Path, options: list[str]
 ) -> Iterator[tuple[subprocess.Popen[bytes], int, float]]:
-    """A started server, its port, and the seconds until it was ready.
+    """Run a server.
+
+    Args:
+        folder: of the bundle, the store and the log.
+        options: of `goalrank serve`.
+
+    Yields:
+        Its process, its port, and the seconds until it was ready.
 
     Raises:
         RuntimeError: it ended, or was not ready within two minutes.
@@ -153,24 +180,43 @@ def _ready(port: int) -> bool:
 
 
 def resident(pid: int) -> float:
-    """MB of memory of a process and all its children."""
+    """Measure the memory of a process and all its children in MB.
+
+    Args:
+        pid: of the process.
+    """
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20 + sum(resident(int(c)) for c in children)
 
 
-def processor(pid: int) -> float:
-    """Seconds of processor time of a process and all its children so far."""
+def cpu_seconds(pid: int) -> float:
+    """Measure the CPU seconds of a process and all its children so far.
+
+    Args:
+        pid: of the process.
+    """
     spent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     own = sum(map(int, spent)) / os.sysconf("SC_CLK_TCK")
-    return own + sum(processor(int(c)) for c in children)
+    return own + sum(cpu_seconds(int(c)) for c in children)
 
 
 def soak(
-    pid: int, port: int, bodies: list[bytes], count: int, bar: Any
+    pid: int, port: int, bodies: list[bytes], count: int, bar: Step
 ) -> tuple[Answers, list[tuple[int, float]]]:
-    """Single requests by eight callers, and (requests, MB) at forty moments on the way."""
+    """Send single requests by eight callers and measure the memory forty times.
+
+    Args:
+        pid: of the server.
+        port: of the server.
+        bodies: of the requests, sent in turn.
+        count: number of requests.
+        bar: progress bar.
+
+    Returns:
+        The answers, and (requests so far, MB).
+    """
     every, seen = max(count // 40, 1), [(0, resident(pid))]
 
     async def between(i: int) -> None:
@@ -182,11 +228,17 @@ def soak(
 
 
 def measure(settings: argparse.Namespace, folder: Path, progress: Progress) -> dict[str, Any]:
-    """Every figure."""
+    """Measure every figure.
+
+    Args:
+        settings: of the command line.
+        folder: an empty folder.
+        progress: shows progress bars.
+    """
     bundle = make_bundle()
     bundle.save(folder / "bundle")
     if settings.backend == "onnx":
-        progress.console.print("exporting the graph (once a bundle) …")
+        progress.console.print("exporting the graph (once per bundle) …")
         load_graph(folder / "bundle", export=True)
     plain = make_bodies(256)
     bodies = [encoded(body) for body in plain]
@@ -194,7 +246,7 @@ def measure(settings: argparse.Namespace, folder: Path, progress: Progress) -> d
     options = ["--backend", settings.backend, "--workers", str(settings.workers)]
     prm = prm_pass(60 if settings.quick else 400)
 
-    def bar(name: str, total: int) -> Any:
+    def bar(name: str, total: int) -> Step:
         task = progress.add_task(name, total=total)
         return lambda n: progress.advance(task, n)
 
@@ -202,7 +254,7 @@ def measure(settings: argparse.Namespace, folder: Path, progress: Progress) -> d
         client = Client(HOST, port, "/v1/rank")
         asyncio.run(open_loop(client, bodies, 50, 100, lambda _: None))
         client = Client(HOST, port, "/v1/rank")
-        spent = processor(process.pid)
+        spent = cpu_seconds(process.pid)
         paced: dict[str, list[Answers]] = {"even": [], "random": []}
         step = bar(f"{settings.rate:g} requests/s", 2 * settings.rounds)
         for turn in range(settings.rounds):
@@ -212,8 +264,8 @@ def measure(settings: argparse.Namespace, folder: Path, progress: Progress) -> d
                     client, bodies, settings.rate, settings.single, lambda _: None,
                     even=name == "even", seed=turn,
                 )))  # fmt: skip
-                step(1)  # not while requests are on their way: drawing the bar would delay them
-        spent = (processor(process.pid) - spent) / (2 * settings.rounds * settings.single)
+                step(1)  # not during the requests: drawing the bar would delay them
+        spent = (cpu_seconds(process.pid) - spent) / (2 * settings.rounds * settings.single)
         client = Client(HOST, port, "/v1/rank:batch")
         began = time.perf_counter()
         step = bar("batches of 128", settings.batches)
@@ -242,13 +294,22 @@ def measure(settings: argparse.Namespace, folder: Path, progress: Progress) -> d
 
 
 def slope(memory: list[tuple[int, float]]) -> float:
-    """MB a further 100,000 requests, by least squares over the second half."""
+    """Fit the growth of memory in MB per 100,000 requests, over the second half.
+
+    Args:
+        memory: (requests so far, MB).
+    """
     late = np.array(memory[len(memory) // 2 :])
     return float(np.polyfit(late[:, 0], late[:, 1], 1)[0] * 1e5) if len(late) > 1 else 0.0
 
 
 def figures(found: dict[str, Any], rate: float) -> list[Figure]:
-    """The table's lines."""
+    """Make the rows of the table.
+
+    Args:
+        found: of `measure`.
+        rate: requests per second.
+    """
     prm, ready = found["prm_ms"], found["ready_s"]
     even = {q: median(rounds) for q, rounds in found["single_ms"]["even"].items()}
     growth, lists = slope(found["memory_mb"]), found["batch_lists_s"]
@@ -260,7 +321,7 @@ def figures(found: dict[str, Any], rate: float) -> list[Figure]:
     ]  # fmt: skip
     return [
         *paced,
-        Figure("processor time a request", found["processor_ms"], "ms"),
+        Figure("CPU time per request", found["processor_ms"], "ms"),
         Figure("one PRM pass at equal width", prm, "ms"),
         Figure("p50 even / PRM pass", even["p50"] / prm, "×"),
         Figure("p99 even / PRM pass", even["p99"] / prm, "×"),
@@ -275,7 +336,13 @@ def figures(found: dict[str, Any], rate: float) -> list[Figure]:
 
 
 def show(console: Console, rows: list[Figure], note: str) -> None:
-    """The table."""
+    """Print the table.
+
+    Args:
+        console: where it is printed.
+        rows: its rows.
+        note: its caption.
+    """
     table = Table("what", "measured", "to reach", "reached", caption=note)
     for row in rows:
         mark = "" if row.reached is None else "yes" if row.reached else "[red]no"
@@ -285,20 +352,20 @@ def show(console: Console, rows: list[Figure], note: str) -> None:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="a look: few requests")
+    parser.add_argument("--quick", action="store_true", help="few requests")
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--backend", choices=["torch", "onnx"], default="onnx")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--rate", type=float, default=100.0, help="requests a second")
+    parser.add_argument("--rate", type=float, default=100.0, help="requests per second")
     parser.add_argument(
         "--rounds", type=int, help="of single requests; percentiles are medians (7; quick 1)"
     )
     parser.add_argument(
-        "--single", type=int, help="requests at that rate a round (2,000; quick 1,000)"
+        "--single", type=int, help="requests at that rate per round (2,000; quick 1,000)"
     )
     parser.add_argument("--batches", type=int, help="of 128 requests (200; quick 30)")
     parser.add_argument("--requests", type=int, help="for memory (200,000; quick 2,000)")
@@ -331,7 +398,7 @@ def main() -> None:
     )
     show(Console(), rows, note)
     if settings.json is not None:
-        content = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(),
+        content = {"machine": platform.cpu_seconds() or platform.machine(), "cores": os.cpu_count(),
                    "backend": settings.backend, "workers": settings.workers, **found,
                    "figures": [asdict(row) for row in rows]}  # fmt: skip
         with whole_file(settings.json) as temporary:

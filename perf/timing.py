@@ -1,4 +1,4 @@
-"""Ratios that hold on a busy machine: what is compared runs by turns, pair by pair."""
+"""Ratios of times that hold on a busy machine: the two sides run in turn, pair by pair."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True)
 class Compared:
-    """Median of the per-pair ratios slow/fast, and median milliseconds of each."""
+    """Result of a comparison.
+
+    Attributes:
+        ratio: median of the ratios of pairs.
+        ms: name → median milliseconds.
+        pairs: number of pairs.
+    """
 
     ratio: float
     ms: dict[str, float]
@@ -21,7 +27,12 @@ class Compared:
 
 
 def once(work: Work, repeats: int = 1) -> float:
-    """Seconds a call, over `repeats` calls in a row."""
+    """Measure seconds per call.
+
+    Args:
+        work: is called.
+        repeats: calls in a row.
+    """
     start = time.perf_counter()
     for _ in range(repeats):
         work()
@@ -35,7 +46,17 @@ def interleave(
     warm: int = 1,
     repeats: Mapping[str, int] | None = None,
 ) -> dict[str, list[float]]:
-    """Seconds of each work, by turns; `repeats` calls of a short one make up one measurement."""
+    """Measure several works in turn.
+
+    Args:
+        works: name → work.
+        pairs: measurements of each work.
+        warm: calls of each work before the measurements.
+        repeats: name → calls per measurement, for short works; 1 by default.
+
+    Returns:
+        Name → seconds per call of each measurement.
+    """
     repeats = repeats or {}
     for work in works.values():
         for _ in range(warm):
@@ -56,7 +77,15 @@ def compare(
     warm: int = 1,
     repeats: Mapping[str, int] | None = None,
 ) -> Compared:
-    """How many times as long `top` takes as `bottom`."""
+    """Measure how many times as long one work takes as another.
+
+    Args:
+        top: name and work of the numerator.
+        bottom: name and work of the denominator.
+        pairs: number of pairs.
+        warm: calls of each work before the measurements.
+        repeats: name → calls per measurement, for short works; 1 by default.
+    """
     seconds = interleave(dict([top, bottom]), pairs, warm=warm, repeats=repeats)
     ratio = statistics.median(a / b for a, b in zip(seconds[top[0]], seconds[bottom[0]]))
     ms = {name: round(statistics.median(values) * 1e3, 3) for name, values in seconds.items()}
@@ -64,7 +93,12 @@ def compare(
 
 
 def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
-    """Slope of log seconds over log size, by least squares."""
+    """Fit the slope of log seconds over log size, by least squares.
+
+    Args:
+        sizes: the sizes.
+        seconds: one per size.
+    """
     x = [math.log(v) for v in sizes]
     y = [math.log(v) for v in seconds]
     mx, my = statistics.fmean(x), statistics.fmean(y)

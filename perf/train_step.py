@@ -1,12 +1,12 @@
-"""Training speed of GoalRank and PRM at equal width: per-epoch time and requests a second.
+"""Training speed of GoalRank and PRM at equal width: seconds per epoch and requests per second.
 
     GOALRANK_DATA=... python perf/train_step.py            # ML-1M
-    python perf/train_step.py --world                       # a planted world, no data needed
+    python perf/train_step.py --world                       # a simulator, no data needed
 
 Both models have the same request encoder (width, layers, heads). A GoalRank step encodes the
-batch, samples its group, scores it by the reward model, and learns by eq. 5; a PRM step is its
-softmax cross-entropy. Steps of the two are interleaved and the medians compared, so that the ratio
-holds on a busy machine as well.
+batch, draws a group of lists, computes their rewards and minimises eq. 5; a PRM step minimises its
+softmax cross-entropy. Steps of the two alternate and the medians are compared, so that the ratio
+holds on a busy machine too.
 """
 
 from __future__ import annotations
@@ -39,7 +39,12 @@ from goalrank.worlds import World, WorldConfig
 
 
 def load(world: bool, requests: int) -> tuple[Encoder, EncodedRequests]:
-    """Encoded training requests of ML-1M, or of a planted world."""
+    """Load encoded training requests.
+
+    Args:
+        world: take them from a simulator; False takes ML-1M.
+        requests: number of requests of the simulator.
+    """
     if world:
         table = World(WorldConfig(items=3000, candidates=50, slots=6)).sample(requests, seed=1)
     else:
@@ -48,8 +53,14 @@ def load(world: bool, requests: int) -> tuple[Encoder, EncodedRequests]:
     return encoder, encoder.encode(table)
 
 
-def stepper(task: Task, columns: EncodedRequests, batch_size: int) -> Callable[[], None]:
-    """One optimiser step of a task on the next batch, without a trainer around it."""
+def make_step(task: Task, columns: EncodedRequests, batch_size: int) -> Callable[[], None]:
+    """Make a function that runs one optimiser step of a task on the next batch.
+
+    Args:
+        task: the task.
+        columns: training requests.
+        batch_size: requests per batch.
+    """
     task.log = task.log_dict = lambda *_, **__: None  # type: ignore[assignment,method-assign]
     optimizer = task.configure_optimizers()["optimizer"]
     order = columns.order(batch_size, seed=0)
@@ -68,7 +79,13 @@ def stepper(task: Task, columns: EncodedRequests, batch_size: int) -> Callable[[
 
 
 def tasks(encoder: Encoder, columns: EncodedRequests, args: argparse.Namespace) -> dict[str, Task]:
-    """The two tasks at equal encoder sizes."""
+    """Make the two tasks with equal encoder sizes.
+
+    Args:
+        encoder: of the requests.
+        columns: training requests.
+        args: of the command line.
+    """
     size = {"width": args.width, "layers": args.layers, "heads": 4}
     loop = LoopConfig(batch_size=args.batch, lr=1e-3)
     spec = encoder.spec
@@ -87,11 +104,15 @@ def tasks(encoder: Encoder, columns: EncodedRequests, args: argparse.Namespace) 
 
 
 def measure(args: argparse.Namespace) -> dict[str, object]:
-    """Median seconds a step of each, interleaved."""
+    """Measure the median seconds per step of each task, step by step in turn.
+
+    Args:
+        args: of the command line.
+    """
     torch.set_num_threads(args.threads)
     encoder, columns = load(args.world, args.requests)
     made = tasks(encoder, columns, args)
-    steps = {name: stepper(task, columns, args.batch) for name, task in made.items()}
+    steps = {name: make_step(task, columns, args.batch) for name, task in made.items()}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for i in range(args.steps + 3):
         for name, step in steps.items():
@@ -121,9 +142,12 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--world", action="store_true", help="a planted world instead of ML-1M")
-    parser.add_argument("--requests", type=int, default=4000, help="of the world")
+    parser.add_argument("--world", action="store_true", help="a simulator instead of ML-1M")
+    parser.add_argument(
+        "--requests", type=int, default=4000, help="number of requests of the simulator"
+    )
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--reward-width", type=int, default=64)

@@ -136,3 +136,34 @@ def test_packaged_files_are_declared():
 def test_version_is_told_once():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["project"]["version"] == goalrank.__version__
+
+
+# Where a class of ours may be asked for, and why; everything else is a method of the object.
+_ASKED_FOR = {
+    "api/model.py": {"FitConfig", "Requests"},  # an argument may be a path instead
+    "api/scorecard.py": {"Bundle", "Requests"},  # an argument may be a path, or a bare ranker
+    "bundles/predictor.py": {"Requests"},  # an argument may be rows instead
+    "cli/common.py": {"RenamedSettingWarning"},  # a category, as Python's hook gives it
+    "compute/ray_executor.py": {"ValidationError"},  # an error rebuilt from its class's name
+    "encoders/id_table.py": {"IdTable"},  # a walk over a tree of any torch modules
+    "logs/importer.py": {"ImportOptions"},  # an argument may be a dictionary instead
+    "reporting/tables.py": {"Bold", "Markup"},  # a cell is a plain value or a marked one
+    "requests/encoding/encoded.py": {"EntityTable"},  # a walk over dataclass fields
+    "serving/store/store.py": {"DataError"},  # an error beside the database's
+}
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {getattr(x, "id", getattr(x, "attr", "")) for x in ast.walk(node)}
+
+
+def test_capabilities_are_asked_of_the_object():
+    trees = {p.relative_to(SOURCE).as_posix(): ast.parse(p.read_text("utf-8")) for p in MODULES}
+    nodes = [(name, node) for name, tree in trees.items() for node in ast.walk(tree)]
+    ours = {node.name for _, node in nodes if isinstance(node, ast.ClassDef)}
+    found: dict[str, set[str]] = {}
+    for name, node in nodes:
+        called = isinstance(node, ast.Call) and len(node.args) == 2
+        if called and _names(node.func) & {"isinstance", "issubclass"}:
+            found.setdefault(name, set()).update(_names(node.args[1]) & ours)
+    assert {name: classes for name, classes in found.items() if classes} == _ASKED_FOR

@@ -1,11 +1,15 @@
-"""A TOML file may extend another: what is laid over what, and which chains are refused."""
+"""TOML files that extend others, and settings that were renamed."""
 
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from pydantic import BaseModel, ConfigDict
 
-from goalrank.errors import ConfigError
-from goalrank.settings import read_toml
+from goalrank.errors import ConfigError, RenamedSettingWarning
+from goalrank.settings import checked, read_toml
 
 
 def _read(path: Path) -> dict[str, object]:
@@ -52,3 +56,46 @@ def test_what_cannot_be_extended_is_said(tmp_path: Path, value: str, said: str) 
     (tmp_path / "a.toml").write_text(f"extends = {value}\n")
     with pytest.raises(ConfigError, match=said):
         _read(tmp_path / "a.toml")
+
+
+class _Inner(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    renamed: ClassVar[Mapping[str, str]] = {"old": "new"}
+
+    new: int = 0
+
+
+class _Outer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    inner: _Inner = _Inner()
+    maybe: _Inner | None = None
+
+
+@pytest.mark.parametrize("section", ["inner", "maybe"])
+def test_the_old_name_of_a_setting_works_and_warns(section: str) -> None:
+    data = {section: {"old": 3}}
+    with pytest.warns(RenamedSettingWarning, match=rf"recipe sets {section}\.old.*{section}\.new"):
+        found = getattr(checked(_Outer, data, "the recipe", "correct it"), section)
+    assert found == _Inner(new=3)
+    assert data == {section: {"old": 3}}
+
+
+def test_the_new_name_of_a_setting_does_not_warn() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert checked(_Outer, {"inner": {"new": 3}}, "the recipe", "correct it").inner.new == 3
+
+
+def test_both_names_of_a_setting_are_refused() -> None:
+    both = {"inner": {"old": 3, "new": 4}}
+    with pytest.raises(ConfigError, match=r"inner\.old = 3 and inner\.new = 4.*remedy"):
+        checked(_Outer, both, "the recipe", "correct it")
+
+
+def test_a_fault_under_the_old_name_is_reported_under_the_new_one() -> None:
+    wrong = {"inner": {"old": "many"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RenamedSettingWarning)
+        with pytest.raises(ConfigError, match=r"recipe\.inner\.new = 'many'"):
+            checked(_Outer, wrong, "the suite", "correct it", prefix="recipe.")

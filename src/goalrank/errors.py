@@ -40,6 +40,10 @@ class ConfigError(GoalRankError):
     code = "invalid_request"
 
 
+class RenamedSettingWarning(FutureWarning):
+    """A setting was given by its old name, which works for one release more."""
+
+
 class DataError(GoalRankError):
     """A table, a log or a side table breaks a rule."""
 

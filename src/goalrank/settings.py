@@ -1,30 +1,57 @@
-"""Settings from TOML files: read, checked, and every fault said with its name and the nearest known one."""
+"""Settings from TOML files: read, checked, and every fault reported with its name and the nearest
+known one.
+
+A setting that gets a new name keeps its old one for one release: its model declares
+
+    renamed: ClassVar[Mapping[str, str]] = {"old": "new"}
+
+and `checked` takes the old name with a `RenamedSettingWarning`. Where settings are merged from
+several places (a file and the command line, say), `with_new_names` is called on each place first.
+Files that an earlier version wrote are read within `old_names_accepted`.
+"""
 
 from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from goalrank.errors import ConfigError
+from goalrank.errors import ConfigError, RenamedSettingWarning
 
 M = TypeVar("M", bound=BaseModel)
 
 
+def warn_renamed(old: str, new: str, option: str) -> None:
+    """Warn that `option` was given the old name of something and say the new one.
+
+    Args:
+        old, new: names as they stand in the file or call.
+        option: where they stand, e.g. "rankers".
+    """
+    warnings.warn(
+        f"'{old}' is now called '{new}'; the next release will refuse the old name; remedy: write "
+        f"'{new}' (option: {option})",
+        RenamedSettingWarning,
+        stacklevel=2,
+    )
+
+
 def read_toml(path: str | Path, what: str, remedy: str) -> dict[str, Any]:
-    """The contents of a TOML file, laid over those of the file that its key `extends` names, if it has one.
+    """Read a TOML file, laid over the file that its key `extends` names, if it has one.
 
     `extends` is a path from the file's own folder. Tables are laid over tables, setting by setting; any
     other value, a list too, takes the place of the one it meets. Paths in the settings are read from the
     folder of the file that was asked for.
 
     Args:
-        what: the file is, e.g. "suite".
-        remedy: what to do where there is no such file.
+        what: kind of the file, e.g. "suite".
+        remedy: said where there is no such file.
 
     Raises:
         ConfigError: a file cannot be read, is not TOML, or extends itself.
@@ -47,7 +74,7 @@ def _extended(path: Path, what: str, remedy: str, above: tuple[Path, ...]) -> di
         raise ConfigError(
             f"{what} '{path}': extends = {base!r} is not a file's path; remedy: name one TOML file"
         )
-    remedy = f"mend the path in '{path}' (setting: extends)"
+    remedy = f"correct the path in '{path}' (setting: extends)"
     return merge(_extended(path.parent / base, what, remedy, (*above, path.resolve())), values)
 
 
@@ -59,7 +86,9 @@ def _parsed(path: Path, what: str, remedy: str) -> dict[str, Any]:
             f"{what} '{path}' does not exist or cannot be read ({error.strerror}); remedy: {remedy}"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{what} '{path}' is not TOML: {error}; remedy: mend the file") from error
+        raise ConfigError(
+            f"{what} '{path}' is not TOML: {error}; remedy: correct the file"
+        ) from error
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,17 +104,19 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def checked(
     model: type[M], data: Mapping[str, Any], what: str, remedy: str, *, prefix: str = ""
 ) -> M:
-    """Settings as a model.
+    """Check settings and make a model of them; old names are replaced with a warning.
 
     Args:
-        what: has the settings, e.g. "the suite".
-        prefix: of their names, e.g. "recipe.".
+        what: where the settings come from, e.g. "the suite".
+        remedy: of every fault.
+        prefix: of the settings' names, e.g. "recipe.".
 
     Raises:
-        ConfigError: every fault at once: name, value, rule.
+        ConfigError: every fault at once: name, value, rule; or a setting given by both of its names.
     """
+    data = with_new_names(model, data, what, prefix=prefix)
     try:
-        return model.model_validate(dict(data))
+        return model.model_validate(data)
     except ValidationError as error:
         lines = "\n".join(f"  {line}" for line in faults(error, model, prefix))
         raise ConfigError(
@@ -93,8 +124,53 @@ def checked(
         ) from error
 
 
+def with_new_names(
+    model: type[BaseModel], data: Mapping[str, Any], what: str, *, prefix: str = ""
+) -> dict[str, Any]:
+    """Replace the old names of renamed settings, also in sections; `data` is not changed.
+
+    Args:
+        model: says by `renamed` which settings have new names, and has sections as fields.
+        what: where the settings come from, e.g. "the suite".
+        prefix: of the settings' names.
+
+    Raises:
+        ConfigError: a setting is given by its old and by its new name.
+    """
+    renamed: Mapping[str, str] = getattr(model, "renamed", {})
+    out: dict[str, Any] = {}
+    for key, value in data.items():
+        name = renamed.get(key, key)
+        if name != key:
+            old, new = f"{prefix}{key}", f"{prefix}{name}"
+            if name in data:
+                raise ConfigError(
+                    f"{what} sets {old} = {value!r} and {new} = {data[name]!r}, but {old} is the old "
+                    f"name of {new}; remedy: keep {new} only"
+                )
+            warnings.warn(
+                f"{what} sets {old}, which is now called {new}; remedy: rename it, since the next "
+                f"release will refuse the old name",
+                RenamedSettingWarning,
+                stacklevel=2,
+            )
+        section = _section(model, name)
+        if section is not None and isinstance(value, Mapping):
+            value = with_new_names(section, value, what, prefix=f"{prefix}{name}.")
+        out[name] = value
+    return out
+
+
+@contextmanager
+def old_names_accepted() -> Iterator[None]:
+    """Take old names of settings without a warning: for files that an earlier version wrote."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RenamedSettingWarning)
+        yield
+
+
 def faults(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:
-    """A line a fault: the setting's name, the value met, the rule; of an unknown name the nearest."""
+    """One line per fault: the setting's name, its value, the rule; the nearest of an unknown name."""
     lines = []
     for fault in error.errors():
         name = prefix + (".".join(str(part) for part in fault["loc"]) or "all")
@@ -120,17 +196,22 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
-def _fields(model: type[BaseModel], place: Iterable[int | str]) -> list[str]:
-    """Names of the settings at a place inside nested models."""
-    for part in place:
+def _fields(model: type[BaseModel], path: Iterable[int | str]) -> list[str]:
+    """Names of the settings at a path inside nested models."""
+    for part in path:
         if isinstance(part, int):
             continue
-        field = model.model_fields.get(part)
-        if field is None:
+        section = _section(model, part)
+        if section is None:
             return []
-        inner = [field.annotation, *get_args(field.annotation)]
-        models = [x for x in inner if isinstance(x, type) and issubclass(x, BaseModel)]
-        if not models:
-            return []
-        model = models[0]
+        model = section
     return list(model.model_fields)
+
+
+def _section(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """The model of a section; None where that setting is a plain value or does not exist."""
+    field = model.model_fields.get(name)
+    if field is None:
+        return None
+    inner = [field.annotation, *get_args(field.annotation)]
+    return next((x for x in inner if isinstance(x, type) and issubclass(x, BaseModel)), None)

@@ -41,7 +41,7 @@ def test_what_the_demo_leaves(tmp_path, small, dataset):
     assert cell["mean"] == pytest.approx(np.mean(cell["per_seed"]))
     assert len(set(cell["per_seed"])) == 2
     assert results["audit"]["verdict"]
-    assert results["audit"]["best_rule"] in results["rules"]
+    assert results["audit"]["best_baseline"] in results["baselines"]
     assert {"click", "long"} == set(results["reward_model"]["kinds"])
     assert len(results["reward_model"]["per_seed"]) == 2
     assert {"import", "prm", "reward-0", "goalrank", "evaluation", "total"} <= set(

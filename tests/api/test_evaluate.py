@@ -1,4 +1,4 @@
-"""evaluate: rankers beside rules, with the audit's verdict and the table's warning."""
+"""evaluate: rankers beside baselines, with the audit's verdict and the table's warning."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Oracle(Scorer):
         return batch.relevance
 
 
-def test_an_oracle_beats_every_rule():
+def test_an_oracle_beats_every_baseline():
     bundle = make_bundle()
     card = evaluate(
         {"bundle": bundle, "oracle": Oracle()}, make_table(80, seed=1), 4, train=make_table(),
@@ -32,16 +32,16 @@ def test_an_oracle_beats_every_rule():
     assert card.audit.trained == "oracle"
     assert card.trained is not None
     assert card.trained.interval("oracle", "ndcg").mean == pytest.approx(1.0)
-    assert {"popularity", "retriever order", "feature:p", "constant"} <= set(card.rules.rankers)
+    assert {"popularity", "retriever order", "feature:p", "constant"} <= set(card.baselines.rankers)
     content = json.loads(json.dumps(card.to_dict()))
     assert content["audit"]["holds"] is True
     assert content["rankers"]["oracle"]["ndcg@4"]["mean"] == pytest.approx(1.0)
 
 
-def test_rules_that_count_need_the_past():
+def test_baselines_that_count_need_the_past():
     card = evaluate(make_bundle(), make_table(80, seed=1), 4, bootstrap=50)
-    assert "popularity" not in card.rules.rankers
-    assert "retriever order" in card.rules.rankers
+    assert "popularity" not in card.baselines.rankers
+    assert "retriever order" in card.baselines.rankers
     assert any("no training table" in sentence for sentence in card.verdict)
 
 
@@ -81,8 +81,8 @@ def test_audit_of_data_alone():
     frame = test.frame.with_columns(candidate_score=_series(leaking))
     card = audit_table(train, Requests(frame, info=test.info), 4, bootstrap=50)
     assert card.trained is None
-    assert card.audit.rule == "retriever order"
-    assert card.rules.interval("retriever order", "ndcg").mean == pytest.approx(1.0)
+    assert card.audit.baseline == "retriever order"
+    assert card.baselines.interval("retriever order", "ndcg").mean == pytest.approx(1.0)
 
 
 def _series(values):

@@ -68,6 +68,23 @@ def test_resume_keeps_what_is_finished(finished):
         fit(make_table(), config=other, out=out, progress=False, resume=True)
 
 
+def test_a_job_recorded_under_old_names_of_settings_is_resumed(finished):
+    model, out = finished
+    [record] = out.rglob("recipe.json")
+    kept = record.read_text()
+    assert '"slot_group_share"' in kept
+    record.write_text(kept.replace('"slot_group_share"', '"slots"'))
+    try:
+        again = fit(
+            make_table(), make_table(20, seed=1), config=SETTINGS, out=out, progress=False,
+            resume=True,
+        )  # fmt: skip
+    finally:
+        record.write_text(kept)
+    new = make_table(20, seed=2)
+    assert again.rank(new).equals(model.rank(new))
+
+
 def test_recipe_files_and_names(tmp_path):
     recipe = tmp_path / "mine.toml"
     recipe.write_text(

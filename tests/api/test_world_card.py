@@ -48,11 +48,11 @@ def test_limit_takes_the_last_requests(setting):
 
 def test_faults_are_named(setting):
     world, model, requests = setting
-    with pytest.raises(ConfigError, match="rule's"):
+    with pytest.raises(ConfigError, match="baseline's"):
         world_card({"random": model}, requests, world, limit=2)
     with pytest.raises(ConfigError, match="no bundle"):
         world_card({}, requests, world)
-    with pytest.raises(DataError, match="not those of world"):
+    with pytest.raises(DataError, match="not that of world"):
         world_card({"mine": model}, requests, World(rich(seed=9)))
     empty = Requests(requests.frame.clear(), items=requests.items, info=requests.info)
     with pytest.raises(DataError, match="no requests"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import polars as pl
 import torch
 
 from goalrank.bundles import Bundle
@@ -12,6 +14,14 @@ from goalrank.rewards import Ensemble, ListReward, Reward
 from tests.tables import make_table
 
 SIZES = EncoderSizes(width=16, layers=1, heads=2, dropout=0.0)
+ITEMS = pl.DataFrame(
+    {
+        "item_id": range(40),
+        "colour": [("red", "blue", "green")[i % 3] for i in range(40)],
+        "maker": [i // 4 for i in range(40)],
+        "paid": [i % 5 == 0 for i in range(40)],
+    }
+)
 
 
 def make_reward(encoder: Encoder, seed: int = 0, **arguments: object) -> ListReward:
@@ -41,3 +51,18 @@ def make_bundle(
     if reward:
         model = Ensemble([make_reward(encoder, 0), make_reward(encoder, 1)], 0.3)
     return Bundle(ranker, config, encoder, model, {"dataset": "small", "seeds": [0]})
+
+
+def requests_of(n: int, rows: int = 1, seed: int = 0) -> Requests:
+    """Requests of exactly n candidates; the colours and makers recur."""
+    rng = np.random.default_rng(seed)
+    frame = make_table(rows, seed=seed).frame
+    frame = frame.with_columns(
+        candidates=pl.Series([rng.choice(12, n, replace=False).tolist() for _ in range(rows)]),
+        candidate_score=pl.Series([rng.normal(size=n).tolist() for _ in range(rows)]),
+        candidate_features=pl.Series(
+            rng.normal(size=(rows, n, 2)).tolist(), dtype=pl.List(pl.Array(pl.Float32, 2))
+        ),
+        shown=pl.lit([], dtype=pl.List(pl.Int32)),
+    ).drop("feedback")
+    return Requests(frame, info=make_table(1).info)

@@ -127,16 +127,16 @@ def test_a_service_counts_backends_and_known_ids(path, tmp_path, monkeypatch):
     folder = BUNDLE.save(tmp_path / "bundle")
     kept = cached_graph(folder)
     assert load_graph(folder, export=False) is None
-    assert Service(folder, backend="auto").engines["default"].graph is None
+    assert Service(folder, backend="auto").predictors["default"].graph is None
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_bytes(path.read_bytes())
     service = Service(folder, backend="auto")
-    service.engines["default"].rank(rows(2, 3))
+    service.predictors["default"].rank(rows(2, 3))
     text = service.metrics.text().decode()
     assert 'goalrank_ranked_total{backend="onnx"} 2.0' in text
     assert 'goalrank_ids_total{known="yes",side="users"}' in text
     kept.write_bytes(b"damaged")
-    assert Service(folder, backend="auto").engines["default"].graph is None
+    assert Service(folder, backend="auto").predictors["default"].graph is None
     with pytest.raises(BundleError, match="exported again"):
         Service(folder, backend="onnx")
 
@@ -177,7 +177,7 @@ def test_only_greedy_generators_have_a_graph(path, tmp_path):
         export_graph(generator(columns), columns, 0, tmp_path / "g.onnx")
     assert os.listdir(tmp_path) == []
     folder = make_bundle("dnn", reward=False).save(tmp_path / "b")
-    assert Service(folder, backend="onnx").engines["default"].graph is None
+    assert Service(folder, backend="onnx").predictors["default"].graph is None
 
 
 def test_without_the_extra_it_is_named(monkeypatch, tmp_path):

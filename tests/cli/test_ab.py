@@ -53,7 +53,7 @@ def kept(tmp_path_factory):
         user, request = i % 400, f"r{i}"
         label, _ = experiments.assign(user, request)
         teams, shown = [int(label == "split:b")] * 2, [0, 1]
-        if duel := experiments.duel(user, request):
+        if duel := experiments.interleaving(user, request):
             draft = team_draft(
                 np.array([[0, 1]]), np.array([[2, 0]]), draft_coins(duel.experiment, [request], 2)
             )

@@ -33,6 +33,14 @@ def assert_clean(result, code, *words):
         assert word in text, text
 
 
+def test_an_old_name_of_a_setting_is_named_in_one_line(goalrank, tmp_path):
+    """The next fault ends the command, after the warning."""
+    sets = ("--set", "objective.slots=0.5", "--set", "group.own=x")
+    result = goalrank("train", tmp_path, "--out", tmp_path / "o", *sets)
+    assert_clean(result, 2, "Warning: override 'objective.slots=0.5'", "slot_group_share", "own")
+    assert ".py" not in result.stderr
+
+
 def test_misspelt_column(goalrank, bundle, tmp_path):
     file = tmp_path / "requests.parquet"
     make_table(10).frame.rename({"candidates": "candidate"}).write_parquet(file)

@@ -134,11 +134,11 @@ def test_faulty_rows_are_told_from_there(cluster, tmp_path):
 
 @slow
 def test_a_benchmark_writes_the_same_ledger(cluster, tmp_path):
-    suite = make_suite(write_data(tmp_path / "data"), ["dnn", "mmr", "rules"], seeds=[0])
+    suite = make_suite(write_data(tmp_path / "data"), ["dnn", "mmr", "baselines"], seeds=[0])
     local = run_suite(suite, tmp_path / "local", jobs=1, accelerator="cpu")
-    there = run_suite(suite, tmp_path / "ray", engine=cluster, accelerator="cpu")
+    there = run_suite(suite, tmp_path / "ray", executor=cluster, accelerator="cpu")
     assert (there.ran, there.failed) == (local.ran, local.failed)
-    again = run_suite(suite, tmp_path / "ray", engine=cluster, accelerator="cpu")
+    again = run_suite(suite, tmp_path / "ray", executor=cluster, accelerator="cpu")
     assert (again.ran, again.before) == (0, there.ran)
     tables = [
         Ledger(tmp_path / name).read().sort("ranker").select("ranker", "status", "ndcg@3", "key")

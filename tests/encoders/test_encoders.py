@@ -100,7 +100,7 @@ def test_user_ids_count_only_when_asked_for():
 
 
 @torch.no_grad()
-def test_alone_means_alone():
+def test_without_layers_candidates_are_independent():
     batch = whole()
     other = batch.candidates.clone()
     other[:, 0] = other[:, 0] % 30 + 1
@@ -111,7 +111,7 @@ def test_alone_means_alone():
 
 
 @torch.no_grad()
-def test_some_get_what_they_get_among_all():
+def test_selected_candidates_are_encoded_as_among_all():
     model, batch = encoder(VARIANTS["alone"]), whole()
     at = torch.tensor([[3, 0, 3, 2]]).expand(batch.size, -1)
     out, few = model(batch), model(batch, at=at)
@@ -148,7 +148,7 @@ def test_embedding_is_the_sum_of_its_parts():
 
 
 @torch.no_grad()
-def test_a_narrow_table_holds_fewer_numbers_an_id():
+def test_a_narrow_table_has_fewer_numbers_per_id():
     model, items = embedding(id_width=3).eval(), COLUMNS.items
     assert model.ids is not None
     assert model.ids_out is not None
@@ -162,7 +162,7 @@ def test_a_narrow_table_holds_fewer_numbers_an_id():
 
 
 @torch.no_grad()
-def test_extreme_numbers_are_cut():
+def test_extreme_numbers_are_clamped():
     model, items = embedding().eval(), COLUMNS.items
     wild = replace(items, numeric=items.numeric.clone().fill_(1e30))
     cut = replace(items, numeric=items.numeric.clone().fill_(8.0))
@@ -203,7 +203,7 @@ def test_id_dropout_swaps_ids_for_their_bucket_in_training_only():
     assert float(is_bucket.float().mean()) == pytest.approx(0.3, abs=0.03)
 
 
-def test_nothing_known_is_zero():
+def test_unknown_entities_are_zero():
     model = EntityEmbedding(0, 0, 1, 0, 8)
     bare = EntityTable(*(torch.zeros(3, dtype=torch.int64) for _ in range(2)),
                        torch.zeros(3, 0), torch.zeros(3, 0, dtype=torch.int64), torch.zeros(3, 0))  # fmt: skip
@@ -223,7 +223,7 @@ def taste_world(requests: int, seed: int) -> EncodedRequests:
     return columns_of(pool[:, :8] + 1, liked.astype(float), none, history=met)
 
 
-def test_the_product_with_the_context_learns_taste():
+def test_the_product_with_the_context_learns_preferences():
     train, test = taste_world(3000, 0), taste_world(400, 1)
     found = []
     for product in (True, False):

@@ -34,19 +34,19 @@ def leaky(requests: int = 300):
     return replace(columns, candidate_score=score)
 
 
-def test_all_rules_are_there():
+def test_all_baselines_are_there():
     columns = make_columns()
-    rules = audit_baselines(columns, ["a", "b"])
-    assert set(rules) == EXPECTED
+    baselines = audit_baselines(columns, ["a", "b"])
+    assert set(baselines) == EXPECTED
     assert absent_baselines(columns) == []
-    assert all(not list(rule.parameters()) for rule in rules.values())
+    assert all(not list(baseline.parameters()) for baseline in baselines.values())
 
 
-def test_absent_rules_are_named():
+def test_absent_baselines_are_named():
     columns = make_columns()
     columns = replace(columns, candidate_score=columns.candidate_score * 0, target=-1)
-    rules = audit_baselines(columns, ["a", "b"])
-    assert not any("retriever" in name or "rate" in name for name in rules)
+    baselines = audit_baselines(columns, ["a", "b"])
+    assert not any("retriever" in name or "rate" in name for name in baselines)
     assert len(absent_baselines(columns)) == 2
     with pytest.raises(ConfigError, match="feature_names"):
         audit_baselines(columns, ["a"])
@@ -54,10 +54,10 @@ def test_absent_rules_are_named():
 
 def test_a_leak_is_called_one():
     columns = leaky()
-    rules = evaluate(audit_baselines(columns, ["a", "b"]), columns, slots=3, bootstrap=200)
+    baselines = evaluate(audit_baselines(columns, ["a", "b"]), columns, slots=3, bootstrap=200)
     trained = evaluate({"prm": RandomOrder(7)}, columns, slots=3, bootstrap=200)
-    found = audit(trained, rules, "ndcg")
-    assert found.rule == "retriever order (reversed)"
+    found = audit(trained, baselines, "ndcg")
+    assert found.baseline == "retriever order (reversed)"
     assert not found.holds
     assert "retriever order (reversed)) scores" in found.verdict[0]
     assert "above the best trained ranker (prm" in found.verdict[0]
@@ -67,12 +67,12 @@ def test_a_leak_is_called_one():
 
 def test_a_real_gain_is_granted():
     columns = make_columns(300, 10, users=60)
-    rules = evaluate(audit_baselines(columns, ["a", "b"]), columns, slots=3, bootstrap=200)
+    baselines = evaluate(audit_baselines(columns, ["a", "b"]), columns, slots=3, bootstrap=200)
     trained = evaluate({"oracle": Oracle(), "bad": RandomOrder(3)}, columns, slots=3, bootstrap=200)
-    found = audit(trained, rules, "ndcg@3")
+    found = audit(trained, baselines, "ndcg@3")
     assert found.holds
     assert found.trained == "oracle"
-    assert "exceeds the best rule" in found.verdict[0]
+    assert "exceeds the best baseline" in found.verdict[0]
     assert found.difference.low > 0
     assert len(found.verdict) == 1
 
@@ -81,26 +81,26 @@ def test_within_the_interval_is_said():
     columns = make_columns(60, 10)
 
     class Nearly(Scorer):
-        """The best rule, with one request put right."""
+        """The best baseline, with one request put right."""
 
         def scores(self, batch):
             better = batch.relevance * (batch.index[:, None] == row)
-            return rules_by_name[best].scores(batch) + 100 * better
+            return baselines_by_name[best].scores(batch) + 100 * better
 
-    rules_by_name = audit_baselines(columns, ["a", "b"])
-    rules = evaluate(rules_by_name, columns, slots=3, bootstrap=200)
-    best = rules.best("ndcg")
-    row = int(rules.rows[np.argmin(rules.values[best]["ndcg@3"])])
+    baselines_by_name = audit_baselines(columns, ["a", "b"])
+    baselines = evaluate(baselines_by_name, columns, slots=3, bootstrap=200)
+    best = baselines.best("ndcg")
+    row = int(baselines.rows[np.argmin(baselines.values[best]["ndcg@3"])])
     trained = evaluate({"nearly": Nearly()}, columns, slots=3, bootstrap=200)
-    found = audit(trained, rules)
+    found = audit(trained, baselines)
     assert not found.holds
     assert "within the interval of the best trained ranker (nearly" in found.verdict[0]
 
 
 def test_without_trained_rankers():
     columns = make_columns(60, 10)
-    rules = evaluate(audit_baselines(columns, ["a", "b"]), columns, slots=3, bootstrap=50)
-    found = audit(None, rules, notes=["A note."])
+    baselines = evaluate(audit_baselines(columns, ["a", "b"]), columns, slots=3, bootstrap=50)
+    found = audit(None, baselines, notes=["A note."])
     assert found.trained is None
-    assert found.verdict[0].startswith("The best rule without learning")
+    assert found.verdict[0].startswith("The best baseline")
     assert found.verdict[-1] == "A note."

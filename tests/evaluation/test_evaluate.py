@@ -149,13 +149,9 @@ def test_faults_of_data_and_rankers():
             evaluate({"bad": Emitter(Constant(), fault)}, make_columns(30, 8), slots=2)
 
 
-def test_table_and_dict():
+def test_best_and_dict():
     result = evaluate({"oracle": Oracle(), "constant": Constant()}, make_columns(40), slots=2)
     assert result.best("ndcg") == "oracle"
-    lines = result.table(["ndcg", "auc"]).splitlines()
-    assert lines[0].startswith("| ranker | ndcg@2 | auc |")
-    assert lines[2].startswith("| oracle | 1.0000 [1.0000, 1.0000] |")
-    assert f"{result.excluded} without positives excluded" in lines[-1]
     assert result.to_dict()["oracle"]["ndcg@2"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
 
 

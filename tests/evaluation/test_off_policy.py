@@ -66,7 +66,7 @@ class Draw:
 
     @property
     def scene(self):
-        return WORLD.scene(self.asked.users, self.asked.items, self.asked.days)
+        return WORLD.response_model(self.asked.users, self.asked.items, self.asked.days)
 
     def every(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Probability under the new policy and true reward of all lists: [B, P] each."""

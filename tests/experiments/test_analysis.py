@@ -60,7 +60,7 @@ def test_a_planted_lift_is_found_and_covered():
         assert effect.p_value <= effect.p_adjusted
 
 
-def test_a_over_a_finds_nothing_at_its_rate():
+def test_false_alarms_of_a_a_tests_match_alpha():
     lower = [
         ab_report(EXPERIMENT, [world(0.0, seed, users=300)]).effects[1].p_value < 0.05
         for seed in range(20)
@@ -68,7 +68,7 @@ def test_a_over_a_finds_nothing_at_its_rate():
     assert sum(lower) <= 5  # P(more) < 1e-3 at a true rate of 5 %
 
 
-def test_the_pre_period_narrows_intervals():
+def test_cuped_narrows_intervals():
     plain = ab_report(EXPERIMENT, [world(0.2, 2)])
     cuped = ab_report(EXPERIMENT, [world(0.2, 2)], [world(0.0, 3, labelled=False)])
     for a, b in zip(plain.effects, cuped.effects):
@@ -77,7 +77,7 @@ def test_the_pre_period_narrows_intervals():
         assert b.low < 0.2 < b.high
 
 
-def test_lost_units_ring():
+def test_lost_units_raise_the_sample_ratio_alarm():
     assert ab_report(EXPERIMENT, [world(0.0, 4, drop=0.3)]).alarm
 
 

@@ -83,7 +83,7 @@ def test_a_file_of_experiments(tmp_path):
         (("share", "shard"), "shard"),
         (('name = "new"', 'name = "control"'), "share a name"),
         (("[[experiment]]", TOML.replace('"fresh"', '"again"') + "[[experiment]]"), "overlap"),
-        (("salt =", "salt"), "mend the file"),
+        (("salt =", "salt"), "the file"),
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path, change, message):

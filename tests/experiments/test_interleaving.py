@@ -27,8 +27,8 @@ from goalrank.experiments import (
 )
 from goalrank.requests import Requests, TableInfo
 
-DUEL = Experiment(
-    name="duel", salt="s", interleave=("old", "new"),
+INTERLEAVING = Experiment(
+    name="interleaved", salt="s", interleave=("old", "new"),
     variants=(Variant(name="old"), Variant(name="new", bundle="runs/new")),
     metrics=(Metric(name="clicks", kind="click"),),
 )  # fmt: skip
@@ -41,7 +41,7 @@ def every_coin(slots: int) -> np.ndarray:
 
 @settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), slots=st.integers(1, N))
-def test_laws_of_the_draft(seed, slots):
+def test_properties_of_the_draft(seed, slots):
     rng = np.random.default_rng(seed)
     coins = every_coin(slots)
     first, second = (np.tile(rng.permutation(N)[:slots], (len(coins), 1)) for _ in range(2))
@@ -64,7 +64,7 @@ def test_laws_of_the_draft(seed, slots):
     np.testing.assert_array_equal(same.lists, first)
 
 
-def test_short_lists_end_and_turns_pass_on():
+def test_short_lists_end_and_give_up_their_turns():
     first = np.array([[3, 1, -1, -1], [-1, -1, -1, -1]])
     second = np.array([[1, 3, 2, -1], [-1, -1, -1, -1]])
     draft = team_draft(first, second, np.zeros((2, 2), bool))
@@ -74,16 +74,16 @@ def test_short_lists_end_and_turns_pass_on():
         team_draft(first, second[:, :2], np.zeros((2, 2), bool))
 
 
-def test_coins_are_fair_and_every_process_tosses_the_same():
+def test_coins_are_fair_and_equal_in_every_process():
     ids = [f"r{i}" for i in range(4000)]
-    coins = draft_coins(DUEL, ids, 5)
+    coins = draft_coins(INTERLEAVING, ids, 5)
     assert coins.shape == (4000, 3)
     np.testing.assert_allclose(coins.mean(0), 0.5, atol=4 * 0.5 / 4000**0.5)
-    np.testing.assert_array_equal(draft_coins(DUEL, ids[7:9], 5), coins[7:9])
-    other = DUEL.model_copy(update={"salt": "t"})
+    np.testing.assert_array_equal(draft_coins(INTERLEAVING, ids[7:9], 5), coins[7:9])
+    other = INTERLEAVING.model_copy(update={"salt": "t"})
     assert (draft_coins(other, ids, 5) != coins).mean() == pytest.approx(0.5, abs=0.03)
     with pytest.raises(ConfigError, match="slots"):
-        draft_coins(DUEL, ids, 5000)
+        draft_coins(INTERLEAVING, ids, 5000)
 
 
 def served(better: float, seed: int, *, users: int = 400) -> Requests:
@@ -95,7 +95,7 @@ def served(better: float, seed: int, *, users: int = 400) -> Requests:
     first = rng.random((rows, N)).argsort(1)[:, :L]
     second = (rng.random((rows, N)) - better * liked).argsort(1)[:, :L]
     ids = [f"r{seed}-{i}" for i in range(rows)]
-    draft = team_draft(first, second, draft_coins(DUEL, ids, L))
+    draft = team_draft(first, second, draft_coins(INTERLEAVING, ids, L))
     zeal = rng.uniform(0.2, 1.0, users)[user]
     examined = 0.8 ** np.arange(L)
     chance = np.take_along_axis(liked, draft.lists, 1) * zeal[:, None] * examined
@@ -106,7 +106,7 @@ def served(better: float, seed: int, *, users: int = 400) -> Requests:
             "time": pl.Series([datetime(2026, 1, 1, tzinfo=UTC)] * rows),
             "candidates": [list(range(N))] * rows, "shown": draft.lists.tolist(),
             "feedback": [{"click": row} for row in clicks.tolist()],
-            "experiment": ["other:a," + draft_label(DUEL, row) for row in draft.teams.tolist()],
+            "experiment": ["other:a," + draft_label(INTERLEAVING, row) for row in draft.teams.tolist()],
         }
     )  # fmt: skip
     return Requests(frame, info=TableInfo(feedback_kinds=("click",), target="click"))
@@ -114,7 +114,7 @@ def served(better: float, seed: int, *, users: int = 400) -> Requests:
 
 def test_a_planted_preference_is_found_and_credited_to_the_right_team():
     table = served(0.5, 1)
-    report = interleave_report(DUEL, [table])
+    report = interleave_report(INTERLEAVING, [table])
     found = report.preferences[0]
     assert report.pair == ("old", "new")
     assert (report.units, report.requests, report.broken) == (400, 1200, 0)
@@ -125,13 +125,14 @@ def test_a_planted_preference_is_found_and_credited_to_the_right_team():
     clicks = table.frame["feedback"].struct.field("click").explode().sum()
     assert found.first + found.second == clicks
     assert found.second > found.first
-    worse = interleave_report(DUEL, [served(-0.5, 2)]).preferences[0]
+    worse = interleave_report(INTERLEAVING, [served(-0.5, 2)]).preferences[0]
     assert worse.high < 0.5
 
 
-def test_no_preference_is_invented_at_more_than_its_rate():
+def test_false_preferences_are_not_more_frequent_than_alpha():
     wrong = [
-        interleave_report(DUEL, [served(0.0, seed, users=120)]).preferences[0].p_value < 0.05
+        interleave_report(INTERLEAVING, [served(0.0, seed, users=120)]).preferences[0].p_value
+        < 0.05
         for seed in range(40)
     ]
     assert sum(wrong) <= 7  # P(more) < 1e-3 at a true rate of 5 %
@@ -140,30 +141,32 @@ def test_no_preference_is_invented_at_more_than_its_rate():
 def test_chunks_do_not_matter():
     table = served(0.3, 3, users=50)
     parts = [table.take(range(i, min(i + 17, len(table)))) for i in range(0, len(table), 17)]
-    assert interleave_report(DUEL, parts) == interleave_report(DUEL, [table])
+    assert interleave_report(INTERLEAVING, parts) == interleave_report(INTERLEAVING, [table])
 
 
-def test_what_does_not_fit_is_counted_and_what_is_not_there_is_said():
+def test_broken_labels_are_counted_and_missing_lists_are_an_error():
     table = served(0.3, 4, users=50)
-    odd = pl.when(pl.int_range(pl.len()) == 0).then(pl.lit("duel:interleave[01]"))
+    odd = pl.when(pl.int_range(pl.len()) == 0).then(pl.lit("interleaved:interleave[01]"))
     frame = table.frame.with_columns(experiment=odd.otherwise("experiment"))
-    assert interleave_report(DUEL, [Requests(frame, info=table.info)]).broken == 1
-    plain = Requests(table.frame.with_columns(experiment=pl.lit("duel:new")), info=table.info)
-    with pytest.raises(DataError, match="drafts lists"):
-        interleave_report(DUEL, [plain])
-    with pytest.raises(DataError, match="drafts lists"):
-        interleave_report(DUEL, [Requests(table.frame.drop("experiment"), info=table.info)])
+    assert interleave_report(INTERLEAVING, [Requests(frame, info=table.info)]).broken == 1
+    plain = Requests(
+        table.frame.with_columns(experiment=pl.lit("interleaved:new")), info=table.info
+    )
+    with pytest.raises(DataError, match="interleaves lists"):
+        interleave_report(INTERLEAVING, [plain])
+    with pytest.raises(DataError, match="interleaves lists"):
+        interleave_report(INTERLEAVING, [Requests(table.frame.drop("experiment"), info=table.info)])
     with pytest.raises(ConfigError, match="interleave_report"):
-        ab_report(DUEL, [table])
+        ab_report(INTERLEAVING, [table])
     with pytest.raises(ConfigError, match="needs interleave"):
-        interleave_report(DUEL.model_copy(update={"interleave": None}), [table])
+        interleave_report(INTERLEAVING.model_copy(update={"interleave": None}), [table])
 
 
-def test_a_file_names_a_duel(tmp_path):
+def test_a_file_names_an_interleaving_experiment(tmp_path):
     path = tmp_path / "e.toml"
     text = """
 [[experiment]]
-name = "duel"
+name = "interleaved"
 salt = "s"
 share = 0.5
 interleave = ["old", "new"]
@@ -172,9 +175,11 @@ metrics = [{ name = "clicks", kind = "click" }]
 """
     path.write_text(text)
     found = Experiments.read(path)
-    duels = [found.duel(user, "r") for user in range(400)]
-    assert 150 < sum(duel is not None for duel in duels) < 250
-    assert {duel.bundles for duel in duels if duel} == {(None, "runs/new")}
+    interleavings = [found.interleaving(user, "r") for user in range(400)]
+    assert 150 < sum(interleaving is not None for interleaving in interleavings) < 250
+    assert {interleaving.bundles for interleaving in interleavings if interleaving} == {
+        (None, "runs/new")
+    }
     assert all(found.assign(user, "r") == (None, None) for user in range(50))
     path.write_text(text.replace('["old", "new"]', '["old", "newer"]'))
     with pytest.raises(ConfigError, match="interleave"):

@@ -11,13 +11,13 @@ import pytest
 pytest.importorskip("tea_tasting")
 
 from goalrank.errors import ConfigError, DataError
-from goalrank.experiments import Baseline, ab_plan, read_baseline
+from goalrank.experiments import MetricBaseline, ab_plan, read_baseline
 from tests.experiments.test_analysis import world
 
-BASE = Baseline(mean=2.0, deviation=3.0, traffic=500.0)
+BASE = MetricBaseline(mean=2.0, deviation=3.0, traffic=500.0)
 
 
-def test_the_textbook_number():
+def test_sample_size_equals_the_textbook_formula():
     """n = 2 (z_.975 + z_.8)² σ² / δ² an arm; equality up to Student's t."""
     found = ab_plan(BASE, lift=0.05)
     assert found.per_variant == pytest.approx(2 * (1.959964 + 0.841621) ** 2 * 9 / 0.1**2, rel=1e-3)
@@ -25,7 +25,7 @@ def test_the_textbook_number():
     assert found.days == pytest.approx(found.units / 500)
 
 
-def test_the_power_is_what_it_says():
+def test_the_power_equals_its_simulated_frequency():
     found = ab_plan(BASE, lift=0.2)
     rng, n = np.random.default_rng(0), found.per_variant
     runs = 400
@@ -83,7 +83,7 @@ def test_faults(options, message):
 def test_impossible_baselines():
     for name, change in {"mean": (0, 1, 1), "sd": (1, 0, 1), "traffic": (1, 1, 0)}.items():
         with pytest.raises(ConfigError, match=name):
-            ab_plan(Baseline(*map(float, change)), lift=0.1)
+            ab_plan(MetricBaseline(*map(float, change)), lift=0.1)
     with pytest.raises(DataError, match="two"):
         read_baseline([world(0.0, 3, users=1, labelled=False)], "click")
     with pytest.raises(DataError, match="buy"):

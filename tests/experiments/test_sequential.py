@@ -58,7 +58,7 @@ def sequence(path: list[tuple[float, float]], expected: float):
 
 @pytest.mark.parametrize("returning", [False, True])
 @pytest.mark.parametrize("expected", [0.02, 0.2])
-def test_peeking_at_a_over_a_rings_no_more_than_alpha(returning, expected):
+def test_false_alarms_at_many_looks_stay_below_alpha(returning, expected):
     runs = 300
     rng = np.random.default_rng(11)
     rang = fixed = 0
@@ -70,7 +70,7 @@ def test_peeking_at_a_over_a_rings_no_more_than_alpha(returning, expected):
     assert fixed / runs > 0.15  # what peeking does to the interval of one look
 
 
-def test_a_planted_lift_is_held_at_all_looks_and_found():
+def test_a_planted_lift_is_covered_at_all_looks_and_found():
     rng, held, found = np.random.default_rng(12), 0, 0
     runs, lift = 200, 0.15
     for _ in range(runs):
@@ -97,7 +97,7 @@ def test_interval_and_p_value_agree_and_are_wider_than_one_looks(lift, error, ex
     assert edge or outside == (seen.p_value < 1 - confidence)
 
 
-def test_nothing_is_claimed_without_a_ratio():
+def test_without_a_ratio_there_is_no_interval():
     seen = always_valid(math.nan, math.nan, math.nan, confidence=0.95, expected=0.1)
     assert math.isnan(seen.low)
     assert seen.p_value == 1.0

@@ -79,7 +79,7 @@ def test_downloads_checks_and_unpacks(server, tmp_path, capsys):
     assert len(server.asked) == asked  # nothing is downloaded twice
 
 
-def test_resumes_where_it_broke(server, tmp_path):
+def test_interrupted_download_resumes(server, tmp_path):
     entry = server.entry(checksum=md5(server.data))
     server.short = 100
     with pytest.raises(FetchError, match=r"again|reached"):
@@ -97,7 +97,7 @@ def test_a_server_without_ranges_starts_over(server, tmp_path):
     fetch("small", tmp_path, datasets=server.entry(checksum=md5(server.data)), show=False)
 
 
-def test_a_complete_part_is_taken(server, tmp_path):
+def test_a_complete_partial_file_is_used(server, tmp_path):
     (tmp_path / "small.zip.part").write_bytes(server.data)
     fetch("small", tmp_path, datasets=server.entry(checksum=md5(server.data)), show=False)
 
@@ -145,7 +145,7 @@ def test_tar_archives(tmp_path):
 
 @pytest.mark.usefixtures("_tarfile")
 @pytest.mark.parametrize(("name", "link"), [("../../out.csv", ""), ("small/l", "/etc/passwd")])
-def test_archives_that_reach_out_are_refused(tmp_path, name, link):
+def test_archives_that_write_outside_their_folder_are_refused(tmp_path, name, link):
     made = Server(tar_of(name, link))
     folder = tmp_path / "deep" / "down"
     with pytest.raises(FetchError, match="damaged"):
@@ -159,7 +159,7 @@ def test_not_found(server, tmp_path):
         fetch("small", tmp_path, datasets=server.entry("gone.zip"), show=False)
 
 
-def test_no_network_is_said_clearly(tmp_path):
+def test_no_network_gives_a_clear_error(tmp_path):
     nowhere = {"small": Dataset("http://127.0.0.1:9/small.zip", None, "movielens", "small", "none")}
     with pytest.raises(FetchError, match="no network"):
         fetch("small", tmp_path, datasets=nowhere, show=False)

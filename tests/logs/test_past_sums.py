@@ -51,7 +51,7 @@ def test_sums_do_not_depend_on_other_groups_bit_for_bit():
     assert alone.sums[0][0] == among.sums[0][0]
 
 
-def test_many_queries_at_once_answer_as_few():
+def test_many_queries_at_once_equal_few_queries():
     rng = np.random.default_rng(1)
     past = PastSums(rng.integers(0, 30, 500), rng.integers(0, 90, 500), [rng.random(500)])
     group, time = rng.integers(-1, 33, (3000, 30)), rng.integers(0, 99, 3000)

@@ -61,7 +61,7 @@ def test_candidates_are_distinct_and_unseen(retrieved):
             assert not set(row["candidates"]) & set(row["history"])
 
 
-def test_injected_puts_all_positives_in_and_says_so(injected):
+def test_injected_includes_all_positives_and_warns(injected):
     for table in parts(injected):
         assert table.info.warning == INJECTED_WARNING
         assert table.info.target == "consumed"

@@ -18,7 +18,7 @@ from goalrank.logs import (
     plan_refits,
     reciprocal_ranks,
     top_items,
-    top_of_one,
+    top_items_shared,
 )
 from tests.logs.logs_data import START, movielens_folder
 
@@ -48,7 +48,7 @@ def test_item_to_item_finds_a_planted_sequence(tmp_path):
     assert recall["blend"] > 0.8
 
 
-def test_factorisation_finds_planted_circles(tmp_path):
+def test_factorisation_finds_planted_groups(tmp_path):
     """Four circles of users, each with its own items in no particular order."""
     rng = np.random.default_rng(3)
     users, each, rows = 80, 50, 30
@@ -100,9 +100,9 @@ def test_top_items_are_the_largest(rng, size, count):
     table = rng.integers(0, 5, (4, size)).astype(np.float32)
     table[rng.random((4, size)) < 0.3] = -np.inf
     got = top_items(table, count)
-    barred = rng.random(table.shape) < 0.5
-    without = top_items(np.where(barred, -np.inf, table).astype(table.dtype), count)
-    assert np.array_equal(top_items(table, count, barred), without)
+    excluded = rng.random(table.shape) < 0.5
+    without = top_items(np.where(excluded, -np.inf, table).astype(table.dtype), count)
+    assert np.array_equal(top_items(table, count, excluded), without)
     for row, items in zip(table, got):
         real = items[items >= 0]
         assert len(real) == min(count, int((row > -np.inf).sum()))
@@ -112,11 +112,11 @@ def test_top_items_are_the_largest(rng, size, count):
 
 @settings(max_examples=60, deadline=None)
 @given(scores, st.integers(1, 40), st.integers(1, 6))
-def test_shared_scores_give_the_same_top(rng, size, count):
+def test_shared_scores_give_the_same_top_items(rng, size, count):
     row = rng.permutation(size).astype(np.float32)
     seen = rng.random((3, size)) < 0.6
     table = np.where(seen, -np.inf, row[None, :]).astype(np.float32)
-    assert np.array_equal(top_of_one(row, seen, count), top_items(table, count))
+    assert np.array_equal(top_items_shared(row, seen, count), top_items(table, count))
 
 
 def test_blend_fills_quotas_without_repeats():
@@ -164,7 +164,7 @@ def test_refits_only_look_back(times, first):
     assert np.array_equal(more.moments[: len(plan.moments)], plan.moments)
 
 
-def test_without_implicit_the_error_names_the_way_out(tmp_path, monkeypatch):
+def test_without_implicit_the_error_names_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "implicit.cpu.als", None)
     folder = movielens_folder(tmp_path / "m")
     with pytest.raises(MissingExtraError, match="quotas"):

@@ -34,7 +34,7 @@ def test_kuairand_ships(kuairand):
 
 
 def test_past_click_rate_ranks_better_than_chance(kuairand):
-    """A rule without learning; a leak would lift it far above, a bug would drop it to 0.5."""
+    """A baseline; a leak would lift it far above, a bug would drop it to 0.5."""
     table = kuairand.test
     at = table.info.candidate_features.index("click_rate")
     better = pairs = 0

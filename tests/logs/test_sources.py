@@ -129,7 +129,7 @@ def test_kuairand_kinds_and_leak_free_items(tmp_path):
     assert log.items["tag"][1].to_list() == ["1", "2"]
 
 
-def test_earlier_watches_open_the_history(tmp_path):
+def test_earlier_watches_start_the_history(tmp_path):
     folder = kuairand_folder(tmp_path / "a")
     pl.DataFrame(
         {
@@ -245,7 +245,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("what", FAULTS)
-def test_faults_are_named_on_one_screen(tmp_path, what):
+def test_errors_are_short_and_name_the_fault(tmp_path, what):
     kind, text = FAULTS[what]
     with pytest.raises(kind, match=text) as caught:
         import_log("interactions", broken(tmp_path, what))

@@ -22,7 +22,7 @@ def everything(result):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_ratings_of_the_future_do_not_matter(tmp_path, threads):
+def test_future_ratings_do_not_change_earlier_requests(tmp_path, threads):
     log = ratings()
     cut = START + 250_000
     rng = np.random.default_rng(1)
@@ -43,7 +43,7 @@ def test_ratings_of_the_future_do_not_matter(tmp_path, threads):
     assert_frame_equal(a, b, check_exact=True)
 
 
-def test_exposures_of_the_future_do_not_matter(tmp_path):
+def test_future_exposures_do_not_change_earlier_requests(tmp_path):
     log = exposures()
     cut = int(log["time_ms"].quantile(0.6))
     rng = np.random.default_rng(2)
@@ -67,7 +67,7 @@ def test_exposures_of_the_future_do_not_matter(tmp_path):
     assert_frame_equal(a, b, check_exact=True)
 
 
-def test_the_feedback_of_a_window_does_not_reach_its_features(tmp_path):
+def test_the_feedback_of_a_window_does_not_leak_into_its_features(tmp_path):
     log = exposures(users=1, rows=5)
     flipped = log.with_columns(is_click=1 - pl.col("is_click"))
     options = {**OPTIONS, "min_list": 2, "max_list": 5}

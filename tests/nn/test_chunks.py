@@ -25,7 +25,7 @@ def test_chunks_are_put_back_in_place(rows):
 
 
 @pytest.mark.parametrize("make", [Block, lambda d, h: InducedBlock(d, h, 3)])
-def test_a_cut_block_is_the_block(make):
+def test_a_chunked_block_equals_the_block(make):
     torch.manual_seed(0)
     block = make(8, 2)
     x, mask = torch.randn(2, 11, 8), torch.rand(2, 11) < 0.7
@@ -43,7 +43,7 @@ def test_a_cut_block_is_the_block(make):
         torch.testing.assert_close(cut, whole, rtol=1e-4, atol=1e-5)
 
 
-def test_a_cut_block_sees_beyond_its_chunk():
+def test_a_chunked_block_attends_beyond_its_chunk():
     block = Block(8, 2).eval()
     x = torch.randn(1, 8, 8)
     far = x.clone()

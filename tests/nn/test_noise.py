@@ -13,7 +13,7 @@ SALT = torch.tensor([11, 12])
 ITEMS = torch.arange(1, 41).expand(2, -1)
 
 
-def test_uniform_has_the_moments_of_chance():
+def test_uniform_has_the_moments_of_the_uniform_distribution():
     u = uniform(torch.arange(50), torch.arange(1, 101).expand(50, -1), 40).flatten().double()
     assert float(u.mean()) == pytest.approx(1 / 2, abs=0.003)
     assert float(u.var()) == pytest.approx(1 / 12, abs=0.002)
@@ -22,7 +22,7 @@ def test_uniform_has_the_moments_of_chance():
     assert float(((counts - expected) ** 2 / expected).sum()) < 50  # 19 degrees: once in 10^4
 
 
-def test_no_two_neighbours_are_alike():
+def test_neighbouring_noise_is_uncorrelated():
     """Lists, steps, items and requests give uncorrelated noise."""
     salt, items = torch.arange(200), torch.arange(1, 51).expand(200, -1)
     u = uniform(salt, items, 4).double() - 0.5
@@ -38,13 +38,13 @@ def test_no_two_neighbours_are_alike():
 
 @given(st.integers(-(2**63), 2**63 - 1), st.integers(1, 2**31), st.integers(0, 50))
 @settings(max_examples=50, deadline=None)
-def test_uniform_lies_strictly_inside(salt, item, step):
+def test_uniform_is_strictly_between_0_and_1(salt, item, step):
     u = uniform(torch.tensor([salt]), torch.tensor([[item, item + 1]]), 3, step)
     assert (u > 0).all()
     assert (u < 1).all()
 
 
-def test_the_largest_hash_still_lies_below_one():
+def test_the_largest_hash_is_below_one():
     """Rounding to 1 would make the Gumbel noise infinite, and blocked candidates (−∞) NaN."""
     worst = torch.tensor([[6003224362708657369]])  # its hash is all ones
     u = uniform(torch.tensor([0]), worst, 1)
@@ -52,7 +52,7 @@ def test_the_largest_hash_still_lies_below_one():
     assert gumbel(torch.tensor([0]), worst, 1).isfinite().all()
 
 
-def test_everything_matters():
+def test_noise_depends_on_every_argument():
     base = uniform(SALT, ITEMS, 3, 0)
     assert not torch.equal(base[0], base[1])
     assert not torch.equal(base[:, 0], base[:, 1])

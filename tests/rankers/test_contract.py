@@ -63,7 +63,7 @@ def concrete_rankers() -> set[type[Ranker]]:
     return found
 
 
-def test_no_ranker_escapes():
+def test_every_ranker_is_tested():
     covered = {type(make_ranker(name, COLUMNS)) for name in FACTORIES}
     missing = {c.__name__ for c in concrete_rankers() - covered}
     assert not missing, f"give {missing} a line in tests/rankers/kit.py"
@@ -121,7 +121,7 @@ def test_probabilities_of_all_lists_sum_to_one(name, n, slots, temperature):
 @every
 @pytest.mark.parametrize("length", [0, 2])
 @torch.no_grad()
-def test_next_is_what_lists_of_one_more_say(name, length):
+def test_next_log_prob_equals_lists_of_one_more_slot(name, length):
     rows = np.flatnonzero(np.diff(COLUMNS.candidate_start) > length)
     ranker, batch = make_ranker(name, COLUMNS), padded(COLUMNS.batch(rows), 2, 1)
     prefix = ranker.propose(batch, 1, length + 1, rng()).lists[:, 0, :length]
@@ -166,7 +166,7 @@ def test_neighbours_and_padding_change_nothing(name):
 
 
 @pytest.mark.parametrize("name", sorted(set(FACTORIES) - BY_INPUT))
-def test_permuting_candidates_permutes_the_answer(name):
+def test_permuting_candidates_permutes_the_lists(name):
     ranker, batch = make_ranker(name, COLUMNS), whole_batch()
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     back = torch.cat([order, torch.tensor([-1])])  # so that -1 stays

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from goalrank.rankers.goalrank.pointer_decoder import _causal_weights, _spread
+from goalrank.rankers.goalrank.pointer_decoder import _causal_weights, _prefix_weights
 
 
 def test_few_and_many_lists_give_the_same_weights():
@@ -19,11 +19,11 @@ def test_few_and_many_lists_give_the_same_weights():
     assert (few.triu(1) == 0).all()
 
 
-def test_spread_puts_weights_on_the_candidates_of_the_prefix():
+def test_prefix_weights_lie_weights_on_the_candidates_of_the_prefix():
     at = torch.tensor([[[2, 0, 0]]])
     real = torch.tensor([[[True, True, False]]])  # the list ended after two
     weight = torch.tensor([[[[1.0, 0.0, 0.0], [0.3, 0.7, 0.0], [0.2, 0.3, 0.5]]]])
-    spread, taken = _spread(weight, at, real, 4)
+    spread, taken = _prefix_weights(weight, at, real, 4)
     assert taken.tolist() == [[[0, 0, 1, 0], [1, 0, 1, 0], [1, 0, 1, 0]]]
     want = torch.tensor([[[0, 0, 2.0, 0], [1.7, 0, 1.3, 0], [1.3, 0, 1.2, 0]]])
     torch.testing.assert_close(spread, want)

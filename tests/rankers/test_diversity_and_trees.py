@@ -27,7 +27,7 @@ from goalrank.rankers import (
     ranker_options,
     select_members,
 )
-from goalrank.rankers.similarity import candidate_likeness, standardised
+from goalrank.rankers.similarity import candidate_similarity, standardised
 from goalrank.requests import Batch, EncodedRequests
 from goalrank.rewards import Reward
 from tests.helpers import make_entities
@@ -46,7 +46,7 @@ def twins() -> EncodedRequests:
 
 
 @pytest.mark.parametrize("rule", [MMR(trade=0.3), DPP(theta=0.5)])
-def test_rules_do_not_repeat_themselves(rule):
+def test_diversity_baselines_do_not_repeat_candidates(rule):
     batch = twins().batch([0])
     assert KIND[batch.candidates[0, RetrieverOrder().rank(batch, 3)[0]]].tolist() == [0, 0, 0]
     assert sorted(KIND[batch.candidates[0, rule.rank(batch, 3)[0]]].tolist()) == [0, 1, 2]
@@ -70,7 +70,7 @@ def test_the_evaluator_sorts_by_lists_of_one():
 def test_mmr_by_definition():
     columns = rich_columns(5, 6, seed=4)
     batch = columns.batch(slice(None))
-    likeness = candidate_likeness(batch)
+    likeness = candidate_similarity(batch)
     relevance = standardised(batch.candidate_score, batch.candidate_mask)
     got = MMR(trade=0.6).rank(batch, 3)
     for b in range(batch.size):
@@ -90,7 +90,7 @@ def test_dpp_is_the_greedy_determinant():
     columns = rich_columns(30, 8, seed=4)
     batch = columns.batch(slice(None))
     jitter, theta = 1e-3, 0.7
-    s = candidate_likeness(batch).double() + jitter * torch.eye(8, dtype=torch.float64)
+    s = candidate_similarity(batch).double() + jitter * torch.eye(8, dtype=torch.float64)
     q = (theta * standardised(batch.candidate_score, batch.candidate_mask).double() / 2).exp()
     kernel = q[:, :, None] * s * q[:, None, :]
     got = DPP(theta=theta, jitter=jitter).rank(batch, 5)
@@ -103,18 +103,18 @@ def test_dpp_is_the_greedy_determinant():
         assert got[b, : len(chosen)].tolist() == chosen
 
 
-def test_likeness_of_given_vectors_and_of_categories():
+def test_similarity_of_given_vectors_and_of_categories():
     columns = rich_columns(3, 4, seed=1)
     batch = columns.batch(slice(None))
     vectors = torch.nn.functional.one_hot(torch.arange(len(columns.items)) % 2, 2).float()
     parity = batch.candidates % 2
     want = (parity[:, :, None] == parity[:, None, :]).float()
-    torch.testing.assert_close(candidate_likeness(batch, vectors), want)
+    torch.testing.assert_close(candidate_similarity(batch, vectors), want)
     items = replace(columns.items, numeric=columns.items.numeric[:, :0])
     rows, weight = items.category, items.category_weight
     dense = torch.zeros(len(items), 7).scatter_add(1, rows, weight * (rows > 0))
     unit = torch.nn.functional.normalize(dense[batch.candidates], dim=-1)
-    got = candidate_likeness(replace(batch, items=items))
+    got = candidate_similarity(replace(batch, items=items))
     off = ~torch.eye(got.shape[1], dtype=torch.bool)
     torch.testing.assert_close(got[:, off], (unit @ unit.transpose(1, 2))[:, off])
 
@@ -166,7 +166,7 @@ def leaking_world(requests: int, seed: int) -> EncodedRequests:
     )  # fmt: skip
 
 
-def test_validation_says_when_trees_have_grown_enough():
+def test_validation_stops_the_trees():
     lightgbm = pytest.importorskip("lightgbm")
     train, test = leaking_world(300, 0), leaking_world(200, 1)
     grown = {}
@@ -181,7 +181,7 @@ def test_validation_says_when_trees_have_grown_enough():
     assert grown[1, True] == 300  # nothing says when to stop
 
 
-def test_honest_counts_do_not_leak():
+def test_cross_fitted_counts_do_not_leak():
     """Counted on a user's own later history, links give the label away in training only."""
     pytest.importorskip("lightgbm")
     train, test = leaking_world(400, 0), leaking_world(200, 7)

@@ -1,4 +1,4 @@
-"""Rules without learning, against counts done by hand."""
+"""Baselines against counts done by hand."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import torch
 
 from goalrank.rankers import Generator
 from goalrank.rankers.goalrank.pointer_decoder import Memory
-from goalrank.rankers.goalrank.single_request import decodes_alone
+from goalrank.rankers.goalrank.single_request import is_single_request
 from tests.rankers.kit import SMALL, padded, permuted, rich_columns, shake, spec_of
 
 COLUMNS = rich_columns(4, 40, seed=4)
@@ -77,7 +77,7 @@ def test_one_request_alone_decodes_as_in_a_batch(slots, dtype):
         memory = model.encode(batch)
         memory = type(memory)(*(x.to(dtype) for x in parts(memory)))
         model.decoder.to(dtype)
-        assert decodes_alone(memory)
+        assert is_single_request(memory)
         alone = model.decode(memory, slots)
         steps = model.decode(memory, slots, 1, lambda logits, _: logits)
         assert torch.equal(alone, steps)
@@ -86,7 +86,7 @@ def test_one_request_alone_decodes_as_in_a_batch(slots, dtype):
 
 
 @torch.no_grad()
-def test_alone_leaves_the_state_as_it_was():
+def test_single_request_decoding_leaves_the_state_unchanged():
     model = generator()
     memory = model.encode(COLUMNS.batch([0]))
     before = [x.clone() for x in parts(memory)]

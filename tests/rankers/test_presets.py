@@ -25,5 +25,5 @@ def test_presets_span_ten_thousand_to_a_billion_parameters():
     assert max(steps) < 30
 
 
-def test_every_preset_can_be_asked_for():
+def test_every_preset_can_be_built():
     assert get_args(RankerConfig.model_fields["preset"].annotation) == tuple(PRESETS)

@@ -13,7 +13,7 @@ from torch import Tensor
 from goalrank.errors import ConfigError
 from goalrank.rankers import DNN, PIER, PRS, NAR4Rec, Ranker, Seq2Slate
 from goalrank.rankers.composite.prs import permutation_beam
-from goalrank.rankers.sequential.nar4rec import _owed
+from goalrank.rankers.sequential.nar4rec import _target_shares
 from goalrank.rankers.step_policy import remaining_cross_entropy
 from goalrank.requests import EncodedRequests
 from tests.rankers.kit import spec_of
@@ -65,7 +65,7 @@ def in_place(ranker: Ranker, columns: EncodedRequests) -> float:
     return float((types_at(columns, BY_ROW, lists) == torch.arange(SLOTS)).float().mean())
 
 
-def test_nar4rec_knows_places():
+def test_nar4rec_learns_slots():
     train, test = place_world(600, 0), place_world(200, 1)
     spec = spec_of(train)
     ours = in_place(fit(NAR4Rec(spec, SIZES, SLOTS), train, SLOTS), test)
@@ -92,7 +92,7 @@ def test_nar4rec_learns_from_labels_where_everything_was_shown():
     assert precision(ranker, test, 3) > 0.9
 
 
-def test_nar4rec_owes_no_order_among_equals():
+def test_nar4rec_learns_no_order_among_equals():
     """More are liked than fit the list: all must be learned, not only those it prefers already."""
     train = window(300, 0, 3)
     ranker = fit(NAR4Rec(spec_of(train), SIZES, 1), train, 1).eval()
@@ -114,11 +114,11 @@ def test_nar4rec_good_lists_are_counted_over_all_their_orders():
             for slot, item in enumerate(order[:3]):
                 counts[slot, item] += 1
     assert orders == 6
-    assert torch.allclose(_owed(relevance, relevance > 0, 3)[0], counts / orders)
-    assert not _owed(relevance * 0, relevance < 0, 3).any()
+    assert torch.allclose(_target_shares(relevance, relevance > 0, 3)[0], counts / orders)
+    assert not _target_shares(relevance * 0, relevance < 0, 3).any()
 
 
-def test_nar4rec_unlikelihood_shuns_bad_lists():
+def test_nar4rec_unlikelihood_avoids_bad_lists():
     """Without it a bad list is merely not a good one."""
     train, test = place_world(600, 0), place_world(200, 1)
     spec = spec_of(train)

@@ -52,9 +52,9 @@ class Page(HTMLParser):
 def full() -> Report:
     columns = make_columns(80, 8, users=40)
     trained = {"<b>prm</b>": Oracle(), "dnn": RandomOrder(5)}
-    rules = evaluate(audit_baselines(columns, ["a", "b"]), columns, slots=3, bootstrap=50)
+    baselines = evaluate(audit_baselines(columns, ["a", "b"]), columns, slots=3, bootstrap=50)
     measured = evaluate(trained, columns, slots=3, bootstrap=50)
-    found = audit(measured, rules, notes=absent_baselines(columns))
+    found = audit(measured, baselines, notes=absent_baselines(columns))
     rows = choose_rows(measured.rows, 10)
     ids = {
         r: columns.candidates[columns.candidate_start[r] : columns.candidate_start[r + 1]].tolist()
@@ -68,7 +68,7 @@ def full() -> Report:
     return Report.of(
         "A <report>",
         measured,
-        rules,
+        baselines,
         found,
         warning="Take care & beware",
         training={"goalrank": steps, "reward": [{"step": 1.0, "val_score": -0.5}]},

@@ -252,7 +252,9 @@ def test_product_link_multiplies_probabilities():
     model = reward(link="product")
     batch, lists = material()
     encoded = model.encode(batch)
-    alone = encoded.alone[torch.arange(batch.size)[:, None, None], lists.clamp_min(0)].sigmoid()
+    alone = encoded.item_logits[
+        torch.arange(batch.size)[:, None, None], lists.clamp_min(0)
+    ].sigmoid()
     got = model.slot_probabilities(batch, lists)
     assert (got <= alone * (lists >= 0)[..., None] + 1e-6).all()  # a list can only take away
     summed = reward()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from goalrank.errors import ConfigError
+from goalrank.errors import ConfigError, RenamedSettingWarning
 from goalrank.training import FitConfig, build_config, load_config
 
 
@@ -98,3 +98,16 @@ def test_bad_files(tmp_path: Path):
     bad.write_bytes(b"a = '\xff\xfe'")
     with pytest.raises(ConfigError, match="not TOML"):
         load_config(bad)
+
+
+def test_the_old_name_of_the_slot_group_share_works_in_files_and_overrides(tmp_path: Path):
+    old, new = tmp_path / "old.toml", tmp_path / "new.toml"
+    old.write_text("[objective]\nslots = 0.25\n")
+    new.write_text("[objective]\nslot_group_share = 0.25\n")
+    with pytest.warns(RenamedSettingWarning, match=r"old\.toml.*objective\.slot_group_share"):
+        assert load_config(old) == load_config(new)
+    with pytest.warns(RenamedSettingWarning, match=r"override 'objective\.slots=0\.75'"):
+        overridden = load_config(new, ["objective.slots=0.75"])
+    assert overridden.objective.slot_group_share == 0.75
+    with pytest.raises(ConfigError, match=r"objective\.slots = 0\.1 and"):
+        build_config({"objective": {"slots": 0.1, "slot_group_share": 0.2}})

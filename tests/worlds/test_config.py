@@ -69,14 +69,14 @@ def test_presets_leave_headroom(path: Path) -> None:
     config = WorldConfig.load(path)
     assert config.name == path.stem
     rows = describe(World(config), 64, beam=8).rows
-    share = {rule: m.share_of_best for rule, m in rows.items()}
+    share = {name: m.share_of_best for name, m in rows.items()}
     assert share["random"] < share["true pointwise sort"] < 0.97
     assert rows["near-optimum"].regret == 0.0
 
 
 def test_fatigue_preset_matches_its_purpose() -> None:
     described = describe(World(WorldConfig.load(PRESETS / "fatigue.toml")), 128)
-    share = {rule: m.share_of_best for rule, m in described.rows.items()}
+    share = {name: m.share_of_best for name, m in described.rows.items()}
     assert share["random"] < 0.80
     assert share["random"] - 0.02 < share["logging policy"] < 0.82
     assert 0.85 < share["true pointwise sort"] < 0.92

@@ -65,7 +65,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fit_world([camps()], _LIKE, tmp_path_factory.mktemp("fitted") / "camps", width=4).path
 
 
-def test_tastes_likeness_and_popularity_are_the_logs(fitted: Path) -> None:
+def test_preferences_similarity_and_popularity_are_those_of_the_log(fitted: Path) -> None:
     world = World(WorldConfig.load(fitted))
     assert (world.config.name, world.config.users, world.config.items) == ("camps", _USERS, _ITEMS)
     even = (torch.arange(_ITEMS) % 2 == 0).double()
@@ -88,7 +88,7 @@ def test_tastes_likeness_and_popularity_are_the_logs(fitted: Path) -> None:
     assert torch.allclose(world.latents.popularity, wanted)
 
 
-def test_how_users_answer_stays_that_of_the_model_world(fitted: Path) -> None:
+def test_users_respond_as_in_the_given_world(fitted: Path) -> None:
     config = WorldConfig.load(fitted)
     answers = {"candidates", "slots", "clusters", "fatigue", "scale", "logging", "kinds"}
     same = answers | {"examination"}
@@ -97,7 +97,7 @@ def test_how_users_answer_stays_that_of_the_model_world(fitted: Path) -> None:
     assert rows["random"].reward < rows["true pointwise sort"].reward <= rows["near-optimum"].reward
 
 
-def test_the_same_log_is_the_same_world(fitted: Path, tmp_path: Path) -> None:
+def test_the_same_log_gives_the_same_world(fitted: Path, tmp_path: Path) -> None:
     again = fit_world([camps()], _LIKE, tmp_path / "camps", width=4)
     assert again.path.read_text() == fitted.read_text()
     assert (again.users, again.items) == (_USERS, _ITEMS)
@@ -110,12 +110,12 @@ def test_the_same_log_is_the_same_world(fitted: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("felt", "answered"), [(False, True), (True, False), (False, False)])
-def test_histories_and_answers_both_count(felt: bool, answered: bool, tmp_path: Path) -> None:
+def test_histories_and_feedback_both_count(felt: bool, answered: bool, tmp_path: Path) -> None:
     made = fit_world([camps(felt=felt, answered=answered)], _LIKE, tmp_path / "w", width=4)
     assert made.pairs == (9 if answered else 8) * _USERS
 
 
-def test_what_was_not_liked_is_not_taste(tmp_path: Path) -> None:
+def test_items_without_positive_feedback_do_not_count(tmp_path: Path) -> None:
     table = make_table(60)
     pairs = fit_world([table], _LIKE, tmp_path / "w", width=4).pairs
     frame = table.frame
@@ -131,12 +131,12 @@ def test_what_was_not_liked_is_not_taste(tmp_path: Path) -> None:
     assert pairs < len(seen | everything)
 
 
-def test_a_planted_world_says_nothing_of_factors() -> None:
+def test_settings_of_a_planted_world_leave_factors_out() -> None:
     assert "factors" not in WorldConfig().model_dump()
     assert "factors" not in WorldConfig().model_dump(mode="json")
 
 
-def test_where_the_file_lies_says_nothing_of_the_world(fitted: Path) -> None:
+def test_settings_do_not_depend_on_the_folder(fitted: Path) -> None:
     config = WorldConfig.load(fitted)
     assert config.model_dump(mode="json")["factors"]["file"] == "factors.safetensors"
     assert config.factors is not None
@@ -179,7 +179,7 @@ def test_files_that_hold_no_factors_are_refused(
         World(WorldConfig.load(copy))
 
 
-def test_nothing_is_written_where_it_cannot_be(tmp_path: Path) -> None:
+def test_a_failed_fit_writes_nothing(tmp_path: Path) -> None:
     out = tmp_path / "w"
     with pytest.raises(ConfigError, match="candidates"):
         fit_world([camps()], _LIKE.model_copy(update={"candidates": 41}), out, width=4)
@@ -191,12 +191,12 @@ def test_nothing_is_written_where_it_cannot_be(tmp_path: Path) -> None:
     none = empty.frame.with_columns(
         pl.col("history").list.head(0), pl.col("history_feedback").list.head(0)
     )
-    with pytest.raises(DataError, match="no tastes"):
+    with pytest.raises(DataError, match="no preferences"):
         fit_world([Requests(none, info=empty.info)], _LIKE, out)
     assert not out.exists()
 
 
-def test_a_world_is_not_written_over(fitted: Path) -> None:
+def test_a_world_is_not_overwritten(fitted: Path) -> None:
     before = fitted.read_text()
     with pytest.raises(DataError, match="--out"):
         fit_world([camps()], _LIKE, fitted.parent)

@@ -59,26 +59,26 @@ def test_propensities_sum_to_one_and_match_draws(shuffle: float) -> None:
     world = World(rich(candidates=4, slots=2))
     config = LoggingConfig(random=0.3, pointwise=0.3, popular=0.4, shuffle=shuffle)
     policy, lists = LoggingPolicy(config), enumerate_lists(4, 2)
-    asked = draw_requests(world, 0, 1, EPOCH_US, torch.Generator().manual_seed(1))
+    drawn = draw_requests(world, 0, 1, EPOCH_US, torch.Generator().manual_seed(1))
     rows = 30_000
-    many = type(asked)(
+    many = type(drawn)(
         world,
         0,
         *(
-            getattr(asked, name).expand(rows, *getattr(asked, name).shape[1:])
+            getattr(drawn, name).expand(rows, *getattr(drawn, name).shape[1:])
             for name in (
                 "users",
                 "time_us",
                 "days",
                 "items",
                 "scores",
-                "past",
-                "past_us",
-                "past_length",
+                "history",
+                "history_us",
+                "history_length",
             )
         ),
     )
-    twelve = type(asked)(
+    twelve = type(drawn)(
         world,
         0,
         *(
@@ -89,9 +89,9 @@ def test_propensities_sum_to_one_and_match_draws(shuffle: float) -> None:
                 "days",
                 "items",
                 "scores",
-                "past",
-                "past_us",
-                "past_length",
+                "history",
+                "history_us",
+                "history_length",
             )
         ),
     )

@@ -35,15 +35,15 @@ def ranker(request: pytest.FixtureRequest, encoder: Encoder) -> Ranker:
 
 
 @pytest.mark.parametrize(("explore", "temperature"), [(0.4, 1.0), (1.0, 2.0), (0.0, 1.0)])
-def test_propensities_are_how_often_a_list_comes(
+def test_propensities_equal_list_frequencies(
     world: World, encoder: Encoder, ranker: Ranker, explore: float, temperature: float
 ) -> None:
     policy = RankerPolicy(ranker, encoder, explore=explore, temperature=temperature)
     rows, draws = 5, 400
     generator = torch.Generator().manual_seed(1)
-    asked = draw_requests(world, 0, rows, EPOCH_US, generator)
+    drawn = draw_requests(world, 0, rows, EPOCH_US, generator)
     lists = enumerate_lists(4, 2)  # [12, 2]
-    batch = encoder.encode(drawn_table(asked)).batch(slice(0, rows))
+    batch = encoder.encode(drawn_table(drawn)).batch(slice(0, rows))
     with torch.inference_mode():
         state = ranker.encode(batch)
         every = lists.expand(rows, -1, -1)
@@ -52,16 +52,16 @@ def test_propensities_are_how_often_a_list_comes(
     chance = (1 - explore) * best + explore * pi
     count, row = torch.zeros_like(chance), torch.arange(rows)
     for _ in range(draws):
-        drawn, propensity = policy(world, asked, generator)
+        shown, propensity = policy(world, drawn, generator)
         assert propensity is not None
-        at = (drawn[:, None] == lists).all(-1).int().argmax(1)
+        at = (shown[:, None] == lists).all(-1).int().argmax(1)
         torch.testing.assert_close(propensity, chance[row, at], rtol=1e-4, atol=1e-6)
         count[row, at] += 1
     noise = (chance * (1 - chance) / draws).sqrt()
     assert ((count / draws - chance).abs() <= 4 * noise + 1 / draws).all()
 
 
-def test_a_round_follows_a_log(world: World, encoder: Encoder, ranker: Ranker) -> None:
+def test_a_round_continues_a_log(world: World, encoder: Encoder, ranker: Ranker) -> None:
     first = world.sample(50, seed=2)
     policy = RankerPolicy(ranker, encoder, name="mine")
     more = world.sample(50, seed=round_seed(2, 50), first=50, policy=policy)

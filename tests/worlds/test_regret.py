@@ -9,7 +9,7 @@ from goalrank.errors import ConfigError, DataError
 from goalrank.rankers import RandomOrder
 from goalrank.requests import Encoder
 from goalrank.rewards import Reward
-from goalrank.worlds import RegretMeter, TrueReward, World, best_under, exact_optimum
+from goalrank.worlds import RegretMeter, TrueReward, World, exact_optimum, search_best_lists
 from tests.worlds.conftest import rich
 
 
@@ -35,7 +35,7 @@ def table():
 def test_search_finds_the_exact_best_under_the_truth(table):
     world, _, columns, truth = table
     batch = columns.batch(slice(None))
-    lists, value = best_under(truth, batch, 3, beam=6)
+    lists, value = search_best_lists(truth, batch, 3, beam=6)
     _, best = exact_optimum(world, *truth.rows(batch))
     torch.testing.assert_close(value.double(), best, atol=1e-5, rtol=0)
     torch.testing.assert_close(truth(batch, lists[:, None]).squeeze(1), value)
@@ -62,45 +62,47 @@ def test_search_is_never_below_its_starts(table):
     wanted = torch.tensor([5, 3, 4])
     needle = Matches(wanted, all_or_nothing=True)
     starts = wanted.expand(len(columns), 1, 3)
-    lists, value = best_under(needle, batch, 3, starts=starts, beam=1, restarts=1, rounds=1)
+    lists, value = search_best_lists(needle, batch, 3, starts=starts, beam=1, restarts=1, rounds=1)
     assert bool((value == 1).all())
     assert bool((lists == wanted).all())
 
 
-def test_the_ascent_climbs_where_prefixes_say_nothing(table):
+def test_the_ascent_improves_where_prefixes_have_no_value(table):
     _, _, columns, _ = table
     wanted = torch.tensor([5, 3, 4])
-    lists, value = best_under(Matches(wanted), columns.batch(slice(None)), 3, beam=1, restarts=1)
+    lists, value = search_best_lists(
+        Matches(wanted), columns.batch(slice(None)), 3, beam=1, restarts=1
+    )
     assert bool((value == 3).all())
     assert bool((lists == wanted).all())
 
 
-def test_search_refuses_nonsense(table):
+def test_search_refuses_invalid_options(table):
     _, _, columns, truth = table
     with pytest.raises(ConfigError, match="beam=0"):
-        best_under(truth, columns.batch([0]), 3, beam=0)
+        search_best_lists(truth, columns.batch([0]), 3, beam=0)
     with pytest.raises(DataError, match="at least slots=7"):
-        best_under(truth, columns.batch([0]), 7)
+        search_best_lists(truth, columns.batch([0]), 7)
 
 
 def test_references_are_ordered(table):
     world, requests, columns, _ = table
-    truth = RegretMeter(world, requests, columns).references(beam=32)
+    truth = RegretMeter(world, requests, columns).reference_rewards(beam=32)
     mean = {rule: float(values.mean()) for rule, values in truth.rewards.items()}
     assert mean["random"] < mean["true pointwise sort"] <= mean["near-optimum"]
     assert list(mean)[-1] == "near-optimum"
     assert truth.gap >= 0
 
 
-def test_the_truth_as_teacher_leaves_no_reward_error_and_its_opposite_all(table):
+def test_the_true_reward_has_no_reward_error_and_its_negative_has_all(table):
     world, requests, columns, truth = table
     judge = RegretMeter(world, requests, columns)
-    best = judge.references().best
+    best = judge.reference_rewards().best
     ranker = RandomOrder()
-    good = judge.judge(ranker, truth, columns, lists=8)
+    good = judge.evaluate(ranker, truth, columns, lists=8)
     torch.testing.assert_close(good.found, best, atol=1e-5, rtol=0)
     assert good.correlation["random"]["spearman"].mean == pytest.approx(1.0, abs=1e-6)
-    bad = judge.judge(ranker, Backwards(truth), columns, lists=8)
+    bad = judge.evaluate(ranker, Backwards(truth), columns, lists=8)
     assert float((best - bad.found).mean()) > float((best - bad.reward).mean())
     assert bad.correlation["proposed"]["pearson"].mean == pytest.approx(-1.0, abs=1e-6)
     assert bool((bad.learned_found >= bad.learned - 1e-6).all())
@@ -108,12 +110,12 @@ def test_the_truth_as_teacher_leaves_no_reward_error_and_its_opposite_all(table)
 
 def test_a_ranker_without_reward_has_no_parts(table):
     world, requests, columns, _ = table
-    judged = RegretMeter(world, requests, columns).judge(RandomOrder(), None, columns)
+    judged = RegretMeter(world, requests, columns).evaluate(RandomOrder(), None, columns)
     assert judged.found is None
     assert judged.correlation == {}
 
 
 def test_another_world_is_refused(table):
     _, requests, columns, _ = table
-    with pytest.raises(DataError, match="not those of world"):
+    with pytest.raises(DataError, match="not that of world"):
         RegretMeter(World(rich(seed=5)), requests, columns)

@@ -30,19 +30,19 @@ changes = st.fixed_dictionaries(
 
 
 def reference(
-    scene: ResponseModel, b: int, chosen: list[int], *, cascade: bool, decay: float
+    model: ResponseModel, b: int, chosen: list[int], *, cascade: bool, decay: float
 ) -> float:
     """r* of one list with plain Python numbers, by enumerating every click pattern."""
-    physics, total = scene.physics, 0.0
-    for mood in physics.moods.tolist():
+    parameters, total = model.parameters, 0.0
+    for mood in parameters.logit_shifts.tolist():
         attraction = []
         for t, j in enumerate(chosen):
             before = chosen[:t]
-            logit = float(scene.base[b, j]) + mood
-            if any(bool(scene.completes[b, i, j]) for i in before):
-                logit += physics.complementarity
-            tired = sum(float(scene.similarity[b, i, j]) for i in before)
-            attraction.append(math.exp(-physics.fatigue * tired) / (1.0 + math.exp(-logit)))
+            logit = float(model.base[b, j]) + mood
+            if any(bool(model.complements[b, i, j]) for i in before):
+                logit += parameters.complementarity
+            tired = sum(float(model.similarity[b, i, j]) for i in before)
+            attraction.append(math.exp(-parameters.fatigue * tired) / (1.0 + math.exp(-logit)))
         for pattern in range(2 ** len(chosen)):
             chance, reach = 1.0, 1.0
             # P(pattern is what would be clicked if all were seen); then the chance to see slot t.
@@ -52,9 +52,9 @@ def reference(
             for t, j in enumerate(chosen):
                 hit = pattern >> t & 1
                 seen = reach if cascade else decay**t
-                worth = float(scene.given_click[b, j] @ physics.weights)
-                total += chance * seen * hit * worth / len(physics.moods)
-                reach *= physics.after_click if hit else physics.after_skip
+                worth = float(model.given_click[b, j] @ parameters.weights)
+                total += chance * seen * hit * worth / len(parameters.logit_shifts)
+                reach *= parameters.after_click if hit else parameters.after_skip
     return total
 
 
@@ -63,14 +63,14 @@ def reference(
 def test_closed_form_is_the_reference(changes: dict[str, object]) -> None:
     world = World(rich(**changes))
     users, items = requests_of(world, 2)
-    scene = world.scene(users, items)
+    model = world.response_model(users, items)
     lists = torch.tensor([[[0, 3, 5], [5, 1, 2]], [[2, 1, 0], [4, 0, 3]]])
-    got = scene.reward(lists)
+    got = model.reward(lists)
     cascade = world.config.examination == "cascade"
     for b in range(2):
         for g in range(2):
             want = reference(
-                scene, b, lists[b, g].tolist(), cascade=cascade, decay=world.config.decay
+                model, b, lists[b, g].tolist(), cascade=cascade, decay=world.config.decay
             )
             assert float(got[b, g]) == pytest.approx(want, abs=1e-12)
 
@@ -84,7 +84,7 @@ def test_closed_form_is_the_mean_of_draws(examination: str) -> None:
     generator = torch.Generator().manual_seed(1)
     many = torch.arange(3).repeat_interleave(draws)
     feedback = draw_feedback(
-        world.scene(users[many], items[many]),
+        world.response_model(users[many], items[many]),
         lists[many],
         generator,
         cascade=examination == "cascade",
@@ -93,7 +93,7 @@ def test_closed_form_is_the_mean_of_draws(examination: str) -> None:
     got = feedback.view(3, draws, 4, 2)
     error = (want * (1 - want) / draws).sqrt()
     assert bool(((got.mean(dim=1) - want).abs() <= 4 * error + 1e-12).all())
-    weights = world.physics.weights
+    weights = world.response_parameters.weights
     total = (got @ weights).sum(dim=2)
     reward = world.reward(users, items, lists[:, None])[:, 0]
     assert bool(((total.mean(dim=1) - reward).abs() <= 4 * total.std(dim=1) / draws**0.5).all())
@@ -101,19 +101,19 @@ def test_closed_form_is_the_mean_of_draws(examination: str) -> None:
     assert bool((feedback[..., 1] <= feedback[..., 0]).all())
 
 
-def test_cascade_clicks_decide_what_is_seen_next() -> None:
+def test_cascade_clicks_decide_whether_the_next_slot_is_examined() -> None:
     """With continue_click = 0 nobody clicks twice; with 1 and no skips everybody sees all."""
     world = World(rich(continue_click=0.0, continue_skip=1.0))
     users, items = requests_of(world, 500)
     lists = torch.arange(3).expand(500, 3)
-    scene = world.scene(users, items)
-    clicks = draw_feedback(scene, lists, torch.Generator().manual_seed(0), cascade=True)[..., 0]
+    model = world.response_model(users, items)
+    clicks = draw_feedback(model, lists, torch.Generator().manual_seed(0), cascade=True)[..., 0]
     assert float(clicks.sum(dim=1).max()) == 1.0
 
 
 @settings(max_examples=15, deadline=None)
 @given(changes=changes, hole=st.integers(0, 3))
-def test_empty_slot_takes_no_room(changes: dict[str, object], hole: int) -> None:
+def test_empty_slots_do_not_change_the_reward(changes: dict[str, object], hole: int) -> None:
     world = World(rich(**changes))
     users, items = requests_of(world, 4)
     full = torch.tensor([4, 0, 2])
@@ -127,14 +127,14 @@ def test_empty_slot_takes_no_room(changes: dict[str, object], hole: int) -> None
 @given(changes=changes)
 def test_prefixes_grow_to_the_reward(changes: dict[str, object]) -> None:
     world = World(rich(**changes))
-    scene = world.scene(*requests_of(world, 3))
+    model = world.response_model(*requests_of(world, 3))
     lists = torch.tensor([[[1, 4, 0], [2, 5, 3]]]).expand(3, 2, 3)
-    prefix = scene.start()
+    prefix = model.empty_prefix()
     for t in range(3):
         parent = torch.zeros(3, 2, dtype=torch.int64) if t == 0 else torch.arange(2).expand(3, 2)
-        prefix = scene.extend(prefix, parent, lists[:, :, t])
+        prefix = model.extend(prefix, parent, lists[:, :, t])
     assert torch.equal(prefix.lists, lists)
-    torch.testing.assert_close(prefix.value, scene.reward(lists), rtol=0, atol=1e-12)
+    torch.testing.assert_close(prefix.value, model.reward(lists), rtol=0, atol=1e-12)
     assert int(prefix.used.sum()) == 3 * 2 * 3
 
 
@@ -172,7 +172,7 @@ def test_fatigue_lowers_and_complement_raises() -> None:
     assert float(helped.reward(users, items, lists).mean()) > float(plain.mean())
 
 
-def test_drift_turns_tastes_and_keeps_their_length() -> None:
+def test_drift_rotates_user_vectors_and_keeps_their_length() -> None:
     world = World(rich(drift=0.1, season=0.5))
     users, items = requests_of(world, 20)
     lists = torch.arange(3).expand(20, 1, 3)
@@ -180,11 +180,11 @@ def test_drift_turns_tastes_and_keeps_their_length() -> None:
     now = world.reward(users, items, lists)
     torch.testing.assert_close(now, world.reward(users, items, lists, then * 0))
     assert float((world.reward(users, items, lists, then) - now).abs().max()) > 0.01
-    turned = world.tastes(users, then)
-    torch.testing.assert_close(turned.norm(dim=1), world.tastes(users).norm(dim=1))
+    turned = world.user_vectors(users, then)
+    torch.testing.assert_close(turned.norm(dim=1), world.user_vectors(users).norm(dim=1))
     # A full turn comes home.
     circle = torch.full((20,), 2 * math.pi / 0.1, dtype=torch.float64)
-    torch.testing.assert_close(world.tastes(users, circle), world.tastes(users))
+    torch.testing.assert_close(world.user_vectors(users, circle), world.user_vectors(users))
 
 
 def test_seasons_return() -> None:
@@ -197,7 +197,7 @@ def test_seasons_return() -> None:
     torch.testing.assert_close(world.reward(users, items, lists, day + 7.0), now)
 
 
-def test_kinds_follow_their_own_taste() -> None:
+def test_feedback_types_follow_their_own_preferences() -> None:
     kinds = (KindConfig(weight=0.0), KindConfig(name="like", scale=3.0))
     world = World(rich(kinds=kinds, complementarity=0.0))
     users, items = requests_of(world, 30)

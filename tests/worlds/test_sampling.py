@@ -24,16 +24,16 @@ class Fixed:
     name = "fixed"
 
     def __call__(
-        self, world: World, asked: DrawnRequests, generator: torch.Generator
+        self, world: World, drawn: DrawnRequests, generator: torch.Generator
     ) -> tuple[torch.Tensor, None]:
-        table = drawn_table(asked)
+        table = drawn_table(drawn)
         assert table.validate() == []
         assert table.frame["shown"].list.len().sum() == 0
         scores = np.stack(table.frame["candidate_score"].to_numpy())
         return torch.from_numpy(np.argsort(-scores, axis=1)[:, :2].copy()), None
 
 
-def test_table_is_valid_and_says_what_it_is() -> None:
+def test_table_is_valid_and_described() -> None:
     world = World(rich(vector_features=True, user_features=True, name="w"))
     table = world.sample(300, seed=1)
     assert table.validate() == []
@@ -53,7 +53,7 @@ def test_table_is_valid_and_says_what_it_is() -> None:
     assert (history.min(), history.max()) == (2, 4)
 
 
-def test_same_seed_same_table_and_rounds_go_on() -> None:
+def test_same_seed_gives_the_same_table_and_rounds_continue() -> None:
     world, twin = World(rich()), World(rich())
     assert world.sample(50, seed=3).frame.equals(twin.sample(50, seed=3).frame)
     assert not world.sample(50, seed=3).frame.equals(world.sample(50, seed=4).frame)
@@ -78,14 +78,14 @@ def test_streamed_rows_are_the_sampled_rows(tmp_path: Path) -> None:
     assert [len(s) for s in Requests.iter_shards(path, 2000)] == [2000, 2000, 1000]
 
 
-def test_blocks_differ_and_the_past_ends_with_its_latest_event() -> None:
+def test_blocks_differ_and_the_history_ends_with_its_latest_event() -> None:
     world = World(rich(users=1000))
     users = world.sample(2 * BLOCK).frame["user_id"].to_numpy()
     assert (users[:BLOCK] != users[BLOCK:]).mean() > 0.9
-    asked = draw_requests(world, 0, 50, EPOCH_US, torch.Generator().manual_seed(0))
-    frame = drawn_table(asked).frame
-    assert frame["history"].list.last().to_list() == asked.past[:, -1].tolist()
-    assert frame["history"].list.len().to_list() == asked.past_length.tolist()
+    drawn = draw_requests(world, 0, 50, EPOCH_US, torch.Generator().manual_seed(0))
+    frame = drawn_table(drawn).frame
+    assert frame["history"].list.last().to_list() == drawn.history[:, -1].tolist()
+    assert frame["history"].list.len().to_list() == drawn.history_length.tolist()
 
 
 def test_a_failed_stream_leaves_nothing(tmp_path: Path) -> None:
@@ -127,13 +127,16 @@ def test_feedback_in_the_table_has_the_true_mean() -> None:
 def test_retrieval_prefers_liked_and_popular_items() -> None:
     biased = World(rich(items=3000, popularity_bias=1.0, retriever_sharpness=1.0))
     generator = torch.Generator().manual_seed(0)
-    asked = draw_requests(biased, 0, 500, EPOCH_US, generator)
-    assert int(asked.items.sort(dim=1).values.diff(dim=1).min()) > 0
+    drawn = draw_requests(biased, 0, 500, EPOCH_US, generator)
+    assert int(drawn.items.sort(dim=1).values.diff(dim=1).min()) > 0
     anything = torch.randint(3000, (500, 6), generator=generator)
-    taste = biased.tastes(asked.users, asked.days)
-    liked = biased.logits(taste, asked.items).mean() - biased.logits(taste, anything).mean()
+    taste = biased.user_vectors(drawn.users, drawn.days)
+    liked = biased.logits(taste, drawn.items).mean() - biased.logits(taste, anything).mean()
     assert float(liked) > 0.3
-    assert float(biased.fame[asked.items].mean()) > float(biased.fame[anything].mean()) + 0.3
+    assert (
+        float(biased.popularity_score[drawn.items].mean())
+        > float(biased.popularity_score[anything].mean()) + 0.3
+    )
 
 
 def test_any_policy_can_fill_the_log() -> None:

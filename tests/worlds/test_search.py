@@ -86,8 +86,8 @@ def test_bounds_hold_tighten_and_meet(changes: dict[str, object], several: bool)
     world = World(rich(**changes))
     users, items = requests_of(world, 10)
     best = exact_optimum(world, users, items)[1]
-    scene = world.scene(users, items)
-    bounds = torch.stack([upper_bound(scene, 3, depth) for depth in range(4)])
+    model = world.response_model(users, items)
+    bounds = torch.stack([upper_bound(model, 3, depth) for depth in range(4)])
     assert bool((bounds >= best - 1e-9).all())
     assert bool((bounds.diff(dim=0) <= 1e-9).all())
     torch.testing.assert_close(bounds[-1], best, rtol=0, atol=1e-9)
@@ -112,7 +112,7 @@ def test_lists_of_one_slot_are_the_pointwise_sort() -> None:
     found = near_optimum(world, users, items, bound_depth=0)
     lists, value = exact_optimum(world, users, items)
     assert torch.equal(found.lists, lists)
-    assert torch.equal(pointwise_lists(world.scene(users, items), 1), lists)
+    assert torch.equal(pointwise_lists(world.response_model(users, items), 1), lists)
     torch.testing.assert_close(near_optimum(world, users, items).bound, value)
 
 
@@ -120,7 +120,7 @@ def test_optimal_policy_normalises_and_is_proportional(world: World) -> None:
     users, items = requests_of(world, 8)
     policy = optimal_policy(world, users, items, temperature=0.5)
     torch.testing.assert_close(policy.log_prob.exp().sum(dim=1), torch.ones(8, dtype=torch.float64))
-    rewards = all_rewards(world.scene(users, items), enumerate_lists(6, 3))
+    rewards = all_rewards(world.response_model(users, items), enumerate_lists(6, 3))
     torch.testing.assert_close(
         (rewards / 0.5).exp() / (rewards / 0.5).exp().sum(dim=1, keepdim=True),
         policy.log_prob.exp(),

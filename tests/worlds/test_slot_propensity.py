@@ -16,14 +16,14 @@ STRAIGHT = World(rich(logging=LoggingConfig(shuffle=0.0)))
 
 
 def test_a_slots_probabilities_are_those_of_the_enumerated_lists():
-    asked = draw_requests(STRAIGHT, 0, 4, EPOCH_US, torch.Generator().manual_seed(0))
+    drawn = draw_requests(STRAIGHT, 0, 4, EPOCH_US, torch.Generator().manual_seed(0))
     policy = LoggingPolicy(STRAIGHT.config.logging)
     lists = enumerate_lists(6, 3)
     chance = torch.stack(
-        [policy.log_prob(STRAIGHT, asked, x.expand(4, -1)).exp() for x in lists], 1
+        [policy.log_prob(STRAIGHT, drawn, x.expand(4, -1)).exp() for x in lists], 1
     )
     one = lists[37]
-    steps = policy.slot_propensity(STRAIGHT, asked, one.expand(4, -1))
+    steps = policy.slot_propensity(STRAIGHT, drawn, one.expand(4, -1))
     before = torch.ones(4, dtype=torch.float64)
     for t in range(3):
         same = (lists[:, : t + 1] == one[: t + 1]).all(1)
@@ -32,7 +32,7 @@ def test_a_slots_probabilities_are_those_of_the_enumerated_lists():
         before = upto
 
 
-def test_the_table_carries_them_where_they_are_known(tmp_path):
+def test_the_table_has_slot_propensities_where_they_are_known(tmp_path):
     table = STRAIGHT.sample(50, seed=1)
     assert table.validate() == []
     product = table.frame["slot_propensity"].list.eval(pl.element().log()).list.sum().exp()
@@ -50,14 +50,14 @@ def test_the_table_carries_them_where_they_are_known(tmp_path):
         (pl.col("slot_propensity").list.eval(pl.element() * 0.9), "slot_product"),
     ],
 )
-def test_faults_are_found(change, rule):
+def test_invalid_slot_propensities_are_refused(change, rule):
     table = STRAIGHT.sample(3)
     bad = Requests(table.frame.with_columns(slot_propensity=change), info=table.info)
     assert rule in {fault.rule for fault in bad.validate()}
     assert {fault.column for fault in bad.validate()} == {"slot_propensity"}
 
 
-def test_unknown_ones_are_null_and_wrong_types_are_refused():
+def test_unknown_slot_propensities_are_null_and_wrong_types_are_refused():
     frame = STRAIGHT.sample(3).frame
     unknown = pl.when(pl.int_range(pl.len()) > 0).then("slot_propensity")
     assert Requests(frame.with_columns(slot_propensity=unknown)).validate() == []

@@ -23,7 +23,7 @@ from goalrank.worlds.world.latents import k_means
 from tests.worlds.conftest import rich
 
 
-def test_same_seed_same_world() -> None:
+def test_same_seed_gives_the_same_world() -> None:
     one, two, other = World(rich()), World(rich()), World(rich(seed=1))
     for field in fields(one.latents):
         assert torch.equal(getattr(one.latents, field.name), getattr(two.latents, field.name))
@@ -39,7 +39,7 @@ def test_complement_is_one_cycle() -> None:
     assert sorted(seen) == list(range(5))
 
 
-def test_world_from_factors_has_their_size_and_taste() -> None:
+def test_world_from_factors_has_their_size_and_preferences() -> None:
     generator = torch.Generator().manual_seed(0)
     centres = torch.eye(4, dtype=torch.float64)
     group = torch.arange(60) % 4
@@ -51,7 +51,7 @@ def test_world_from_factors_has_their_size_and_taste() -> None:
     # k-means finds the planted groups, whatever their numbers.
     pairs = {(int(g), int(c)) for g, c in zip(group, world.latents.cluster, strict=True)}
     assert len(pairs) == len({c for _, c in pairs}) == 4
-    logits = world.logits(world.tastes(torch.arange(4)), torch.arange(60).expand(4, 60))
+    logits = world.logits(world.user_vectors(torch.arange(4)), torch.arange(60).expand(4, 60))
     liked = logits - 0.5 * world.latents.quality
     assert group[liked.argmax(dim=1)].tolist() == [0, 1, 2, 3]
     assert bool((world.latents.popularity.diff() > 0).all())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ from goalrank.rankers import BestOf, Ranker, RetrieverOrder
 from goalrank.reporting import Report, choose_rows, make_examples, write_report
 from goalrank.requests import Requests, write_text
 from goalrank.serving import Examples
+from goalrank.storage import json_text
 from goalrank.training import load_config
 
 Say = Callable[[str], None]
@@ -49,7 +49,7 @@ DEMOS = {
         "movielens", "retrieved", "demo-movielens-small", "MovieLens (small): films"
     ),
 }
-# Rules worth a row of their own in the results: name in the audit → name there.
+# Baselines with a row of their own in the results: name in the audit → name there.
 _ROWS = {"retriever order": "retriever", "popularity": "popularity"}
 
 
@@ -194,15 +194,15 @@ def _rankers(model: Model, seed: int) -> dict[str, Ranker]:
 
 
 def _scorecard(run: _Run, test: Requests, say: Say) -> Scorecard:
-    """Means over seeds beside the rules (which have no seed)."""
+    """Means over seeds beside the baselines (which have no seed)."""
     model = run.models[0]
     assert model.job is not None
     columns = model.encoder.encode(test)
-    say("auditing rules without learning")
+    say("auditing baselines")
     with run.clock("audit"):
-        rules, notes = find_baselines(model.encoder, columns, model.job.train)
+        baselines, notes = find_baselines(model.encoder, columns, model.job.train)
         return score(
-            _mean(run.trained), rules, columns, test, notes=notes, slots=model.config.slots
+            _mean(run.trained), baselines, columns, test, notes=notes, slots=model.config.slots
         )
 
 
@@ -219,8 +219,10 @@ def _mean(parts: Sequence[Evaluation]) -> Evaluation:
 
 def _results(dataset: str, demo: Demo, run: _Run, card: Scorecard) -> dict[str, Any]:
     assert card.trained is not None
-    rules = card.rules.to_dict()
-    rows: dict[str, Any] = {name: rules[rule] for rule, name in _ROWS.items() if rule in rules}
+    baselines = card.baselines.to_dict()
+    rows: dict[str, Any] = {
+        name: baselines[known] for known, name in _ROWS.items() if known in baselines
+    }
     rows |= card.trained.to_dict()
     for name, each in card.trained.values.items():
         for metric in each:
@@ -233,7 +235,7 @@ def _results(dataset: str, demo: Demo, run: _Run, card: Scorecard) -> dict[str, 
         "warning": card.warning,
         "seeds": [model.train["seeds"][0] for model in run.models],
         "rankers": rows,
-        "rules": rules,
+        "baselines": baselines,
         "audit": audit_dict(card.audit),
         "reward_model": _reward_model(run),
         "requests": card.trained.metadata(),
@@ -253,7 +255,7 @@ def _report(demo: Demo, run: _Run, card: Scorecard, test: Requests) -> Report:
     return Report.of(
         f"goalrank demo — {demo.title}",
         card.trained,
-        card.rules,
+        card.baselines,
         card.audit,
         warning=card.warning,
         training=model.fitted.telemetry,
@@ -296,15 +298,4 @@ def _examples(model: Model, card: Scorecard, test: Requests) -> list[Any]:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    write_text(path, json.dumps(_plain(content), indent=2) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    """NaN is no JSON: it becomes null."""
-    if isinstance(value, dict):
-        return {str(key): _plain(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+    write_text(path, json_text(content) + "\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from goalrank import evaluation as ev
 from goalrank.rankers import RandomOrder, Ranker
 from goalrank.requests import Batch, EncodedRequests
-from goalrank.rewards import Ensemble, ListReward, Reward
+from goalrank.rewards import ListReward, Reward
 from goalrank.training import (
     Job,
     RewardTask,
@@ -103,8 +103,8 @@ def reward_report(
 
 
 def _members(reward: Reward) -> list[ListReward]:
-    members = list(reward.members) if isinstance(reward, Ensemble) else [reward]
-    return [member for member in members if isinstance(member, ListReward)]
+    """The models that predict feedback, one by one."""
+    return [cast(ListReward, member) for member in reward.members if member.kind_index]
 
 
 def _probabilities(reward: Reward, batch: Batch, lists: Tensor) -> Tensor:

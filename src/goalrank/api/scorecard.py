@@ -1,4 +1,4 @@
-"""`evaluate`: rankers and rules without learning, measured on the same requests."""
+"""`evaluate`: rankers and baselines, measured on the same requests."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from goalrank.bundles import Bundle
 from goalrank.errors import ConfigError
 from goalrank.evaluation import Audit, Evaluation
 from goalrank.rankers import Ranker
+from goalrank.reporting import evaluation_table
 from goalrank.requests import EncodedRequests, Encoder, Requests
 
 Progress = Callable[[int, int], None]
-# Rules that count over past requests, and so need the training table.
+# Baselines that count over past requests, and so need the training table.
 _COUNTED = ("popularity", "smoothed feedback rate", "last-item transitions")
 
 
 @dataclass(frozen=True)
 class Scorecard:
-    """How rankers did, beside rules without learning.
+    """Rankers and baselines (rankers without learning), measured on the same requests.
 
     Attributes:
-        trained: evaluation of the rankers; None if only rules were asked for.
-        rules: evaluation of the rules.
+        trained: evaluation of the trained rankers; None if only baselines were asked for.
+        baselines: evaluation of the baselines.
         audit: their comparison.
         dataset: name of the data.
         warning: the requests table's own, to be printed with every number.
     """
 
     trained: Evaluation | None
-    rules: Evaluation
+    baselines: Evaluation
     audit: Audit
     dataset: str = "unknown"
     warning: str | None = None
@@ -43,9 +44,9 @@ class Scorecard:
         return self.audit.verdict
 
     def table(self, metrics: Sequence[str] | None = None) -> str:
-        """Markdown: rankers and rules, best first."""
-        both = self.rules if self.trained is None else self.trained.merged(self.rules)
-        return both.table(metrics)
+        """Markdown: rankers and baselines, best first."""
+        both = self.baselines if self.trained is None else self.trained.merged(self.baselines)
+        return evaluation_table(both, metrics).markdown()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""
@@ -54,9 +55,9 @@ class Scorecard:
             "dataset": self.dataset,
             "warning": self.warning,
             "rankers": {} if self.trained is None else self.trained.to_dict(),
-            "rules": self.rules.to_dict(),
+            "baselines": self.baselines.to_dict(),
             "audit": audit_dict(audit),
-            "metadata": (self.trained or self.rules).metadata(),
+            "metadata": (self.trained or self.baselines).metadata(),
         }
 
     def __str__(self) -> str:
@@ -68,7 +69,7 @@ def audit_dict(audit: Audit) -> dict[str, Any]:
     """An audit as plain values."""
     return {
         "metric": audit.metric,
-        "best_rule": audit.rule,
+        "best_baseline": audit.baseline,
         "best_trained": audit.trained,
         "difference": None if audit.difference is None else audit.difference.to_dict(),
         "holds": audit.holds,
@@ -89,14 +90,14 @@ def evaluate(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Scorecard:
-    """Measure rankers on requests with known feedback, and audit them against rules.
+    """Measure rankers on requests with known feedback, and audit them against baselines.
 
     Args:
         rankers: a bundle, or name → bundle or ranker; bare rankers use the first bundle's encoder.
         requests: held-out requests, or their file.
         slots: L.
-        train: the training requests; rules that count over the past (popularity and the like)
-            come from them. None leaves those rules out, except for a model fresh from `fit`.
+        train: the training requests; baselines that count over the past (popularity and the like)
+            come from them. None leaves those baselines out, except for a model fresh from `fit`.
         metric: what the audit compares by.
         bootstrap: resamples of the intervals.
         seed: of the resamples.
@@ -129,8 +130,8 @@ def evaluate(
         trained = part if trained is None else trained.merged(part)
     assert trained is not None
     columns = bundle.encoder.encode(table)
-    rules, notes = find_baselines(bundle.encoder, columns, _past(bundle, train))
-    return score(trained, rules, columns, table, notes=notes, metric=metric, **options)
+    baselines, notes = find_baselines(bundle.encoder, columns, _past(bundle, train))
+    return score(trained, baselines, columns, table, notes=notes, metric=metric, **options)
 
 
 def audit_table(
@@ -142,10 +143,10 @@ def audit_table(
     bootstrap: int = 1000,
     progress: Progress | None = None,
 ) -> Scorecard:
-    """The audit of a data set alone: rules without learning, nothing trained.
+    """The audit of a data set alone: baselines only, nothing is trained.
 
     Args:
-        train: the past that rules may count over.
+        train: the past that baselines may count over.
         test: what they rank.
         slots, metric, bootstrap, progress: as in `evaluate`.
 
@@ -154,16 +155,16 @@ def audit_table(
     """
     encoder = Encoder.fit(train)
     columns = encoder.encode(test)
-    rules, notes = find_baselines(encoder, columns, encoder.encode(train))
+    baselines, notes = find_baselines(encoder, columns, encoder.encode(train))
     return score(
-        None, rules, columns, test,
+        None, baselines, columns, test,
         notes=notes, metric=metric, slots=slots, bootstrap=bootstrap, progress=progress,
     )  # fmt: skip
 
 
 def score(
     trained: Evaluation | None,
-    rules: Mapping[str, Ranker],
+    baselines: Mapping[str, Ranker],
     columns: EncodedRequests,
     table: Requests,
     *,
@@ -171,16 +172,16 @@ def score(
     metric: str = "ndcg",
     **options: Any,
 ) -> Scorecard:
-    """Evaluate rules and compare; `options` go to `goalrank.evaluation.ranking.evaluate`."""
-    of_rules = ev.evaluate(rules, columns, **options)
-    audit = ev.audit(trained, of_rules, metric, notes=notes)
-    return Scorecard(trained, of_rules, audit, table.info.dataset, table.info.warning)
+    """Evaluate baselines and compare; `options` go to `goalrank.evaluation.ranking.evaluate`."""
+    of_baselines = ev.evaluate(baselines, columns, **options)
+    audit = ev.audit(trained, of_baselines, metric, notes=notes)
+    return Scorecard(trained, of_baselines, audit, table.info.dataset, table.info.warning)
 
 
 def find_baselines(
     encoder: Encoder, columns: EncodedRequests, past: EncodedRequests | None
 ) -> tuple[dict[str, Ranker], list[str]]:
-    """Rules without learning, and sentences about those that cannot be had.
+    """Baselines, and sentences about those that cannot be had.
 
     Args:
         columns: the requests to be ranked.
@@ -189,12 +190,12 @@ def find_baselines(
     names = encoder.info.candidate_features
     if past is not None:
         return dict(ev.audit_baselines(past, names)), ev.absent_baselines(past)
-    rules = ev.audit_baselines(columns, names)
+    baselines = ev.audit_baselines(columns, names)
     kept: dict[str, Ranker] = {
-        name: rule for name, rule in rules.items() if not name.startswith(_COUNTED)
+        name: baseline for name, baseline in baselines.items() if not name.startswith(_COUNTED)
     }
     note = (
-        f"Rules that count over past requests ({', '.join(_COUNTED)}) were left out, since no "
+        f"Baselines that count over past requests ({', '.join(_COUNTED)}) were left out, since no "
         f"training table was given."
     )
     return kept, [note]

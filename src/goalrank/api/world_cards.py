@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from goalrank.bundles import Bundle
 from goalrank.errors import ConfigError, DataError
 from goalrank.evaluation import Interval, Resampler
+from goalrank.reporting import Table, make_columns
 from goalrank.requests import Requests
-from goalrank.worlds import JudgedLists, RegretMeter, Truth, World, share_exact
+from goalrank.worlds import ReferenceRewards, RegretMeter, TrueEvaluation, World, share_exact
 
 Progress = Callable[[int, int], None]
 Array = NDArray[np.float64]
@@ -22,7 +23,7 @@ _SCORER = "true pointwise sort"
 
 @dataclass(frozen=True)
 class WorldRow:
-    """One ranker, or one of the world's own rules; means over requests.
+    """One ranker, or one of the world's own baselines; means over requests.
 
     Attributes:
         reward: mean true reward.
@@ -30,7 +31,7 @@ class WorldRow:
         share_of_best: mean reward over the near-optimum's.
         share_exact: share of requests whose list is worth the near-optimum.
         gap_closed: (reward - r) / (best - r), r of the best scorer, the true pointwise sort.
-        kind: "trained" or "rule".
+        kind: "trained" or "baseline".
     """
 
     reward: Interval
@@ -69,7 +70,7 @@ class WorldCard:
         requests: judged.
         slots: L.
         gap: mean certified gap of the near-optimum: the optimum is at most this much better.
-        rows: bundles, then the world's own rules, the near-optimum last.
+        rows: bundles, then the world's own baselines, the near-optimum last.
         parts: of bundles that hold a reward model.
     """
 
@@ -85,20 +86,12 @@ class WorldCard:
         return asdict(self)
 
     def __str__(self) -> str:
-        head = ["list", "true reward", "regret", "of best", "exact", "gap closed"]
-        lines = [head, ["---"] * len(head)]
-        for name, row in sorted(self.rows.items(), key=lambda item: item[1].regret.mean):
-            shares = (row.share_of_best, row.share_exact, row.gap_closed)
-            cells = [f"{share:.1%}" for share in shares]
-            lines.append([name, _span(row.reward), _span(row.regret), *cells])
-        text = [_table(lines)]
-        if self.parts:
-            text += ["", _table(_part_lines(self.parts))]
+        tables = [_row_table(self.rows), *([_part_table(self.parts)] if self.parts else [])]
         foot = (
             f"World {self.world}, {self.requests} requests, {self.slots} slots; certified gap of "
             f"the near-optimum: {self.gap:.3f}."
         )
-        return "\n".join([*text, "", foot])
+        return "\n\n".join([*(table.markdown(padded=True) for table in tables), foot])
 
 
 def world_card(
@@ -131,31 +124,33 @@ def world_card(
         progress: called with (bundles done, bundles in all).
 
     Raises:
-        ConfigError: no bundle, a bundle named like a rule, or an option below its least.
+        ConfigError: no bundle, a bundle named like a baseline, or an option below its least.
         DataError: the requests are not of this world.
     """
     _check(bundles, limit, bootstrap, reward_beam)
     table = _latest(requests, limit)
     columns = {name: each.encoder.encode(table) for name, each in bundles.items()}
     judge = RegretMeter(world, table, next(iter(columns.values())))
-    truth = judge.references(beam)
+    truth = judge.reference_rewards(beam)
     if taken := set(bundles) & set(truth.rewards):
-        raise ConfigError(f"bundle name {sorted(taken)} is a rule's; remedy: --bundle NAME=FOLDER")
+        raise ConfigError(
+            f"bundle name {sorted(taken)} is a baseline's; remedy: --bundle NAME=FOLDER"
+        )
     users = np.unique(table.frame["user_id"].to_numpy(), return_inverse=True)[1]
     resampler = Resampler(users.astype(np.int64), bootstrap, seed)
     rows, parts = {}, {}
     for done, (name, each) in enumerate(bundles.items()):
         if progress is not None:
             progress(done, len(bundles))
-        judged = judge.judge(
+        judged = judge.evaluate(
             each.ranker, each.reward, columns[name],
             beam=reward_beam, lists=lists, seed=seed, device=device,
         )  # fmt: skip
         rows[name] = _row(judged.reward.numpy(), truth, resampler, "trained")
         if judged.found is not None:
             parts[name] = _parts(judged, truth, resampler)
-    for rule, values in truth.rewards.items():
-        rows[rule] = _row(values.numpy(), truth, resampler, "rule")
+    for name, values in truth.rewards.items():
+        rows[name] = _row(values.numpy(), truth, resampler, "baseline")
     return WorldCard(world.config.name, len(table), world.config.slots, truth.gap, rows, parts)
 
 
@@ -178,7 +173,7 @@ def _latest(requests: Requests, limit: int) -> Requests:
     return requests.take(order[-limit:])
 
 
-def _row(reward: Array, truth: Truth, resampler: Resampler, kind: str) -> WorldRow:
+def _row(reward: Array, truth: ReferenceRewards, resampler: Resampler, kind: str) -> WorldRow:
     best, scorer = truth.best.numpy(), float(truth.rewards[_SCORER].mean())
     of_reward, of_regret = resampler.intervals(np.stack([reward, best - reward], 1))
     room = float(best.mean()) - scorer
@@ -192,7 +187,7 @@ def _row(reward: Array, truth: Truth, resampler: Resampler, kind: str) -> WorldR
     )
 
 
-def _parts(judged: JudgedLists, truth: Truth, resampler: Resampler) -> RegretParts:
+def _parts(judged: TrueEvaluation, truth: ReferenceRewards, resampler: Resampler) -> RegretParts:
     assert judged.found is not None
     assert judged.learned is not None
     assert judged.learned_found is not None
@@ -209,26 +204,31 @@ def _parts(judged: JudgedLists, truth: Truth, resampler: Resampler) -> RegretPar
     return RegretParts(policy, reward, learned, correlation)
 
 
-def _part_lines(parts: Mapping[str, RegretParts]) -> list[list[str]]:
-    head = ["taught ranker", "policy error", "reward error", "policy error (learned reward)"]
-    head += ["correlation, random lists", "correlation, proposed lists"]
-    lines = [head, ["---"] * len(head)]
+def _row_table(rows: Mapping[str, WorldRow]) -> Table:
+    cells = []
+    for name, row in sorted(rows.items(), key=lambda item: item[1].regret.mean):
+        shares = (row.share_of_best, row.share_exact, row.gap_closed)
+        spans = (_span(row.reward), _span(row.regret))
+        cells.append([name, *spans, *(f"{share:.1%}" for share in shares)])
+    head = ("list", "true reward", "regret", "of best", "exact", "gap closed")
+    return Table(make_columns(*head), cells)
+
+
+def _part_table(parts: Mapping[str, RegretParts]) -> Table:
+    cells = []
     for name, part in parts.items():
         order = [
             f"{part.correlation[which]['spearman']['mean']:.3f}" if part.correlation else "–"
             for which in ("random", "proposed")
         ]
         errors = (part.policy_error, part.reward_error, part.policy_error_learned)
-        lines.append([name, *(_span(error) for error in errors), *order])
-    return lines
+        cells.append([name, *(_span(error) for error in errors), *order])
+    head = (
+        "taught ranker", "policy error", "reward error", "policy error (learned reward)",
+        "correlation, random lists", "correlation, proposed lists",
+    )  # fmt: skip
+    return Table(make_columns(*head), cells)
 
 
 def _span(interval: Interval) -> str:
     return f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
-
-
-def _table(lines: list[list[str]]) -> str:
-    """Markdown with aligned columns."""
-    wide = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    rows = [" | ".join(cell.ljust(w) for cell, w in zip(line, wide)) for line in lines]
-    return "\n".join(f"| {row} |" for row in rows)

@@ -5,8 +5,8 @@ from goalrank.bundles.manifest import FORMAT_VERSION, MANIFEST
 from goalrank.bundles.onnx.export import export_graph
 from goalrank.bundles.onnx.graph import Backend, ListGraph, load_graph
 from goalrank.bundles.predictor import Predictor, Ranked
-from goalrank.bundles.stage_timing import TimedStep, record_times
 from goalrank.bundles.synthetic_requests import synthetic_requests
+from goalrank.bundles.timing import TimedStep, record_times
 
 __all__ = [
     "FORMAT_VERSION",

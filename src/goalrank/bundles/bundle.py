@@ -78,7 +78,7 @@ class Bundle:
         spec = self.encoder.spec
         reward = None
         if self.reward is not None:
-            reward = describe_reward(self.reward, spec)
+            reward = describe_reward(self.reward)
             save_file(_state(self.reward), folder / _REWARD)
         if self.examples is not None:
             self.examples.write(folder / _EXAMPLES)

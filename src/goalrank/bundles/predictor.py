@@ -15,24 +15,21 @@ from torch import Tensor
 
 from goalrank.bundles.bundle import Bundle
 from goalrank.bundles.onnx.graph import Backend, ListGraph
-from goalrank.bundles.stage_timing import timed
 from goalrank.bundles.synthetic_requests import synthetic_requests
+from goalrank.bundles.timing import timed
 from goalrank.constraints import (
     Constraints,
     Resolved,
     attribute_columns,
     compile_constraints,
     constrained_lists,
-    decodes_greedily,
-    greedy_lists,
     is_prefix_free,
     open_slots,
     resolve_infeasible,
-    stepwise,
 )
 from goalrank.errors import ConfigError, GoalRankError
 from goalrank.nn import request_salt
-from goalrank.rankers import Generator
+from goalrank.rankers import RetrieverOrder
 from goalrank.requests import Batch, EncodedRequests, RequestArrays, Requests, Row
 
 _GRAPH_MOST = 32  # requests; beyond, PyTorch's products are the faster ones (N 50, width 128)
@@ -181,16 +178,15 @@ class Predictor:
     ) -> tuple[Tensor, Tensor]:
         ranker = self.bundle.ranker
         ruled = any(plan is not None and not is_prefix_free(plan[0]) for plan in plans)
-        if temperature is None and not ruled and decodes_greedily(ranker):
+        if temperature is None and not ruled and ranker.decodes_greedily:
             open_to = open_slots(plans, slots, batch.candidates.shape[1])
             if self.graph is not None and self.backend(plans, slots, None) == "onnx":
                 return self.graph.rank(batch, slots, open_to)
-            assert isinstance(ranker, Generator)
-            return greedy_lists(ranker, ranker.encode(batch), slots, open_to)
+            return ranker.greedy(ranker.encode(batch), slots, open_to)
         rng = torch.Generator().manual_seed(self.seed)
         state = ranker.encode(batch)
         warmth = 1.0 if temperature is None else temperature
-        if any(plan is not None for plan in plans) or (temperature and stepwise(ranker)):
+        if any(plan is not None for plan in plans) or (temperature and ranker.stepwise):
             salt = None if temperature is None else request_salt(batch.key, rng)
             return constrained_lists(
                 ranker, state, batch, plans, slots, temperature=warmth, salt=salt
@@ -266,7 +262,7 @@ class Predictor:
         if not len(asked.flat):
             return []
         scores, batch = _retriever(asked)
-        lists, log_prob = constrained_lists(None, scores, batch, plans, length)
+        lists, log_prob = constrained_lists(RetrieverOrder(), scores, batch, plans, length)
         rows = range(len(asked.flat))
         return self._ranked(asked, rows, plans, lists, log_prob, greedy=True, degraded=True)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
@@ -74,7 +74,8 @@ def verb(interrupted: str = "Interrupted; nothing was written.") -> Callable[[F]
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
             try:
-                return function(*args, **kwargs)
+                with _old_names_said():
+                    return function(*args, **kwargs)
             except KeyboardInterrupt:
                 _say("yellow", interrupted)
                 raise typer.Exit(INTERRUPTED) from None
@@ -93,6 +94,22 @@ def verb(interrupted: str = "Interrupted; nothing was written.") -> Callable[[F]
         return run  # type: ignore[return-value]
 
     return decorate
+
+
+@contextmanager
+def _old_names_said() -> Iterator[None]:
+    """Print goalrank's own warnings about old names as a line for people, others as ever."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *more: Any, **named: Any) -> None:
+            if category.__module__.startswith("goalrank."):
+                _say("yellow", f"Warning: {message}")
+            else:
+                usual(message, category, *more, **named)
+
+        warnings.showwarning = show
+        yield
 
 
 def _fail(text: str, code: int) -> None:
@@ -118,10 +135,12 @@ def only_json(wanted: bool) -> Iterator[Callable[[Any], None]]:
     if not wanted:
         yield lambda value: None
         return
+    from goalrank.storage import json_text
+
     stdout = sys.stdout
 
     def emit(value: Any) -> None:
-        stdout.write(json.dumps(plain(value), indent=2, default=str) + "\n")
+        stdout.write(json_text(value) + "\n")
         stdout.flush()
 
     with to_stderr():
@@ -133,15 +152,6 @@ def to_stderr() -> Iterator[None]:
     """What is printed meanwhile is for people: it goes to stderr."""
     with redirect_stdout(sys.stderr):
         yield
-
-
-def plain(value: Any) -> Any:
-    """NaN and infinities are no JSON: they become null."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def show_progress() -> bool:
@@ -174,8 +184,8 @@ def busy(text: str) -> Iterator[None]:
         yield
 
 
-def print_scorecard(card: Scorecard, metric: str = "ndcg", rules: int = 5) -> None:
-    """A table of rankers and the best rules, the warning, and the verdict."""
+def print_scorecard(card: Scorecard, metric: str = "ndcg", baselines: int = 5) -> None:
+    """A table of rankers and the best baselines, the warning, and the verdict."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -183,15 +193,17 @@ def print_scorecard(card: Scorecard, metric: str = "ndcg", rules: int = 5) -> No
     out = Console(highlight=False)
     if card.warning:
         out.print(Text(f"Warning: {card.warning}", style="bold yellow"))
-    both = card.rules if card.trained is None else card.trained.merged(card.rules)
+    both = card.baselines if card.trained is None else card.trained.merged(card.baselines)
     main = both.metric_name(metric)
-    ranked = sorted(card.rules.rankers, key=lambda r: -card.rules.summaries[r][main].mean)[:rules]
+    ranked = sorted(card.baselines.rankers, key=lambda r: -card.baselines.summaries[r][main].mean)[
+        :baselines
+    ]
     trained = [] if card.trained is None else card.trained.rankers
     order = sorted([*trained, *ranked], key=lambda r: -both.summaries[r][main].mean)
     room = 1 + max(out.width - 76, 0) // 13  # the first metric has its interval, others do not
     names = [main, *(m for m in both.metrics if m != main)][: 1 + room]
-    left = len(card.rules.rankers) - len(ranked)
-    table = Table(caption=f"{left} weaker rules not shown" if left else None)
+    left = len(card.baselines.rankers) - len(ranked)
+    table = Table(caption=f"{left} weaker baselines not shown" if left else None)
     table.add_column("ranker", no_wrap=True)
     table.add_column("kind", no_wrap=True)
     for name in names:
@@ -199,7 +211,7 @@ def print_scorecard(card: Scorecard, metric: str = "ndcg", rules: int = 5) -> No
     for ranker in order:
         cells = both.summaries[ranker]
         values = (_cell(cells.get(name), name == main) for name in names)
-        table.add_row(ranker, "trained" if ranker in trained else "rule", *values)
+        table.add_row(ranker, "trained" if ranker in trained else "baseline", *values)
     out.print(table)
     for i, sentence in enumerate(card.verdict):
         out.print(Text(sentence, style="bold" if i == 0 else ""))

@@ -9,9 +9,9 @@ from goalrank.constraints.constraints import (
     compile_constraints,
     read_constraints,
 )
-from goalrank.constraints.decoding import Resolved, constrained_lists, stepwise
+from goalrank.constraints.decoding import Resolved, constrained_lists
 from goalrank.constraints.feasibility import resolve_infeasible
-from goalrank.constraints.greedy import decodes_greedily, greedy_lists, is_prefix_free, open_slots
+from goalrank.constraints.open_slots import is_prefix_free, open_slots
 
 __all__ = [
     "AtLeast",
@@ -22,11 +22,8 @@ __all__ = [
     "attribute_columns",
     "compile_constraints",
     "constrained_lists",
-    "decodes_greedily",
-    "greedy_lists",
     "is_prefix_free",
     "open_slots",
     "read_constraints",
     "resolve_infeasible",
-    "stepwise",
 ]

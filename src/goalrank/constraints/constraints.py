@@ -1,4 +1,4 @@
-"""Constraints that served lists obey, and what they mean for one request's candidates."""
+"""Constraints that served lists obey, and their compiled form for one request's candidates."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ class AtLeast(_Strict):
 
 
 class Diversity(_Strict):
-    """Every placed item lowers the logits of those that share its value of `by` by `weight`."""
+    """Each placed item lowers the logits of items that share its value of `by` by `weight`."""
 
     by: str
     weight: float = Field(gt=0, le=1e6)
 
 
 class Constraints(_Strict):
-    """What a list must obey.
+    """Rules that a list must obey.
 
     Attributes:
         blocked: item ids that never appear; never relaxed.
-        pinned: slot (from 0) → item id that stands there.
+        pinned: slot (from 0) → id of the item in that slot.
         at_most, at_least: see the classes.
         dedupe: column; no two items share a value of it.
-        diversity: a preference, not a law.
-        on_infeasible: `relax` gives rules up, in the order of `relax`, until a list exists and says
-            which; `fail` raises.
-        relax: kinds in the order in which they are given up; `length` shortens the list.
+        diversity: a preference, not a strict rule.
+        on_infeasible: `relax` drops rules, in the order of `relax`, until a list exists, and names
+            them; `fail` raises.
+        relax: kinds in the order in which they are dropped; `length` shortens the list.
     """
 
     blocked: tuple[Id, ...] = ()
@@ -75,27 +75,27 @@ class Constraints(_Strict):
 
     @property
     def hold_for_drafts(self) -> bool:
-        """Whether a list drafted from two lists that obey them obeys them too: blocking alone."""
+        """Whether a list drafted from two valid lists is valid too: only with blocking alone."""
         others = (self.pinned, self.at_most, self.at_least, self.dedupe, self.diversity)
         return not any(others)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Item columns that the rules look at, sorted."""
+        """Item columns that the rules read, sorted."""
         names = {rule.by for rule in self.at_most} | {rule.by for rule in self.at_least}
         names |= {self.dedupe} if self.dedupe else set()
         return tuple(sorted(names | ({self.diversity.by} if self.diversity else set())))
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is asked."""
+        """Whether there is no rule."""
         return not (
             self.blocked or self.pinned or self.at_most or self.at_least or self.dedupe
             or self.diversity
         )  # fmt: skip
 
     def merged(self, more: Constraints | None) -> Constraints:
-        """These rules and a request's own; where both set a single value, the request's counts."""
+        """Combine these rules with a request's own, which win where both set a single value."""
         if more is None:
             return self
         return Constraints(
@@ -113,18 +113,18 @@ class Constraints(_Strict):
 
 
 def read_constraints(path: str | Path) -> Constraints:
-    """Constraints of a TOML file.
+    """Read constraints from a TOML file.
 
     Raises:
         ConfigError: no such file, or an unknown or wrong rule.
     """
-    remedy = "mend the file (option: rules)"
+    remedy = "correct the file (option: rules)"
     return checked(Constraints, read_toml(path, "rules", remedy), "the rules", remedy)
 
 
 @dataclass(frozen=True)
 class Cap:
-    """An `AtMost` on N candidates: the values of each."""
+    """An `AtMost` compiled for N candidates: the values of each."""
 
     name: str
     values: list[frozenset[Hashable]]
@@ -134,7 +134,7 @@ class Cap:
 
 @dataclass(frozen=True)
 class Need:
-    """An `AtLeast` on N candidates: who belongs."""
+    """An `AtLeast` compiled for N candidates: which of them count."""
 
     name: str
     member: NDArray[np.bool_]
@@ -143,7 +143,7 @@ class Need:
 
 @dataclass(frozen=True)
 class CompiledConstraints:
-    """Constraints worked out for one request of N candidates.
+    """Constraints compiled for one request of N candidates.
 
     Attributes:
         length: T, slots to fill.
@@ -151,7 +151,7 @@ class CompiledConstraints:
         pins: slot → position, -1 where the item is no candidate or blocked.
         keys: [N] dedupe key, None = never a duplicate.
         groups: [N] values for the diversity weight.
-        relaxed: rules given up.
+        relaxed: names of the dropped rules.
     """
 
     length: int
@@ -173,7 +173,7 @@ class CompiledConstraints:
 def compile_constraints(
     rules: Constraints, candidates: Sequence[Any], attributes: dict[str, list[Any]], slots: int
 ) -> CompiledConstraints:
-    """Work rules out for one request.
+    """Compile rules for one request.
 
     Args:
         candidates: N ids.
@@ -183,10 +183,10 @@ def compile_constraints(
     Raises:
         ConfigError: a pinned slot outside the list.
     """
-    odd = [slot for slot in rules.pinned if not 0 <= slot < slots]
-    if odd:
+    outside = [slot for slot in rules.pinned if not 0 <= slot < slots]
+    if outside:
         raise ConfigError(
-            f"slot {odd[0]} is pinned, but slots run from 0 to {slots - 1}; remedy: pin a slot of "
+            f"slot {outside[0]} is pinned, but slots run from 0 to {slots - 1}; remedy: pin a slot of "
             f"the list; option: rules.pinned"
         )
     at = {identity: i for i, identity in enumerate(candidates)}
@@ -217,7 +217,7 @@ def compile_constraints(
 def attribute_columns(
     names: Sequence[str], ids: pl.Series, items: pl.DataFrame | None
 ) -> dict[str, list[Any]]:
-    """Values [n] of item columns for ids [n]; None where an item is not in the table.
+    """Look up values [n] of item columns for ids [n]; None where an item is not in the table.
 
     Raises:
         ConfigError: no items table, or no such column.
@@ -228,7 +228,7 @@ def attribute_columns(
         if items is None or name not in items.columns:
             have = "there is no items table" if items is None else f"it has {items.columns}"
             raise ConfigError(
-                f"a rule looks at item column '{name}', but {have}; remedy: give items with that "
+                f"a rule reads item column '{name}', but {have}; remedy: give items with that "
                 f"column (option: items), or change the rule"
             )
     assert items is not None

@@ -1,7 +1,7 @@
-"""Requests to vectors: what rankers and rewards share."""
+"""Encoders of requests as vectors, shared by rankers and rewards."""
 
 from goalrank.encoders.entities import EntityEmbedding
-from goalrank.encoders.id_table import IdTable, as_block, block_of, deferred_tables
+from goalrank.encoders.id_table import IdTable, as_block, block_of, deferred_tables, id_tables
 from goalrank.encoders.request import Encoded, EncoderSizes, RequestEncoder
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "as_block",
     "block_of",
     "deferred_tables",
+    "id_tables",
 ]

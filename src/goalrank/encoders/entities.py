@@ -1,4 +1,4 @@
-"""Items or users to vectors, by id and by features."""
+"""Embedding of items or users by id and by features."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _CATEGORY_WIDTH = 32
 
 
 class EntityEmbedding(nn.Module):
-    """Sum of an id embedding and projected features.
+    """Embedding of items or users: the sum of an id embedding and projected features.
 
-    In training an id is now and then swapped for its hashed bucket, so that buckets are trained
-    and features learn to carry an item whose id is unknown.
+    In training, a share of the ids is replaced by their hashed buckets. This trains the buckets,
+    and the features of items with unknown ids.
 
     Args:
-        ids: rows of the id table (padding, known, buckets); 0 leaves ids out.
-        numeric: Fn numbers a row.
+        ids: rows of the id table (padding, known ids, buckets); 0 leaves ids out.
+        numeric: numeric features per row.
         category: rows of the joint category table.
-        category_width: M category values a row.
+        category_width: M, category values per row.
         width: D.
-        id_dropout: share of ids swapped for their bucket in training.
-        id_width: width of the id table, brought to D by a matrix that all ids share; 0 = D. Fewer
-            numbers an id are learned from fewer events, and a table of many ids is smaller
+        id_dropout: share in [0, 1] of ids replaced by their bucket in training.
+        id_width: width of the id table, mapped to D by a matrix that all ids share; 0 is D. Fewer
+            numbers per id need fewer events to learn, and a table of many ids is smaller
             (factorised embeddings: Lan et al., ICLR 2020, arXiv 1909.11942, section 3.1).
     """
 
@@ -55,7 +55,15 @@ class EntityEmbedding(nn.Module):
         self.category_out = Linear(inner, width, bias=False) if has_category else None
 
     def forward(self, table: EntityTable, rows: Tensor) -> Tensor:
-        """Rows [...] of the table → [..., D]."""
+        """Embed entities.
+
+        Args:
+            table: features of the entities.
+            rows: [...] rows of the table.
+
+        Returns:
+            [..., D].
+        """
         flat = rows.reshape(-1)
         out = torch.zeros((), device=rows.device)
         if self.ids is not None:
@@ -75,7 +83,7 @@ class EntityEmbedding(nn.Module):
 
     def _id_rows(self, table: EntityTable, flat: Tensor) -> Tensor:
         if self.training and self.id_dropout > 0:
-            # The swap is a property of the step, as dropout is; it draws from the same stream.
-            flip = torch.rand(flat.shape, device=flat.device) < self.id_dropout
-            return torch.where(flip, table.bucket_row[flat], table.id_row[flat])
+            # Like dropout, the replacement depends on the step: it uses the global generator.
+            replaced = torch.rand(flat.shape, device=flat.device) < self.id_dropout
+            return torch.where(replaced, table.bucket_row[flat], table.id_row[flat])
         return table.id_row[flat]

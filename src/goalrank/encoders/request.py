@@ -1,4 +1,4 @@
-"""A request to vectors: one a candidate and one for the user's context."""
+"""Encoder of requests: one vector per candidate and one for the user's context."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Encoded(NamedTuple):
     """A batch of encoded requests.
 
     Attributes:
-        candidates: [B, N, D].
-        context: [B, D] user and history.
-        items: [B, N, D] the candidates' own embeddings, before user, history or one another.
+        candidates: [B, N, D] encoded candidates.
+        context: [B, D] encoded user and history.
+        items: [B, N, D] item embeddings of the candidates, without user, history and each other.
     """
 
     candidates: Tensor
@@ -42,13 +42,13 @@ class EncoderSizes:
 
     Attributes:
         width: D.
-        layers: self-attention layers over the candidates; 0 encodes each on its own.
+        layers: self-attention layers over the candidates; 0 encodes each candidate separately.
         heads: attention heads.
-        dropout: in training.
-        id_dropout: share of item ids swapped for their hashed bucket in training.
-        inducing: 0 = full attention; M > 0 = induced set attention through M points (large N).
-        user_ids: learn a vector for each user id besides features and history.
-        id_width: numbers learned an id, brought to `width` by a shared matrix; 0 = `width`.
+        dropout: probability of dropout in training.
+        id_dropout: share of item ids replaced by their hashed bucket in training.
+        inducing: 0 for full attention; M > 0 for induced set attention through M points (large N).
+        user_ids: learn a vector per user id in addition to features and history.
+        id_width: numbers learned per id, mapped to `width` by a shared matrix; 0 is `width`.
     """
 
     width: int = 64
@@ -62,16 +62,21 @@ class EncoderSizes:
 
 
 class RequestEncoder(nn.Module):
-    """Encodes user, history and candidates once a request.
+    """Encoder of user, history and candidates.
 
-    Candidates carry no positions, so permuting them permutes the output. Each attends to the
-    history (with feedback and age of every event) and, through `layers` blocks, to the others.
-    The product of the user's context and the item's own vector is an input as well, for a network
-    of sums learns taste slowly (Rendle et al., 2020, arXiv 2005.09683, on dot products).
+    Candidates have no positions, so permuting them permutes the output. Each candidate attends to
+    the history (with feedback and age of every event) and, through `layers` blocks, to the other
+    candidates. The product of the user's context and the item embedding is an input too, because a
+    network of sums learns preferences slowly (Rendle et al., 2020, arXiv 2005.09683, on dot
+    products).
+
+    Args:
+        spec: shapes of the batches.
+        sizes: sizes of the network.
 
     Attributes:
-        chunk_rows: requests × candidates worked on at once; more candidates are encoded in
-            chunks, with the same result in bounded memory beside keys, values and the output.
+        chunk_rows: requests × candidates encoded at once. More candidates are encoded in chunks,
+            with the same result; beyond keys, values and output the memory is then bounded.
     """
 
     def __init__(self, spec: InputSpec, sizes: EncoderSizes) -> None:
@@ -109,8 +114,8 @@ class RequestEncoder(nn.Module):
         self.out = nn.LayerNorm(d)
 
     @property
-    def apart(self) -> bool:
-        """Whether each candidate is encoded without a look at the others' vectors."""
+    def pointwise(self) -> bool:
+        """Whether each candidate is encoded independently of the other candidates."""
         return not self.blocks
 
     def forward(
@@ -119,14 +124,15 @@ class RequestEncoder(nn.Module):
         """Encode a batch.
 
         Args:
-            extra: [B, N, D] added to the candidates before self-attention (positions, say).
-            at: [B, M] the positions to encode, and no others: N is then M in what is returned.
-                They get what they would among all, so only an encoder without layers takes it.
+            batch: B requests.
+            extra: [B, N, D] added to the candidates before self-attention, such as positions.
+            at: [B, M] the only positions to encode; N is then M in the result. Their vectors equal
+                those among all candidates, so this needs an encoder without layers.
 
         Raises:
             ValueError: `at` given to an encoder with layers.
         """
-        if at is not None and not self.apart:
+        if at is not None and not self.pointwise:
             raise ValueError("an encoder with layers between candidates encodes all of them")
         rows = batch.candidates if at is None else batch.candidates.gather(1, at)
         items = self.items(batch.items, rows)
@@ -134,10 +140,10 @@ class RequestEncoder(nn.Module):
         weight = self.pool(history).squeeze(-1).masked_fill(~mask, -torch.inf).softmax(-1)
         pooled = (weight[:, None, :] @ history).squeeze(1)
         context = self.context(pooled + self.users(batch.users, batch.user))
-        keys, values = self.cross.remember(history)
+        keys, values = self.cross.keys_values(history)
         shift, taste = self.mix(context)[:, None, :], self.taste(context)[:, None, :]
 
-        def meet(x: Tensor, plain: Tensor | None = None) -> Tensor:
+        def add_user(x: Tensor, plain: Tensor | None = None) -> Tensor:
             x = x + self.match(taste * x)
             if self.plain is not None:
                 x = x + self.plain(plain)
@@ -145,7 +151,7 @@ class RequestEncoder(nn.Module):
             return out
 
         parts = (items,) if self.plain is None else (items, self._plain(batch, at))
-        x = in_chunks(meet, *parts, rows=self.chunk_rows)
+        x = in_chunks(add_user, *parts, rows=self.chunk_rows)
         if extra is not None:
             x = x + extra
         real = batch.candidate_mask
@@ -154,7 +160,7 @@ class RequestEncoder(nn.Module):
         return Encoded(self.out(x), context, items)
 
     def _history(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """History vectors [B, 1+H, D] with an always-present first one, and their mask."""
+        """History vectors [B, 1+H, D], of which the first is always present, and their mask."""
         event = torch.stack([batch.history_feedback, batch.history_age], -1)
         history = self.items(batch.items, batch.history) + self.event(event)
         first = self.no_event.expand(batch.history.shape[0], -1, -1)
@@ -162,7 +168,7 @@ class RequestEncoder(nn.Module):
         return self.norm_history(torch.cat([first, history], 1)), mask
 
     def _plain(self, batch: Batch, at: Tensor | None) -> Tensor:
-        """Per-candidate numbers, over training's scale and relative to the request's others."""
+        """Numbers per candidate: scaled, and relative to the request's other candidates."""
         x = batch.candidate_features
         if self.has_score:
             x = torch.cat([x, batch.candidate_score[..., None]], -1)

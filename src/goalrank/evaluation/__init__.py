@@ -19,7 +19,7 @@ from goalrank.evaluation.off_policy.support import (
 )
 from goalrank.evaluation.ranking.audit import Audit, absent_baselines, audit, audit_baselines
 from goalrank.evaluation.ranking.evaluate import DEFAULT_METRICS, evaluate, known_only
-from goalrank.evaluation.ranking.evaluation import CONVENTIONS, Evaluation, milliseconds
+from goalrank.evaluation.ranking.evaluation import CONVENTIONS, Evaluation
 from goalrank.evaluation.ranking.metrics import METRICS, SlotValues, from_lists, from_scores
 from goalrank.evaluation.reward_quality.reward_quality import (
     Calibration,
@@ -72,7 +72,6 @@ __all__ = [
     "log_loss",
     "log_loss_gain",
     "measure_support",
-    "milliseconds",
     "order_correlation",
     "over_requests",
     "paired_t",

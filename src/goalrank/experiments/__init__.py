@@ -1,7 +1,7 @@
 """Online experiments: assignment, A/B statistics, sequential tests, power, interleaving."""
 
 from goalrank.experiments.analysis import Effect, Report, ab_report
-from goalrank.experiments.config import Duel, Experiment, Experiments, Metric, Variant
+from goalrank.experiments.config import Experiment, Experiments, Interleaving, Metric, Variant
 from goalrank.experiments.interleaving import (
     Draft,
     InterleaveReport,
@@ -11,19 +11,19 @@ from goalrank.experiments.interleaving import (
     interleave_report,
     team_draft,
 )
-from goalrank.experiments.power import Baseline, PowerPlan, ab_plan, read_baseline
+from goalrank.experiments.power import MetricBaseline, PowerPlan, ab_plan, read_baseline
 from goalrank.experiments.sequential import AlwaysValid, always_valid
 
 __all__ = [
     "AlwaysValid",
-    "Baseline",
     "Draft",
-    "Duel",
     "Effect",
     "Experiment",
     "Experiments",
     "InterleaveReport",
+    "Interleaving",
     "Metric",
+    "MetricBaseline",
     "PowerPlan",
     "Preference",
     "Report",

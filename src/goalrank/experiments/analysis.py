@@ -1,4 +1,4 @@
-"""What an experiment showed: lift, interval and p-value a metric, by the library tea-tasting."""
+"""A/B report: lift, interval and p-value per metric, by the library tea-tasting."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ SRM_ALARM = 0.001
 
 @dataclass(frozen=True)
 class Effect:
-    """One metric of one arm against control.
+    """One metric of one variant compared with control.
 
     Attributes:
-        lift: relative difference; `low` and `high` its interval at `Report.confidence`.
-        p_value: two-sided; `p_adjusted` after Holm's correction over all metrics and arms.
-        cuped: the pre-period's values of the same units took variance away.
+        metric: name of the metric.
+        variant: name of the variant.
+        control_value, value: the metric's value in control and in the variant.
+        lift: relative difference.
+        low, high: interval of the lift at `Report.confidence`.
+        p_value: two-sided p-value.
+        p_adjusted: p-value after Holm's correction over all metrics and variants.
+        cuped: whether CUPED reduced the variance by values from before the experiment.
     """
 
     metric: str
@@ -41,16 +46,20 @@ class Effect:
 
 @dataclass(frozen=True)
 class Report:
-    """An experiment's numbers.
+    """Statistics of an A/B experiment.
 
     Attributes:
-        units: arm → units seen.
-        srm_p: p-value of the arms' sizes against their weights.
-        alarm: the sizes cannot be chance (p < 0.001): assignment or logging is broken, and no other
-            number may be trusted.
-        crossed: units seen in more than one arm; they are left out.
-        sequential: the expected lift that always-valid intervals were made for; None means that
-            intervals and p-values hold for one look, at a time set beforehand.
+        experiment: name of the experiment.
+        control: name of the control variant.
+        confidence: level of the intervals, in (0, 1).
+        units: variant → number of units.
+        srm_p: p-value of the sample ratio: the variants' sizes against their weights.
+        alarm: True if the sizes are not due to chance (p < 0.001): assignment or logging is broken,
+            and the other numbers must not be trusted.
+        crossed: units seen in more than one variant; they are left out.
+        effects: one effect per metric and variant other than control.
+        sequential: the expected lift of the always-valid intervals; None if intervals and p-values
+            hold for one look only, at a time chosen in advance.
     """
 
     experiment: str
@@ -77,20 +86,23 @@ def ab_report(
     confidence: float = 0.95,
     sequential: float | None = None,
 ) -> Report:
-    """Compare an experiment's arms with control.
+    """Compare an experiment's variants with control.
 
-    Metrics are averages a unit, or ratios of averages with the delta method's variance, so that
-    requests of one unit are not taken for independent. With a pre-period, CUPED is used.
+    Metrics are averages per unit, or ratios of averages with the variance of the delta method, so
+    that requests of one unit do not count as independent. Requests from before the experiment
+    reduce the variance by CUPED.
 
     Args:
-        tables: requests served while it ran.
+        experiment: the experiment.
+        tables: requests served during the experiment.
         before: requests served before it, for CUPED.
-        control: its name; None is the first variant.
-        sequential: make intervals and p-values always valid, so that one may look at any time and
-            stop at will; the number is the lift at which they are to be tight. See `always_valid`.
+        control: name of the control variant; None is the first variant.
+        confidence: level of the intervals, in (0, 1).
+        sequential: expected lift of always-valid intervals and p-values, which permit a look and a
+            stop at any time; None makes ordinary ones. See `always_valid`.
 
     Raises:
-        DataError: fewer than two arms with at least two units, or a kind of feedback not there.
+        DataError: fewer than two variants with at least two units, or a missing feedback type.
         ConfigError: an interleaving experiment, or an expected lift that is not above 0.
         MissingExtraError: the extra `ab` is not installed.
     """
@@ -100,19 +112,19 @@ def ab_report(
         raise MissingExtraError("goalrank ab report", "ab") from error
     if experiment.interleave is not None:
         raise ConfigError(
-            f"experiment '{experiment.name}' interleaves, so its units see both arms; remedy: "
+            f"experiment '{experiment.name}' interleaves, so its units see both variants; remedy: "
             f"interleave_report"
         )
     kinds = sorted({metric.kind for metric in experiment.metrics})
-    units, crossed = _arms(sum_units(tables, experiment, kinds, labelled=True))
-    cuped = _join(units, sum_units(before, experiment, kinds, labelled=False), kinds)
+    units, crossed = _units_of_one_variant(sum_units(tables, experiment, kinds, labelled=True))
+    cuped = _join_covariates(units, sum_units(before, experiment, kinds, labelled=False), kinds)
     data = units if cuped is None else cuped
     control = control or experiment.variants[0].name
     counts = {v.name: int((data["variant"] == v.name).sum()) for v in experiment.variants}
     if counts.get(control, 0) < 2 or min(counts.values()) < 2:
         raise DataError(
-            f"experiment '{experiment.name}' has units {counts}; remedy: every arm (control is "
-            f"'{control}') needs at least two; wait, or check the range of time"
+            f"experiment '{experiment.name}' has units {counts}; remedy: every variant (control is "
+            f"'{control}') needs at least two units; wait, or check the time range"
         )
     metrics = {
         metric.name: _metric(
@@ -123,15 +135,18 @@ def ab_report(
     weights = {variant.name: variant.weight for variant in experiment.variants}
     pair = tt.Experiment(metrics) if metrics else None
     results = {
-        arm: pair.analyze(
-            data.filter(pl.col("variant").is_in([control, arm])).to_arrow(), control=control
+        name: pair.analyze(
+            data.filter(pl.col("variant").is_in([control, name])).to_arrow(), control=control
         )
-        for arm in counts
-        if pair is not None and arm != control
+        for name in counts
+        if pair is not None and name != control
     }
     if sequential is not None:
-        results = {arm: _widened(tt, r, confidence, sequential) for arm, r in results.items()}
-    srm = _sizes(counts, weights)
+        results = {
+            name: _always_valid_result(tt, result, confidence, sequential)
+            for name, result in results.items()
+        }
+    srm = _sample_ratio_p_value(counts, weights)
     effects = _effects(tt, results, control, cuped is not None)
     return Report(
         experiment.name,
@@ -146,20 +161,22 @@ def ab_report(
     )
 
 
-def _arms(units: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """Units of one arm only, and how many there were of more."""
-    twice = units["unit"].is_duplicated()
-    return units.filter(~twice), units.filter(twice)["unit"].n_unique()
+def _units_of_one_variant(units: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Units of exactly one variant, and the number of units of several."""
+    crossed = units["unit"].is_duplicated()
+    return units.filter(~crossed), units.filter(crossed)["unit"].n_unique()
 
 
-def _join(units: pl.DataFrame, before: pl.DataFrame, kinds: list[str]) -> pl.DataFrame | None:
-    """Units with what they did before the experiment (0 where not seen); None without any."""
+def _join_covariates(
+    units: pl.DataFrame, before: pl.DataFrame, kinds: list[str]
+) -> pl.DataFrame | None:
+    """Units with their sums from before the experiment (0 where absent); None without any."""
     if before.height == 0:
         return None
     names = {name: f"{name}_before" for name in ("requests", "items", *kinds)}
     joined = units.join(before.rename(names), on="unit", how="left")
     joined = joined.with_columns(pl.col(list(names.values())).fill_null(0.0))
-    # A covariate that never varies explains nothing and has no regression.
+    # A constant covariate explains no variance and has no regression.
     varied = all(joined[name].n_unique() > 1 for name in names.values())
     return joined if varied else None
 
@@ -173,36 +190,36 @@ def _metric(tt: Any, kind: str, per: str, cuped: bool, confidence: float, use_t:
     return tt.RatioOfMeans(top, bottom, *covariates, **options)
 
 
-def _widened(tt: Any, result: Any, confidence: float, expected: float) -> Any:
-    """The same result with always-valid intervals and p-values of its lifts."""
+def _always_valid_result(tt: Any, result: Any, confidence: float, expected: float) -> Any:
+    """Replace the intervals and p-values of a result by always-valid ones."""
     out = {}
     for metric, found in result.items():
-        seen = always_valid(
+        interval = always_valid(
             found.rel_effect_size, found.rel_effect_size_ci_lower, found.rel_effect_size_ci_upper,
             confidence=confidence, expected=expected,
         )  # fmt: skip
         out[metric] = found._replace(
-            rel_effect_size_ci_lower=seen.low, rel_effect_size_ci_upper=seen.high,
-            pvalue=seen.p_value,
+            rel_effect_size_ci_lower=interval.low,
+            rel_effect_size_ci_upper=interval.high, pvalue=interval.p_value,
         )  # fmt: skip
     return tt.experiment.ExperimentResult(out)
 
 
-def _sizes(counts: dict[str, int], weights: dict[str, float]) -> float:
-    """p-value of the arms' sizes: chi-square against their weights, all arms at once."""
+def _sample_ratio_p_value(counts: dict[str, int], weights: dict[str, float]) -> float:
+    """Chi-square p-value of the variants' sizes against their weights."""
     from scipy.stats import chisquare
 
-    total, whole = sum(counts.values()), sum(weights.values())
-    expected = [total * weights[name] / whole for name in counts]
+    units, total_weight = sum(counts.values()), sum(weights.values())
+    expected = [units * weights[name] / total_weight for name in counts]
     return float(chisquare(list(counts.values()), expected).pvalue)
 
 
 def _effects(tt: Any, results: dict[str, Any], control: str, cuped: bool) -> tuple[Effect, ...]:
     if not results:
         return ()
-    keyed = {(control, arm): result for arm, result in results.items()}
+    keyed = {(control, name): result for name, result in results.items()}
     adjusted = tt.adjust_fwer(keyed, arbitrary_dependence=True, method="bonferroni")
-    after = {
+    p_adjusted = {
         (str(row["comparison"]), row["metric"]): row["pvalue_adj"] for row in adjusted.to_dicts()
     }
     out = []
@@ -214,7 +231,7 @@ def _effects(tt: Any, results: dict[str, Any], control: str, cuped: bool) -> tup
                     value=float(found.treatment), lift=float(found.rel_effect_size),
                     low=float(found.rel_effect_size_ci_lower),
                     high=float(found.rel_effect_size_ci_upper), p_value=float(found.pvalue),
-                    p_adjusted=float(after[str(key), metric]), cuped=cuped,
+                    p_adjusted=float(p_adjusted[str(key), metric]), cuped=cuped,
                 )
             )  # fmt: skip
     return tuple(out)

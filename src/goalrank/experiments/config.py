@@ -1,4 +1,4 @@
-"""Online experiments: a TOML file, and an assignment that any process repeats."""
+"""Settings of online experiments, and the assignment of units, the same in every process."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ class _Strict(BaseModel):
 
 
 class Variant(_Strict):
-    """An arm.
+    """A variant of an experiment.
 
     Attributes:
-        weight: share of the experiment's units, relative to the other arms'.
-        bundle: folder to serve; None keeps what is served otherwise (an A/A arm, or control).
+        name: name, unique in the experiment.
+        weight: share of the experiment's units, relative to the other variants' weights.
+        bundle: folder of the bundle to serve; None serves the default bundle (A/A or control).
     """
 
     name: str = Field(pattern=_NAME)
@@ -33,12 +34,13 @@ class Variant(_Strict):
 
 
 class Metric(_Strict):
-    """What is compared.
+    """A metric by which variants are compared.
 
     Attributes:
-        kind: of feedback, summed over a list.
-        per: `unit` averages a unit's sum; `request` and `item` divide it by the unit's requests or
-            shown items (a ratio metric, by the delta method).
+        name: name, unique in the experiment.
+        kind: feedback type, summed over a list.
+        per: `unit` averages the sums of units; `request` and `item` divide them by the units'
+            requests or shown items (a ratio metric, by the delta method).
     """
 
     name: str = Field(pattern=_NAME)
@@ -47,16 +49,19 @@ class Metric(_Strict):
 
 
 class Experiment(_Strict):
-    """Arms for a part of a layer's units.
+    """An experiment: variants assigned to a part of a layer's units.
 
     Attributes:
-        unit: what is assigned; a request has these.
-        salt: another salt is another, independent assignment.
+        name: name, unique on the server.
+        salt: key of the assignment; another salt gives an independent assignment.
+        variants: two or more; the first is control unless a report says otherwise.
+        metrics: what reports compare.
+        unit: column that is assigned, `user_id` or `request_id`.
         layer: experiments of one layer never share a unit.
-        range: part of the layer's units, from 0 to 1, that this experiment may take.
-        share: ramp-up: the part of `range` that takes part now. Raising it only adds units.
-        interleave: the two variants' names; then units are not split, each list is drafted from
-            both variants' lists (see `team_draft`).
+        range: interval within [0, 1], the part of the layer's units that may take part.
+        share: share of `range` that takes part now, in [0, 1]. Raising it only adds units.
+        interleave: names of the two variants; then units are not assigned to variants, and each
+            list is interleaved from both variants' lists (see `team_draft`).
     """
 
     name: str = Field(pattern=_NAME)
@@ -73,30 +78,38 @@ class Experiment(_Strict):
     def _check(self) -> Experiment:
         low, high = self.range
         if not 0 <= low < high <= 1:
-            raise ValueError(f"range [{low}, {high}] must lie within 0 … 1 and not be empty")
-        for what, named in (("variants", self.variants), ("metrics", self.metrics)):
-            names = [each.name for each in named]
+            raise ValueError(f"range [{low}, {high}] must be within 0 … 1 and not be empty")
+        for field, members in (("variants", self.variants), ("metrics", self.metrics)):
+            names = [each.name for each in members]
             if len(set(names)) < len(names):
-                raise ValueError(f"{what} of '{self.name}' share a name: {names}")
+                raise ValueError(f"{field} of '{self.name}' share a name: {names}")
         names = sorted(variant.name for variant in self.variants)
         if self.interleave is not None and sorted(self.interleave) != names:
             raise ValueError(f"interleave {list(self.interleave)} must name its variants {names}")
         return self
 
     def takes_part(self, unit: int | str) -> bool:
-        """Whether the experiment has a unit now."""
+        """Whether a unit takes part in the experiment now.
+
+        Args:
+            unit: value of the column `unit`.
+        """
         low, high = self.range
         return low <= _uniform("layer", self.layer, unit) < low + (high - low) * self.share
 
     def assign(self, unit: int | str) -> Variant | None:
-        """The arm of a unit, None where it takes no part (or sees both arms, interleaved)."""
+        """The variant of a unit; None if it takes no part or the experiment interleaves.
+
+        Args:
+            unit: value of the column `unit`.
+        """
         if self.interleave is not None or not self.takes_part(unit):
             return None
         total = sum(variant.weight for variant in self.variants)
-        left = _uniform("arm", f"{self.name}\0{self.salt}", unit) * total
+        remaining = _uniform("arm", f"{self.name}\0{self.salt}", unit) * total
         for variant in self.variants:
-            left -= variant.weight
-            if left < 0:
+            remaining -= variant.weight
+            if remaining < 0:
                 return variant
         return self.variants[-1]
 
@@ -134,14 +147,26 @@ class Experiments(_Strict):
     def read(cls, path: str | Path) -> Experiments:
         """Read a TOML file with `[[experiment]]` tables.
 
+        Args:
+            path: the file.
+
         Raises:
-            ConfigError: no such file, no TOML, or a setting that is unknown or out of range.
+            ConfigError: the file is missing or not TOML, or a setting is unknown or out of range.
         """
-        remedy = "mend the file (option: experiments)"
+        remedy = "correct the file (option: experiments)"
         return checked(cls, read_toml(path, "experiments", remedy), "the experiments", remedy)
 
     def assign(self, user_id: int | str, request_id: str) -> tuple[str | None, str | None]:
-        """(experiment:variant, … in file order; the bundle to serve), None where there is none."""
+        """Assign a request to the variants of all experiments.
+
+        Args:
+            user_id: user of the request.
+            request_id: id of the request.
+
+        Returns:
+            Labels "experiment:variant" in file order, joined by commas, and the folder of the
+            bundle to serve; each is None where there is none.
+        """
         labels, bundle = [], None
         for each in self.experiment:
             variant = each.assign(user_id if each.unit == "user_id" else request_id)
@@ -150,35 +175,39 @@ class Experiments(_Strict):
                 bundle = variant.bundle or bundle
         return ",".join(labels) or None, bundle
 
-    def duel(self, user_id: int | str, request_id: str) -> Duel | None:
-        """The interleaving experiment that drafts this request's list, None without one.
+    def interleaving(self, user_id: int | str, request_id: str) -> Interleaving | None:
+        """The interleaving experiment of a request; None without one.
 
-        `assign` gives such an experiment no label: the draft makes it, with the slots' teams.
+        `assign` gives no label for such an experiment; `draft_label` makes it from the teams.
+
+        Args:
+            user_id: user of the request.
+            request_id: id of the request.
         """
         for each in self.experiment:
             if each.interleave is not None and each.takes_part(
                 user_id if each.unit == "user_id" else request_id
             ):
-                found = {variant.name: variant.bundle for variant in each.variants}
+                bundles = {variant.name: variant.bundle for variant in each.variants}
                 first, second = each.interleave
-                return Duel(each, (found[first], found[second]))
+                return Interleaving(each, (bundles[first], bundles[second]))
         return None
 
     @property
     def bundles(self) -> tuple[str, ...]:
-        """Folders that variants name."""
+        """Folders of the variants' bundles, sorted."""
         return tuple(
             sorted({v.bundle for each in self.experiment for v in each.variants if v.bundle})
         )
 
 
 @dataclass(frozen=True)
-class Duel:
-    """Two rankers that draft one list.
+class Interleaving:
+    """The interleaving of one request: two bundles whose lists are merged.
 
     Attributes:
-        experiment: with `interleave`.
-        bundles: folders of its first and second variant; None is what is served otherwise.
+        experiment: an experiment with `interleave`.
+        bundles: folders of its first and second variant; None is the default bundle.
     """
 
     experiment: Experiment
@@ -186,6 +215,6 @@ class Duel:
 
 
 def _uniform(use: str, salt: str, unit: int | str) -> float:
-    """A number in [0, 1) that depends on nothing but its arguments; ids are typed."""
+    """A number in [0, 1) that depends on the arguments only; ids of different types differ."""
     text = f"{use}\0{salt}\0{type(unit).__name__}\0{unit}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") / 2**64

@@ -1,8 +1,9 @@
-"""Team-draft interleaving: two rankers share one list, and clicks say whose picks are better.
+"""Team-draft interleaving: two rankers share one list, and clicks show whose items users prefer.
 
-Every user compares both rankers on the same screen, so that far fewer requests are needed than by
-splitting users. Source: Radlinski, Kurup & Joachims, 2008, "How does clickthrough data reflect
-retrieval quality?". Two captains pick in turn; a coin says who picks first in each round of two.
+Every user compares both rankers in one list, so that far fewer requests are needed than in an A/B
+test. The rankers pick items in turn; a coin decides which one picks first in each round of two
+slots. Source: Radlinski, Kurup & Joachims, 2008, "How does clickthrough data reflect retrieval
+quality?".
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from goalrank.experiments.units import check_kinds, labels
 from goalrank.requests import Requests
 
 _MARK = "interleave"
-_ROUNDS = 512  # bits of the longest hash
+_MOST_ROUNDS = 512  # bits of the longest hash
 
 
 @dataclass(frozen=True)
 class Draft:
-    """Lists made of two rankers' picks.
+    """Interleaved lists.
 
     Attributes:
-        lists: [B, L] positions, -1 where both rankers have no more.
+        lists: [B, L] positions, -1 where both rankers have no more candidates.
         teams: [B, L] 0 = the first ranker's pick, 1 = the second's, -1 = empty.
     """
 
@@ -41,16 +42,26 @@ class Draft:
 def draft_coins(
     experiment: Experiment, request_ids: Sequence[str], slots: int
 ) -> NDArray[np.bool_]:
-    """[B, ceil(L / 2)] True = the second ranker picks first in that round.
+    """Draw which ranker picks first in each round.
 
-    A hash of salt and request id: every process tosses the same coins.
+    The coins are a hash of salt and request id, so that every process gets the same ones.
+
+    Args:
+        experiment: an interleaving experiment.
+        request_ids: ids of B requests.
+        slots: L.
+
+    Returns:
+        [B, ceil(L / 2)]; True if the second ranker picks first in that round.
 
     Raises:
-        ConfigError: more slots than a hash has bits for.
+        ConfigError: more slots than a hash has bits.
     """
     rounds = -(-slots // 2)
-    if rounds > _ROUNDS:
-        raise ConfigError(f"slots is {slots}, but a draft has at most {2 * _ROUNDS}; option: slots")
+    if rounds > _MOST_ROUNDS:
+        raise ConfigError(
+            f"slots is {slots}, but a draft has at most {2 * _MOST_ROUNDS}; option: slots"
+        )
     size = max(1, -(-rounds // 8))
     salt = f"draft\0{experiment.name}\0{experiment.salt}\0"
     hashes = [hashlib.blake2b((salt + x).encode(), digest_size=size).digest() for x in request_ids]
@@ -64,11 +75,12 @@ def team_draft(
     """Interleave two rankers' lists of the same requests.
 
     Args:
-        first, second: [B, L] distinct positions on the N axis, -1 where a list has ended.
-        coins: [B, ceil(L / 2)], see `draft_coins`.
+        first: [B, L] distinct positions on the N axis, -1 where the list has ended.
+        second: [B, L], alike.
+        coins: [B, ceil(L / 2)] from `draft_coins`.
 
     Raises:
-        ConfigError: shapes that do not fit.
+        ConfigError: the shapes do not fit.
     """
     rows, slots = first.shape
     if second.shape != first.shape or coins.shape != (rows, -(-slots // 2)):
@@ -78,37 +90,43 @@ def team_draft(
         )
     both = np.stack([first, second], 1)  # [B, 2, L]
     used = np.zeros((rows, max(int(both.max(initial=0)), 0) + 2), np.bool_)
-    used[:, -1] = True  # where -1 points: never free
+    used[:, -1] = True  # the column of -1: never free
     lists, teams = np.full((2, rows, slots), -1, np.int64)
-    every = np.arange(rows)
+    row = np.arange(rows)
     for t in range(slots):
         turn = (coins[:, t // 2].astype(np.int64) + t) % 2
-        free = ~used[every[:, None, None], both]  # [B, 2, L]
-        # Whoever has no pick left passes its turn on.
-        has: NDArray[np.bool_] = np.any(free, axis=2)
-        team = np.where(has[every, turn], turn, 1 - turn)
-        pick = both[every, team, free[every, team].argmax(1)]
-        real = free[every, team].any(1)
+        free = ~used[row[:, None, None], both]  # [B, 2, L]
+        # A ranker without a candidate left gives its turn to the other one.
+        has_pick: NDArray[np.bool_] = np.any(free, axis=2)
+        team = np.where(has_pick[row, turn], turn, 1 - turn)
+        pick = both[row, team, free[row, team].argmax(1)]
+        real = free[row, team].any(1)
         lists[real, t], teams[real, t] = pick[real], team[real]
-        used[every[real], pick[real]] = True
+        used[row[real], pick[real]] = True
     return Draft(lists, teams)
 
 
 def draft_label(experiment: Experiment, teams: Sequence[int]) -> str:
-    """What an exposure's `experiment` says of a drafted list: `name:interleave[0110]`."""
+    """Label of an interleaved list in the column `experiment`, such as `name:interleave[0110]`.
+
+    Args:
+        experiment: the interleaving experiment.
+        teams: [L] the ranker of each slot, 0 or 1; -1 is left out.
+    """
     return f"{experiment.name}:{_MARK}[{''.join(str(team) for team in teams if team >= 0)}]"
 
 
 @dataclass(frozen=True)
 class Preference:
-    """Whose picks one kind of feedback prefers.
+    """Preference of users between two rankers by one feedback type.
 
     Attributes:
-        first, second: feedback given to each ranker's picks, summed.
-        wins_first, wins_second, ties: units whose own sums prefer the one, the other, or neither.
-        share: of units with a preference, those that prefer the second; 0.5 is no difference.
-        low, high: its Wilson interval at the report's confidence.
-        p_value: exact two-sided sign test.
+        kind: feedback type.
+        first, second: sum of the feedback on each ranker's items.
+        wins_first, wins_second, ties: units whose feedback prefers the first, the second, neither.
+        share: units that prefer the second / units with a preference; 0.5 is no difference.
+        low, high: Wilson interval of the share at the report's confidence.
+        p_value: p-value of the exact two-sided sign test.
     """
 
     kind: str
@@ -125,12 +143,17 @@ class Preference:
 
 @dataclass(frozen=True)
 class InterleaveReport:
-    """An interleaving experiment's numbers.
+    """Statistics of an interleaving experiment.
 
     Attributes:
+        experiment: name of the experiment.
         pair: names of the first and second variant.
-        slots: share of slots that the second picked; 0.5 but for chance.
-        broken: requests whose teams do not fit their list; they are left out.
+        confidence: level of the intervals, in (0, 1).
+        requests: interleaved requests.
+        units: units with interleaved requests.
+        slots: share of slots that the second variant filled; about 0.5.
+        broken: requests whose label does not fit their list; they are left out.
+        preferences: one per feedback type.
     """
 
     experiment: str
@@ -150,14 +173,19 @@ class InterleaveReport:
 def interleave_report(
     experiment: Experiment, tables: Iterable[Requests], *, confidence: float = 0.95
 ) -> InterleaveReport:
-    """Credit each slot's feedback to the ranker that picked it, and compare unit by unit.
+    """Credit the feedback of each slot to the ranker that filled it, and compare per unit.
 
-    A unit (a user, or a request) counts once however much it clicked, so that its requests are not
-    taken for independent. Every kind that the experiment's metrics name is compared.
+    A unit (user or request) counts once, however many clicks it has, so that its requests do not
+    count as independent. Every feedback type of the experiment's metrics is compared.
+
+    Args:
+        experiment: an interleaving experiment with metrics.
+        tables: requests served during the experiment.
+        confidence: level of the intervals, in (0, 1).
 
     Raises:
-        ConfigError: the experiment does not interleave, or names no metric.
-        DataError: no drafted list in the tables, or no such feedback.
+        ConfigError: the experiment does not interleave, or has no metric.
+        DataError: the tables hold no interleaved list, or lack a feedback type.
         MissingExtraError: the extra `ab` is not installed.
     """
     kinds = sorted({metric.kind for metric in experiment.metrics})
@@ -175,7 +203,7 @@ def interleave_report(
     if units.height == 0:
         raise DataError(
             f"no list of experiment '{experiment.name}' records its teams ({broken} do not fit); "
-            f"remedy: check the range of time, and that the server drafts lists"
+            f"remedy: check the time range, and that the server interleaves lists"
         )
     picks = [float(units[f"picks{side}"].sum()) for side in (0, 1)]
     return InterleaveReport(
@@ -188,7 +216,7 @@ def interleave_report(
 def _credits(
     frame: pl.DataFrame, experiment: Experiment, kinds: list[str]
 ) -> tuple[pl.DataFrame, int]:
-    """A row a unit: requests, and picks and feedback of each team; and requests that are broken."""
+    """One row per unit (requests, slots and feedback of each team), and the broken requests."""
     check_kinds(frame, experiment, kinds)
     if "experiment" not in frame.columns:
         frame = frame.with_columns(experiment=pl.lit(None, pl.String))
@@ -207,10 +235,13 @@ def _credits(
     sums = [
         expression
         for side in ("0", "1")
-        for mine in [pl.col("team") == side]
+        for of_side in [pl.col("team") == side]
         for expression in (
-            mine.sum().cast(pl.Float64).alias(f"picks{side}"),
-            *(pl.col(f"of {k}").filter(mine).sum().cast(pl.Float64).alias(k + side) for k in kinds),
+            of_side.sum().cast(pl.Float64).alias(f"picks{side}"),
+            *(
+                pl.col(f"of {k}").filter(of_side).sum().cast(pl.Float64).alias(k + side)
+                for k in kinds
+            ),
         )
     ]
     requests = pl.col("request_id").n_unique().cast(pl.Float64).alias("requests")

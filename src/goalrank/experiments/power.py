@@ -1,4 +1,4 @@
-"""How long an experiment must run: power by the library tea-tasting."""
+"""Power plan: how long an experiment must run, by the library tea-tasting."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _DAY = 86_400.0
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """A metric as it is now.
+class MetricBaseline:
+    """Mean, deviation and traffic of a metric before the experiment.
 
     Attributes:
-        mean: of the metric, a unit (or the ratio).
-        deviation: standard deviation of one unit's contribution; a ratio's by the delta method.
-        traffic: units a day.
-        units: that the numbers come from; 0 if they were given.
+        mean: mean of the metric per unit (or the ratio).
+        deviation: standard deviation of one unit's contribution; of a ratio by the delta method.
+        traffic: units per day.
+        units: units that the numbers were measured on; 0 if they were given.
     """
 
     mean: float
@@ -37,14 +37,17 @@ class PowerPlan:
     """Size and duration of an experiment.
 
     Attributes:
-        lift: relative effect found with probability `power`.
-        alpha: of each comparison with control, after Bonferroni's correction for several.
-        per_variant: units in each arm.
-        units: in all arms together.
-        days: at `traffic` units a day.
+        baseline: the metric before the experiment.
+        lift: relative effect that is detected with probability `power`.
+        alpha: level of each comparison with control, after Bonferroni's correction.
+        power: probability of detecting the lift, in (alpha, 1).
+        variants: number of variants with control.
+        per_variant: units in each variant.
+        units: units in all variants.
+        days: duration at the baseline's traffic.
     """
 
-    baseline: Baseline
+    baseline: MetricBaseline
     lift: float
     alpha: float
     power: float
@@ -64,46 +67,47 @@ def read_baseline(
     *,
     per: Literal["unit", "request", "item"] = "request",
     unit: Literal["user_id", "request_id"] = "user_id",
-) -> Baseline:
-    """A metric's mean, deviation and traffic in a log.
+) -> MetricBaseline:
+    """Measure a metric's mean, deviation and traffic on a log.
 
-    The log's range of time stands for the experiment's: a user of two weeks has done more than one
-    of two days, so take a log about as long as the experiment will be.
+    Users have more feedback in two weeks than in two days, so use a log about as long as the
+    planned experiment.
 
     Args:
-        kind: of feedback, summed over a list.
+        tables: the log.
+        kind: feedback type, summed over a list.
         per: as in `Metric`.
-        unit: what will be assigned.
+        unit: the column that will be assigned.
 
     Raises:
-        DataError: fewer than two units, or no such feedback.
+        DataError: fewer than two units, or a missing feedback type.
         MissingExtraError: the extra `ab` is not installed.
     """
-    tt = _library()
-    arms = (Variant(name="a"), Variant(name="b"))
+    tt = _load_tea_tasting()
+    variants = (Variant(name="a"), Variant(name="b"))
     metric = Metric(name="metric", kind=kind, per=per)
-    experiment = Experiment(name="plan", salt="", variants=arms, metrics=(metric,), unit=unit)
+    experiment = Experiment(name="plan", salt="", variants=variants, metrics=(metric,), unit=unit)
     times: list[Any] = []
-    seen = sum_units(_watched(tables, times), experiment, [kind], labelled=False)
-    if seen.height < 2:
+    sums = sum_units(_record_times(tables, times), experiment, [kind], labelled=False)
+    if sums.height < 2:
         raise DataError(
-            f"the log has {seen.height} units ({unit}), but a variance needs two; remedy: a longer "
+            f"the log has {sums.height} units ({unit}), but a variance needs two; remedy: a longer "
             f"log"
         )
     top, bottom = metric_columns(kind, per)
     columns = [top] if bottom is None else [top, bottom]
     found = tt.aggr.read_aggregates(
-        seen.to_arrow(), group_col=None, has_count=True, mean_cols=columns, var_cols=columns,
+        sums.to_arrow(), group_col=None, has_count=True, mean_cols=columns, var_cols=columns,
         cov_cols=[] if bottom is None else [(top, bottom)],
     ).with_zero_div()  # fmt: skip
     mean = float(found.mean(top) / found.mean(bottom))
     deviation = math.sqrt(float(found.ratio_var(top, bottom)))
     days = max((max(times) - min(times)).total_seconds() / _DAY, 1.0)
-    return Baseline(mean, deviation, seen.height / days, seen.height)
+    return MetricBaseline(mean, deviation, sums.height / days, sums.height)
 
 
 def ab_plan(
-    baseline: Baseline,
+    baseline: MetricBaseline,
     *,
     lift: float | None = None,
     days: float | None = None,
@@ -111,55 +115,77 @@ def ab_plan(
     power: float = 0.8,
     variants: int = 2,
 ) -> PowerPlan:
-    """Units and days for a lift, or the lift that some days can find.
+    """Compute units and days for a lift, or the smallest lift that some days can detect.
 
-    Two-sided tests of equal arms against control, at alpha / (variants - 1) each.
+    Two-sided tests of equally large variants against control, at alpha / (variants - 1) each.
 
     Args:
-        baseline: given, or read from a log.
-        lift: relative effect to find; exactly one of lift and days.
-        days: how long it may run.
-        variants: arms, control among them.
+        baseline: the metric before the experiment, given or read from a log.
+        lift: relative effect to detect; give exactly one of lift and days.
+        days: duration of the experiment.
+        alpha: level of all tests together, in (0, 1).
+        power: probability of detecting the lift, in (alpha, 1).
+        variants: number of variants with control, at least 2.
 
     Raises:
-        ConfigError: a number out of range, or both or none of lift and days.
+        ConfigError: a number is out of range, or both or none of lift and days are given.
         MissingExtraError: the extra `ab` is not installed.
     """
-    tt = _library()
+    tt = _load_tea_tasting()
     _check(baseline, lift, days, alpha, power, variants)
-    each = alpha / (variants - 1)
-    columns = {"mean_": {"x": baseline.mean}, "var_": {"x": baseline.deviation**2}}
-    if lift is not None:
-        metric = tt.Mean("x", alpha=each, power=power, rel_effect_size=lift)
-        aggregates = tt.aggr.Aggregates(count_=2, **columns)
-        pair = metric.solve_power_from_aggregates(aggregates, "n_obs")[0].n_obs
-        one = math.ceil(pair / 2)
-    else:
-        assert days is not None  # `_check`
-        one = int(days * baseline.traffic / variants)
-        if one < 2:
+    test_alpha = alpha / (variants - 1)
+    if lift is not None and days is None:
+        per_variant = _units_for_lift(tt, baseline, lift, test_alpha, power)
+    elif lift is None and days is not None:
+        per_variant = int(days * baseline.traffic / variants)
+        if per_variant < 2:
             raise ConfigError(
-                f"{days:g} days of {baseline.traffic:g} units give each of {variants} arms {one}; "
-                f"remedy: more days; option: days"
+                f"{days:g} days of {baseline.traffic:g} units give each of {variants} variants "
+                f"{per_variant}; remedy: more days; option: days"
             )
-        metric = tt.Mean("x", alpha=each, power=power, n_obs=2 * one)
-        aggregates = tt.aggr.Aggregates(count_=2 * one, **columns)
-        found = metric.solve_power_from_aggregates(aggregates, "rel_effect_size")[0]
-        lift = abs(float(found.rel_effect_size))
-    units = one * variants
-    return PowerPlan(baseline, lift, each, power, variants, one, units, units / baseline.traffic)
+        lift = _lift_of_units(tt, baseline, per_variant, test_alpha, power)
+    else:
+        raise ConfigError("give exactly one of lift and days; options: lift, days")
+    units = per_variant * variants
+    return PowerPlan(
+        baseline, lift, test_alpha, power, variants, per_variant, units, units / baseline.traffic
+    )
+
+
+def _aggregates(tt: Any, baseline: MetricBaseline, units: int) -> Any:
+    return tt.aggr.Aggregates(
+        count_=units, mean_={"x": baseline.mean}, var_={"x": baseline.deviation**2}
+    )
+
+
+def _units_for_lift(
+    tt: Any, baseline: MetricBaseline, lift: float, alpha: float, power: float
+) -> int:
+    """Units per variant that detect a lift."""
+    metric = tt.Mean("x", alpha=alpha, power=power, rel_effect_size=lift)
+    found = metric.solve_power_from_aggregates(_aggregates(tt, baseline, 2), "n_obs")
+    out: int = math.ceil(found[0].n_obs / 2)
+    return out
+
+
+def _lift_of_units(
+    tt: Any, baseline: MetricBaseline, per_variant: int, alpha: float, power: float
+) -> float:
+    """Smallest lift that a number of units per variant detects."""
+    units = 2 * per_variant
+    metric = tt.Mean("x", alpha=alpha, power=power, n_obs=units)
+    found = metric.solve_power_from_aggregates(_aggregates(tt, baseline, units), "rel_effect_size")
+    return abs(float(found[0].rel_effect_size))
 
 
 def _check(
-    baseline: Baseline,
+    baseline: MetricBaseline,
     lift: float | None,
     days: float | None,
     alpha: float,
     power: float,
     variants: int,
 ) -> None:
-    if (lift is None) == (days is None):
-        raise ConfigError("give exactly one of lift and days; options: lift, days")
     rules = {
         "mean": (baseline.mean, baseline.mean != 0, "not 0: a lift is relative to it"),
         "sd": (baseline.deviation, baseline.deviation > 0, "above 0"),
@@ -175,15 +201,15 @@ def _check(
             raise ConfigError(f"{name} is {value}, but must be {rule}; option: {name}")
 
 
-def _watched(tables: Iterable[Requests], times: list[Any]) -> Iterable[Requests]:
-    """The same tables; their first and last times are put into `times`."""
+def _record_times(tables: Iterable[Requests], times: list[Any]) -> Iterable[Requests]:
+    """Pass tables on and append their first and last times to `times`."""
     for table in tables:
         if len(table):
             times += [table.frame["time"].min(), table.frame["time"].max()]
         yield table
 
 
-def _library() -> Any:
+def _load_tea_tasting() -> Any:
     try:
         import tea_tasting as tt
         import tea_tasting.aggr

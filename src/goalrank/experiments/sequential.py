@@ -1,15 +1,15 @@
-"""Intervals and p-values that stay valid however often, and whenever, an experiment is looked at.
+"""Always-valid intervals and p-values: valid at any number of looks at an experiment, at any time.
 
-A fixed-sample test looked at every day rings falsely far more often than its level says. Here the
-interval is a confidence sequence: with probability 1 - α it holds the true lift at all looks at
-once. It is Robbins' normal mixture, in the asymptotic form of Waudby-Smith, Arbour, Sinha, Kennedy
+A fixed-sample test that is looked at every day gives far more false alarms than its level. Here
+the interval is a confidence sequence: with probability 1 - α it contains the true lift at all
+looks. It is Robbins' normal mixture, in the asymptotic form of Waudby-Smith, Arbour, Sinha, Kennedy
 & Ramdas, 2024, "Time-uniform central limit theory and asymptotic confidence sequences" (Annals of
 Statistics), with the mixing of Johari, Koomen, Pekelis & Walsh, 2022, "Always valid inference"
-(Operations Research). The clock is the information V = 1 / SE², so it runs as fast as the data say,
-also where units come back and their values grow.
+(Operations Research). Time is measured by the information V = 1 / SE², so that the sequence stays
+valid where units return and their sums grow.
 
-The guarantee is asymptotic: it needs the normal approximation at the first look, so do not look
-before each arm has some hundred units.
+The guarantee is asymptotic: it needs the normal approximation at the first look. Wait until each
+variant has about a hundred units.
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ from goalrank.errors import ConfigError
 
 
 class AlwaysValid(NamedTuple):
-    """A lift's interval, and the p-value of no lift, both valid at any time."""
+    """Interval of a lift and p-value of no lift, both valid at any time.
+
+    Attributes:
+        low, high: bounds of the lift.
+        p_value: two-sided p-value.
+    """
 
     low: float
     high: float
@@ -32,7 +37,7 @@ class AlwaysValid(NamedTuple):
 def always_valid(
     lift: float, low: float, high: float, *, confidence: float, expected: float
 ) -> AlwaysValid:
-    """Widen a fixed-sample interval of a lift to one that holds at all looks.
+    """Widen the fixed-sample interval of a lift to one that is valid at all looks.
 
     With z = ln(1 + lift) / SE, V = 1 / SE² and mixing variance τ²::
 
@@ -41,13 +46,15 @@ def always_valid(
 
     Args:
         lift: relative difference of two means, above -1.
-        low, high: its normal interval at `confidence`, symmetric in ln(1 + lift).
-        confidence: 1 - α, of both intervals.
-        expected: τ, the size of lift at which the interval is to be tight. Set it before the
+        low: lower bound of its normal interval at `confidence`, symmetric in ln(1 + lift).
+        high: upper bound of that interval.
+        confidence: 1 - α of both intervals, in (0, 1).
+        expected: τ > 0, the size of lift at which the interval is tight. Choose it before the
             experiment; any value is valid.
 
     Returns:
-        the interval; NaN with p = 1 where the lift has no logarithm (an arm's mean is not positive).
+        The interval and its p-value; NaN with p = 1 where 1 + lift has no logarithm (a variant's
+        mean is not positive).
 
     Raises:
         ConfigError: `expected` is not above 0.
@@ -61,10 +68,12 @@ def always_valid(
         return AlwaysValid(math.nan, math.nan, 1.0)
     quantile = NormalDist().inv_cdf((1 + confidence) / 2)
     error = (math.log1p(high) - math.log1p(low)) / (2 * quantile)
-    centre, clock = math.log1p(lift), (expected / error) ** 2
-    spread = math.log1p(clock) - 2 * math.log1p(-confidence)
-    half = error * math.sqrt((1 + clock) / clock * spread)
-    log_p = 0.5 * math.log1p(clock) - (centre / error) ** 2 / 2 * clock / (1 + clock)
+    centre, information = math.log1p(lift), (expected / error) ** 2  # V · τ²
+    log_term = math.log1p(information) - 2 * math.log1p(-confidence)
+    half = error * math.sqrt((1 + information) / information * log_term)
+    log_p = 0.5 * math.log1p(information) - (centre / error) ** 2 / 2 * information / (
+        1 + information
+    )
     return AlwaysValid(
         math.expm1(centre - half), math.expm1(centre + half), math.exp(min(log_p, 0.0))
     )

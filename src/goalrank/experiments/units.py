@@ -1,4 +1,4 @@
-"""Requests summed to what an experiment assigns: a row a unit."""
+"""Sums of requests per unit of an experiment."""
 
 from __future__ import annotations
 
@@ -14,13 +14,19 @@ from goalrank.requests import Requests
 def sum_units(
     tables: Iterable[Requests], experiment: Experiment, kinds: list[str], *, labelled: bool
 ) -> pl.DataFrame:
-    """A row for each unit (and arm): requests, items shown, and the sum of each kind.
+    """Sum requests, shown items and feedback per unit (and variant).
 
     Args:
-        labelled: count only requests of the experiment, by arm.
+        tables: requests.
+        experiment: the experiment; its `unit` is summed over.
+        kinds: feedback types to sum.
+        labelled: count only requests that carry the experiment's label, per variant.
+
+    Returns:
+        One row per unit (and variant): unit, [variant,] requests, items and a column per type.
 
     Raises:
-        DataError: the tables lack a kind.
+        DataError: the tables lack a feedback type.
     """
     parts = [_part(table.frame, experiment, kinds, labelled) for table in tables]
     keys = ["unit", "variant"] if labelled else ["unit"]
@@ -30,27 +36,44 @@ def sum_units(
 
 
 def metric_columns(kind: str, per: str) -> tuple[str, str | None]:
-    """Columns of `sum_units` whose means a metric divides; no second one for means a unit."""
+    """Columns of `sum_units` that a metric divides: numerator and denominator.
+
+    Args:
+        kind: feedback type.
+        per: as in `Metric`.
+
+    Returns:
+        The second column is None for means per unit.
+    """
     return kind, {"request": "requests", "item": "items"}.get(per)
 
 
 def check_kinds(frame: pl.DataFrame, experiment: Experiment, kinds: list[str]) -> None:
-    """Refuse feedback that the table does not have.
+    """Refuse a table that lacks a feedback type.
+
+    Args:
+        frame: frame of a requests table.
+        experiment: named in the error.
+        kinds: feedback types that are needed.
 
     Raises:
-        DataError: see above.
+        DataError: the table lacks one of them.
     """
-    there = frame["feedback"].struct.fields
-    missing = [kind for kind in kinds if kind not in there]
+    present = frame["feedback"].struct.fields
+    missing = [kind for kind in kinds if kind not in present]
     if missing:
         raise DataError(
             f"experiment '{experiment.name}' measures feedback {missing}, but the store has "
-            f"{there}; remedy: change the metric's kind"
+            f"{present}; remedy: change the metric's kind"
         )
 
 
 def labels(experiment: Experiment) -> pl.Expr:
-    """What stands after the experiment's name in a request's `experiment`; null elsewhere."""
+    """Expression of the label after the experiment's name in the column `experiment`, or null.
+
+    Args:
+        experiment: the experiment.
+    """
     prefix = f"{experiment.name}:"
     entry = (
         pl.col("experiment")

@@ -1,4 +1,4 @@
-"""Raw logs to requests: readers, time-respecting split, retrieval, candidate protocols.
+"""Import of raw logs: readers, split by time, retrieval and candidate protocols.
 
 >>> from goalrank.logs import import_log, write_import
 >>> result = import_log("kuairand")  # doctest: +SKIP
@@ -13,7 +13,7 @@ from goalrank.logs.options import ImportOptions
 from goalrank.logs.output import write_import
 from goalrank.logs.preview import Preview, preview_log
 from goalrank.logs.readers.sources import SOURCES
-from goalrank.logs.retrieval.blending import blend, reciprocal_ranks, top_items, top_of_one
+from goalrank.logs.retrieval.blending import blend, reciprocal_ranks, top_items, top_items_shared
 from goalrank.logs.retrieval.item_to_item import ItemToItem
 from goalrank.logs.retrieval.log_factors import fit_factors
 from goalrank.logs.retrieval.refits import plan_refits
@@ -37,6 +37,6 @@ __all__ = [
     "reciprocal_ranks",
     "shipped_path",
     "top_items",
-    "top_of_one",
+    "top_items_shared",
     "write_import",
 ]

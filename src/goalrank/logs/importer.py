@@ -1,4 +1,4 @@
-"""Raw logs to requests: the one entry, whatever the source."""
+"""Import of raw logs: from any source to requests tables."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ import polars as pl
 from goalrank.compute import Executor, LocalExecutor
 from goalrank.errors import ConfigError, DataError
 from goalrank.logs.candidates.assembly import assemble
-from goalrank.logs.candidates.pending import hide_order
-from goalrank.logs.candidates.pipelines import exposed, retrieved, with_enough
+from goalrank.logs.candidates.pending import shuffle_candidates
+from goalrank.logs.candidates.pipelines import (
+    enough_positives,
+    exposed_requests,
+    retrieved_requests,
+)
 from goalrank.logs.candidates.protocols import INJECTED_WARNING, Retrieved
 from goalrank.logs.download.data_folders import data_root
 from goalrank.logs.events.consumption import ConsumptionLog, consumed_only, to_arrays
@@ -22,8 +26,8 @@ from goalrank.logs.events.split import DROPPED, TEST, TRAIN, VALIDATION, split_p
 from goalrank.logs.options import ImportOptions, Protocol
 from goalrank.logs.readers.raw_log import RawLog
 from goalrank.logs.readers.sources import SOURCES
-from goalrank.logs.report import check_usable, make_report, nothing_left, recall
-from goalrank.logs.retrieval.refit_walk import one_blas_thread
+from goalrank.logs.report import check_usable, make_report, no_requests_message, recall
+from goalrank.logs.retrieval.refit_scoring import one_blas_thread
 from goalrank.requests import Requests, TableInfo
 
 __all__ = ["ImportResult", "import_log"]
@@ -31,12 +35,12 @@ __all__ = ["ImportResult", "import_log"]
 
 @dataclass(frozen=True)
 class ImportResult:
-    """Three tables that follow each other in time, and what the import did.
+    """Tables of train, validation and test, and a report of the import.
 
     Attributes:
-        train, validation, test: requests; any may be empty but not all.
-        report: dataset, protocol, target, counts, seconds, recall (channel -> share, N named),
-            candidate_features, options and warnings; fit for JSON.
+        train, validation, test: requests; some may be empty, but not all.
+        report: dataset, protocol, target, counts, seconds, recall (channel → share among N),
+            candidate_features, options and warnings, as JSON values.
     """
 
     train: Requests
@@ -52,30 +56,31 @@ def import_log(
     *,
     engine: Executor | None = None,
 ) -> ImportResult:
-    """Read a raw log and cut it into requests.
+    """Read a raw log and make requests tables of it.
 
     Args:
         source: ``kuairand``, ``movielens``, ``amazon``, ``interactions`` or ``exposures``.
-        path: file or folder, or the name of a folder inside the one that the environment
-            variable ``GOALRANK_DATA`` names; ``None`` takes the data shipped with goalrank
-            (``kuairand``, ``movielens``).
+        path: file or folder, or the name of a folder in the folder that the environment variable
+            ``GOALRANK_DATA`` names; ``None`` reads the data shipped with goalrank (``kuairand``,
+            ``movielens``).
         options: settings, or a mapping of them.
-        engine: where the requests of a refit are retrieved, scored and judged, which is most of
-            the work; reading, learning and splitting stay here. The result does not depend on
-            it, bit for bit. ``None``: ``options.threads`` threads of this process.
+        engine: executor of retrieval and scoring, which is most of the work; reading, fitting and
+            splitting run in this process. The result does not depend on it, bit for bit. ``None``
+            uses ``options.threads`` threads of this process.
 
     Raises:
-        ConfigError: unknown source or option, or a protocol that the source cannot serve.
-        SchemaError, DataError: the log breaks a rule.
-        MissingExtraError: the factorisation channel without ``implicit``.
-        EngineError: a remote engine failed on every try.
+        ConfigError: unknown source or option, or a protocol that the source does not support.
+        SchemaError: a column of the log is missing or of the wrong type.
+        DataError: the log breaks another rule.
+        MissingExtraError: the factorisation channel needs ``implicit``.
+        EngineError: a remote executor failed on every try.
     """
     begin = time.perf_counter()
     if source not in SOURCES:
         raise ConfigError(f"unknown source '{source}'; known: {', '.join(sorted(SOURCES))}")
     if not isinstance(options, ImportOptions):
         options = ImportOptions.from_mapping(options or {})
-    raw = SOURCES[source](None if path is None else _place(path), options)
+    raw = SOURCES[source](None if path is None else _resolve_path(path), options)
     read = time.perf_counter()
     protocol: Protocol = options.protocol or (
         "exposed" if raw.shape == "exposures" else "retrieved"
@@ -94,15 +99,15 @@ def import_log(
     return result
 
 
-def _least_tested(log: ConsumptionLog, options: ImportOptions) -> int:
-    """Candidates that a test request has at least; see ``ImportOptions.min_test_list``."""
+def _min_test_candidates(log: ConsumptionLog, options: ImportOptions) -> int:
+    """Minimum of candidates of a test request; see ``ImportOptions.min_test_list``."""
     if options.min_test_list is not None:
         return options.min_test_list
     return 6 if log.raw.shape == "exposures" and log.events.request is None else 2
 
 
-def _place(path: str | Path) -> Any:
-    """The path or address itself, or the data set of that name under ``GOALRANK_DATA``."""
+def _resolve_path(path: str | Path) -> Any:
+    """The path or address itself, or the data set of that name in ``GOALRANK_DATA``."""
     if "://" in str(path):
         return str(path)
     path = Path(path)
@@ -114,16 +119,16 @@ def _import(
 ) -> ImportResult:
     if protocol == "exposed":
         log = to_arrays(raw, options.seed)
-        drafts, notes = exposed(log, options, engine)
-        found: Retrieved | None = None
+        pending, notes = exposed_requests(log, options, engine)
+        retrieved: Retrieved | None = None
     else:
         raw = consumed_only(raw, injected=protocol == "injected")
         log = to_arrays(raw, options.seed)
-        found, notes = retrieved(log, protocol, options, engine)
-        drafts = found.drafts
-    notes["requests_placed"] = len(drafts)
+        retrieved, notes = retrieved_requests(log, protocol, options, engine)
+        pending = retrieved.pending
+    notes["requests_placed"] = len(pending)
     said = raw.notes
-    placed = len(drafts)
+    placed = len(pending)
     if "exposures_outside_windows" in notes:
         said.leave_out(
             "rows", notes["exposures_outside_windows"], len(log.events),
@@ -135,33 +140,35 @@ def _import(
             "requests", before, placed + before,
             f"before the retriever's first fit on {options.first_fit} rows", "first_fit",
         )  # fmt: skip
-    keep, single = with_enough(drafts, log, protocol, options)
+    kept, single = enough_positives(pending, log, protocol, options)
     notes["dropped_single_candidate"] = single
-    notes["dropped_few_positives"] = placed - single - len(keep)
+    notes["dropped_few_positives"] = placed - single - len(kept)
     said.leave_out("requests", single, placed, "a single candidate: nothing to rank", "min_list")
     said.leave_out(
         "requests", notes["dropped_few_positives"], placed,
         "fewer positives among the candidates than asked for", "min_positives",
     )  # fmt: skip
-    if not len(keep):
-        raise DataError(nothing_left(raw, protocol, notes))
-    drafts = hide_order(drafts.take(keep), log.users, log.items, options.seed)
-    part = split_points(drafts.points, options.split, options.fractions)
+    if not len(kept):
+        raise DataError(no_requests_message(raw, protocol, notes))
+    pending = shuffle_candidates(pending.take(kept), log.users, log.items, options.seed)
+    part = split_points(pending.points, options.split, options.fractions)
     notes["dropped_reaching_into_next_part"] = int((part < 0).sum())
     said.leave_out(
         "requests", notes["dropped_reaching_into_next_part"], len(part),
         "answers that reach into the next part of the split", "split",
     )  # fmt: skip
-    short = (part == TEST) & ((drafts.candidates >= 0).sum(axis=1) < _least_tested(log, options))
+    short = (part == TEST) & (
+        (pending.candidates >= 0).sum(axis=1) < _min_test_candidates(log, options)
+    )
     notes["dropped_short_in_test"] = int(short.sum())
     said.leave_out(
         "requests", notes["dropped_short_in_test"], len(part),
-        f"test lists of fewer than {_least_tested(log, options)} candidates", "min_test_list",
+        f"test lists of fewer than {_min_test_candidates(log, options)} candidates", "min_test_list",
     )  # fmt: skip
     part[short] = DROPPED
-    check_usable(drafts, log, part)
+    check_usable(pending, log, part)
     frame = assemble(
-        drafts, log.history, log.events, raw.kinds,
+        pending, log.history, log.events, raw.kinds,
         users=log.users, items=log.items, depth=options.history, strength=raw.strength,
     )  # fmt: skip
     info = TableInfo(
@@ -169,14 +176,14 @@ def _import(
         protocol=protocol,
         feedback_kinds=raw.kinds,
         target=raw.target,
-        candidate_features=tuple(drafts.features),
+        candidate_features=tuple(pending.features),
         warning=INJECTED_WARNING if protocol == "injected" else None,
     )
     train, validation, test = (
         Requests(frame.filter(pl.Series(part == p)), items=raw.items, users=raw.users, info=info)
         for p in (TRAIN, VALIDATION, TEST)
     )
-    report = make_report(raw, info, log, drafts, part, notes, options)
-    if found is not None:
-        report["recall"] = recall(found, keep, part, options.candidates)
+    report = make_report(raw, info, log, pending, part, notes, options)
+    if retrieved is not None:
+        report["recall"] = recall(retrieved, kept, part, options.candidates)
     return ImportResult(train, validation, test, report)

@@ -1,4 +1,4 @@
-"""Settings of a log import: one frozen object, unknown keys refused."""
+"""Settings of a log import."""
 
 from __future__ import annotations
 
@@ -20,39 +20,40 @@ _SHARES: dict[Channel, float] = {"item_to_item": 0.7, "factorisation": 0.25, "po
 
 
 class ImportOptions(BaseModel):
-    """How raw rows become requests.
+    """Settings by which the rows of a raw log become requests.
 
     Args:
-        protocol: where candidates come from; ``None`` takes the source's own (``exposed`` for
+        protocol: origin of the candidates; ``None`` is the source's default (``exposed`` for
             exposure logs, ``retrieved`` for interactions).
-        candidates: N, candidates of a request in ``retrieved`` and ``injected``.
-        history: H, at most so many earlier items are kept in a request's history.
-        stride: a request every so many interactions of a user (``retrieved``).
-        horizon: the next so many interactions are what a request is judged by (``retrieved``).
-        start_fraction: requests start after this share of a user's interactions.
-        injected: interactions put beside the retrieved ones, and the stride, in ``injected``.
-        min_list, max_list: a window of consecutive exposures has between so many items.
-        min_test_list: test requests have at least so many candidates. Short lists teach, but
-            say little about ranking; ``None``: 6 for windows cut by us, 2 otherwise.
-        max_gap_minutes: a longer pause between two exposures of a user starts a new window; None:
-            30, or what a known data set needs.
-        max_span_minutes: so does an exposure later than this after the window's first.
-        min_positives: requests with fewer positives among the candidates are dropped; ``None``:
+        candidates: N, candidates per request in ``retrieved`` and ``injected``.
+        history: H, most events in a request's history.
+        stride: interactions of a user per request (``retrieved``).
+        horizon: number of next interactions that count as the truth of a request (``retrieved``).
+        start_fraction: share of a user's interactions before the first request, in [0, 1).
+        injected: interactions put among the retrieved candidates, and the stride (``injected``).
+        min_list, max_list: bounds of the number of items in a window of consecutive exposures.
+        min_test_list: least candidates of a test request. Short lists are useful for training but
+            say little about ranking; ``None`` is 6 for windows that the import cuts, 2 otherwise.
+        max_gap_minutes: a longer pause between two exposures of a user starts a new window; ``None``
+            is 30, or what a known data set needs.
+        max_span_minutes: an exposure later than this after the window's first starts a new window.
+        min_positives: requests with fewer positives among the candidates are dropped; ``None`` is
             0 for ``exposed``, 1 otherwise.
-        split: ``time`` cuts all requests at two moments of global time; ``user`` cuts each
-            user's own requests. Default ``time``: only then nothing that is learnt from the
-            training part (vocabularies, statistics, other users' answers) is later than a
-            test request; with ``user``, one user's training rows may lie after another's test.
+        split: ``time`` cuts all requests at two moments of global time; ``user`` cuts each user's
+            requests. Only with ``time`` is everything learned from the training part
+            (vocabularies, statistics, feedback of other users) earlier than the test requests;
+            with ``user``, training rows of one user may be later than test requests of another.
         fractions: shares of train, validation and test; they sum to 1.
-        exclude_seen: items that the user already consumed are not retrieved again.
-        like_threshold: ratings from here on are likes.
-        quotas: retrieval channels and their shares of the candidates; None learns the shares of
-            all channels from requests whose answers are known by then.
+        exclude_seen: whether items that the user already consumed are left out of retrieval.
+        like_threshold: the lowest rating that counts as a like.
+        quotas: retrieval channels and their shares of the candidates; ``None`` learns the shares
+            of all channels from requests whose answers are known by then.
         factors: width of the factorisation.
-        first_fit, refit_growth: the retriever is refitted when the log has ``first_fit`` rows
-            and again each time it has grown by ``refit_growth``; in between it stays as it was,
-            so it never sees what lies after a request, at a total cost linear in the rows.
-        columns: our column name -> the file's, for sources ``interactions`` and ``exposures``.
+        first_fit, refit_growth: the retriever is fitted when the log has ``first_fit`` rows, and
+            again each time it has grown by the factor ``refit_growth``. It uses only rows before a
+            request, at a total cost that is linear in the rows.
+        columns: column name of goalrank → the file's, for the sources ``interactions`` and
+            ``exposures``.
         kinds, target: feedback types of an exposures log, and the one that is relevance (the first).
         candidate_features: columns of the caller's own numbers per candidate.
         layout: rows (a row per item shown), lists (a row per request) or events (a row per event);
@@ -66,8 +67,8 @@ class ImportOptions(BaseModel):
         time_unit: unit of numeric times; ``auto`` decides by their size.
         time_format: of times in text, as strptime writes it; None finds it.
         timezone: zone of times that carry none; None refuses them.
-        threads: worker threads, 0 for all cores. Results do not depend on it.
-        seed: seeds the order of candidates and the factorisation's start.
+        threads: worker threads; 0 uses all cores. Results do not depend on it.
+        seed: seed of the order of candidates and of the factorisation's initial factors.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
@@ -137,7 +138,10 @@ class ImportOptions(BaseModel):
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> ImportOptions:
-        """Build from plain keys, with our error instead of pydantic's.
+        """Make the settings from a mapping.
+
+        Args:
+            values: settings by name.
 
         Raises:
             ConfigError: a key is unknown (the nearest is named) or a value breaks its rule.

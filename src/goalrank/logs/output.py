@@ -1,4 +1,4 @@
-"""An import on disk: three tables, their side tables and the report."""
+"""Writing of an import: three tables, their side tables and the report."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ __all__ = ["write_import"]
 def write_import(result: ImportResult, out_dir: str | Path) -> Path:
     """Write train, validation and test.parquet, items and users.parquet, and import.json.
 
-    Each file is written whole or not at all; import.json comes last, so its presence says that
-    the import is complete.
+    Each file is written whole or not at all. import.json is written last, so that its presence
+    means that the import is complete.
+
+    Args:
+        result: the import.
+        out_dir: folder to write to; it is made if it is missing.
+
+    Returns:
+        The folder.
 
     Raises:
         DataError: the folder cannot be written.

@@ -1,4 +1,4 @@
-"""What an import did: counts, recall of the retrieval channels, warnings."""
+"""Report of an import: counts, recall of the retrieval channels, warnings."""
 
 from __future__ import annotations
 
@@ -17,10 +17,17 @@ from goalrank.logs.options import ImportOptions
 from goalrank.logs.readers.raw_log import RawLog
 from goalrank.requests import TableInfo
 
-__all__ = ["check_usable", "make_report", "nothing_left", "recall"]
+__all__ = ["check_usable", "make_report", "no_requests_message", "recall"]
 
 
-def nothing_left(raw: RawLog, protocol: str, notes: Mapping[str, int]) -> str:
+def no_requests_message(raw: RawLog, protocol: str, notes: Mapping[str, int]) -> str:
+    """Error message of an import without requests.
+
+    Args:
+        raw: the log.
+        protocol: protocol of the import.
+        notes: counts of dropped requests by reason.
+    """
     return (
         f"{raw.dataset}: no request is left under protocol '{protocol}' ({dict(notes)}). The log "
         f"has {raw.events['user_id'].n_unique()} users, {raw.events['item_id'].n_unique()} items "
@@ -33,12 +40,23 @@ def make_report(
     raw: RawLog,
     info: TableInfo,
     log: ConsumptionLog,
-    drafts: PendingRequests,
+    pending: PendingRequests,
     part: NDArray[np.int8],
     notes: Mapping[str, int],
     options: ImportOptions,
 ) -> dict[str, Any]:
-    good = (log.events.values[raw.target][drafts.log_row] > 0) & (drafts.position >= 0)
+    """Make the report of an import, as JSON values.
+
+    Args:
+        raw: the log.
+        info: description of the tables.
+        log: the log as arrays.
+        pending: B requests.
+        part: [B] part of each request: train, validation, test or dropped.
+        notes: counts of dropped requests by reason.
+        options: settings of the import.
+    """
+    positive = (log.events.values[raw.target][pending.log_row] > 0) & (pending.position >= 0)
     counts = {
         **raw.counts,
         "users": len(log.users),
@@ -53,8 +71,8 @@ def make_report(
         "protocol": info.protocol,
         "target": info.target,
         "counts": counts,
-        "candidates_per_request": round(float((drafts.candidates >= 0).sum(axis=1).mean()), 3),
-        "positives_per_request": round(float(good.sum(axis=1).mean()), 3),
+        "candidates_per_request": round(float((pending.candidates >= 0).sum(axis=1).mean()), 3),
+        "positives_per_request": round(float(positive.sum(axis=1).mean()), 3),
         "recall": {},
         "candidate_features": list(info.candidate_features),
         **raw.notes.to_dict(),
@@ -82,7 +100,7 @@ def _missing_parts(part: NDArray[np.int8]) -> list[str]:
     ]
 
 
-def check_usable(drafts: PendingRequests, log: ConsumptionLog, part: NDArray[np.int8]) -> None:
+def check_usable(pending: PendingRequests, log: ConsumptionLog, part: NDArray[np.int8]) -> None:
     """Refuse an import from which nothing can be learnt.
 
     Raises:
@@ -95,7 +113,7 @@ def check_usable(drafts: PendingRequests, log: ConsumptionLog, part: NDArray[np.
             f"{int((part == VALIDATION).sum()):,}, test {int((part == TEST).sum()):,}); remedy: more "
             f"requests, or other shares (options: fractions, split)"
         )
-    good = (log.events.values[raw.target][drafts.log_row] > 0) & (drafts.position >= 0)
+    good = (log.events.values[raw.target][pending.log_row] > 0) & (pending.position >= 0)
     if not good[train].any():
         values = log.events.values[raw.target]
         raise DataError(
@@ -106,14 +124,22 @@ def check_usable(drafts: PendingRequests, log: ConsumptionLog, part: NDArray[np.
 
 
 def recall(
-    retrieved: Retrieved, keep: NDArray[np.int64], part: NDArray[np.int8], count: int
+    retrieved: Retrieved, kept: NDArray[np.int64], part: NDArray[np.int8], count: int
 ) -> dict[str, Any]:
-    """Mean over requests with a positive of (positives among the first N) / positives.
+    """Recall of each channel: mean over requests of (positives among the first N) / positives.
 
-    ``all``: every request that a retriever served. ``test``: those of the test part's time on.
+    Args:
+        retrieved: requests with retrieved candidates.
+        kept: [B] indices of the requests that were not dropped.
+        part: [B] part of each of those.
+        count: N.
+
+    Returns:
+        ``at`` (N), ``all`` (all requests with a positive) and ``test`` (those not earlier than the
+        first test request); channel → recall each.
     """
-    times = retrieved.drafts.points.time
-    test = keep[part == TEST]
+    times = retrieved.pending.points.time
+    test = kept[part == TEST]
     from_test = times >= times[test].min() if len(test) else np.zeros(len(times), bool)
     out: dict[str, Any] = {
         "at": count,

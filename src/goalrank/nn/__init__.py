@@ -1,4 +1,4 @@
-"""Torch blocks that know nothing of recommenders."""
+"""PyTorch layers and losses that do not depend on recommender data."""
 
 from goalrank.nn.chunks import CHUNK_ROWS, in_chunks
 from goalrank.nn.distributed_means import divisor, sharing, whole_ids, whole_sum

@@ -1,4 +1,4 @@
-"""Many candidates a few at a time, so that memory does not grow with their product by the width."""
+"""Computation in chunks of candidates, so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-CHUNK_ROWS = 65_536  # requests × candidates worked on at once
+CHUNK_ROWS = 65_536  # requests × candidates per chunk
 
 
 def in_chunks(function: Callable[..., Tensor], *parts: Tensor, rows: int = CHUNK_ROWS) -> Tensor:
-    """function(*parts), worked out for a few candidates at a time where they are many.
+    """Compute function(*parts) in chunks of candidates where there are many.
 
     Args:
-        function: of tensors [B, n, ·] to [B, n, ·]; each candidate's result must depend on its
-            own rows alone.
-        parts: [B, N, ·] each.
-        rows: B · n worked on at once. Where gradients are wanted, a chunk's inner results are
-            worked out again on the way back instead of kept.
+        function: maps tensors [B, n, ·] to [B, n, ·]; the result of each candidate must depend on
+            its own rows alone.
+        *parts: tensors [B, N, ·].
+        rows: B · n per chunk. Where gradients are needed, a chunk's inner results are recomputed in
+            the backward pass instead of stored.
 
     Returns:
-        [B, N, ·], that of one call (but for rounding).
+        [B, N, ·], equal to that of one call up to rounding.
     """
     b, n = parts[0].shape[:2]
     # A traced graph must not depend on the sizes of its example.
@@ -36,9 +36,8 @@ def in_chunks(function: Callable[..., Tensor], *parts: Tensor, rows: int = CHUNK
         return torch.cat([checkpoint(function, *p, use_reentrant=False) for p in pieces], 1)
     out: Tensor | None = None
     for i, piece in enumerate(pieces):
-        made = function(*piece)
+        result = function(*piece)
         if out is None:
-            out = made.new_empty(b, n, *made.shape[2:])
-        out[:, i * size : i * size + made.shape[1]] = made
-    assert out is not None
-    return out
+            out = result.new_empty(b, n, *result.shape[2:])
+        out[:, i * size : i * size + result.shape[1]] = result
+    return function(*parts) if out is None else out

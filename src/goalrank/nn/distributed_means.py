@@ -1,9 +1,9 @@
-"""Means over a batch whose requests several processes share.
+"""Means over a batch whose requests are split between processes.
 
-Each process computes a loss on its own requests, and the mean of those losses, weighed by each
-process's share of the requests, is what the gradients follow. A loss that divides by a count of
-its own (positives, known slots) divides by `divisor(count)` instead, which makes that weighted
-mean equal to the loss of the whole batch. In one process it is the count itself.
+Each process computes a loss on its own requests. Gradients follow the mean of those losses,
+weighted by each process's share of the requests. A loss that divides by a count (positives, known
+slots) divides by `divisor(count)` instead, which makes the weighted mean equal to the loss of the
+whole batch. In one process the divisor is the count itself.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ _share: float | None = None
 
 @contextmanager
 def sharing(share: float | None) -> Iterator[None]:
-    """Say what share of the batch this process's requests are, while a loss is computed.
+    """Set this process's share of the batch while a loss is computed.
 
     Args:
-        share: processes · requests here / requests in all; 0 where a process only keeps step, None
-            where the batch is not shared. Every process of the group must do the same.
+        share: processes · requests of this process / requests of the batch; 0 for a process
+            without requests of its own, None where the batch is not split. Every process of the
+            group must set it.
     """
     global _share
     before, _share = _share, share
@@ -35,7 +36,11 @@ def sharing(share: float | None) -> Iterator[None]:
 
 
 def whole_sum(value: Tensor) -> Tensor:
-    """A sum over this process's requests, summed over all processes; no gradient."""
+    """Sum over all processes of a sum over this process's requests, without gradient.
+
+    Args:
+        value: a tensor of the same shape in all processes.
+    """
     if _share is None:
         return value
     total = value.detach() * float(_share > 0)
@@ -44,10 +49,10 @@ def whole_sum(value: Tensor) -> Tensor:
 
 
 def divisor(count: Tensor) -> Tensor:
-    """What a loss divides its sum over this process's requests by; at least 1 in one process.
+    """Divisor of a loss's sum over this process's requests; at least 1 in one process.
 
     Args:
-        count: a scalar, of this process's requests.
+        count: scalar count over this process's requests.
     """
     if _share is None:
         return count.clamp_min(1)
@@ -56,10 +61,10 @@ def divisor(count: Tensor) -> Tensor:
 
 
 def whole_ids(ids: Tensor) -> Tensor:
-    """Ids [n] of this process's requests → those of all processes' requests, with zeros between.
+    """Gather the ids of all processes' requests, padded with zeros.
 
     Args:
-        ids: 0 where there is none; n may differ between processes.
+        ids: [n] ids of this process's requests, 0 for none; n may differ between processes.
     """
     if _share is None:
         return ids

@@ -1,4 +1,4 @@
-"""Dropout that is cheap on CPUs."""
+"""Dropout with few random draws on CPUs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from torch.nn import functional as F
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
-    """Zero a share p of the elements and scale the rest, as `torch.nn.functional.dropout`.
+    """Zero a share p of the elements and scale the others, like `torch.nn.functional.dropout`.
 
-    On a CPU the mask is made of random bytes, eight a drawn word, several times cheaper than one
-    draw an element; p is then rounded to a multiple of 1/256.
+    On a CPU the mask is made of random bytes, eight per drawn word. This is several times faster
+    than one draw per element; p is then rounded to a multiple of 1/256.
+
+    Args:
+        x: any shape.
+        p: probability in [0, 1) of zeroing an element.
+        training: False returns `x` unchanged.
     """
     if not training or p == 0.0:
         return x
@@ -26,12 +31,16 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
 
 
 class Dropout(torch.nn.Module):
-    """`dropout` as a layer."""
+    """`dropout` as a layer.
+
+    Args:
+        p: probability in [0, 1) of zeroing an element.
+    """
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape in, the same shape out."""
+        """Apply dropout to a tensor of any shape."""
         return dropout(x, self.p, self.training)

@@ -1,4 +1,4 @@
-"""Picking rows of a batch of matrices."""
+"""Selection of rows from a batch of matrices."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ from torch import Tensor
 
 
 def take_rows(values: Tensor, at: Tensor) -> Tensor:
-    """values[b, at[b, m]]: [B, N, D] and [B, M] → [B, M, D].
+    """Select rows of each matrix: values[b, at[b, m]].
 
-    One flat row selection: its gradient is a row-wise sum, far cheaper than that of an expanded
-    gather.
+    Uses one flat row selection, whose gradient is a row-wise sum and much cheaper than that of an
+    expanded gather.
+
+    Args:
+        values: [B, N, D].
+        at: [B, M] row numbers in 0..N-1.
+
+    Returns:
+        [B, M, D].
     """
     b, n, d = values.shape
     offset = torch.arange(b, device=at.device)[:, None] * n

@@ -1,7 +1,7 @@
-"""Linear layers through the faster of PyTorch's matrix libraries.
+"""Linear layers that use the faster of PyTorch's matrix libraries.
 
-PyTorch multiplies float32 matrices on CPUs by MKL, which takes its older AVX2 code on processors
-that Intel did not make. oneDNN, also shipped with PyTorch, uses AVX-512 on all of them and is
+PyTorch multiplies float32 matrices on CPUs by MKL, which runs older AVX2 code on processors of
+other makers than Intel. oneDNN, which is also part of PyTorch, uses AVX-512 on all of them and is
 about twice as fast there, forward and backward. Both sum in float32.
 """
 
@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-_SMALL = 16  # rows; below, the calls cost more than the products
+_SMALL = 16  # rows; with fewer, the call costs more than the product
 
 
 @lru_cache(maxsize=1)
 def prefers_onednn() -> bool:
-    """Whether this machine's CPU has AVX-512 that MKL leaves unused."""
+    """Whether this machine's CPU has AVX-512 that MKL does not use."""
     try:
         vendor = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")[:4096]
         known = hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -44,8 +44,8 @@ def _usable(x: Tensor, weight: Tensor) -> bool:
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> Tensor:
-    name, how = ("gelu", "tanh") if gelu else ("none", "")
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], how)
+    activation, variant = ("gelu", "tanh") if gelu else ("none", "")
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], variant)
     return out
 
 
@@ -69,7 +69,16 @@ class _Linear(torch.autograd.Function):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x Wᵀ + b: [..., D] → [..., D'], as `torch.nn.functional.linear`."""
+    """Linear map x Wᵀ + b, like `torch.nn.functional.linear`.
+
+    Args:
+        x: [..., D].
+        weight: W, [D', D].
+        bias: b, [D'], or None.
+
+    Returns:
+        [..., D'].
+    """
     if not _usable(x, weight):
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled():
@@ -79,15 +88,24 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """gelu(x Wᵀ + b) by the tanh formula, in one pass over memory where no gradient is wanted."""
+    """Linear map with GELU (tanh formula), in one pass over memory where no gradient is needed.
+
+    Args:
+        x: [..., D].
+        weight: W, [D', D].
+        bias: b, [D'], or None.
+
+    Returns:
+        gelu(x Wᵀ + b), [..., D'].
+    """
     if torch.is_grad_enabled() or not _usable(x, weight):
         return F.gelu(linear(x, weight, bias), approximate="tanh")
     return _product(x, weight, bias, gelu=True)
 
 
 class Linear(nn.Linear):
-    """`torch.nn.Linear` by `linear`."""
+    """`torch.nn.Linear` computed by `linear`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """[..., D] → [..., D']."""
+        """Map [..., D] to [..., D']."""
         return linear(input, self.weight, self.bias)

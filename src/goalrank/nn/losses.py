@@ -1,4 +1,4 @@
-"""Losses on scores."""
+"""Losses of scores."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from goalrank.nn.distributed_means import divisor
 
 
 def softmax_cross_entropy(scores: Tensor, relevance: Tensor, mask: Tensor) -> Tensor:
-    """−Σ y log softmax(s), y normalised to sum one within a request.
+    """Softmax cross-entropy −Σ y log softmax(s), with y normalised to sum 1 within a request.
+
+    Source: ListNet's top-one loss (Cao et al., 2007); PRM (arXiv 1904.06813), eq. 11.
 
     Args:
-        scores, relevance: [B, N].
-        mask: [B, N] True = takes part.
+        scores: [B, N] logits s.
+        relevance: [B, N] labels y; values below 0 count as 0.
+        mask: [B, N] True for candidates that take part.
 
     Returns:
-        Mean over the requests that hold a positive (a scalar; 0 if none does).
-        Source: ListNet's top-one loss (Cao et al., 2007); PRM (arXiv 1904.06813), eq. 11.
+        Scalar mean over the requests with a positive; 0 if there is none.
     """
     log_p = scores.masked_fill(~mask, -torch.inf).log_softmax(-1).masked_fill(~mask, 0.0)
     gain = relevance.clamp_min(0) * mask

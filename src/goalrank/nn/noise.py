@@ -1,8 +1,8 @@
-"""Sampling noise that depends on the request and a salt, never on its neighbours in the batch.
+"""Sampling noise that depends on the request and a salt, not on other requests of the batch.
 
-A global generator would give a request other lists when it stands in another batch. Here noise is
-a hash of (salt, request key, list, step, item), so that the same request with the same salt gets
-the same lists in any batch, with any padding, and candidates can be permuted freely.
+A global generator would give a request other lists in another batch. Here the noise is a hash of
+(salt, request key, list, step, item), so that a request with the same salt gets the same lists in
+any batch, with any padding and any order of the candidates.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def _mix(z: Tensor) -> Tensor:
 
 
 def request_salt(key: Tensor, rng: torch.Generator) -> Tensor:
-    """One draw from the generator, mixed with each request's key.
+    """Mix one draw from a generator with the key of each request.
 
     Args:
-        key: [B] int64.
-        rng: the generator; it advances by one draw whatever B is.
+        key: [B] int64, `Batch.key`.
+        rng: source of randomness; it advances by one draw for any B.
 
     Returns:
-        [B] int64, to be passed to `gumbel`.
+        [B] int64 salts for `uniform` and `gumbel`.
     """
     salt = torch.randint(-(2**62), 2**62, (1,), generator=rng, device=rng.device)
     return _mix(key ^ salt.to(key.device))
@@ -50,11 +50,11 @@ def uniform(
 
     Args:
         salt: [B] from `request_salt`.
-        items: [B, N] a number that names each candidate (its item row, which several unknown items
-            may share; each still gets noise of its own).
+        items: [B, N] a number per candidate (its item row; candidates with the same row still get
+            different noise).
         lists: G.
-        step: decoding step; another step gives fresh noise.
-        named: `items` went through `distinct` already (once for all steps).
+        step: decoding step; another step gives other noise.
+        named: whether `items` are already the result of `distinct`, computed once for all steps.
 
     Returns:
         [B, G, N] float32.
@@ -63,31 +63,53 @@ def uniform(
     per_list = _mix(salt[:, None] ^ (g * 0x9E3779B1 + step * 0x85EBCA77 + 1))  # [B, G]
     names = items if named else distinct(items)
     z = per_list[:, :, None] ^ (names[:, None, :] * 0x2545F4914F6CDD1D)  # [B, G, N]
-    # In place: these are the largest numbers of a step, and memory costs more than the sums.
+    # In place: these are the largest tensors of a step, and memory costs more than arithmetic.
     z.bitwise_xor_(_shift(z, 30)).mul_(_M1)
     z.bitwise_xor_(_shift(z, 27)).mul_(_M2)
     z.bitwise_right_shift_(41).bitwise_and_((1 << 23) - 1)
-    # 23 bits: float32 holds them and the half that keeps 0 and 1 away.
+    # 23 bits: float32 represents them and the added half, which excludes 0 and 1.
     return z.to(torch.float32).add_(0.5).mul_(1.0 / (1 << 23))
 
 
 def distinct(items: Tensor) -> Tensor:
-    """Items [B, N] with repeats within a row renamed by how many of the same came before."""
+    """Make the items of each row distinct: repeats get a number by their count of earlier ones.
+
+    Args:
+        items: [B, N] item rows.
+
+    Returns:
+        [B, N] int64.
+    """
     ordered, order = items.sort(dim=-1, stable=True)
-    place = torch.arange(items.shape[-1], device=items.device)
+    index = torch.arange(items.shape[-1], device=items.device)
     same = nn.functional.pad(ordered[..., 1:] == ordered[..., :-1], (1, 0))
-    first = place.expand_as(items).masked_fill(same, 0).cummax(-1).values
-    return items.scatter_add(-1, order, (place - first) << 40)
+    first = index.expand_as(items).masked_fill(same, 0).cummax(-1).values
+    return items.scatter_add(-1, order, (index - first) << 40)
 
 
 def gumbel(
     salt: Tensor, items: Tensor, lists: int, step: int = 0, *, named: bool = False
 ) -> Tensor:
-    """Standard Gumbel noise [B, G, N]; arguments as in `uniform`."""
+    """Standard Gumbel noise.
+
+    Args:
+        salt: [B] from `request_salt`.
+        items: [B, N], as in `uniform`.
+        lists: G.
+        step: decoding step; another step gives other noise.
+        named: as in `uniform`.
+
+    Returns:
+        [B, G, N] float32.
+    """
     return uniform(salt, items, lists, step, named=named).log_().neg_().log_().neg_()
 
 
 def mixed_seed(*parts: int | str) -> int:
-    """A number for random draws that depends on all of `parts` and nothing else."""
+    """Seed for random draws that depends on all of its parts and on nothing else.
+
+    Args:
+        *parts: numbers (at least 0) or texts.
+    """
     words = [b for p in parts for b in (p.encode() if isinstance(p, str) else [p])]
     return int(np.random.SeedSequence(words).generate_state(1)[0])

@@ -1,4 +1,4 @@
-"""Number formats."""
+"""Number formats of scores."""
 
 from __future__ import annotations
 
@@ -7,5 +7,9 @@ from torch import Tensor
 
 
 def at_least_single(x: Tensor) -> Tensor:
-    """Half-precision numbers as float32, wider ones as they are: for scores that will be summed."""
+    """Convert half-precision numbers to float32, for scores that will be summed.
+
+    Args:
+        x: any shape; float32 and wider formats are returned unchanged.
+    """
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

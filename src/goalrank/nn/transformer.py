@@ -15,7 +15,13 @@ from goalrank.nn.linear import Linear, linear_gelu
 
 
 class FeedForward(nn.Module):
-    """Two-layer GELU network, D → ratio·D → D."""
+    """Two-layer GELU network, D → ratio·D → D.
+
+    Args:
+        width: D.
+        ratio: hidden width over D.
+        dropout: probability of dropout on the output, in training.
+    """
 
     def __init__(self, width: int, ratio: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
@@ -24,7 +30,7 @@ class FeedForward(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., D] → [..., D]."""
+        """Map [..., D] to [..., D]."""
         hidden = linear_gelu(x, self.up.weight, self.up.bias)
         return drop(self.down(hidden), self.dropout, self.training)
 
@@ -35,7 +41,8 @@ class Attention(nn.Module):
     Args:
         width: D, divisible by heads.
         heads: number of heads.
-        dropout: on the output, in training (on the weights it would rule out the fused kernel).
+        dropout: probability of dropout on the output, in training. (Dropout of attention weights
+            would rule out the fused kernel.)
     """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
@@ -53,23 +60,46 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, memory: Tensor, mask: Tensor | None = None, *, causal: bool = False
     ) -> Tensor:
-        """Queries [B, N, D] over memory [B, M, D] → [B, N, D].
+        """Attend from queries to a memory.
 
         Args:
-            mask: [B, M] True = may be attended, at least one a row; None = all.
-            causal: position i sees memory 0…i (needs N = M and no mask).
-        """
-        return self.attend(x, *self.remember(memory), mask, causal=causal)
+            x: [B, N, D] queries.
+            memory: [B, M, D].
+            mask: [B, M] True for attended entries, at least one per row; None attends to all.
+            causal: position i attends to memory 0…i (needs N = M and no mask).
 
-    def remember(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values [B, heads, M, D / heads] of a memory [B, M, D]."""
+        Returns:
+            [B, N, D].
+        """
+        return self.attend(x, *self.keys_values(memory), mask, causal=causal)
+
+    def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute keys and values of a memory.
+
+        Args:
+            memory: [B, M, D].
+
+        Returns:
+            Keys and values, [B, heads, M, D / heads] each.
+        """
         k, v = self.key_value(memory).chunk(2, -1)
         return self._split(k), self._split(v)
 
     def attend(
         self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, causal: bool = False
     ) -> Tensor:
-        """`forward` from what `remember` gave."""
+        """Attend from queries to keys and values.
+
+        Args:
+            x: [B, N, D] queries.
+            k: keys from `keys_values`.
+            v: values from `keys_values`.
+            mask: as in `forward`.
+            causal: as in `forward`.
+
+        Returns:
+            [B, N, D].
+        """
         q = self._split(self.query(x))
         attn = F.scaled_dot_product_attention(
             q,
@@ -84,7 +114,16 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block. Source: Xiong et al., 2020 (arXiv 2002.04745)."""
+    """Pre-norm transformer block. Source: Xiong et al., 2020 (arXiv 2002.04745).
+
+    Args:
+        width: D, divisible by heads.
+        heads: number of heads.
+        dropout: probability of dropout on both outputs, in training.
+        ratio: hidden width of the feed-forward network over D.
+    """
+
+    shard_unit = True  # of the strategy fsdp: sharded and gathered as one
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0, ratio: int = 4) -> None:
         super().__init__()
@@ -101,29 +140,40 @@ class Block(nn.Module):
         causal: bool = False,
         rows: int = CHUNK_ROWS,
     ) -> Tensor:
-        """[B, N, D] → [B, N, D].
+        """Map [B, N, D] to [B, N, D].
 
         Args:
-            mask: [B, N] True = real.
-            causal: position i sees positions 0…i.
-            rows: worked on at once, see `in_chunks`; a causal block is never cut.
+            x: [B, N, D].
+            mask: [B, N] True for real entries; None for all.
+            causal: position i attends to positions 0…i.
+            rows: rows per chunk, see `in_chunks`; a causal block uses no chunks.
         """
         y = self.norm1(x)
-        k, v = self.attention.remember(y)
+        k, v = self.attention.keys_values(y)
 
-        def rest(x: Tensor, y: Tensor) -> Tensor:
+        def attend_and_feed_forward(x: Tensor, y: Tensor) -> Tensor:
             x = x + self.attention.attend(y, k, v, mask, causal=causal)
             out: Tensor = x + self.feed_forward(self.norm2(x))
             return out
 
-        return rest(x, y) if causal else in_chunks(rest, x, y, rows=rows)
+        function = attend_and_feed_forward
+        return function(x, y) if causal else in_chunks(function, x, y, rows=rows)
 
 
 class InducedBlock(nn.Module):
-    """Self-attention through M learned points: cost N·M instead of N².
+    """Self-attention through M learned points, at cost N·M instead of N².
 
     Source: Set Transformer's induced set attention block (Lee et al., 2019, arXiv 1810.00825).
+
+    Args:
+        width: D, divisible by heads.
+        heads: number of heads.
+        points: M.
+        dropout: probability of dropout on the outputs, in training.
+        ratio: hidden width of the feed-forward network over D.
     """
+
+    shard_unit = True  # of the strategy fsdp: sharded and gathered as one
 
     def __init__(
         self, width: int, heads: int, points: int, dropout: float = 0.0, ratio: int = 4
@@ -137,22 +187,33 @@ class InducedBlock(nn.Module):
         self.feed_forward = FeedForward(width, ratio, dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, *, rows: int = CHUNK_ROWS) -> Tensor:
-        """[B, N, D] → [B, N, D]; `mask` [B, N] True = real; `rows` see `in_chunks`."""
+        """Map [B, N, D] to [B, N, D].
+
+        Args:
+            x: [B, N, D].
+            mask: [B, N] True for real entries; None for all.
+            rows: rows per chunk, see `in_chunks`.
+        """
         y = self.norm1(x)
         points = self.points.expand(x.shape[0], -1, -1)
         points = points + self.gather(points, y, mask)
-        k, v = self.spread.remember(points)
+        k, v = self.spread.keys_values(points)
 
-        def rest(x: Tensor, y: Tensor) -> Tensor:
+        def attend_and_feed_forward(x: Tensor, y: Tensor) -> Tensor:
             x = x + self.spread.attend(y, k, v)
             out: Tensor = x + self.feed_forward(self.norm2(x))
             return out
 
-        return in_chunks(rest, x, y, rows=rows)
+        return in_chunks(attend_and_feed_forward, x, y, rows=rows)
 
 
 def mlp(*widths: int, dropout: float = 0.0) -> nn.Sequential:
-    """Linear layers with GELU between them, e.g. mlp(8, 64, 1)."""
+    """Build linear layers with GELU between them, for instance ``mlp(8, 64, 1)``.
+
+    Args:
+        *widths: input, hidden and output widths.
+        dropout: probability of dropout after each GELU, in training.
+    """
     layers: list[nn.Module] = []
     for i, (a, b) in enumerate(itertools.pairwise(widths)):
         if i:

@@ -1,6 +1,6 @@
 """Rankers: policies over lists."""
 
-from goalrank.rankers.base import Proposal, Ranker, Scorer, at_next, top_slots
+from goalrank.rankers.base import Choose, Proposal, Ranker, Scorer, at_next, top_slots
 from goalrank.rankers.baselines.diversity import DPP, MMR
 from goalrank.rankers.baselines.heuristics import (
     Constant,
@@ -57,6 +57,7 @@ __all__ = [
     "PRM",
     "PRS",
     "BestOf",
+    "Choose",
     "Constant",
     "EGRank",
     "EvaluatorSort",

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from goalrank.encoders import RequestEncoder
+from goalrank.errors import ConfigError
 from goalrank.nn import gumbel, request_salt
 from goalrank.rankers.plackett_luce import log_prob as plackett_luce_log_prob
 from goalrank.requests import Batch, EncodedRequests
+
+Choose = Callable[[Tensor, int], Tensor]
+"""(logits [B, G, N] of a slot, the slot) → picks [B, G], -1 for none."""
 
 
 @dataclass(frozen=True)
@@ -30,18 +36,33 @@ class Proposal:
 class Ranker(nn.Module):
     """A request goes in, ordered lists of L come out, each with its exact log-probability.
 
-    A ranker encodes a batch once (`encode`) and everything else starts from what that gave, its
+    A ranker encodes a batch once (`encode`) and everything else starts from the result, its
     state. Every ranker takes any N, H and L, ignores padding, and gives min(L, number of
     candidates) distinct candidates followed by -1.
+
+    What only some rankers can do (`stepwise`, `scores_candidates`, `decodes_greedily`,
+    `has_beam_search`) is asked of the ranker; the methods that go with it refuse by default.
     """
+
+    stepwise: bool = False
+    """Whether the policy is a product of softmaxes per slot that can be masked (`decode_with`)."""
+
+    scores_candidates: bool = False
+    """Whether lists are nothing but the candidates sorted by `scores`."""
+
+    has_beam_search: bool = False
+    """Whether the ranker has `beam_search`."""
+
+    closed_form: bool = False
+    """Whether the ranker is fitted by `fit_closed_form` and not by gradients of `loss`."""
 
     @abstractmethod
     def encode(self, batch: Batch) -> Any:
-        """All that is computed once a request: the state."""
+        """Compute the state: all that is computed once per request."""
 
     @abstractmethod
     def best(self, state: Any, batch: Batch, slots: int) -> Tensor:
-        """The ranker's best lists [B, L]."""
+        """Return the ranker's best lists [B, L]."""
 
     @abstractmethod
     def draw(
@@ -53,18 +74,18 @@ class Ranker(nn.Module):
         rng: torch.Generator,
         temperature: float = 1.0,
     ) -> Tensor:
-        """Lists [B, G, L] drawn from the policy."""
+        """Draw lists [B, G, L] from the policy."""
 
     @abstractmethod
     def list_log_prob(
         self, state: Any, batch: Batch, lists: Tensor, temperature: float = 1.0
     ) -> Tensor:
-        """Exact log-probabilities [B, G] of lists [B, G, L]."""
+        """Compute the exact log-probabilities [B, G] of lists [B, G, L]."""
 
     def next_log_prob(self, state: Any, batch: Batch, prefix: Tensor) -> Tensor:
-        """Log-probability [B, N] of each candidate after a prefix [B, T] of real candidates.
+        """Compute the log-probability [B, N] of each candidate after a prefix [B, T].
 
-        -inf for padding and for what stands in the prefix; a request with nothing left is all -inf.
+        -inf for padding and for the prefix's own candidates; all -inf where no candidate is left.
         """
         b, n = batch.candidates.shape
         each = torch.arange(n, device=prefix.device).expand(b, n)
@@ -74,7 +95,7 @@ class Ranker(nn.Module):
         return at_next(logits)
 
     def rank(self, batch: Batch, slots: int) -> Tensor:
-        """The ranker's best list: [B, L] positions on the N axis, -1 where N < L."""
+        """Return the ranker's best list: [B, L] positions on the N axis, -1 where N < L."""
         return self.best(self.encode(batch), batch, slots)
 
     def propose(
@@ -86,7 +107,7 @@ class Ranker(nn.Module):
         *,
         temperature: float = 1.0,
     ) -> Proposal:
-        """Draw G lists a request.
+        """Draw G lists per request.
 
         A request's lists depend on its key and one draw of `rng`, not on its batch.
         """
@@ -95,15 +116,16 @@ class Ranker(nn.Module):
         return Proposal(drawn, self.list_log_prob(state, batch, drawn, temperature))
 
     def log_prob(self, batch: Batch, lists: Tensor, *, temperature: float = 1.0) -> Tensor:
-        """Exact log-probability [B, G] of any lists [B, G, L]."""
+        """Compute the exact log-probability [B, G] of any lists [B, G, L]."""
         return self.list_log_prob(self.encode(batch), batch, lists, temperature)
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
-        """Supervised training loss, a scalar: each ranker's own. See `trainable`."""
+        """Compute the ranker's own supervised training loss, a scalar. See `trainable`."""
         raise NotImplementedError(f"{type(self).__name__} learns nothing from labels")
 
-    closed_form: bool = False
-    """Whether the ranker is fitted by `fit_closed_form` and not by gradients of `loss`."""
+    def supervised_loss(self, state: Any, batch: Batch, slots: int) -> Tensor:
+        """Compute `loss` of an encoded batch; rankers that can, reuse the state."""
+        return self.loss(batch, slots)
 
     def fit_closed_form(
         self, train: EncodedRequests, validation: EncodedRequests | None, slots: int, seed: int
@@ -122,6 +144,77 @@ class Ranker(nn.Module):
         """Whether the ranker has parameters to fit."""
         return any(p.requires_grad for p in self.parameters())
 
+    @property
+    def request_encoder(self) -> RequestEncoder | None:
+        """The encoder that may start from other models' weights: the attribute `encoder`."""
+        return getattr(self, "encoder", None)
+
+    @property
+    def decodes_greedily(self) -> bool:
+        """Whether the best lists are those of `greedy`."""
+        return False
+
+    def greedy(
+        self, state: Any, slots: int, open_to: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Take the most probable candidate at every slot; also that list's probability.
+
+        Args:
+            open_to: [B, L, N] True where a candidate may stand in a slot; None allows everything.
+
+        Returns:
+            lists [B, L], -1 where nothing is left; log-probabilities [B] in double precision.
+
+        Raises:
+            ConfigError: `decodes_greedily` is False.
+        """
+        raise ConfigError(
+            f"the best list of ranker {type(self).__name__} is not decoded greedily; remedy: "
+            f"ranker.name goalrank with ranker.beam 1"
+        )
+
+    def decode_with(self, state: Any, batch: Batch, slots: int, choose: Choose) -> Tensor:
+        """Fill one list per request slot by slot, [B, L], with a choice made from outside.
+
+        Args:
+            choose: called once per slot, with logits [B, 1, N], -inf where padded or placed.
+
+        Raises:
+            ConfigError: `stepwise` is False.
+        """
+        raise ConfigError(
+            f"ranker {type(self).__name__} chooses whole lists, so rules cannot mask its steps; "
+            f"remedy: serve a generator or a scorer, or ask without rules"
+        )
+
+    def beam_search(self, state: Any, slots: int, width: int) -> tuple[Tensor, Tensor]:
+        """Find the W most probable lists that a beam keeps, best first.
+
+        Returns:
+            lists [B, W, L] and their log-probabilities [B, W] (-inf where fewer than W exist).
+
+        Raises:
+            ConfigError: `has_beam_search` is False.
+        """
+        raise ConfigError(
+            f"ranker {type(self).__name__} has no beam search; remedy: ranker.name goalrank"
+        )
+
+    def scores(self, batch: Batch) -> Tensor:
+        """Score the candidates: [B, N]; padding may hold anything finite.
+
+        Raises:
+            ConfigError: `scores_candidates` is False.
+        """
+        raise ConfigError(
+            f"ranker {type(self).__name__} makes lists and scores no candidates; remedy: a scorer, "
+            f"such as ranker.name dnn or prm"
+        )
+
+    def pool_size(self, batch: Batch, slots: int) -> int:
+        """Count the lists that an evaluator chooses from; 1 where the ranker makes its own list."""
+        return 1
+
 
 class Scorer(Ranker):
     """A ranker that scores candidates and sorts; as a policy it is Plackett-Luce.
@@ -130,9 +223,12 @@ class Scorer(Ranker):
     exactly (Kool et al., 2019). Its state is the scores [B, N].
     """
 
+    stepwise = True
+    scores_candidates = True
+
     @abstractmethod
     def scores(self, batch: Batch) -> Tensor:
-        """[B, N] one score a candidate; padding may hold anything finite."""
+        """Score the candidates: [B, N]; padding may hold anything finite."""
 
     def encode(self, batch: Batch) -> Tensor:
         return self.scores(batch)
@@ -162,15 +258,28 @@ class Scorer(Ranker):
         left = batch.candidate_mask.scatter(1, prefix.clamp_min(0), False)
         return at_next(state.masked_fill(~left, -torch.inf))
 
+    def decode_with(self, state: Tensor, batch: Batch, slots: int, choose: Choose) -> Tensor:
+        left = state.masked_fill(~batch.candidate_mask, -torch.inf).unsqueeze(1)
+        picks = []
+        for step in range(min(slots, left.shape[-1])):
+            pick = choose(left, step)
+            picks.append(pick)
+            placed = nn.functional.one_hot(pick.clamp_min(0), left.shape[-1]).bool()
+            left = left.masked_fill(placed, -torch.inf)
+        lists = torch.cat(picks, 1) if picks else state.new_zeros((len(state), 0)).long()
+        return nn.functional.pad(lists, (0, slots - lists.shape[1]), value=-1)
+
 
 def open_slot(prefix: Tensor) -> Tensor:
-    """Prefixes [B, T] with one more slot: [B, T + 1]; what stands there says nothing."""
+    """Prefixes [B, T] with one more slot, still empty: [B, T + 1]."""
     return nn.functional.pad(prefix, (0, 1), value=-1)
 
 
 def at_next(logits: Tensor) -> Tensor:
-    """Log-softmax of a slot's logits [B, N]; requests without a candidate stay -inf, and so do
-    candidates that cannot follow."""
+    """Log-softmax of a slot's logits [B, N]; all -inf for requests without a candidate.
+
+    Candidates that cannot follow keep -inf.
+    """
     none = torch.isneginf(logits).all(-1, keepdim=True)
     log_p = logits.masked_fill(none, 0.0).log_softmax(-1)
     return log_p.masked_fill(torch.isneginf(logits), -torch.inf)

@@ -115,8 +115,8 @@ def _with_slots(cls: type[Ranker]) -> Builder:
     return lambda spec, config: make(spec, config.sizes(), config.slots, **config.options)
 
 
-def _rule(cls: type[Ranker]) -> Builder:
-    """Rules over the retriever's score: nothing to size."""
+def _baseline(cls: type[Ranker]) -> Builder:
+    """Baselines over the retriever's score: nothing to size."""
     make = cast(Callable[..., Ranker], cls)
     return lambda spec, config: make(**config.options)
 
@@ -124,11 +124,11 @@ def _rule(cls: type[Ranker]) -> Builder:
 _CLASSES: dict[str, tuple[type[Ranker], Callable[[type[Ranker]], Builder]]] = {
     "dlcm": (DLCM, _plain),
     "dnn": (DNN, _plain),
-    "dpp": (DPP, _rule),
+    "dpp": (DPP, _baseline),
     "egrank": (EGRank, _plain),
     "lambdamart": (LambdaMART, _plain),
     "mir": (MIR, _plain),
-    "mmr": (MMR, _rule),
+    "mmr": (MMR, _baseline),
     "nar4rec": (NAR4Rec, _with_slots),
     "nlgr": (NLGR, _with_slots),
     "pier": (PIER, _with_slots),

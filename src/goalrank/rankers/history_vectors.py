@@ -1,4 +1,4 @@
-"""The history as a sequence of vectors, for rankers that read it themselves."""
+"""The history as a sequence of vectors, for rankers that read it directly."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from goalrank.requests import Batch
 
 
 class HistoryVectors(nn.Module):
-    """Item embedding + feedback and age of each event, normalised.
+    """Vectors of history events: item embedding + feedback and age, normalised.
 
     Args:
-        width: D, that of the item embedding it is called with.
+        width: D, the width of the item embedding.
     """
 
     def __init__(self, width: int) -> None:
@@ -22,7 +22,12 @@ class HistoryVectors(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, items: EntityEmbedding, batch: Batch) -> Tensor:
-        """[B, H, D]; padded events hold 0."""
+        """Compute the vectors [B, H, D] of a batch; padded events are 0.
+
+        Args:
+            items: embedding of items, of width D.
+            batch: B requests.
+        """
         event = torch.stack([batch.history_feedback, batch.history_age], -1)
         vectors = self.norm(items(batch.items, batch.history) + self.event(event))
         out: Tensor = vectors * batch.history_mask.unsqueeze(-1)
@@ -30,14 +35,15 @@ class HistoryVectors(nn.Module):
 
 
 def run_packed(rnn: nn.LSTM, x: Tensor, length: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """A recurrent network over sequences of different lengths; padding is not read.
+    """Run a recurrent network over sequences of different lengths without their padding.
 
     Args:
+        rnn: the network, batch first.
         x: [M, T, D], real entries first.
         length: [M] 0…T; empty sequences read their first (padded) entry.
 
     Returns:
-        outputs [M, T, ·] (0 where padded) and the last states, as `nn.LSTM` gives them.
+        Outputs [M, T, ·] (0 where padded) and the last states, as `nn.LSTM` returns them.
     """
     packed = nn.utils.rnn.pack_padded_sequence(
         x, length.clamp_min(1).cpu(), batch_first=True, enforce_sorted=False

@@ -1,7 +1,7 @@
-"""The initial list: what the retriever (or a first score) puts in which order.
+"""The initial list: the candidates in the order of the retriever's score, or of a first score.
 
-Several rerankers read the initial list in order. The order may depend on scores and items, never
-on where a candidate happens to stand in the input.
+Several rerankers read the initial list in order. The order depends on scores and items, not on the
+position of a candidate in the input.
 """
 
 from __future__ import annotations
@@ -15,31 +15,44 @@ from goalrank.requests import Batch
 
 
 def initial_order(batch: Batch, scores: Tensor) -> Tensor:
-    """Positions [B, N] of the candidates from the highest score to the lowest, padding last.
+    """Sort the candidates from the highest score to the lowest, padding last.
 
-    Ties resolve by item, then by a fixed mixture of the candidate features, so that permuting the
-    candidates leaves the list as it is.
+    Ties are broken by item, then by a fixed mixture of the candidate features, so that permuting
+    the candidates does not change the list.
 
     Args:
+        batch: B requests.
         scores: [B, N].
+
+    Returns:
+        [B, N] positions.
     """
     width = batch.candidate_features.shape[-1]
     mixture = torch.sin(torch.arange(1, width + 1, device=scores.device) * 1.7)
     total = (batch.candidate_features * mixture).sum(-1)
     order = torch.arange(scores.shape[1], device=scores.device).expand_as(scores)
     first = -scores.detach().masked_fill(~batch.candidate_mask, -torch.inf)
-    for key in (total, batch.candidates, first):  # least significant first: the sorts are stable
+    for key in (total, batch.candidates, first):  # least significant first: stable sorts
         order = order.gather(1, key.gather(1, order).argsort(dim=-1, stable=True))
     return order
 
 
 def known_candidates(batch: Batch) -> Tensor:
-    """[B, N] True for real candidates whose relevance is known."""
+    """Whether each candidate is real and its relevance is known: [B, N].
+
+    Args:
+        batch: B requests.
+    """
     return batch.observed & batch.candidate_mask
 
 
 def pointwise_loss(scores: Tensor, batch: Batch) -> Tensor:
-    """Binary cross-entropy of scores [B, N] on the candidates with known feedback; a scalar."""
+    """Binary cross-entropy on the candidates with known feedback, a scalar.
+
+    Args:
+        scores: [B, N] logits.
+        batch: B requests.
+    """
     known = known_candidates(batch)
     target = batch.relevance.clamp(0, 1)
     each = F.binary_cross_entropy_with_logits(scores, target, reduction="none")

@@ -1,4 +1,4 @@
-"""How alike two candidates are, without learning."""
+"""Similarity of candidates, without learning."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ from torch.nn import functional as F
 from goalrank.requests import Batch
 
 
-def candidate_likeness(batch: Batch, vectors: Tensor | None = None) -> Tensor:
-    """Cosines [B, N, N] between candidates, in [-1, 1]; 1 on the diagonal, 0 where nothing is known.
+def candidate_similarity(batch: Batch, vectors: Tensor | None = None) -> Tensor:
+    """Cosine similarities between candidates; 1 on the diagonal, 0 where no feature is known.
 
-    Of the item features by default: numbers and category values (each value one dimension)
-    together.
+    By default the cosine of the item features: numbers and category values (one dimension per
+    value) together.
 
     Args:
-        vectors: [rows of ids, A] use these instead, by id (a retriever's factors, say).
+        batch: B requests.
+        vectors: [id rows, A] vectors to use instead of the features, such as a retriever's factors.
+
+    Returns:
+        [B, N, N] in [-1, 1].
     """
     n = batch.candidates.shape[1]
     if vectors is not None:
         unit = F.normalize(vectors[batch.items.id_row[batch.candidates]], dim=-1)
-        likeness = unit @ unit.transpose(1, 2)
+        similarity = unit @ unit.transpose(1, 2)
     else:
         numeric = batch.items.numeric[batch.candidates].clamp(-8, 8)
         rows = batch.items.category[batch.candidates]
@@ -31,15 +35,20 @@ def candidate_likeness(batch: Batch, vectors: Tensor | None = None) -> Tensor:
             equal = rows[:, :, None, m, None] == rows[:, None, :, :]  # [B, N, N, M]
             product = product + (weight[:, :, None, m, None] * weight[:, None] * equal).sum(-1)
         norm = product.diagonal(dim1=1, dim2=2).clamp_min(1e-12).sqrt()
-        likeness = product / (norm[:, :, None] * norm[:, None, :])
-    same = torch.eye(n, dtype=torch.bool, device=likeness.device)
-    return likeness.clamp(-1, 1).masked_fill(same, 1.0)
+        similarity = product / (norm[:, :, None] * norm[:, None, :])
+    same = torch.eye(n, dtype=torch.bool, device=similarity.device)
+    return similarity.clamp(-1, 1).masked_fill(same, 1.0)
 
 
 def standardised(scores: Tensor, mask: Tensor) -> Tensor:
-    """Scores [B, N] at mean 0 and deviation 1 over each request's candidates; 0 where padded."""
+    """Standardise scores to mean 0 and deviation 1 within each request; 0 where padded.
+
+    Args:
+        scores: [B, N].
+        mask: [B, N] True for real candidates.
+    """
     real = mask.to(scores.dtype)
     count = real.sum(-1, keepdim=True).clamp_min(1)
     centred = (scores - (scores * real).sum(-1, keepdim=True) / count) * real
-    spread = ((centred**2).sum(-1, keepdim=True) / count).sqrt()
-    return centred / spread.clamp_min(1e-6)
+    deviation = ((centred**2).sum(-1, keepdim=True) / count).sqrt()
+    return centred / deviation.clamp_min(1e-6)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,37 +10,37 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from goalrank.nn import divisor, gumbel, request_salt
-from goalrank.rankers.base import Ranker, at_next, open_slot
+from goalrank.rankers.base import Choose, Ranker, at_next, open_slot
 from goalrank.requests import Batch
 
 
 class StepPolicy(Ranker):
     """π(l) = Π_t softmax_i(logits_t(i | l_<t)) over the candidates not yet placed.
 
-    A class says where decoding starts (`begin`), what every candidate is worth at a slot
-    (`step_logits`) and what placing one changes (`advance`); the rest follows. Placed candidates
-    are struck out here.
+    A class says where decoding starts (`begin`), the logits of the candidates at a slot
+    (`step_logits`) and how a placed candidate changes the decoding state (`advance`); the rest
+    follows. Placed candidates get -inf here.
     """
+
+    stepwise = True
 
     @abstractmethod
     def begin(self, state: Any, lists: int, slots: int) -> Any:
-        """The decoding state of G empty lists a request."""
+        """Return the decoding state of G empty lists per request."""
 
     @abstractmethod
     def step_logits(self, state: Any, hidden: Any, step: int) -> Tensor:
-        """[B, G, N] worth of each candidate at slot `step`; -inf where padded."""
+        """Compute the logits [B, G, N] of the candidates at slot `step`; -inf where padded."""
 
     @abstractmethod
     def advance(self, state: Any, hidden: Any, picked: Tensor, step: int) -> Any:
-        """The decoding state after candidates [B, G] were put at slot `step`."""
+        """Return the decoding state after candidates [B, G] were placed at slot `step`."""
 
-    def roll(
-        self, state: Any, lists: int, slots: int, choose: Callable[[Tensor, int], Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """Fill lists slot by slot.
+    def roll_out(self, state: Any, lists: int, slots: int, choose: Choose) -> tuple[Tensor, Tensor]:
+        """Fill G lists per request slot by slot.
 
         Args:
-            choose: (logits [B, G, N], step) → picks [B, G], -1 for none.
+            choose: called once per slot, with logits [B, G, N], -inf where padded or placed.
 
         Returns:
             picks [B, G, L] and the logits [B, G, T, N] they came from, T = min(L, N).
@@ -69,7 +68,10 @@ class StepPolicy(Ranker):
         return F.pad(out, (0, slots - out.shape[-1]), value=-1), torch.stack(seen, 2)
 
     def best(self, state: Any, batch: Batch, slots: int) -> Tensor:
-        return self.roll(state, 1, slots, lambda logits, _: _argmax(logits))[0].squeeze(1)
+        return self.roll_out(state, 1, slots, lambda logits, _: _argmax(logits))[0].squeeze(1)
+
+    def decode_with(self, state: Any, batch: Batch, slots: int, choose: Choose) -> Tensor:
+        return self.roll_out(state, 1, slots, choose)[0].squeeze(1)
 
     def draw(
         self,
@@ -86,16 +88,16 @@ class StepPolicy(Ranker):
         def choose(logits: Tensor, step: int) -> Tensor:
             return _argmax(logits / temperature + gumbel(salt, batch.candidates, lists, step))
 
-        return self.roll(state, lists, slots, choose)[0]
+        return self.roll_out(state, lists, slots, choose)[0]
 
     def forced_logits(self, state: Any, lists: Tensor) -> Tensor:
-        """Logits [B, G, T, N] at each slot of given lists [B, G, L], after their own prefixes."""
-        return self.roll(state, lists.shape[1], lists.shape[2], lambda _, t: lists[..., t])[1]
+        """Compute logits [B, G, T, N] at each slot of lists [B, G, L], after their own prefixes."""
+        return self.roll_out(state, lists.shape[1], lists.shape[2], lambda _, t: lists[..., t])[1]
 
     def slot_log_prob(
         self, state: Any, batch: Batch, lists: Tensor, temperature: float = 1.0
     ) -> Tensor:
-        """[B, G, L] log-probability of each slot's candidate after the prefix; 0 where empty."""
+        """Compute the log-probability [B, G, L] of each slot's candidate; 0 where empty."""
         logits = self.forced_logits(state, lists) / temperature
         steps = logits.shape[2]
         at, real = lists[..., :steps].clamp_min(0), lists[..., :steps] >= 0
@@ -139,7 +141,7 @@ def remaining_cross_entropy(logits: Tensor, lists: Tensor, relevance: Tensor) ->
         none = logits[:, t].isneginf().all(-1, keepdim=True)
         log_p = logits[:, t].masked_fill(none, 0.0).log_softmax(-1)
         amount = left.sum(-1)
-        # -inf stands only where nothing is left to gain (placed or padded).
+        # -inf occurs only at candidates without relevance left (placed or padded).
         gain = torch.where(left > 0, left * log_p, torch.zeros_like(left)).sum(-1)
         weight = 1.0 / float(torch.log2(torch.tensor(t + 2.0)))
         weights += weight

@@ -1,30 +1,49 @@
-"""Reports, tables and figures."""
+"""Reports, tables and figures.
 
-from goalrank.reporting.examples import choose_rows, make_examples
-from goalrank.reporting.figures import (
-    Bar,
-    bar_chart,
-    histogram,
-    line_chart,
-    scatter_fit,
-    stacked_area,
-)
-from goalrank.reporting.html import headline, render, write_report
-from goalrank.reporting.report import Example, Report
-from goalrank.reporting.svg import RULE, TRAINED, save_figure, to_svg
+Names are loaded on first use: a table needs no plotting library.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from goalrank._lazy import lazy_door
+
+if TYPE_CHECKING:
+    from goalrank.reporting.evaluation_tables import evaluation_table
+    from goalrank.reporting.examples import choose_rows, make_examples
+    from goalrank.reporting.figures import (
+        Bar,
+        bar_chart,
+        histogram,
+        line_chart,
+        scatter_fit,
+        stacked_area,
+    )
+    from goalrank.reporting.html import headline, render, write_report
+    from goalrank.reporting.report import Example, Report
+    from goalrank.reporting.svg import BASELINE, TRAINED, save_figure, to_svg
+    from goalrank.reporting.tables import Bold, Column, Markup, Table, make_columns, milliseconds
 
 __all__ = [
-    "RULE",
+    "BASELINE",
     "TRAINED",
     "Bar",
+    "Bold",
+    "Column",
     "Example",
+    "Markup",
     "Report",
+    "Table",
     "bar_chart",
     "choose_rows",
+    "evaluation_table",
     "headline",
     "histogram",
     "line_chart",
+    "make_columns",
     "make_examples",
+    "milliseconds",
     "render",
     "save_figure",
     "scatter_fit",
@@ -32,3 +51,16 @@ __all__ = [
     "to_svg",
     "write_report",
 ]
+
+_HOMES = {
+    "evaluation_tables": ("evaluation_table",),
+    "examples": ("choose_rows", "make_examples"),
+    "figures": ("Bar", "bar_chart", "histogram", "line_chart", "scatter_fit", "stacked_area"),
+    "html": ("headline", "render", "write_report"),
+    "report": ("Example", "Report"),
+    "svg": ("BASELINE", "TRAINED", "save_figure", "to_svg"),
+    "tables": ("Bold", "Column", "Markup", "Table", "make_columns", "milliseconds"),
+}
+__getattr__ = lazy_door(
+    __name__, {name: f"{__name__}.{file}" for file, names in _HOMES.items() for name in names}
+)

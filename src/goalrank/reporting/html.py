@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from goalrank.evaluation import CONVENTIONS, milliseconds
+from goalrank.evaluation import CONVENTIONS
 from goalrank.reporting.figures import (
     Bar,
     bar_chart,
@@ -22,9 +22,10 @@ from goalrank.reporting.figures import (
     stacked_area,
 )
 from goalrank.reporting.report import Example, Report
-from goalrank.reporting.svg import RULE, TRAINED, to_svg
+from goalrank.reporting.svg import BASELINE, TRAINED, to_svg
+from goalrank.reporting.tables import milliseconds
 
-_TRAINED, _RULE = "trained ranker", "rule without learning"
+_TRAINED, _BASELINE = "trained ranker", "baseline"
 _SOURCE = "best_from/"
 # Telemetry worth a chart, in this order: file-like names to words. Others are drawn after these.
 _CURVES = {
@@ -90,7 +91,7 @@ def _rows(report: Report) -> list[dict[str, Any]]:
     """Table rows of all rankers, best first by the report's metric."""
     out = []
     milliseconds = report.metadata.get("milliseconds", {})
-    for group, table in ((_TRAINED, report.trained), (_RULE, report.rules)):
+    for group, table in ((_TRAINED, report.trained), (_BASELINE, report.baselines)):
         for name, cells in table.items():
             value = cells.get(report.metric, {}).get("mean", float("nan"))
             out.append(
@@ -108,7 +109,7 @@ def _rows(report: Report) -> list[dict[str, Any]]:
 
 def _metrics(report: Report) -> list[str]:
     names = dict.fromkeys([report.metric])
-    for table in (report.trained, report.rules):
+    for table in (report.trained, report.baselines):
         names.update(dict.fromkeys(m for cells in table.values() for m in cells))
     return list(names)
 
@@ -121,7 +122,7 @@ def _comparison(report: Report) -> str:
             bars.append(Bar(row["name"], cell["mean"], cell["low"], cell["high"], row["group"]))
     if not bars:
         return ""
-    figure = bar_chart(bars, colors={_TRAINED: TRAINED, _RULE: RULE}, xlabel=report.metric)
+    figure = bar_chart(bars, colors={_TRAINED: TRAINED, _BASELINE: BASELINE}, xlabel=report.metric)
     said = "; ".join(f"{bar.name} {bar.value:.3f}" for bar in bars)
     return to_svg(figure, f"Bars of {report.metric} with 95 % intervals, best first: {said}")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from goalrank.evaluation import Audit, Evaluation
 
-Table = Mapping[str, Mapping[str, Mapping[str, float]]]
+Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]  # ranker → metric → mean, low, high
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Report:
     Attributes:
         title: of the page.
         metric: full name of the metric that the headline and the first chart use.
-        trained, rules: ranker → metric → {"mean", "low", "high"}, as `Evaluation.to_dict` gives.
+        trained, baselines: ranker → metric → {"mean", "low", "high"}, as `Evaluation.to_dict` gives.
         verdict: sentences of the audit, the most important first.
-        differences: trained ranker → its paired difference to the best rule, {"mean", "low", "high", "p"}.
-        best_rule: the rule that `differences` are taken to.
+        differences: trained ranker → its paired difference to the best baseline, {"mean", "low", "high", "p"}.
+        best_baseline: the baseline that `differences` are taken to.
         metadata: what the numbers rest on, as `Evaluation.metadata` gives.
         warning: printed at the top.
         training: stage → telemetry rows with "step" and numbers; keys "best_from/NAME" are shares of
@@ -60,11 +60,11 @@ class Report:
 
     title: str
     metric: str
-    trained: Table = field(default_factory=dict)
-    rules: Table = field(default_factory=dict)
+    trained: Metrics = field(default_factory=dict)
+    baselines: Metrics = field(default_factory=dict)
     verdict: Sequence[str] = ()
     differences: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    best_rule: str = ""
+    best_baseline: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     warning: str | None = None
     training: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class Report:
         cls,
         title: str,
         trained: Evaluation | None,
-        rules: Evaluation,
+        baselines: Evaluation,
         audit: Audit,
         **parts: Any,
     ) -> Report:
@@ -87,21 +87,21 @@ class Report:
 
         Args:
             trained: evaluation of the trained rankers, if any.
-            rules: evaluation of the rules without learning.
+            baselines: evaluation of the baselines.
             audit: their comparison.
         """
         differences = {}
         if trained is not None:
-            both = trained.merged(rules)
+            both = trained.merged(baselines)
             differences = {
-                name: both.paired(name, audit.rule, audit.metric).to_dict()
+                name: both.paired(name, audit.baseline, audit.metric).to_dict()
                 for name, each in trained.values.items()
                 if audit.metric in each
             }
-        metadata = (trained or rules).metadata()
+        metadata = (trained or baselines).metadata()
         metadata["milliseconds"] = {
             name: each.milliseconds(name)
-            for each in (trained, rules)
+            for each in (trained, baselines)
             if each is not None
             for name in each.rankers
         }
@@ -109,10 +109,10 @@ class Report:
             title=title,
             metric=audit.metric,
             trained=trained.to_dict() if trained is not None else {},
-            rules=rules.to_dict(),
+            baselines=baselines.to_dict(),
             verdict=audit.verdict,
             differences=differences,
-            best_rule=audit.rule,
+            best_baseline=audit.baseline,
             metadata=metadata,
             **{"warning": metadata["warning"], **parts},
         )

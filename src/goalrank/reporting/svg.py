@@ -23,7 +23,7 @@ INK = "#1b1c1e"  # stands for the page's text colour until `to_svg` replaces it
 FAINT = "#8a8c90"
 # Distinct for colour-blind readers too, and readable on white and on black (after Okabe & Ito).
 PALETTE = ("#2f7fd6", "#d97a1d", "#2a9d6f", "#b565b8", "#c8553d", "#8d8d2a", "#4aa8b8", "#7f7f8c")
-TRAINED, RULE = PALETTE[0], "#9a9ca3"
+TRAINED, BASELINE = PALETTE[0], "#9a9ca3"
 
 _STYLE: Any = {
     "svg.fonttype": "none",

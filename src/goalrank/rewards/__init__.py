@@ -1,6 +1,6 @@
 """Rewards: what a list is worth to a request."""
 
-from goalrank.rewards.base import Reward
+from goalrank.rewards.base import Reward, slot_rewards
 from goalrank.rewards.combined import Ensemble, Weighted
 from goalrank.rewards.description import describe_reward, rebuild_reward
 from goalrank.rewards.list_reward import Link, ListReward
@@ -15,4 +15,5 @@ __all__ = [
     "Weighted",
     "describe_reward",
     "rebuild_reward",
+    "slot_rewards",
 ]

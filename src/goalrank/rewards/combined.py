@@ -1,21 +1,22 @@
-"""Rewards made of rewards."""
+"""Rewards made of rewards: the mean of several models, and a weighted sum."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from goalrank.requests import Batch
-from goalrank.rewards.base import Reward
+from goalrank.requests import Batch, InputSpec
+from goalrank.rewards.base import Reward, slot_rewards
 
 
 class Ensemble(Reward):
-    """Mean of several reward models, less a share of their disagreement.
+    """Mean of several reward models, less a multiple of their disagreement.
 
-    A policy taught by one model seeks out its errors; where members disagree, lists are unlike
-    those logged, and a pessimistic bound keeps the policy from them.
+    A policy trained on one model seeks out its errors; where members disagree, lists are unlike
+    those logged, and a pessimistic bound keeps the policy away from them.
 
     Args:
         members: reward models trained with different seeds.
@@ -24,8 +25,17 @@ class Ensemble(Reward):
 
     def __init__(self, members: Sequence[Reward], pessimism: float = 0.0) -> None:
         super().__init__()
-        self.members = nn.ModuleList(members)
+        # Under this name in saved weights; as an attribute it would hide behind the property.
+        self._modules["members"] = nn.ModuleList(members)
         self.pessimism = pessimism
+
+    @property
+    def members(self) -> Sequence[Reward]:
+        return tuple(cast(Sequence[Reward], self._modules["members"]))
+
+    @property
+    def parts(self) -> Sequence[Reward]:
+        return self.members
 
     def forward(self, batch: Batch, lists: Tensor) -> Tensor:
         each = torch.stack([member(batch, lists) for member in self.members])
@@ -34,9 +44,32 @@ class Ensemble(Reward):
             return mean
         return mean - self.pessimism * each.std(0)
 
+    @property
+    def has_slot_rewards(self) -> bool:
+        return self.pessimism == 0 and any(m.has_slot_rewards for m in self.members)
+
+    def by_slot(self, batch: Batch, lists: Tensor) -> Tensor:
+        if not self.has_slot_rewards:
+            return super().by_slot(batch, lists)
+        return torch.stack([slot_rewards(m, batch, lists) for m in self.members]).mean(0)
+
+    def config(self) -> dict[str, Any]:
+        return {"pessimism": self.pessimism}
+
+    @classmethod
+    def from_config(
+        cls, spec: InputSpec, config: Mapping[str, Any], parts: Sequence[Reward]
+    ) -> Self:
+        return cls(parts, **config)
+
 
 class Weighted(Reward):
-    """Σ weight · reward, for goals that separate models predict."""
+    """Σ weight · reward, for goals that separate models predict.
+
+    Args:
+        rewards: the parts.
+        weights: one per part.
+    """
 
     weights: Tensor
 
@@ -45,5 +78,27 @@ class Weighted(Reward):
         self.rewards = nn.ModuleList(rewards)
         self.register_buffer("weights", torch.tensor(list(weights), dtype=torch.float32))
 
+    @property
+    def parts(self) -> Sequence[Reward]:
+        return tuple(cast(Sequence[Reward], self.rewards))
+
     def forward(self, batch: Batch, lists: Tensor) -> Tensor:
-        return torch.stack([r(batch, lists) for r in self.rewards], -1) @ self.weights
+        return torch.stack([r(batch, lists) for r in self.parts], -1) @ self.weights
+
+    @property
+    def has_slot_rewards(self) -> bool:
+        return any(part.has_slot_rewards for part in self.parts)
+
+    def by_slot(self, batch: Batch, lists: Tensor) -> Tensor:
+        if not self.has_slot_rewards:
+            return super().by_slot(batch, lists)
+        return torch.stack([slot_rewards(r, batch, lists) for r in self.parts], -1) @ self.weights
+
+    def config(self) -> dict[str, Any]:
+        return {"weights": self.weights.tolist()}
+
+    @classmethod
+    def from_config(
+        cls, spec: InputSpec, config: Mapping[str, Any], parts: Sequence[Reward]
+    ) -> Self:
+        return cls(parts, **config)

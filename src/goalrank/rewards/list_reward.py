@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +24,12 @@ from goalrank.requests import Batch, InputSpec
 from goalrank.rewards.base import Reward
 
 Link = Literal["sum", "product"]
-_LOOKED_AT = 3.0  # logit of a slot's chance to be looked at before anything is learned: 0.95
+_EXAMINED = 3.0  # logit of a slot's examination probability before training: 0.95
 
 
 class _Encoded(NamedTuple):
     candidates: Tensor  # [B, N, D]
-    alone: Tensor  # [B, N, K'] logits whatever the list
+    item_logits: Tensor  # [B, N, K'] part of the logits that does not depend on the list
     likeness: Tensor  # [B, N, R, D/R], unit length
 
 
@@ -38,7 +39,7 @@ class ListReward(Reward):
     Slots attend to one another (to earlier ones only when `causal`, which suits feeds read top
     down and makes every prefix of a logged list a valid list). Likeness of each slot to the
     earlier ones is an explicit input: it is what fatigue and complementarity act through, and it
-    is hard to learn from logged lists alone. So is taste for a network of sums, wherefore the
+    is hard to learn from logged lists alone. A network of sums learns taste slowly too, so the
     product of the user's context and the item's own vector is an input as well (Rendle et al.,
     2020, arXiv 2005.09683, on dot products against networks).
 
@@ -58,7 +59,7 @@ class ListReward(Reward):
         slot_weights: weight of each slot in the reward; None = 1 for all. Later slots take the
             last weight.
         causal: slots see earlier slots only.
-        positions: whether slots know their place.
+        positions: whether slots have vectors of their own, so that their rank counts.
         link: "sum" of logits or "product" of probabilities.
     """
 
@@ -82,6 +83,8 @@ class ListReward(Reward):
     ) -> None:
         super().__init__()
         d = sizes.width
+        self.sizes = sizes
+        self.kinds = tuple(kinds)
         self.link = link
         self.causal = causal
         self.relations = relations
@@ -96,7 +99,7 @@ class ListReward(Reward):
         self.norm = nn.LayerNorm(d)
         self.head = nn.Linear(d, len(kinds))
         if link == "product":
-            nn.init.constant_(self.head.bias, _LOOKED_AT)
+            nn.init.constant_(self.head.bias, _EXAMINED)
         self.item_head = mlp(d, d, len(kinds))
         self.taste = Linear(d, d)
         self.match = nn.Linear(d, len(kinds), bias=False)
@@ -107,11 +110,11 @@ class ListReward(Reward):
         self.register_buffer("slot_weights", discount, persistent=False)
 
     def encode(self, batch: Batch, at: Tensor | None = None) -> _Encoded:
-        """What depends on the request alone; computed once for all its lists.
+        """Encode what depends on the request alone; once for all its lists.
 
         Args:
             at: [B, M] positions of the candidates that lists will hold, where that is not all and
-                `encoder.apart`; lists then hold positions on the M axis.
+                `encoder.pointwise`; lists then hold positions on the M axis.
         """
         encoded = self.encoder(batch, at=at)
         likeness = encoded.items.new_zeros(())
@@ -120,20 +123,20 @@ class ListReward(Reward):
             likeness = self.likeness(encoded.items).view(b, n, self.relations, d // self.relations)
             likeness = F.normalize(likeness, dim=-1)
         match = self.taste(encoded.context).unsqueeze(1) * encoded.items
-        alone = self.item_head(encoded.candidates) + self.match(match)
-        return _Encoded(encoded.candidates, alone, likeness)
+        item_logits = self.item_head(encoded.candidates) + self.match(match)
+        return _Encoded(encoded.candidates, item_logits, likeness)
 
     def slot_logits(self, batch: Batch, lists: Tensor, encoded: _Encoded | None = None) -> Tensor:
-        """Logits [B, G, L, K'] of the predicted kinds at every slot; empty slots hold anything."""
+        """Logits [B, G, L, K'] of the predicted kinds at every slot; undefined at empty slots."""
         encoded = self.encode(batch) if encoded is None else encoded
         b, g, slots = lists.shape
         at = lists.clamp_min(0).view(b, g * slots)
         x = take_rows(encoded.candidates, at).view(b * g, slots, -1)
-        alone = take_rows(encoded.alone, at).view(b, g, slots, -1)
+        item_logits = take_rows(encoded.item_logits, at).view(b, g, slots, -1)
         real = (lists >= 0).view(b * g, slots)
         if self.position is not None:
-            place = torch.arange(slots, device=lists.device).clamp_max(len(self.position) - 1)
-            x = x + self.position[place]
+            slot = torch.arange(slots, device=lists.device).clamp_max(len(self.position) - 1)
+            x = x + self.position[slot]
         if self.likeness_in is not None:
             picked = take_rows(encoded.likeness.flatten(2), at).view(
                 b * g, slots, self.relations, -1
@@ -142,20 +145,51 @@ class ListReward(Reward):
         mask = None if self.causal else real.clone().index_fill_(1, at.new_zeros(1), True)
         for block in self.blocks:
             x = block(x, mask, causal=self.causal)
-        listed = self.head(self.norm(x)).view(b, g, slots, -1)
+        list_logits = self.head(self.norm(x)).view(b, g, slots, -1)
         if self.link == "product":
-            return _product(at_least_single(alone), at_least_single(listed))
-        return at_least_single(alone + listed)
+            return _product(at_least_single(item_logits), at_least_single(list_logits))
+        return at_least_single(item_logits + list_logits)
 
     def slot_probabilities(self, batch: Batch, lists: Tensor) -> Tensor:
-        """[B, G, L, K'] in [0, 1]; 0 at empty slots."""
+        """Probabilities [B, G, L, K'] in [0, 1]; 0 at empty slots."""
         return self.slot_logits(batch, lists).sigmoid() * (lists >= 0).unsqueeze(-1)
 
     def forward(self, batch: Batch, lists: Tensor) -> Tensor:
-        probabilities = self.slot_probabilities(batch, lists)
-        place = torch.arange(lists.shape[-1], device=lists.device)
-        weight = self.slot_weights[place.clamp_max(len(self.slot_weights) - 1)]
-        return (probabilities @ self.kind_weights * weight).sum(-1)
+        return self.by_slot(batch, lists).sum(-1)
+
+    @property
+    def has_slot_rewards(self) -> bool:
+        return True
+
+    def by_slot(self, batch: Batch, lists: Tensor) -> Tensor:
+        slot = torch.arange(lists.shape[-1], device=lists.device)
+        weight = self.slot_weights[slot.clamp_max(len(self.slot_weights) - 1)]
+        return (self.slot_probabilities(batch, lists) @ self.kind_weights) * weight
+
+    def encoder_state(self) -> Mapping[str, Tensor]:
+        return self.encoder.state_dict()
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "sizes": asdict(self.sizes),
+            "kinds": list(self.kinds),
+            "weights": self.kind_weights.tolist(),
+            "list_layers": len(self.blocks),
+            "relations": self.relations,
+            "slots": 1 if self.position is None else len(self.position),
+            "slot_weights": self.slot_weights.tolist(),
+            "causal": self.causal,
+            "positions": self.position is not None,
+            "link": self.link,
+        }
+
+    @classmethod
+    def from_config(
+        cls, spec: InputSpec, config: Mapping[str, Any], parts: Sequence[Reward]
+    ) -> Self:
+        arguments = dict(config)
+        sizes = EncoderSizes(**arguments.pop("sizes"))
+        return cls(spec, sizes, **arguments)
 
     def loss(
         self,
@@ -201,7 +235,7 @@ class ListReward(Reward):
 
 
 def _likeness_before(vectors: Tensor, real: Tensor) -> Tensor:
-    """Likeness of each slot to the earlier ones: greatest, sum and to the last, a measure each.
+    """Likeness of each slot to the earlier ones: the greatest, the sum, and to the slot just before; each per measure.
 
     Args:
         vectors: [M, L, R, A] of unit length.
@@ -224,5 +258,5 @@ def _likeness_before(vectors: Tensor, real: Tensor) -> Tensor:
 def _product(first: Tensor, second: Tensor) -> Tensor:
     """Logit of the product of two probabilities given by their logits."""
     log_p = F.logsigmoid(first) + F.logsigmoid(second)
-    # Never 0, which two certain factors come to in single precision: the logit stays finite.
+    # Two certain factors round to log 1 = 0 in single precision; below 0 the logit stays finite.
     return log_p - torch.log(-torch.expm1(log_p.clamp_max(-1e-30)))

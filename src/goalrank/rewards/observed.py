@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
 import torch
 from torch import Tensor
 
-from goalrank.requests import Batch
+from goalrank.requests import Batch, InputSpec
 from goalrank.rewards.base import Reward
 
 
@@ -20,9 +23,21 @@ class ObservedGain(Reward):
     def forward(self, batch: Batch, lists: Tensor) -> Tensor:
         return self.by_slot(batch, lists).sum(-1)
 
+    @property
+    def has_slot_rewards(self) -> bool:
+        return True
+
     def by_slot(self, batch: Batch, lists: Tensor) -> Tensor:
-        """What each slot of lists [B, G, L] adds: [B, G, L]; 0 at empty slots."""
         b, g, slots = lists.shape
         gain = batch.relevance.gather(1, lists.clamp_min(0).view(b, -1)).view(b, g, slots)
         discount = torch.log2(torch.arange(slots, device=lists.device) + 2.0)
         return gain * (lists >= 0) / discount
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config(
+        cls, spec: InputSpec, config: Mapping[str, Any], parts: Sequence[Reward]
+    ) -> Self:
+        return cls()

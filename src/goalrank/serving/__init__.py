@@ -1,4 +1,4 @@
-"""The service: HTTP, ranking, store, page and observability around a bundle."""
+"""Service around bundles: HTTP, ranking, store, page and observability."""
 
 from __future__ import annotations
 

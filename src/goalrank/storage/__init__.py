@@ -1,5 +1,6 @@
 """Files here or behind an address: reading with retries, writing whole or not at all, locks."""
 
+from goalrank.storage.json_text import json_text, json_values
 from goalrank.storage.location import Location
 from goalrank.storage.locks import Claim, holding
 from goalrank.storage.retry import RETRIES, transient, with_retries
@@ -9,6 +10,8 @@ __all__ = [
     "Claim",
     "Location",
     "holding",
+    "json_text",
+    "json_values",
     "transient",
     "with_retries",
 ]

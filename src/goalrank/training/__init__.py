@@ -4,6 +4,7 @@ from goalrank.training.config import (
     FitConfig,
     LoopConfig,
     ObjectiveConfig,
+    PartialRecipe,
     RewardConfig,
     build_config,
     load_config,
@@ -19,11 +20,19 @@ from goalrank.training.distributed.process_group import (
     process_rank,
     resolve_options,
 )
-from goalrank.training.groups.groups import SOURCES, CachedScores, Group, GroupBuilder, GroupConfig
+from goalrank.training.groups.builder import GroupBuilder
+from goalrank.training.groups.cached_scores import CachedScores
+from goalrank.training.groups.config import GroupConfig
+from goalrank.training.groups.group import SOURCES, Group
 from goalrank.training.job import Fitted, Job, build_reward, run_job, unexposed_is_negative
-from goalrank.training.loop.stage import read_telemetry, run_stage
-from goalrank.training.modules.reward_driven import NeighbourTask, PPOTask
-from goalrank.training.modules.tasks import GroupTask, RewardTask, SupervisedTask, Task, feedback_at
+from goalrank.training.loop.stage import run_stage
+from goalrank.training.loop.telemetry import read_telemetry
+from goalrank.training.modules.group import GroupTask
+from goalrank.training.modules.neighbours import NeighbourTask
+from goalrank.training.modules.ppo import PPOTask
+from goalrank.training.modules.reward_model import RewardTask, feedback_at
+from goalrank.training.modules.supervised import SupervisedTask
+from goalrank.training.modules.task import Task
 from goalrank.training.objectives.group_objectives import OBJECTIVES
 from goalrank.training.objectives.reference_policy import (
     group_cross_entropy,
@@ -47,6 +56,7 @@ __all__ = [
     "NeighbourTask",
     "ObjectiveConfig",
     "PPOTask",
+    "PartialRecipe",
     "RewardConfig",
     "RewardTask",
     "RunOptions",

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from goalrank.errors import ConfigError
 from goalrank.rankers import RankerConfig
 from goalrank.requests import EncoderConfig
 from goalrank.rewards import Link
-from goalrank.settings import checked, read_toml
-from goalrank.training.groups.groups import GroupConfig
+from goalrank.settings import checked, read_toml, with_new_names
+from goalrank.training.groups.config import GroupConfig
 
 
 class _Strict(BaseModel):
@@ -27,7 +27,7 @@ class LoopConfig(_Strict):
 
     Attributes:
         steps: optimiser steps at most.
-        batch_size: requests a step.
+        batch_size: requests per step.
         lr: peak learning rate (AdamW); rises over `warmup` steps, then falls by a cosine.
         weight_decay: of AdamW.
         clip: largest gradient norm; 0 = no clipping.
@@ -51,7 +51,7 @@ class LoopConfig(_Strict):
     shard_items: bool = False
 
     def over(self, requests: int) -> Self:
-        """The same loop, its interval between validations settled for so many requests."""
+        """Resolve `validate_every` = 0 for a number of training requests."""
         if self.validate_every:
             return self
         interval = min(200, math.ceil(requests / (2 * self.batch_size)))
@@ -59,10 +59,10 @@ class LoopConfig(_Strict):
 
 
 class RewardLoopConfig(LoopConfig):
-    """The loop of a reward model, validated oftener on small logs.
+    """The loop of a reward model, validated more often on small logs.
 
-    A reward model overtrains within a few passes over the log (docs/decisions/0018), and early
-    stopping sees that only where it looks.
+    A reward model overfits within a few passes over the log (docs/decisions/0018), and early
+    stopping sees that only at validations.
     """
 
     validate_every: int = Field(default=0, ge=0)
@@ -78,9 +78,9 @@ class RewardConfig(_Strict):
         pessimism: β in mean − β · deviation over the ensemble.
         width, layers, heads: of the request encoder.
         id_dropout: share of ids swapped in training for a bucket that many share.
-        id_width: numbers learned an id, brought to `width` by a shared matrix; 0 = `width`.
+        id_width: width of the id vectors, projected to `width` by a shared matrix; 0 = `width`.
         list_layers, relations: of the list model, see `ListReward`.
-        positions: whether slots know their place; False with list_layers 0 and relations 0 is a
+        positions: whether slots have vectors of their own; False with list_layers 0 and relations 0 is a
             reward that is blind to order.
         causal: a slot's feedback depends on earlier slots only (feeds); False for pages.
         link: how an item's own worth and what the list does to it meet, see `ListReward`: "sum"
@@ -89,7 +89,7 @@ class RewardConfig(_Strict):
             "auto": ones for exposed lists, dcg otherwise.
         unexposed: what was not shown is ignored or counts as no feedback; "auto": ignored for
             exposed lists, negative otherwise.
-        lists: lists a request in training, where unexposed counts as negative.
+        lists: lists per request in training, where unexposed counts as negative.
         observed: weight of the logged feedback itself, as discounted gain of a list, beside the
             learned reward. It is unbiased where every candidate's relevance is known, and knows
             nothing of lists.
@@ -97,7 +97,7 @@ class RewardConfig(_Strict):
             loss, where unexposed counts as negative: a group needs the right order more than the
             right probability, and a few drawn lists show only some of the candidates.
         propensity_cap: above 1, logged lists are weighed by how much rarer the logging policy
-            made them than a random one would have, within [1/cap, cap]; 0 = all alike.
+            made them than a random one would have, within [1/cap, cap]; 0 = equal weights.
     """
 
     kinds: tuple[str, ...] | None = None
@@ -133,15 +133,15 @@ class RewardConfig(_Strict):
 
 
 class ObjectiveConfig(_Strict):
-    """What the generator is trained for.
+    """The generator's training objective.
 
     Attributes:
         name: see `goalrank.training.OBJECTIVES`; the paper's is group_relative.
         temperature: τ of the reference policy.
-        slots: share of the steps that learn from slot groups instead of groups of lists: an own
-            list with one slot given to every candidate in turn, so that a group tells of all
-            candidates at once. 0 is the paper's way; reinforce, whose lists must be the policy's
-            own, has none.
+        slot_group_share: share of the steps that learn from slot groups instead of groups of
+            lists: a sampled list with one slot given to every candidate in turn, so that a group
+            compares all candidates at once. 0 is the paper's method; reinforce, whose lists must
+            be the policy's own samples, has none.
         supervised: weight of the cross-entropy on logged positives.
         warm_start: the generator's encoder begins as the reward model's, which knows the users'
             tastes already; needs the same width and ids in both.
@@ -149,11 +149,13 @@ class ObjectiveConfig(_Strict):
             the learned reward of it, or nothing (the last weights are kept).
     """
 
+    renamed: ClassVar[Mapping[str, str]] = {"slots": "slot_group_share"}
+
     name: Literal[
         "group_relative", "group_softmax", "group_ranks", "reinforce", "preference", "supervised"
     ] = "group_relative"
     temperature: float = Field(default=0.5, gt=0)
-    slots: float = Field(default=0.5, ge=0, le=1)
+    slot_group_share: float = Field(default=0.5, ge=0, le=1)
     supervised: float = Field(default=0.0, ge=0)
     warm_start: bool = False
     monitor: Literal["ndcg", "reward", "none"] = "ndcg"
@@ -193,6 +195,14 @@ class FitConfig(_Strict):
         return self
 
 
+def _new_names(data: dict[str, Any]) -> dict[str, Any]:
+    return with_new_names(FitConfig, data, "the recipe")
+
+
+PartialRecipe = Annotated[dict[str, Any], AfterValidator(_new_names)]
+"""Some settings of a `FitConfig` as nested dictionaries, which others are laid over later."""
+
+
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> FitConfig:
     """Read a recipe and apply overrides such as "training.lr=3e-4".
 
@@ -202,6 +212,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     data: dict[str, Any] = {}
     if path is not None:
         data = read_toml(path, "recipe", "name a recipe's TOML file (option: --config)")
+        data = with_new_names(FitConfig, data, f"recipe '{path}'")
     for override in overrides:
         _apply(data, override)
     return build_config(data)
@@ -224,8 +235,13 @@ def _apply(data: dict[str, Any], override: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text.strip()
     *path, last = name.strip().split(".")
-    for key in path:
+    nested: dict[str, Any] = {last: value}
+    for key in reversed(path):
+        nested = {key: nested}
+    nested = with_new_names(FitConfig, nested, f"override '{override}'")
+    for _ in path:
+        ((key, nested),) = nested.items()
         data = data.setdefault(key, {})
         if not isinstance(data, dict):
             raise ConfigError(f"override '{override}': '{key}' is not a section")
-    data[last] = value
+    data |= nested

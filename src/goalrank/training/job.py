@@ -23,7 +23,8 @@ from goalrank.nn import mixed_seed
 from goalrank.rankers import Ranker, build_ranker
 from goalrank.requests import EncodedRequests, InputSpec
 from goalrank.rewards import Ensemble, ListReward, ObservedGain, Reward, Weighted
-from goalrank.training.config import FitConfig, LoopConfig, RewardConfig
+from goalrank.settings import old_names_accepted
+from goalrank.training.config import FitConfig, LoopConfig, RewardConfig, build_config
 from goalrank.training.distributed.options import RunOptions
 from goalrank.training.distributed.process_group import (
     all_reduce_max,
@@ -32,10 +33,13 @@ from goalrank.training.distributed.process_group import (
     is_distributed,
     is_first,
 )
-from goalrank.training.groups.groups import GroupBuilder, proposer
+from goalrank.training.groups.builder import GroupBuilder
+from goalrank.training.groups.cached_scores import cache_scores
 from goalrank.training.loop.stage import run_stage
+from goalrank.training.modules.group import GroupTask
 from goalrank.training.modules.pretraining import PretrainTask, transfer_encoder
-from goalrank.training.modules.tasks import GroupTask, RewardTask, SupervisedTask
+from goalrank.training.modules.reward_model import RewardTask
+from goalrank.training.modules.supervised import SupervisedTask
 from goalrank.training.objectives.propensity_weights import check_known
 
 Weights = Mapping[str, Tensor]
@@ -99,7 +103,7 @@ class Job:
         return replace(self.options, folder=self.options.folder / name)
 
     def _tables(self, loop: LoopConfig) -> AbstractContextManager[None]:
-        """Large tables that will be spread are not drawn whole first."""
+        """Leave large tables that will be sharded undrawn (see `deferred_tables`)."""
         return deferred_tables(loop.shard_items and self.options.is_multi_process)
 
     def _refuse_parts(self, name: str) -> None:
@@ -145,7 +149,7 @@ class Job:
             self._refuse_parts(name)
             ranker.fit_closed_form(self.train, self.validation, slots, seed)
         elif ranker.trainable:
-            transfer_encoder(pretrained, ranker)
+            transfer_encoder(pretrained, ranker.request_encoder)
             task = SupervisedTask(ranker, loop, seed, slots)
             rows = run_stage(task, self.train, self.validation, self.stage(name))
             self.fitted.telemetry[name] = rows
@@ -174,7 +178,7 @@ class Job:
         seed = self._seeded("reward", index)
         with self._tables(config.loop):
             model = build_reward(self.spec, config, self.train, self.config.ranker.slots)
-        transfer_encoder(pretrained, model)
+        transfer_encoder(pretrained, model.encoder)
         task = RewardTask(
             model,
             config.loop,
@@ -197,13 +201,13 @@ class Job:
         seed = self._seeded(name)
         with self._tables(config.training):
             ranker = build_ranker(self.spec, config.ranker)
-        transfer_encoder(pretrained, ranker)
+        transfer_encoder(pretrained, ranker.request_encoder)
         if config.objective.warm_start:
-            transfer_encoder(_encoder_of(reward), ranker)
+            transfer_encoder(_encoder_of(reward), ranker.request_encoder)
         names = config.light if config.group.light else ()
         light = [self.fitted.rankers[n] for n in names if n in self.fitted.rankers]
         visits = config.training.steps * config.training.batch_size
-        proposers = [proposer(ranker, self.train, visits) for ranker in light]
+        proposers = [cache_scores(ranker, self.train, visits) for ranker in light]
         groups = GroupBuilder(config.group, config.ranker.slots, proposers)
         task = GroupTask(
             ranker, config.training, seed, reward=reward, groups=groups, objective=config.objective
@@ -219,13 +223,13 @@ class Job:
 
 def _encoder_of(reward: Reward) -> Weights:
     """The weights of a reward model's encoder; of several models the first one's."""
-    models = [m for m in reward.modules() if isinstance(m, ListReward)]
-    if not models:
+    weights = reward.encoder_state()
+    if weights is None:
         raise ConfigError(
             "this generator is taught by a reward without an encoder to begin with; remedy: train "
             "without a warm start (option: objective.warm_start)"
         )
-    return models[0].encoder.state_dict()
+    return weights
 
 
 def run_job(
@@ -243,7 +247,7 @@ def run_job(
     record = options.folder / "recipe.json"
     text = config.model_dump_json(indent=2)
     check_equal(_facts(spec, train, validation, text, options))
-    if options.resume and record.exists() and json.loads(record.read_text()) != json.loads(text):
+    if options.resume and record.exists() and not _same_settings(record, config):
         raise ConfigError(
             f"'{options.folder}' holds a job with other settings; remedy: resume with the same "
             f"settings, or start afresh without --resume"
@@ -256,6 +260,15 @@ def run_job(
         record.write_text(text)
     barrier()
     return Job(spec, train, validation, config, options).run()
+
+
+def _same_settings(record: Path, config: FitConfig) -> bool:
+    """Whether a recorded recipe, also one with old names of settings, is this one."""
+    try:
+        with old_names_accepted():
+            return build_config(json.loads(record.read_text())) == config
+    except (ConfigError, ValueError):
+        return False
 
 
 def _clear(folder: Path) -> None:
@@ -272,7 +285,7 @@ def _facts(
     config: str,
     options: RunOptions,
 ) -> dict[str, str | bytes]:
-    """What processes that train together must have in common."""
+    """Facts that must be the same in all processes of a job."""
     versions = f"{__version__} {torch.__version__}"
     facts: dict[str, str | bytes] = {
         "versions of goalrank and torch": versions,

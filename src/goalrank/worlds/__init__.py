@@ -1,4 +1,4 @@
-"""Planted worlds: simulators whose true expected reward of any list is known."""
+"""Simulators that know the true expected reward of every list."""
 
 from goalrank.worlds.sampling.logging_policies import (
     BehaviourPolicy,
@@ -7,7 +7,7 @@ from goalrank.worlds.sampling.logging_policies import (
     list_log_prob,
     set_log_prob,
 )
-from goalrank.worlds.sampling.ranker_policy import RankerPolicy, explored_chance
+from goalrank.worlds.sampling.ranker_policy import RankerPolicy, exploration_probability
 from goalrank.worlds.sampling.request_draws import DrawnRequests
 from goalrank.worlds.sampling.sampler import round_seed, sample, sample_to
 from goalrank.worlds.sampling.tables import drawn_table, item_table, user_table
@@ -20,10 +20,10 @@ from goalrank.worlds.truth.enumeration import (
     exact_optimum,
     optimal_policy,
 )
-from goalrank.worlds.truth.headroom import Description, describe, pointwise_lists
+from goalrank.worlds.truth.headroom import WorldHeadroom, describe, pointwise_lists
 from goalrank.worlds.truth.measures import Measures, kl_divergence, measure, regret, share_exact
-from goalrank.worlds.truth.regret import JudgedLists, RegretMeter, Truth
-from goalrank.worlds.truth.reward_search import batch_rows, best_under
+from goalrank.worlds.truth.regret import ReferenceRewards, RegretMeter, TrueEvaluation
+from goalrank.worlds.truth.reward_search import batch_rows, search_best_lists
 from goalrank.worlds.truth.search import SearchResult, near_optimum
 from goalrank.worlds.truth.true_reward import TrueReward
 from goalrank.worlds.world.config import FactorsConfig, KindConfig, LoggingConfig, WorldConfig
@@ -37,11 +37,9 @@ __all__ = [
     "EPOCH_US",
     "LIST_LIMIT",
     "BehaviourPolicy",
-    "Description",
     "DrawnRequests",
     "FactorsConfig",
     "FittedWorld",
-    "JudgedLists",
     "KindConfig",
     "Latents",
     "LoggingConfig",
@@ -51,22 +49,23 @@ __all__ = [
     "PlantedWorld",
     "Prefix",
     "RankerPolicy",
+    "ReferenceRewards",
     "RegretMeter",
     "ResponseModel",
     "ResponseParameters",
     "SearchResult",
+    "TrueEvaluation",
     "TrueReward",
-    "Truth",
     "World",
     "WorldConfig",
+    "WorldHeadroom",
     "all_rewards",
     "batch_rows",
-    "best_under",
     "describe",
     "drawn_table",
     "enumerate_lists",
     "exact_optimum",
-    "explored_chance",
+    "exploration_probability",
     "fit_world",
     "gumbel_top_k",
     "item_table",
@@ -80,6 +79,7 @@ __all__ = [
     "round_seed",
     "sample",
     "sample_to",
+    "search_best_lists",
     "set_log_prob",
     "share_exact",
     "user_table",

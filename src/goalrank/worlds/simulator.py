@@ -1,4 +1,4 @@
-"""World: a planted world from which requests tables are sampled."""
+"""The simulator: a planted world that also samples requests tables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class World(PlantedWorld):
         start_time: datetime | None = None,
         first: int = 0,
     ) -> Requests:
-        """A requests table with feedback drawn from the truth; see `goalrank.worlds.sample`."""
+        """Sample a requests table; the arguments are those of `goalrank.worlds.sample`."""
         return sample(self, requests, seed=seed, policy=policy, start_time=start_time, first=first)
 
     def sample_to(
@@ -39,7 +39,7 @@ class World(PlantedWorld):
         first: int = 0,
         progress: Callable[[int], None] | None = None,
     ) -> Path:
-        """The same rows streamed to Parquet shards; see `goalrank.worlds.sample_to`."""
+        """Stream the same rows to Parquet shards; the arguments are those of `worlds.sample_to`."""
         return sample_to(
             self,
             path,

@@ -91,7 +91,7 @@ def test_exposure_then_feedback(client, service):
     assert client.post("/v1/feedback", json={"events": [event]}).json() == wanted
     [[row]] = list(service.store.rows())
     assert [row["candidates"][at] for at in row["shown"]] == answer["items"]
-    assert row["answers"] == {(0, "click"): 1.0}
+    assert row["slot_feedback"] == {(0, "click"): 1.0}
     assert row["propensity"] == 1.0
 
 
@@ -164,7 +164,7 @@ def test_infeasible_replayed_and_unknown(client):
 
 
 def test_a_failing_or_slow_model_degrades(client, service, monkeypatch):
-    engine = service.engines["default"]
+    predictor = service.predictors["default"]
     order = sorted(zip(body(2)["candidate_score"], body(2)["candidates"]), reverse=True)
 
     def fail(*_):
@@ -175,12 +175,12 @@ def test_a_failing_or_slow_model_degrades(client, service, monkeypatch):
         raise RuntimeError
 
     for request, broken in (("a", fail), ("b", slow)):
-        monkeypatch.setattr(engine, "_lists", broken)
+        monkeypatch.setattr(predictor, "_lists", broken)
         service.deadline = 0.2
         got = client.post("/v1/rank", json=body(2, request_id=request)).json()
         assert got["degraded"]
         assert got["policy"] == "retriever"
-        assert got["items"] == [item for _, item in order[: engine.slots]]
+        assert got["items"] == [item for _, item in order[: predictor.slots]]
     text = client.get("/metrics").text
     assert 'goalrank_degraded_total{reason="failure"} 1.0' in text
     assert 'goalrank_degraded_total{reason="deadline"} 1.0' in text

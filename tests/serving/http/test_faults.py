@@ -265,9 +265,9 @@ def test_odd_content(client, service):
     ],
 )
 def test_slow_callers_are_let_go(service, monkeypatch, sent):
-    monkeypatch.setattr(slow, "PATIENCE", 0.4)
-    protocol = "goalrank.serving.http.slow_clients:PatientProtocol"
-    app = create_app(service, patience=0.4)
+    monkeypatch.setattr(slow, "TIMEOUT", 0.4)
+    protocol = "goalrank.serving.http.slow_clients:RequestTimeoutProtocol"
+    app = create_app(service, body_timeout=0.4)
     with live(app, http=protocol) as url, socket.socket() as caller:
         caller.settimeout(10)
         caller.connect(("127.0.0.1", int(url.rsplit(":", 1)[1])))

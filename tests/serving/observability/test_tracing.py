@@ -7,7 +7,7 @@ import sys
 import pytest
 from fastapi.testclient import TestClient
 
-from goalrank.bundles.stage_timing import timed
+from goalrank.bundles.timing import timed
 from goalrank.errors import MissingExtraError
 from goalrank.serving.http.app import create_app
 from goalrank.serving.observability.tracing import Tracing, configured_tracing

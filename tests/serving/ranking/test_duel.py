@@ -44,9 +44,9 @@ def test_the_list_is_the_draft_and_its_teams_are_kept(served, folders):
     service, duel = served
     bodies = [RankBody(**body(row)) for row in ROWS]
     answers = service.rank(bodies)
-    engines = service.engines
+    predictors = service.predictors
     alone = [
-        engines[name].rank([each.row(each.request_id, each.time) for each in bodies])
+        predictors[name].rank([each.row(each.request_id, each.time) for each in bodies])
         for name in ("default", str(folders[1]))
     ]
     differ = 0
@@ -60,7 +60,7 @@ def test_the_list_is_the_draft_and_its_teams_are_kept(served, folders):
         assert answer.experiment == f"duel:interleave[{teams}]"
         assert answer.propensity is None
         assert answer.log_prob is None
-        assert answer.policy == "+".join(engine.name for engine in engines.values())
+        assert answer.policy == "+".join(each.name for each in predictors.values())
         differ += answer.items != alone[0][row].items
     assert differ > 0  # the rankers disagree, so the drafts say something
 
@@ -91,7 +91,7 @@ def test_rules_that_a_draft_could_break_are_served_by_one_ranker(served):
     pinned = service.rank([RankBody(**given | {"rules": Constraints(pinned={0: item})})])[0]
     assert pinned.experiment is None
     assert pinned.items[0] == item
-    assert pinned.policy == service.engines["default"].name
+    assert pinned.policy == service.predictors["default"].name
     other = body(1)
     gone = other["candidates"][0]
     blocked = service.rank([RankBody(**other | {"rules": Constraints(blocked=(gone,))})])[0]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from goalrank.serving.ranking.pending_work import PendingWork, run_blocking, wait_aside
+from goalrank.serving.ranking.pending_work import PendingWork, run_async, run_blocking
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return thread.submit(asyncio.run, work).result()
 
 
-DRIVERS = [run_blocking, lambda steps: run(wait_aside(steps))]
+DRIVERS = [run_blocking, lambda steps: run(run_async(steps))]
 
 
 def later(value: object, seconds: float = 0.02) -> Future[object]:
@@ -78,7 +78,7 @@ def test_many_wait_at_once_without_a_thread_each():
         return threading.get_ident()
 
     async def all_at_once() -> tuple[int, list[int]]:
-        found = await asyncio.gather(*(wait_aside(work()) for _ in range(20)))
+        found = await asyncio.gather(*(run_async(work()) for _ in range(20)))
         return threading.get_ident(), found
 
     began = time.monotonic()
@@ -97,7 +97,7 @@ def test_cancelled_work_ends_where_it_is():
             ended.append(True)
 
     async def cancelled() -> None:
-        task = asyncio.create_task(wait_aside(work()))
+        task = asyncio.create_task(run_async(work()))
         await asyncio.sleep(0.02)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

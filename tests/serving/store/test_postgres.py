@@ -57,7 +57,7 @@ def test_restarted_under_load(postgres, folder, mode):
 
 def test_away_for_long_refuses_at_once_and_goes_on_later(postgres):
     rows = exposures(make_table(6))
-    with Store(postgres.new(), patience=0.5) as store:
+    with Store(postgres.new(), retry_seconds=0.5) as store:
         store.record(rows[:1])
         event = Event(rows[0].request_id, rows[0].candidates[rows[0].shown[0]], "click", 1.0)
         postgres.stop()

@@ -171,7 +171,7 @@ def test_retention(store):
     assert store.purge(NOON + timedelta(hours=15)) == 15
     left = [row for part in store.rows() for row in part]
     assert [row["request_id"] for row in left] == [f"s0r{i}" for i in range(15, 20)]
-    assert store.count()[1] == sum(len(row["answers"]) for row in left)
+    assert store.count()[1] == sum(len(row["slot_feedback"]) for row in left)
 
 
 def test_nothing_to_export_and_bad_addresses(store, tmp_path):
@@ -186,7 +186,7 @@ def test_nothing_to_export_and_bad_addresses(store, tmp_path):
         ("postgresql://me:secret@/x?host=/absent", StoreError, "cannot be opened"),
         ("sqlite://", ConfigError, "names no file"),
         ("mysql://me:secret@host/x", ConfigError, "remedy: sqlite or postgresql"),
-        ("nothing", ConfigError, "no URL"),
+        ("nothing", ConfigError, "not a URL"),
     ],
 )
 def test_bad_addresses(url, wanted, says):

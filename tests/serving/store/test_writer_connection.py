@@ -43,12 +43,12 @@ def test_the_log_is_moved_soon_after_writing(store, tmp_path):
     for number in range(20):
         store.record([one(number)])
     assert in_file(tmp_path) < 20
-    tidier = Checkpointer(store.engine, seconds=0.02)
-    tidier.note()
+    checkpointer = Checkpointer(store.engine, seconds=0.02)
+    checkpointer.mark_written()
     end = time.monotonic() + 20
     while in_file(tmp_path) < 20 and time.monotonic() < end:
         time.sleep(0.02)
-    tidier.close()
+    checkpointer.close()
     assert in_file(tmp_path) == 20
 
 
@@ -59,13 +59,13 @@ def test_a_log_that_cannot_be_moved_is_no_end(store, tmp_path, caplog, monkeypat
         tries.append(1)
         raise sa.exc.OperationalError("pragma", {}, OSError("disk"))
 
-    tidier = Checkpointer(store.engine, seconds=0.01)
-    monkeypatch.setattr(tidier, "_tidy", fail)
+    checkpointer = Checkpointer(store.engine, seconds=0.01)
+    monkeypatch.setattr(checkpointer, "_checkpoint", fail)
     end = time.monotonic() + 20
     while len(tries) < 3 and time.monotonic() < end:
-        tidier.note()
+        checkpointer.mark_written()
         time.sleep(0.01)
-    tidier.close()
+    checkpointer.close()
     assert len(tries) >= 3
     assert "could not be moved" in caplog.text
 

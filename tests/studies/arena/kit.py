@@ -21,7 +21,7 @@ ROWS: list[Any] = [
     "goalrank",
     {"name": "best_of", "label": "best_of_5", "options": {"base": "dnn", "lists": 5}},
     "mmr",
-    "rules",
+    "baselines",
 ]
 IMPOSSIBLE = {"name": "mmr", "label": "impossible", "objective": "group_relative"}
 DIVERGES = {"name": "dnn", "label": "diverges", "set": {"training": {"lr": 1e30, "clip": 0}}}

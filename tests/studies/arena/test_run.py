@@ -20,7 +20,7 @@ from goalrank.studies.arena import Ledger, load_leaderboards, run_suite, runner
 from goalrank.studies.arena.cell_jobs import claim_path
 from goalrank.studies.arena.run_cell import run_cell
 from goalrank.studies.arena.runner import store_suite
-from goalrank.studies.common import plan_cells, shard
+from goalrank.studies.common import plan_cells, shard_cells
 from goalrank.studies.common.cells import make_cell
 from tests.studies.arena.kit import ROWS, make_suite
 
@@ -39,7 +39,7 @@ def test_failed_cells_are_written_down_and_the_rest_go_on(finished):
     assert "no weights that gradients could fit" in reasons["impossible"]
     assert reasons["diverges"].startswith("diverged")
     ok = table.filter(pl.col("status") == "ok")
-    assert set(ok["kind"]) == {"dnn", "goalrank", "best_of", "mmr", "rules"}
+    assert set(ok["kind"]) == {"dnn", "goalrank", "best_of", "mmr", "baselines"}
     for column in ("seconds", "peak_memory_mb", "ms_per_request", "ndcg@3"):
         assert ok[column].is_finite().all()
     for column in ("config_hash", "versions", "device", "python", "goalrank"):
@@ -65,10 +65,10 @@ def test_values_are_those_of_the_means(finished):
 
 def test_shards_together_are_the_whole(data, finished, tmp_path):
     torch.set_num_threads(1)
-    suite = make_suite(data, ["dnn", "mmr", "rules"])
+    suite = make_suite(data, ["dnn", "mmr", "baselines"])
     store_suite(suite, tmp_path)
     for i in (1, 2):
-        for cell in shard(plan_cells(suite), i, 2, tuned=False):
+        for cell in shard_cells(plan_cells(suite), i, 2, tuned=False):
             assert not Ledger(tmp_path).has(cell)
             run_cell(suite, cell, tmp_path, "cpu")
     whole = quality(finished[1])
@@ -121,7 +121,7 @@ def test_nothing_is_left_to_run(data, finished):
 
 
 def test_a_cell_that_takes_its_process_with_it(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "_ask", lambda process, cell: process.kill())
+    monkeypatch.setattr(runner, "_run_on_worker", lambda process, cell: process.kill())
     done = run_suite(make_suite(data, ["dnn"]), tmp_path, jobs=1, accelerator="cpu")
     assert (done.ran, done.failed) == (2, 2)
     assert "signal 9" in Ledger(tmp_path).read()["reason"][0]
@@ -159,7 +159,7 @@ def test_a_ledger_of_a_newer_version_is_refused(data, tmp_path):
 
 def test_retry_runs_failed_cells_again(data, tmp_path, monkeypatch):
     suite = make_suite(data, ["dnn"], seeds=[0])
-    monkeypatch.setattr(runner, "_ask", lambda process, cell: process.kill())
+    monkeypatch.setattr(runner, "_run_on_worker", lambda process, cell: process.kill())
     assert run_suite(suite, tmp_path, jobs=1, accelerator="cpu").failed == 1
     assert run_suite(suite, tmp_path, jobs=1, accelerator="cpu").ran == 0
     assert run_suite(suite, tmp_path, jobs=1, accelerator="cpu", retry=True).ran == 1
@@ -189,7 +189,7 @@ def test_tuning_is_of_one_row_and_one_data_set(data, tmp_path):
 def test_tuning_has_one_budget_and_is_kept(data, tmp_path):
     torch.set_num_threads(1)
     tuning = {"trials": 3, "steps": 2, "requests": 40, "validation": 20}
-    suite = make_suite(data, ["dnn", "mmr", "rules"], tuning=tuning, seeds=[0, 1])
+    suite = make_suite(data, ["dnn", "mmr", "baselines"], tuning=tuning, seeds=[0, 1])
     store_suite(suite, tmp_path)
     for cell in plan_cells(suite):
         assert run_cell(suite, cell, tmp_path, "cpu") == "ok"
@@ -202,4 +202,4 @@ def test_tuning_has_one_budget_and_is_kept(data, tmp_path):
         assert None not in scores
         assert rows[0]["best"] == rows[0]["trials"][scores.index(max(scores))]["settings"]
         assert rows[0]["trials"][0]["settings"] == {}
-    assert table.filter(pl.col("rule"))["trials"].max() == 0
+    assert table.filter(pl.col("baseline"))["trials"].max() == 0

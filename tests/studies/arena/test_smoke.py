@@ -23,13 +23,13 @@ def test_every_row_of_the_smoke_suite(tmp_path):
     table = Ledger(tmp_path).read()
     assert set(table["status"]) == {"ok"}
     labels = set(table["ranker"])
-    assert set(standard_rows()) - {"rules"} <= labels
+    assert set(standard_rows()) - {"baselines"} <= labels
     shown = CliRunner().invoke(app, ["benchmark", "table", str(tmp_path), "--bootstrap", "200"])
     assert shown.exit_code == 0, shown.output
     assert all(
-        f"| {label} |" in shown.stdout.replace("**", "") for label in labels - _rules(labels)
+        f"| {label} |" in shown.stdout.replace("**", "") for label in labels - _baselines(labels)
     )
 
 
-def _rules(labels: set[str]) -> set[str]:
-    return {label for label in labels if label.startswith("rule: ")}
+def _baselines(labels: set[str]) -> set[str]:
+    return {label for label in labels if label.startswith("baseline: ")}

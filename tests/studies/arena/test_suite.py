@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goalrank.errors import ConfigError
+from goalrank.errors import ConfigError, RenamedSettingWarning
 from goalrank.rankers import ranker_names
 from goalrank.studies.arena import run_suite
-from goalrank.studies.common import build_suite, load_suite, plan_cells, shard, standard_rows
+from goalrank.studies.arena.runner import read_suite
+from goalrank.studies.common import build_suite, load_suite, plan_cells, shard_cells, standard_rows
 from goalrank.studies.common.cells import parse_shard
+from goalrank.studies.common.row_builder import RowBuilder
 from goalrank.studies.common.row_specs import RowSpec
 from tests.studies.arena.kit import make_suite
 
@@ -24,8 +28,30 @@ def test_shipped_suites_can_be_used(path):
     suite = load_suite(path)
     assert suite.name == path.stem
     assert suite.main in {row.label for row in suite.rankers}
-    assert any(row.name == "rules" for row in suite.rankers)
+    assert any(row.name == "baselines" for row in suite.rankers)
     assert len({cell.key for cell in plan_cells(suite)}) == len(plan_cells(suite))
+
+
+def test_old_names_of_settings_work_in_recipes_and_rows(data):
+    """The standard row goalrank_eq5 is laid over the recipe under the new name."""
+    rows = ["goalrank_eq5", {"name": "goalrank", "set": {"objective": {"slots": 0.3}}}]
+    with pytest.warns(RenamedSettingWarning, match=r"objective\.slot_group_share"):
+        suite = make_suite(data, rows, recipe={"objective": {"slots": 0.7}})
+    assert suite.recipe == {"objective": {"slot_group_share": 0.7}}
+    builder = RowBuilder(None, suite.recipe)  # type: ignore[arg-type]
+    shares = {
+        row.label: builder.config(row, {}, {}).objective.slot_group_share for row in suite.rankers
+    }
+    assert shares == {"goalrank_eq5": 0.0, "goalrank": 0.3}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_stored_suite_with_old_names_is_read_without_a_warning():
+    folder = Path(__file__).parents[3] / "results" / "paper-ml1m"
+    assert '"slots": 0.0' in (folder / "suite.json").read_text()
+    suite = read_suite(folder / "suite.json")
+    [row] = [row for row in suite.rankers if row.label == "goalrank_eq5"]
+    assert row.set["objective"]["slot_group_share"] == 0.0
 
 
 def test_all_names_every_ranker():
@@ -81,11 +107,44 @@ def test_unknown_data_sets_suggest_the_nearest(dataset, words):
         ({"name": "best_of"}, True),
         ({"name": "clig"}, True),
         ({"name": "evaluator_sort"}, True),
-        ({"name": "rules"}, False),
+        ({"name": "baselines"}, False),
     ],
 )
 def test_which_rows_the_reward_teaches_or_chooses_for(row, rewarded):
     assert RowSpec.model_validate(row).rewarded is rewarded
+
+
+@pytest.mark.parametrize(
+    ("rows", "names"),
+    [
+        (["dnn", "rules"], ["dnn", "baselines"]),
+        (["dnn", {"name": "rules"}], ["dnn", "baselines"]),
+        (["dnn", "baselines", "-rules"], ["dnn"]),
+    ],
+)
+def test_old_names_of_rows_are_read_with_a_warning(data, rows, names):
+    with pytest.warns(
+        RenamedSettingWarning, match=r"'rules' is now called 'baselines'.*option: rankers"
+    ):
+        suite = make_suite(data, rows)
+    assert [row.name for row in suite.rankers] == names
+    assert [row.label for row in suite.rankers] == names
+
+
+def test_an_old_name_is_said_to_the_user(data, tmp_path):
+    text = 'name = "old"\nmain = "dnn"\nrankers = ["dnn", "rules"]\nseeds = []\n'
+    (tmp_path / "old.toml").write_text(text)
+    command = [sys.executable, "-m", "goalrank", "benchmark", "run", tmp_path / "old.toml"]
+    done = subprocess.run(
+        [*command, "--out", tmp_path / "out"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    said = " ".join(done.stderr.split())
+    assert "Warning: 'rules' is now called 'baselines'" in said
+    assert "row_specs.py" not in said
 
 
 def test_a_missing_data_folder_is_said_before_anything_runs(tmp_path, monkeypatch):
@@ -119,7 +178,7 @@ def test_keys_change_with_what_they_depend_on(data):
 @given(n=st.integers(1, 40), tuned=st.booleans())
 def test_shards_are_a_partition(n, tuned):
     cells = plan_cells(make_suite(Path("anywhere")))
-    parts = [shard(cells, i, n, tuned) for i in range(1, n + 1)]
+    parts = [shard_cells(cells, i, n, tuned) for i in range(1, n + 1)]
     keys = [cell.key for part in parts for cell in part]
     assert sorted(keys) == sorted(cell.key for cell in cells)
 

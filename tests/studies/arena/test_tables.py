@@ -4,69 +4,83 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from goalrank.cli import app
-from goalrank.errors import ConfigError, DataError
-from goalrank.studies.arena import Ledger, latex, load_leaderboards, markdown, plot, publish
+from goalrank.errors import ConfigError, DataError, RenamedSettingWarning
+from goalrank.studies.arena import (
+    Ledger,
+    latex,
+    load_leaderboards,
+    markdown,
+    plot,
+    publish,
+    stored_suite,
+)
 from goalrank.studies.arena.figures import generators_figure
 from goalrank.studies.arena.leaderboards import Leaderboard, LeaderboardRow
 from goalrank.studies.common import cells
 
+PUBLISHED = sorted(
+    path.parent for path in (Path(__file__).parents[3] / "results").glob("*/ledger.parquet")
+)
+
 
 @pytest.fixture(scope="module")
-def boards(finished):
+def leaderboards(finished):
     return load_leaderboards(finished[1], resamples=200)
 
 
-def test_lines_are_means_over_seeds(finished, boards):
-    (board,) = boards
-    line = board.line("dnn")
+def test_rows_are_means_over_seeds(finished, leaderboards):
+    (leaderboard,) = leaderboards
+    row = leaderboard.row("dnn")
     table = Ledger(finished[1]).read()
     values = [v for r, v in table.select("ranker", "ndcg@3").iter_rows() if r == "dnn"]
-    assert line.seeds == (0, 1)
-    assert line.means["ndcg@3"] == pytest.approx(np.mean(values))
-    assert line.deviations["ndcg@3"] == pytest.approx(np.std(values, ddof=1))
-    assert line.difference == pytest.approx(
-        board.line("goalrank").means["ndcg@3"] - np.mean(values), abs=1e-6
+    assert row.seeds == (0, 1)
+    assert row.means["ndcg@3"] == pytest.approx(np.mean(values))
+    assert row.deviations["ndcg@3"] == pytest.approx(np.std(values, ddof=1))
+    assert row.difference == pytest.approx(
+        leaderboard.row("goalrank").means["ndcg@3"] - np.mean(values), abs=1e-6
     )
-    assert math.isnan(board.line("goalrank").p_requests)
-    assert 0 < line.p_requests <= 1
-    assert 0 <= line.p_seeds <= 1
+    assert math.isnan(leaderboard.row("goalrank").p_requests)
+    assert 0 < row.p_requests <= 1
+    assert 0 <= row.p_seeds <= 1
 
 
-def test_markdown_says_what_must_be_said(boards):
-    text = markdown(boards)
+def test_markdown_says_what_must_be_said(leaderboards):
+    text = markdown(leaderboards)
     assert "> **Warning:** planted data" in text
-    assert "rule: " in text
+    assert "baseline: " in text
     assert "†" in text
     assert "80 training, 30 validation and 60 test requests" in text
     assert "- impossible, seed 0: ConfigError" in text
     assert "- diverges, seed 1: diverged" in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert len({row.count("|") for row in rows}) == 1
-    rules = [row for row in rows if row.startswith("| rule: ")]
-    assert len(rules) == 5
-    assert all("†" in row for row in rules)
+    baselines = [row for row in rows if row.startswith("| baseline: ")]
+    assert len(baselines) == 5
+    assert all("†" in row for row in baselines)
 
 
-def test_latex_columns_agree(boards):
-    body = latex(boards).split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+def test_latex_columns_agree(leaderboards):
+    body = latex(leaderboards).split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
     assert {line.count(" & ") for line in body} == {7 - 1}
     assert "mmr" in " ".join(body)
-    assert "%" not in latex(boards).replace(r"\%", "").replace("% Warning", "")
+    assert "%" not in latex(leaderboards).replace(r"\%", "").replace("% Warning", "")
 
 
 def test_a_metric_that_was_not_measured(finished):
     with pytest.raises(ConfigError, match="was not measured"):
         load_leaderboards(finished[1], "map", 10)
-    (board,) = load_leaderboards(finished[1], "recall", 10)
-    assert board.metric == "recall@3"
+    (leaderboard,) = load_leaderboards(finished[1], "recall", 10)
+    assert leaderboard.metric == "recall@3"
 
 
 def test_verbs(finished, tmp_path):
@@ -89,7 +103,7 @@ def test_verbs(finished, tmp_path):
     assert missing.exit_code == 3
 
 
-def _line(label, kind, value):
+def _row(label, kind, value):
     return LeaderboardRow(
         label, kind, False, (0,), {"ndcg@6": value}, {"ndcg@6": math.nan}, (value,), {}
     )
@@ -97,12 +111,12 @@ def _line(label, kind, value):
 
 def test_figure_of_generators_beside_the_main_row():
     lines = (
-        _line("goalrank", "goalrank", 0.5),
-        _line("mg_e_20", "mg_e", 0.4),
-        _line("mg_e_3", "mg_e", 0.3),
+        _row("goalrank", "goalrank", 0.5),
+        _row("mg_e_20", "mg_e", 0.4),
+        _row("mg_e_3", "mg_e", 0.3),
     )
-    board = Leaderboard("s", "d", "base", "ndcg@6", "goalrank", lines, {})
-    figure = generators_figure(board, {"mg_e_3": {"k": 3}, "mg_e_20": {"k": 20}})
+    leaderboard = Leaderboard("s", "d", "base", "ndcg@6", "goalrank", lines, {})
+    figure = generators_figure(leaderboard, {"mg_e_3": {"k": 3}, "mg_e_20": {"k": 20}})
     drawn = {line.get_label(): line.get_data() for line in figure.axes[0].lines}
     assert list(drawn["MG-E, different generators"][0]) == [3, 20]
     assert list(drawn["MG-E, different generators"][1]) == pytest.approx([30, 40])
@@ -133,22 +147,65 @@ def test_published_is_what_the_folder_says(finished, tmp_path):
 
 def test_a_later_version_reads_what_was_measured(finished, monkeypatch):
     before = markdown(load_leaderboards(finished[1], None, 50))
-    monkeypatch.setattr(cells, "digest", lambda _: "of-other-settings")
+    monkeypatch.setattr(cells, "json_hash", lambda _: "of-other-settings")
     assert markdown(load_leaderboards(finished[1], None, 50)) == before
+
+
+def _in_format_1(folder: Path, out: Path) -> Path:
+    """A finished folder as the first format had it: baselines are called rules."""
+    shutil.copytree(folder, out)
+    for path in (out / "ledger").glob("*.parquet"):
+        rows = pl.read_parquet(path).rename({"baseline": "rule"})
+        old = pl.col("ranker").str.replace("^baseline: ", "rule: ")
+        table = rows.with_columns(kind=pl.col("kind").replace("baselines", "rules"), ranker=old)
+        pq.write_table(table.to_arrow().replace_schema_metadata({b"goalrank.ledger": b"1"}), path)
+    content = json.loads((out / "suite.json").read_text())
+    for row in content["suite"]["rankers"]:
+        if row["name"] == "baselines":
+            row |= {"name": "rules", "label": "rules"}
+    (out / "suite.json").write_text(json.dumps({**content, "version": 1}))
+    return out
+
+
+def test_a_folder_of_the_first_format_gives_the_same_tables(finished, tmp_path, recwarn):
+    old = _in_format_1(finished[1], tmp_path / "old")
+    assert "rule" in pl.read_parquet(next((old / "ledger").glob("*.parquet"))).columns
+    assert repr(load_leaderboards(old, None, 50)) == repr(load_leaderboards(finished[1], None, 50))
+    assert not [each for each in recwarn if issubclass(each.category, RenamedSettingWarning)]
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.name)
+def test_published_ledgers_are_read_under_the_names_of_today(path, tmp_path):
+    """Files of results/ stay as they were published."""
+    rows = pl.read_parquet(path / "ledger.parquet")
+    (tmp_path / "ledger").mkdir()
+    for (key,), part in rows.group_by("key"):
+        meta = {b"goalrank.ledger": b"1"}
+        file = tmp_path / "ledger" / f"{key}.parquet"
+        pq.write_table(part.to_arrow().replace_schema_metadata(meta), file)
+    read = Ledger(tmp_path).read().sort("key", "ranker")
+    before = rows.sort("key", "ranker")
+    assert read["baseline"].to_list() == before["rule"].to_list()
+    assert read.filter("baseline")["kind"].unique().to_list() == ["baselines"]
+    assert read.filter("baseline")["ranker"].str.starts_with("baseline: ").all()
+    assert read.filter(~pl.col("baseline"))["ranker"].equals(
+        before.filter(~pl.col("rule"))["ranker"]
+    )
+    assert {row.name for row in stored_suite(path).rankers} >= {"goalrank", "baselines"}
 
 
 def test_a_kind_of_generators_has_one_colour_whatever_leads():
     lines = [
-        _line("goalrank", "goalrank", 0.5),
-        _line("mg_e_20", "mg_e", 0.4),
-        _line("mg_e_copies_20", "mg_e_copies", 0.3),
-        _line("clig_20", "clig", 0.2),
+        _row("goalrank", "goalrank", 0.5),
+        _row("mg_e_20", "mg_e", 0.4),
+        _row("mg_e_copies_20", "mg_e_copies", 0.3),
+        _row("clig_20", "clig", 0.2),
     ]
     settings = {line.label: {"k": 20} for line in lines[1:]}
 
     def colours(order):
-        board = Leaderboard("s", "d", "base", "ndcg@6", "goalrank", tuple(order), {})
-        axes = generators_figure(board, settings).axes[0]
+        leaderboard = Leaderboard("s", "d", "base", "ndcg@6", "goalrank", tuple(order), {})
+        axes = generators_figure(leaderboard, settings).axes[0]
         return {line.get_label(): line.get_color() for line in axes.lines}
 
     assert colours(lines) == colours(lines[::-1])

@@ -36,10 +36,10 @@ def test_every_setting_of_every_row_can_be_built(label, suite):
                 build_ranker(SPEC, config.ranker)
 
 
-def test_rows_that_learn_have_a_space_and_rules_have_none():
+def test_rows_that_learn_have_a_space_and_baselines_have_none():
     for label, row in standard_rows().items():
         knobs = space(RowSpec(**row), 64, sized=False)
-        assert bool(knobs) == (label not in ("evaluator_sort", "rules"))
+        assert bool(knobs) == (label not in ("evaluator_sort", "baselines"))
         assert all(len(values) > 1 for values in knobs.values())
 
 

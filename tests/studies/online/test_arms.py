@@ -36,11 +36,11 @@ def made(tmp_path_factory):
     common = WORLD.sample(300)
     encoder = Encoder.fit(common)
     fit = CONFIG.fit_config(WORLD.config)
-    options = RunOptions(tmp_path_factory.mktemp("school"), progress=False)
-    school = ArmTrainer(encoder.spec, fit, encoder.encode(common), options)
+    options = RunOptions(tmp_path_factory.mktemp("trainer"), progress=False)
+    trainer = ArmTrainer(encoder.spec, fit, encoder.encode(common), options)
     arms = {}
     for name, arm in ARMS.items():
-        models = school.empty(CONFIG.needs(arm))
+        models = trainer.untrained(CONFIG.needs(arm))
         for model in models.values():
             model.eval()
         arms[name] = build_arm(CONFIG, arm, WORLD, models, encoder.spec.candidate_features, 0)
@@ -83,19 +83,19 @@ def test_the_hybrid_sends_its_share_to_goalrank(made):
         assert torch.equal(best[mine], alone[mine])
 
 
-def test_a_night_changes_every_model_and_gives_the_same_twice(tmp_path):
+def test_retraining_changes_every_model_and_gives_the_same_twice(tmp_path):
     torch.manual_seed(0)
     common = WORLD.sample(100)
     encoder = Encoder.fit(common)
     columns, fit = encoder.encode(common), CONFIG.fit_config(WORLD.config)
-    school = ArmTrainer(encoder.spec, fit, columns, RunOptions(tmp_path / "x", progress=False))
+    trainer = ArmTrainer(encoder.spec, fit, columns, RunOptions(tmp_path / "x", progress=False))
     names, place = CONFIG.needs(ARMS["goalrank"]), tmp_path / "weights.safetensors"
-    save_models(school.empty(names), place)
+    save_models(trainer.untrained(names), place)
     daily = CONFIG.daily.model_copy(update={"light": 2, "reward": 2, "training": 2})
-    before, one, two = (school.load(place, names) for _ in range(3))
-    school.night(one, columns, daily, 5)
+    before, one, two = (trainer.load(place, names) for _ in range(3))
+    trainer.retrain(one, columns, daily, 5)
     torch.rand(3)  # what happened meanwhile must not matter
-    school.night(two, columns, daily, 5)
+    trainer.retrain(two, columns, daily, 5)
     for name in names:
         old, new, again = (m[name].state_dict() for m in (before, one, two))
         assert all(torch.equal(new[key], again[key]) for key in new), name
@@ -109,9 +109,9 @@ def test_oracle_and_logging(made):
     few = select_requests(asked, torch.arange(50))
     columns = encoder.encode(drawn_table(few))
     lists = arms["oracle"].choose(few, columns, torch.Generator()).lists
-    scene = WORLD.scene(few.users, few.items, few.days)
+    model = WORLD.response_model(few.users, few.items, few.days)
     _, best = exact_optimum(WORLD, few.users, few.items, few.days)[:2]
-    assert float((best - scene.reward(lists[:, None])[:, 0]).mean()) < 0.01
+    assert float((best - model.reward(lists[:, None])[:, 0]).mean()) < 0.01
     logged = arms["logging"].choose(few, columns, torch.Generator().manual_seed(0))
     assert ((logged.propensity > 0) & (logged.propensity < 1)).all()
 

@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from goalrank.studies.theory import BestOf, Mixture, Population, Single, Sizes, score_classes
+from goalrank.studies.theory import (
+    BestOf,
+    Mixture,
+    Population,
+    SingleGenerator,
+    Sizes,
+    score_classes,
+)
 from goalrank.studies.theory.warm_starts import (
     as_mixture,
     doubled,
@@ -20,7 +27,7 @@ def _rng(seed: int = 0) -> torch.Generator:
 def test_every_family_is_a_distribution_over_lists(population: Population) -> None:
     sizes, classes = Sizes.of(population), score_classes(population.reward)
     for policy in (
-        Single(sizes, 5, _rng()),
+        SingleGenerator(sizes, 5, _rng()),
         Mixture(sizes, 3, 2, _rng()),
         BestOf(sizes, 3, 2, classes, _rng()),
     ):
@@ -30,7 +37,7 @@ def test_every_family_is_a_distribution_over_lists(population: Population) -> No
 
 def test_counted_parameters_are_the_real_ones(population: Population) -> None:
     sizes, classes = Sizes.of(population), score_classes(population.reward)
-    assert Single(sizes, 7, _rng()).parameter_count() == sizes.generator(7)
+    assert SingleGenerator(sizes, 7, _rng()).parameter_count() == sizes.generator(7)
     assert Mixture(sizes, 3, 2, _rng()).parameter_count() == sizes.mixture(3, 2)
     assert BestOf(sizes, 3, 2, classes, _rng()).parameter_count() == 3 * sizes.generator(2)
 
@@ -52,7 +59,7 @@ def test_the_gate_chooses_by_request(population: Population) -> None:
 
 def test_larger_families_contain_the_smaller_ones(population: Population) -> None:
     sizes = Sizes.of(population)
-    single, mixture = Single(sizes, 3, _rng(1)), Mixture(sizes, 2, 3, _rng(2))
+    single, mixture = SingleGenerator(sizes, 3, _rng(1)), Mixture(sizes, 2, 3, _rng(2))
     for grown, source in (
         (widened(single, 5, _rng(3)), single),
         (as_mixture(single, _rng(3)), single),
@@ -70,6 +77,6 @@ def test_doubled_generators_differ_and_can_be_trained(population: Population) ->
 
 
 def test_stacking_averages_the_logits_of_the_small_generators(population: Population) -> None:
-    source = Single(Sizes.of(population), 2, _rng(1))
+    source = SingleGenerator(Sizes.of(population), 2, _rng(1))
     alike = doubled(as_mixture(source, _rng(2)), _rng(3), noise=0.0)
     torch.testing.assert_close(stacked(alike, 6, _rng(4))(population), source(population))

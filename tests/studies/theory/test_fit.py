@@ -4,22 +4,22 @@ import pytest
 import torch
 
 from goalrank.errors import ConfigError
-from goalrank.studies.theory import FitOptions, Mixture, Population, Single, Sizes, fit
-from goalrank.studies.theory.population import planted_population
+from goalrank.studies.theory import FitOptions, Mixture, Population, SingleGenerator, Sizes, fit
+from goalrank.studies.theory.population import population_for_policy
 
 
-def _starts(sizes: Sizes, width: int, count: int = 2) -> list[tuple[str, Single]]:
+def _starts(sizes: Sizes, width: int, count: int = 2) -> list[tuple[str, SingleGenerator]]:
     return [
-        (f"random {i}", Single(sizes, width, torch.Generator().manual_seed(i)))
+        (f"random {i}", SingleGenerator(sizes, width, torch.Generator().manual_seed(i)))
         for i in range(count)
     ]
 
 
 def test_a_planted_generator_is_found_again(population: Population) -> None:
     sizes = Sizes.of(population)
-    planted = Single(sizes, 1, torch.Generator().manual_seed(50))
+    planted = SingleGenerator(sizes, 1, torch.Generator().manual_seed(50))
     with torch.no_grad():
-        target = planted_population(population, planted(population))
+        target = population_for_policy(population, planted(population))
     fitted = fit(_starts(sizes, 4), target, FitOptions(iterations=400))
     assert fitted.error < 1e-3
     assert fitted.error == min(start.error for start in fitted.starts)

@@ -17,9 +17,9 @@ from goalrank.studies.theory.settings import tiny_world
 
 SMALL = LabConfig(
     requests=2, widths=(1, 3), alphas=(1,), ks=(2,), extra=(0, 2), noise=(1.0,), noise_alpha=1,
-    planted=(0, 2), fit=FitOptions(starts=1, iterations=40, chunk=20), draws=4,
-    reach=tiny_world(candidates=5, slots=4), reach_requests=2,
-    reach_runs={"own_8": GroupTraining(own=4, light=4, steps=10)},
+    mixture_target_extra=(0, 2), fit=FitOptions(starts=1, iterations=40, chunk=20), draws=4,
+    largest_world=tiny_world(candidates=5, slots=4), largest_requests=2,
+    largest_runs={"own_8": GroupTraining(own=4, light=4, steps=10)},
     runs={"own_120": GroupTraining(own=120, light=0, steps=20),
           "own_8": GroupTraining(own=8, light=8, steps=20, amplitude=0.1)},
 )  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from goalrank.errors import ConfigError, InfeasibleError
-from goalrank.studies.theory import Population, Single, Sizes, check_feasible
+from goalrank.studies.theory import Population, SingleGenerator, Sizes, check_feasible
 from goalrank.studies.theory.population import prefix_tree
 from goalrank.studies.theory.settings import tiny_world
 from goalrank.worlds import WorldConfig, enumerate_lists
@@ -44,7 +44,7 @@ def test_steps_walk_each_list_through_its_own_prefixes(candidates: int, slots: i
 
 
 def test_a_list_has_the_chance_that_a_walk_by_hand_gives(population: Population) -> None:
-    policy = Single(Sizes.of(population), 3, torch.Generator().manual_seed(1))
+    policy = SingleGenerator(Sizes.of(population), 3, torch.Generator().manual_seed(1))
     policy.requires_grad_(False)
     log_prob = policy(population)
     g, request, number = policy.generators, 1, 77

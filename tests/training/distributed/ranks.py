@@ -24,7 +24,7 @@ from goalrank.training import (
 )
 from goalrank.training.distributed.process_group import join_process_group, resolve_options
 from goalrank.training.modules.pretraining import PretrainTask
-from goalrank.training.modules.tasks import Task
+from goalrank.training.modules.task import Task
 from tests.rankers.kit import SMALL, make_ranker, rich_columns, spec_of
 
 TRAIN = rich_columns(23, 6, seed=1)  # batches of 5, 5, 5, 5 and 3

@@ -26,7 +26,7 @@ from goalrank.training import (
     RunOptions,
     run_stage,
 )
-from goalrank.training.distributed.data_parallel import SharedBatch, check_devices, check_shard
+from goalrank.training.distributed.data_parallel import check_devices, check_shard
 from goalrank.training.loop.batch_stream import BatchList, BatchStream
 from tests.helpers import make_columns
 from tests.rankers.kit import SMALL, make_ranker, rich_columns, spec_of
@@ -40,12 +40,12 @@ COLUMNS = make_columns(11, 4)
 def test_shares_make_up_the_batch(batch_size, ranks, seed):
     whole = list(BatchStream(COLUMNS, batch_size, seed, 0, 6))
     parts = [list(BatchStream(COLUMNS, batch_size, seed, 0, 6, r, ranks)) for r in range(ranks)]
-    for step, batch in enumerate(whole):
+    for step, (batch, _) in enumerate(whole):
         mine = [part[step] for part in parts]
         if ranks == 1:
-            assert torch.equal(mine[0].index, batch.index)
+            assert torch.equal(mine[0].batch.index, batch.index)
+            assert mine[0].share is None
             continue
-        assert all(isinstance(m, SharedBatch) for m in mine)
         rows = [m.batch.index.tolist() for m in mine if m.share > 0]
         assert sorted(itertools.chain(*rows)) == sorted(batch.index.tolist())
         # The mean over processes of weighted means is the mean over the batch.
@@ -54,15 +54,13 @@ def test_shares_make_up_the_batch(batch_size, ranks, seed):
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_validation_requests_are_each_taken_once(ranks):
-    lists = [list(BatchList(COLUMNS, 2, r, ranks)) for r in range(ranks)]
-    pairs = [
-        b if isinstance(b, SharedBatch) else SharedBatch(b, 1.0) for part in lists for b in part
-    ]
-    rows = [b.batch.index.tolist() for b in pairs if b.share > 0]
+@pytest.mark.parametrize("size", [1, 2])
+def test_validation_requests_are_each_taken_once(ranks, size):
+    lists = [list(BatchList(COLUMNS, size, r, ranks)) for r in range(ranks)]
+    rows = [b.batch.index.tolist() for part in lists for b in part if b.share != 0]
     assert sorted(itertools.chain(*rows)) == list(range(11))
     lengths = {len(part) for part in lists}  # who has fewer keeps step with the others
-    assert lengths == {len(BatchList(COLUMNS, 2, r, ranks)) for r in range(ranks)}
+    assert lengths == {len(BatchList(COLUMNS, size, r, ranks)) for r in range(ranks)}
     assert len(lengths) == 1
 
 

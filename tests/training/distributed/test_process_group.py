@@ -16,7 +16,7 @@ from goalrank.encoders import id_table as tables
 from goalrank.errors import ConfigError, DataError
 from goalrank.requests import Requests, read_shard
 from goalrank.training import RunOptions
-from goalrank.training.distributed import process_group as launch
+from goalrank.training.distributed import process_group as group
 from goalrank.training.loop.batch_stream import PartStream
 from goalrank.training.loop.tensors import write_tensors
 from tests.helpers import make_columns
@@ -35,39 +35,39 @@ def eight(monkeypatch):
 
 
 def test_numbers_come_from_torchrun(eight):
-    settled = launch.settle(OPTIONS)
-    assert (settled.nodes, settled.devices, settled.resume) == (2, 4, False)
+    resolved = group.resolve_options(OPTIONS)
+    assert (resolved.nodes, resolved.devices, resolved.resume) == (2, 4, False)
     eight.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert launch.settle(OPTIONS).resume
-    assert launch.is_first()
+    assert group.resolve_options(OPTIONS).resume
+    assert group.is_first()
     eight.setenv("RANK", "3")
-    assert not launch.is_first()
+    assert not group.is_first()
 
 
 def test_other_numbers_than_torchruns_are_refused(eight):
     with pytest.raises(ConfigError, match="is 32, but torchrun started 8"):
-        launch.settle(replace(OPTIONS, nodes=4, devices=8))
+        group.resolve_options(replace(OPTIONS, nodes=4, devices=8))
     with pytest.raises(ConfigError, match=r"strategy 'deepspeed'.*--strategy ddp"):
-        launch.settle(replace(OPTIONS, strategy="deepspeed"))
+        group.resolve_options(replace(OPTIONS, strategy="deepspeed"))
     eight.setattr(torch.distributed, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"without torch\.distributed"):
-        launch.settle(OPTIONS)
+        group.resolve_options(OPTIONS)
 
 
 def test_machines_need_torchrun():
     with pytest.raises(ConfigError, match="torchrun --nnodes 4"):
-        launch.settle(replace(OPTIONS, nodes=4))
-    assert launch.settle(OPTIONS).nodes == 1
+        group.resolve_options(replace(OPTIONS, nodes=4))
+    assert group.resolve_options(OPTIONS).nodes == 1
 
 
 def test_what_differs_between_processes_is_named(monkeypatch):
-    monkeypatch.setattr(launch, "together", lambda: True)
-    monkeypatch.setattr(launch, "gather_bytes", lambda mine: [mine, mine[:32] + b"x" * 32, mine])
+    monkeypatch.setattr(group, "is_distributed", lambda: True)
+    monkeypatch.setattr(group, "gather_bytes", lambda mine: [mine, mine[:32] + b"x" * 32, mine])
     with pytest.raises(DataError, match=r"training data of process\(es\) \[1\]"):
-        launch.check_alike({"settings": "a", "training data": b"b"})
+        group.check_equal({"settings": "a", "training data": b"b"})
     with pytest.raises(ConfigError, match=r"settings of process\(es\) \[1\]"):
-        launch.check_alike({"versions": "a", "settings": "b"})
-    launch.check_alike({"settings": "a"})
+        group.check_equal({"versions": "a", "settings": "b"})
+    group.check_equal({"settings": "a"})
 
 
 @given(st.integers(1, 30), st.integers(1, 6))

@@ -12,16 +12,10 @@ from torch import Tensor
 
 from goalrank.requests import Batch
 from goalrank.training import SOURCES, GroupBuilder, GroupConfig
-from goalrank.training.groups.groups import (
-    CachedScores,
-    heuristic_lists,
-    logged_list,
-    perturb,
-    proposer,
-    repeats,
-    slot_group,
-    thin,
-)
+from goalrank.training.groups.cached_scores import CachedScores, cache_scores
+from goalrank.training.groups.group import repeats, thin
+from goalrank.training.groups.slot_groups import slot_group
+from goalrank.training.groups.sources import heuristic_lists, logged_list, perturb
 from tests.rankers.kit import make_ranker, padded, rich_columns
 from tests.rankers.test_contract import assert_lists_valid
 
@@ -227,7 +221,7 @@ def test_thin_zero_keeps_all():
 )
 def test_scores_are_kept_where_training_sees_every_request(name, visits, cached):
     light = make_ranker(name, COLUMNS).train()
-    found = proposer(light, COLUMNS, round(visits * len(COLUMNS)))
+    found = cache_scores(light, COLUMNS, round(visits * len(COLUMNS)))
     assert isinstance(found, CachedScores) == cached
     assert cached or found is light
     assert not light.training

@@ -60,13 +60,13 @@ def trained(policy: str, steps: int, folder: Path, **objective: Any) -> tuple[Ra
     ],
 )
 def test_as_often_as_asked(share, name, least, most, tmp_path: Path):
-    _, built = trained("goalrank", 40, tmp_path, slots=share, name=name)
+    _, built = trained("goalrank", 40, tmp_path, slot_group_share=share, name=name)
     assert least <= built <= most
 
 
 @pytest.mark.parametrize("policy", ["goalrank", "prm", "seq2slate"])
 def test_slot_groups_alone_teach_the_best_list(policy, tmp_path: Path):
-    ranker, _ = trained(policy, 150, tmp_path, slots=1.0)
+    ranker, _ = trained(policy, 150, tmp_path, slot_group_share=1.0)
     batch, gain = TRAIN.batch(slice(None)), ObservedGain()
     best = make_ranker("random", TRAIN).propose(batch, 4000, SLOTS, torch.Generator()).lists
     most = gain(batch, best).amax(1)

@@ -15,7 +15,7 @@ COLUMNS = make_columns(11, 4)
 
 
 def rows(stream: BatchStream) -> list[list[int]]:
-    return [batch.index.tolist() for batch in stream]
+    return [shared.batch.index.tolist() for shared in stream]
 
 
 @given(st.integers(0, 20), st.integers(0, 12), st.integers(1, 12), st.integers(0, 99))
@@ -40,4 +40,4 @@ def test_every_pass_holds_every_request_in_another_order():
 def test_validation_is_one_pass_in_order():
     batches = list(BatchList(COLUMNS, 4))
     assert len(BatchList(COLUMNS, 4)) == len(batches) == 3
-    assert torch.equal(torch.cat([b.index for b in batches]), torch.arange(11))
+    assert torch.equal(torch.cat([b.batch.index for b in batches]), torch.arange(11))

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from goalrank.bundles.bundle import Bundle
 from goalrank.bundles.onnx.graph import TABLES, ListGraph, graph_input, need
 from goalrank.bundles.synthetic_requests import synthetic_requests
-from goalrank.constraints import decodes_greedily, greedy_lists
 from goalrank.errors import BundleError, ConfigError
-from goalrank.rankers import Generator, Ranker
+from goalrank.rankers import Ranker
 from goalrank.requests import Batch, EncodedRequests, Encoder, EntityTable
 
 # All of a batch that a generator reads.
@@ -30,7 +29,7 @@ _CHECKED = 64  # requests
 class _Decode(nn.Module):
     """Batch, feature tables and open slots [B, L, N] in; lists and log-probabilities out."""
 
-    def __init__(self, ranker: Generator, slots: int) -> None:
+    def __init__(self, ranker: Ranker, slots: int) -> None:
         super().__init__()
         self.ranker, self.slots = ranker, slots
 
@@ -48,7 +47,7 @@ class _Decode(nn.Module):
         # N at least L, so that the number of steps is fixed; padding is never picked.
         memory = self.ranker.encode(_widened(batch, self.slots))
         open_to = nn.functional.pad(open_to, (0, self.slots))
-        return greedy_lists(self.ranker, memory, self.slots, open_to)
+        return self.ranker.greedy(memory, self.slots, open_to)
 
 
 def export_graph(ranker: Ranker, columns: EncodedRequests, slots: int, path: str | Path) -> Path:
@@ -68,7 +67,7 @@ def export_graph(ranker: Ranker, columns: EncodedRequests, slots: int, path: str
     """
     onnx = need("onnx")
     need("onnxscript")
-    if not (isinstance(ranker, Generator) and decodes_greedily(ranker)):
+    if not ranker.decodes_greedily:
         raise ConfigError(
             f"{type(ranker).__name__} cannot be exported: only greedy generators can; remedy: "
             f"ranker.name goalrank with ranker.beam 1, or backend torch"
@@ -88,7 +87,7 @@ def export_graph(ranker: Ranker, columns: EncodedRequests, slots: int, path: str
     return target
 
 
-def _program(ranker: Generator, columns: EncodedRequests, slots: int) -> Any:
+def _program(ranker: Ranker, columns: EncodedRequests, slots: int) -> Any:
     """The exported model, with B, N, H and the tables' rows left open."""
     sample = _stretched(columns.batch([0, len(columns) - 1]))
     n = sample.candidates.shape[1]
@@ -136,11 +135,11 @@ def _stretched(batch: Batch) -> Batch:
 
 
 @torch.inference_mode()
-def _check(ranker: Generator, columns: EncodedRequests, graph: ListGraph) -> None:
+def _check(ranker: Ranker, columns: EncodedRequests, graph: ListGraph) -> None:
     most = min(len(columns), _CHECKED)
     for count in {1, most // 2 + 1, most}:  # other sizes than the sample's
         batch = columns.batch(slice(0, count))
-        want, value = greedy_lists(ranker, ranker.encode(batch), graph.slots)
+        want, value = ranker.greedy(ranker.encode(batch), graph.slots)
         lists, log_prob = graph.rank(batch, graph.slots)
         if not torch.equal(want, lists) or not torch.allclose(value, log_prob, atol=1e-3):
             raise BundleError(

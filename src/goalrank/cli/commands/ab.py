@@ -11,7 +11,7 @@ import typer
 from goalrank.cli.common import JsonOption, examples, only_json, verb
 
 if TYPE_CHECKING:
-    from goalrank.experiments import Baseline, InterleaveReport, PowerPlan, Report
+    from goalrank.experiments import InterleaveReport, MetricBaseline, PowerPlan, Report
 
 app = typer.Typer(help="Online experiments: plan them, read them.", no_args_is_help=True)
 
@@ -152,15 +152,15 @@ def plan_(
             _print_plan(done)
 
 
-def _given(mean: float | None, sd: float | None, traffic: float | None) -> Baseline:
+def _given(mean: float | None, sd: float | None, traffic: float | None) -> MetricBaseline:
     from goalrank.errors import ConfigError
-    from goalrank.experiments import Baseline
+    from goalrank.experiments import MetricBaseline
 
     if mean is None or sd is None or traffic is None:
         raise ConfigError(
             "a plan needs the metric as it is now; remedy: --log, or --mean, --sd and --traffic"
         )
-    return Baseline(mean, sd, traffic)
+    return MetricBaseline(mean, sd, traffic)
 
 
 def _measured(
@@ -171,7 +171,7 @@ def _measured(
     traffic: float | None,
     mean: float | None,
     sd: float | None,
-) -> Baseline:
+) -> MetricBaseline:
     from dataclasses import replace
     from itertools import chain
 

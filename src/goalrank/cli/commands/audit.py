@@ -21,17 +21,17 @@ from goalrank.cli.common import (
 def audit(
     data: Annotated[Path, typer.Argument(help="Folder with train.parquet and test.parquet.")],
     slots: Annotated[int, typer.Option(help="L, length of the lists.")] = 6,
-    metric: Annotated[str, typer.Option(help="What rules are ordered by.")] = "ndcg",
+    metric: Annotated[str, typer.Option(help="What baselines are ordered by.")] = "ndcg",
     bootstrap: Annotated[int, typer.Option(help="Resamples of the intervals.")] = 1000,
     as_json: JsonOption = False,
 ) -> None:
-    """How far rules without any learning get on this data; nothing is trained."""
+    """How far baselines (rankers without learning) get on this data; nothing is trained."""
     with only_json(as_json) as emit:
         from goalrank.api import audit_table
         from goalrank.cli.tables import read_data
 
         tables = read_data(data, needed=("train", "test"))
-        with progress_bar("evaluating rules") as progress:
+        with progress_bar("evaluating baselines") as progress:
             card = audit_table(
                 tables["train"],
                 tables["test"],
@@ -42,7 +42,7 @@ def audit(
             )
         emit(card.to_dict())
         if not as_json:
-            print_scorecard(card, metric, rules=100)
+            print_scorecard(card, metric, baselines=100)
 
 
 def add(app: typer.Typer) -> None:

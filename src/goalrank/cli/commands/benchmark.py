@@ -58,7 +58,7 @@ def run(
         ):
             done = run_suite(
                 settings, out, shard_of=shard, jobs=jobs, retry=retry, accelerator=accelerator,
-                engine=opened, progress=bar,
+                executor=opened, progress=bar,
             )  # fmt: skip
         emit(
             {
@@ -99,12 +99,14 @@ def table(
 
         import goalrank.studies.arena as bench
 
-        boards = bench.load_leaderboards(folder, metric, bootstrap)
-        emit([dataclasses.asdict(board) for board in boards])
+        leaderboards = bench.load_leaderboards(folder, metric, bootstrap)
+        emit([dataclasses.asdict(leaderboard) for leaderboard in leaderboards])
         if not as_json:
-            text = bench.latex(boards) if latex else bench.markdown(boards)
+            text = bench.latex(leaderboards) if latex else bench.markdown(leaderboards)
             typer.echo(text, nl=False)
-            for warning in dict.fromkeys(w for board in boards for w in board.warnings):
+            for warning in dict.fromkeys(
+                w for leaderboard in leaderboards for w in leaderboard.warnings
+            ):
                 console().print(f"[yellow]Warning: {warning}[/yellow]")
 
 

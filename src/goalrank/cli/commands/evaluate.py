@@ -46,7 +46,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
     as_json: JsonOption = False,
 ) -> None:
-    """Measure bundles on held-out requests, beside rules without learning."""
+    """Measure bundles on held-out requests, beside baselines (rankers without learning)."""
     with only_json(as_json) as emit:
         from goalrank.api import evaluate as measure
         from goalrank.cli.tables import read_data
@@ -75,7 +75,8 @@ def evaluate(
         if report is not None:
             title = f"{', '.join(bundles)} on {card.dataset}"
             write_report(
-                Report.of(title, card.trained, card.rules, card.audit, warning=card.warning), report
+                Report.of(title, card.trained, card.baselines, card.audit, warning=card.warning),
+                report,
             )
         emit(card.to_dict())
         if not as_json:

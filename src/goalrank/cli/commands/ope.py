@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from goalrank.cli.common import JsonOption, examples, only_json, pairs, plain, progress_bar, verb
+from goalrank.cli.common import JsonOption, examples, only_json, pairs, progress_bar, verb
 
 if TYPE_CHECKING:
     from goalrank.evaluation import OffPolicy
@@ -127,8 +126,9 @@ def _reward(folder: Path) -> Reward:
 
 def _write(out: Path, found: OffPolicy) -> None:
     from goalrank.requests import write_text
+    from goalrank.storage import json_text
 
-    write_text(out, json.dumps(plain(found.to_dict()), indent=2) + "\n")
+    write_text(out, json_text(found.to_dict()) + "\n")
 
 
 def _print(found: OffPolicy) -> None:

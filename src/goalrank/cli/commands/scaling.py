@@ -95,7 +95,7 @@ def table(
     by_k: Annotated[
         Path | None,
         typer.Option(
-            help="SVG or PNG file: regret over the lists that an evaluator chooses from, with "
+            help="SVG or PNG file: regret over the lists that the reward model chooses from, with "
             "--against's row as a level line."
         ),
     ] = None,

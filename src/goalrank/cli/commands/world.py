@@ -172,7 +172,7 @@ def describe(
     seed: Annotated[int, typer.Option(help="Of the requests.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """What there is to win in a world: simple rules' true reward beside the near-optimum's."""
+    """What there is to win in a world: true reward of baselines beside that of the near-optimum."""
     with only_json(as_json) as emit:
         import dataclasses
 

@@ -15,9 +15,8 @@ from goalrank.bundles import Bundle, Predictor
 from goalrank.constraints import Constraints, Resolved, constrained_lists
 from goalrank.errors import ConfigError
 from goalrank.nn import request_salt
-from goalrank.rankers import Generator, Scorer, StepPolicy
 from goalrank.requests import Batch, Requests
-from goalrank.rewards import Ensemble, ListReward, Reward
+from goalrank.rewards import Reward
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
@@ -40,9 +39,7 @@ class TargetPolicy:
     @property
     def stepwise(self) -> bool:
         """Whether the first items of a list have a probability of their own."""
-        return self.temperature is None or isinstance(
-            self.bundle.ranker, Generator | Scorer | StepPolicy
-        )
+        return self.temperature is None or self.bundle.ranker.stepwise
 
 
 @dataclass(frozen=True)
@@ -197,11 +194,10 @@ def _predictor(
     List rewards predict every kind's probability, and these are added up with the kinds' weights.
     Other models give their own reward: the estimate stays without bias, only its variance suffers.
     """
-    members = list(model.members) if isinstance(model, Ensemble) else [model]
     kinds = policy.bundle.encoder.spec.kinds
     wanted = [kinds.index(kind) if kind in kinds else -1 for kind in weights]
-    apt = [m for m in members if isinstance(m, ListReward) and set(wanted) <= set(m.kind_index)]
-    if len(apt) < len(members):
+    apt = [m for m in model.members if m.kind_index and set(wanted) <= set(m.kind_index)]
+    if len(apt) < len(model.members):
         return lambda batch, lists: model(batch, lists)
     vectors = [
         torch.tensor([dict(zip(wanted, weights.values())).get(k, 0.0) for k in m.kind_index])

@@ -1,6 +1,6 @@
-"""The audit: rules without learning, measured under the same protocol as the trained rankers.
+"""The audit: baselines (rankers without learning), measured under the same protocol as the trained rankers.
 
-If a rule comes near the best trained ranker, the protocol rewards something other than ranking: in
+If a baseline comes near the best trained ranker, the protocol rewards something other than ranking: in
 protocols that add the answers to retrieved candidates, for example, sorting by *minus* the retriever's
 score finds the added ones.
 """
@@ -32,35 +32,35 @@ _CHANCE = ("constant", "random")
 
 
 def audit_baselines(train: EncodedRequests, feature_names: Sequence[str] = ()) -> dict[str, Scorer]:
-    """Every rule that these requests allow; a name ending in "(reversed)" is the rule upside down.
+    """Name → every baseline that these requests allow; names ending in "(reversed)" sort the other way round.
 
     Args:
         train: encoded requests of the past; counts come from them alone.
-        feature_names: names of the F candidate features, each of which becomes a rule and its reverse.
+        feature_names: names of the F candidate features, each of them gives two baselines, up and down.
 
     Raises:
         ConfigError: the number of names is not F.
     """
     _check_names(train, feature_names)
-    rules: dict[str, Scorer] = {}
+    baselines: dict[str, Scorer] = {}
     if _has_score(train):
-        _both(rules, "retriever order", RetrieverOrder(), RetrieverOrder(reverse=True))
+        _both(baselines, "retriever order", RetrieverOrder(), RetrieverOrder(reverse=True))
     popular = ItemStatistic.popularity(train)
-    _both(rules, "popularity", popular, ItemStatistic(popular.values, reverse=True))
+    _both(baselines, "popularity", popular, ItemStatistic(popular.values, reverse=True))
     if train.target >= 0:
         rate = ItemStatistic.feedback_rate(train)
-        _both(rules, "smoothed feedback rate", rate, ItemStatistic(rate.values, reverse=True))
-    rules["last-item transitions"] = LastItemTransitions.fit(train)
-    _both(rules, "input order", InputOrder(), InputOrder(reverse=True))
-    rules["random"] = RandomOrder()
-    rules["constant"] = Constant()
+        _both(baselines, "smoothed feedback rate", rate, ItemStatistic(rate.values, reverse=True))
+    baselines["last-item transitions"] = LastItemTransitions.fit(train)
+    _both(baselines, "input order", InputOrder(), InputOrder(reverse=True))
+    baselines["random"] = RandomOrder()
+    baselines["constant"] = Constant()
     for i, name in enumerate(feature_names):
-        _both(rules, f"feature:{name}", FeatureOrder(i), FeatureOrder(i, reverse=True))
-    return rules
+        _both(baselines, f"feature:{name}", FeatureOrder(i), FeatureOrder(i, reverse=True))
+    return baselines
 
 
 def absent_baselines(train: EncodedRequests) -> list[str]:
-    """Sentences on the rules that these requests do not allow."""
+    """Sentences on the baselines that these requests do not allow."""
     out = []
     if not _has_score(train):
         out.append("No retriever's score came with the requests, so its order was not audited.")
@@ -71,9 +71,9 @@ def absent_baselines(train: EncodedRequests) -> list[str]:
     return out
 
 
-def _both(rules: dict[str, Scorer], name: str, forward: Scorer, backward: Scorer) -> None:
-    rules[name] = forward
-    rules[name + _REVERSED] = backward
+def _both(baselines: dict[str, Scorer], name: str, forward: Scorer, backward: Scorer) -> None:
+    baselines[name] = forward
+    baselines[name + _REVERSED] = backward
 
 
 def _has_score(train: EncodedRequests) -> bool:
@@ -91,18 +91,18 @@ def _check_names(train: EncodedRequests, names: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Audit:
-    """How the best trained ranker stands beside the best rule without learning.
+    """How the best trained ranker stands beside the best baseline.
 
     Attributes:
         metric: full name, such as "ndcg@6".
-        rule, trained: the best of each; `trained` is None if none was evaluated.
-        difference: trained less rule over the same requests; None without a trained ranker.
+        baseline, trained: the best of each; `trained` is None if none was evaluated.
+        difference: trained minus baseline over the same requests; None without a trained ranker.
         holds: True if the whole interval of the difference lies above 0.
         verdict: sentences for people, the most important first.
     """
 
     metric: str
-    rule: str
+    baseline: str
     trained: str | None
     difference: Difference | None
     holds: bool
@@ -111,72 +111,74 @@ class Audit:
 
 def audit(
     rankers: Evaluation | None,
-    rules: Evaluation,
+    baselines: Evaluation,
     metric: str = "ndcg",
     *,
     notes: Sequence[str] = (),
 ) -> Audit:
-    """Compare trained rankers with rules evaluated on the same requests.
+    """Compare trained rankers with baselines evaluated on the same requests.
 
-    The best rule is chosen on these very requests, which favours the rule a little: an audit errs on
+    The best baseline is chosen on these very requests, which favours it a little: the audit errs on
     the side of doubt.
 
     Args:
         rankers: evaluation of the trained rankers, if any.
-        rules: evaluation of `audit_baselines`.
+        baselines: evaluation of `audit_baselines`.
         metric: what they are compared by, with or without "@L".
         notes: further sentences, such as `absent_baselines`.
 
     Raises:
         ConfigError: the evaluations differ in their requests, or lack the metric.
     """
-    name = rules.metric_name(metric)
-    rule = rules.best(name)
+    name = baselines.metric_name(metric)
+    baseline = baselines.best(name)
     if rankers is None or not rankers.rankers:
-        value = rules.interval(rule, name).mean
-        first = f"The best rule without learning, {rule}, scores {value:.3f} {name}."
-        return Audit(name, rule, None, None, False, (first, *_leak(rules, name), *notes))
+        value = baselines.interval(baseline, name).mean
+        first = f"The best baseline, {baseline}, scores {value:.3f} {name}."
+        return Audit(name, baseline, None, None, False, (first, *_leak(baselines, name), *notes))
     trained = rankers.best(name)
-    difference = rankers.merged(rules).paired(trained, rule, name)
-    a, b = rankers.interval(trained, name).mean, rules.interval(rule, name).mean
+    difference = rankers.merged(baselines).paired(trained, baseline, name)
+    a, b = rankers.interval(trained, name).mean, baselines.interval(baseline, name).mean
     holds = difference.low > 0
-    verdict = _sentence(trained, a, rule, b, name, difference)
-    return Audit(name, rule, trained, difference, holds, (verdict, *_leak(rules, name), *notes))
+    verdict = _sentence(trained, a, baseline, b, name, difference)
+    return Audit(
+        name, baseline, trained, difference, holds, (verdict, *_leak(baselines, name), *notes)
+    )
 
 
 def _sentence(
-    trained: str, a: float, rule: str, b: float, metric: str, difference: Difference
+    trained: str, a: float, baseline: str, b: float, metric: str, difference: Difference
 ) -> str:
     span = f"95 % interval of the difference {difference.low:+.3f} to {difference.high:+.3f}"
     if difference.low > 0:
         return (
-            f"The best trained ranker ({trained}, {metric} {a:.3f}) exceeds the best rule without "
-            f"learning ({rule}, {b:.3f}) by {difference.mean:.3f} ({span})."
+            f"The best trained ranker ({trained}, {metric} {a:.3f}) exceeds the best baseline "
+            f"({baseline}, {b:.3f}) by {difference.mean:.3f} ({span})."
         )
     if b >= a:
         return (
-            f"A rule without learning ({rule}) scores {b:.3f} {metric}, "
+            f"A baseline ({baseline}) scores {b:.3f} {metric}, "
             f"{'above' if b > a else 'level with'} the best trained ranker ({trained}, {a:.3f}; {span}): "
             f"this protocol, with these rankers, does not measure ranking."
         )
     return (
-        f"A rule without learning ({rule}) scores {b:.3f} {metric}, within the interval of the best "
-        f"trained ranker ({trained}, {a:.3f}; {span}): a gain over the rule is not shown."
+        f"A baseline ({baseline}) scores {b:.3f} {metric}, within the interval of the best "
+        f"trained ranker ({trained}, {a:.3f}; {span}): a gain over the baseline is not shown."
     )
 
 
-def _leak(rules: Evaluation, metric: str) -> list[str]:
+def _leak(baselines: Evaluation, metric: str) -> list[str]:
     """A sentence where the retriever turned upside down beats both itself and chance."""
     upright, reversed_ = "retriever order", "retriever order" + _REVERSED
-    chance = next((name for name in _CHANCE if name in rules.values), None)
-    if reversed_ not in rules.values or upright not in rules.values or chance is None:
+    chance = next((name for name in _CHANCE if name in baselines.values), None)
+    if reversed_ not in baselines.values or upright not in baselines.values or chance is None:
         return []
-    value = rules.interval(reversed_, metric).mean
-    if min(rules.paired(reversed_, other, metric).low for other in (upright, chance)) <= 0:
+    value = baselines.interval(reversed_, metric).mean
+    if min(baselines.paired(reversed_, other, metric).low for other in (upright, chance)) <= 0:
         return []
     return [
         f"Sorting by minus the retriever's score gives {value:.3f} {metric}, above the retriever's own "
-        f"order ({rules.interval(upright, metric).mean:.3f}) and chance "
-        f"({rules.interval(chance, metric).mean:.3f}): the positives can be told by how they came to be "
+        f"order ({baselines.interval(upright, metric).mean:.3f}) and chance "
+        f"({baselines.interval(chance, metric).mean:.3f}): the positives can be told by how they came to be "
         f"candidates."
     ]

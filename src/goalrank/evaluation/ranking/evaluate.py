@@ -16,7 +16,7 @@ from goalrank.errors import ConfigError, DataError, GoalRankError
 from goalrank.evaluation.ranking import metrics as m
 from goalrank.evaluation.ranking.evaluation import Evaluation
 from goalrank.evaluation.statistics.bootstrap import FloatArray, Resampler
-from goalrank.rankers import Ranker, Scorer
+from goalrank.rankers import Ranker
 from goalrank.requests import Batch, EncodedRequests
 
 DEFAULT_METRICS = ("ndcg", "recall", "hit_rate", "map", "f1", "auc")
@@ -145,13 +145,8 @@ def _evaluating(rankers: Iterable[Ranker]) -> Iterator[None]:
             ranker.train(training)
 
 
-def _dense(ranker: Ranker) -> bool:
-    """Whether the list is nothing but the sorted scores."""
-    return isinstance(ranker, Scorer) and type(ranker).rank is Scorer.rank
-
-
 def _answer(ranker: Ranker, batch: Batch, slots: int) -> Tensor:
-    answer = ranker.scores(batch) if _dense(ranker) else ranker.rank(batch, slots)  # type: ignore[operator]
+    answer = ranker.scores(batch) if ranker.scores_candidates else ranker.rank(batch, slots)
     if answer.is_cuda:  # the clock should see the work, not its submission
         torch.cuda.synchronize(answer.device)
     return answer
@@ -162,7 +157,7 @@ def _measure(
 ) -> dict[str, Tensor]:
     relevance, mask = batch.relevance, batch.candidate_mask
     out: dict[str, Tensor] = {}
-    if _dense(ranker):
+    if ranker.scores_candidates:
         if bool((answer.isnan() & mask).any()):
             raise GoalRankError(f"ranker '{name}' scored a candidate NaN; remedy: check its inputs")
         values = m.from_scores(answer.masked_fill(~mask, 0.0), relevance, mask, slots)

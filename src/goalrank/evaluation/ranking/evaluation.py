@@ -1,4 +1,4 @@
-"""What an evaluation found: values a request, means with intervals, paired differences, tables."""
+"""What an evaluation found: values a request, means with intervals, paired differences."""
 
 from __future__ import annotations
 
@@ -156,41 +156,3 @@ class Evaluation:
             "warning": self.warning,
             "conventions": list(self.conventions),
         }
-
-    def table(self, metrics: Iterable[str] | None = None) -> str:
-        """A Markdown table, best first by the first metric, with a line on what it rests on."""
-        names = [self.metric_name(m) for m in (metrics or self.metrics)]
-        order = sorted(self.values, key=lambda r: -_sortable(self.summaries[r].get(names[0])))
-        lines = [
-            "| ranker | " + " | ".join(names) + " | ms/request |",
-            "|---|" + "---:|" * (len(names) + 1),
-        ]
-        for r in order:
-            cells = [_cell(self.summaries[r].get(name)) for name in names]
-            lines.append(
-                f"| {r} | " + " | ".join(cells) + f" | {milliseconds(self.milliseconds(r))} |"
-            )
-        lines.append("")
-        lines.append(
-            f"{self.n} requests; {self.excluded} without positives excluded. Protocol: "
-            f"{self.protocol}. 95 % intervals from {self.resampler.resamples} resamples of "
-            f"{self.unit}s."
-        )
-        return "\n".join(lines)
-
-
-def milliseconds(value: float | None) -> str:
-    """A duration's text: three digits, never an exponent; a dash for None."""
-    if value is None:
-        return "–"
-    return "<0.001" if value < 0.001 else f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
-
-
-def _sortable(interval: Interval | None) -> float:
-    return -np.inf if interval is None or np.isnan(interval.mean) else interval.mean
-
-
-def _cell(interval: Interval | None) -> str:
-    if interval is None or np.isnan(interval.mean):
-        return "–"
-    return f"{interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]"

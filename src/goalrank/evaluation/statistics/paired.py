@@ -72,7 +72,7 @@ def over_requests(
     users are drawn, where there are 30 or more.
 
     Args:
-        a, b: [seeds, n]; one row where a rule has no seeds.
+        a, b: [seeds, n]; one row where a baseline has no seeds.
         users: [n].
     """
     named, cluster = np.unique(users, return_inverse=True)

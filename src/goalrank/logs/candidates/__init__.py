@@ -1,1 +1,1 @@
-"""Candidates of each request: protocols, features known at that time, assembly to a table."""
+"""Candidates of requests: protocols, point-in-time features and assembly of the table."""

@@ -1,4 +1,4 @@
-"""PendingRequests to the requests table: flat arrays become list columns without a loop over rows."""
+"""Assembly of the requests table: flat arrays become list columns without a loop over rows."""
 
 from __future__ import annotations
 
@@ -15,20 +15,18 @@ __all__ = ["assemble"]
 _TIME = pl.Datetime("us", "UTC")
 
 
-def _lists(name: str, values: pl.Series, lengths: NDArray[np.integer]) -> pl.Series:
+def _list_column(name: str, values: pl.Series, lengths: NDArray[np.integer]) -> pl.Series:
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     array = pa.LargeListArray.from_arrays(pa.array(offsets), values.to_arrow())
-    out = pl.from_arrow(array)
-    assert isinstance(out, pl.Series)
-    return out.rename(name)
+    return pl.Series(name, array)
 
 
-def _moments(values: Longs) -> pl.Series:
+def _timestamps(values: Longs) -> pl.Series:
     return pl.Series(values).cast(_TIME)
 
 
 def assemble(
-    drafts: PendingRequests,
+    pending: PendingRequests,
     history: Events,
     log: Events,
     kinds: tuple[str, ...],
@@ -38,26 +36,27 @@ def assemble(
     depth: int,
     strength: str,
 ) -> pl.DataFrame:
-    """The frame of a ``Requests``, rows in the order of ``drafts``.
+    """Make the frame of a requests table, rows in the order of ``pending``.
 
     Args:
-        drafts: B requests.
-        history: consumed items; a request keeps its user's last ``depth`` strictly before it.
-        log: rows that ``drafts.log_row`` refers to; its values are the feedback.
-        kinds: columns of ``log.values``.
-        users, items: codes.
+        pending: B requests.
+        history: consumed items; a request gets its user's last ``depth`` strictly before it.
+        log: rows that ``pending.log_row`` refers to; its values are the feedback.
+        kinds: feedback columns of ``log.values``.
+        users: codes of users.
+        items: codes of items.
         depth: H.
         strength: column of ``history.values`` for history_feedback.
     """
-    points = drafts.points
+    points = pending.points
     end = history.rows_before(points.user, points.time)
     lengths = np.minimum(end - history.user_start[points.user], depth)
     rows = ragged_ranges(end - lengths, lengths)
-    real = drafts.candidates >= 0
+    real = pending.candidates >= 0
     count = real.sum(axis=1)
-    shown = drafts.position >= 0
+    shown = pending.position >= 0
     shown_count = shown.sum(axis=1)
-    log_rows = drafts.log_row[shown]
+    log_rows = pending.log_row[shown]
     user_ids = users.ids.gather(points.user)
     label = None if log.carried is None else log.carried.get_column("request_label", default=None)
     columns = [
@@ -65,20 +64,20 @@ def assemble(
         if label is None
         else label.gather(points.row).rename("request_id"),
         user_ids.rename("user_id"),
-        _moments(points.time).rename("time"),
-        _lists("history", items.ids.gather(history.item[rows]), lengths),
-        _lists("history_feedback", pl.Series(history.values[strength][rows]), lengths),
-        _lists("history_time", _moments(history.time[rows]), lengths),
-        _lists("candidates", items.ids.gather(drafts.candidates[real]), count),
+        _timestamps(points.time).rename("time"),
+        _list_column("history", items.ids.gather(history.item[rows]), lengths),
+        _list_column("history_feedback", pl.Series(history.values[strength][rows]), lengths),
+        _list_column("history_time", _timestamps(history.time[rows]), lengths),
+        _list_column("candidates", items.ids.gather(pending.candidates[real]), count),
     ]
-    if drafts.score is not None:
-        columns.append(_lists("candidate_score", pl.Series(drafts.score[real]), count))
-    if drafts.features:
-        flat = np.stack([values[real] for values in drafts.features.values()], axis=1)
+    if pending.score is not None:
+        columns.append(_list_column("candidate_score", pl.Series(pending.score[real]), count))
+    if pending.features:
+        flat = np.stack([values[real] for values in pending.features.values()], axis=1)
         vectors = pl.Series(flat, dtype=pl.Array(pl.Float32, flat.shape[1]))
-        columns.append(_lists("candidate_features", vectors, count))
-    columns.append(_lists("shown", pl.Series(drafts.position[shown]), shown_count))
-    feedback = [_lists(k, pl.Series(log.values[k][log_rows]), shown_count) for k in kinds]
+        columns.append(_list_column("candidate_features", vectors, count))
+    columns.append(_list_column("shown", pl.Series(pending.position[shown]), shown_count))
+    feedback = [_list_column(k, pl.Series(log.values[k][log_rows]), shown_count) for k in kinds]
     frame = pl.DataFrame(columns).with_columns(pl.DataFrame(feedback).to_struct("feedback"))
     return frame.with_columns(_carried(log, points.row, log_rows, shown_count))
 
@@ -86,7 +85,7 @@ def assemble(
 def _carried(
     log: Events, row: Longs, log_rows: Longs, shown_count: NDArray[np.integer]
 ) -> list[pl.Series]:
-    """Propensities, policy and experiment as the log has them."""
+    """Columns of propensities, policy and experiment, as the log has them."""
     if log.carried is None:
         return []
     carried = log.carried
@@ -96,7 +95,9 @@ def _carried(
         if name in carried.columns
     ]
     if "slot_propensity" in carried.columns:
-        each = _lists("slot_propensity", carried["slot_propensity"].gather(log_rows), shown_count)
+        each = _list_column(
+            "slot_propensity", carried["slot_propensity"].gather(log_rows), shown_count
+        )
         out.append(each)
         if "propensity" not in carried.columns:
             product = each.list.eval(pl.element().product()).list.first()
@@ -107,9 +108,9 @@ def _carried(
 
 
 def _request_ids(user_ids: pl.Series, time: Longs) -> pl.Series:
-    """``user@microseconds``, with a running number where a user asks twice in one moment."""
+    """Ids ``user@microseconds``, with a number where a user has several requests at one moment."""
     frame = pl.DataFrame({"user": user_ids.cast(pl.String), "time": time})
-    again = pl.int_range(pl.len()).over("user", "time")
+    number = pl.int_range(pl.len()).over("user", "time")
     name = pl.format("{}@{}", "user", "time")
-    text = pl.when(again > 0).then(pl.format("{}-{}", name, again)).otherwise(name)
+    text = pl.when(number > 0).then(pl.format("{}-{}", name, number)).otherwise(name)
     return frame.select(request_id=text)["request_id"]

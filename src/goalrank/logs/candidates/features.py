@@ -1,8 +1,8 @@
-"""Point-in-time features of candidates: everything here is strictly before the request.
+"""Point-in-time features of candidates, from rows strictly before the request.
 
-Two families. *Counted* features are exact up to the request: sums over all earlier rows of the
-log. *Linked* features (item-to-item, affinity) combine the request's own history with links
-learnt before the latest refit. Train, validation and test use the same definitions.
+There are two families. *Counted* features are exact up to the request: sums over all earlier rows
+of the log. *Linked* features (item-to-item, affinity) combine the request's history with links
+learned before the latest refit. Train, validation and test use the same definitions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from goalrank.logs.retrieval.sparse import load_sparse
 __all__ = ["Affinity", "counted_features"]
 
 Floats = NDArray[np.float32]
-_STRENGTH = 10.0  # rows of the overall mean mixed into an item's rate
+_STRENGTH = 10.0  # weight of the overall mean in an item's rate, in rows
 _DAY = 86_400e6
 
 
@@ -34,23 +34,24 @@ def counted_features(
     *,
     repeats: bool,
 ) -> dict[str, Floats]:
-    """Features from exact counts of the rows before each request.
+    """Compute features from exact counts of the rows before each request.
 
-    - ``log_popularity``: log(1 + rows of the item so far);
-    - ``<kind>_rate``: (sum of the kind + 10 m) / (rows + 10), m the mean over all earlier rows;
+    - ``log_popularity``: log(1 + earlier rows of the item);
+    - ``<kind>_rate``: (sum of the feedback type + 10 m) / (rows + 10), m its mean over all earlier
+      rows;
     - ``item_age``: log(1 + days since the item's first row), ``item_idle``: log(1 + hours since
       its latest row); 0 for an item without rows;
     - ``user_item_count`` (``repeats``): log(1 + earlier rows of this user with this item).
 
     Args:
-        log: rows that count (all exposures, or all interactions).
+        log: rows to count (all exposures, or all interactions).
         points: B requests.
         candidates: [B, N] codes, -1 for none.
         rate_kinds: columns of ``log.values`` to average.
-        repeats: whether a candidate may have been met before.
+        repeats: whether candidates may be items of the user's earlier rows.
 
     Returns:
-        name -> [B, N] float32.
+        Name → [B, N] float32.
     """
     values = [log.values[kind] for kind in rate_kinds]
     past = PastSums(log.item, log.time, values).before(candidates, points.time)
@@ -81,16 +82,16 @@ def _log_span(span: NDArray[np.int64], some: NDArray[np.bool_], unit: float) -> 
 
 
 class Affinity:
-    """How much of a user's recent history shares a category (author, genre, tag) with an item.
+    """Affinity of a user's recent history to the categories (author, genre, tag) of items.
 
-    With h the history's categories as shares that sum to 1, the score of an item is the mean of
-    h over the item's categories.
+    With h the shares of the categories in the history (they sum to 1), the score of an item is the
+    mean of h over the item's categories.
 
     Args:
         items: side table with ``item_id`` and ``column`` (a string or a list of strings).
-        column: the category.
-        codes: item codes.
-        depth: latest history items used.
+        column: column of the category.
+        codes: codes of items.
+        depth: number of latest history items to use.
     """
 
     def __init__(self, items: pl.DataFrame, column: str, codes: Codes, depth: int) -> None:
@@ -110,7 +111,11 @@ class Affinity:
         self._belongs: Any = sparse.csr_array((share.astype(np.float32), (item, category)), shape)
 
     def score(self, chunk: Chunk) -> Floats:
-        """[B, I] shares."""
+        """Score all known items: [B, I], in [0, 1].
+
+        Args:
+            chunk: B requests.
+        """
         sparse = load_sparse()
 
         request, item, _, _ = chunk.recent(self._depth)

@@ -1,4 +1,4 @@
-"""Requests as arrays, just before they become a table; and the order of their candidates."""
+"""Requests as arrays, before they become a table, and the shuffle of their candidates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from goalrank.logs.events.arrays import Codes, Ints, mix64
 from goalrank.logs.events.request_points import RequestPoints
 
-__all__ = ["PendingRequests", "hide_order"]
+__all__ = ["PendingRequests", "shuffle_candidates"]
 
 Floats = NDArray[np.float32]
 
@@ -20,12 +20,12 @@ class PendingRequests:
     """B requests.
 
     Attributes:
-        points: who and when.
+        points: user and time of each request.
         candidates: [B, N] item codes, -1 pads at the end.
-        position: [B, S] candidate positions in the order shown or consumed, -1 for none.
-        log_row: [B, S] the log's row behind each position.
-        score: [B, N] the retriever's, or ``None``.
-        features: name -> [B, N].
+        position: [B, S] positions among the candidates in the order shown or consumed, -1 for none.
+        log_row: [B, S] row of the log for each position.
+        score: [B, N] scores of the retriever, or ``None``.
+        features: name → [B, N].
     """
 
     points: RequestPoints
@@ -39,7 +39,11 @@ class PendingRequests:
         return len(self.candidates)
 
     def take(self, index: NDArray[np.int64]) -> PendingRequests:
-        """The requests at ``index``."""
+        """Select requests.
+
+        Args:
+            index: [B'] indices.
+        """
         return PendingRequests(
             self.points.take(index),
             self.candidates[index],
@@ -50,29 +54,39 @@ class PendingRequests:
         )
 
 
-def hide_order(drafts: PendingRequests, users: Codes, items: Codes, seed: int) -> PendingRequests:
-    """Store the candidates in an order that carries no information.
+def shuffle_candidates(
+    pending: PendingRequests, users: Codes, items: Codes, seed: int
+) -> PendingRequests:
+    """Shuffle the candidates, so that their order carries no information.
 
-    Each candidate's place is decided by a hash of (seed, user, time, item), so the order of one
-    request depends on nothing else in the log.
+    The order is by a hash of (seed, user, time, item), so that it does not depend on anything else
+    in the log.
+
+    Args:
+        pending: B requests.
+        users: codes of users.
+        items: codes of items.
+        seed: seed of the hash.
     """
-    points = drafts.points
+    points = pending.points
     request = mix64(users.hashes[points.user] ^ mix64(points.time.astype(np.uint64)))
     request = mix64(request + mix64(np.array([seed], dtype=np.int64).view(np.uint64)))
-    real = drafts.candidates >= 0
-    key = mix64(request[:, None] ^ items.hashes[np.where(real, drafts.candidates, 0)])
+    real = pending.candidates >= 0
+    key = mix64(request[:, None] ^ items.hashes[np.where(real, pending.candidates, 0)])
     key[~real] = np.iinfo(np.uint64).max
     order = np.argsort(key, axis=1, kind="stable")
-    place = np.argsort(order, axis=1, kind="stable").astype(np.int32)
-    shown = np.take_along_axis(place, np.maximum(drafts.position, 0).astype(np.int64), axis=1)
+    new_position = np.argsort(order, axis=1, kind="stable").astype(np.int32)
+    shown = np.take_along_axis(
+        new_position, np.maximum(pending.position, 0).astype(np.int64), axis=1
+    )
 
-    def turn(values: Floats) -> Floats:
+    def reorder(values: Floats) -> Floats:
         return np.take_along_axis(values, order, axis=1)
 
     return replace(
-        drafts,
-        candidates=np.take_along_axis(drafts.candidates, order, axis=1),
-        position=np.where(drafts.position >= 0, shown, -1).astype(np.int32),
-        score=None if drafts.score is None else turn(drafts.score),
-        features={name: turn(values) for name, values in drafts.features.items()},
+        pending,
+        candidates=np.take_along_axis(pending.candidates, order, axis=1),
+        position=np.where(pending.position >= 0, shown, -1).astype(np.int32),
+        score=None if pending.score is None else reorder(pending.score),
+        features={name: reorder(values) for name, values in pending.features.items()},
     )

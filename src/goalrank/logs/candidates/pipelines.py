@@ -1,4 +1,4 @@
-"""From arrays to drafts: one way for exposures, one for retrieved or injected candidates."""
+"""Pipelines from a log to requests: for exposures, and for retrieved or injected candidates."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from goalrank.errors import DataError
 from goalrank.logs.candidates.features import Affinity, counted_features
 from goalrank.logs.candidates.pending import PendingRequests
 from goalrank.logs.candidates.protocols import (
+    ItemScorer,
     Retrieved,
-    Scorer,
     linked_features,
     retrieve,
-    shown_drafts,
+    window_requests,
 )
 from goalrank.logs.events.consumption import ConsumptionLog
-from goalrank.logs.events.request_points import future_of, place_injected, place_requests
+from goalrank.logs.events.request_points import future_interactions, place_injected, place_requests
 from goalrank.logs.events.windows import cut_windows
 from goalrank.logs.options import ImportOptions
 from goalrank.logs.retrieval.channel import (
@@ -35,14 +35,14 @@ from goalrank.logs.retrieval.item_to_item import (
 from goalrank.logs.retrieval.popularity import (
     Popularity,
 )
-from goalrank.logs.retrieval.refit_walk import (
+from goalrank.logs.retrieval.refit_scoring import (
     worker_count,
 )
 from goalrank.logs.retrieval.refits import (
     plan_refits,
 )
 
-__all__ = ["exposed", "retrieved", "with_enough"]
+__all__ = ["enough_positives", "exposed_requests", "retrieved_requests"]
 
 
 def _affinities(log: ConsumptionLog, depth: int) -> list[Affinity]:
@@ -52,24 +52,32 @@ def _affinities(log: ConsumptionLog, depth: int) -> list[Affinity]:
 
 
 class _Transition:
-    """The link from the latest history item alone, or from the recent ones."""
+    """Links from the latest history item alone, or from the recent ones."""
 
     def __init__(self, model: ItemToItem, *, last: bool) -> None:
         self.name = "transition_last" if last else "transition_recent"
         self._score = model.score_last if last else model.score
 
     def score(self, chunk: Chunk) -> NDArray[np.float32]:
-        """[B, I]."""
+        """Score all known items: [B, I]."""
         return self._score(chunk)
 
 
-def exposed(
+def exposed_requests(
     log: ConsumptionLog, options: ImportOptions, engine: Executor
 ) -> tuple[PendingRequests, dict[str, int]]:
-    """PendingRequests of an exposure log, and what was left out.
+    """Make the requests of an exposure log.
 
     Args:
-        engine: where requests are scored; the links are learnt here.
+        log: the log as arrays.
+        options: settings of the import.
+        engine: executor of the scoring; links are learned in this process.
+
+    Returns:
+        Requests, and counts of what was dropped by reason.
+
+    Raises:
+        DataError: no window has enough exposures.
     """
     gap = log.raw.max_gap_minutes
     points, rows, offsets = cut_windows(log.events, options, log.events.request, gap)
@@ -79,30 +87,30 @@ def exposed(
             f"{options.max_gap_minutes or gap:g} minutes of each other; lower min_list or raise "
             "max_gap_minutes"
         )
-    drafts = shown_drafts(log.events, points, rows, offsets)
+    pending = window_requests(log.events, points, rows, offsets)
     refits = plan_refits(log.history.time, points.time, options.first_fit, options.refit_growth)
     model = ItemToItem(log.history, len(log.items))
-    scorers: list[Scorer] = [
+    scorers: list[ItemScorer] = [
         _Transition(model, last=True),
         _Transition(model, last=False),
         *_affinities(log, options.history),
     ]
     counted = log.events.only(log.events.shown) if not log.events.shown.all() else log.events
     features = {
-        name: np.where(drafts.candidates >= 0, log.events.values[name][drafts.log_row], 0.0).astype(
-            np.float32
-        )
+        name: np.where(
+            pending.candidates >= 0, log.events.values[name][pending.log_row], 0.0
+        ).astype(np.float32)
         for name in log.raw.features
     }
     features |= counted_features(
-        counted, points, drafts.candidates, log.raw.rate_kinds, repeats=True
+        counted, points, pending.candidates, log.raw.rate_kinds, repeats=True
     )
     features |= linked_features(
-        log.history, points, refits, drafts.candidates,
+        log.history, points, refits, pending.candidates,
         users=log.users, items=log.items, scorers=scorers, item_to_item=model,
         engine=engine,
     )  # fmt: skip
-    return replace(drafts, features=features), {
+    return replace(pending, features=features), {
         "exposures_in_windows": len(rows),
         "exposures_outside_windows": len(log.events) - len(rows),
     }
@@ -132,10 +140,20 @@ def _channels(
     return made
 
 
-def retrieved(
+def retrieved_requests(
     log: ConsumptionLog, protocol: str, options: ImportOptions, engine: Executor
 ) -> tuple[Retrieved, dict[str, int]]:
-    """PendingRequests with retrieved candidates, and what was left out; arguments as `exposed`."""
+    """Make requests with retrieved candidates.
+
+    Args:
+        log: the log as arrays.
+        protocol: ``retrieved`` or ``injected``.
+        options: settings of the import.
+        engine: executor of retrieval and scoring.
+
+    Returns:
+        Requests, and counts of what was dropped by reason.
+    """
     inject = protocol == "injected"
     horizon = options.injected if inject else options.horizon
     points = (
@@ -143,50 +161,56 @@ def retrieved(
         if inject
         else place_requests(log.events, options.stride, options.start_fraction, horizon)
     )
-    truth = future_of(log.events, points, horizon)
-    positive = log.events.values[log.raw.target][truth.rows] > 0
+    future = future_interactions(log.events, points, horizon)
+    positive = log.events.values[log.raw.target][future.rows] > 0
     refits = plan_refits(log.history.time, points.time, options.first_fit, options.refit_growth)
-    # what a user did not like still tells of the taste, at less weight
+    # Items without positive feedback still show preferences, with less weight.
     liked = log.events.values[log.raw.target] > 0
     model = ItemToItem(
         log.history,
         len(log.items),
-        taste=np.where(liked, 1.0, 0.5).astype("f4"),
+        vote_weight=np.where(liked, 1.0, 0.5).astype("f4"),
         threads=worker_count(options.threads),
     )
     confidence = np.where(liked, 1.0, 0.3).astype(np.float32)
     channels = _channels(log, model, confidence, options)
-    scorers: list[Scorer] = [_Transition(model, last=True), *_affinities(log, options.history)]
+    scorers: list[ItemScorer] = [_Transition(model, last=True), *_affinities(log, options.history)]
     if model not in channels:
         scorers.insert(1, _Transition(model, last=False))
     out = retrieve(
-        log.history, points, refits, truth, positive,
+        log.history, points, refits, future, positive,
         users=log.users, items=log.items, channels=channels,
         quotas=list(options.shares.values()), learn_quotas=options.quotas is None, scorers=scorers, item_to_item=model,
         count=options.candidates, exclude_seen=options.exclude_seen, inject=inject,
         engine=engine,
     )  # fmt: skip
-    drafts = out.drafts
+    pending = out.pending
     counted = counted_features(
-        log.events, drafts.points, drafts.candidates, log.raw.rate_kinds,
+        log.events, pending.points, pending.candidates, log.raw.rate_kinds,
         repeats=not options.exclude_seen,
     )  # fmt: skip
-    drafts = replace(drafts, features={**counted, **drafts.features})
-    notes = {"dropped_before_first_refit": len(points) - len(drafts)}
-    return replace(out, drafts=drafts), notes
+    pending = replace(pending, features={**counted, **pending.features})
+    notes = {"dropped_before_first_refit": len(points) - len(pending)}
+    return replace(out, pending=pending), notes
 
 
-def with_enough(
-    drafts: PendingRequests, log: ConsumptionLog, protocol: str, options: ImportOptions
+def enough_positives(
+    pending: PendingRequests, log: ConsumptionLog, protocol: str, options: ImportOptions
 ) -> tuple[NDArray[np.int64], int]:
-    """Requests with at least two candidates and the wanted number of positives.
+    """Indices of the requests with at least two candidates and enough positives.
+
+    Args:
+        pending: B requests.
+        log: the log as arrays.
+        protocol: protocol of the import.
+        options: settings of the import.
 
     Returns:
-        Rows of `drafts` that are kept, and how many have a single candidate.
+        The indices, and the number of requests with a single candidate.
     """
     least = options.min_positives
     if least is None:
         least = 0 if protocol == "exposed" else 1
-    good = (log.events.values[log.raw.target][drafts.log_row] > 0) & (drafts.position >= 0)
-    some = (drafts.candidates >= 0).sum(axis=1) >= 2
-    return np.flatnonzero((good.sum(axis=1) >= least) & some), int((~some).sum())
+    positive = (log.events.values[log.raw.target][pending.log_row] > 0) & (pending.position >= 0)
+    some = (pending.candidates >= 0).sum(axis=1) >= 2
+    return np.flatnonzero((positive.sum(axis=1) >= least) & some), int((~some).sum())

@@ -1,9 +1,10 @@
-"""Candidate protocols: what a request ranks, and what counts as the answer.
+"""Candidate protocols: the candidates of a request, and what counts as relevant.
 
-- ``exposed``: the items that were really shown; feedback is real.
-- ``retrieved``: what the retriever brings; a later consumed item counts only if it was retrieved.
-- ``injected``: the consumed items are put in beside retrieved ones, as in the paper. Easy to
-  game; every table carries ``INJECTED_WARNING``.
+- ``exposed``: the candidates are the shown items; feedback is real.
+- ``retrieved``: the candidates come from the retriever; an item consumed later counts only if it
+  was retrieved.
+- ``injected``: consumed items are put among retrieved ones, as in the paper. Rankers can exploit
+  this; every table carries ``INJECTED_WARNING``.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from numpy.typing import NDArray
 from goalrank.compute import Executor
 from goalrank.logs.candidates.pending import PendingRequests
 from goalrank.logs.events.arrays import Codes, Events, Ints, Longs, mix64
-from goalrank.logs.events.request_points import RequestPoints, Truth
+from goalrank.logs.events.request_points import FutureInteractions, RequestPoints
 from goalrank.logs.retrieval.blending import (
     blend,
     reciprocal_ranks,
     top_items,
-    top_of_one,
+    top_items_shared,
 )
 from goalrank.logs.retrieval.channel import (
     Chunk,
@@ -34,133 +35,164 @@ from goalrank.logs.retrieval.item_to_item import (
     ItemToItem,
 )
 from goalrank.logs.retrieval.learned_blend import BlendLearner
-from goalrank.logs.retrieval.refit_walk import (
-    Answer,
-    walk,
+from goalrank.logs.retrieval.refit_scoring import (
+    ChunkResult,
+    score_refits,
 )
 from goalrank.logs.retrieval.refits import (
     Refits,
 )
 
-__all__ = ["INJECTED_WARNING", "Retrieved", "Scorer", "linked_features", "retrieve", "shown_drafts"]
+__all__ = [
+    "INJECTED_WARNING",
+    "ItemScorer",
+    "Retrieved",
+    "linked_features",
+    "retrieve",
+    "window_requests",
+]
 
 INJECTED_WARNING = (
     "injected candidates: the positives were put in by hand beside retrieved items, so they stand "
-    "out by not being what the retriever brings. A rule without any learning, sorting by minus the "
+    "out by not being what the retriever brings. A baseline, sorting by minus the "
     "retriever's score, scores very high here: results mostly measure how well a model spots "
-    "injected items. Print that rule beside every result, and prefer protocol 'retrieved'."
+    "injected items. Print that baseline beside every result, and prefer protocol 'retrieved'."
 )
 
 Floats = NDArray[np.float32]
 
 
-class Scorer(Protocol):
-    """Scores all known items for a chunk of requests."""
+class ItemScorer(Protocol):
+    """A model that scores all known items for a chunk of requests.
+
+    Attributes:
+        name: name of the feature made from the scores.
+    """
 
     name: str
 
     def score(self, chunk: Chunk) -> Floats:
-        """[B, I]."""
+        """Score all known items: [B, I].
+
+        Args:
+            chunk: B requests.
+        """
 
 
 @dataclass(frozen=True)
 class Retrieved:
-    """PendingRequests with retrieved candidates, and what recall needs.
+    """Requests with retrieved candidates, and the counts for recall.
 
     Attributes:
-        drafts: all requests after the first refit.
-        hits: name of channel (or ``blend``) -> [B] positives among its first N.
+        pending: all requests after the first refit.
+        hits: name of a channel (or ``blend``) → [B] positives among its first N.
         positives: [B] positives of each request, retrieved or not.
         shares: channel -> its share of the candidates at the end of the log.
     """
 
-    drafts: PendingRequests
+    pending: PendingRequests
     hits: dict[str, NDArray[np.int64]]
     positives: NDArray[np.int64]
     shares: dict[str, float]
 
 
 def gather(scores: Floats, candidates: Ints) -> Floats:
-    """[B, N] scores of the candidates, 0 for padding and for items not known yet."""
+    """Gather the scores of candidates: [B, N], 0 for padding and for items not known yet.
+
+    Args:
+        scores: [B, I].
+        candidates: [B, N] codes, -1 for none.
+    """
     known = (candidates >= 0) & (candidates < scores.shape[1])
     values = np.take_along_axis(scores, np.where(known, candidates, 0).astype(np.int64), axis=1)
     return np.where(known, values, np.float32(0))
 
 
 def locate(candidates: Ints, items: Ints) -> Ints:
-    """[B, S] position of each item among the candidates, -1 where absent (or item -1)."""
+    """Find the position of items among the candidates: [B, S], -1 if absent.
+
+    Args:
+        candidates: [B, N] codes, -1 for none.
+        items: [B, S] codes, -1 for none.
+    """
     same = candidates[:, None, :] == items[:, :, None]
     found = same.any(axis=2) & (items >= 0)
     return np.where(found, same.argmax(axis=2), -1).astype(np.int32)
 
 
 class _Retriever:
-    """Serves one chunk after another into shared arrays, each chunk its own rows."""
+    """Retrieval, blending and scoring of chunks of requests."""
 
     def __init__(
         self,
         log: Events,
-        truth: Truth,
+        future: FutureInteractions,
         positive: NDArray[np.bool_],
         channels: Sequence[RetrievalChannel],
         learner: BlendLearner,
-        scorers: Sequence[Scorer],
+        scorers: Sequence[ItemScorer],
         count: int,
         *,
         exclude_seen: bool,
         inject: bool,
     ) -> None:
-        self._log, self._truth, self._positive = log, truth, positive
+        self._log, self._future, self._positive = log, future, positive
         self._channels, self._learner, self._scorers = channels, learner, scorers
         self._count, self._exclude_seen, self._inject = count, exclude_seen, inject
 
-    def serve(self, part: Longs, chunk: Chunk) -> Answer:
-        """Retrieve, blend, score and judge the requests ``part``.
+    def serve(self, part: Longs, chunk: Chunk) -> ChunkResult:
+        """Retrieve and blend candidates, score them and count hits.
+
+        Args:
+            part: rows of the requests.
+            chunk: the same requests with their histories.
 
         Returns:
-            candidates, position, score, positives; ``feature NAME`` and ``hits NAME``.
+            Arrays candidates, position, score, positives, ``feature NAME`` and ``hits NAME``.
         """
-        wanted = np.where(self._truth.real[part], self._log.item[self._truth.rows[part]], -1)
+        consumed = np.where(self._future.real[part], self._log.item[self._future.rows[part]], -1)
         scores = [channel.score(chunk) for channel in self._channels]
         tops = [self._top(c, s, chunk) for c, s in zip(self._channels, scores)]
-        forced = wanted if self._inject else None
+        forced = consumed if self._inject else None
         shares = self._learner.shares
         candidates = blend(tops, shares, self._count, chunk.items, forced)
         score = np.zeros(candidates.shape, np.float32)
-        features: Answer = {}
+        features: ChunkResult = {}
         for channel, quota, values, top in zip(self._channels, shares, scores, tops):
-            own = gather(values, candidates)
-            best = np.maximum(np.abs(own).max(axis=1, keepdims=True), np.float32(1e-12))
-            score += np.float32(quota) * own / best
-            features[f"feature {channel.name}_score"] = own
+            channel_score = gather(values, candidates)
+            largest = np.maximum(
+                np.abs(channel_score).max(axis=1, keepdims=True), np.float32(1e-12)
+            )
+            score += np.float32(quota) * channel_score / largest
+            features[f"feature {channel.name}_score"] = channel_score
             ranks = reciprocal_ranks(
                 top, chunk.items, np.where(candidates < chunk.items, candidates, -1)
             )
             features[f"feature {channel.name}_rank"] = ranks
         for scorer in self._scorers:
             features[f"feature {scorer.name}"] = gather(scorer.score(chunk), candidates)
-        named = {c.name: t for c, t in zip(self._channels, tops)}
+        by_channel = {c.name: t for c, t in zip(self._channels, tops)}
         return {
             "candidates": candidates,
-            "position": locate(candidates, wanted),
+            "position": locate(candidates, consumed),
             "score": score,
             **features,
-            **self._judge(part, chunk, wanted, {**named, "blend": candidates}),
-            "choices": self._choices(part, chunk, wanted, tops),
+            **self._count_hits(part, chunk, consumed, {**by_channel, "blend": candidates}),
+            "choices": self._choices(part, chunk, consumed, tops),
         }
 
-    def _choices(self, part: Longs, chunk: Chunk, wanted: Ints, tops: list[Ints]) -> Longs:
-        """[P, choices] positives that each choice of shares would have brought; -1 = not judged."""
+    def _choices(self, part: Longs, chunk: Chunk, consumed: Ints, tops: list[Ints]) -> Longs:
+        """Positives that each choice of shares would have brought: [P, choices], -1 = not judged."""
         learner = self._learner
         out = np.full((len(part), len(learner.choices)), -1, np.int64)
         rows = np.flatnonzero(learner.judged[part])
         if len(rows) == 0:
             return out
-        right = self._right(part, chunk, wanted)[rows]
+        positive = self._retrievable(part, chunk, consumed)[rows]
         few = [top[rows] for top in tops]
         for number, shares in enumerate(learner.choices):
             found = blend(few, shares, self._count, chunk.items)
-            out[rows, number] = (right & (locate(found, wanted[rows]) >= 0)).sum(axis=1)
+            out[rows, number] = (positive & (locate(found, consumed[rows]) >= 0)).sum(axis=1)
         return out
 
     def _top(self, channel: RetrievalChannel, scores: Floats, chunk: Chunk) -> Ints:
@@ -169,55 +201,57 @@ class _Retriever:
                 np.where(scores[0] > 0, scores[0], -np.inf) if channel.needs_evidence else scores[0]
             )
             seen = chunk.seen if self._exclude_seen else np.zeros_like(chunk.seen)
-            return top_of_one(row, seen, 2 * self._count)
-        barred = chunk.seen if self._exclude_seen else None
+            return top_items_shared(row, seen, 2 * self._count)
+        excluded = chunk.seen if self._exclude_seen else None
         if channel.needs_evidence:
-            barred = scores <= 0 if barred is None else (scores <= 0) | barred
-        return top_items(scores, 2 * self._count, barred)
+            excluded = scores <= 0 if excluded is None else (scores <= 0) | excluded
+        return top_items(scores, 2 * self._count, excluded)
 
-    def _right(self, part: Longs, chunk: Chunk, wanted: Ints) -> NDArray[np.bool_]:
-        """[P, S] positives that a retriever may bring."""
-        right = self._positive[part] & (wanted >= 0)
+    def _retrievable(self, part: Longs, chunk: Chunk, consumed: Ints) -> NDArray[np.bool_]:
+        """Whether each consumed item is a positive that a retriever may bring: [P, S]."""
+        positive = self._positive[part] & (consumed >= 0)
         if self._exclude_seen:
-            known = (wanted >= 0) & (wanted < chunk.items)
-            safe = np.where(known, wanted, 0).astype(np.int64)
-            right &= ~(known & np.take_along_axis(chunk.seen, safe, axis=1))
-        return right
+            known = (consumed >= 0) & (consumed < chunk.items)
+            safe = np.where(known, consumed, 0).astype(np.int64)
+            positive &= ~(known & np.take_along_axis(chunk.seen, safe, axis=1))
+        return positive
 
-    def _judge(self, part: Longs, chunk: Chunk, wanted: Ints, tops: dict[str, Ints]) -> Answer:
-        right = self._right(part, chunk, wanted)
+    def _count_hits(
+        self, part: Longs, chunk: Chunk, consumed: Ints, tops: dict[str, Ints]
+    ) -> ChunkResult:
+        positive = self._retrievable(part, chunk, consumed)
         hits = {
-            f"hits {name}": (right & (locate(top[:, : self._count], wanted) >= 0)).sum(axis=1)
+            f"hits {name}": (positive & (locate(top[:, : self._count], consumed) >= 0)).sum(axis=1)
             for name, top in tops.items()
         }
-        return {"positives": right.sum(axis=1), **hits}
+        return {"positives": positive.sum(axis=1), **hits}
 
 
-class _Kept:
-    """Answers about parts, put together to arrays over all B requests."""
+class _Collected:
+    """Results of chunks, collected into arrays over all B requests."""
 
     def __init__(self, rows: int) -> None:
         self._rows = rows
-        self.arrays: Answer = {}
+        self.arrays: ChunkResult = {}
 
-    def keep(self, part: Longs, answer: Answer) -> None:
-        """Take in what was said of the requests ``part``."""
-        for name, values in answer.items():
+    def add(self, part: Longs, result: ChunkResult) -> None:
+        """Add the result of the requests ``part``."""
+        for name, values in result.items():
             if name not in self.arrays:
                 self.arrays[name] = np.zeros((self._rows, *values.shape[1:]), values.dtype)
             self.arrays[name][part] = values
 
-    def named(self, kind: str) -> Answer:
-        """The arrays called ``kind NAME``, by name."""
-        start = f"{kind} "
-        return {k.removeprefix(start): v for k, v in self.arrays.items() if k.startswith(start)}
+    def named(self, kind: str) -> ChunkResult:
+        """The arrays ``kind NAME``, by NAME."""
+        prefix = f"{kind} "
+        return {k.removeprefix(prefix): v for k, v in self.arrays.items() if k.startswith(prefix)}
 
 
 def retrieve(
     log: Events,
     points: RequestPoints,
     refits: Refits,
-    truth: Truth,
+    future: FutureInteractions,
     positive: NDArray[np.bool_],
     *,
     users: Codes,
@@ -225,70 +259,75 @@ def retrieve(
     channels: Sequence[RetrievalChannel],
     quotas: Sequence[float],
     learn_quotas: bool,
-    scorers: Sequence[Scorer],
+    scorers: Sequence[ItemScorer],
     item_to_item: ItemToItem,
     count: int,
     exclude_seen: bool,
     inject: bool,
     engine: Executor,
 ) -> Retrieved:
-    """Candidates for requests, from channels that only saw what lies before.
+    """Retrieve candidates from channels that learned only from rows before each request.
 
     Args:
-        log: consumed items; ``points``, ``truth`` refer to its rows.
+        log: consumed items; ``points`` and ``future`` refer to its rows.
         points: B requests by time; those before the first refit are dropped.
-        refits: the plan.
-        truth: what each user consumed next, [B, S].
-        positive: [B, S] which of it is relevant.
-        users, items: codes.
-        channels, quotas: retrievers and their shares to begin with.
+        refits: schedule of the refits.
+        future: [B, S] next interactions of each request.
+        positive: [B, S] which of them are relevant.
+        users: codes of users.
+        items: codes of items.
+        channels: retrievers.
+        quotas: share of the candidates per retriever, to begin with.
         learn_quotas: whether shares follow what earlier requests show; see `BlendLearner`.
-        scorers: further scores kept as features.
+        scorers: further models whose scores become features.
         item_to_item: learns with the channels (it may be one of them).
         count: N.
         exclude_seen: whether consumed items are left out.
-        inject: put ``truth`` among the candidates.
-        engine: where requests are served.
+        inject: whether to put ``future`` among the candidates.
+        engine: executor of the retrieval.
     """
-    served = np.flatnonzero(refits.point_block >= 0)
-    points = points.take(served)
-    refits = Refits(refits.moments, refits.row_block, refits.point_block[served])
-    truth = Truth(truth.rows[served], truth.real[served])
+    rows = np.flatnonzero(refits.point_block >= 0)
+    points = points.take(rows)
+    refits = Refits(refits.moments, refits.row_block, refits.point_block[rows])
+    future = FutureInteractions(future.rows[rows], future.real[rows])
     hashes = mix64(users.hashes[points.user] ^ mix64(points.time.astype(np.uint64)))
     learner = BlendLearner(quotas, hashes, points.end, fixed=inject or not learn_quotas)
     worker = _Retriever(
-        log, truth, positive[served], channels, learner, scorers, count,
+        log, future, positive[rows], channels, learner, scorers, count,
         exclude_seen=exclude_seen, inject=inject,
     )  # fmt: skip
     learners = [c.advance for c in channels if c is not item_to_item] + [item_to_item.advance]
-    kept = _Kept(len(points))
+    collected = _Collected(len(points))
 
-    def keep(part: Longs, answer: Answer) -> None:
-        learner.keep(part, answer.pop("choices"), answer["positives"])
-        kept.keep(part, answer)
+    def collect(part: Longs, result: ChunkResult) -> None:
+        learner.keep(part, result.pop("choices"), result["positives"])
+        collected.add(part, result)
 
-    if len(points) == 0:  # nothing will be served, yet the arrays' shapes are asked for
-        nothing = np.zeros(0, np.int64)
-        kept.keep(nothing, _nothing(channels, scorers, count, truth.rows.shape[1]))
-    walk(
-        log, points, refits, users=users, items=items, learners=learners, work=worker.serve,
-        keep=keep, engine=engine, before=learner.advance,
+    if len(points) == 0:  # the arrays need shapes even without requests
+        no_rows = np.zeros(0, np.int64)
+        collected.add(no_rows, _empty_result(channels, scorers, count, future.rows.shape[1]))
+    score_refits(
+        log, points, refits, users=users, items=items, learners=learners,
+        score=worker.serve, collect=collect, engine=engine, before=learner.advance,
     )  # fmt: skip
-    found = kept.arrays
-    drafts = PendingRequests(
-        points, found["candidates"], found["position"], truth.rows, found["score"],
-        kept.named("feature"),
+    arrays = collected.arrays
+    pending = PendingRequests(
+        points, arrays["candidates"], arrays["position"], future.rows, arrays["score"],
+        collected.named("feature"),
     )  # fmt: skip
     names = [channel.name for channel in channels]
     return Retrieved(
-        drafts, kept.named("hits"), found["positives"], dict(zip(names, learner.shares))
+        pending,
+        collected.named("hits"),
+        arrays["positives"],
+        dict(zip(names, learner.shares)),
     )
 
 
-def _nothing(
-    channels: Sequence[RetrievalChannel], scorers: Sequence[Scorer], count: int, horizon: int
-) -> Answer:
-    """What `_Retriever.serve` says of no requests."""
+def _empty_result(
+    channels: Sequence[RetrievalChannel], scorers: Sequence[ItemScorer], count: int, horizon: int
+) -> ChunkResult:
+    """Result of `_Retriever.serve` without requests."""
     names = [f"{c.name}_{what}" for c in channels for what in ("score", "rank")]
     names += [s.name for s in scorers]
     hits = [*(c.name for c in channels), "blend"]
@@ -302,12 +341,18 @@ def _nothing(
     }
 
 
-def shown_drafts(
+def window_requests(
     shown: Events, points: RequestPoints, rows: Longs, offsets: Longs
 ) -> PendingRequests:
-    """PendingRequests of windows of exposures: candidates are what was shown, in the order shown.
+    """Make requests of windows of exposures; the candidates are the items, in order.
 
-    Rows that were not shown are candidates without a position and without feedback.
+    Items that were not shown are candidates without a position and without feedback.
+
+    Args:
+        shown: exposures.
+        points: B windows.
+        rows: rows of ``shown``, window by window.
+        offsets: [B + 1] rows of window b are ``rows[offsets[b]:offsets[b + 1]]``.
     """
     lengths = np.diff(offsets)
     width = int(lengths.max(initial=1))
@@ -331,20 +376,37 @@ def linked_features(
     *,
     users: Codes,
     items: Codes,
-    scorers: Sequence[Scorer],
+    scorers: Sequence[ItemScorer],
     item_to_item: ItemToItem,
     engine: Executor,
 ) -> dict[str, Floats]:
-    """[B, N] a scorer for given candidates; 0 before the first refit."""
-    kept = _Kept(len(points))
-    kept.arrays = {s.name: np.zeros(candidates.shape, np.float32) for s in scorers}
-    walk(
+    """Score given candidates by models that learned only from rows before each request.
+
+    Args:
+        log: consumed items.
+        points: B requests by time.
+        refits: schedule of the refits.
+        candidates: [B, N] codes, -1 for none.
+        users: codes of users.
+        items: codes of items.
+        scorers: models.
+        item_to_item: the model that the refits train.
+        engine: executor of the scoring.
+
+    Returns:
+        Name of the scorer → [B, N]; 0 before the first refit.
+    """
+    collected = _Collected(len(points))
+    collected.arrays = {s.name: np.zeros(candidates.shape, np.float32) for s in scorers}
+    score_refits(
         log, points, refits, users=users, items=items, learners=[item_to_item.advance],
-        work=partial(_link, scorers, candidates), keep=kept.keep, engine=engine,
+        score=partial(_score_given, scorers, candidates), collect=collected.add, engine=engine,
     )  # fmt: skip
-    return kept.arrays
+    return collected.arrays
 
 
-def _link(scorers: Sequence[Scorer], candidates: Ints, part: Longs, chunk: Chunk) -> Answer:
-    """Each scorer's word on the candidates of ``part``."""
+def _score_given(
+    scorers: Sequence[ItemScorer], candidates: Ints, part: Longs, chunk: Chunk
+) -> ChunkResult:
+    """Scores of each scorer for the candidates of ``part``."""
     return {s.name: gather(s.score(chunk), candidates[part]) for s in scorers}

@@ -1,1 +1,1 @@
-"""Downloads of public data sets, and the folders where data lie."""
+"""Downloads of public data sets, and data folders."""

@@ -1,4 +1,4 @@
-"""Where data lies: shipped with the package, or in the folder named by ``GOALRANK_DATA``."""
+"""Data folders: shipped with the package, or named by the variable ``GOALRANK_DATA``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ __all__ = ["data_root", "shipped_path"]
 
 
 def shipped_path(name: str) -> Path:
-    """The folder of a shipped data set: ``kuairand`` or ``movielens-small``."""
+    """Folder of a shipped data set.
+
+    Args:
+        name: ``kuairand`` or ``movielens-small``.
+
+    Raises:
+        DataError: the folder is missing.
+    """
     folder = Path(__file__).parents[1] / "shipped" / name
     if not folder.is_dir():
         raise DataError(f"{folder} is missing; the installation of goalrank is incomplete")
@@ -19,13 +26,14 @@ def shipped_path(name: str) -> Path:
 
 
 def data_root(name: str | None = None) -> Path | None:
-    """The folder named by the environment variable ``GOALRANK_DATA``, or a data set inside.
+    """Folder named by the environment variable ``GOALRANK_DATA``, or a data set in it.
 
     Args:
-        name: for instance ``ml-1m``, ``amazon2014-book-1M`` or ``kuairand-pure``.
+        name: a data set, such as ``ml-1m``, ``amazon2014-book-1M`` or ``kuairand-pure``; ``None``
+            is the folder itself.
 
     Returns:
-        The folder, or ``None`` if the variable is unset or the folder absent.
+        The folder, or ``None`` if the variable is not set or the folder is missing.
     """
     value = os.environ.get("GOALRANK_DATA")
     if not value:

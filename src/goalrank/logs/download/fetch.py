@@ -1,4 +1,4 @@
-"""Downloads from the publishers' own addresses: resumed, checked, unpacked."""
+"""Downloads of public data sets from their publishers: resumable, verified and unpacked."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Progress = Callable[[int, int | None], None]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where a data set lies.
+    """A public data set.
 
     Attributes:
-        url: the publisher's address.
-        checksum: ``algorithm:hex digest``, or ``None`` where the publisher names none.
-        source: what ``import_log`` calls its format.
-        folder: where its files lie after unpacking, relative to the data folder.
-        licence: said before the download.
+        url: address at the publisher, http or https.
+        checksum: ``algorithm:hex digest``, or ``None`` if the publisher gives none.
+        source: name of the source for ``import_log``.
+        folder: folder of its files after unpacking, relative to the data folder.
+        licence: printed before the download.
     """
 
     url: str
@@ -51,7 +51,7 @@ DATASETS: dict[str, Dataset] = {
         licence=_GROUPLENS,
     ),
     "ml-latest-small": Dataset(
-        # the publisher renews this file, so no digest stays true; the zip's own sums are checked
+        # The publisher updates this file, so it has no fixed digest; the zip's checksums are used.
         url="https://files.grouplens.org/datasets/movielens/ml-latest-small.zip",
         checksum=None,
         source="movielens",
@@ -76,21 +76,21 @@ def fetch(
     timeout: float = 30.0,
     show: bool = True,
 ) -> Path:
-    """Download and unpack a data set; a broken download goes on where it stopped.
+    """Download and unpack a data set; an interrupted download continues where it stopped.
 
     Args:
         name: ``ml-1m``, ``ml-latest-small`` or ``kuairand-pure``.
-        folder: the data folder; the archive and a folder of its files come to lie in it.
-        datasets: other addresses, for mirrors.
-        timeout: seconds without an answer before giving up.
-        show: print the licence and a progress bar.
+        folder: the data folder, for the archive and the folder of its files.
+        datasets: data sets by name instead of `DATASETS`, for mirrors.
+        timeout: seconds without data after which the download fails.
+        show: whether to print the licence and a progress bar.
 
     Returns:
         The folder to give to ``import_log``.
 
     Raises:
         ConfigError: unknown name.
-        FetchError: no network, an answer other than the file, a wrong checksum, a bad archive.
+        FetchError: no network, a wrong address, response or checksum, or a damaged archive.
     """
     known = datasets if datasets is not None else DATASETS
     if name not in known:
@@ -135,7 +135,11 @@ def _download(entry: Dataset, archive: Path, timeout: float, show: bool) -> None
 
 
 def _transfer(url: str, part: Path, timeout: float, progress: Progress) -> None:
-    """Append to ``part`` what is still missing."""
+    """Append the missing bytes to ``part``."""
+    if not url.startswith(("https://", "http://")):
+        raise FetchError(
+            f"{url} is no address of a web server; remedy: one with https:// or http://"
+        )
     done = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"User-Agent": "goalrank"})
     if done:
@@ -164,13 +168,13 @@ def _transfer(url: str, part: Path, timeout: float, progress: Progress) -> None:
         reason = getattr(error, "reason", error)
         raise FetchError(
             f"no network, or {url} cannot be reached ({reason}); {done} bytes are kept, so the same "
-            "command goes on from there. Or download the file elsewhere and put it beside "
+            "command continues from there. Or download the file elsewhere and put it into "
             f"{part.parent} as {part.name.removesuffix('.part')}"
         ) from None
     if total is not None and done < total:
         raise FetchError(
             f"{url}: the connection broke after {done} of {total} bytes; run the command again to "
-            "go on from there"
+            "continue from there"
         )
 
 
@@ -191,13 +195,13 @@ def _verify(archive: Path, entry: Dataset) -> None:
 
 
 def _unpack(archive: Path, target: Path) -> None:
-    """Unpack beside the target, then rename: the folder is there whole or not at all."""
+    """Unpack next to the target, then rename, so that the folder is whole or absent."""
     work = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     shutil.rmtree(work, ignore_errors=True)
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zipped:
-                zipped.extractall(work)
+                zipped.extractall(work)  # zipfile keeps names inside the folder
         else:
             with tarfile.open(archive) as tarred:
                 _extract(tarred, work)
@@ -213,7 +217,7 @@ def _unpack(archive: Path, target: Path) -> None:
 
 
 def _extract(tarred: tarfile.TarFile, folder: Path) -> None:
-    """Only what lies inside the folder; before Python 3.11.4, only plain files and folders."""
+    """Extract members inside the folder; before Python 3.11.4 only plain files and folders."""
     if hasattr(tarfile, "data_filter"):
         tarred.extractall(folder, filter="data")
         return
@@ -222,4 +226,4 @@ def _extract(tarred: tarfile.TarFile, folder: Path) -> None:
         inside = (root / member.name).resolve().is_relative_to(root)
         if not inside or not (member.isreg() or member.isdir()):
             raise tarfile.TarError(f"'{member.name}' is not a plain file inside the archive")
-    tarred.extractall(folder)
+    tarred.extractall(folder)  # the members are checked above

@@ -1,1 +1,1 @@
-"""A log as flat arrays: events in time order, windows, request points, split."""
+"""Logs as flat arrays: events in time order, windows, request points and split."""

@@ -1,7 +1,7 @@
-"""The log as flat arrays: ids to codes, rows sorted by user and time, and times to ranks.
+"""A log as flat arrays: codes of ids, and rows sorted by user and time.
 
-Codes are given by first appearance in time, so a row added later never changes an earlier code:
-what an earlier request gets cannot depend, even through ties, on what comes after it.
+Codes follow the first appearance in time, so that a later row never changes an earlier code. The
+result of an earlier request therefore cannot depend on later rows, not even through ties.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ Floats = NDArray[np.float32]
 
 
 def distinct(values: NDArray[np.int64]) -> Longs:
-    """Distinct values, sorted; by sorting, for `np.unique` hashes and takes a hundred times as long."""
+    """Distinct values, sorted. Sorting is about a hundred times as fast as `np.unique` here.
+
+    Args:
+        values: any shape.
+    """
     ordered = np.sort(values, axis=None)
     out: Longs = ordered[
         np.append(np.ones(min(len(ordered), 1), bool), ordered[1:] != ordered[:-1])
@@ -40,7 +44,11 @@ def distinct(values: NDArray[np.int64]) -> Longs:
 
 
 def mix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A bijective scrambling of 64-bit words (the finaliser of the SplitMix64 generator)."""
+    """Hash 64-bit words bijectively (the finaliser of the SplitMix64 generator).
+
+    Args:
+        values: any shape.
+    """
     x = values + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -48,7 +56,12 @@ def mix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def ragged_ranges(starts: Longs, lengths: Longs) -> Longs:
-    """Concatenated ``range(start, start + length)``, without a loop."""
+    """Concatenate ``range(start, start + length)`` without a loop.
+
+    Args:
+        starts: [Q].
+        lengths: [Q], at least 0.
+    """
     total = int(lengths.sum())
     offsets = np.cumsum(lengths) - lengths
     out: Longs = np.arange(total, dtype=np.int64) + np.repeat(starts - offsets, lengths)
@@ -91,9 +104,9 @@ class Codes:
     """Ids and their codes 0, 1, 2, ... in order of first appearance in time.
 
     Attributes:
-        ids: Series of ids; a code is its row.
-        hashes: uint64 a code, a function of the id alone (for shuffles).
-        first_time: Int64 microseconds of the first appearance; ascending.
+        ids: ids; the code of an id is its row.
+        hashes: uint64 per code, a function of the id alone (for shuffles).
+        first_time: microseconds of the first appearance per code; ascending.
     """
 
     ids: pl.Series
@@ -102,7 +115,12 @@ class Codes:
 
     @classmethod
     def fit(cls, ids: pl.Series, times: pl.Series) -> Codes:
-        """From rows already sorted by time."""
+        """Number ids by first appearance.
+
+        Args:
+            ids: [E] ids, rows sorted by time.
+            times: [E] microseconds.
+        """
         frame = pl.DataFrame({"id": ids, "time": times})
         first = frame.unique("id", keep="first", maintain_order=True)
         unique = first["id"]
@@ -112,14 +130,22 @@ class Codes:
         return len(self.ids)
 
     def encode(self, ids: pl.Series) -> Ints:
-        """Codes of ``ids``; -1 where unknown."""
+        """Codes of ids; -1 for unknown ones.
+
+        Args:
+            ids: ids of the same type.
+        """
         table = pl.DataFrame({"id": self.ids}).with_row_index("code")
         found = pl.DataFrame({"id": ids}).join(table, on="id", how="left", maintain_order="left")
         codes: Ints = found["code"].cast(pl.Int32).fill_null(-1).to_numpy()
         return codes
 
     def known_before(self, time: int) -> int:
-        """How many codes first appeared strictly before ``time``."""
+        """Number of codes that first appeared strictly before a time.
+
+        Args:
+            time: microseconds.
+        """
         return int(np.searchsorted(self.first_time, time, side="left"))
 
 
@@ -130,10 +156,10 @@ class Events:
     Attributes:
         user, item: [E] codes.
         time: [E] microseconds.
-        values: column name -> [E] float32.
-        user_start: [U + 1] rows of a user are ``user_start[u]:user_start[u + 1]``.
-        request: [E] the log's own request numbers, where it has them.
-        carried: E rows of columns that travel to the requests table; None where there are none.
+        values: column name → [E] float32.
+        user_start: [U + 1] rows of user u are ``user_start[u]:user_start[u + 1]``.
+        request: [E] request numbers of the log; None if it has none.
+        carried: E rows of columns that go to the requests table; None where there are none.
     """
 
     user: Ints
@@ -153,7 +179,15 @@ class Events:
         columns: tuple[str, ...],
         carried: tuple[str, ...] = (),
     ) -> Events:
-        """From rows sorted by time."""
+        """Make arrays from a table.
+
+        Args:
+            frame: rows sorted by time.
+            users: codes of users.
+            items: codes of items.
+            columns: columns to take as values.
+            carried: columns to keep as they are.
+        """
         coded = pl.DataFrame(
             {
                 "user": users.encode(frame["user_id"]),
@@ -203,7 +237,15 @@ class Events:
         )
 
     def rows_before(self, user: Ints, time: Longs) -> Longs:
-        """[Q] for each query, the first row of its user that is not strictly before its time."""
+        """First row per query that is of its user and not strictly before its time.
+
+        Args:
+            user: [Q] codes.
+            time: [Q] microseconds.
+
+        Returns:
+            [Q] rows.
+        """
         moments = distinct(self.time)
         width = len(moments) + 1
         keys = self.user.astype(np.int64) * width + np.searchsorted(moments, self.time)

@@ -1,4 +1,4 @@
-"""A raw log as arrays: what counts, and what was consumed."""
+"""A raw log as arrays: all events, and the consumed items."""
 
 from __future__ import annotations
 
@@ -12,22 +12,38 @@ from goalrank.logs.readers.raw_log import CARRIED, RawLog
 
 __all__ = ["CONSUMED", "ConsumptionLog", "consumed_only", "to_arrays"]
 
-CONSUMED = "consumed"  # feedback kind of the injected protocol: 1 for what the user took
+CONSUMED = "consumed"  # feedback type of the injected protocol: 1 for consumed items
 
 
 @dataclass(frozen=True)
 class ConsumptionLog:
-    """A raw log as arrays."""
+    """A raw log as arrays.
+
+    Attributes:
+        raw: the log.
+        users: codes of users.
+        items: codes of items.
+        events: all rows; counts and feedback come from them.
+        history: consumed items only.
+    """
 
     raw: RawLog
     users: Codes
     items: Codes
-    events: Events  # every row: what counts, and where feedback comes from
-    history: Events  # consumed items only
+    events: Events
+    history: Events
 
 
 def consumed_only(raw: RawLog, *, injected: bool) -> RawLog:
-    """Interactions for a retriever: positives of an exposure log, all rows of any other."""
+    """Reduce a log to interactions: the positives of an exposure log, all rows of any other.
+
+    Args:
+        raw: the log.
+        injected: whether consumption becomes the target (protocol ``injected``).
+
+    Raises:
+        DataError: nothing was consumed.
+    """
     events = raw.events
     if raw.shape == "exposures":
         events = events.filter(pl.col(raw.target) > 0)
@@ -41,7 +57,12 @@ def consumed_only(raw: RawLog, *, injected: bool) -> RawLog:
 
 
 def to_arrays(raw: RawLog, seed: int = 0) -> ConsumptionLog:
-    """Codes by first appearance in time; rows by user and time."""
+    """Turn a log into arrays: codes by first appearance in time, rows by user and time.
+
+    Args:
+        raw: the log.
+        seed: of the order of rows that share a time.
+    """
     events = time_order(raw.events, seed)
     base = events.select("user_id", "item_id", "time")
     if raw.prior is not None:

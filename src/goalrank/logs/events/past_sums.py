@@ -1,7 +1,7 @@
-"""Exact point-in-time sums: what was known of a group strictly before a moment.
+"""Exact point-in-time sums over the rows of a group strictly before a moment.
 
-Sums are kept in 64-bit fixed point, so they do not depend, bit for bit, on other groups or on
-later rows.
+Sums use 64-bit fixed point, so that they do not depend on other groups or later rows, not even in
+the last bit.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from numpy.typing import NDArray
 
 from goalrank.logs.events.arrays import Longs, distinct
 
-__all__ = ["Before", "PastSums"]
+__all__ = ["EarlierRows", "PastSums"]
 
-_MANY = 1 << 16  # queries from which sorting them pays
-_ONE = 1 << 20  # fixed point: 20 bits behind the point
+_MANY = 1 << 16  # queries from which sorting them saves time
+_ONE = 1 << 20  # fixed point: 20 fractional bits
 
 Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Before:
-    """Answers to Q queries.
+class EarlierRows:
+    """Statistics of a group's earlier rows, per query; [Q] or [B, N].
 
     Attributes:
-        count: [Q] or [B, N] rows of the group strictly before.
-        sums: alike, one array a value column.
-        first_time, last_time: alike, microseconds of the group's first and of its latest earlier
-            row; 0 where ``count`` is 0.
+        count: number of earlier rows.
+        sums: sums over them, one array per value column.
+        first_time, last_time: microseconds of the group's first row and of its latest earlier row;
+            0 where ``count`` is 0.
     """
 
     count: Longs
@@ -40,14 +40,12 @@ class Before:
 
 
 class PastSums:
-    """Cumulative sums by group and time.
+    """Cumulative sums by group and time. Costs one sort of E rows; a query is a binary search.
 
     Args:
         group: [E] group keys (any int64).
         time: [E] microseconds.
-        values: arrays [E], each within [-1e6, 1e6].
-
-    Cost: one sort of E rows; a query is a binary search.
+        values: arrays [E] with values in [-1e6, 1e6].
     """
 
     def __init__(
@@ -70,10 +68,10 @@ class PastSums:
         return np.concatenate([[0], np.cumsum(fixed)])
 
     def _rank(self, gid: Longs, wanted: Longs) -> Longs:
-        """How many keys are smaller, for keys ``wanted`` of groups ``gid``, both of one shape.
+        """Number of keys smaller than each key ``wanted`` of group ``gid``, in the same shape.
 
-        Many queries go group by group, so that neighbouring searches meet the same memory; a radix
-        sort of small group numbers costs less than what that saves.
+        Many queries are sorted by group, so that neighbouring searches read the same memory; a
+        radix sort of small group numbers costs less than this saves.
         """
         if wanted.size < _MANY or len(self._groups) > np.iinfo(np.uint16).max:
             return np.searchsorted(self._keys, wanted)
@@ -82,15 +80,15 @@ class PastSums:
         out[order] = np.searchsorted(self._keys, wanted.ravel()[order])
         return out.reshape(wanted.shape)
 
-    def before(self, group: NDArray[np.integer], time: Longs) -> Before:
-        """Sums over rows of ``group`` with a time strictly below ``time``.
+    def before(self, group: NDArray[np.integer], time: Longs) -> EarlierRows:
+        """Statistics over the rows of a group strictly before a time.
 
         Args:
-            group: [Q] or [B, N] keys; unknown ones have no rows.
+            group: [Q] or [B, N] keys; unknown keys have no rows.
             time: [Q] or [B] microseconds.
         """
-        where = np.searchsorted(self._groups, group)
-        gid = np.minimum(where, max(0, len(self._groups) - 1))
+        index = np.searchsorted(self._groups, group)
+        gid = np.minimum(index, max(0, len(self._groups) - 1))
         known = self._groups[gid] == group if len(self._groups) else np.zeros(len(group), bool)
         start = self._start[gid]
         moment = np.searchsorted(self._moments, time)
@@ -99,7 +97,7 @@ class PastSums:
         end = np.where(known, end, start)
         count = end - start
         some = count > 0
-        return Before(
+        return EarlierRows(
             count=count,
             sums=tuple((c[end] - c[start]) / _ONE for c in self._sums),
             first_time=np.where(some, self._times[start], 0),

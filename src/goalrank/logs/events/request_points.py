@@ -1,4 +1,4 @@
-"""Where requests are placed in a log of interactions, and what they are judged by."""
+"""Request points: where requests are placed in a log, and the interactions that follow."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ import numpy as np
 
 from goalrank.logs.events.arrays import Events, Ints, Longs, distinct
 
-__all__ = ["RequestPoints", "Truth", "future_of", "place_injected", "place_requests"]
+__all__ = [
+    "FutureInteractions",
+    "RequestPoints",
+    "future_interactions",
+    "place_injected",
+    "place_requests",
+]
 
 
 @dataclass(frozen=True)
 class RequestPoints:
-    """B requests, by time.
+    """B requests, sorted by time.
 
     Attributes:
         user: [B] codes.
-        time: [B] microseconds: when the list is asked for.
-        end: [B] microseconds of the last row that the request's feedback comes from.
-        row: [B] the request's first own row in the log.
+        time: [B] microseconds of the request.
+        end: [B] microseconds of the last row that gives the request's feedback.
+        row: [B] first row of the log that belongs to the request.
     """
 
     user: Ints
@@ -31,14 +37,21 @@ class RequestPoints:
         return len(self.user)
 
     def take(self, index: np.ndarray) -> RequestPoints:
+        """Select requests.
+
+        Args:
+            index: indices or mask.
+        """
         return RequestPoints(self.user[index], self.time[index], self.end[index], self.row[index])
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What came next: [B, horizon] rows of the log, and which of them are real.
+class FutureInteractions:
+    """The interactions that follow each request.
 
-    ``real`` is False beyond the user's last row and where an item repeats within the horizon.
+    Attributes:
+        rows: [B, horizon] rows of the log.
+        real: [B, horizon]; False after the user's last row and for repeats of an item.
     """
 
     rows: Longs
@@ -46,10 +59,16 @@ class Truth:
 
 
 def place_requests(log: Events, stride: int, start_fraction: float, horizon: int) -> RequestPoints:
-    """A request every ``stride`` interactions, from ``start_fraction`` of each user's log on.
+    """Place a request every ``stride`` interactions of a user.
 
-    A request stands before all interactions of its moment: where several share a timestamp,
-    it moves back to the first of them, so that the history is strictly earlier than the request.
+    A request is placed before all interactions with its timestamp: where several share one, the
+    request moves back to the first of them, so that the history is strictly earlier.
+
+    Args:
+        log: interactions.
+        stride: interactions per request, at least 1.
+        start_fraction: share of a user's interactions before the first request, in [0, 1).
+        horizon: interactions that give a request's feedback.
     """
     number = np.arange(len(log), dtype=np.int64) - log.user_start[log.user]
     start = np.floor(np.diff(log.user_start) * start_fraction).astype(np.int64)[log.user]
@@ -59,18 +78,24 @@ def place_requests(log: Events, stride: int, start_fraction: float, horizon: int
 
 
 def place_injected(log: Events, positives: int, start_fraction: float) -> RequestPoints:
-    """Requests before each user's last ``positives`` interactions, and so on backwards."""
-    left = log.user_start[log.user + 1] - np.arange(len(log), dtype=np.int64)
+    """Place requests every ``positives`` interactions of a user, counted from the last one.
+
+    Args:
+        log: interactions.
+        positives: interactions per request, which also give its feedback.
+        start_fraction: share of a user's interactions before the first request, in [0, 1).
+    """
+    remaining = log.user_start[log.user + 1] - np.arange(len(log), dtype=np.int64)
     number = np.arange(len(log), dtype=np.int64) - log.user_start[log.user]
     start = np.floor(np.diff(log.user_start) * start_fraction)[log.user]
-    rows = np.flatnonzero((left % positives == 0) & (number >= start))
+    rows = np.flatnonzero((remaining % positives == 0) & (number >= start))
     return _at_rows(log, rows, positives)
 
 
 def _at_rows(log: Events, rows: Longs, horizon: int) -> RequestPoints:
-    new = np.ones(len(log), dtype=bool)
-    new[1:] = (log.user[1:] != log.user[:-1]) | (log.time[1:] != log.time[:-1])
-    tie_start = np.maximum.accumulate(np.where(new, np.arange(len(log)), 0))
+    new_moment = np.ones(len(log), dtype=bool)
+    new_moment[1:] = (log.user[1:] != log.user[:-1]) | (log.time[1:] != log.time[:-1])
+    tie_start = np.maximum.accumulate(np.where(new_moment, np.arange(len(log)), 0))
     rows = distinct(tie_start[rows])
     rows = rows[rows > log.user_start[log.user[rows]]]  # a request needs a history
     rows = rows[np.lexsort((log.user[rows], log.time[rows]))]
@@ -78,8 +103,14 @@ def _at_rows(log: Events, rows: Longs, horizon: int) -> RequestPoints:
     return RequestPoints(log.user[rows], log.time[rows], log.time[last], rows)
 
 
-def future_of(log: Events, points: RequestPoints, horizon: int) -> Truth:
-    """The next ``horizon`` interactions of each request's user, from the request on."""
+def future_interactions(log: Events, points: RequestPoints, horizon: int) -> FutureInteractions:
+    """Find the next interactions of each request's user.
+
+    Args:
+        log: interactions.
+        points: B requests.
+        horizon: interactions per request.
+    """
     rows = points.row[:, None] + np.arange(horizon)
     real = rows < log.user_start[points.user + 1][:, None]
     rows = np.minimum(rows, len(log) - 1)
@@ -88,6 +119,6 @@ def future_of(log: Events, points: RequestPoints, horizon: int) -> Truth:
     ordered = np.take_along_axis(items, order, axis=1)
     repeat = np.zeros_like(real)
     repeat[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
-    again = np.empty_like(repeat)
-    np.put_along_axis(again, order, repeat, axis=1)
-    return Truth(rows, real & ~again)
+    is_repeat = np.empty_like(repeat)
+    np.put_along_axis(is_repeat, order, repeat, axis=1)
+    return FutureInteractions(rows, real & ~is_repeat)

@@ -1,4 +1,4 @@
-"""Train, validation and test, in that order of time."""
+"""Split of requests into train, validation and test by time."""
 
 from __future__ import annotations
 
@@ -18,12 +18,20 @@ DROPPED = -1
 def split_points(
     points: RequestPoints, by: Literal["time", "user"], fractions: tuple[float, float, float]
 ) -> NDArray[np.int8]:
-    """Which part each request belongs to: 0 train, 1 validation, 2 test, -1 dropped.
+    """Split requests into parts.
 
     ``time``: two moments cut all requests; requests of one moment stay together. A request whose
-    feedback reaches past the end of its part is dropped, since its answer would be news from the
-    next part. ``user``: each user's requests are cut in order by the same shares (the part of a
-    request is where the middle of its own rank falls); no request is dropped.
+    feedback ends after its part is dropped, because the feedback would leak from the next part.
+    ``user``: each user's requests are cut in order of time by the same shares (by the middle of a
+    request's rank); no request is dropped.
+
+    Args:
+        points: B requests.
+        by: ``time`` or ``user``.
+        fractions: shares of train, validation and test; they sum to 1.
+
+    Returns:
+        [B]: 0 train, 1 validation, 2 test, -1 dropped.
     """
     first, second = fractions[0], fractions[0] + fractions[1]
     if by == "user":

@@ -1,4 +1,4 @@
-"""Exposures to requests: consecutive exposures of a user, cut into windows."""
+"""Windows: consecutive exposures of a user that form one request."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def cut_windows(
     request_key: Longs | None = None,
     max_gap_minutes: float = 30.0,
 ) -> tuple[RequestPoints, Longs, Longs]:
-    """Windows of exposures.
+    """Cut exposures into windows.
 
-    Without request ids, a new window begins with a new user, after a pause longer than
+    Without request ids, a new window starts with a new user, after a pause longer than
     ``max_gap_minutes``, when the window holds ``max_list`` exposures, and when it has lasted
-    ``max_span_minutes``; the cut looks only backwards. With request ids, a window is a run of
-    rows with one id. An item that stands twice in a window is one candidate at its first place,
-    with the largest of its answers; see `_merge_repeats`. Windows of fewer than ``min_list`` items
-    are dropped.
+    ``max_span_minutes``; cuts depend on earlier rows only. With request ids, a window is a run of
+    rows with one id. An item that is shown twice in a window is one candidate at its first place,
+    with the largest of its feedback; see `_merge_repeats`. Windows with fewer than ``min_list``
+    items are dropped.
 
     Args:
         shown: exposures, sorted by user and time.
@@ -74,7 +74,7 @@ def _changes(*columns: NDArray[np.integer]) -> Longs:
 
 
 def _starts(shown: Events, options: ImportOptions, gap: float) -> Longs:
-    """First rows of windows: all sessions advance together, one window a step."""
+    """First rows of windows; all sessions advance together by one window per step."""
     count = len(shown)
     new = np.zeros(count, dtype=bool)
     new[_changes(shown.user)] = True

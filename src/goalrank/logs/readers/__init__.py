@@ -1,1 +1,1 @@
-"""Readers: each turns one kind of raw log into a `RawLog`."""
+"""Readers of raw logs: each reads one kind of log as a `RawLog`."""

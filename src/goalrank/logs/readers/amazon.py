@@ -16,15 +16,20 @@ _HEADER = ("user_id", "item_id", "rating", "timestamp")
 
 
 def read_amazon(path: Path | None, options: ImportOptions) -> RawLog:
-    """A ratings file, or a folder with ``interactions.parquet`` or ``ratings*.csv``.
+    """Read a ratings file, or a folder with ``interactions.parquet`` or ``ratings*.csv``.
 
-    A csv without header is taken as user,item,rating,timestamp. Without ratings every review is
-    a positive (kind ``interaction``). Column ``pos``, where present, orders a user's reviews of
-    one day; requests are still placed between days.
+    A csv without header has the columns user,item,rating,timestamp. Without ratings every review
+    is a positive (feedback type ``interaction``). A column ``pos`` orders a user's reviews of one
+    day; requests are still placed between days.
+
+    Args:
+        path: file or folder.
+        options: settings of the import.
 
     Raises:
-        ConfigError: no path (nothing of Amazon ships).
-        DataError, SchemaError: as for every table.
+        ConfigError: no path (no Amazon data are shipped).
+        DataError: the file is missing, empty or damaged.
+        SchemaError: a column is missing or of the wrong type.
     """
     if path is None:
         raise ConfigError("source 'amazon' needs a path: its licence does not let it ship")

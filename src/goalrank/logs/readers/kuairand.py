@@ -1,9 +1,9 @@
 """KuaiRand (Gao et al., CIKM 2022): short-video exposures with click, long view, like, play time.
 
 Reads the publisher's csv files, or Parquet with the same columns; without a path, the shipped
-part. The log has no request id: see ``windows``. Item statistics of the publisher (shows, plays,
-likes, ... of the whole period) are left out, since they would tell of the future; so are the
-users' activity degrees, which were measured in the log's own period.
+part. The log has no request id: see ``windows``. The publisher's item statistics (shows, plays,
+likes, ... of the whole period) are left out because they would leak the future; so are the users'
+activity degrees, which were measured in the period of the log.
 """
 
 from __future__ import annotations
@@ -43,13 +43,17 @@ _KINDS = ("click", "long_view", "like", "play_time", "play_ratio")
 
 
 def read_kuairand(path: Path | None, options: ImportOptions) -> RawLog:
-    """A KuaiRand folder or a single log file.
+    """Read a KuaiRand folder or a single log file.
 
-    Kinds: click, long_view, like (0 or 1), play_time (seconds), play_ratio (share of the video
-    played, at most 1). History strength: click + long_view + like.
+    Feedback types: click, long_view, like (0 or 1), play_time (seconds), play_ratio (share of the
+    video played, at most 1). History strength: click + long_view + like.
+
+    Args:
+        path: folder or file; ``None`` reads the shipped part.
+        options: settings of the import.
 
     Raises:
-        DataError: no log file there.
+        DataError: no log file in the folder.
         SchemaError: a column is missing or of the wrong type.
     """
     shipped = path is None
@@ -62,8 +66,8 @@ def read_kuairand(path: Path | None, options: ImportOptions) -> RawLog:
                 f"{folder}: no log_standard*.csv or .parquet; give the folder of KuaiRand-Pure"
             )
         log_path = found
-    whole = read_any(log_path)
-    kept, doubles = drop_duplicates(whole)
+    read = read_any(log_path)
+    kept, duplicates = drop_duplicates(read)
     frame = pick(kept, _LOG, where=str(log_path), optional=("duration_ms",))
     side = folder if folder.is_dir() else folder.parent
     items = _items(side)
@@ -79,7 +83,7 @@ def read_kuairand(path: Path | None, options: ImportOptions) -> RawLog:
         users=_users(side),
         categories=("author", "tag") if items is not None else (),
         prior=_prior(side),
-        counts={"rows_read": whole.height, "duplicates_dropped": doubles},
+        counts={"rows_read": read.height, "duplicates_dropped": duplicates},
         warnings=(
             "requests are windows of consecutive exposures: the log has no request id, and holds "
             "only exposures of the catalogue's items, hours apart on average",
@@ -109,7 +113,7 @@ def _events(frame: pl.DataFrame, where: str) -> pl.DataFrame:
 
 
 def _items(folder: Path) -> pl.DataFrame | None:
-    """Only what was fixed when the video was uploaded."""
+    """Item features that were fixed when the video was uploaded."""
     path = first_existing(folder, ("item_features.parquet", "video_features_basic*.csv"))
     if path is None:
         return None
@@ -124,11 +128,11 @@ def _items(folder: Path) -> pl.DataFrame | None:
     }
     frame = pick(read_any(path), wanted, where=str(path))
     frame = frame.unique("item_id", keep="first", maintain_order=True)
-    whole = pl.col("music_type").cast(pl.Float64).cast(pl.Int64).cast(pl.String)
+    music_type = pl.col("music_type").cast(pl.Float64).cast(pl.Int64).cast(pl.String)
     return frame.with_columns(
         as_id(frame, "item_id", where=str(path)),
         pl.col("author").cast(pl.String),
-        whole.alias("music_type"),
+        music_type.alias("music_type"),
         (pl.col("duration").cast(pl.Float32) / 1000).alias("duration"),
         pl.col("tag").cast(pl.String).fill_null("").str.split(",").list.eval(
             pl.element().filter(pl.element() != "")
@@ -152,9 +156,9 @@ def _users(folder: Path) -> pl.DataFrame | None:
 
 
 def _prior(folder: Path) -> pl.DataFrame | None:
-    """Watches before the log began; all carry the time of the user's last one.
+    """Views before the log began; all have the time of the user's last one.
 
-    Strength 1, plus 1 if among the user's long views, plus 1 if liked.
+    Strength is 1, plus 1 for a long view, plus 1 for a like.
     """
     path = first_existing(folder, ("user_history_sequences.parquet",))
     if path is None:

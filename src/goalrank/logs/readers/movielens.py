@@ -1,7 +1,7 @@
 """MovieLens (GroupLens): ratings with times, in any edition and file format.
 
-Reads a folder, a zip as downloaded, or a single ratings file (.dat, .csv, .parquet); without a
-path, the small edition that ships.
+Reads a folder, a downloaded zip, or a single ratings file (.dat, .csv, .parquet); without a path,
+the shipped small edition.
 """
 
 from __future__ import annotations
@@ -40,21 +40,26 @@ _ALIASES = {
 
 
 def read_movielens(path: Path | None, options: ImportOptions) -> RawLog:
-    """Kinds: rating (stars), like (1 from ``like_threshold`` stars on). Target: like.
+    """Read a MovieLens edition.
 
-    Where ``approx_timestamps*.parquet`` lies beside the ratings, the rows that it lists have
+    Feedback types: rating (stars), like (1 from ``like_threshold`` stars on). Target: like. If the
+    folder of the ratings contains ``approx_timestamps*.parquet``, the rows that it lists have
     estimated times and are dropped.
 
+    Args:
+        path: folder, zip or file; ``None`` reads the shipped edition.
+        options: settings of the import.
+
     Raises:
-        DataError: nothing to read there, or a damaged file.
+        DataError: nothing to read, or a damaged file.
         SchemaError: a column is missing or of the wrong type.
     """
     where = shipped_path("movielens-small") if path is None else path
     ratings, movies, users, approximate = _tables(where)
     rows = ratings.height
     ratings = pick(ratings, _ALIASES, where=f"{where} (ratings)")
-    ratings, doubles = drop_duplicates(ratings)
-    counts = {"rows_read": rows, "duplicates_dropped": doubles}
+    ratings, duplicates = drop_duplicates(ratings)
+    counts = {"rows_read": rows, "duplicates_dropped": duplicates}
     label = f"{where} (ratings)"
     rating = as_float(ratings, "rating", where=label)
     events = pl.DataFrame(
@@ -133,7 +138,7 @@ def _zip_tables(where: Path) -> _Tables:
 
 
 def _items(movies: pl.DataFrame, where: str) -> pl.DataFrame:
-    """title (for display), genres (list of strings), year (from the title)."""
+    """Item features: title (for display), genres (list of strings), year (from the title)."""
     aliases = {
         "item_id": _ALIASES["item_id"],
         "title": ("title", "Title"),
@@ -150,7 +155,7 @@ def _items(movies: pl.DataFrame, where: str) -> pl.DataFrame:
 
 
 def _users(users: pl.DataFrame, where: str) -> pl.DataFrame:
-    """gender, age group and occupation as categories."""
+    """User features: gender, age group and occupation as categories."""
     aliases = {name: (name, {"user_id": "UserID"}.get(name, name.title())) for name in _USERS[:4]}
     frame = pick(users, aliases, where=f"{where} (users)")
     return frame.with_columns(

@@ -1,4 +1,4 @@
-"""Reading foreign tables: any of the usual formats in, our columns out, faults named."""
+"""Parsing of foreign tables: usual formats in, columns of goalrank out, errors with remedies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PER_UNIT = {"s": 1_000_000, "ms": 1_000, "us": 1}
 
 
 def read_any(path: Path, *, names: Sequence[str] = ()) -> pl.DataFrame:
-    """Read Parquet, csv, tsv or MovieLens ``::`` files, plain or gzipped, by their ending.
+    """Read a Parquet, csv, tsv or MovieLens ``::`` file, plain or gzipped, by its ending.
 
     Args:
         path: the file.
@@ -62,7 +62,13 @@ def read_any(path: Path, *, names: Sequence[str] = ()) -> pl.DataFrame:
 
 
 def read_csv(source: Path | IO[bytes], separator: str, names: Sequence[str] = ()) -> pl.DataFrame:
-    """Read a csv; ``names`` are used when the first line is data (its last field is a number)."""
+    """Read a csv.
+
+    Args:
+        source: path or open file.
+        separator: character between fields.
+        names: column names to use if the first line is data (its last field is a number).
+    """
     frame = pl.read_csv(source, separator=separator, infer_schema=False)
     if names and len(frame.columns) == len(names) and _numeric(frame.columns[-1]):
         if not isinstance(source, Path):
@@ -73,7 +79,7 @@ def read_csv(source: Path | IO[bytes], separator: str, names: Sequence[str] = ()
 
 
 def _typed(column: pl.Series) -> pl.Series:
-    """Strings as numbers where nothing is lost: "0012" is an id and stays text."""
+    """Convert strings to numbers if that loses nothing; "0012" stays text."""
     whole = column.cast(pl.Int64, strict=False)
     if whole.null_count() == column.null_count():
         same = (whole.cast(pl.String) == column).all()
@@ -91,7 +97,16 @@ def _numeric(text: str) -> bool:
 
 
 def read_double_colon(data: bytes, names: Sequence[str], where: str) -> pl.DataFrame:
-    """Parse MovieLens ``a::b::c`` lines (Latin-1, no header) into string columns ``names``."""
+    """Parse MovieLens ``a::b::c`` lines (Latin-1, no header).
+
+    Args:
+        data: content of the file.
+        names: column names.
+        where: name of the file for errors.
+
+    Raises:
+        SchemaError: another number of fields.
+    """
     text = data.decode("latin-1").replace("::", "\x1f")
     frame = pl.read_csv(
         io.BytesIO(text.encode()),
@@ -102,7 +117,7 @@ def read_double_colon(data: bytes, names: Sequence[str], where: str) -> pl.DataF
     )
     if len(frame.columns) != len(names):
         raise SchemaError(
-            f"{where} has {len(frame.columns)} fields a line, expected {len(names)} "
+            f"{where} has {len(frame.columns)} fields per line, expected {len(names)} "
             f"({'::'.join(names)})"
         )
     frame = frame.rename(dict(zip(frame.columns, names, strict=True)))
@@ -112,7 +127,13 @@ def read_double_colon(data: bytes, names: Sequence[str], where: str) -> pl.DataF
 def read_zip_member(
     archive: zipfile.ZipFile, suffix: str, names: Sequence[str]
 ) -> pl.DataFrame | None:
-    """The table in a zip whose name ends with ``suffix``, or ``None``."""
+    """Read the table in a zip whose name ends with ``suffix``; ``None`` if there is none.
+
+    Args:
+        archive: the open zip.
+        suffix: end of the member's name.
+        names: column names for files without a header.
+    """
     found = [name for name in archive.namelist() if name.endswith(suffix)]
     if not found:
         return None
@@ -125,7 +146,12 @@ def read_zip_member(
 
 
 def first_existing(folder: Path, names: Sequence[str]) -> Path | None:
-    """The first of ``names`` (glob patterns) that exists in ``folder`` or in its ``data``."""
+    """Find the first file of some patterns in a folder or its subfolder ``data``.
+
+    Args:
+        folder: the folder.
+        names: glob patterns, in order of preference.
+    """
     for name in names:
         for base in (folder, folder / "data"):
             found = sorted(base.glob(name))
@@ -145,12 +171,12 @@ def pick(
 
     Args:
         frame: the table as read.
-        aliases: our name -> the names it may have, best first.
-        where: named in errors.
-        optional: of our names, those that may be absent.
+        aliases: column name of goalrank → names in the file, in order of preference.
+        where: name of the table for errors.
+        optional: column names of goalrank that may be missing.
 
     Raises:
-        SchemaError: a column is absent; the nearest present names are suggested.
+        SchemaError: a column is missing; the nearest present name is suggested.
     """
     chosen: dict[str, str] = {}
     for ours, theirs in aliases.items():
@@ -168,7 +194,12 @@ def pick(
 
 
 def as_id(frame: pl.DataFrame, name: str, *, where: str) -> pl.Series:
-    """A column of ids as Int64 or String; numeric strings become integers.
+    """Convert a column of ids to Int64 or String; numeric strings become integers.
+
+    Args:
+        frame: the table.
+        name: the column.
+        where: name of the table for errors.
 
     Raises:
         SchemaError: nulls, or a type that cannot be an id.
@@ -187,7 +218,7 @@ def as_id(frame: pl.DataFrame, name: str, *, where: str) -> pl.Series:
 
 
 def _plain_integers(column: pl.Series) -> pl.Series:
-    """Strings such as "17" as Int64, unless any would not come back the same ("007")."""
+    """Convert strings such as "17" to Int64, unless one would change ("007")."""
     numbers = column.cast(pl.Int64, strict=False)
     if numbers.null_count() or not (numbers.cast(pl.String) == column).all():
         return column
@@ -195,7 +226,12 @@ def _plain_integers(column: pl.Series) -> pl.Series:
 
 
 def as_float(frame: pl.DataFrame, name: str, *, where: str) -> pl.Series:
-    """A numeric or boolean column as Float32.
+    """Convert a numeric or boolean column to Float32.
+
+    Args:
+        frame: the table.
+        name: the column.
+        where: name of the table for errors.
 
     Raises:
         SchemaError: text that is no number, a null, or a number that is not finite.
@@ -212,10 +248,14 @@ def as_float(frame: pl.DataFrame, name: str, *, where: str) -> pl.Series:
 
 
 def as_micros(frame: pl.DataFrame, name: str, *, where: str, unit: str = "auto") -> pl.Series:
-    """A time column as Int64 microseconds since the epoch, UTC.
+    """Convert a time column to Int64 microseconds since 1970, UTC.
 
-    Numbers are seconds, milliseconds, microseconds or nanoseconds by ``unit``; ``auto`` decides
-    by the median (below 1e11 seconds, 1e14 milliseconds, 1e17 microseconds).
+    Args:
+        frame: the table.
+        name: the column.
+        where: name of the table for errors.
+        unit: unit of numbers: ``s``, ``ms``, ``us``, ``ns``; ``auto`` decides by the median (below
+            1e11 seconds, below 1e14 milliseconds, below 1e17 microseconds).
 
     Raises:
         SchemaError: nulls, or text that is neither a number nor an ISO date and time.
@@ -253,6 +293,13 @@ def _dates(column: pl.Series, where: str, name: str) -> pl.Series:
 
 
 def drop_duplicates(frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """Without exact duplicates (all columns equal), first ones kept in order; and how many went."""
+    """Drop rows that equal an earlier row in all columns.
+
+    Args:
+        frame: the table.
+
+    Returns:
+        The table, and the number of dropped rows.
+    """
     kept = frame.unique(maintain_order=True)
     return kept, frame.height - kept.height

@@ -1,4 +1,4 @@
-"""What every source hands on: a normalised log, before any request exists."""
+"""A raw log in the column names of goalrank, as every reader returns it."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ CARRIED = (
 
 @dataclass(frozen=True)
 class RawLog:
-    """A log in our own column names.
+    """A log in the column names of goalrank.
 
     Attributes:
-        dataset: its name.
-        shape: ``interactions`` (what users chose) or ``exposures`` (what they were shown).
-        events: user_id, item_id, time (Int64, microseconds since the epoch, UTC), one Float32
-            column per feedback type; exposures may have request_id (Int64), position and the
-            columns of `CARRIED`. Ties in time are broken by `order` where there is such a column,
-            else by a seeded hash.
+        dataset: name of the data set.
+        shape: ``interactions`` (chosen items) or ``exposures`` (shown items).
+        events: user_id, item_id, time (Int64, microseconds since 1970, UTC), one Float32 column
+            per feedback type; exposures may have request_id (Int64), position and the
+            columns of `CARRIED`. Ties in time are broken by ``order`` where there is such a
+            column, else by a seeded hash.
         kinds: feedback columns of ``events``.
-        target: the kind whose value above 0 is a positive.
-        strength: column of ``events`` kept as history_feedback (a rating, or an engagement).
-        rate_kinds: kinds within [0, 1] whose average makes a point-in-time feature.
+        target: the feedback type whose values above 0 are positives.
+        strength: column of ``events`` for history_feedback (a rating, or an engagement).
+        rate_kinds: feedback types in [0, 1] whose mean becomes a point-in-time feature.
         items, users: side tables, or ``None``.
         categories: columns of ``items`` (string or list of strings) for affinity features.
-        prior: user_id, item_id, time, strength: what users consumed before the log began.
-        counts: what reading did (rows read, duplicates dropped, ...).
-        warnings: for the report.
+        prior: user_id, item_id, time, strength of items consumed before the log began.
+        counts: counts of reading (rows read, duplicates dropped, ...).
+        warnings: warnings for the report.
         features: columns of ``events`` with the caller's own numbers per candidate.
-        max_gap_minutes: pause that ends a window where requests carry no id.
+        max_gap_minutes: pause that ends a window where requests have no id.
         notes: what reading guessed, merged and left out.
     """
 

@@ -1,4 +1,4 @@
-"""Sources: readers by name."""
+"""Sources: log readers by name."""
 
 from __future__ import annotations
 

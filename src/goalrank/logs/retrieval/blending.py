@@ -1,4 +1,4 @@
-"""The best of each channel, and their blend by quotas."""
+"""Top items of each channel, and their blend by quotas."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ from numpy.typing import NDArray
 
 from goalrank.logs.events.arrays import Ints
 
-__all__ = ["blend", "reciprocal_ranks", "top_items", "top_of_one"]
+__all__ = ["blend", "reciprocal_ranks", "top_items", "top_items_shared"]
 
 Floats = NDArray[np.float32]
-_SOFTEN = 50.0  # ranks: how slowly a lower rank loses weight
-_SURE = 0.5  # share of a channel's quota that it fills whatever the others say
+_RANK_OFFSET = 50.0  # k of reciprocal rank fusion
+_GUARANTEED = 0.5  # share of a channel's quota that its first items always fill
 
 
-def top_items(scores: Floats, count: int, barred: NDArray[np.bool_] | None = None) -> Ints:
-    """[B, count] items by falling score (ties: lowest code); -1 where the score is -inf.
+def top_items(scores: Floats, count: int, excluded: NDArray[np.bool_] | None = None) -> Ints:
+    """Items with the highest scores, best first (ties: lowest code first).
 
     Args:
         scores: [B, I]; -inf marks items that must not be retrieved.
-        count: wanted items.
-        barred: [B, I] items whose score counts as -inf.
+        count: items per request.
+        excluded: [B, I] items whose score counts as -inf.
+
+    Returns:
+        [B, count] codes; -1 where the score is -inf.
     """
     size = scores.shape[1]
     falling = -scores
-    if barred is not None:
-        np.copyto(falling, np.inf, where=barred)
+    if excluded is not None:
+        np.copyto(falling, np.inf, where=excluded)
     if size > count:
         some = np.argpartition(falling, count - 1, axis=1)[:, :count]
     else:
@@ -42,18 +45,21 @@ def top_items(scores: Floats, count: int, barred: NDArray[np.bool_] | None = Non
     return items
 
 
-def top_of_one(scores: Floats, seen: NDArray[np.bool_], count: int) -> Ints:
-    """``top_items`` where all requests share one row of scores: sort once, then skip the seen.
+def top_items_shared(scores: Floats, seen: NDArray[np.bool_], count: int) -> Ints:
+    """`top_items` where all requests share one row of scores, which is sorted once.
 
     Args:
         scores: [I]; -inf marks items that must not be retrieved.
         seen: [B, I] items that a request must not get.
-        count: wanted items.
+        count: items per request.
+
+    Returns:
+        [B, count] codes; -1 where no item is left.
     """
     order = np.argsort(-scores, kind="stable")
     order = order[scores[order] > -np.inf]
     out = _first_free(order[: 4 * count], seen, count)
-    short = np.flatnonzero(out[:, -1] < 0)  # few have seen most of the top: only they look further
+    short = np.flatnonzero(out[:, -1] < 0)  # users who have seen most of the top
     if len(short) and len(order) > 4 * count:
         out[short] = _first_free(order, seen[short], count)
     return out
@@ -75,21 +81,21 @@ def blend(
     items: int,
     forced: Ints | None = None,
 ) -> Ints:
-    """Candidates from several channels: half by quota, half by consensus.
+    """Blend the items of several channels, half by quota and half by rank fusion.
 
-    Each channel's first ``count * quota / 2`` items are in. The other places go to the items
-    with the largest sum over channels of quota / (50 + rank) (reciprocal rank fusion; Cormack,
-    Clarke and Buettcher, SIGIR 2009), so an item that several channels bring goes first.
+    The first ``count * quota / 2`` items of each channel are always included. The other candidates
+    are the items with the largest sum over channels of quota / (50 + rank) (reciprocal rank fusion;
+    Cormack, Clarke and Buettcher, SIGIR 2009), which prefers items of several channels.
 
     Args:
-        tops: [B, M] a channel, best first, -1 for nothing.
-        quotas: a share a channel.
+        tops: [B, M] codes per channel, best first, -1 for none.
+        quotas: a share per channel.
         count: N.
-        items: all codes are below.
-        forced: [B, P] items that come before all others (-1 for nothing).
+        items: number above all codes.
+        forced: [B, P] items that come before all others, -1 for none.
 
     Returns:
-        [B, N] items, -1 at the end of rows that ran out.
+        [B, N] codes, -1 at the end of rows with too few items.
     """
     row = np.arange(len(tops[0]))[:, None]
     lists = list(tops) if forced is None else [*tops, forced]
@@ -98,13 +104,14 @@ def blend(
     total = sum(quotas)
     for top, quota in zip(tops, quotas):
         rank = np.arange(1, top.shape[1] + 1)
-        gain = quota / total / (_SOFTEN + rank) + (rank <= count * quota / total * _SURE)
+        gain = quota / total / (_RANK_OFFSET + rank)
+        gain = gain + (rank <= count * quota / total * _GUARANTEED)
         fused[row, top] += gain.astype(np.float32)
     if forced is not None:
         fused[row, forced] += np.float32(len(tops) + 1)
     value = fused[row, pool]
     column = np.arange(pool.shape[1], dtype=np.float32)
-    fused[row, pool] = column  # of the places that hold an item, one is remembered
+    fused[row, pool] = column  # of equal items one column is remembered
     value[(fused[row, pool] != column) | (pool < 0)] = -np.inf
     best = top_items(value, count)
     chosen = np.take_along_axis(pool, np.maximum(best, 0).astype(np.int64), axis=1)
@@ -112,7 +119,13 @@ def blend(
 
 
 def reciprocal_ranks(top: Ints, items: int, candidates: Ints) -> Floats:
-    """[B, N] 1 / rank of each candidate in its channel's list, 0 where it is not in it."""
+    """Compute 1 / rank of each candidate in a channel's list: [B, N], 0 if it is not there.
+
+    Args:
+        top: [B, M] codes, best first, -1 for none.
+        items: number above all codes.
+        candidates: [B, N] codes, -1 for none.
+    """
     table = np.zeros((len(top), items + 1), dtype=np.float32)  # the last column takes the -1s
     values = (1.0 / np.arange(1, top.shape[1] + 1)).astype(np.float32)
     table[np.arange(len(top))[:, None], top] = values

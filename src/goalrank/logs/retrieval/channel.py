@@ -1,4 +1,4 @@
-"""What a retrieval channel is, and the batch of requests that it scores."""
+"""Protocol of retrieval channels, and the chunk of requests that they score."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Chunk:
-    """Up to ``size`` requests of one refit block.
+    """Up to ``size`` requests between two refits.
 
     Attributes:
         log: consumed items of all users, sorted by user and time.
-        start, end: [B] rows of each request's history: strictly before the request.
-        items: I, items known to the block; only codes below I can be retrieved.
-        size: rows are padded to this many where a result could depend on the batch shape.
+        start, end: [B] rows of each request's history, strictly before the request.
+        items: I, number of known items; only codes below I can be retrieved.
+        size: number of rows that arrays are padded to where results could depend on their shape.
     """
 
     log: Events
@@ -37,10 +37,13 @@ class Chunk:
         return len(self.start)
 
     def recent(self, depth: int) -> tuple[Longs, Ints, Longs, Longs]:
-        """The last ``depth`` known history items of each request, latest first.
+        """The latest known history items of each request, latest first.
+
+        Args:
+            depth: the most items per request.
 
         Returns:
-            (request, item, age, row), flat; age 0 is the latest.
+            Flat arrays (request, item, age, row); age 0 is the latest.
         """
         rows = self.end[:, None] - 1 - np.arange(depth)
         real = rows >= self.start[:, None]
@@ -51,7 +54,7 @@ class Chunk:
 
     @cached_property
     def seen(self) -> NDArray[np.bool_]:
-        """[B, I] items of the whole history."""
+        """Whether each item is in the request's whole history: [B, I]."""
         lengths = self.end - self.start
         request = np.repeat(np.arange(len(self), dtype=np.int64), lengths)
         item = self.log.item[ragged_ranges(self.start, lengths)]
@@ -64,20 +67,30 @@ class Chunk:
 class RetrievalChannel(Protocol):
     """A retriever that is refitted as the log grows.
 
-    ``advance`` is called with ever more rows, then ``score`` for the requests of that block.
+    ``advance`` is called with new rows, then ``score`` for the requests until the next refit.
+
+    Attributes:
+        name: name of the channel.
+        needs_evidence: whether items with score 0 are not retrieved.
+        personal: False if all requests of a chunk get the same scores.
     """
 
     name: str
-    needs_evidence: bool  # items scored 0 are not retrieved
-    personal: bool  # False: every request of a block gets the same scores
+    needs_evidence: bool
+    personal: bool
 
     def advance(self, new_rows: Longs, items: int, users: int) -> None:
-        """Learn rows ``new_rows`` of the log (ascending; each row comes exactly once).
+        """Learn new rows of the log.
 
         Args:
-            new_rows: rows that this refit sees and the one before did not.
-            items, users: codes known to this refit.
+            new_rows: rows that were added since the last refit, ascending; each comes once.
+            items: number of known items.
+            users: number of known users.
         """
 
     def score(self, chunk: Chunk) -> Floats:
-        """[B, I] scores, larger is better, 0 where there is no evidence."""
+        """Score all known items: [B, I], larger is better, 0 without evidence.
+
+        Args:
+            chunk: B requests.
+        """

@@ -1,7 +1,7 @@
-"""Factorisation: implicit-feedback ALS, refitted from where the last fit stopped.
+"""Factorisation channel: implicit-feedback ALS, refitted from the previous factors.
 
-Users are never looked up: a request's vector is folded in from its own history, so a user's later
-rows cannot reach it.
+A request's vector is folded in from its own history instead of looked up by user, so that later
+rows of the user cannot influence it.
 """
 
 from __future__ import annotations
@@ -21,19 +21,22 @@ __all__ = ["Factorisation"]
 
 
 class Factorisation:
-    """Hu, Koren and Volinsky (ICDM 2008) through the library ``implicit``.
+    """Implicit-feedback factorisation by the library ``implicit``.
+
+    Source: Hu, Koren and Volinsky, ICDM 2008.
 
     Args:
         log: consumed items, sorted by user and time.
-        items, users: sizes.
-        factors: width.
-        confidence: [E] weight of a row (a liked item counts more).
+        items: number of items.
+        users: number of users.
+        factors: width of the factors.
+        confidence: [E] weight of a row (liked items have more).
         threads: worker threads; results do not depend on it.
-        seed: of the start.
-        depth: latest history items folded in.
+        seed: seed of the initial factors.
+        depth: number of latest history items to fold in.
 
     Raises:
-        MissingExtraError: ``implicit`` is not installed (or drop the channel from ``quotas``).
+        MissingExtraError: ``implicit`` is not installed (or remove the channel from ``quotas``).
     """
 
     name = "factorisation"
@@ -58,17 +61,17 @@ class Factorisation:
         self._model = least_squares(
             "factorisation retrieval (option quotas: leave 'factorisation' out to go without)",
             factors=factors,
-            iterations=3,  # a refit: it starts from the factors of the one before
+            iterations=3,  # few, because a refit starts from the previous factors
             threads=threads,
             seed=seed,
         )
-        # prefix-stable starts: more items or users later never change the first rows
+        # Initial values of the first rows do not change when items or users are added.
         self._item_start = _start(items, factors, seed)
         self._user_start = _start(users, factors, seed + 1)
         self._rows = np.zeros(0, dtype=np.int64)
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy scores; it does not learn, and takes the items' factors alone."""
+        """State for scoring alone: the items' factors."""
         model = copy(self._model)
         model.user_factors = None
         none = np.zeros((0, 0), np.float32)
@@ -76,12 +79,13 @@ class Factorisation:
         return {**self.__dict__, **left_out, "_model": model}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the state of a copy."""
         self.__dict__.update(state)
-        # What comes through shared memory may not be written to, which the library insists on.
+        # Arrays in shared memory are read-only, but the library needs writable ones.
         self._model.item_factors = np.require(self._model.item_factors, requirements="W")
 
     def advance(self, new_rows: Longs, items: int, users: int) -> None:
-        """Refit on all rows so far, starting from the previous factors."""
+        """Refit on all rows so far, starting from the previous factors; see `RetrievalChannel`."""
         sparse = load_sparse()
 
         self._rows = np.concatenate([self._rows, new_rows])
@@ -96,7 +100,11 @@ class Factorisation:
         model.fit(matrix, show_progress=False)
 
     def score(self, chunk: Chunk) -> NDArray[np.float32]:
-        """[B, I] inner products of folded-in users and items."""
+        """Inner products of folded-in users and items: [B, I].
+
+        Args:
+            chunk: B requests.
+        """
         sparse = load_sparse()
 
         request, item, _, row = chunk.recent(self._depth)
@@ -104,7 +112,7 @@ class Factorisation:
             (self._confidence[row], (request, item)), shape=(chunk.size, chunk.items)
         )
         vectors = self._model.recalculate_user(np.arange(chunk.size), history)
-        # always the full chunk: a matrix product's rounding may depend on its shape
+        # Always the padded chunk: rounding of a matrix product may depend on its shape.
         scores: NDArray[np.float32] = vectors @ self._model.item_factors.T
         return scores[: len(chunk)]
 
@@ -112,11 +120,14 @@ class Factorisation:
 def least_squares(
     feature: str, *, factors: int, iterations: int, seed: int, threads: int = 0
 ) -> Any:
-    """The library's unfitted model, with the settings that all fits here share.
+    """Make the library's unfitted model, with the settings shared by all fits of goalrank.
 
     Args:
-        feature: what needs it, said where it is missing.
-        threads: 0 takes all cores.
+        feature: feature that needs the library, named in the error.
+        factors: width of the factors.
+        iterations: rounds of alternating least squares.
+        seed: seed of the initial factors.
+        threads: worker threads; 0 uses all cores.
 
     Raises:
         MissingExtraError: ``implicit`` is not installed.

@@ -1,9 +1,10 @@
-"""Sequential item-to-item: what users consume soon after an item.
+"""Item-to-item channel: items that users consume soon after an item.
 
 Counts C[a, b] = sum over pairs (a earlier, b later, same user, at most ``reach`` steps apart) of
 distance ** -0.25; links S[a, b] = C[a, b] / n(a) / n(b) ** 0.1, the ``links`` strongest of each a.
-A request scores b by the sum over its latest ``depth`` items a of 0.87 ** age * taste(a) * S[a, b].
-Exponents and depths were chosen on MovieLens-1M; see docs for the recall they give.
+The score of b is the sum over the request's latest ``depth`` items a of
+0.87 ** age * vote_weight(a) * S[a, b]. Exponents and depths were chosen on MovieLens-1M; the
+documentation gives the recall.
 """
 
 from __future__ import annotations
@@ -21,21 +22,24 @@ from goalrank.logs.retrieval.sparse import load_sparse
 __all__ = ["ItemToItem"]
 
 _GRID = 65_536.0
-_STRIPE = 128  # rows worked on at once: fits the cache
-_DENSE_CELLS = 20_000_000  # below, counts live in one dense matrix (float64)
+_STRIPE = 128  # rows per step, so that they fit the cache
+_DENSE_CELLS = 20_000_000  # up to here counts are a dense matrix (float64)
 
 
 class ItemToItem:
-    """Transition counts within users' sequences, weighed by distance; only the past is counted.
+    """Links between items from transitions in users' sequences, weighted by distance.
 
     Args:
         log: consumed items, sorted by user and time.
-        items: size of the catalogue.
-        reach: steps between the two items of a pair.
-        depth: latest history items that vote.
-        links: outgoing links kept an item (bounds memory and time).
-        taste: [E] weight of a history row's vote (a disliked item votes less).
+        items: number of items.
+        reach: most steps between the two items of a pair.
+        depth: number of latest history items that vote.
+        links: outgoing links to keep per item, which bounds memory and time.
+        vote_weight: [E] weight of a history row's vote (disliked items have less); None is 1.
         threads: worker threads of a refit; results do not depend on it.
+
+    Attributes:
+        matrix: sparse [I, I] links, set by `advance`.
     """
 
     name = "item_to_item"
@@ -50,7 +54,7 @@ class ItemToItem:
         reach: int = 20,
         depth: int = 20,
         links: int = 300,
-        taste: NDArray[np.float32] | None = None,
+        vote_weight: NDArray[np.float32] | None = None,
         threads: int = 1,
     ) -> None:
         self._log = log
@@ -59,16 +63,17 @@ class ItemToItem:
         self._depth = depth
         self._links = links
         self._threads = threads
-        self._taste = np.ones(len(log), np.float32) if taste is None else taste
+        self._vote_weight = np.ones(len(log), np.float32) if vote_weight is None else vote_weight
         self._count = np.zeros(items, dtype=np.int64)
         self._pairs: Any = None
         self.matrix: Any = None  # sparse [I, I], set by advance
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pairs": None}  # a copy scores; it does not learn
+        """State for scoring alone, without the counts."""
+        return {**self.__dict__, "_pairs": None}
 
     def advance(self, new_rows: Longs, items: int, users: int) -> None:
-        """Add the pairs whose later item is in ``new_rows`` and rebuild the links."""
+        """Count the pairs that end in new rows and rebuild the links; see `RetrievalChannel`."""
         log = self._log
         self._count += np.bincount(log.item[new_rows], minlength=self._size)
         codes: list[Longs] = []
@@ -77,7 +82,7 @@ class ItemToItem:
             rows = new_rows[new_rows >= step]
             rows = rows[log.user[rows] == log.user[rows - step]]
             codes.append(log.item[rows - step].astype(np.int64) * self._size + log.item[rows])
-            # on a binary grid sums are exact, whatever their order: same bits on every path
+            # On a binary grid sums are exact in any order, so that all code paths agree.
             weights.append(np.full(len(rows), np.rint(step**-0.25 * _GRID) / _GRID))
         self._add(np.concatenate(codes), np.concatenate(weights))
         self.matrix = self._link(items)
@@ -98,7 +103,7 @@ class ItemToItem:
         self._pairs = more if self._pairs is None else self._pairs + more
 
     def _link(self, items: int) -> Any:
-        """[I, I] sparse links, each row cut to its strongest."""
+        """Sparse links [I, I]; each row keeps its strongest."""
         sparse = load_sparse()
 
         count = np.maximum(self._count[:items], 1).astype(np.float32)
@@ -120,20 +125,28 @@ class ItemToItem:
         over = lengths > self._links
         if over.any():
             inside = np.flatnonzero(over[row])
-            drop = inside[_beyond(row[inside], data[inside], self._links)]
+            drop = inside[_surplus(row[inside], data[inside], self._links)]
             row, column, data = np.delete(row, drop), np.delete(column, drop), np.delete(data, drop)
         indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=items))])
         data = (data / count[row]).astype(np.float32)
         return sparse.csr_array((data, column, indptr), shape=(items, items))
 
     def score(self, chunk: Chunk) -> NDArray[np.float32]:
-        """[B, I] summed votes of the recent history."""
+        """Sum the votes of the recent history: [B, I].
+
+        Args:
+            chunk: B requests.
+        """
         request, item, age, row = chunk.recent(self._depth)
-        weight = np.float32(0.87) ** age.astype(np.float32) * self._taste[row]
+        weight = np.float32(0.87) ** age.astype(np.float32) * self._vote_weight[row]
         return self._vote(chunk, request, item, weight)
 
     def score_last(self, chunk: Chunk) -> NDArray[np.float32]:
-        """[B, I] links of the latest history item alone."""
+        """Links of the latest history item alone: [B, I].
+
+        Args:
+            chunk: B requests.
+        """
         request, item, _, _ = chunk.recent(self._depth)
         latest = np.ones(len(request), dtype=bool)
         latest[1:] = request[1:] != request[:-1]
@@ -153,7 +166,7 @@ class ItemToItem:
 def _strong(
     stripe: NDArray[np.float64], rarity: NDArray[np.float32], keep: int
 ) -> tuple[Longs, Longs, NDArray[np.float32]]:
-    """(row, column, value) of a stripe's entries above zero, cut near each row's ``keep`` best."""
+    """(row, column, value) of a stripe's entries above zero, about the ``keep`` best per row."""
     part = (stripe * rarity).astype(np.float32)
     cut = np.full(len(part), np.finfo(np.float32).tiny, np.float32)
     width = part.shape[1]
@@ -163,13 +176,13 @@ def _strong(
     return flat // width, flat % width, part.ravel()[flat]
 
 
-def _beyond(row: Longs, data: NDArray[np.float32], keep: int) -> Longs:
-    """Positions of what is not among the ``keep`` largest of its row (ties: lowest column stays).
+def _surplus(row: Longs, data: NDArray[np.float32], keep: int) -> Longs:
+    """Positions of the entries that are not among the largest of their row.
 
     Args:
-        row: ascending.
-        data: one value an entry.
-        keep: entries kept a row.
+        row: row per entry, ascending.
+        data: value per entry; of equal values the lowest column is kept.
+        keep: entries to keep per row.
     """
     order = np.lexsort((-data, row))
     rank = np.arange(len(row)) - np.searchsorted(row, row, side="left")

@@ -1,4 +1,4 @@
-"""Factors of a whole log at once: who is like whom, and what is like what."""
+"""Factors of a whole log at once, for users and items."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from goalrank.logs.events.arrays import Longs
 from goalrank.logs.retrieval.factorisation import least_squares
-from goalrank.logs.retrieval.refit_walk import one_blas_thread
+from goalrank.logs.retrieval.refit_scoring import one_blas_thread
 from goalrank.logs.retrieval.sparse import load_sparse
 
 __all__ = ["fit_factors"]
@@ -18,15 +18,17 @@ Floats = NDArray[np.float32]
 def fit_factors(
     user: Longs, item: Longs, *, width: int = 16, iterations: int = 15, seed: int = 0
 ) -> tuple[Floats, Floats]:
-    """Implicit-feedback ALS (Hu, Koren and Volinsky, ICDM 2008) through the library ``implicit``.
+    """Factorise a log by implicit-feedback ALS with the library ``implicit``.
 
-    Unlike `Factorisation`, which sees a log as it grows, this takes all of it.
+    Source: Hu, Koren and Volinsky, ICDM 2008. Unlike `Factorisation`, which learns a log as it
+    grows, this uses the whole log.
 
     Args:
-        user, item: [E] numbers from 0 of who consumed what; a repeated pair weighs more.
+        user: [E] user numbers from 0.
+        item: [E] numbers from 0 of the items they consumed; a repeated pair has more weight.
         width: D.
         iterations: rounds of alternating least squares.
-        seed: of the start.
+        seed: seed of the initial factors.
 
     Returns:
         Users [U, D] and items [I, D]; inner products are near 1 where consumed, near 0 elsewhere.

@@ -1,4 +1,4 @@
-"""Popularity: how often an item was consumed before the refit."""
+"""Popularity channel: how often an item was consumed before the refit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ __all__ = ["Popularity"]
 
 
 class Popularity:
-    """score = log(1 + count)."""
+    """Popularity of items, log(1 + count).
+
+    Args:
+        log: consumed items.
+        items: number of items.
+    """
 
     name = "popularity"
     needs_evidence = True
@@ -23,10 +28,14 @@ class Popularity:
         self._count = np.zeros(items, dtype=np.int64)
 
     def advance(self, new_rows: Longs, items: int, users: int) -> None:
-        """Add the rows' items to the counts."""
+        """Add the rows' items to the counts; see `RetrievalChannel`."""
         self._count += np.bincount(self._log.item[new_rows], minlength=len(self._count))
 
     def score(self, chunk: Chunk) -> NDArray[np.float32]:
-        """[B, I], the same row for every request."""
+        """Score all known items: [B, I], the same row for every request.
+
+        Args:
+            chunk: B requests.
+        """
         row = np.log1p(self._count[: chunk.items]).astype(np.float32)
         return np.broadcast_to(row, (len(chunk), chunk.items))

@@ -1,4 +1,4 @@
-"""When the retriever is refitted, so that it never sees what lies after a request."""
+"""Schedule of refits: the retriever never learns from rows after a request."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["Refits", "plan_refits"]
 
 @dataclass(frozen=True)
 class Refits:
-    """K refits.
+    """A schedule of K refits.
 
     Attributes:
-        moments: [K] microseconds, ascending; refit k sees rows strictly before ``moments[k]``.
-        row_block: [E] the first refit that sees the row (K: none does).
-        point_block: [B] the latest refit at or before the request; -1: none yet.
+        moments: [K] microseconds, ascending; refit k uses rows strictly before ``moments[k]``.
+        row_block: [E] first refit that uses the row; K for none.
+        point_block: [B] latest refit at or before the request; -1 for none.
     """
 
     moments: Longs
@@ -27,10 +27,16 @@ class Refits:
 
 
 def plan_refits(row_time: Longs, point_time: Longs, first: int, growth: float) -> Refits:
-    """Refit when the log has ``first`` rows, then each time it has grown by ``growth``.
+    """Plan refits when the log has ``first`` rows, and each time it has grown by ``growth``.
 
-    The schedule looks only backwards (a later row never moves an earlier refit), and the rows
-    fitted sum to at most ``growth / (growth - 1)`` times the log: linear in its length.
+    A later row never moves an earlier refit. The rows fitted in all refits are at most
+    ``growth / (growth - 1)`` times the log, which is linear in its length.
+
+    Args:
+        row_time: [E] microseconds of the log's rows.
+        point_time: [B] microseconds of the requests.
+        first: rows at the first refit, at least 1.
+        growth: factor between refits, above 1.
     """
     ordered = np.sort(row_time)
     sizes: list[int] = []

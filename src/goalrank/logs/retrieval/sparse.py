@@ -10,7 +10,7 @@ __all__ = ["load_sparse"]
 
 
 def load_sparse() -> Any:
-    """The module ``scipy.sparse``.
+    """Load the module ``scipy.sparse``.
 
     Raises:
         MissingExtraError: SciPy is not installed.

@@ -1,1 +1,1 @@
-"""Rankers made of others: proposals and an evaluator that picks."""
+"""Composite rankers: other rankers propose lists and a reward picks one."""

@@ -1,4 +1,4 @@
-"""Generator-evaluator: proposals from one or many rankers, a reward picks one."""
+"""Generator–evaluator: one or more rankers propose lists, and a reward picks one."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from goalrank.rankers.base import Ranker
 from goalrank.rankers.composite.pool import Pool, PoolPolicy
 from goalrank.requests import Batch
 
-Evaluator = nn.Module  # (batch, lists [B, G, L]) → rewards [B, G]; rewards live in their own room
+Evaluator = nn.Module  # a reward: (batch, lists [B, G, L]) → [B, G]
 
 
 class BestOf(PoolPolicy):
-    """Each ranker proposes its best list and sampled ones; the evaluator's favourite is shown.
+    """The list with the highest reward among the rankers' best and sampled lists.
 
     The pool of a request is fixed by the request and `seed`; see `PoolPolicy`.
 
     Args:
-        rankers: k generators (k = 1 is plain generator-evaluator).
+        rankers: k generators; k = 1 is the plain generator–evaluator.
         evaluator: the reward that picks.
-        lists: proposals in all, shared evenly; each ranker's first is its own best list.
-        temperature: of the sampled proposals.
-        seed: fixes the pools.
+        lists: proposals of all rankers together; each ranker's first is its best list.
+        temperature: temperature of the sampled proposals.
+        seed: seed of the sampled proposals.
+        slots: L of the lists.
     """
 
     def __init__(
@@ -46,15 +47,17 @@ class BestOf(PoolPolicy):
         self.slots = slots
 
     def pool(self, batch: Batch, slots: int) -> Pool:
-        """The proposals of a batch, duplicates included."""
-        each = max(self.lists // len(self.rankers), 1)
+        """Propose lists for a batch, with duplicates, and value them."""
+        per_ranker = max(self.lists // len(self.rankers), 1)
         parts = []
         for k, module in enumerate(self.rankers):
             ranker = cast(Ranker, module)
             rng = torch.Generator().manual_seed(self.seed + k)
             state = ranker.encode(batch)
             parts.append(ranker.best(state, batch, slots).unsqueeze(1))
-            if each > 1:
-                parts.append(ranker.draw(state, batch, each - 1, slots, rng, self.temperature))
+            if per_ranker > 1:
+                parts.append(
+                    ranker.draw(state, batch, per_ranker - 1, slots, rng, self.temperature)
+                )
         lists = torch.cat(parts, 1)
         return Pool(lists, self.evaluator(batch, lists))

@@ -1,4 +1,4 @@
-"""The evaluator without a generator: candidates sorted by what it gives each alone."""
+"""The evaluator without a generator: candidates sorted by their reward alone."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from goalrank.requests import Batch
 
 
 class EvaluatorSort(Scorer):
-    """How good a list the reward model itself makes, item by item.
+    """A sort of the candidates by their reward as lists of one.
 
-    A generator taught by the reward should do no worse where items do not act on one another, and
-    better where they do: a sort cannot see that.
+    A generator trained on the reward should be no worse where items do not interact, and better
+    where they do, because a sort ignores interactions.
 
     Args:
-        evaluator: the reward, asked for lists of one.
+        evaluator: the reward.
     """
 
     def __init__(self, evaluator: Evaluator) -> None:
@@ -26,8 +26,9 @@ class EvaluatorSort(Scorer):
 
     @property
     def trainable(self) -> bool:
-        """The evaluator has learned elsewhere."""
+        """False: the evaluator is trained separately."""
         return False
 
     def scores(self, batch: Batch) -> Tensor:
+        """Reward of each candidate as a list of one: [B, N]."""
         return at_least_single(self.evaluator(batch, batch.lists_of_one))

@@ -1,5 +1,7 @@
-"""MG-E: many generators, one evaluator (2025, arXiv 2504.15625), and its choice of
-generators by reward and coverage (CLIG)."""
+"""MG-E: several generators and one evaluator (2025, arXiv 2504.15625).
+
+Also the choice of generators by reward and coverage (CLIG, same paper).
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,10 @@ from torch import Tensor, nn
 
 from goalrank.errors import ConfigError
 from goalrank.nn import gumbel
-from goalrank.rankers.base import Ranker, Scorer, top_slots
+from goalrank.rankers.base import Ranker, top_slots
 from goalrank.rankers.baselines.diversity import MMR
 from goalrank.rankers.composite.best_of import Evaluator
 from goalrank.rankers.composite.pool import Pool, PoolPolicy
-from goalrank.rankers.goalrank.generator import Generator
 from goalrank.requests import Batch, EncodedRequests
 
 _DIVERSITIES = (0.8, 0.6, 0.4, 0.9, 0.5)
@@ -25,16 +26,17 @@ _TEMPERATURES = (0.5, 1.0, 0.25, 2.0)
 
 @dataclass(frozen=True)
 class Member:
-    """One generator: a rule that makes one list of a request.
+    """One generator of a multi-generator: a way to make one list per request.
 
     Attributes:
-        kind: "best" — a ranker's best list; "sample" — a draw of a ranker at a temperature;
-            "diverse" — MMR over a scorer at a trade λ; "beam" — the list at a place of a
-            generator's beam; "column" — a sort by the retriever's score (-1) or a candidate
-            feature; "random" — a random order.
+        kind: "best": a ranker's best list; "sample": a draw of a ranker at a temperature;
+            "diverse": MMR over a scorer with weight λ; "beam": one list of a generator's beam;
+            "column": a sort by the retriever's score (-1) or a candidate feature; "random": a
+            random order.
         ranker: index of the ranker; not used by "column" and "random".
         number: the temperature, λ, or +1 / -1 for largest or smallest first.
-        place: of the beam, of the column; for "sample" and "random" it tells draws apart.
+        place: index in the beam, or of the column; for "sample" and "random" the number of the
+            draw.
     """
 
     kind: Literal["best", "sample", "diverse", "beam", "column", "random"]
@@ -44,16 +46,19 @@ class Member:
 
 
 class MultiGenerator(PoolPolicy):
-    """k generators each propose one list; the evaluator's favourite is shown.
+    """The list with the highest reward among one list per generator.
 
-    The generators share trained rankers: each ranker encodes a request once, whatever number of
-    members stand on it. Members of the same list count once in the policy.
+    The generators share trained rankers: each ranker encodes a request once, for any number of
+    members that use it. Equal lists of several members count once in the policy.
 
     Args:
         rankers: trained rankers.
         members: the k generators.
-        evaluator: the reward model that serves every generator-evaluator method.
-        seed: fixes the draws.
+        evaluator: the reward that picks.
+        seed: seed of the draws.
+
+    Raises:
+        ConfigError: no members, or a member names a ranker that is not there.
     """
 
     def __init__(
@@ -78,12 +83,17 @@ class MultiGenerator(PoolPolicy):
         self.seed = seed
 
     def pool(self, batch: Batch, slots: int) -> Pool:
-        """One list a member, in the members' order."""
+        """Propose one list per member, in the members' order, and value them."""
         lists = self.proposals(batch, slots)
         return Pool(lists, self.evaluator(batch, lists))
 
     def proposals(self, batch: Batch, slots: int) -> Tensor:
-        """[B, k, L] the members' lists, in their order."""
+        """Lists [B, k, L] of the members, in their order.
+
+        Args:
+            batch: B requests.
+            slots: L.
+        """
         states: dict[int, Any] = {}
         beams: dict[int, Tensor] = {}
         return torch.stack([self._propose(m, batch, slots, states, beams) for m in self.members], 1)
@@ -101,17 +111,16 @@ class MultiGenerator(PoolPolicy):
             return top_slots(noise, mask, slots)
         ranker = cast(Ranker, self.rankers[m.ranker])
         if m.kind == "diverse":
-            rule = MMR(cast(Scorer, ranker), trade=m.number)
+            rule = MMR(ranker, trade=m.number)
             return rule.rank(batch, slots)
         if m.ranker not in states:
             states[m.ranker] = ranker.encode(batch)
         state = states[m.ranker]
         if m.kind == "beam":
-            generator = cast(Generator, ranker)
             if m.ranker not in beams:
                 widest = max(x.place for x in self.members if x.kind == "beam") + 1
-                found, total = generator.beam_search(state, slots, widest)
-                # Few candidates have fewer lists than the beam is wide: the best stands in.
+                found, total = ranker.beam_search(state, slots, widest)
+                # With few candidates there are fewer lists than the beam is wide: repeat the best.
                 beams[m.ranker] = torch.where(total.isneginf()[..., None], found[:, :1], found)
             found = beams[m.ranker]
             return found[:, min(m.place, found.shape[1] - 1)]
@@ -122,20 +131,25 @@ class MultiGenerator(PoolPolicy):
 
 
 def diverse_members(k: int, rankers: Sequence[Ranker], features: int) -> list[Member]:
-    """A diverse set of k generators over some trained rankers.
+    """Choose a diverse set of k generators over trained rankers.
 
-    Taken in turn from: the rankers' best lists, sorts by the retriever's score and by each
-    candidate feature, diversity rules over the scorers, the generators' beams, the sorts upside
-    down, and then draws at several temperatures until there are k.
+    Taken in turn from the rankers' best lists, sorts by the retriever's score and by each candidate
+    feature, MMR over the scorers, the generators' beams and the reversed sorts; then draws at
+    several temperatures until there are k.
 
     Args:
+        k: number of generators, at least 1.
+        rankers: trained rankers.
         features: F, number of candidate features.
+
+    Raises:
+        ConfigError: k is below 1.
     """
     if k < 1:
-        raise ConfigError(f"k is {k}, but there must be one generator at least; option: k")
+        raise ConfigError(f"k is {k}, but there must be at least one generator; option: k")
     own = range(len(rankers))
-    scorers = [i for i in own if isinstance(rankers[i], Scorer)]
-    generators = [i for i in own if isinstance(rankers[i], Generator)]
+    scorers = [i for i in own if rankers[i].scores_candidates]
+    generators = [i for i in own if rankers[i].has_beam_search]
     kinds = [
         [Member("best", i) for i in own],
         [Member("column", number=1.0, place=f) for f in range(-1, features)],
@@ -158,14 +172,29 @@ def diverse_members(k: int, rankers: Sequence[Ranker], features: int) -> list[Me
 
 
 def copies(rankers: Sequence[Ranker], evaluator: Evaluator) -> MultiGenerator:
-    """MG-E of k rankers, each giving its best list: k copies of a small one with other seeds."""
+    """MG-E of k rankers, such as one ranker trained with k seeds; each gives its best list.
+
+    Args:
+        rankers: k rankers.
+        evaluator: the reward that picks.
+    """
     return MultiGenerator(rankers, [Member("best", i) for i in range(len(rankers))], evaluator)
 
 
 def member_lists(
     multi: MultiGenerator, columns: EncodedRequests, slots: int, batch_size: int = 256
 ) -> tuple[Tensor, Tensor]:
-    """What every member proposes: lists [R, k, L] and their rewards [R, k]."""
+    """Compute the lists of every member for many requests.
+
+    Args:
+        multi: the multi-generator.
+        columns: R encoded requests.
+        slots: L.
+        batch_size: requests per batch.
+
+    Returns:
+        Lists [R, k, L] and their rewards [R, k].
+    """
     pools = []
     with torch.inference_mode():
         for batch in columns.batches(batch_size):
@@ -176,23 +205,27 @@ def member_lists(
 def select_members(
     lists: Tensor, rewards: Tensor, k: int, weight: float = 1.0, good: float = 0.2
 ) -> list[int]:
-    """k members chosen greedily by reward + λ × gain in coverage of good lists.
+    """Choose k members greedily by reward + λ · gain in coverage of good lists.
 
-    A request's good lists are the share `good` of the distinct lists proposed for it with the
-    highest rewards. A chosen set covers a good list as far as its nearest member does: by the
-    share of slots that hold the same candidate. A step adds the member of the greatest
-    (gain in the mean best reward, rewards standardised within requests) + λ · (gain in coverage).
+    A request's good lists are the share `good` of its distinct proposed lists with the highest
+    rewards. A set of members covers a good list by the largest share of equal slots of any of its
+    lists. A step adds the member with the largest (gain in the mean best reward, rewards
+    standardised within requests) + λ · (gain in coverage). Source: the generator objective of CLIG
+    (arXiv 2504.15625); the paper trains the added generator for it, this function chooses among
+    given ones.
 
     Args:
-        lists: [R, M, L] of every member for every request, see `member_lists`.
+        lists: [R, M, L] lists of every member for every request, see `member_lists`.
         rewards: [R, M].
-        k: how many; at most M.
-        weight: λ; 0 looks at rewards alone.
-        good: share of lists that count as good.
+        k: number of members to choose, in 1..M.
+        weight: λ; 0 uses rewards alone.
+        good: share in (0, 1) of the lists that count as good.
 
     Returns:
-        indices of members in the order chosen. Source: CLIG (arXiv 2504.15625), its generator
-        objective; the paper trains the added generator for it, here it chooses among given ones.
+        Indices of the members in the order chosen.
+
+    Raises:
+        ConfigError: k is out of range.
     """
     r, m, _ = lists.shape
     if not 1 <= k <= m:

@@ -25,35 +25,42 @@ class _Encoded(NamedTuple):
     items: Tensor  # [B, N, D]
     history: Tensor  # [B, 1+H, D]
     history_mask: Tensor  # [B, 1+H]
-    like: Tensor  # [B, N] item-level logits
+    item_logits: Tensor  # [B, N]
 
 
 class PIER(PoolPolicy):
-    """Permutations near the user's permutation-level interest, valued slot by slot.
+    """A policy over permutations near the user's permutation-level interests.
 
-    - FPSM: a permutation's vector is Σ_t w_t ⊙ x_t with a learned w a slot; the user's interests
-      are those vectors of the latest runs of L events of the history. Both are hashed by SimHash
-      (signs of `bits` fixed random projections); of `proposals` permutations the `keep` nearest in
-      mean Hamming distance go on (equal distances: by item-level scores).
-    - OCPM: omnidirectional attention — every slot attends to the other slots, to the history and
-      to the whole candidate set — gives p(feedback) at every slot; a list is worth the sum.
-    - Joint loss: binary cross-entropy of the slots + `contrast` × a contrastive loss that pulls
-      permutations with good feedback to the user's interests and pushes random ones away.
+    - FPSM: a permutation's vector is Σ_t w_t ⊙ x_t with a learned w per slot; the user's interests
+      are such vectors of the latest runs of L history events. Both are hashed by SimHash (signs of
+      `bits` fixed random projections). Of `proposals` permutations the `keep` nearest in mean
+      Hamming distance are kept (ties: by item-level scores).
+    - OCPM: omnidirectional attention, in which every slot attends to the other slots, to the
+      history and to the whole candidate set, gives p(feedback) at every slot; the value of a list
+      is the sum.
+    - Joint loss: binary cross-entropy of the slots + `contrast` · a contrastive loss that moves
+      permutations with good feedback towards the user's interests and random ones away.
 
-    Ours: the paper hashes all permutations of a short list; with P(N, L) of them that is out of
-    reach, so the proposals are the item-level order and samples around it (that item-level model
-    is trained beside the rest). The contrastive pairs are the labelled lists against random lists
-    of the same request, likeness is the cosine over temperature 0.2. Attention per feature field
-    becomes attention heads. Users without a history keep the proposals of the highest scores.
+    Differences to the paper: it hashes all permutations of a short list. P(N, L) permutations are
+    too many here, so the proposals are the item-level order and samples around it; the item-level
+    model is trained jointly. The contrastive pairs are the labelled lists against random lists of
+    the same request, with cosine similarity over temperature 0.2. Attention per feature field
+    becomes attention heads. Users without a history keep the proposals with the highest scores.
 
     Args:
-        slots: slots with vectors of their own; later ones share the last.
-        proposals, keep: permutations hashed and valued.
-        spread: how far proposals stray from the item-level order (scale of the Gumbel noise). The
-            hash knows taste, not merit: what is proposed should all be worth showing.
-        bits: of the hash.
+        spec: shapes of the batches.
+        sizes: sizes of the network.
+        slots: slots with their own vectors; later ones share the last.
+        proposals: permutations to hash per request.
+        keep: permutations to value per request.
+        spread: scale of the Gumbel noise around the item-level order, at least 0. The hash measures
+            interest and not quality, so all proposals should be good lists.
+        bits: bits of the hash.
         contrast: weight of the contrastive loss.
-        seed: fixes hash and proposals.
+        seed: seed of hash and proposals.
+
+    Raises:
+        ConfigError: `spread` is negative.
     """
 
     planes: Tensor
@@ -92,11 +99,11 @@ class PIER(PoolPolicy):
 
     def _encode(self, batch: Batch) -> _Encoded:
         encoded = self.encoder(batch)
-        past = self.history(self.encoder.items, batch)
-        past = torch.cat([encoded.context[:, None, :], past], 1)
+        history = self.history(self.encoder.items, batch)
+        history = torch.cat([encoded.context[:, None, :], history], 1)
         mask = F.pad(batch.history_mask, (1, 0), value=True)
-        like = at_least_single(self.like(encoded.candidates).squeeze(-1))
-        return _Encoded(encoded.candidates, encoded.items, past, mask, like)
+        item_logits = at_least_single(self.like(encoded.candidates).squeeze(-1))
+        return _Encoded(encoded.candidates, encoded.items, history, mask, item_logits)
 
     def _slot_rows(self, table: Tensor, slots: int) -> Tensor:
         return table[torch.arange(slots, device=table.device).clamp_max(len(table) - 1)]
@@ -107,9 +114,9 @@ class PIER(PoolPolicy):
         return (gather_lists(items, lists) * weigh).sum(2)
 
     def _interests(self, batch: Batch, slots: int) -> tuple[Tensor, Tensor]:
-        """Vectors [B, W, D] of the latest runs of L events, and which runs are whole [B, W]."""
+        """Vectors [B, W, D] of the latest runs of L events, and which runs hold events [B, W]."""
         h = batch.history.shape[1]
-        runs = -(-h // slots)  # the oldest may be cut short; padding adds empty ones
+        runs = -(-h // slots)  # the oldest run may be shorter; padding adds empty runs
         length = batch.history_mask.sum(-1, keepdim=True)
         at = length - runs * slots + torch.arange(runs * slots, device=length.device)
         ok = (at >= 0) & (at < h)
@@ -124,7 +131,7 @@ class PIER(PoolPolicy):
         encoded = self._encode(batch)
         noise = self.spread * gumbel(batch.key ^ self.seed, batch.candidates, self.proposals)
         noise[:, 0] = 0.0
-        keys = encoded.like[:, None, :] + noise
+        keys = encoded.item_logits[:, None, :] + noise
         lists = top_slots(keys, batch.candidate_mask[:, None, :].expand_as(keys), slots)
         kept = self._select(encoded, batch, lists)
         lists = lists.gather(1, kept[..., None].expand(-1, -1, slots))
@@ -132,16 +139,18 @@ class PIER(PoolPolicy):
         return Pool(lists, (p * (lists >= 0)).sum(-1))
 
     def _select(self, encoded: _Encoded, batch: Batch, lists: Tensor) -> Tensor:
-        """FPSM: places [B, keep] of the proposals nearest to the user's interests."""
+        """FPSM: indices [B, keep] of the proposals nearest to the user's interests."""
         interests, real = self._interests(batch, lists.shape[-1])
         signs = torch.sign(self._permutations(encoded.items, lists) @ self.planes)
-        mine = torch.sign(interests @ self.planes) * real.unsqueeze(-1)
+        user_signs = torch.sign(interests @ self.planes) * real.unsqueeze(-1)
         # Mean agreement of bits: 1 - 2 · Hamming / bits.
-        near = (signs @ mine.transpose(1, 2)).sum(-1) / real.sum(-1, keepdim=True).clamp_min(1)
-        like = gather_lists(encoded.like.sigmoid().unsqueeze(-1), lists).squeeze(-1)
-        place = torch.arange(lists.shape[-1], device=lists.device)
-        value = (like / torch.log2(place + 2.0)).sum(-1)
-        keys = at_least_single(near) + 1e-3 * value  # far less than a bit: ties only
+        near = (signs @ user_signs.transpose(1, 2)).sum(-1) / real.sum(-1, keepdim=True).clamp_min(
+            1
+        )
+        p = gather_lists(encoded.item_logits.sigmoid().unsqueeze(-1), lists).squeeze(-1)
+        slot = torch.arange(lists.shape[-1], device=lists.device)
+        value = (p / torch.log2(slot + 2.0)).sum(-1)
+        keys = at_least_single(near) + 1e-3 * value  # far less than one bit: breaks ties only
         return keys.sort(dim=-1, descending=True, stable=True).indices[:, : self.keep]
 
     def _slot_logits(self, encoded: _Encoded, mask: Tensor, lists: Tensor) -> Tensor:
@@ -155,11 +164,12 @@ class PIER(PoolPolicy):
         return at_least_single(self.head(self.out(x)).squeeze(-1))
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
+        """Joint loss on labelled lists, a scalar."""
         encoded = self._encode(batch)
-        lists = labelled_lists(batch, slots, encoded.like)
+        lists = labelled_lists(batch, slots, encoded.item_logits)
         gain, real = list_relevance(batch, lists), lists >= 0
         logits = self._slot_logits(encoded, batch.candidate_mask, lists)
-        loss = pointwise_loss(encoded.like, batch) + slot_loss(logits, gain, real)
+        loss = pointwise_loss(encoded.item_logits, batch) + slot_loss(logits, gain, real)
         if self.contrast:
             loss = loss + self.contrast * self._contrastive(encoded, batch, lists, gain)
         return loss
@@ -170,7 +180,7 @@ class PIER(PoolPolicy):
         noise = gumbel(batch.key ^ seed, batch.candidates, 8)
         mask = batch.candidate_mask[:, None, :].expand_as(noise)
         others = self._permutations(encoded.items, top_slots(noise, mask, lists.shape[-1]))
-        mine = self._permutations(encoded.items, lists)
+        labelled = self._permutations(encoded.items, lists)
         interests, real = self._interests(batch, lists.shape[-1])
         weight = real / real.sum(-1, keepdim=True).clamp_min(1)
         interests = F.normalize(interests, dim=-1) * weight.unsqueeze(-1)
@@ -178,16 +188,16 @@ class PIER(PoolPolicy):
         def near(vectors: Tensor) -> Tensor:
             return (F.normalize(vectors, dim=-1) @ interests.transpose(1, 2)).sum(-1) / 0.2
 
-        positive = near(mine)  # [B, G]
-        rivals = near(others).logsumexp(-1, keepdim=True).expand_as(positive)
-        each = torch.logaddexp(positive, rivals) - positive
+        positive = near(labelled)  # [B, G]
+        negative = near(others).logsumexp(-1, keepdim=True).expand_as(positive)
+        each = torch.logaddexp(positive, negative) - positive
         share = gain.sum(-1) / (lists >= 0).sum(-1).clamp_min(1)
         counts = share * real.any(-1, keepdim=True)
         return (each * counts).sum() / divisor(counts.sum())
 
 
 class _Omni(nn.Module):
-    """Attention of the slots in three directions, and a network."""
+    """A block in which slots attend to the list, the history and the candidates."""
 
     def __init__(self, width: int, sizes: EncoderSizes) -> None:
         super().__init__()
@@ -207,15 +217,15 @@ class _Omni(nn.Module):
         candidates: Tensor,
         mask: Tensor,
     ) -> Tensor:
-        """[B, G, L, D] → the same; `real` [B, G, L]."""
+        """Map slot vectors [B, G, L, D] to the same shape; `real` [B, G, L]."""
         b, g, slots, d = x.shape
         y = self.norm(x)
         rows = y.view(b * g, slots, d)
         first = torch.arange(slots, device=x.device) == 0  # an empty list attends to one slot
-        own = self.to_list(rows, rows, real.view(b * g, slots) | first).view(x.shape)
+        from_list = self.to_list(rows, rows, real.view(b * g, slots) | first).view(x.shape)
         flat = y.view(b, g * slots, d)
-        past = self.to_history(flat, history, history_mask).view(x.shape)
-        around = self.to_set(flat, candidates, mask).view(x.shape)
-        x = x + own + past + around
+        from_history = self.to_history(flat, history, history_mask).view(x.shape)
+        from_set = self.to_set(flat, candidates, mask).view(x.shape)
+        x = x + from_list + from_history + from_set
         out: Tensor = x + self.feed_forward(self.norm2(x))
         return out

@@ -1,4 +1,4 @@
-"""Policies over a fixed pool of lists: propose many, value each, show one."""
+"""Policies over a pool of lists: propose many, value each, show one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from goalrank.requests import Batch
 
 
 class Pool(NamedTuple):
-    """A request's proposals and what the evaluator thinks of them.
+    """Proposed lists and their rewards.
 
     Attributes:
-        lists: [B, P, L].
+        lists: [B, P, L] positions.
         rewards: [B, P].
     """
 
@@ -26,18 +26,28 @@ class Pool(NamedTuple):
 
 
 class PoolPolicy(Ranker):
-    """The pool of a request is fixed by the request; the list of the highest reward is shown.
+    """A policy over a pool of lists, which is a function of the request.
 
-    As a policy it draws from the pool with probability ∝ exp(reward / temperature), so that its
-    log-probabilities are exact: lists outside the pool have probability 0.
+    Its best list is the one with the highest reward. As a policy it draws from the pool with
+    probability ∝ exp(reward / temperature), so that log-probabilities are exact; lists outside the
+    pool have probability 0.
     """
 
     @abstractmethod
     def pool(self, batch: Batch, slots: int) -> Pool:
-        """The proposals of a batch, duplicates included."""
+        """Propose lists for a batch, with duplicates, and value them.
+
+        Args:
+            batch: B requests.
+            slots: L.
+        """
+
+    def pool_size(self, batch: Batch, slots: int) -> int:
+        with torch.inference_mode():
+            return self.pool(batch, slots).lists.shape[1]
 
     def encode(self, batch: Batch) -> dict[int, Pool]:
-        """Pools by list length, filled on first use (a pool belongs to one L)."""
+        """Empty cache of pools by list length; a pool is made on first use."""
         return {}
 
     def _pool(self, state: Any, batch: Batch, slots: int) -> Pool:
@@ -47,6 +57,7 @@ class PoolPolicy(Ranker):
         return out
 
     def best(self, state: Any, batch: Batch, slots: int) -> Tensor:
+        """The list of the pool with the highest reward: [B, L]."""
         pool = self._pool(state, batch, slots)
         return _pick(pool.lists, pool.rewards.argmax(-1, keepdim=True)).squeeze(1)
 
@@ -59,15 +70,18 @@ class PoolPolicy(Ranker):
         rng: torch.Generator,
         temperature: float = 1.0,
     ) -> Tensor:
+        """Draw lists [B, G, L] from the pool."""
         pool = self._pool(state, batch, slots)
-        place = torch.arange(pool.rewards.shape[1], device=batch.key.device).expand_as(pool.rewards)
-        noise = gumbel(request_salt(batch.key, rng), place, lists)
+        number = torch.arange(pool.rewards.shape[1], device=batch.key.device)
+        number = number.expand_as(pool.rewards)
+        noise = gumbel(request_salt(batch.key, rng), number, lists)
         at = (self._unique_scores(pool, temperature)[:, None, :] + noise).argmax(-1)
         return _pick(pool.lists, at)
 
     def list_log_prob(
         self, state: Any, batch: Batch, lists: Tensor, temperature: float = 1.0
     ) -> Tensor:
+        """Exact log-probabilities [B, G] of lists [B, G, L]; -inf outside the pool."""
         pool = self._pool(state, batch, lists.shape[-1])
         log_p = self._unique_scores(pool, temperature).log_softmax(-1)  # [B, P]
         same = (lists[:, :, None, :] == pool.lists[:, None, :, :]).all(-1)  # [B, G, P]
@@ -75,7 +89,7 @@ class PoolPolicy(Ranker):
         return found.logsumexp(-1)
 
     def _unique_scores(self, pool: Pool, temperature: float) -> Tensor:
-        """Rewards / temperature, with repeats of a list struck out."""
+        """Rewards / temperature, with -inf for repeats of a list."""
         same = (pool.lists[:, :, None, :] == pool.lists[:, None, :, :]).all(-1)
         repeat = same.tril(-1).any(-1)
         return (pool.rewards / temperature).masked_fill(repeat, -torch.inf)

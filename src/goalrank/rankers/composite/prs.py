@@ -26,27 +26,30 @@ from goalrank.requests import Batch, InputSpec
 
 class _Encoded(NamedTuple):
     candidates: Tensor  # [B, N, D]
-    like: Tensor  # [B, N] logit of feedback
-    go_on: Tensor  # [B, N] logit that the user goes on after this item
+    feedback: Tensor  # [B, N] logit of feedback
+    continuation: Tensor  # [B, N] logit that the user continues after this item
 
 
 class PRS(PoolPolicy):
-    """PMatch proposes permutations by beam search, PRank's list reward picks one.
+    """A policy over permutations that PMatch proposes by beam search and PRank values.
 
-    - PMatch: item-level p(feedback) and p(next), the chance that the user goes on after an item.
-      With e_t = Π_{s<t} p(next)_s the chance of reaching slot t, the beam keeps the `beams` best
-      prefixes by β Σ e_t p(feedback)_t + α Σ e_t p(next)_t (the paper's r_IPV and r_PV).
+    - PMatch: item-level p(feedback) and p(next), the probability that the user continues after an
+      item. With e_t = Π_{s<t} p(next)_s, the probability of reaching slot t, the beam keeps
+      the `beams` best prefixes by β Σ e_t p(feedback)_t + α Σ e_t p(next)_t (the paper's r_IPV and r_PV).
     - PRank: a bidirectional LSTM over the permutation predicts feedback at every slot; the list
       reward is the sum over slots.
 
-    Joint loss: binary cross-entropies of the three. Ours: "goes on" is read from the shown list as
-    good feedback further down; where nothing was shown it is not learned and stays at 1/2, which
-    weighs earlier slots more. The unshown labelled lists of PRank are drawn from PMatch.
+    The joint loss is the sum of the three binary cross-entropies. Differences to the paper: a user
+    "continues" at a slot of a shown list if a later slot has positive feedback. Where nothing was
+    shown p(next) is not learned and stays at 1/2, which gives earlier slots more weight. Labelled
+    lists that were not shown are drawn from PMatch for PRank.
 
     Args:
-        beams: W, lists proposed.
-        alpha: weight of the user's going on.
-        beta: weight of feedback.
+        spec: shapes of the batches.
+        sizes: sizes of the network.
+        beams: W, proposed lists.
+        alpha: α, weight of continuing.
+        beta: β, weight of feedback.
     """
 
     def __init__(
@@ -80,11 +83,11 @@ class PRS(PoolPolicy):
         )
 
     def pool(self, batch: Batch, slots: int) -> Pool:
-        """The beam's permutations with PRank's list rewards."""
+        """Propose the permutations of the beam, and value them by PRank."""
         encoded = self._encode(batch)
         lists = permutation_beam(
-            encoded.like.sigmoid(),
-            encoded.go_on.sigmoid(),
+            encoded.feedback.sigmoid(),
+            encoded.continuation.sigmoid(),
             batch.candidate_mask,
             slots,
             self.beams,
@@ -94,7 +97,7 @@ class PRS(PoolPolicy):
         return Pool(lists, (p * (lists >= 0)).sum(-1))
 
     def _slot_logits(self, candidates: Tensor, lists: Tensor) -> Tensor:
-        """PRank's logits [B, G, L]."""
+        """PRank's logits [B, G, L] of feedback at every slot."""
         x = gather_lists(candidates, lists)
         flat = x.flatten(0, 1)
         read, _ = run_packed(self.reader, flat, (lists >= 0).sum(-1).flatten())
@@ -103,23 +106,24 @@ class PRS(PoolPolicy):
         )
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
+        """Joint loss on labelled lists, a scalar."""
         encoded = self._encode(batch)
-        loss = pointwise_loss(encoded.like, batch)
-        lists = labelled_lists(batch, slots, encoded.like)
+        loss = pointwise_loss(encoded.feedback, batch)
+        lists = labelled_lists(batch, slots, encoded.feedback)
         gain, real = list_relevance(batch, lists), lists >= 0
         loss = loss + slot_loss(self._slot_logits(encoded.candidates, lists), gain, real)
         if labels_beyond_shown(batch):
             return loss
         good = (gain > 0).to(gain.dtype)
         later = (good.flip(-1).cumsum(-1).flip(-1) - good).clamp(0, 1)
-        at = gather_lists(encoded.go_on.unsqueeze(-1), lists).squeeze(-1)
+        at = gather_lists(encoded.continuation.unsqueeze(-1), lists).squeeze(-1)
         has_next = F.pad(real[..., 1:], (0, 1), value=False)
         return loss + slot_loss(at, later, has_next)
 
 
 def permutation_beam(
-    like: Tensor,
-    go_on: Tensor,
+    feedback: Tensor,
+    continuation: Tensor,
     mask: Tensor,
     slots: int,
     beams: int,
@@ -127,33 +131,37 @@ def permutation_beam(
 ) -> Tensor:
     """Beam search over permutations by expected views and feedback.
 
+    Source: the search of PMatch in PRS (arXiv 2102.12057).
+
     Args:
-        like, go_on: [B, N] probabilities.
-        mask: [B, N].
+        feedback: [B, N] probability of feedback.
+        continuation: [B, N] probability that the user continues after this item.
+        mask: [B, N] True for real candidates.
+        slots: L.
+        beams: W.
         weights: α of views and β of feedback.
 
     Returns:
-        [B, W, L], best first; where fewer than W permutations exist, the best is repeated.
-        Source: PRS (arXiv 2102.12057), the search of PMatch.
+        [B, W, L] positions, best first; if there are fewer than W permutations, the best repeats.
     """
-    b, n = like.shape
-    gain = (weights[1] * like + weights[0] * go_on)[:, None, :]
-    lists = torch.full((b, 1, slots), -1, dtype=torch.long, device=like.device)
-    total, reach = like.new_zeros(b, 1), like.new_ones(b, 1)
+    b, n = feedback.shape
+    gain = (weights[1] * feedback + weights[0] * continuation)[:, None, :]
+    lists = torch.full((b, 1, slots), -1, dtype=torch.long, device=feedback.device)
+    total, reach = feedback.new_zeros(b, 1), feedback.new_ones(b, 1)
     taken = (~mask)[:, None, :]
-    first = torch.arange(n, device=like.device) == 0
+    first = torch.arange(n, device=feedback.device) == 0
     for t in range(min(slots, n)):
-        over = taken.all(-1)  # a request without candidates left: its lists stay as they are
+        exhausted = taken.all(-1)  # no candidates left: the lists of this request do not change
         step = (reach[..., None] * gain).masked_fill(taken, -torch.inf)
-        step = torch.where(over[..., None] & first, 0.0, step)
+        step = torch.where(exhausted[..., None] & first, 0.0, step)
         scores = (total[..., None] + step).flatten(1)
         total, at = scores.sort(dim=-1, descending=True, stable=True)
         total, at = total[:, :beams], at[:, :beams]
         parent, pick = at // n, at % n
-        ended = over.gather(1, parent)
+        ended = exhausted.gather(1, parent)
         lists = lists.gather(1, parent[..., None].expand(-1, -1, slots)).clone()
         lists[..., t] = pick.masked_fill(ended, -1)
-        reach = reach.gather(1, parent) * go_on.gather(1, pick)
+        reach = reach.gather(1, parent) * continuation.gather(1, pick)
         taken = taken.gather(1, parent[..., None].expand(-1, -1, n))
         taken = taken.scatter(2, pick[..., None], True)
     return torch.where(total.isneginf()[..., None], lists[:, :1], lists)

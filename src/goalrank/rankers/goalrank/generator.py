@@ -1,8 +1,8 @@
 """The GoalRank policy: an autoregressive pointer over candidates that are encoded once.
 
-Source: GoalRank (arXiv 2509.22046), section on the generator; any sequence generator may stand
-there. A decoding step costs one small network, one product with the candidates, and what is needed
-of the candidate just placed.
+Source: GoalRank (arXiv 2509.22046), section on the generator, which allows any sequence generator.
+A decoding step costs one small network, one product with the candidates, and the prefix parts of
+the candidate just placed.
 """
 
 from __future__ import annotations
@@ -15,21 +15,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import (
-    distinct,
-    gumbel,
-    request_salt,
-)
-from goalrank.rankers.base import Ranker, at_next, open_slot
+from goalrank.nn import distinct, gumbel, request_salt
+from goalrank.rankers.base import Choose, Ranker, at_next, open_slot
 from goalrank.rankers.goalrank.pointer_decoder import Memory, PointerDecoder, PrefixState
-from goalrank.rankers.goalrank.single_request import decodes_alone, greedy_alone
+from goalrank.rankers.goalrank.single_request import greedy_single_request, is_single_request
 from goalrank.rankers.initial_order import known_candidates
 from goalrank.rankers.step_policy import remaining_cross_entropy
 from goalrank.requests import Batch, InputSpec
 
 
 class Generator(Ranker):
-    """GoalRank's one model: encoder once a request, pointer decoder over its candidates.
+    """GoalRank's one model: encoder once per request, pointer decoder over its candidates.
 
     Args:
         spec: input sizes.
@@ -38,6 +34,9 @@ class Generator(Ranker):
         ratio: width of the decoder's network over D.
         beam: 1 decodes greedily; W > 1 keeps the W most probable prefixes.
     """
+
+    stepwise = True
+    has_beam_search = True
 
     def __init__(
         self, spec: InputSpec, sizes: EncoderSizes, slots: int = 6, ratio: int = 2, beam: int = 1
@@ -49,7 +48,7 @@ class Generator(Ranker):
 
     def encode(self, batch: Batch) -> Memory:
         encoded = self.encoder(batch)
-        return self.decoder.remember(encoded.candidates, encoded.context, batch.candidate_mask)
+        return self.decoder.keys_values(encoded.candidates, encoded.context, batch.candidate_mask)
 
     def list_log_prob(
         self, state: Memory, batch: Batch, lists: Tensor, temperature: float = 1.0
@@ -91,22 +90,53 @@ class Generator(Ranker):
         return at_next(self.decoder(state, open_slot(prefix)[:, None])[:, 0, -1])
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
-        """Supervised: at every slot the cross-entropy with the labels still to be placed.
+        """Compute at every slot the cross-entropy with the labels still to be placed.
 
-        The prefix is the policy's own greedy list, so that a slot is learned after what will
-        stand before it; weights 1/log2(t + 2). Candidates of unknown relevance are left out.
+        The prefix is the policy's own greedy list, so that a slot is trained after the prefix that
+        it will really have; weights 1/log2(t + 2). Candidates of unknown relevance are left out.
         Source: Seq2Slate (arXiv 1810.02019), the supervised loss.
         """
         return self.supervised_loss(self.encode(batch), batch, slots)
 
     def supervised_loss(self, state: Memory, batch: Batch, slots: int) -> Tensor:
-        """`loss` from an encoded batch."""
         known = known_candidates(batch)
         state = replace(state, bias=state.bias.masked_fill(~known, -torch.inf))
         prefix = self.decode(state, slots)
         logits = self.decoder(state, prefix).squeeze(1)
         relevance = batch.relevance.clamp_min(0) * known
         return remaining_cross_entropy(logits, prefix.squeeze(1), relevance)
+
+    @property
+    def decodes_greedily(self) -> bool:
+        return self.beam == 1
+
+    def greedy(
+        self, state: Memory, slots: int, open_to: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        kept: list[Tensor] = []
+
+        def mask_and_keep(logits: Tensor, step: int) -> Tensor:
+            if open_to is not None:
+                logits = logits.masked_fill(~open_to[:, step].unsqueeze(1), -torch.inf)
+            kept.append(logits)
+            return logits
+
+        lists = self.decode(state, slots, 1, mask_and_keep).squeeze(1)
+        logits = torch.cat(kept, 1).double()
+        best = logits.amax(-1, keepdim=True)
+        ended = best.isneginf()
+        # The pick is the best one, so its log softmax is -log Σ exp(logits - best).
+        rest = (logits - best.masked_fill(ended, 0.0)).exp().sum(-1).log()
+        return lists, -rest.masked_fill(ended.squeeze(-1), 0.0).sum(-1)
+
+    def decode_with(self, state: Memory, batch: Batch, slots: int, choose: Choose) -> Tensor:
+        def only_choice(logits: Tensor, step: int) -> Tensor:
+            pick = choose(logits, step).unsqueeze(-1)
+            only = torch.full_like(logits, -torch.inf)
+            value = torch.where(pick >= 0, 0.0, -torch.inf).to(logits.dtype)
+            return only.scatter(-1, pick.clamp_min(0), value)
+
+        return self.decode(state, slots, 1, only_choice).squeeze(1)
 
     @torch.no_grad()
     def decode(
@@ -116,11 +146,11 @@ class Generator(Ranker):
         lists: int = 1,
         perturb: Callable[[Tensor, int], Tensor] | None = None,
     ) -> Tensor:
-        """Greedy lists [B, G, L] of (perturbed) logits; a step reuses all earlier work."""
+        """Decode lists [B, G, L] greedily from (perturbed) logits; a step reuses earlier work."""
         b, n = memory.bias.shape
-        alone = lists == 1 and perturb is None and not self.decoder.training
-        if alone and decodes_alone(memory):
-            found = greedy_alone(self.decoder, memory, slots)
+        greedy = lists == 1 and perturb is None and not self.decoder.training
+        if greedy and is_single_request(memory):
+            found = greedy_single_request(self.decoder, memory, slots)
             return torch.tensor([[found + [-1] * (slots - len(found))]])
         steps = min(slots, n)
         prefix = PrefixState(self.decoder, memory, lists, steps)
@@ -141,26 +171,21 @@ class Generator(Ranker):
         return F.pad(result, (0, slots - steps), value=-1) if steps < slots else result
 
     def beam_search(self, state: Memory, slots: int, width: int) -> tuple[Tensor, Tensor]:
-        """The W most probable lists that a beam finds, best first.
-
-        Returns:
-            lists [B, W, L] and their log-probabilities [B, W] (-inf where fewer than W exist).
-        """
         b, n = state.bias.shape
         steps = min(slots, n)
         lists = torch.full((b, 1, slots), -1, dtype=torch.long, device=state.bias.device)
         total = state.bias.new_zeros(b, 1)
         for t in range(steps):
             logits = self.decoder(state, lists[..., : t + 1])[..., t, :]  # [B, W, N]
-            over = torch.isneginf(logits).all(-1, keepdim=True)
-            step = logits.log_softmax(-1).masked_fill(over, -torch.inf)
+            ended = torch.isneginf(logits).all(-1, keepdim=True)
+            step = logits.log_softmax(-1).masked_fill(ended, -torch.inf)
             # A finished list (no candidate left) goes on as it is, through candidate 0.
-            step = torch.where(over & (torch.arange(n, device=step.device) == 0), 0.0, step)
+            step = torch.where(ended & (torch.arange(n, device=step.device) == 0), 0.0, step)
             scores = (total.unsqueeze(-1) + step).flatten(1)
             keep = min(width, scores.shape[1])
             total, at = scores.topk(keep, -1)
             parent, pick = at // n, at % n
             lists = lists.gather(1, parent.unsqueeze(-1).expand(-1, -1, slots))
-            ended = over.squeeze(-1).gather(1, parent)
-            lists[..., t] = pick.masked_fill(ended, -1)
+            finished = ended.squeeze(-1).gather(1, parent)
+            lists[..., t] = pick.masked_fill(finished, -1)
         return lists, total

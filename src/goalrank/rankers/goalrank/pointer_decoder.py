@@ -1,7 +1,7 @@
 """The pointer decoder: a state made of the prefix points at candidates that are encoded once.
 
-A decoding step costs one small network, one product with the candidates, and what is needed of the
-candidate just placed.
+A decoding step costs one small network, one product with the candidates, and the prefix parts of
+the candidate just placed.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from goalrank.nn import FeedForward, Linear, at_least_single, linear, take_rows
 
 @dataclass(eq=False)
 class Memory:
-    """What decoding needs of a request; computed once.
+    """An encoded request, ready for decoding; computed once.
 
     Attributes:
         candidates: [B, N, D] encoded.
         start: [B, D] the user's context.
         bias: [B, N] score of a candidate before any prefix; -inf where padded or blocked.
-        parts: [B, N, 4D] per candidate: what it adds to the prefix once it stands there, attention
-            query and key (D/2 each), value, relation (D each); and the pointer key [D] that a
-            state points at. Without gradients None until `PointerDecoder.all_parts` is asked: a
-            greedy list places few, and turns its states to the candidates instead.
+        parts: [B, N, 4D] per candidate: what it adds to a prefix that it is placed in, attention
+            query and key (D/2 each), value and relation (D each); and the pointer key [D] that a
+            state points at. Without gradients None until `PointerDecoder.all_parts` is called:
+            greedy decoding places few candidates, and uses `pointer_query` instead.
     """
 
     candidates: Tensor
@@ -58,7 +58,7 @@ class PointerDecoder(nn.Module):
         self.feed_forward = FeedForward(d, ratio, dropout)
         self.norm_out = nn.LayerNorm(d)
 
-    def remember(self, candidates: Tensor, context: Tensor, allowed: Tensor) -> Memory:
+    def keys_values(self, candidates: Tensor, context: Tensor, allowed: Tensor) -> Memory:
         """Precompute from candidates [B, N, D], context [B, D] and allowed [B, N]."""
         bias = at_least_single(self.bias(candidates).squeeze(-1)).masked_fill(~allowed, -torch.inf)
         memory = Memory(candidates, self.start(context), bias)
@@ -67,20 +67,20 @@ class PointerDecoder(nn.Module):
         return memory
 
     def all_parts(self, memory: Memory) -> Tensor:
-        """`Memory.parts` of all candidates, kept there."""
+        """Compute `Memory.parts` of all candidates and keep them there."""
         if memory.parts is None:
             memory.parts = self.parts(memory.candidates)
         return memory.parts
 
-    def place(self, candidates: Tensor) -> Tensor:
-        """What encoded candidates [.., D] add to a prefix: the first 3D of their parts."""
+    def prefix_parts(self, candidates: Tensor) -> Tensor:
+        """Compute what encoded candidates [.., D] add to a prefix: the first 3D of their parts."""
         rows = slice(3 * self.width)
         return linear(candidates, self.parts.weight[rows], self.parts.bias[rows])
 
-    def aim(self, state: Tensor) -> Tensor:
-        """A state [.., D] turned to the candidates: candidate · aim = pointer key · state.
+    def pointer_query(self, state: Tensor) -> Tensor:
+        """Map a state [.., D] to q with candidate · q = pointer key · state.
 
-        But for what the keys' bias adds, which is the same for all candidates and so changes no
+        The bias of the keys is left out: it adds the same to all candidates and so changes no
         probability.
         """
         return state @ self.parts.weight[3 * self.width :]
@@ -94,25 +94,25 @@ class PointerDecoder(nn.Module):
         return query, key, value, relation, pointer
 
     def _slot(self, table: Tensor, slots: int) -> Tensor:
-        """Rows of a slot table; slots beyond those trained share the last one's row."""
+        """Take rows of a slot table; slots beyond those trained share the last one's row."""
         if slots <= len(table):
             return table[:slots]
         at = torch.arange(slots, device=table.device).clamp_max(len(table) - 1)
         return table[at]
 
     def state(self, memory: Memory, mixed: Tensor, position: Tensor, relation: Tensor) -> Tensor:
-        """Pointer vector [B, G, T, D] from what the prefix gave, mixed [B, G, T, D]."""
+        """Compute the pointer vector [B, G, T, D] from the prefix's mixed values [B, G, T, D]."""
         x = self.norm(mixed + position + memory.start[:, None, None, :])
         x = x + self.feed_forward(x)
         out: Tensor = self.norm_out(x) + relation
         return out
 
     def forward(self, memory: Memory, lists: Tensor) -> Tensor:
-        """Logits [B, G, L, N] of every slot given its true prefix; one pass for all lists.
+        """Compute logits [B, G, L, N] of every slot given its true prefix, for all lists at once.
 
-        Candidates already in the prefix get -inf. What a prefix adds up (values, relations) is
+        Candidates already in the prefix get -inf. The sums over a prefix (values, relations) are
         one product of its weights over the candidates with the candidates' own vectors, so that
-        no vector is copied a slot; the empty prefix is worked out once for all lists.
+        no vector is copied per slot; the empty prefix is computed once for all lists.
         """
         b, g, slots = lists.shape
         n = memory.bias.shape[1]
@@ -127,16 +127,16 @@ class PointerDecoder(nn.Module):
             at, real = lists[..., :-1].clamp_min(0), lists[..., :-1] >= 0
             key_position = self._slot(self.key_position, slots - 1)
             weight = _causal_weights(query, key, key_position, at)
-            spread, taken = _spread(weight, at, real, n)
-            mixed = (spread @ value).view(b, g, slots - 1, -1)
+            weights, taken = _prefix_weights(weight, at, real, n)
+            mixed = (weights @ value).view(b, g, slots - 1, -1)
             related = (taken.to(relation.dtype) @ relation).view(b, g, slots - 1, -1)
             state = self.state(memory, mixed, position[1:], related)
             later = at_least_single(state.flatten(1, 2) @ pointer).view(b, g, slots - 1, n)
             logits = torch.cat([logits, later], 2)
         logits = torch.add(memory.bias[:, None, None, :], logits, alpha=self.width**-0.5)
         if taken is not None:
-            barred = F.pad(taken.view(b, g, slots - 1, n) > 0, (0, 0, 1, 0))
-            logits = logits.masked_fill(barred, -torch.inf)
+            placed = F.pad(taken.view(b, g, slots - 1, n) > 0, (0, 0, 1, 0))
+            logits = logits.masked_fill(placed, -torch.inf)
         return logits
 
 
@@ -146,35 +146,35 @@ class PrefixState:
     def __init__(self, decoder: PointerDecoder, memory: Memory, lists: int, steps: int) -> None:
         b, n, d = memory.candidates.shape
         self.decoder, self.lists = decoder, lists
-        if lists > 1 and lists * steps >= n:  # most would be worked out anyway, or twice
+        if lists > 1 and lists * steps >= n:  # most are needed anyway, some twice
             decoder.all_parts(memory)
         self.ready = memory.parts is not None
         rows = memory.candidates if memory.parts is None else memory.parts
         self.rows = rows.flatten(0, 1)
         self.pointer = rows[..., -d:].transpose(1, 2)  # or the candidates themselves
         self.offset = torch.arange(b, device=rows.device)[:, None] * n
-        # What a step adds beside the prefix, [T, B, 1, D]; and keys get the place of their slot.
+        # Added at each step beside the prefix, [T, B, 1, D]; keys get their slot's position.
         position = decoder._slot(decoder.position, steps)[:, None, None, :]
-        self.place = position + memory.start[:, None, :]
+        self.step_offset = position + memory.start[:, None, :]
         self.key_position = F.pad(decoder._slot(decoder.key_position, steps), (0, d))
         self.cache = self.rows.new_empty(b * lists, steps, d // 2 + d)
         self.related: Tensor | None = None  # [B·G, D]
 
     def first(self) -> Tensor:
-        """State [B, 1, D] of the first step, the same for all lists."""
-        return self._state(self.decoder.first + self.place[0])
+        """Compute the state [B, 1, D] of the first step, the same for all lists."""
+        return self._state(self.decoder.first + self.step_offset[0])
 
     def point(self, state: Tensor, scores: Tensor) -> Tensor:
-        """Logits [B, G, N] of the next slot, up to a number a slot: scores + state · keys / √D."""
-        state = state if self.ready else self.decoder.aim(state)
-        return _point(state, self.pointer, scores, self.decoder.width**-0.5)
+        """Compute logits [B, G, N] of the next slot, up to a constant: scores + state · keys / √D."""
+        state = state if self.ready else self.decoder.pointer_query(state)
+        return _pointer_logits(state, self.pointer, scores, self.decoder.width**-0.5)
 
     def after(self, pick: Tensor, t: int) -> Tensor:
-        """State [B, G, D] after the candidates [B, G] at slot t."""
+        """Compute the state [B, G, D] after the candidates [B, G] were placed at slot t."""
         d, half, b = self.decoder.width, self.decoder.width // 2, pick.shape[0]
         rows = self.rows.index_select(0, (pick + self.offset).view(-1))
         if not self.ready:
-            rows = self.decoder.place(rows)
+            rows = self.decoder.prefix_parts(rows)
         torch.add(rows[:, half : 2 * d], self.key_position[t], out=self.cache[:, t])
         keys, values = self.cache[:, : t + 1].split([half, d], -1)
         query, relation = rows[:, None, :half], rows[:, 2 * d : 3 * d]
@@ -182,7 +182,7 @@ class PrefixState:
         # The prefix's values: their attention-weighted mean and their sum.
         weight = (torch.bmm(query, keys.transpose(1, 2)) * half**-0.5).softmax(-1) + 1
         mixed = torch.bmm(weight, values).view(b, self.lists, d)
-        state = self._state(mixed + self.place[t + 1])
+        state = self._state(mixed + self.step_offset[t + 1])
         return state + self.related.view(b, self.lists, d)
 
     def _state(self, mixed: Tensor) -> Tensor:
@@ -191,8 +191,8 @@ class PrefixState:
         return out
 
 
-def _point(state: Tensor, pointer: Tensor, scores: Tensor, scale: float) -> Tensor:
-    """scores + scale · state @ pointer, [B, G, N]; a state [B, 1, D] stands for all G lists."""
+def _pointer_logits(state: Tensor, pointer: Tensor, scores: Tensor, scale: float) -> Tensor:
+    """scores + scale · state @ pointer, [B, G, N]; a state [B, 1, D] is shared by all G lists."""
     if state.shape[1] == scores.shape[1] and state.dtype == scores.dtype == pointer.dtype:
         return torch.baddbmm(scores, state, pointer, alpha=scale)
     return torch.add(scores, at_least_single(state @ pointer), alpha=scale)
@@ -208,14 +208,14 @@ def _causal_weights(query: Tensor, key: Tensor, position: Tensor, at: Tensor) ->
     """
     b, g, t = at.shape
     n = query.shape[1]
-    if n <= g * t:  # all pairs of candidates are fewer than the lists' slots: look scores up
+    if n <= g * t:  # scores of all pairs of candidates are fewer: compute them and look them up
         keys = torch.cat([key, position.to(key.dtype).expand(b, -1, -1)], 1)
         pairs = (query @ keys.transpose(1, 2)).view(b, -1)
         row = at.unsqueeze(-1) * (n + t)
-        place = torch.arange(n, n + t, device=at.device)
+        slot = torch.arange(n, n + t, device=at.device)
         by_item = pairs.gather(1, (row + at.unsqueeze(-2)).view(b, -1))
-        by_place = pairs.gather(1, (row + place).view(b, -1))
-        scores = (by_item + by_place).view(b, g, t, t)
+        by_slot = pairs.gather(1, (row + slot).view(b, -1))
+        scores = (by_item + by_slot).view(b, g, t, t)
     else:
         rows = at.view(b, g * t)
         asked = take_rows(query, rows).view(b, g, t, -1)
@@ -226,8 +226,8 @@ def _causal_weights(query: Tensor, key: Tensor, position: Tensor, at: Tensor) ->
     return out
 
 
-def _spread(weight: Tensor, at: Tensor, real: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """Each prefix as weights over the candidates.
+def _prefix_weights(weight: Tensor, at: Tensor, real: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Write each prefix as weights over the candidates.
 
     Args:
         weight: [B, G, T, T] of slots s ≤ t in the state after slot t.
@@ -241,6 +241,6 @@ def _spread(weight: Tensor, at: Tensor, real: Tensor, n: int) -> tuple[Tensor, T
     index = after * n + at[..., slot]
     there = real[..., slot].to(weight.dtype)
     flat = weight.new_zeros(b, g, t * n)
-    spread = flat.scatter_add(2, index, (weight[..., after, slot] + 1) * there)
+    weights = flat.scatter_add(2, index, (weight[..., after, slot] + 1) * there)
     taken = flat.scatter_add(2, index, there)
-    return spread.view(b, g * t, n), taken.view(b, g * t, n)
+    return weights.view(b, g * t, n), taken.view(b, g * t, n)

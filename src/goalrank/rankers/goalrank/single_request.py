@@ -1,7 +1,7 @@
 """Greedy decoding of one request on a CPU: NumPy's vectors in place of batches of one.
 
-At batch 1 a decoding step is so little arithmetic that what PyTorch does around each operation
-costs more than the operation. NumPy reads the same memory at a third of that cost.
+At batch 1 a decoding step is so little arithmetic that PyTorch's overhead per operation costs more
+than the operation itself. NumPy reads the same memory at a third of that cost.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _GELU = math.sqrt(2 / math.pi)
 Array = NDArray[np.floating[Any]]
 
 
-def decodes_alone(memory: Memory) -> bool:
-    """Whether `greedy_alone` may stand in for a batch's decoding: one request, float, on a CPU."""
+def is_single_request(memory: Memory) -> bool:
+    """Whether `greedy_single_request` may replace batched decoding: one request, float, on a CPU."""
     rows = memory.candidates
     return (
         rows.shape[0] == 1
@@ -37,7 +37,7 @@ def decodes_alone(memory: Memory) -> bool:
     )
 
 
-def greedy_alone(decoder: PointerDecoder, memory: Memory, slots: int) -> list[int]:
+def greedy_single_request(decoder: PointerDecoder, memory: Memory, slots: int) -> list[int]:
     """The greedy list of one request: up to `slots` candidates, fewer where no more are allowed.
 
     The arithmetic is that of `Generator.decode`.
@@ -46,17 +46,17 @@ def greedy_alone(decoder: PointerDecoder, memory: Memory, slots: int) -> list[in
     rows, scores, scale = _array(memory.candidates)[0], _array(memory.bias)[0].copy(), d**-0.5
     steps = min(slots, len(rows))
     weight, bias = _array(decoder.parts.weight), _array(decoder.parts.bias)[: 3 * d]
-    place, aim = weight[: 3 * d], weight[3 * d :]
-    places = _array(decoder._slot(decoder.position, steps)) + _array(memory.start)
+    prefix_weight, pointer_weight = weight[: 3 * d], weight[3 * d :]
+    offsets = _array(decoder._slot(decoder.position, steps)) + _array(memory.start)
     network = _Network(decoder.norm, decoder.feed_forward, decoder.norm_out)
-    # A key is its slot's place and what the candidate there adds.
+    # A key is its slot's position vector plus the key part of the candidate placed there.
     keys = _array(decoder._slot(decoder.key_position, steps)).copy()
     values = np.empty((steps, d), rows.dtype)
-    state = network(_array(decoder.first) + places[0])
+    state = network(_array(decoder.first) + offsets[0])
     related = np.zeros(d, rows.dtype)
     picks: list[int] = []
     for t in range(steps):
-        logits = rows.dot(state.dot(aim))
+        logits = rows.dot(state.dot(pointer_weight))
         logits *= scale
         logits += scores
         pick = int(logits.argmax())
@@ -66,7 +66,7 @@ def greedy_alone(decoder: PointerDecoder, memory: Memory, slots: int) -> list[in
         if t + 1 == steps:
             break
         scores[pick] = -math.inf
-        placed = place.dot(rows[pick])
+        placed = prefix_weight.dot(rows[pick])
         placed += bias
         keys[t] += placed[half:d]
         values[t] = placed[d : 2 * d]
@@ -78,7 +78,7 @@ def greedy_alone(decoder: PointerDecoder, memory: Memory, slots: int) -> list[in
             shares = _softmax(keys[: t + 1].dot(placed[:half]) * half**-0.5)
             shares += 1
             mixed = shares.dot(values[: t + 1])
-        mixed += places[t + 1]
+        mixed += offsets[t + 1]
         state = network(mixed)
         state += related
     return picks
@@ -113,7 +113,7 @@ def _array(x: Tensor) -> Array:
 
 @lru_cache
 def _ones(size: int, dtype: np.dtype[Any]) -> Array:
-    """To sum by a product, which costs half of what NumPy's sum does."""
+    """Ones: a dot product with them sums at half the cost of NumPy's `sum`."""
     return np.ones(size, dtype)
 
 
@@ -126,7 +126,7 @@ def _layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> Array:
 
 
 def _gelu(x: Array) -> Array:
-    """By the tanh formula."""
+    """GELU by the tanh approximation."""
     inner = x * x
     inner *= 0.044715 * _GELU
     inner += _GELU

@@ -15,17 +15,21 @@ from goalrank.requests import Batch, InputSpec
 
 
 class DLCM(Scorer):
-    """A GRU reads the initial list; each candidate is scored against the final state.
+    """A scorer that reads the initial list with a GRU and compares candidates with its last state.
 
     score_i = v · (h_i ⊙ tanh(W z + b)), h_i the GRU's output at candidate i and z its last state
     (the paper's local ranking function with its hidden units summed by one vector v). The list is
-    read from its last place to its first, so that the top results weigh most in z. Trained by the
-    attention rank loss.
+    read from its last position to its first, so that the top results weigh most in z. Trained by
+    the attention rank loss.
 
-    Ours: candidates enter as encodings with user and history (layers 0) in place of plain
-    features; the GRU has `sizes.layers` layers. Where requests carry no retriever score there is
-    no initial list, and a first score of the candidates, trained beside it by binary
+    Differences to the paper: candidates enter as encodings with user and history (layers 0)
+    instead of plain features; the GRU has `sizes.layers` layers. Where requests have no retriever
+    score there is no initial list; then a first score of the candidates, trained jointly by binary
     cross-entropy, gives the order.
+
+    Args:
+        spec: shapes of the batches.
+        sizes: sizes of the network.
     """
 
     def __init__(self, spec: InputSpec, sizes: EncoderSizes) -> None:
@@ -41,27 +45,29 @@ class DLCM(Scorer):
         self.head = nn.Linear(d, 1, bias=False)
 
     def scores(self, batch: Batch) -> Tensor:
-        return self._both(batch)[0]
+        """Score the candidates: [B, N]."""
+        return self._scores_and_first(batch)[0]
 
-    def _both(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Scores [B, N], and the first scores where the class makes its own initial list."""
+    def _scores_and_first(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Scores [B, N], and the first scores [B, N]; None where the retriever orders."""
         x = self.encoder(batch).candidates
         first = at_least_single(self.first(x).squeeze(-1)) if self.first is not None else None
         order = initial_order(batch, batch.candidate_score if first is None else first)
         length = batch.candidate_mask.sum(-1)
-        # Last place first: place p of the list is read at step length - 1 - p; padding comes after.
+        # Last position first: position p is read at step length - 1 - p; padding comes after.
         steps = torch.arange(order.shape[1], device=order.device)
         at = length[:, None] - 1 - steps
         at = torch.where(at >= 0, at, steps)
         read = order.gather(1, at)
         outputs, _ = self.gru(take_rows(x, read))
         last = take_rows(outputs, (length - 1).clamp_min(0)[:, None])  # [B, 1, D]
-        hidden = take_rows(outputs, read.argsort(-1))  # back to the candidates' places
+        hidden = take_rows(outputs, read.argsort(-1))  # back to the order of the candidates
         scores = at_least_single(self.head(hidden * torch.tanh(self.state(last))).squeeze(-1))
         return scores, first
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
-        scores, first = self._both(batch)
+        """Attention rank loss, and the loss of the first scores where there are any."""
+        scores, first = self._scores_and_first(batch)
         loss = attention_rank(scores, batch.relevance, known_candidates(batch))
         return loss if first is None else loss + pointwise_loss(first, batch)
 
@@ -70,13 +76,15 @@ def attention_rank(scores: Tensor, relevance: Tensor, mask: Tensor) -> Tensor:
     """Attention rank loss: −Σ a_y log a_s + (1 − a_y) log(1 − a_s).
 
     a_s is the softmax of the scores, a_y that of the labels over the positives (others get 0).
+    Source: DLCM (arXiv 1804.05936).
 
     Args:
-        scores, relevance: [B, N].
-        mask: [B, N] True = takes part.
+        scores: [B, N] logits.
+        relevance: [B, N] labels.
+        mask: [B, N] True for candidates that take part.
 
     Returns:
-        Mean over requests with a positive (a scalar; 0 if none). Source: DLCM (arXiv 1804.05936).
+        Scalar mean over the requests with a positive; 0 if there is none.
     """
     log_a = scores.masked_fill(~mask, -torch.inf).log_softmax(-1)
     log_a = log_a.masked_fill(~mask, -1e4).clamp_max(-1e-6)

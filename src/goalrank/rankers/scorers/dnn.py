@@ -1,4 +1,4 @@
-"""DNN: a pointwise network on user, history and item."""
+"""DNN: a pointwise network of user, history and item."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from goalrank.requests import Batch, InputSpec
 
 
 class DNN(Scorer):
-    """Scores each candidate on its own; binary cross-entropy on candidates with known feedback.
+    """A scorer of each candidate alone, trained by binary cross-entropy.
 
-    The request encoder with no layers between candidates, then a network of the given depth, so
-    that depth is spent as in the other rankers.
+    The request encoder without layers between candidates, then a network of `sizes.layers` hidden
+    layers, so that the depth is that of the other rankers.
+
+    Args:
+        spec: shapes of the batches.
+        sizes: sizes of the network.
     """
 
     def __init__(self, spec: InputSpec, sizes: EncoderSizes) -> None:
@@ -27,17 +31,19 @@ class DNN(Scorer):
         self.head = mlp(sizes.width, *hidden, 1, dropout=sizes.dropout)
 
     def scores(self, batch: Batch) -> Tensor:
+        """Score the candidates: [B, N]."""
         return self._scores(batch, None)
 
     def _scores(self, batch: Batch, at: Tensor | None) -> Tensor:
         return at_least_single(self.head(self.encoder(batch, at=at).candidates).squeeze(-1))
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
+        """Binary cross-entropy on candidates with known feedback, a scalar."""
         known = batch.observed & batch.candidate_mask
         target = batch.relevance.clamp(0, 1)
         at = None
         most = int(known.sum(1).max())
-        if most < known.shape[1]:  # a log that knows few answers: the others need no scores
+        if most < known.shape[1]:  # few known labels: the others need no scores
             at = known.byte().argsort(dim=1, descending=True, stable=True)[:, :most]
             known, target = known.gather(1, at), target.gather(1, at)
         each = F.binary_cross_entropy_with_logits(self._scores(batch, at), target, reduction="none")

@@ -15,30 +15,36 @@ from goalrank.rankers.base import Scorer
 from goalrank.rankers.scorers.tree_features import TreeFeatures
 from goalrank.requests import Batch, EncodedRequests, InputSpec
 
-_LEVELS = 4  # relevance is cut into 0 … 4; gains are linear in it
-_UNWATCHED = 300  # trees without validation
+_LEVELS = 4  # relevance is rounded to 0 … 4; gains are linear in it
+_TREES_WITHOUT_VALIDATION = 300
 
 
 class LambdaMART(Scorer):
-    """Trees on `TreeFeatures`, fitted by lambda gradients of NDCG@L. Needs the extra `trees`.
+    """Gradient-boosted trees on `TreeFeatures`, with lambda gradients of NDCG@L.
 
-    Honest counts: popularity, rates and links that a training request is scored with are counted
-    on other users' requests (`folds` groups of users), never on its own user's, whose later
-    histories hold its labels. For serving they are counted on all of training.
+    Needs the extra `trees`. Fitted by `fit_closed_form`; before, candidates have the retriever's
+    order. The state holds the trees as text, so that saving needs no pickle.
 
-    Fitted by `fit_closed_form`. Until then candidates keep the retriever's order. The trees live
-    in the state as their text, so that saving needs no pickle.
+    Cross-fitted counts: the popularity, rates and links in the features of a training request are
+    counted on other users' requests (`folds` groups of users), because later histories of its own
+    user contain its labels. For serving they are counted on all training requests.
 
     Args:
-        trees: most of them; fewer if validation stops improving, and at most 300 where there is
-            no validation to say so.
-        leaves: of a tree.
-        learning_rate: shrinkage.
-        min_leaf: least candidates in a leaf.
-        folds: groups of users for honest counts; 1 counts on everything (leaks, for ablation).
-        patience: trees without a better validation NDCG before growing stops; at a learning rate
-            of 0.02 its noise hides progress over fewer than a hundred.
-        threads: of LightGBM, 0 = all.
+        spec: shapes of the batches.
+        sizes: unused; trees have no such sizes.
+        trees: the most trees; fewer if validation stops improving, and at most 300 without
+            validation.
+        leaves: leaves per tree.
+        learning_rate: shrinkage, above 0.
+        min_leaf: the least candidates per leaf.
+        folds: groups of users for cross-fitted counts, at least 1; 1 counts on everything (which
+            leaks labels; for ablation).
+        patience: trees without a better validation NDCG before fitting stops. At a learning rate
+            of 0.02 noise hides progress over fewer than a hundred.
+        threads: threads of LightGBM; 0 uses all cores.
+
+    Raises:
+        ConfigError: `folds` is below 1.
     """
 
     closed_form = True
@@ -69,6 +75,7 @@ class LambdaMART(Scorer):
         self._model: tuple[int, Any] | None = None
 
     def scores(self, batch: Batch) -> Tensor:
+        """Score the candidates by the trees, or by the retriever before fitting: [B, N]."""
         if len(self.text) == 0:
             return batch.candidate_score.float()
         table = self.features(batch)
@@ -81,7 +88,7 @@ class LambdaMART(Scorer):
         return out
 
     def _booster(self) -> Any:
-        """The trees, parsed once for the text they came from."""
+        """The trees, parsed once per text."""
         key = self.text.data_ptr()
         if self._model is None or self._model[0] != key:
             text = self.text.cpu().numpy().tobytes().decode()
@@ -89,19 +96,26 @@ class LambdaMART(Scorer):
         return self._model[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_model": None}  # a copy parses its own
+        """State without the parsed trees, which a copy parses again."""
+        return {**self.__dict__, "_model": None}
 
     def fit_closed_form(
         self, train: EncodedRequests, validation: EncodedRequests | None, slots: int, seed: int
     ) -> None:
-        """Grow the trees.
+        """Fit the trees.
+
+        Args:
+            train: training requests.
+            validation: requests for early stopping, or None.
+            slots: L of NDCG@L.
+            seed: seed of LightGBM.
 
         Raises:
             MissingExtraError: LightGBM is not installed.
             ConfigError: no training request holds both liked and other candidates.
         """
         lgb = _lightgbm()
-        x, y, groups = self._honest_table(train)
+        x, y, groups = self._cross_fitted_table(train)
         if len(groups) == 0:
             raise ConfigError(
                 "no training request holds a positive candidate, so there is no order to learn; "
@@ -116,7 +130,7 @@ class LambdaMART(Scorer):
             if len(vgroups):
                 valid = [lgb.Dataset(vx, vy, group=vgroups, reference=data)]
                 stop = [lgb.early_stopping(self.patience, verbose=False)]
-        trees = self.trees if stop else min(self.trees, _UNWATCHED)
+        trees = self.trees if stop else min(self.trees, _TREES_WITHOUT_VALIDATION)
         booster = lgb.train(self._settings(slots, seed), data, trees, valid, callbacks=stop)
         text = booster.model_to_string(num_iteration=booster.best_iteration)
         self.text = torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())
@@ -139,23 +153,23 @@ class LambdaMART(Scorer):
             "verbose": -1,
         }
 
-    def _honest_table(self, train: EncodedRequests) -> tuple[Any, Any, Any]:
-        """Features with counts from other users only, labels and group sizes of training."""
+    def _cross_fitted_table(self, train: EncodedRequests) -> tuple[Any, Any, Any]:
+        """Features with counts of other users' requests, labels and group sizes of training."""
         if self.folds == 1:
             return feature_table(TreeFeatures(self.spec).fit(train), train, np.arange(len(train)))
         fold = train.user % self.folds
         parts = []
         for k in range(self.folds):
-            mine, rest = np.flatnonzero(fold == k), np.flatnonzero(fold != k)
+            inside, outside = np.flatnonzero(fold == k), np.flatnonzero(fold != k)
             counted = TreeFeatures(self.spec)
-            if len(rest):
-                counted.fit(train.take(rest))
-            parts.append(feature_table(counted, train, mine))
+            if len(outside):
+                counted.fit(train.take(outside))
+            parts.append(feature_table(counted, train, inside))
         x, y, groups = (np.concatenate(column) for column in zip(*parts, strict=True))
         return x, y, groups
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Counts and trees have the sizes of the data they came from: take those first."""
+        """Resize the buffers to the saved sizes, which depend on the training data, then load."""
         for name, buffer in self.named_buffers():
             saved = state.get(prefix + name)
             if saved is not None and saved.shape != buffer.shape:
@@ -171,7 +185,15 @@ def feature_table(
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int64]]:
     """Features, labels 0 … 4 and group sizes of the candidates with known feedback.
 
-    Requests without a positive candidate teach no order and are left out.
+    Requests without a positive candidate are left out, because they have no order to learn.
+
+    Args:
+        features: fitted features.
+        columns: encoded requests.
+        rows: requests to take.
+
+    Returns:
+        Features [M, F], labels [M] and candidates per request.
     """
     xs, ys, groups = [], [], []
     top = float(columns.feedback[:, columns.target].max(initial=0)) if columns.target >= 0 else 0.0

@@ -1,5 +1,7 @@
-"""MIR: multi-level interaction reranking with user behaviour history (Xi et al., SIGIR 2022,
-arXiv 2204.09370)."""
+"""MIR: multi-level interaction reranking with user behaviour history.
+
+Source: Xi et al., SIGIR 2022, arXiv 2204.09370.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +20,24 @@ from goalrank.requests import Batch, InputSpec
 
 
 class MIR(Scorer):
-    """Set-to-list interaction (SLAttention) between the candidate set and the history list.
+    """A scorer with set-to-list interaction (SLAttention) between candidates and history.
 
     - Within: self-attention over the candidate set (`sizes.layers` blocks), a bidirectional LSTM
       over the history.
     - Between: affinity A = tanh(X W Hᵀ) ⊙ exp(−θ_u · age), θ_u ≥ 0 learned from the user, age the
-      log-hours of the event. A candidate takes from the history softmax(A) H (what it is like), the
-      decayed sums A H and A 1 (how often: repeats add up); the other way round, every event spreads its
-      attention over the set, and a candidate takes from each what falls on it.
-    - Score: a network on all of these; binary cross-entropy.
+      log-hours of the event. A candidate gets softmax(A) H from the history (the similar events)
+      and the decayed sums A H and A 1 (their number: repeats add up). In the other direction every
+      event distributes its attention over the set, and a candidate gets its share of each event.
+    - Score: a network of all of these, trained by binary cross-entropy.
 
-    Ours: the encoder already lets a candidate attend to the history; the interaction comes on top,
-    so that MIR differs from the other rankers by it alone. The paper's feature-level affinity
+    Differences to the paper: the encoder already lets a candidate attend to the history, so that
+    MIR differs from the other rankers by the interaction alone. The paper's feature-level affinity
     works on feature fields; here encodings are one vector, and the affinity has `sizes.heads`
-    bilinear forms in their place.
+    bilinear forms instead.
 
     Args:
+        spec: shapes of the batches.
+        sizes: sizes of the network.
         interaction: False leaves the set-to-list interaction out (for ablation).
     """
 
@@ -52,11 +56,12 @@ class MIR(Scorer):
             self.history = HistoryVectors(d)
             self.lstm = nn.LSTM(d, d // 2, batch_first=True, bidirectional=True)
             self.query = nn.Linear(d, d, bias=False)
-            nn.init.eye_(self.query.weight)  # plain likeness to begin with
+            nn.init.eye_(self.query.weight)  # starts as plain similarity
             self.decay = nn.Linear(d, sizes.heads)
         self.head = mlp(width, 2 * d, 1, dropout=sizes.dropout)
 
     def scores(self, batch: Batch) -> Tensor:
+        """Score the candidates: [B, N]."""
         encoded = self.encoder(batch)
         x = encoded.candidates
         for block in self.blocks:
@@ -67,7 +72,7 @@ class MIR(Scorer):
         return at_least_single(self.head(x).squeeze(-1))
 
     def _interact(self, items: Tensor, context: Tensor, batch: Batch) -> list[Tensor]:
-        """What the history says of every candidate: three [B, N, D] and one [B, N, heads]."""
+        """Features of every candidate from the history: three [B, N, D] and one [B, N, heads]."""
         b, n, d = items.shape
         real = batch.history_mask
         events = self.history(self.encoder.items, batch)
@@ -87,7 +92,7 @@ class MIR(Scorer):
         weight = affinity.masked_fill(~real[:, None, None, :], -torch.inf)
         weight = torch.where(some, weight, 0.0).softmax(-1)
         attended = weight @ values
-        # Not normalised: an interest met twice counts twice.
+        # Not normalised: two equal events count twice.
         summed = affinity @ values
         share = affinity.masked_fill(~batch.candidate_mask[:, None, :, None], -torch.inf)
         seen = share.softmax(2) @ values
@@ -95,4 +100,5 @@ class MIR(Scorer):
         return [*vectors, affinity.sum(-1).transpose(1, 2)]
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
+        """Binary cross-entropy on candidates with known feedback, a scalar."""
         return pointwise_loss(self.scores(batch), batch)

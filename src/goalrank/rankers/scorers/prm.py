@@ -14,11 +14,15 @@ _MAX_POSITIONS = 256
 
 
 class PRM(Scorer):
-    """Transformer over [x_i; personal vector] + position in the initial list; softmax scores.
+    """A transformer over [x_i; personal vector] + position in the initial list; softmax scores.
 
-    The initial list is the retriever's order; where requests carry no retriever score there is no
+    The initial list is the retriever's order; where requests have no retriever score there is no
     initial order and positions are left out. The personal vector is the encoder's user context and
-    history, in place of the paper's pre-trained click model.
+    history, instead of the paper's pre-trained click model.
+
+    Args:
+        spec: shapes of the batches.
+        sizes: sizes of the network.
     """
 
     def __init__(self, spec: InputSpec, sizes: EncoderSizes) -> None:
@@ -30,6 +34,7 @@ class PRM(Scorer):
         self.head = nn.Linear(sizes.width, 1)
 
     def scores(self, batch: Batch) -> Tensor:
+        """Score the candidates: [B, N]."""
         extra = None
         if self.positions is not None:
             rank = initial_rank(batch).clamp_max(_MAX_POSITIONS - 1)
@@ -37,11 +42,16 @@ class PRM(Scorer):
         return at_least_single(self.head(self.encoder(batch, extra).candidates).squeeze(-1))
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
+        """Softmax cross-entropy on candidates with known feedback, a scalar."""
         known = batch.observed & batch.candidate_mask
         return softmax_cross_entropy(self.scores(batch), batch.relevance, known)
 
 
 def initial_rank(batch: Batch) -> Tensor:
-    """[B, N] each candidate's place in the retriever's order, 0 = best; ties share a place."""
+    """Rank [B, N] of each candidate in the retriever's order, 0 for the best; ties share a rank.
+
+    Args:
+        batch: B requests.
+    """
     scores = batch.candidate_score.masked_fill(~batch.candidate_mask, -torch.inf)
     return (scores[:, None, :] > scores[:, :, None]).sum(-1)

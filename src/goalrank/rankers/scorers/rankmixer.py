@@ -17,21 +17,26 @@ from goalrank.requests import Batch, InputSpec
 
 
 class RankMixer(Scorer):
-    """A candidate's features as T tokens; layers of token mixing and per-token networks.
+    """A scorer of candidates as T tokens, with layers of token mixing and per-token networks.
 
-    A layer: split every token into T heads, give token h the h-th head of all tokens (a
-    transposition, no weights), add and normalise; then a two-layer network of its own for every
-    token, add and normalise. Mean over tokens, one output, binary cross-entropy. Pointwise:
-    candidates do not see one another.
+    A layer splits every token into T heads, gives token h the h-th head of all tokens (a
+    transposition without weights), adds and normalises. Then each token has its own two-layer
+    network, followed by addition and normalisation. The score is one output of the mean over
+    tokens, trained by binary cross-entropy. It is pointwise: candidates do not interact.
 
-    Ours: the feature groups are the candidate's own vector, the candidate with user, history and
-    its numbers, and the user's context; together they are cut into T equal parts and each part is
-    projected to a token. The sparse mixture-of-experts variant is left out.
+    Differences to the paper: the feature groups are the candidate's item embedding, the candidate
+    with user, history and its numbers, and the user's context. Together they are cut into T equal
+    parts, and each part is projected to a token. The sparse mixture-of-experts variant is left out.
 
     Args:
-        tokens: T, must divide D; 0 = as many as `sizes.heads`.
+        spec: shapes of the batches.
+        sizes: sizes of the network.
+        tokens: T, must divide D; 0 is `sizes.heads`.
         mixing: False leaves token mixing out (for ablation).
         ratio: hidden width of the per-token networks over D.
+
+    Raises:
+        ConfigError: T does not divide D.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class RankMixer(Scorer):
         self.head = nn.Linear(d, 1)
 
     def scores(self, batch: Batch) -> Tensor:
+        """Score the candidates: [B, N]."""
         encoded = self.encoder(batch)
         context = encoded.context[:, None, :].expand_as(encoded.candidates)
         groups = torch.cat([encoded.items, encoded.candidates, context], -1)
@@ -72,11 +78,12 @@ class RankMixer(Scorer):
         return at_least_single(self.head(self.norm(x.mean(-2))).squeeze(-1))
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
+        """Binary cross-entropy on candidates with known feedback, a scalar."""
         return pointwise_loss(self.scores(batch), batch)
 
 
 class _PerToken(nn.Module):
-    """A linear map of its own for each token, [..., T, I] → [..., T, O]."""
+    """A separate linear map for each token, [..., T, I] → [..., T, O]."""
 
     def __init__(self, tokens: int, inner: int, outer: int) -> None:
         super().__init__()
@@ -84,6 +91,7 @@ class _PerToken(nn.Module):
         self.bias = nn.Parameter(torch.zeros(tokens, outer))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map [..., T, I] to [..., T, O]."""
         lead = x.shape[:-2]
         flat = x.reshape(-1, *x.shape[-2:]).transpose(0, 1)  # [T, M, I]
         out = torch.baddbmm(self.bias[:, None, :], flat, self.weight)
@@ -104,7 +112,7 @@ class _Layer(nn.Module):
         self.norm2 = nn.LayerNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., T, D] → [..., T, D]."""
+        """Map [..., T, D] to [..., T, D]."""
         if self.mixing:
             heads = x.unflatten(-1, (self.tokens, -1))  # [..., T, T, D/T]
             x = self.norm1(x + heads.transpose(-3, -2).flatten(-2))

@@ -15,15 +15,17 @@ from goalrank.requests import Batch, InputSpec
 
 
 class SetRank(Scorer):
-    """Self-attention between candidates without positions; attention rank loss.
+    """A scorer with self-attention between candidates without positions; attention rank loss.
 
-    The score of a candidate depends on the set it is offered in and not on its order, for any N.
+    The score of a candidate depends on the set of candidates and not on their order, for any N.
     `inducing` > 0 gives the paper's induced attention (IMSAB) through that many learned points,
-    whose cost is linear in N; 0 the full one (MSAB). The initial rank is not an input (the paper's
-    variant without ordinal embeddings); the retriever's score is, as for every ranker here.
+    at a cost linear in N; 0 gives full attention (MSAB). The initial rank is not an input (the
+    paper's variant without ordinal embeddings); the retriever's score is, as for every ranker here.
 
     Args:
-        inducing: points of the induced attention; by default what `sizes` says.
+        spec: shapes of the batches.
+        sizes: sizes of the network.
+        inducing: points of the induced attention; None uses `sizes.inducing`.
     """
 
     def __init__(
@@ -35,7 +37,9 @@ class SetRank(Scorer):
         self.head = nn.Linear(sizes.width, 1)
 
     def scores(self, batch: Batch) -> Tensor:
+        """Score the candidates: [B, N]."""
         return at_least_single(self.head(self.encoder(batch).candidates).squeeze(-1))
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
+        """Attention rank loss, a scalar."""
         return attention_rank(self.scores(batch), batch.relevance, known_candidates(batch))

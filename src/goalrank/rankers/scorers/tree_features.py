@@ -1,4 +1,4 @@
-"""Plain numbers about a candidate that trees are grown on."""
+"""Features of candidates for gradient-boosted trees."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ _WIDEST = 32  # columns of side-table numbers taken
 
 
 class TreeFeatures(nn.Module):
-    """[B, N, F] numbers known when the list is asked for.
+    """Features [B, N, F] of candidates that are known at the time of the request.
 
-    Everything counted is counted on the requests given to `fit`, which therefore must not contain
-    the request that is scored (see `LambdaMART` for how training keeps to that). Features: the
-    retriever's score (plain, standardised in the request, distance to the best) and rank, the
-    table's own candidate features (plain and standardised), popularity and feedback rate of the
-    item, links from the last item and from the latest ten, how often and how long ago the
-    candidate stands in the history, length and age of the history, number of candidates, numbers
-    of the item's and user's side tables.
+    Counts are made on the requests given to `fit`, which must not contain the scored request (see
+    `LambdaMART` for how training ensures this). Features: the retriever's score (plain,
+    standardised in the request, difference to the best) and rank, the candidate features of the
+    table (plain and standardised), popularity and feedback rate of the item, links from the last
+    item and from the latest ten, number and age of the candidate's events in the history, length
+    and age of the history, number of candidates, numbers of the item and user side tables.
+
+    Args:
+        spec: shapes of the batches.
     """
 
     def __init__(self, spec: InputSpec) -> None:
@@ -36,17 +38,25 @@ class TreeFeatures(nn.Module):
         self.wide = (min(spec.item_numeric, _WIDEST), min(spec.user_numeric, _WIDEST))
 
     def fit(self, train: EncodedRequests) -> TreeFeatures:
-        """Count popularity, rates and links on these requests."""
+        """Count popularity, rates and links.
+
+        Args:
+            train: requests to count on.
+
+        Returns:
+            This object.
+        """
         self.popularity = ItemStatistic.popularity(train)
         self.rate = ItemStatistic.feedback_rate(train)
         links = LastItemTransitions.fit(train)
-        # Codes are over the encoder's rows, whatever part of them these requests reach.
+        # Codes use the encoder's number of rows, even if these requests contain fewer ids.
         rows = self.links.rows
         code = links.pairs // links.rows * rows + links.pairs % links.rows
         self.links = LastItemTransitions(code, links.weights, rows)
         return self
 
     def forward(self, batch: Batch) -> Tensor:
+        """Compute the features [B, N, F] of a batch."""
         mask = batch.candidate_mask
         score = batch.candidate_score.float()
         best = score.masked_fill(~mask, -torch.inf).amax(-1, keepdim=True)
@@ -83,9 +93,9 @@ class TreeFeatures(nn.Module):
         last = batch.history.gather(1, at.clamp_min(0)) * ok  # [B, 10]
         ids = batch.items.id_row
         code = ids[last][:, None, :] * self.links.rows + ids[batch.candidates][..., None]
-        place = torch.searchsorted(self.links.pairs, code).clamp_max(len(self.links.pairs) - 1)
-        hit = (self.links.pairs[place] == code) & ok[:, None, :]
-        weight = torch.where(hit, self.links.weights[place], 0.0)  # [B, N, 10]
+        index = torch.searchsorted(self.links.pairs, code).clamp_max(len(self.links.pairs) - 1)
+        hit = (self.links.pairs[index] == code) & ok[:, None, :]
+        weight = torch.where(hit, self.links.weights[index], 0.0)  # [B, N, 10]
         return [weight.sum(-1), weight.amax(-1)]
 
 
@@ -102,7 +112,7 @@ def _names(spec: InputSpec) -> list[str]:
 
 
 def _history_numbers(batch: Batch) -> list[Tensor]:
-    """Times in the history, age of the latest such event (-1 if none), history length and age."""
+    """Count in the history, age of the latest such event (-1 if none), history length and age."""
     same = batch.candidates[:, :, None] == batch.history[:, None, :]
     same = same & batch.history_mask[:, None, :]
     age = torch.where(same, batch.history_age[:, None, :], torch.inf).amin(-1)

@@ -1,1 +1,1 @@
-"""Rankers that write a list slot by slot."""
+"""Generators: rankers that write a list slot by slot."""

@@ -16,14 +16,14 @@ from goalrank.requests import Batch, InputSpec
 
 
 class EditState(NamedTuple):
-    """An encoded request.
+    """An encoded batch.
 
     Attributes:
-        candidates: [B, N, D].
-        keys: [B, N, D] what the editor points at.
-        context: [B, D].
-        first: [B, N] scores of the list that editing starts from.
-        mask: [B, N].
+        candidates: [B, N, D] encoded candidates.
+        keys: [B, N, D] keys of the editor's pointer.
+        context: [B, D] encoded user and history.
+        first: [B, N] scores that order the first list.
+        mask: [B, N] True for real candidates.
     """
 
     candidates: Tensor
@@ -34,24 +34,27 @@ class EditState(NamedTuple):
 
 
 class NLGR(StepPolicy):
-    """Starts from a sorted list and edits it position by position.
+    """A generator that starts from a sorted list and edits it slot by slot.
 
-    At slot t the editor sees the whole list as it stands — slots already edited and those still
-    holding the first list — with slot t taken out, and points at the candidate to put there;
-    pointing at what stands there leaves it. A candidate taken from a later slot changes places
-    with the one it replaces, so that the list stays one. After the last slot every slot has been
-    decided once, which gives a list's exact probability.
+    At slot t the editor reads the current list without slot t (earlier slots are edited, later ones
+    hold the first list) and points at the candidate to put there; pointing at the current candidate
+    changes nothing. A candidate from a later slot swaps with the one it replaces, so that no
+    candidate repeats. After the last slot every slot has been decided once, which gives a list's
+    exact probability.
 
     Trained by the evaluator's reward differences between neighbouring lists
-    (`goalrank.training.NeighbourTask`); `loss` is the warm start on labels: cross-entropy with the
-    labels still to be placed, as for the other pointers, and binary cross-entropy for the first
+    (`goalrank.training.NeighbourTask`). `loss` is the warm start on labels: cross-entropy with the
+    labels not yet placed, as for the other pointer networks, and binary cross-entropy of the first
     scores.
 
-    Ours: the paper's sampling-based editor chooses positions and candidates; a single sweep over
-    the positions keeps probabilities exact. The first list is the class's own item-level order.
+    Differences to the paper: its sampling-based editor chooses positions and candidates; here one
+    sweep over the slots keeps probabilities exact. The first list is the order of an item-level
+    score of this class.
 
     Args:
-        slots: slots with a vector of their own; later ones share the last.
+        spec: shapes of the batches.
+        sizes: sizes of the network.
+        slots: slots with their own vector; later ones share the last.
     """
 
     def __init__(self, spec: InputSpec, sizes: EncoderSizes, slots: int = 6) -> None:
@@ -66,36 +69,40 @@ class NLGR(StepPolicy):
         self.norm = nn.LayerNorm(3 * d)
 
     def encode(self, batch: Batch) -> EditState:
+        """Encode requests, and score the candidates for the first list."""
         encoded = self.encoder(batch)
         x = encoded.candidates
         first = at_least_single(self.first(x).squeeze(-1))
         return EditState(x, self.key(x), encoded.context, first, batch.candidate_mask)
 
     def begin(self, state: EditState, lists: int, slots: int) -> Tensor:
+        """The first list, sorted by the item scores, per drawn list: [B, G, L]."""
         start = top_slots(state.first.detach(), state.mask, slots)
         return start[:, None, :].expand(-1, lists, -1)
 
     def step_logits(self, state: EditState, hidden: Tensor, step: int) -> Tensor:
+        """Logits [B, G, N] of the candidate to put at slot `step`."""
         b, g, slots = hidden.shape
         real = (hidden >= 0).clone()
         real[..., step] = False
         values = take_rows(self.value(state.candidates), hidden.clamp_min(0).view(b, -1))
         values = values.view(b, g, slots, -1) * real.unsqueeze(-1)
-        near, far, relation = values.chunk(3, -1)  # before the slot, after it, and wherever
+        near, far, relation = values.chunk(3, -1)  # of slots before, after and anywhere
         count = real.sum(-1, keepdim=True).clamp_min(1)
         before = near[:, :, :step].sum(2) / count
         after = far[:, :, step + 1 :].sum(2) / count
-        place = self.position[min(step, len(self.position) - 1)]
-        own = (state.context + place)[:, None, :].expand(b, g, -1)
-        query = self.editor(self.norm(torch.cat([own, before, after], -1))) + relation.sum(2)
+        slot_vector = self.position[min(step, len(self.position) - 1)]
+        centre = (state.context + slot_vector)[:, None, :].expand(b, g, -1)
+        query = self.editor(self.norm(torch.cat([centre, before, after], -1))) + relation.sum(2)
         logits = at_least_single(query @ state.keys.transpose(1, 2)) * query.shape[-1] ** -0.5
         logits = logits + state.first[:, None, :]
         out: Tensor = logits.masked_fill(~state.mask[:, None, :], -torch.inf)
         return out
 
     def advance(self, state: EditState, hidden: Tensor, picked: Tensor, step: int) -> Tensor:
+        """Put the picked candidates [B, G] at slot `step`: lists [B, G, L]."""
         replaced = hidden[..., step : step + 1]
-        # Where the pick stands in a later slot, the replaced candidate goes there.
+        # If the pick comes from a later slot, the replaced candidate goes there.
         swapped = torch.where(hidden == picked[..., None], replaced, hidden)
         at = torch.full_like(replaced, step)
         return swapped.scatter(-1, at, picked[..., None])
@@ -109,7 +116,19 @@ class NLGR(StepPolicy):
         upto: int,
         rng: torch.Generator,
     ) -> Tensor:
-        """Lists [B, G, L] as they stand after slots 0…upto-1 were edited by draws of the policy."""
+        """Edit slots 0…upto-1 by draws of the policy.
+
+        Args:
+            state: encoded batch.
+            batch: B requests.
+            lists: G.
+            slots: L.
+            upto: number of slots to edit, in 0..L.
+            rng: source of randomness.
+
+        Returns:
+            [B, G, L] positions.
+        """
         salt = request_salt(batch.key, rng)
         hidden = self.begin(state, lists, slots)
         for step in range(upto):
@@ -120,7 +139,16 @@ class NLGR(StepPolicy):
         return hidden
 
     def open_logits(self, state: EditState, hidden: Tensor, step: int) -> Tensor:
-        """`step_logits` with the candidates of the slots before `step` struck out."""
+        """`step_logits` with -inf for the candidates of earlier slots.
+
+        Args:
+            state: encoded batch.
+            hidden: [B, G, L] current lists.
+            step: the slot to edit.
+
+        Returns:
+            [B, G, N].
+        """
         logits = self.step_logits(state, hidden, step)
         taken = torch.zeros_like(logits, dtype=torch.bool)
         done = hidden[..., :step]
@@ -128,6 +156,7 @@ class NLGR(StepPolicy):
         return logits.masked_fill(taken, -torch.inf)
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
+        """Supervised loss for the warm start, a scalar."""
         state = self.encode(batch)
         known = known_candidates(batch)
         open_state = state._replace(mask=known)
@@ -142,17 +171,17 @@ def neighbours(lists: Tensor, slot: Tensor, others: Tensor) -> Tensor:
     """Lists that differ from given ones at one slot.
 
     Args:
-        lists: [B, G, L].
+        lists: [B, G, L] positions.
         slot: [B, G] the slot, below the list's length.
-        others: [B, G, M] candidates to put there; one that stands elsewhere in the list changes
-            places with the one it replaces.
+        others: [B, G, M] candidates to put there; one from another slot of the list swaps with the
+            one it replaces.
 
     Returns:
-        [B, G, M, L].
+        [B, G, M, L] positions.
     """
     m = others.shape[-1]
-    spread = lists[:, :, None, :].expand(-1, -1, m, -1)
+    repeated = lists[:, :, None, :].expand(-1, -1, m, -1)
     at = slot[:, :, None, None].expand(-1, -1, m, 1)
-    replaced = spread.gather(-1, at)
-    swapped = torch.where(spread == others[..., None], replaced, spread)
+    replaced = repeated.gather(-1, at)
+    swapped = torch.where(repeated == others[..., None], replaced, repeated)
     return swapped.scatter(-1, at, others[..., None])

@@ -1,5 +1,7 @@
-"""Seq2Slate (Bello et al., 2018, arXiv 1810.02019) and EGRank (Huzhang et al., 2020,
-arXiv 2003.11941): recurrent pointer networks."""
+"""Recurrent pointer networks: Seq2Slate and EGRank.
+
+Sources: Bello et al., 2018, arXiv 1810.02019; Huzhang et al., 2020, arXiv 2003.11941.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,14 @@ from goalrank.requests import Batch, InputSpec
 
 
 class PointerState(NamedTuple):
-    """An encoded request.
+    """An encoded batch.
 
     Attributes:
-        inputs: [B, N, D] what the decoder reads after pointing at a candidate.
-        keys: [B, N, D] what it points at.
+        inputs: [B, N, D] inputs of the decoder after pointing at a candidate.
+        keys: [B, N, D] keys of the pointer.
         start: hidden and cell state [B, D] after the encoder.
-        mask: [B, N].
-        first: [B, N] scores that made the initial list; None where the retriever's did.
+        mask: [B, N] True for real candidates.
+        first: [B, N] scores that order the initial list; None where the retriever's do.
     """
 
     inputs: Tensor
@@ -39,16 +41,21 @@ _Hidden = tuple[Tensor, Tensor]  # [B, G, D] each
 
 
 class Seq2Slate(StepPolicy):
-    """An LSTM reads the initial list, another one writes the slate by pointing.
+    """A generator with an LSTM that reads the initial list and one that points at candidates.
 
     p(l_t = i | l_<t) = softmax_i(v · tanh(W_e e_i + W_d d_t)) over the candidates not yet placed,
-    e_i the encoder's output, d_t the decoder's. Supervised: at every slot the cross-entropy with
-    the labels still to be placed, after the policy's own greedy prefix, weights 1/log2(t + 2).
+    e_i the encoder's output, d_t the decoder's. The supervised loss is, at every slot, the
+    cross-entropy with the labels not yet placed, after the policy's own greedy prefix, with weights
+    1/log2(t + 2).
 
-    Ours: inputs are encodings with user and history (layers 0); the encoder LSTM has
-    `sizes.layers` layers; without a retriever score a first score, trained beside it, makes the
-    initial list. The paper's alternative (policy gradient on a list's reward) is the group of
-    objectives any ranker can be trained by; see `EGRank` for the one by PPO.
+    Differences to the paper: inputs are encodings with user and history (layers 0); the encoder
+    LSTM has `sizes.layers` layers; without a retriever score, a first score that is trained jointly
+    orders the initial list. The paper's alternative, a policy gradient on the list's reward, is one
+    of the objectives that can train any ranker; see `EGRank` for PPO.
+
+    Args:
+        spec: shapes of the batches.
+        sizes: sizes of the network.
     """
 
     def __init__(self, spec: InputSpec, sizes: EncoderSizes) -> None:
@@ -66,6 +73,7 @@ class Seq2Slate(StepPolicy):
         self.point = nn.Linear(d, 1, bias=False)
 
     def encode(self, batch: Batch) -> PointerState:
+        """Encode requests and read the initial list."""
         x = self.encoder(batch).candidates
         first = at_least_single(self.first(x).squeeze(-1)) if self.first is not None else None
         order = initial_order(batch, batch.candidate_score if first is None else first)
@@ -75,9 +83,10 @@ class Seq2Slate(StepPolicy):
         return PointerState(x, self.key(out), (hidden[-1], cell[-1]), batch.candidate_mask, first)
 
     def begin(self, state: PointerState, lists: int, slots: int) -> _Hidden:
+        """State of the decoder before the first slot, [B, G, D] each."""
         b, d = state.start[0].shape
         start = [s[:, None, :].expand(b, lists, d) for s in state.start]
-        # A copy, for operations cannot be counted through a view of a parameter.
+        # A copy: the operation counter does not see through a view of a parameter.
         return self._write(self.go.repeat(b, lists, 1), (start[0], start[1]))
 
     def _write(self, x: Tensor, hidden: _Hidden) -> _Hidden:
@@ -88,14 +97,17 @@ class Seq2Slate(StepPolicy):
         return h.view(shape), c.view(shape)
 
     def step_logits(self, state: PointerState, hidden: _Hidden, step: int) -> Tensor:
+        """Logits [B, G, N] of slot `step`."""
         query = self.query(hidden[0])[:, :, None, :]  # [B, G, 1, D]
         logits = at_least_single(self.point(torch.tanh(state.keys[:, None] + query)).squeeze(-1))
         return logits.masked_fill(~state.mask[:, None, :], -torch.inf)
 
     def advance(self, state: PointerState, hidden: _Hidden, picked: Tensor, step: int) -> _Hidden:
+        """State of the decoder after reading the picked candidates [B, G]."""
         return self._write(take_rows(state.inputs, picked), hidden)
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
+        """Cross-entropy with the remaining labels after the policy's own prefix, a scalar."""
         state = self.encode(batch)
         known = known_candidates(batch)
         open_state = state._replace(mask=known)
@@ -108,12 +120,12 @@ class Seq2Slate(StepPolicy):
 
 
 class EGRank(Seq2Slate):
-    """The pointer network of EGRank: warmed up on labels, then trained by PPO on an evaluator.
+    """The pointer network of EGRank: a warm start on labels, then PPO on an evaluator.
 
-    `loss` is the warm start; the reward-driven step is `goalrank.training.PPOTask`: several lists
-    a request from a frozen copy, the evaluator's reward of every slot, advantages standardised
-    over the lists of the same request, the clipped surrogate.
+    `loss` is the warm start. The training on rewards is `goalrank.training.PPOTask`: several lists
+    per request from a frozen copy, the evaluator's reward of every slot, advantages standardised
+    over the lists of a request, and the clipped surrogate.
 
-    Ours: the paper's evaluator is trained with a discriminator against lists unlike the logged
-    ones; here it is the reward model that serves every generator-evaluator method alike.
+    Differences to the paper: its evaluator is trained with a discriminator against lists unlike
+    the logged ones; here the evaluator is the reward model of all generator–evaluator methods.
     """

@@ -1,1 +1,1 @@
-"""HTTP: routes, schemas, access, server process."""
+"""HTTP of a server: routes, schemas, access and the server process."""

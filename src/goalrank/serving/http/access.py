@@ -1,4 +1,4 @@
-"""Who may ask, how often, and how much at once."""
+"""Access to a server: API keys, rate limits, limits of the body, and counting of answers."""
 
 from __future__ import annotations
 
@@ -26,15 +26,18 @@ CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
 class Keys:
-    """API keys by name; none at all leaves the door open.
+    """API keys by name, with a rate limit per key; without any key every caller is accepted.
 
     Args:
         text: `name:key,name:key`, as in GOALRANK_API_KEYS.
-        rate: requests a second for each key (a burst of as many, at least one); None is no limit.
-        shared: file by which processes with the same keys share their limits; None is this one's.
+        rate: requests per second and key, above 0; a burst of as many requests (at least one) is
+            accepted. None sets no limit.
+        shared: file through which processes with the same keys share their limits; None keeps the
+            limits in this process.
 
     Raises:
-        ConfigError: an entry without a name or with a key shorter than 16 characters.
+        ConfigError: an entry without a name, a repeated name, a key shorter than 16 characters, or
+            a rate that is not above 0.
     """
 
     def __init__(
@@ -45,8 +48,8 @@ class Keys:
             name, colon, key = entry.partition(":")
             if not name or not colon or len(key) < 16 or name in self._keys:
                 raise ConfigError(
-                    "an entry of the API keys is no name:key with a name of its own and a key of "
-                    "16 characters or more; remedy: name:key,name:key; option: GOALRANK_API_KEYS"
+                    "an entry of the API keys is not name:key with a unique name and a key of 16 "
+                    "characters or more; remedy: name:key,name:key; option: GOALRANK_API_KEYS"
                 )
             self._keys[name] = key.encode()
         if rate is not None and not rate > 0:
@@ -54,8 +57,15 @@ class Keys:
         self.rate = rate
         self._buckets = None if rate is None else _Buckets(rate, max(len(self._keys), 1), shared)
 
-    def name(self, given: str | None) -> str | None:
-        """Whose key it is, None if nobody's. Every key is compared, each in constant time."""
+    def owner(self, given: str | None) -> str | None:
+        """Find the name of a key; every key is compared, each in constant time.
+
+        Args:
+            given: the key that a caller sent; None for none.
+
+        Returns:
+            Its name; "" if no keys are required; None if the key is wrong or missing.
+        """
         if not self._keys:
             return ""
         found = None
@@ -65,7 +75,11 @@ class Keys:
         return found
 
     def allow(self, name: str) -> bool:
-        """Take a token of a key's bucket; False where it is empty."""
+        """Whether a key may send another request now, which is then counted.
+
+        Args:
+            name: of `owner`.
+        """
         if self._buckets is None:
             return True
         return self._buckets.take(list(self._keys).index(name) if name else 0)
@@ -107,45 +121,47 @@ class _Buckets:
 
 
 class BodyLimit:
-    """Refuses bodies above a size before they are gathered, and slow ones; pure ASGI.
+    """ASGI middleware that refuses large bodies before they are read whole, and slow ones.
 
     Args:
-        most: bytes.
-        patience: seconds that a body may take to come.
+        app: the application.
+        max_bytes: size of a body, at most.
+        timeout: seconds in which a body must arrive.
     """
 
-    def __init__(self, app: ASGIApp, most: int, patience: float = 10.0) -> None:
-        self.app, self.most, self.patience = app, most, patience
+    def __init__(self, app: ASGIApp, max_bytes: int, timeout: float = 10.0) -> None:
+        self.app, self.max_bytes, self.timeout = app, max_bytes, timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the body of a request, then let the application handle it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         length = dict(scope["headers"]).get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self.most:
-            await self._too_large(send)
+        if not length.isdigit() or int(length) > self.max_bytes:
+            await self._refuse_large(send)
             return
         try:
-            async with asyncio.timeout(self.patience):
-                parts = await self._gather(receive)
+            async with asyncio.timeout(self.timeout):
+                parts = await self._read_body(receive)
         except TimeoutError:
-            said = f"the body did not come whole within {self.patience:g} s"
-            await _refuse(send, 408, "timeout", said)
+            message = f"the body did not arrive within {self.timeout:g} s"
+            await _refuse(send, 408, "timeout", message)
             return
         if parts is None:
-            await self._too_large(send)
+            await self._refuse_large(send)
             return
         if parts[-1]["type"] == "http.disconnect":
             return
-        kept = iter(parts)
+        read = iter(parts)
 
-        async def again() -> Message:
-            return next(kept, None) or await receive()
+        async def replay() -> Message:
+            return next(read, None) or await receive()
 
-        await self.app(scope, again, send)
+        await self.app(scope, replay, send)
 
-    async def _gather(self, receive: Receive) -> list[Message] | None:
-        """The whole body, None if it is too large: a stated length may be absent or wrong."""
+    async def _read_body(self, receive: Receive) -> list[Message] | None:
+        """Read the whole body; None if it is too large, as a stated length can be missing or wrong."""
         parts: list[Message] = []
         size, more = 0, True
         while more:
@@ -153,56 +169,68 @@ class BodyLimit:
             parts.append(message)
             size += len(message.get("body", b""))
             more = message["type"] == "http.request" and message.get("more_body", False)
-            if size > self.most:
+            if size > self.max_bytes:
                 return None
         return parts
 
-    async def _too_large(self, send: Send) -> None:
-        await _refuse(send, 413, "too_large", f"a body has at most {self.most} bytes")
+    async def _refuse_large(self, send: Send) -> None:
+        await _refuse(send, 413, "too_large", f"a body has at most {self.max_bytes} bytes")
 
 
-class Timing:
-    """Counts and times answers, and turns faults of ours into a code; pure ASGI."""
+class AnswerMetrics:
+    """ASGI middleware that counts and times answers, and answers unexpected errors with a code.
+
+    Args:
+        app: the application.
+        metrics: where answers are counted.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request and count its answer."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         began, status = perf_counter(), 0
 
-        async def note(message: Message) -> None:
+        async def counted_send(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self.app(scope, receive, note)
-        except Exception:  # nothing may reach the client but a code
+            await self.app(scope, receive, counted_send)
+        except Exception:  # the client must see no more than a code
             _LOG.exception("a fault of goalrank")
             if status:
-                raise  # half an answer is out already: only the connection can be cut
+                raise  # part of the answer was sent already: only the connection can be closed
             body = error_json("internal", "a fault of goalrank; the log says more")
             headers = [(b"content-type", b"application/json")]
-            await note({"type": "http.response.start", "status": 500, "headers": headers})
-            await note({"type": "http.response.body", "body": body})
+            await counted_send({"type": "http.response.start", "status": 500, "headers": headers})
+            await counted_send({"type": "http.response.body", "body": body})
         finally:
-            # The route's own path: one that callers invent would let the metrics grow for ever.
+            # The path of the route: paths that callers invent would add metrics without limit.
             path = getattr(scope.get("route"), "path", "other")
             self.metrics.latency.labels(path).observe(perf_counter() - began)
             self.metrics.answers.labels(path, str(status)).inc()
 
 
-async def _refuse(send: Send, status: int, code: str, said: str) -> None:
+async def _refuse(send: Send, status: int, code: str, message: str) -> None:
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": error_json(code, said)})
+    await send({"type": "http.response.body", "body": error_json(code, message)})
 
 
 def error_json(code: str, message: str, details: Sequence[dict[str, Any]] = ()) -> bytes:
-    """The body of every refusal; ASCII, so that odd characters of a request cannot break it."""
+    """Make the JSON body of an error answer; ASCII, so that any characters of a request are safe.
+
+    Args:
+        code: for machines.
+        message: for people.
+        details: where in the request each rule is broken.
+    """
     error = {"code": code, "message": message, "details": list(details)}
     return json.dumps({"error": error}, default=str).encode("ascii")

@@ -1,10 +1,10 @@
-"""HTTP around a `Service`: routes, keys, limits, error codes."""
+"""Web application of a `Service`: routes, keys, limits and error codes."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -27,9 +27,9 @@ from goalrank.errors import (
     UnknownRequestError,
 )
 from goalrank.requests import Requests
-from goalrank.serving.http.access import CHALLENGE, BodyLimit, Keys, Timing, error_json
+from goalrank.serving.http.access import CHALLENGE, AnswerMetrics, BodyLimit, Keys, error_json
 from goalrank.serving.http.schemas import (
-    REFUSALS,
+    ERROR_ANSWERS,
     Answer,
     BatchAnswer,
     BatchBody,
@@ -45,7 +45,7 @@ from goalrank.serving.store.records import Event
 _LOG = logging.getLogger("goalrank.serving")
 MAX_BODY = 4 * 2**20
 _BEARER = HTTPBearer(auto_error=False)
-# The first class that fits counts: subclasses stand before their parents.
+# The first class that fits counts: subclasses come before their parents.
 _STATUS: tuple[tuple[type[GoalRankError], int], ...] = (
     (DuplicateRequestError, 409),
     (UnknownRequestError, 404),
@@ -62,18 +62,19 @@ def create_app(
     keys: Keys | None = None,
     *,
     max_body: int = MAX_BODY,
-    patience: float = 10.0,
+    body_timeout: float = 10.0,
     watch: float | None = None,
     examples: Requests | None = None,
 ) -> FastAPI:
-    """The web application of a service; closing it drains and closes the service.
+    """Make the web application of a service; closing it finishes its requests and closes it.
 
     Args:
-        keys: API keys; None leaves the door open.
-        max_body: bytes of a request's body.
-        patience: seconds that a body may take to come.
-        watch: look for changed bundles every so many seconds; None never.
-        examples: requests that the page offers; None takes those in the bundle.
+        service: ranks and stores.
+        keys: API keys; None accepts every caller.
+        max_body: size of a request's body in bytes, at most.
+        body_timeout: seconds in which a body must arrive.
+        watch: seconds between two looks for changed bundles; None never looks.
+        examples: requests that the page offers; None takes those of the bundle.
     """
 
     @asynccontextmanager
@@ -85,69 +86,69 @@ def create_app(
         stop.set()
         service.close()
 
-    app = FastAPI(title="goalrank", version=__version__, lifespan=lifespan, responses=REFUSALS)
+    app = FastAPI(title="goalrank", version=__version__, lifespan=lifespan, responses=ERROR_ANSWERS)
     app.state.service = service
     _add_errors(app)
-    app.add_middleware(Timing, metrics=service.metrics)
-    door = _door(keys or Keys())
-    _add_lists(app, service, door)
-    add_page(app, service, door, examples)
+    app.add_middleware(AnswerMetrics, metrics=service.metrics)
+    authorize = _authorization(keys or Keys())
+    _add_lists(app, service, authorize)
+    add_page(app, service, authorize, examples)
     _add_health(app, service)
-    app.add_middleware(BodyLimit, most=max_body, patience=patience)
+    app.add_middleware(BodyLimit, max_bytes=max_body, timeout=body_timeout)
     if service.tracing is not None:
         app.add_middleware(TraceContext, tracing=service.tracing)
     return app
 
 
-def _door(keys: Keys) -> Callable[..., Awaitable[None]]:
-    # A coroutine: a plain function would cost every request a change of threads.
-    async def check(
+def _authorization(keys: Keys) -> Callable[..., Awaitable[None]]:
+    # A coroutine: a plain function would run in another thread for each request.
+    async def authorize(
         given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
     ) -> None:
-        name = keys.name(given.credentials if given else None)
+        name = keys.owner(given.credentials if given else None)
         if name is None:
             raise HTTPException(401, "send Authorization: Bearer KEY", CHALLENGE)
         if not keys.allow(name):
             raise HTTPException(429, f"at most {keys.rate} requests/s", {"Retry-After": "1"})
 
-    return check
+    return authorize
 
 
-def _add_lists(app: FastAPI, service: Service, door: Callable[..., Awaitable[None]]) -> None:
-    guarded: dict[str, Any] = {"dependencies": [Depends(door)]}
+def _add_lists(app: FastAPI, service: Service, authorize: Callable[..., Awaitable[None]]) -> None:
+    guarded: dict[str, Any] = {"dependencies": [Depends(authorize)]}
 
-    # Answers go out as they are: the framework would check them a second time.
+    # A response instead of the model: the framework would validate the answer again.
     @app.post("/v1/rank", response_model=Answer, **guarded)
     async def rank(body: RankBody) -> Response:
-        """A list for one request."""
+        """Rank one request."""
         return _json((await service.rank_async([body]))[0])
 
     @app.post("/v1/rank:batch", response_model=BatchAnswer, **guarded)
     def rank_batch(body: BatchBody) -> Response:
-        """Lists for several requests, in their order."""
+        """Rank several requests; the lists are in their order."""
         return _json(BatchAnswer(lists=service.rank(body.requests)))
 
     @app.post("/v1/feedback", **guarded)
     def feedback(body: FeedbackBody) -> FeedbackAnswer:
-        """What users did with lists; sending it again changes nothing."""
-        taken = service.feedback([Event(**event.model_dump()) for event in body.events])
+        """Store feedback of users; sending it again changes nothing."""
+        counts = service.feedback([Event(**event.model_dump()) for event in body.events])
         return FeedbackAnswer(
-            stored=taken.stored, duplicates=taken.duplicates, replaced=taken.replaced
+            stored=counts.stored, duplicates=counts.duplicates, replaced=counts.replaced
         )
 
     @app.get("/v1/models", **guarded)
     def models() -> dict[str, Any]:
-        """What is served now."""
+        """List the models that are served now."""
         return {
             "models": [
                 {
-                    "bundle": name, "policy": engine.name, "slots": engine.slots,
-                    "ranker": engine.bundle.config.name,
-                    "dataset": engine.bundle.train.get("dataset"),
-                    "candidate_features": engine.bundle.encoder.info.candidate_features,
-                    "feedback_kinds": engine.bundle.encoder.info.feedback_kinds,
+                    "bundle": name, "policy": predictor.name, "slots": predictor.slots,
+                    "ranker": predictor.bundle.config.name,
+                    "dataset": predictor.bundle.train.get("dataset"),
+                    "candidate_features": predictor.bundle.encoder.info.candidate_features,
+                    "feedback_kinds": predictor.bundle.encoder.info.feedback_kinds,
                 }
-                for name, engine in service.engines.items()
+                for name, predictor in service.predictors.items()
             ]
         }  # fmt: skip
 
@@ -155,27 +156,27 @@ def _add_lists(app: FastAPI, service: Service, door: Callable[..., Awaitable[Non
 def _add_health(app: FastAPI, service: Service) -> None:
     @app.get("/health/live")
     def live() -> dict[str, str]:
-        """The process answers."""
+        """Answer while the process runs."""
         return {"status": "live"}
 
     @app.get("/health/ready")
     def ready() -> Response:
-        """Lists can be served and stored."""
+        """Answer 200 if lists can be served and stored, 503 otherwise."""
         good = not service.draining and (service.store is None or service.store.alive())
         text = b'{"status": "ready"}' if good else error_json("not_ready", "draining, or no store")
         return Response(text, 200 if good else 503, media_type="application/json")
 
     @app.get("/metrics", response_class=PlainTextResponse)
     def metrics() -> Response:
-        """Prometheus text."""
+        """Write the metrics in the text format of Prometheus."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(GoalRankError)
-    def ours(_: Request, error: GoalRankError) -> Response:
+    def of_goalrank(_: Request, error: GoalRankError) -> Response:
         status = next((s for kind, s in _STATUS if isinstance(error, kind)), 500)
-        return _refusal(status, "internal" if status == 500 else error.code, str(error))
+        return _error(status, "internal" if status == 500 else error.code, str(error))
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> Response:
@@ -184,29 +185,29 @@ def _add_errors(app: FastAPI) -> None:
             for fault in error.errors()[:20]
         ]
         if any(fault["type"] == "json_invalid" for fault in error.errors()):
-            return _refusal(400, "malformed_json", "the body is no JSON", faults)
-        return _refusal(422, "invalid_request", "the request breaks rules", faults)
+            return _error(400, "malformed_json", "the body is not JSON", faults)
+        return _error(422, "invalid_request", "the request breaks rules", faults)
 
     @app.exception_handler(RecursionError)
     def nested(_: Request, __: RecursionError) -> Response:
-        return _refusal(400, "malformed_json", "the body is nested too deep")
+        return _error(400, "malformed_json", "the body is nested too deep")
 
     @app.exception_handler(HTTPException)
-    def plain(_: Request, error: HTTPException) -> Response:
+    def of_http(_: Request, error: HTTPException) -> Response:
         code = _CODES.get(error.status_code, "malformed_json")
-        return _refusal(error.status_code, code, str(error.detail), headers=error.headers)
+        return _error(error.status_code, code, str(error.detail), headers=error.headers)
 
 
 def _json(answer: BaseModel) -> Response:
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-def _refusal(
+def _error(
     status: int,
     code: str,
     message: str,
     details: list[dict[str, Any]] | None = None,
-    headers: Any = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
     content = error_json(code, message, details or [])
     return Response(content, status, headers, media_type="application/json")
@@ -216,6 +217,6 @@ def _watch(service: Service, seconds: float, stop: threading.Event) -> None:
     while not stop.wait(seconds):
         try:
             for name in service.reload():
-                _LOG.warning("bundle '%s' was swapped", name)
+                _LOG.warning("bundle '%s' was replaced", name)
         except GoalRankError as error:
             _LOG.error("a changed bundle cannot be served, the old one stays: %s", error)

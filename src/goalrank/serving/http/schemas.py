@@ -1,4 +1,4 @@
-"""What HTTP callers send and get."""
+"""Schemas of what HTTP callers send and get."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class _Body(BaseModel):
+    """Base of all bodies: unknown fields are refused."""
+
     model_config = ConfigDict(extra="forbid")
 
 
@@ -31,12 +33,18 @@ class RankBody(_Body):
     """One request for a list.
 
     Attributes:
-        request_id: given out if absent; feedback refers to it.
-        time: now if absent.
-        history: item ids, oldest first. Events without `history_time` count as having happened
-            just before `time`; without `history_feedback` as 1.
+        request_id: up to 128 printable ASCII characters; made by the server if absent. Feedback
+            refers to it.
+        user_id: a string or an integer, as in training.
+        time: of the request, with a time zone; now if absent.
+        history: item ids, oldest first.
+        history_feedback: one value per item of the history; 1 if absent.
+        history_time: one time per item of the history, before `time`; just before it if absent.
         candidates: 1 … 10,000 distinct item ids.
-        slots: L; default is the model's.
+        candidate_score: the retriever's scores, one per candidate.
+        candidate_features: one vector per candidate, for models trained with such features.
+        slots: L, 1 … 100; the model's if absent.
+        rules: constraints of this request, in addition to the server's.
     """
 
     request_id: RequestId | None = None
@@ -65,16 +73,21 @@ class RankBody(_Body):
             if values is not None and len(values) != len(base):
                 raise ValueError(f"{name} has {len(values)} entries for {len(base)}")
         if self.time is not None and not _EPOCH <= self.time < _LATEST:
-            raise ValueError("time lies between the years 1970 and 9999")
+            raise ValueError("time must be between the years 1970 and 9999")
         times = self.history_time or []
         if any(a > b for a, b in pairwise(times)):
-            raise ValueError("history runs from oldest to newest")
+            raise ValueError("history must be in order of time, oldest first")
         if times and times[-1] >= (self.time or datetime.now(UTC)):
-            raise ValueError("history lies strictly before time")
+            raise ValueError("history must be before time")
         return self
 
     def row(self, request_id: str, now: datetime) -> dict[str, Any]:
-        """A row of the requests table."""
+        """Make a row of the requests table.
+
+        Args:
+            request_id: of the row; the body's may be absent.
+            now: time of the row if the body has none.
+        """
         time = (self.time or now).astimezone(UTC)
         count = len(self.history)
         if self.history_time is None:
@@ -91,7 +104,11 @@ class RankBody(_Body):
 
 
 class BatchBody(_Body):
-    """Several requests, answered in their order; all are stored or none."""
+    """Several requests, answered in their order; all are stored or none.
+
+    Attributes:
+        requests: 1 … 1,000 requests.
+    """
 
     requests: list[RankBody] = Field(min_length=1, max_length=MOST_BATCH)
 
@@ -100,13 +117,16 @@ class Answer(_Body):
     """A list.
 
     Attributes:
-        items: ids, best first.
-        log_prob: of the list under the policy (rules included); null where degraded.
+        request_id: of the request.
+        items: item ids, best first.
+        log_prob: log-probability of the list under the policy with its constraints; null where
+            degraded.
         propensity: probability with which this list was served; null where degraded.
         policy: name of the model, or `retriever`.
-        experiment: experiment:variant, several parted by commas.
-        relaxed: rules given up because no list obeys them all.
-        degraded: the retriever's order, because the model failed or the deadline passed.
+        experiment: experiment:variant, several separated by commas.
+        relaxed: constraints that were relaxed because no list obeys them all.
+        degraded: the list is in the retriever's order, because the model failed or the deadline
+            passed.
         logged: the exposure is in the store.
     """
 
@@ -122,13 +142,24 @@ class Answer(_Body):
 
 
 class BatchAnswer(_Body):
-    """Answers in the order of the requests."""
+    """Several lists.
+
+    Attributes:
+        lists: in the order of the requests.
+    """
 
     lists: list[Answer]
 
 
 class EventBody(_Body):
-    """One answer of a user."""
+    """Feedback of a user to one item.
+
+    Attributes:
+        request_id: of the answer that the item was in.
+        item: id of a shown item.
+        kind: feedback type, e.g. "click".
+        value: of the feedback.
+    """
 
     request_id: RequestId
     item: Id
@@ -137,25 +168,35 @@ class EventBody(_Body):
 
 
 class FeedbackBody(_Body):
-    """Answers of users; all are stored or none."""
+    """Feedback of users; all events are stored or none.
+
+    Attributes:
+        events: 1 … 1,000 events.
+    """
 
     events: list[EventBody] = Field(min_length=1, max_length=MOST_BATCH)
 
 
 class FeedbackAnswer(_Body):
-    """How many events were new, there already, or there with another value (now replaced)."""
+    """What the store did with the events.
+
+    Attributes:
+        stored: new events.
+        duplicates: events stored before with the same value.
+        replaced: events stored before with another value, which was replaced.
+    """
 
     stored: int
     duplicates: int
     replaced: int
 
 
-class Fault(BaseModel):
-    """What a refusal says.
+class ErrorContent(BaseModel):
+    """Description of an error.
 
     Attributes:
         code: for machines.
-        message: for people: the value met, the rule it breaks, the remedy.
+        message: for people: the value that was found, the rule it breaks, the remedy.
         details: where in the request each rule is broken.
     """
 
@@ -164,20 +205,24 @@ class Fault(BaseModel):
     details: list[dict[str, Any]] = Field(default_factory=list)
 
 
-class Refusal(BaseModel):
-    """The body of every answer that is none of 2xx."""
+class ErrorAnswer(BaseModel):
+    """Body of every answer whose status is not 2xx.
 
-    error: Fault
+    Attributes:
+        error: what went wrong.
+    """
+
+    error: ErrorContent
 
 
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Refusal, "description": said}
-    for status, said in {
-        400: "The body is no JSON.",
-        401: "No key, or a wrong one.",
-        404: "Unknown: the path, the request or the item.",
-        405: "Not this method.",
-        408: "The body came too slowly.",
+ERROR_ANSWERS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorAnswer, "description": description}
+    for status, description in {
+        400: "The body is not JSON.",
+        401: "The key is missing or wrong.",
+        404: "The path, the request or the item is unknown.",
+        405: "The path does not take this method.",
+        408: "The body arrived too slowly.",
         409: "The request id is in the store already.",
         413: "The body is too large.",
         422: "The request breaks a rule.",

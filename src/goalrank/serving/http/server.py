@@ -28,7 +28,7 @@ from goalrank.serving.store.store import Store
 
 DEFAULT_STORE = "sqlite:///goalrank.db"
 _SETTINGS = "GOALRANK_SERVE"
-_PROTOCOL = "goalrank.serving.http.slow_clients:PatientProtocol"
+_PROTOCOL = "goalrank.serving.http.slow_clients:RequestTimeoutProtocol"
 
 
 class ServeSettings(BaseModel):

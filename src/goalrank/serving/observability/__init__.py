@@ -1,1 +1,1 @@
-"""Metrics, traces and stage times of a server."""
+"""Metrics and traces of a server."""

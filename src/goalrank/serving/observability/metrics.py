@@ -1,4 +1,4 @@
-"""What Prometheus reads of a server."""
+"""Metrics of a server for Prometheus."""
 
 from __future__ import annotations
 
@@ -17,13 +17,26 @@ from prometheus_client import (
 from goalrank.bundles import Backend, Bundle
 from goalrank.requests import EncodedRequests
 
-SHARED = "PROMETHEUS_MULTIPROC_DIR"  # the library reads it when it is first imported
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # environment variable; the library reads it when imported
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 _NATS = (0.5, 1, 2, 4, 6, 8, 10, 12, 15, 20, 30, 50)
 
 
 class Metrics:
-    """A registry of its own, so that several servers fit into one process."""
+    """Counters and histograms in their own registry, so that one process can hold several servers.
+
+    Attributes:
+        registry: of prometheus_client.
+        latency: seconds per answer, by route.
+        answers: answers by route and status.
+        degraded: lists in the retriever's order, by reason.
+        unlogged: exposures that could not be stored.
+        store_failures: writes that the store refused, by error code.
+        queue: jobs that wait to be ranked.
+        ranked: lists of the model, by backend.
+        surprise: −log probability of the served lists, in nats.
+        ids: ids in requests, known to the model or not.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -60,7 +73,7 @@ class Metrics:
             "goalrank_ids", "Ids in requests, known to the model or not.", ["side", "known"],
             registry=r,
         )  # fmt: skip
-        # Looked up once: by its labels each time, a counter costs more than the counting.
+        # Looked up once: finding a counter by its labels costs more than counting.
         self._ranked = {name: self.ranked.labels(name) for name in ("onnx", "torch")}
         self._ids = {
             side: (self.ids.labels(side, "yes"), self.ids.labels(side, "no"))
@@ -68,7 +81,13 @@ class Metrics:
         }
 
     def count(self, bundle: Bundle, columns: EncodedRequests, backend: Backend) -> None:
-        """Count rankings by backend, and which users and candidates the model knows."""
+        """Count ranked requests by backend, and the users and candidates that the model knows.
+
+        Args:
+            bundle: the bundle that ranked.
+            columns: the encoded requests.
+            backend: "onnx" or "torch".
+        """
         self._ranked[backend].inc(len(columns))
         encoder = bundle.encoder
         sides = (
@@ -82,7 +101,7 @@ class Metrics:
             no.inc(len(rows) - known)
 
     def text(self) -> bytes:
-        """What `/metrics` answers; of all workers together where several share a folder."""
+        """Write the answer of `/metrics`; summed over the workers if several share a folder."""
         if not os.environ.get(SHARED):
             return generate_latest(self.registry)
         registry = CollectorRegistry()

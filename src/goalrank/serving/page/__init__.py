@@ -1,1 +1,1 @@
-"""The page at `/`, and the routes that only it uses."""
+"""Page at `/` and the routes that only the page uses."""

@@ -1,4 +1,4 @@
-"""Requests that the page offers to start from, and what is shown of items."""
+"""Example requests of the page, and the item cards that it shows."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _HIDDEN = {"item_id", "title", "url"}
 
 
 class Examples:
-    """Example requests by user; may be empty.
+    """Example requests by user.
 
     Args:
-        table: requests as in a log; their feedback shows what users liked.
+        table: logged requests, whose feedback shows what the users liked; None for no examples.
     """
 
     def __init__(self, table: Requests | None) -> None:
@@ -31,31 +31,47 @@ class Examples:
                 self._rows.setdefault(user, []).append(row)
 
     def __len__(self) -> int:
+        """Number of example requests."""
         return 0 if self.table is None else len(self.table)
 
     def users(self, query: str, limit: int) -> list[dict[str, Any]]:
-        """Users whose id contains the query, those that begin with it first, in their order."""
+        """Find users by id.
+
+        Args:
+            query: part of the id.
+            limit: users, at most.
+
+        Returns:
+            `user` and the number of `requests` of each user; ids that begin with the query first.
+        """
         found = [user for user in self._rows if query in user]
         found.sort(key=lambda user: not user.startswith(query))
         return [{"user": user, "requests": len(self._rows[user])} for user in found[:limit]]
 
     def request(self, user: str, index: int, now: datetime) -> dict[str, Any] | None:
-        """A user's example as a body of /v1/rank, moved in time so that it happens now.
+        """Make a body of /v1/rank from an example, moved in time so that it happens now.
 
-        Models see how long ago something happened, never the date, so that lists stay the same.
-        Returns None where there is no such example.
+        Models see how long ago something happened, never the date, so the lists stay the same.
+
+        Args:
+            user: id of the user, as text.
+            index: number of the user's example, from 0.
+            now: time of the request.
+
+        Returns:
+            The body and what the log knows of it; None if there is no such example.
         """
         rows = self._rows.get(user, [])
         if self.table is None or not 0 <= index < len(rows):
             return None
         row = self.table.frame.row(rows[index], named=True)
-        later = now - row["time"].astimezone(UTC)
+        shift = now - row["time"].astimezone(UTC)
         body = {
             "user_id": row["user_id"],
             "time": now.isoformat(),
             "history": row.get("history") or [],
             "history_feedback": row.get("history_feedback") or [],
-            "history_time": [(t + later).isoformat() for t in row.get("history_time") or []],
+            "history_time": [(t + shift).isoformat() for t in row.get("history_time") or []],
             "candidates": row["candidates"],
             "candidate_score": row.get("candidate_score"),
             "candidate_features": row.get("candidate_features") or None,
@@ -63,46 +79,52 @@ class Examples:
         if len(body["history_feedback"]) != len(body["history"]):
             body["history_feedback"] = None
         return {
-            "request": body, "index": index, "of": len(rows), "answers": self._answers(row),
-            "source": row["request_id"],
+            "request": body, "index": index, "of": len(rows),
+            "answers": _logged_feedback(row, self.table.info.target), "source": row["request_id"],
         }  # fmt: skip
 
-    def _answers(self, row: dict[str, Any]) -> dict[str, Any]:
-        """What the log knows of the candidates: positions shown, and those of them that were
-        liked."""
-        assert self.table is not None
-        shown = row.get("shown") or []
-        target = self.table.info.target
-        values = (row.get("feedback") or {}).get(target) or [] if target else []
-        return {
-            "target": target,
-            "shown": shown,
-            "liked": [at for at, value in zip(shown, values) if value and value > 0],
-        }
 
-
-def cards(
-    ids: Sequence[Any], items: pl.DataFrame | None, engine: Predictor
+def item_cards(
+    ids: Sequence[Any], items: pl.DataFrame | None, predictor: Predictor
 ) -> list[dict[str, Any]]:
-    """What is shown of items: title, facts (name and text), and whether the model knows them."""
-    known = engine.bundle.encoder.items.vocabulary
-    column = pl.Series(ids, dtype=known.ids.dtype)
-    seen = known.contains(column)
+    """Make the cards by which the page shows items.
+
+    Args:
+        ids: item ids.
+        items: side table of items; None leaves titles and facts out.
+        predictor: its model knows some of the items.
+
+    Returns:
+        One card per id: `id`, `title`, `facts` (name and value) and `known` (to the model).
+    """
+    vocabulary = predictor.bundle.encoder.items.vocabulary
+    column = pl.Series(ids, dtype=vocabulary.ids.dtype)
+    known = vocabulary.contains(column)
     rows: dict[Any, dict[str, Any]] = {}
     if items is not None and len(ids):
-        wanted = items.filter(pl.col("item_id").cast(known.ids.dtype).is_in(column.implode()))
+        wanted = items.filter(pl.col("item_id").cast(vocabulary.ids.dtype).is_in(column.implode()))
         rows = {row["item_id"]: row for row in wanted.iter_rows(named=True)}
     return [
-        {"id": each, **_card(rows.get(each, {})), "known": bool(there)}
-        for each, there in zip(ids, seen)
+        {"id": each, **_title_and_facts(rows.get(each, {})), "known": bool(is_known)}
+        for each, is_known in zip(ids, known)
     ]
 
 
 def search_items(
-    query: str, items: pl.DataFrame | None, engine: Predictor, limit: int
+    query: str, items: pl.DataFrame | None, predictor: Predictor, limit: int
 ) -> list[dict[str, Any]]:
-    """Items whose title contains the query, or whose id begins with it."""
-    ids = engine.bundle.encoder.items.vocabulary.ids
+    """Find items by title or id.
+
+    Args:
+        query: part of the title, or the beginning of the id.
+        items: side table of items; None searches the ids of the model.
+        predictor: its model knows some of the items.
+        limit: items, at most.
+
+    Returns:
+        The cards of the items, see `item_cards`.
+    """
+    ids = predictor.bundle.encoder.items.vocabulary.ids
     if items is not None:
         hit = pl.col("item_id").cast(pl.String).str.starts_with(query)
         if "title" in items.columns:
@@ -111,19 +133,34 @@ def search_items(
         found = items.lazy().filter(hit).select("item_id").head(limit).collect()["item_id"]
     else:
         found = ids.filter(ids.cast(pl.String).str.starts_with(query)).head(limit)
-    return cards(found.cast(ids.dtype).to_list(), items, engine)
+    return item_cards(found.cast(ids.dtype).to_list(), items, predictor)
 
 
 def rule_columns(items: pl.DataFrame | None) -> list[str]:
-    """Item columns that rules of the page can look at: names and lists of names."""
+    """List the item columns that constraints of the page can use: names and lists of names.
+
+    Args:
+        items: side table of items; None gives no column.
+    """
     if items is None:
         return []
     text = (pl.String, pl.List(pl.String), pl.Boolean, pl.Categorical)
     return [n for n, t in items.schema.items() if n not in _HIDDEN and t in text]
 
 
-def _card(row: dict[str, Any]) -> dict[str, Any]:
-    """Lists of names tell most, then names; numbers are left out."""
+def _logged_feedback(row: dict[str, Any], target: str | None) -> dict[str, Any]:
+    """Tell the target, the positions shown, and those of them that the user liked."""
+    shown = row.get("shown") or []
+    values = (row.get("feedback") or {}).get(target) or [] if target else []
+    return {
+        "target": target,
+        "shown": shown,
+        "liked": [at for at, value in zip(shown, values) if value and value > 0],
+    }
+
+
+def _title_and_facts(row: dict[str, Any]) -> dict[str, Any]:
+    """Choose the facts of a card: lists of names first, then names; numbers are left out."""
     facts: list[tuple[int, str, str]] = []
     for name, value in row.items():
         if name in _HIDDEN or value is None:

@@ -1,4 +1,4 @@
-"""The live experiments' numbers for the page, counted anew at most every so many seconds."""
+"""Reports of the running experiments for the page, renewed at most every few seconds."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from goalrank.serving.ranking.service import Service
 from goalrank.serving.store.export import stored_requests
 
 
-class Reports:
-    """Reports of a service's experiments; one thread counts, the others wait for its result.
+class ExperimentReports:
+    """Reports of a service's experiments; one thread makes them, others wait for the result.
 
     Args:
-        seconds: how long a report stays good.
+        service: its experiments and its store.
+        seconds: for which a report is kept before it is made again.
     """
 
     def __init__(self, service: Service, seconds: float = 20.0) -> None:
@@ -31,23 +32,30 @@ class Reports:
         self._kept: dict[int, tuple[float, dict[str, Any]]] = {}
 
     def get(self, days: int) -> dict[str, Any]:
-        """Every experiment's report over the latest days."""
+        """Report every experiment.
+
+        Args:
+            days: latest days to read, at least 1.
+
+        Returns:
+            `at` (time of the report), `days` and `experiments`, one report each.
+        """
         with self._lock:
             kept = self._kept.get(days)
             if kept is None or monotonic() - kept[0] > self.seconds:
-                kept = (monotonic(), self._count(days))
+                kept = (monotonic(), self._report_all(days))
                 self._kept[days] = kept
             return kept[1]
 
-    def _count(self, days: int) -> dict[str, Any]:
+    def _report_all(self, days: int) -> dict[str, Any]:
         now = datetime.now(UTC)
         found = [
-            self._one(each, now - timedelta(days=days), days)
+            self._report(each, now - timedelta(days=days), days)
             for each in self.service.experiments.experiment
         ]
         return {"at": now.isoformat(), "days": days, "experiments": found}
 
-    def _one(self, experiment: Experiment, start: datetime, days: int) -> dict[str, Any]:
+    def _report(self, experiment: Experiment, start: datetime, days: int) -> dict[str, Any]:
         weights = {each.name: each.weight for each in experiment.variants}
         out: dict[str, Any] = {
             "name": experiment.name, "unit": experiment.unit, "layer": experiment.layer,
@@ -56,42 +64,48 @@ class Reports:
         }  # fmt: skip
         if self.service.store is None:
             return out | {"message": "This server keeps no store, so nothing can be counted."}
-        seen = _Seen(experiment, "1h" if days <= 3 else "1d")
+        counts = _VariantCounts(experiment, "1h" if days <= 3 else "1d")
         try:
-            tables = seen.watch(stored_requests(self.service.store, start))
+            tables = counts.counted(stored_requests(self.service.store, start))
             out["report"] = asdict(ab_report(experiment, tables))
         except GoalRankError as error:
             out["message"] = str(error).split("; remedy")[0]
-        return out | seen.result()
+        return out | counts.result()
 
 
-class _Seen:
-    """Counts what a report reads as it goes by: requests and metrics by arm and time."""
+class _VariantCounts:
+    """Requests and metrics by variant and time, counted while a report reads the tables.
+
+    Args:
+        experiment: the experiment.
+        every: length of a period of time, e.g. "1h".
+    """
 
     def __init__(self, experiment: Experiment, every: str) -> None:
         self.experiment, self.every = experiment, every
         self._parts: list[pl.DataFrame] = []
         self._units: list[pl.DataFrame] = []
 
-    def watch(self, tables: Iterable[Requests]) -> Iterator[Requests]:
+    def counted(self, tables: Iterable[Requests]) -> Iterator[Requests]:
+        """Pass tables on, counting each."""
         for table in tables:
-            self._take(table.frame)
+            self._count(table.frame)
             yield table
 
-    def _take(self, frame: pl.DataFrame) -> None:
+    def _count(self, frame: pl.DataFrame) -> None:
         if "experiment" not in frame.columns:
             return
         prefix = f"{self.experiment.name}:"
-        mine = pl.element().filter(pl.element().str.starts_with(prefix))
-        arm = pl.col("experiment").str.split(",").list.eval(mine).list.first()
+        of_experiment = pl.element().filter(pl.element().str.starts_with(prefix))
+        label = pl.col("experiment").str.split(",").list.eval(of_experiment).list.first()
         kinds = {metric.kind for metric in self.experiment.metrics}
-        there = sorted(kinds & {field.name for field in _fields(frame)})
+        present = sorted(kinds & {field.name for field in _fields(frame)})
         sums = [
             pl.col("feedback").struct.field(kind).list.sum().cast(pl.Float64).alias(f"kind:{kind}")
-            for kind in there
+            for kind in present
         ]
         rows = frame.select(
-            arm.str.strip_prefix(prefix).alias("variant"),
+            label.str.strip_prefix(prefix).alias("variant"),
             pl.col("time").dt.truncate(self.every).alias("at"),
             pl.col(self.experiment.unit).cast(pl.String).alias("unit"),
             pl.col("shown").list.len().cast(pl.Float64).alias("items"),
@@ -102,7 +116,7 @@ class _Seen:
         self._parts.append(total.group_by("variant", "at").agg(pl.all().sum()))
 
     def result(self) -> dict[str, Any]:
-        """`units` and `requests` by arm, and `lines`: metric → arm → running averages."""
+        """Give `units` and `requests` by variant, and `lines`: metric → variant → averages."""
         names = [each.name for each in self.experiment.variants]
         empty = dict.fromkeys(names, 0)
         if not self._parts:
@@ -115,14 +129,16 @@ class _Seen:
             "units": empty | dict(units.iter_rows()),
             "requests": empty | {name: int(count) for name, count in requests.iter_rows()},
             "lines": {
-                metric.name: {name: _line(parts, name, metric.kind, metric.per) for name in names}
+                metric.name: {
+                    name: _running_averages(parts, name, metric.kind, metric.per) for name in names
+                }
                 for metric in self.experiment.metrics
             },
         }
 
 
-def _line(parts: pl.DataFrame, variant: str, kind: str, per: str) -> list[list[Any]]:
-    """[time, average so far, requests so far]; averages a unit are shown a request."""
+def _running_averages(parts: pl.DataFrame, variant: str, kind: str, per: str) -> list[list[Any]]:
+    """List [time, average so far, requests so far]; averages per unit become ones per request."""
     rows = parts.filter(pl.col("variant") == variant)
     if f"kind:{kind}" not in rows.columns or not rows.height:
         return []

@@ -1,4 +1,4 @@
-"""What each rule did to a list: it is ranked once more without that rule."""
+"""Effects of constraints on a list, found by ranking the request again without each of them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,26 @@ from goalrank.constraints import Constraints
 from goalrank.requests import Requests
 
 Rank = Callable[[Requests, Sequence[Constraints]], list[Ranked]]
-_MOST_RULES = 16  # each costs a list
+Item = int | str
+_MOST_RULES = 16  # each costs one more list
 
 
 def explain(
     rank: Rank, table: Requests, ranked: Ranked, rules: Constraints, slots: int
 ) -> list[dict[str, Any]]:
-    """For each rule: what the list would be without it, all others kept.
+    """Compare a list with the lists that the request would get without each of its constraints.
 
     Args:
-        rank: ranks a table, each request under rules of its own.
-        table: the one request; `ranked` is its list under `rules`.
+        rank: ranks a table, each request under its own constraints.
+        table: one request.
+        ranked: its list under `rules`.
+        rules: the constraints, of which the first 16 are explained.
+        slots: L.
 
-    Each has `label`, `state` (`changed`, `idle`: the list is the same without it, `given up`) and
-    `changes`: slot, the item there, and the one that would be there.
+    Returns:
+        One entry per constraint: `label`, `state` ("changed"; "idle" if the list is the same
+        without it; "given up" if it was relaxed) and `changes` (`slot`, the `item` there, and the
+        item that would be there `instead`).
     """
     parts = _parts(rules, table.frame["candidates"][0].to_list())[:_MOST_RULES]
     if not parts:
@@ -45,20 +51,20 @@ def explain(
     return out
 
 
-def _changes(items: list[Any], without: list[Any]) -> list[dict[str, Any]]:
+def _changes(items: list[Item], without: list[Item]) -> list[dict[str, Any]]:
     longest = max(len(items), len(without))
     pairs = [(_at(items, slot), _at(without, slot)) for slot in range(longest)]
     return [{"slot": s, "item": a, "instead": b} for s, (a, b) in enumerate(pairs) if a != b]
 
 
-def _at(items: list[Any], slot: int) -> Any:
+def _at(items: list[Item], slot: int) -> Item | None:
     return items[slot] if slot < len(items) else None
 
 
-def _parts(rules: Constraints, candidates: list[Any]) -> list[tuple[str, str, Constraints]]:
-    """(label, name as in `relaxed`, the rules without it) of each single rule."""
+def _parts(rules: Constraints, candidates: list[Item]) -> list[tuple[str, str, Constraints]]:
+    """List (label, name in `Ranked.relaxed`, the constraints without it) of each constraint."""
 
-    def less(**changes: Any) -> Constraints:
+    def less(**changes: object) -> Constraints:
         return rules.model_copy(update=changes)
 
     out: list[tuple[str, str, Constraints]] = []

@@ -1,4 +1,4 @@
-"""Lists for the page: a variant's list with each slot's probability, and what each rule did."""
+"""Lists of the page: the list of a variant with slot probabilities and effects of constraints."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from goalrank.bundles import Predictor, Ranked
-from goalrank.constraints import Constraints, stepwise
+from goalrank.constraints import Constraints
 from goalrank.errors import ConfigError
 from goalrank.requests import Requests
 from goalrank.serving.http.schemas import RankBody, RequestId
 from goalrank.serving.page.explanations import explain
+from goalrank.serving.ranking.jobs import check_ids
 from goalrank.serving.ranking.service import DEFAULT, Service
 
 RETRIEVER = "retriever"
 
 
-class Side(BaseModel):
-    """One of the two variants that are compared.
+class ListChoice(BaseModel):
+    """Choice of a list: a variant and how it makes the list.
 
     Attributes:
-        variant: a key of the page's variants, or `retriever`.
-        temperature: None is the best list; a number draws one.
+        variant: a key of `served_variants`, or `retriever`.
+        temperature: in (0, 100] draws a list; None takes the best list.
         request_id: names the draw; the same id draws the same list.
     """
 
@@ -41,21 +42,28 @@ class Side(BaseModel):
 
 
 class CompareBody(BaseModel):
-    """One request, two variants."""
+    """One request and the lists to compare.
+
+    Attributes:
+        request: the request.
+        sides: one or two choices of a list.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     request: RankBody
-    sides: list[Side] = Field(min_length=1, max_length=2)
+    sides: list[ListChoice] = Field(min_length=1, max_length=2)
 
 
 @dataclass(frozen=True)
-class Shown:
+class PageList:
     """A list on the page.
 
     Attributes:
-        probabilities: of each slot's item given those before it; None where the variant has none.
-        rules: what each did, see `explain`.
+        ranked: the list.
+        policy: name of the policy that made it.
+        probabilities: of the item in each slot given those before it; None if the policy has none.
+        rules: effect of each constraint, see `explain`.
     """
 
     ranked: Ranked
@@ -64,105 +72,126 @@ class Shown:
     rules: list[dict[str, Any]]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        each = self.ranked
-        drawn = self.probabilities is not None
+        """Make plain values for JSON."""
+        ranked = self.ranked
+        has_probabilities = self.probabilities is not None
         return {
-            "request_id": each.request_id, "policy": self.policy, "items": each.items,
-            "positions": each.positions, "probabilities": self.probabilities,
-            "log_prob": _finite(each.log_prob) if drawn else None,
-            "propensity": each.propensity, "relaxed": list(each.relaxed), "rules": self.rules,
+            "request_id": ranked.request_id, "policy": self.policy, "items": ranked.items,
+            "positions": ranked.positions, "probabilities": self.probabilities,
+            "log_prob": _finite(ranked.log_prob) if has_probabilities else None,
+            "propensity": ranked.propensity, "relaxed": list(ranked.relaxed), "rules": self.rules,
         }  # fmt: skip
 
 
-def variants(service: Service) -> dict[str, tuple[str, Predictor]]:
-    """Key → (what it is called, its engine): what is served by default, then arms with bundles."""
-    engines = service.engines
-    out = {DEFAULT: ("Served by default", engines[DEFAULT])}
+def served_variants(service: Service) -> dict[str, tuple[str, Predictor]]:
+    """List the variants that can be compared: the default one, then those of experiments.
+
+    Args:
+        service: its predictors and experiments.
+
+    Returns:
+        Key → (label, predictor).
+    """
+    predictors = service.predictors
+    out = {DEFAULT: ("Served by default", predictors[DEFAULT])}
     for experiment in service.experiments.experiment:
-        for arm in experiment.variants:
-            if arm.bundle in engines:
-                out[f"{experiment.name}:{arm.name}"] = (
-                    f"{experiment.name}: {arm.name}",
-                    engines[arm.bundle],
+        for variant in experiment.variants:
+            if variant.bundle in predictors:
+                out[f"{experiment.name}:{variant.name}"] = (
+                    f"{experiment.name}: {variant.name}",
+                    predictors[variant.bundle],
                 )
     return out
 
 
-def show(service: Service, body: RankBody, side: Side, items: pl.DataFrame | None) -> Shown:
-    """The list of one variant, ranked as a served request would be.
+def make_list(
+    service: Service, body: RankBody, choice: ListChoice, items: pl.DataFrame | None
+) -> PageList:
+    """Make the list of one variant, as it would be made for a served request.
+
+    Args:
+        service: its predictors.
+        body: the request.
+        choice: the variant and how it makes the list.
+        items: side table of items.
 
     Raises:
         ConfigError: an unknown variant, or a request that no model can rank.
-        InfeasibleError: rules that cannot hold and must not be relaxed.
+        InfeasibleError: constraints that no list obeys and that must not be relaxed.
     """
-    retriever = side.variant == RETRIEVER
-    engine = _engine(service, DEFAULT if retriever else side.variant, side.temperature)
-    table = _table(body, side.request_id, engine, items)
-    rules = service.engines[DEFAULT].rules.merged(body.rules)
-    slots = body.slots or engine.slots
-    ranked = _rank(engine, table, slots, [rules], retriever)[0]
-    chances = None if retriever else _chances(engine, table, ranked, slots, rules, side.temperature)
+    retriever = choice.variant == RETRIEVER
+    variant = DEFAULT if retriever else choice.variant
+    predictor = _page_predictor(service, variant, choice.temperature)
+    table = _table(body, choice.request_id, predictor, items)
+    rules = service.predictors[DEFAULT].rules.merged(body.rules)
+    slots = body.slots or predictor.slots
+    ranked = _rank(predictor, table, slots, [rules], retriever)[0]
+    probabilities = None
+    if not retriever:
+        probabilities = _slot_probabilities(
+            predictor, table, ranked, slots, rules, choice.temperature
+        )
     explained = explain(
-        lambda many, each: _rank(engine, many, slots, each, retriever), table, ranked, rules, slots
-    )
-    policy = RETRIEVER if retriever else engine.name
-    return Shown(ranked, policy, chances, explained)
+        lambda many, each: _rank(predictor, many, slots, each, retriever),
+        table, ranked, rules, slots,
+    )  # fmt: skip
+    policy = RETRIEVER if retriever else predictor.name
+    return PageList(ranked, policy, probabilities, explained)
 
 
-def _engine(service: Service, key: str, temperature: float | None) -> Predictor:
-    """An engine of its own for the page: no rules but those given, and the page's temperature."""
-    known = variants(service)
+def _page_predictor(service: Service, key: str, temperature: float | None) -> Predictor:
+    """Copy a predictor for the page: without the server's constraints, at another temperature."""
+    known = served_variants(service)
     if key not in known:
         raise ConfigError(
             f"variant {key!r} is not served; remedy: one of {[*known, RETRIEVER]}; option: variant"
         )
-    engine = copy.copy(known[key][1])
-    engine.rules, engine.temperature = Constraints(), temperature
-    return engine
+    predictor = copy.copy(known[key][1])
+    predictor.rules, predictor.temperature = Constraints(), temperature
+    return predictor
 
 
 def _rank(
-    engine: Predictor, table: Requests, slots: int, rules: Sequence[Constraints], retriever: bool
+    predictor: Predictor, table: Requests, slots: int, rules: Sequence[Constraints], retriever: bool
 ) -> list[Ranked]:
-    call = engine.fallback if retriever else engine.rank
-    return call(table, slots, rules=rules)
+    rank = predictor.fallback if retriever else predictor.rank
+    return rank(table, slots, rules=rules)
 
 
-def _chances(
-    engine: Predictor,
+def _slot_probabilities(
+    predictor: Predictor,
     table: Requests,
     ranked: Ranked,
     slots: int,
     rules: Constraints,
     temperature: float | None,
 ) -> list[float] | None:
-    """Each slot's probability under the policy that rules constrain, at the temperature (or 1)."""
-    if not stepwise(engine.bundle.ranker):
+    """Probability of the item in each slot under the constrained policy, at the temperature or 1."""
+    if not predictor.bundle.ranker.stepwise:
         return None
     steps: list[Tensor] = []
-    engine.log_prob(
+    predictor.log_prob(
         table, [ranked.positions], slots, rules=[rules], temperature=temperature or 1.0, steps=steps
     )
     return [math.exp(float(step[0])) for step in steps[: len(ranked.positions)]]
 
 
 def _table(
-    body: RankBody, request_id: str, engine: Predictor, items: pl.DataFrame | None
+    body: RankBody, request_id: str, predictor: Predictor, items: pl.DataFrame | None
 ) -> Requests:
-    """The request as a table of one row. Missing candidate features count as average."""
-    encoder = engine.bundle.encoder
+    """Make a requests table of one row; missing candidate features become the average ones."""
+    encoder = predictor.bundle.encoder
     width = len(encoder.info.candidate_features)
     row = body.row(request_id, datetime.now(UTC))
     given = row["candidate_features"] or [encoder.candidate[:, 0].tolist()] * len(body.candidates)
     if any(len(vector) != width for vector in given):
         raise ConfigError(
-            f"candidate_features: this model wants {width} numbers a candidate; remedy: send them, "
-            f"or none at all"
+            f"candidate_features: this model wants {width} numbers per candidate; remedy: send "
+            f"them, or none at all"
         )
     row["candidate_features"] = given
     users, ids = encoder.users.vocabulary.ids.dtype, encoder.items.vocabulary.ids.dtype
-    _check(body, users, ids)
+    check_ids(body, predictor)
     frame = pl.DataFrame(
         [row],
         schema_overrides={
@@ -175,20 +204,6 @@ def _table(
     drop = [] if width else ["candidate_features"]
     drop += ["candidate_score"] if body.candidate_score is None else []
     return Requests(frame.drop(drop), items=items, info=encoder.info)
-
-
-def _check(body: RankBody, users: Any, ids: Any) -> None:
-    for what, values, dtype in (
-        ("user", (body.user_id,), users),
-        ("item", (*body.candidates, *body.history), ids),
-    ):
-        wanted = str if dtype == pl.String else int
-        odd = next((each for each in values if type(each) is not wanted), None)
-        if odd is not None:
-            raise ConfigError(
-                f"{what} id {odd!r} is a {type(odd).__name__}, but this model's are "
-                f"{wanted.__name__}"
-            )
 
 
 def _finite(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""The page at `/`: static files under a strict policy, and the routes that only it uses."""
+"""Routes of the page at `/`: static files with a strict content policy, and the page's own data."""
 
 from __future__ import annotations
 
@@ -16,13 +16,19 @@ from starlette.exceptions import HTTPException
 from goalrank.errors import ConfigError
 from goalrank.requests import Requests
 from goalrank.serving.http.schemas import RankBody
-from goalrank.serving.page.examples import Examples, cards, rule_columns, search_items
-from goalrank.serving.page.experiments import Reports
-from goalrank.serving.page.lists import RETRIEVER, CompareBody, Side, show, variants
+from goalrank.serving.page.examples import Examples, item_cards, rule_columns, search_items
+from goalrank.serving.page.experiments import ExperimentReports
+from goalrank.serving.page.lists import (
+    RETRIEVER,
+    CompareBody,
+    ListChoice,
+    make_list,
+    served_variants,
+)
 from goalrank.serving.ranking.service import DEFAULT, Service
 from goalrank.serving.store.records import Exposure
 
-LABEL = "page"  # marks exposures that came from the page, so that no experiment counts them
+LABEL = "page"  # experiment label of exposures from the page, so that no experiment counts them
 _TYPES = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
@@ -45,31 +51,33 @@ Limit = Annotated[int, Query(ge=1, le=100)]
 
 
 def add_page(
-    app: FastAPI, service: Service, door: Callable[..., Any], examples: Requests | None = None
+    app: FastAPI, service: Service, authorize: Callable[..., Any], examples: Requests | None = None
 ) -> None:
-    """Add the page's routes.
+    """Add the routes of the page.
 
     Args:
-        door: the check that other routes have: key and rate.
-        examples: requests to start from; None takes those that the bundle brings.
+        app: the application.
+        service: ranks and stores.
+        authorize: checks the key and the rate, as for other routes.
+        examples: requests that the page offers; None takes those of the bundle.
     """
     _add_files(app)
-    _Page(service, examples).add(app, {"dependencies": [Depends(door)]})
+    _PageRoutes(service, examples).add(app, {"dependencies": [Depends(authorize)]})
 
 
 def _add_files(app: FastAPI) -> None:
-    """The shell holds no data, so it needs no key."""
+    """Add the static files; they hold no data, so they need no key."""
     folder = resources.files("goalrank.serving.page") / "static"
     files = {
         each.name: each.read_bytes()
         for each in folder.iterdir()
         if each.is_file() and each.name.rpartition(".")[2] in _TYPES
     }
-    marks = {name: f'"{hashlib.sha256(data).hexdigest()[:16]}"' for name, data in files.items()}
+    etags = {name: f'"{hashlib.sha256(data).hexdigest()[:16]}"' for name, data in files.items()}
 
     def answer(name: str, request: Request) -> Response:
-        headers = {**_HEADERS, "ETag": marks[name]}
-        if request.headers.get("if-none-match") == marks[name]:
+        headers = {**_HEADERS, "ETag": etags[name]}
+        if request.headers.get("if-none-match") == etags[name]:
             return Response(status_code=304, headers=headers)
         return Response(files[name], headers=headers, media_type=_TYPES[name.rpartition(".")[2]])
 
@@ -85,55 +93,61 @@ def _add_files(app: FastAPI) -> None:
 
 
 @dataclass
-class _Page:
-    """What the page's own routes share."""
+class _PageRoutes:
+    """Routes that only the page uses.
+
+    Attributes:
+        service: ranks and stores.
+        given: requests that the page offers; None takes those of the bundle.
+    """
 
     service: Service
     given: Requests | None
 
     def __post_init__(self) -> None:
-        self.reports = Reports(self.service)
+        """Start without reports and examples."""
+        self.reports = ExperimentReports(self.service)
         self._source: Requests | None = None
         self._examples = Examples(None)
 
     @property
     def examples(self) -> Examples:
-        """Those given, else those of the bundle that is served now."""
-        source = self.given or self.service.engines[DEFAULT].bundle.examples
+        """The given examples, else those of the bundle that is served now."""
+        source = self.given or self.service.predictors[DEFAULT].bundle.examples
         if source is not self._source:
             self._source, self._examples = source, Examples(source)
         return self._examples
 
     @property
     def items(self) -> pl.DataFrame | None:
-        """The items table that titles and rules come from."""
-        own = self.service.engines[DEFAULT].items
+        """The side table of items for titles and constraints."""
+        own = self.service.predictors[DEFAULT].items
         return own if own is not None else self.examples.items
 
     def add(self, app: FastAPI, guarded: dict[str, Any]) -> None:
-        """Register the routes."""
+        """Add the routes to an application."""
         self._add_choices(app, guarded)
         self._add_lists(app, guarded)
 
         @app.get("/v1/page/experiments", **guarded)
         def experiments(days: Annotated[int, Query(ge=1, le=365)] = 14) -> dict[str, Any]:
-            """The experiments' numbers over the latest days."""
+            """Report the experiments over the latest days."""
             return self.reports.get(days)
 
     def _add_choices(self, app: FastAPI, guarded: dict[str, Any]) -> None:
         @app.get("/v1/page/about", **guarded)
         def about() -> dict[str, Any]:
-            """What the page needs to know of the server."""
+            """Describe the server to the page."""
             return self.about()
 
         @app.get("/v1/page/users", **guarded)
         def users(query: Text = "", limit: Limit = 20) -> dict[str, Any]:
-            """Users who have an example request."""
+            """Find users who have an example request."""
             return {"users": self.examples.users(query, limit), "requests": len(self.examples)}
 
         @app.get("/v1/page/request", **guarded)
         def request(user: Text, index: Annotated[int, Query(ge=0, le=10**6)] = 0) -> dict[str, Any]:
-            """An example request of a user, as of now."""
+            """Give an example request of a user, moved to the present time."""
             found = self.examples.request(user, index, datetime.now(UTC))
             if found is None:
                 raise HTTPException(404, f"user {user!r} has no example {index}")
@@ -142,37 +156,37 @@ class _Page:
 
         @app.get("/v1/page/items", **guarded)
         def items(query: Text = "", limit: Limit = 12) -> dict[str, Any]:
-            """Items by title or id."""
-            engine = self.service.engines[DEFAULT]
-            return {"items": search_items(query, self.items, engine, limit)}
+            """Find items by title or id."""
+            predictor = self.service.predictors[DEFAULT]
+            return {"items": search_items(query, self.items, predictor, limit)}
 
     def _add_lists(self, app: FastAPI, guarded: dict[str, Any]) -> None:
         @app.post("/v1/page/compare", **guarded)
         def compare(body: CompareBody) -> dict[str, Any]:
-            """Lists of one or two variants; nothing is stored."""
+            """Make the lists of one or two variants; nothing is stored."""
             return self.compare(body)
 
         @app.post("/v1/page/keep", **guarded)
         def keep(body: CompareBody) -> dict[str, Any]:
-            """Store lists as shown, so that feedback can refer to them."""
+            """Store lists as exposures, so that feedback can refer to them."""
             return self.keep(body)
 
         @app.get("/v1/page/stored", **guarded)
         def stored(request_id: Text, time: datetime) -> dict[str, Any]:
-            """What the store holds of an exposure; `time` is its request's."""
+            """Read an exposure from the store; `time` is the time of its request."""
             return self.stored(request_id, time)
 
     def about(self) -> dict[str, Any]:
-        """What is served, and with what the page can be filled."""
-        default = self.service.engines[DEFAULT]
+        """Describe the served variants and what the page can offer."""
+        default = self.service.predictors[DEFAULT]
         info, store = default.bundle.encoder.info, self.service.store
         return {
             "variants": [
                 {
-                    "key": key, "label": label, "policy": engine.name,
-                    "ranker": engine.bundle.config.name,
+                    "key": key, "label": label, "policy": predictor.name,
+                    "ranker": predictor.bundle.config.name,
                 }
-                for key, (label, engine) in variants(self.service).items()
+                for key, (label, predictor) in served_variants(self.service).items()
             ],
             "retriever": RETRIEVER,
             "temperature": default.temperature,
@@ -192,13 +206,14 @@ class _Page:
         }  # fmt: skip
 
     def cards(self, ids: list[Any]) -> list[dict[str, Any]]:
-        """Cards of distinct items."""
-        return cards(list(dict.fromkeys(ids)), self.items, self.service.engines[DEFAULT])
+        """Make one card per distinct item."""
+        predictor = self.service.predictors[DEFAULT]
+        return item_cards(list(dict.fromkeys(ids)), self.items, predictor)
 
     def compare(self, body: CompareBody) -> dict[str, Any]:
-        """The two lists, what is known of their items, and the user's arms."""
-        request = _timed(body.request)
-        lists = [show(self.service, request, side, self.items).to_dict() for side in body.sides]
+        """Make the lists, the cards of their items, and the label of the user's experiments."""
+        request = _with_time(body.request)
+        lists = [make_list(self.service, request, c, self.items).to_dict() for c in body.sides]
         assigned, _ = self.service.experiments.assign(request.user_id, body.sides[0].request_id)
         return {
             "time": request.time.isoformat() if request.time else None,
@@ -208,27 +223,27 @@ class _Page:
         }
 
     def keep(self, body: CompareBody) -> dict[str, Any]:
-        """Rank again, which gives the same lists, and store them."""
+        """Make the same lists again and store them."""
         store = self.service.store
         if store is None:
             raise ConfigError("this server keeps no store; remedy: option: store")
-        request = _timed(body.request)
-        kept = [self._exposure(request, side) for side in body.sides]
+        request = _with_time(body.request)
+        kept = [self._exposure(request, choice) for choice in body.sides]
         store.record([exposure for exposure, _ in kept])
-        return {"time": kept[0][0].time.isoformat(), "lists": [shown for _, shown in kept]}
+        return {"time": kept[0][0].time.isoformat(), "lists": [made for _, made in kept]}
 
-    def _exposure(self, request: RankBody, side: Side) -> tuple[Exposure, dict[str, Any]]:
-        shown = show(self.service, request, side, self.items)
-        row = request.row(side.request_id, datetime.now(UTC))
-        each = shown.ranked
+    def _exposure(self, request: RankBody, choice: ListChoice) -> tuple[Exposure, dict[str, Any]]:
+        made = make_list(self.service, request, choice, self.items)
+        row = request.row(choice.request_id, datetime.now(UTC))
+        ranked = made.ranked
         exposure = Exposure(
-            **row, shown=each.positions, propensity=each.propensity, policy=shown.policy,
-            experiment=f"{LABEL}:{side.variant.replace(':', '.')}",
+            **row, shown=ranked.positions, propensity=ranked.propensity, policy=made.policy,
+            experiment=f"{LABEL}:{choice.variant.replace(':', '.')}",
         )  # fmt: skip
-        return exposure, shown.to_dict()
+        return exposure, made.to_dict()
 
     def stored(self, request_id: str, time: datetime) -> dict[str, Any]:
-        """The exposure and its feedback as the store gives them back."""
+        """Read an exposure and its feedback from the store."""
         store = self.service.store
         if store is None:
             raise ConfigError("this server keeps no store; remedy: option: store")
@@ -241,8 +256,8 @@ class _Page:
         raise HTTPException(404, f"the store has no request {request_id!r}")
 
 
-def _timed(request: RankBody) -> RankBody:
-    """The request with its time fixed, so that ranking it again gives the same list."""
+def _with_time(request: RankBody) -> RankBody:
+    """Set the time of a request that has none, so that ranking it again gives the same list."""
     if request.time is not None:
         return request
     return request.model_copy(update={"time": datetime.now(UTC)})
@@ -258,6 +273,6 @@ def _stored(row: dict[str, Any]) -> dict[str, Any]:
         "experiment": row["experiment"],
         "answers": [
             {"item": items[slot], "slot": slot, "kind": kind, "value": value}
-            for (slot, kind), value in sorted(row["answers"].items())
+            for (slot, kind), value in sorted(row["slot_feedback"].items())
         ],
     }

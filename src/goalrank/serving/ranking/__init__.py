@@ -1,1 +1,1 @@
-"""Ranking in a server: the service, micro-batches, the predictor."""
+"""Ranking in a server: the service, its jobs and micro-batches."""

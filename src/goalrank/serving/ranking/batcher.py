@@ -1,4 +1,4 @@
-"""Micro-batching: requests that wait at the same time are ranked together."""
+"""Micro-batches: jobs that wait at the same time are worked on together."""
 
 from __future__ import annotations
 
@@ -13,37 +13,49 @@ R = TypeVar("R")
 
 
 class FullError(Exception):
-    """Too much waits already."""
+    """Error of a queue that holds as many jobs as it may."""
 
 
 class Batcher(Generic[T, R]):
-    """One thread that takes what waits, at most `most` jobs, and works on it at once.
+    """A thread that works on all waiting jobs at once, in batches of limited size.
 
-    Where the work on a batch fails, each job is tried alone, so that a fault stays its own.
+    If the work on a batch fails, each job is tried alone, so that one faulty job does not fail the
+    others.
 
     Args:
-        work: jobs → results in their order.
-        depth: jobs that may wait; more are refused.
+        work: makes the results of a batch of jobs, in their order.
+        batch_size: jobs per batch, at most; at least 1.
+        depth: jobs that may wait; further ones are refused.
     """
 
     def __init__(
-        self, work: Callable[[Sequence[T]], Sequence[R]], *, most: int = 64, depth: int = 4096
+        self,
+        work: Callable[[Sequence[T]], Sequence[R]],
+        *,
+        batch_size: int = 64,
+        depth: int = 4096,
     ) -> None:
-        self._work, self._most = work, most
+        self._work, self._batch_size = work, batch_size
         self._queue: queue.Queue[tuple[T, Future[R]] | None] = queue.Queue(depth)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     @property
     def waiting(self) -> int:
-        """Jobs in the queue."""
+        """Number of jobs in the queue."""
         return self._queue.qsize()
 
     def submit(self, job: T) -> Future[R]:
-        """The job's result, later.
+        """Add a job to the queue.
+
+        Args:
+            job: the job.
+
+        Returns:
+            A future of its result.
 
         Raises:
-            FullError: too much waits.
+            FullError: `depth` jobs are waiting.
         """
         done: Future[R] = Future()
         try:
@@ -53,7 +65,7 @@ class Batcher(Generic[T, R]):
         return done
 
     def close(self) -> None:
-        """Finish what waits."""
+        """Finish the waiting jobs, then stop the thread."""
         self._queue.put(None)
         self._thread.join()
 
@@ -63,13 +75,13 @@ class Batcher(Generic[T, R]):
             if first is None:
                 return
             batch, last = [first], False
-            while len(batch) < self._most and not self._queue.empty():
+            while len(batch) < self._batch_size and not self._queue.empty():
                 job = self._queue.get()
                 if job is None:
                     last = True
                     break
                 batch.append(job)
-            # Whoever gave up waiting (deadline) has cancelled: do not work for nobody.
+            # A caller whose deadline passed has cancelled its job: leave that one out.
             self._finish([pair for pair in batch if pair[1].set_running_or_notify_cancel()])
             if last:
                 return

@@ -1,7 +1,7 @@
-"""Work in steps that wait for other threads: written once, driven by a thread or an event loop.
+"""Work that waits for other threads, written once and run by a thread or by an event loop.
 
-The work is a generator. It yields a future and the seconds that it will wait for it at most, goes
-on once the future is done or the time is up, and returns its result.
+The work is a generator. It yields a future and how many seconds it waits for it at most, continues
+when the future is done or the time is over, and returns its result.
 """
 
 from __future__ import annotations
@@ -15,36 +15,50 @@ T = TypeVar("T")
 PendingWork = Generator[tuple[Future[Any], float | None], None, T]
 
 
-def run_blocking(steps: PendingWork[T]) -> T:
-    """The work's result; this thread waits."""
+def run_blocking(work: PendingWork[T]) -> T:
+    """Run work in this thread, which waits.
+
+    Args:
+        work: the generator.
+
+    Returns:
+        The result of the work.
+    """
     try:
         while True:
-            future, seconds = next(steps)
+            future, seconds = next(work)
             wait([future], seconds)
     except StopIteration as end:
         result: T = end.value
         return result
 
 
-async def wait_aside(steps: PendingWork[T]) -> T:
-    """The work's result; the event loop goes on meanwhile. Cancelled, the work ends where it is."""
+async def run_async(work: PendingWork[T]) -> T:
+    """Run work while the event loop continues; if this is cancelled, the work stops where it is.
+
+    Args:
+        work: the generator.
+
+    Returns:
+        The result of the work.
+    """
     try:
         while True:
-            future, seconds = next(steps)
-            await _over(future, seconds)
+            future, seconds = next(work)
+            await _wait_for(future, seconds)
     except StopIteration as end:
         result: T = end.value
         return result
     finally:
-        steps.close()
+        work.close()
 
 
-async def _over(future: Future[Any], seconds: float | None) -> None:
-    """Until the future is done or the time is up; what it holds is left alone."""
+async def _wait_for(future: Future[Any], seconds: float | None) -> None:
+    """Wait until the future is done or the time is over; its result or error is not read."""
     loop = asyncio.get_running_loop()
     done = loop.create_future()
-    timer = None if seconds is None else loop.call_later(seconds, _wake, done)
-    future.add_done_callback(lambda _: loop.call_soon_threadsafe(_wake, done))
+    timer = None if seconds is None else loop.call_later(seconds, _set_done, done)
+    future.add_done_callback(lambda _: loop.call_soon_threadsafe(_set_done, done))
     try:
         await done
     finally:
@@ -52,6 +66,6 @@ async def _over(future: Future[Any], seconds: float | None) -> None:
             timer.cancel()
 
 
-def _wake(done: asyncio.Future[None]) -> None:
+def _set_done(done: asyncio.Future[None]) -> None:
     if not done.done():
         done.set_result(None)

@@ -1,4 +1,4 @@
-"""The service without HTTP: route, rank in time or degrade, store, answer."""
+"""Service without HTTP: it assigns requests to bundles, ranks within a deadline and stores exposures."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
-import numpy as np
 import polars as pl
 
 from goalrank.bundles import (
@@ -25,20 +23,27 @@ from goalrank.bundles import (
     ListGraph,
     Predictor,
     Ranked,
-    TimedStep,
     load_graph,
     record_times,
 )
-from goalrank.constraints import Constraints, decodes_greedily
+from goalrank.constraints import Constraints
 from goalrank.errors import BundleError, ConfigError, GoalRankError, MissingExtraError, StoreError
-from goalrank.experiments import Experiment, Experiments, draft_coins, draft_label, team_draft
+from goalrank.experiments import Experiments
 from goalrank.requests import TableInfo
 from goalrank.serving.http.schemas import Answer, RankBody
 from goalrank.serving.observability.metrics import Metrics
 from goalrank.serving.observability.tracing import Tracing
 from goalrank.serving.ranking.batcher import Batcher, FullError
-from goalrank.serving.ranking.pending_work import PendingWork, run_blocking, wait_aside
-from goalrank.serving.store.records import Event, Exposure, StoredExposure
+from goalrank.serving.ranking.jobs import (
+    RankJob,
+    RequestJobs,
+    answer_of,
+    check_body,
+    exposure_of,
+    shown_list,
+)
+from goalrank.serving.ranking.pending_work import PendingWork, run_async, run_blocking
+from goalrank.serving.store.records import Event, FeedbackCounts
 from goalrank.serving.store.store import CONFIRM_S, Store, confirm
 
 _LOG = logging.getLogger("goalrank.serving")
@@ -46,44 +51,33 @@ DEFAULT = "default"
 _NO_SPAN = nullcontext()
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One request on its way: who ranks it, its row of the table, and how long a list it wants."""
-
-    engine: Predictor
-    row: dict[str, Any]
-    slots: int
-    rules: Constraints | None
-    experiment: str | None
-    policy: str
-    marks: list[TimedStep] = field(default_factory=list)  # stages on the way, where traces are kept
-
-
-@dataclass(frozen=True)
-class _Take:
-    """A request's jobs: one, or the two whose lists are drafted into one."""
-
-    jobs: list[_Job]
-    draft: Experiment | None = None
-
-
 class Service:
-    """Bundles, a store, and what happens between a request and its answer.
+    """Serves lists: answers requests with the lists of its bundles and stores what was shown.
 
     Args:
-        bundle: folder that is served where no experiment says otherwise.
-        store: exposures go there before their lists are returned; None logs nothing.
-        experiments: arms and their bundles.
-        deadline: seconds a list may take before the retriever's order is given instead.
-        on_store_failure: `fail` refuses the request, `serve-unlogged` answers all the same.
-        items, users, rules, temperature, seed: of every engine, see `Predictor`.
-        backend: `onnx` ranks by exported graphs, made where they are not kept yet; `auto` where
-            they are kept; what a graph cannot rank, PyTorch does (`goalrank_ranked_total`).
-        threads: of ONNX Runtime; PyTorch's are the process's.
-        tracing: where spans go; None keeps none.
+        bundle: folder of the bundle that ranks users who are in no experiment.
+        store: database to which exposures are written before their lists are returned; None
+            stores nothing.
+        experiments: experiments with their variants and bundles; None runs none.
+        deadline: seconds, above 0, after which a request gets the retriever's order instead of the
+            model's list.
+        on_store_failure: "fail" refuses a request whose exposure cannot be stored,
+            "serve-unlogged" answers it without storing it.
+        items: side table of items, see `Predictor`.
+        users: side table of users, see `Predictor`.
+        rules: constraints of every request, see `Predictor`.
+        temperature: above 0, see `Predictor`; None serves the best list.
+        seed: of the drawn lists, see `Predictor`.
+        backend: "torch"; "onnx" ranks by exported graphs and exports them where they are missing;
+            "auto" ranks by the exported graphs that exist. PyTorch ranks what a graph cannot
+            (counted in `goalrank_ranked_total`).
+        threads: threads of ONNX Runtime, at least 1; those of PyTorch are set for the process.
+        metrics: where measurements are counted; None makes a new registry.
+        tracing: where spans are sent; None sends none.
 
     Raises:
-        BundleError: a folder holds no bundle.
+        BundleError: a folder holds no bundle that can be loaded.
+        ConfigError: two bundles need different candidate features.
     """
 
     def __init__(
@@ -113,70 +107,71 @@ class Service:
         }  # fmt: skip
         self._backend, self._threads = backend, threads
         self._folders = {DEFAULT: Path(bundle)} | {b: Path(b) for b in self.experiments.bundles}
-        self._engines: dict[str, Predictor] = {}
-        self._marks: dict[str, object] = {}
-        self._swap = threading.Lock()
+        self._predictors: dict[str, Predictor] = {}
+        self._versions: dict[str, object] = {}
+        self._reloading = threading.Lock()
         self.reload()
-        self._batcher: Batcher[_Job, Ranked] = Batcher(self._work)
-        self._spare = ThreadPoolExecutor(thread_name_prefix="goalrank-fallback")
+        self._batcher: Batcher[RankJob, Ranked] = Batcher(self._rank_batch)
+        self._fallback_pool = ThreadPoolExecutor(thread_name_prefix="goalrank-fallback")
         self.draining = False
         if store is not None:
             store.describe(self.info)
 
     @property
     def info(self) -> TableInfo:
-        """What requests look like: the default bundle's training table."""
-        return self._engines[DEFAULT].bundle.encoder.info
+        """Description of the requests: feedback types, candidate features, protocol."""
+        return self._predictors[DEFAULT].bundle.encoder.info
 
     @property
-    def engines(self) -> dict[str, Predictor]:
-        """What is served now, by name."""
-        return dict(self._engines)
+    def predictors(self) -> dict[str, Predictor]:
+        """Predictors that serve now, by the name of their bundle ("default" or its folder)."""
+        return dict(self._predictors)
 
     def reload(self) -> list[str]:
-        """Load bundles whose folders changed and swap them in; names of those swapped.
+        """Load the bundles whose folders changed and serve them from now on.
 
-        Requests under way finish with the bundle they began with. A bundle that cannot be loaded
-        changes nothing.
+        Requests that are being ranked finish with the old bundle. If a bundle cannot be loaded,
+        nothing changes.
+
+        Returns:
+            Names of the bundles that were replaced, sorted.
 
         Raises:
             BundleError: a folder holds no bundle.
+            ConfigError: a bundle needs other candidate features than the default one.
         """
-        with self._swap:
-            fresh = {}
+        with self._reloading:
+            loaded = {}
             for name, folder in self._folders.items():
-                mark = _mark(folder)
-                if mark is None or mark != self._marks.get(name):
-                    fresh[name] = self._load(name, folder)
-                    self._marks[name] = mark
-            self._engines = self._engines | fresh  # one assignment: readers see old or new
-            return sorted(fresh)
+                version = _folder_version(folder)
+                if version is None or version != self._versions.get(name):
+                    loaded[name] = self._load(name, folder)
+                    self._versions[name] = version
+            self._predictors = self._predictors | loaded  # one assignment: readers see old or new
+            return sorted(loaded)
 
     def _load(self, name: str, folder: Path) -> Predictor:
         bundle = Bundle.load(folder)
-        if name != DEFAULT or self._engines:
-            old = self._engines.get(DEFAULT)
-            theirs = bundle.encoder.info
-            if old is not None and (
-                theirs.candidate_features != old.bundle.encoder.info.candidate_features
-            ):
+        if name != DEFAULT or self._predictors:
+            old = self._predictors.get(DEFAULT)
+            wanted = bundle.encoder.info.candidate_features
+            if old is not None and wanted != old.bundle.encoder.info.candidate_features:
                 raise ConfigError(
-                    f"bundle '{folder}' wants candidate features {list(theirs.candidate_features)}"
+                    f"bundle '{folder}' wants candidate features {list(wanted)}"
                     f", but requests bring {list(old.bundle.encoder.info.candidate_features)}; "
-                    f"remedy: serve it by a server of its own"
+                    f"remedy: start a separate server for it"
                 )
-        digest = _digest(folder)
-        engine = Predictor(
-            bundle, name=f"{bundle.config.name}@{digest}", graph=self._graph(bundle, folder),
-            **self._options,
+        predictor = Predictor(
+            bundle, name=f"{bundle.config.name}@{_manifest_digest(folder)}",
+            graph=self._graph(bundle, folder), **self._options,
         )  # fmt: skip
-        engine.warm()
-        return engine
+        predictor.warm()
+        return predictor
 
     def _graph(self, bundle: Bundle, folder: Path) -> ListGraph | None:
         if self._backend == "torch":
             return None
-        if not decodes_greedily(bundle.ranker):
+        if not bundle.ranker.decodes_greedily:
             _LOG.info("ranker %s has no exported graph; PyTorch ranks", bundle.config.name)
             return None
         try:
@@ -190,17 +185,23 @@ class Service:
             return None
 
     def rank(self, bodies: Sequence[RankBody]) -> list[Answer]:
-        """Lists for B requests; their exposures are durable when this returns.
+        """Rank B requests; their exposures are on disk when this returns.
+
+        Args:
+            bodies: the requests.
+
+        Returns:
+            B answers, in the order of the requests.
 
         Raises:
-            GoalRankError: a request that no model can rank (types, features, rules), a request id
-                in use, or a store that refuses.
+            GoalRankError: a request that no model can rank (types, features, constraints), a
+                request id that is in use, or a store that refuses.
         """
         return run_blocking(self._rank(bodies))
 
     async def rank_async(self, bodies: Sequence[RankBody]) -> list[Answer]:
-        """The same without holding up the event loop, nor a thread for each request that waits."""
-        return await wait_aside(self._rank(bodies))
+        """Do what `rank` does, without blocking the event loop or a thread per waiting request."""
+        return await run_async(self._rank(bodies))
 
     def _span(self, name: str, **attributes: int) -> AbstractContextManager[None]:
         return _NO_SPAN if self.tracing is None else self.tracing.span(name, **attributes)
@@ -209,65 +210,61 @@ class Service:
         with self._span("rank", requests=len(bodies)):
             end = perf_counter() + self.deadline
             now = datetime.now(UTC)
-            takes = [self._take(body, now) for body in bodies]
-            jobs = [job for take in takes for job in take.jobs]
-            waiting = [self._submit(job) for job in jobs]
+            requests = [self._request_jobs(body, now) for body in bodies]
+            jobs = [job for request in requests for job in request.jobs]
+            futures = [self._submit(job) for job in jobs]
             self.metrics.queue.set(self._batcher.waiting)
             ranked = []
-            for job, future in zip(jobs, waiting):
-                ranked.append((yield from self._wait(job, future, end)))
+            for job, future in zip(jobs, futures):
+                ranked.append((yield from self._list_in_time(job, future, end)))
             if self.tracing is not None:
-                self.tracing.add([mark for job in jobs for mark in list(job.marks)])
+                self.tracing.add_steps([step for job in jobs for step in list(job.steps)])
             lists = iter(ranked)
-            settled = [_settle(take, [next(lists) for _ in take.jobs]) for take in takes]
-            logged = yield from self._record(settled)
-            return [_answer(job, each, logged) for job, each in settled]
+            shown = [shown_list(each, [next(lists) for _ in each.jobs]) for each in requests]
+            logged = yield from self._store_exposures(shown)
+            return [answer_of(job, each, logged) for job, each in shown]
 
-    def _submit(self, job: _Job) -> Future[Ranked] | None:
+    def _submit(self, job: RankJob) -> Future[Ranked] | None:
         try:
             return self._batcher.submit(job)
         except FullError:
             return None
 
-    def _take(self, body: RankBody, now: datetime) -> _Take:
-        """The rankers of one request: one, or two that will share the list."""
-        request_id = body.request_id or _fresh_id(now)
+    def _request_jobs(self, body: RankBody, now: datetime) -> RequestJobs:
+        """Make the jobs of one request: one, or two if an interleaving experiment runs."""
+        request_id = body.request_id or _new_request_id(now)
         label, folder = self.experiments.assign(body.user_id, request_id)
-        duel = self.experiments.duel(body.user_id, request_id)
-        names = (folder,) if duel is None else duel.bundles
+        interleaving = self.experiments.interleaving(body.user_id, request_id)
+        names = (folder,) if interleaving is None else interleaving.bundles
         jobs = [self._job(body, request_id, now, name or DEFAULT, label) for name in names]
-        if duel is None:
-            return _Take(jobs)
-        if not all(job.engine.rules.hold_for_drafts for job in jobs) or not (
+        if interleaving is None:
+            return RequestJobs(jobs)
+        if not all(job.predictor.rules.hold_for_drafts for job in jobs) or not (
             body.rules is None or body.rules.hold_for_drafts
         ):
-            return _Take(jobs[:1])  # two lists that obey a rule can make one that does not
-        return _Take(jobs, duel.experiment)
+            # Two lists that obey a constraint can be drafted into one that does not.
+            return RequestJobs(jobs[:1])
+        return RequestJobs(jobs, interleaving.experiment)
 
     def _job(
         self, body: RankBody, request_id: str, now: datetime, name: str, experiment: str | None
-    ) -> _Job:
-        engine = self._engines[name]
-        width = len(engine.bundle.encoder.info.candidate_features)
-        given = body.candidate_features or []
-        if any(len(vector) != width for vector in given) or (width and not given):
-            raise ConfigError(
-                f"candidate_features: this model wants {width} numbers a candidate "
-                f"({list(engine.bundle.encoder.info.candidate_features)}); remedy: send them"
-            )
-        _check_ids(body, engine)
-        row, slots = body.row(request_id, now), body.slots or engine.slots
-        return _Job(engine, row, slots, body.rules, experiment, engine.name)
+    ) -> RankJob:
+        predictor = self._predictors[name]
+        check_body(body, predictor)
+        row, slots = body.row(request_id, now), body.slots or predictor.slots
+        return RankJob(predictor, row, slots, body.rules, experiment, predictor.name)
 
-    def _wait(self, job: _Job, future: Future[Ranked] | None, end: float) -> PendingWork[Ranked]:
-        """The model's list, or the retriever's order if the model fails or takes too long."""
+    def _list_in_time(
+        self, job: RankJob, future: Future[Ranked] | None, end: float
+    ) -> PendingWork[Ranked]:
+        """Wait for the model's list; give the retriever's order if it fails or is late."""
         reason = "overload"
         if future is not None:
             yield future, max(end - perf_counter(), 0.0)
             try:
                 return future.result(0)
             except GoalRankError:
-                raise  # the request's own fault
+                raise  # the request cannot be ranked
             except TimeoutError:
                 future.cancel()
                 reason = "deadline"
@@ -275,56 +272,66 @@ class Service:
                 _LOG.exception("the model failed; serving the retriever's order")
                 reason = "failure"
         self.metrics.degraded.labels(reason).inc()
-        # In a thread: rules can make it long, and the batcher may be what is late.
-        spare = self._spare.submit(job.engine.fallback, [job.row], job.slots, rules=[job.rules])
-        yield spare, None
-        return spare.result()[0]
+        # In another thread: constraints can take long, and the batcher may be what is late.
+        fallback = self._fallback_pool.submit(
+            job.predictor.fallback, [job.row], job.slots, rules=[job.rules]
+        )
+        yield fallback, None
+        return fallback.result()[0]
 
-    def _work(self, jobs: Sequence[_Job]) -> list[Ranked]:
-        """Rank jobs of any mixture: those of one engine, length and layout go together."""
+    def _rank_batch(self, jobs: Sequence[RankJob]) -> list[Ranked]:
+        """Rank jobs; those with the same predictor, length and layout are ranked together."""
         groups: dict[tuple[Any, ...], list[int]] = {}
         for i, job in enumerate(jobs):
             scored = job.row["candidate_score"] is not None
-            groups.setdefault((id(job.engine), job.slots, scored), []).append(i)
+            groups.setdefault((id(job.predictor), job.slots, scored), []).append(i)
         out: dict[int, Ranked] = {}
         for rows in groups.values():
             part = [jobs[i] for i in rows]
-            with record_times(self.tracing is not None) as marks:
-                lists = part[0].engine.rank(
+            with record_times(self.tracing is not None) as steps:
+                lists = part[0].predictor.rank(
                     [job.row for job in part], part[0].slots, rules=[job.rules for job in part]
                 )
             for job in part:
-                job.marks.extend(marks)
+                job.steps.extend(steps)
             out.update(zip(rows, lists))
         return [out[i] for i in range(len(jobs))]
 
-    def _record(self, settled: Sequence[tuple[_Job, Ranked]]) -> PendingWork[bool]:
-        for _, each in settled:
+    def _store_exposures(self, shown: Sequence[tuple[RankJob, Ranked]]) -> PendingWork[bool]:
+        """Store the lists; False if they were not stored and are served all the same."""
+        for _, each in shown:
             if not each.degraded and not math.isnan(each.log_prob):
                 self.metrics.surprise.observe(-each.log_prob)
         if self.store is None:
             return False
-        exposures = [_exposure(job, each) for job, each in settled]
+        exposures = [exposure_of(job, each) for job, each in shown]
         try:
             with self._span("store", exposures=len(exposures)):
                 stored = self.store.submit(exposures)
                 yield stored, CONFIRM_S
                 confirm(stored)
         except StoreError as error:
-            self.metrics.unlogged.inc(len(settled))
+            self.metrics.unlogged.inc(len(shown))
             self.metrics.store_failures.labels(error.code).inc()
             if self.on_store_failure == "fail":
                 raise
-            _LOG.error("serving unlogged: %s", error)
+            _LOG.error("serving a list that was not stored: %s", error)
             return False
         return True
 
-    def feedback(self, events: Sequence[Event]) -> StoredExposure:
-        """Store answers.
+    def feedback(self, events: Sequence[Event]) -> FeedbackCounts:
+        """Store feedback of users.
+
+        Args:
+            events: the feedback; all events are stored or none.
+
+        Returns:
+            How many events were new, repeated or replaced another value.
 
         Raises:
-            ConfigError: a kind that the model's table does not have, or no store.
+            ConfigError: a feedback type that the model does not know, or a server without a store.
             UnknownRequestError: a request or item that was not shown.
+            StoreError: the store refuses.
         """
         if self.store is None:
             raise ConfigError("this server keeps no store; remedy: option: store")
@@ -340,82 +347,19 @@ class Service:
             raise
 
     def close(self) -> None:
-        """Finish what waits, then close the store."""
+        """Finish the waiting requests, then close the store."""
         self.draining = True
         self._batcher.close()
-        self._spare.shutdown()
+        self._fallback_pool.shutdown()
         if self.store is not None:
             self.store.close()
         if self.tracing is not None:
             self.tracing.close()
 
 
-def _fresh_id(now: datetime) -> str:
-    """A request id that nobody has; later ones sort later, so that an index grows at its end."""
+def _new_request_id(now: datetime) -> str:
+    """Make a unique request id; ids sort by time, so that a database index grows at its end."""
     return f"{int(now.timestamp() * 1e6):016x}{secrets.token_hex(8)}"
-
-
-def _check_ids(body: RankBody, engine: Predictor) -> None:
-    """Ids of the model's own types: polars would refuse mixed ones only much later."""
-    encoder = engine.bundle.encoder
-    for what, ids, entity in (
-        ("item", (*body.candidates, *body.history), encoder.items),
-        ("user", (body.user_id,), encoder.users),
-    ):
-        wanted = str if entity.vocabulary.ids.dtype == pl.String else int
-        odd = next((each for each in ids if type(each) is not wanted), None)
-        if odd is not None:
-            raise ConfigError(
-                f"{what} id {odd!r} is a {type(odd).__name__}, but this model's are "
-                f"{wanted.__name__}: a string '7' and a number 7 are different ids"
-            )
-
-
-def _exposure(job: _Job, ranked: Ranked) -> Exposure:
-    return Exposure(
-        **job.row, shown=ranked.positions, propensity=ranked.propensity,
-        policy=_policy(job, ranked), experiment=job.experiment,
-    )  # fmt: skip
-
-
-def _answer(job: _Job, ranked: Ranked, logged: bool) -> Answer:
-    return Answer(
-        request_id=ranked.request_id, items=ranked.items,
-        log_prob=None if math.isnan(ranked.log_prob) or ranked.degraded else ranked.log_prob,
-        propensity=ranked.propensity,
-        policy=_policy(job, ranked), experiment=job.experiment, relaxed=list(ranked.relaxed),
-        degraded=ranked.degraded, logged=logged,
-    )  # fmt: skip
-
-
-def _policy(job: _Job, ranked: Ranked) -> str:
-    return "retriever" if ranked.degraded else job.policy
-
-
-def _settle(take: _Take, ranked: Sequence[Ranked]) -> tuple[_Job, Ranked]:
-    """The list that is shown: the ranker's, or one drafted from two rankers' lists.
-
-    A drafted list has no exact propensity: it is not drawn from either policy.
-    """
-    job, mine = take.jobs[0], ranked[0]
-    if take.draft is None or any(each.degraded for each in ranked):
-        return job, mine
-    length = max(len(each.positions) for each in ranked)
-    first, second = (
-        np.array([[*each.positions, *[-1] * (length - len(each.positions))]], np.int64)
-        for each in ranked
-    )
-    coins = draft_coins(take.draft, [mine.request_id], length)
-    made = team_draft(first, second, coins)
-    positions = [int(at) for at in made.lists[0] if at >= 0]
-    items = [job.row["candidates"][at] for at in positions]
-    label = draft_label(take.draft, made.teams[0].tolist())
-    policy = "+".join(each.policy for each in take.jobs)
-    relaxed = tuple(dict.fromkeys(rule for each in ranked for rule in each.relaxed))
-    drafted = replace(
-        mine, items=items, positions=positions, log_prob=math.nan, propensity=None, relaxed=relaxed
-    )
-    return replace(job, experiment=label, policy=policy), drafted
 
 
 def _manifest(folder: Path) -> Path:
@@ -423,8 +367,8 @@ def _manifest(folder: Path) -> Path:
     return inner if inner.is_file() and not (folder / MANIFEST).is_file() else folder / MANIFEST
 
 
-def _mark(folder: Path) -> object:
-    """Changes when another bundle takes the folder's place."""
+def _folder_version(folder: Path) -> object:
+    """Give a value that changes when the folder holds another bundle; None without a bundle."""
     try:
         found = _manifest(folder).stat()
     except OSError:
@@ -432,5 +376,5 @@ def _mark(folder: Path) -> object:
     return (found.st_ino, found.st_mtime_ns, found.st_size)
 
 
-def _digest(folder: Path) -> str:
+def _manifest_digest(folder: Path) -> str:
     return hashlib.sha256(_manifest(folder).read_bytes()).hexdigest()[:12]

@@ -1,1 +1,1 @@
-"""The store: exposures and feedback in a database."""
+"""Store of exposures and feedback in a database."""

@@ -1,4 +1,4 @@
-"""The store's rows as a requests table that training reads."""
+"""Export of a store as a requests table that training reads."""
 
 from __future__ import annotations
 
@@ -26,7 +26,12 @@ _CHUNK = 5_000
 
 @dataclass(frozen=True)
 class Exported:
-    """Where an export lies and how many requests each part has."""
+    """Result of an export.
+
+    Attributes:
+        folder: where it was written.
+        requests: number of requests per part (`train`, `validation`).
+    """
 
     folder: Path
     requests: dict[str, int]
@@ -41,10 +46,21 @@ def stored_requests(
     users: pl.DataFrame | None = None,
     chunk: int = _CHUNK,
 ) -> Iterator[Requests]:
-    """What was served with start ≤ time < end as tables of at most `chunk` requests, by time.
+    """Read the served requests with start ≤ time < end as requests tables, in order of time.
 
-    An item without an answer of a kind has 0 there. The retriever's scores are there if every
-    request came with them.
+    Feedback that never came is 0. The tables have the retriever's scores if every request came
+    with them.
+
+    Args:
+        store: the store.
+        start: earliest time; None from the first.
+        end: time before which requests are read; None up to the last.
+        items: side table of items to add to each table.
+        users: side table of users to add to each table.
+        chunk: requests per table, at most.
+
+    Yields:
+        Tables of at most `chunk` requests.
     """
     with store.reading() as connection:
         yield from _tables(store, connection, start, end, items, users, chunk)
@@ -61,16 +77,24 @@ def export_store(
     users: pl.DataFrame | None = None,
     chunk: int = _CHUNK,
 ) -> Exported:
-    """Write a folder that `goalrank train` takes: `train` and `validation`, cut by time.
+    """Write a folder for `goalrank train`: partitioned tables `train` and `validation`.
 
     Args:
-        out: a new folder; it appears whole or not at all.
-        validation: share of the requests, the latest ones, that become `validation`; 0 writes
-            `train` alone.
-        chunk: requests held in memory, and of a shard.
+        store: the store.
+        out: a new folder; it is written whole or not at all.
+        start: earliest time; None from the first.
+        end: time before which requests are exported; None up to the last.
+        validation: share in [0, 1) of the requests, the latest ones, that become `validation`; 0
+            writes only `train`.
+        items: side table of items to write with the requests.
+        users: side table of users to write with the requests.
+        chunk: requests held in memory, and requests per partition.
+
+    Returns:
+        Where it was written and how many requests each part has.
 
     Raises:
-        DataError: nothing in the range, `out` exists, or the disk refuses.
+        DataError: there is nothing in the range, `out` exists, or the disk refuses.
     """
     if out.exists():
         raise DataError(f"'{out}' exists already; remedy: give a new folder; option: out")
@@ -102,7 +126,7 @@ def export_store(
 def _overview(
     connection: sa.Connection, start: datetime | None, end: datetime | None
 ) -> tuple[int, bool]:
-    """How many exposures a range has, and whether each came with the retriever's scores."""
+    """Count the exposures of a range; and tell whether all have the retriever's scores."""
     scored = sa.func.sum(sa.cast(EXPOSURES.c.scored, sa.Integer))
     query = sa.select(sa.func.count(), scored).select_from(EXPOSURES).where(*in_range(start, end))
     total, with_scores = connection.execute(query).one()
@@ -125,7 +149,7 @@ def _tables(
 
 
 def _write(tables: Iterator[Requests], folder: Path, cut: int) -> dict[str, int]:
-    """Shards of `train` (the first `cut` requests) and `validation`; how many each has."""
+    """Write partitions of `train` (the first `cut` requests) and `validation`; count each."""
     counts = {"train": 0, "validation": 0}
     for table in tables:
         head = min(max(cut - counts["train"], 0), len(table))
@@ -157,7 +181,7 @@ def _frame(rows: list[dict[str, Any]], info: TableInfo, scored: bool) -> pl.Data
         pl.Series(
             kind,
             [
-                [row["answers"].get((s, kind), 0.0) for s in range(len(row["shown"]))]
+                [row["slot_feedback"].get((s, kind), 0.0) for s in range(len(row["shown"]))]
                 for row in rows
             ],
             dtype=pl.List(pl.Float32),

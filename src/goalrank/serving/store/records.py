@@ -1,4 +1,4 @@
-"""Rows of the store: what is kept of an exposure and of an answer, and how it is looked up."""
+"""Rows of the store: exposures and feedback, and how they are written and looked up."""
 
 from __future__ import annotations
 
@@ -15,16 +15,28 @@ from goalrank.errors import UnknownRequestError
 from goalrank.serving.store.database import EXPOSURES, FEEDBACK
 
 _EPOCH, _MICRO = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+_IDS_PER_QUERY = 500  # databases limit the number of parameters
 
 
 @dataclass(frozen=True)
 class Exposure:
-    """A row of the requests table as it was served.
+    """A request and the list that was shown for it: one row of the requests table.
 
     Attributes:
+        request_id: unique in the store.
+        user_id: the user.
+        time: of the request, with a time zone.
+        candidates: N item ids.
         shown: positions in `candidates`, in the order shown.
-        candidate_features: N vectors of F, empty if there are none.
-        propensity: probability of this list under the policy that served it; None if unknown.
+        history: item ids, oldest first.
+        history_feedback: one value per item of the history.
+        history_time: one time per item of the history.
+        candidate_score: the retriever's N scores; None if there are none.
+        candidate_features: N vectors of F numbers; empty if there are none.
+        propensity: probability in [0, 1] of this list under the policy that served it; None if
+            unknown.
+        policy: name of that policy.
+        experiment: labels of the experiments that the user takes part in.
     """
 
     request_id: str
@@ -44,7 +56,14 @@ class Exposure:
 
 @dataclass(frozen=True)
 class Event:
-    """One answer of a user to one shown item."""
+    """Feedback of one type from a user to one shown item.
+
+    Attributes:
+        request_id: of the exposure.
+        item: id of a shown item.
+        kind: feedback type, e.g. "click".
+        value: of the feedback.
+    """
 
     request_id: str
     item: int | str
@@ -53,13 +72,13 @@ class Event:
 
 
 @dataclass(frozen=True)
-class StoredExposure:
-    """What became of a batch of events.
+class FeedbackCounts:
+    """What the store did with a batch of events.
 
     Attributes:
-        stored: new ones.
-        duplicates: there already with the same value; nothing changes.
-        replaced: there already with another value; the latest counts.
+        stored: new events.
+        duplicates: events that were stored before with the same value; nothing changed.
+        replaced: events that were stored before with another value; the new value was kept.
     """
 
     stored: int
@@ -68,13 +87,22 @@ class StoredExposure:
 
 
 def in_range(start: datetime | None, end: datetime | None) -> list[sa.ColumnElement[bool]]:
-    """Conditions on exposures: start ≤ time < end."""
+    """Make the SQL conditions start ≤ time < end on exposures.
+
+    Args:
+        start: None sets no start.
+        end: None sets no end.
+    """
     found = [] if start is None else [EXPOSURES.c.time_us >= micros(start)]
     return found if end is None else [*found, EXPOSURES.c.time_us < micros(end)]
 
 
 def exposure_row(exposure: Exposure) -> dict[str, Any]:
-    """The row of an exposure; times are microseconds since 1970."""
+    """Make the database row of an exposure; times are microseconds since 1970.
+
+    Args:
+        exposure: the exposure.
+    """
     time = micros(exposure.time)
     body = {
         "request_id": exposure.request_id, "user_id": exposure.user_id, "time": time,
@@ -92,25 +120,38 @@ def exposure_row(exposure: Exposure) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def absent(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows that are not there yet, letter for letter; another row under an id is still refused."""
-    there: dict[str, str] = {}
-    for part in parts([row["request_id"] for row in rows], 500):
+def not_stored(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the exposure rows that are not in the store with exactly the same content.
+
+    A row whose id is in the store with other content is returned too, and its insert then fails.
+
+    Args:
+        connection: inside a transaction.
+        rows: of `exposure_row`.
+    """
+    stored: dict[str, str] = {}
+    for part in chunks([row["request_id"] for row in rows], _IDS_PER_QUERY):
         query = sa.select(EXPOSURES.c.request_id, EXPOSURES.c.body)
         for request_id, body in connection.execute(query.where(EXPOSURES.c.request_id.in_(part))):
-            there[request_id] = body
-    return [row for row in rows if there.get(row["request_id"]) != row["body"]]
+            stored[request_id] = body
+    return [row for row in rows if stored.get(row["request_id"]) != row["body"]]
 
 
-def slot_rows(connection: sa.Connection, events: Sequence[Event]) -> list[dict[str, Any]]:
-    """Rows of feedback; the exposures are locked, in one order for all writers, until the end.
+def feedback_rows(connection: sa.Connection, events: Sequence[Event]) -> list[dict[str, Any]]:
+    """Make the database rows of feedback.
+
+    The exposures are locked until the transaction ends, in the same order by all writers.
+
+    Args:
+        connection: inside a transaction.
+        events: the feedback; a later event replaces an earlier one of the same item and type.
 
     Raises:
         UnknownRequestError: a request or item that was not shown.
     """
     wanted = sorted({event.request_id for event in events})
     shown = {}
-    for part in parts(wanted, 500):
+    for part in chunks(wanted, _IDS_PER_QUERY):
         query = sa.select(EXPOSURES.c.request_id, EXPOSURES.c.body)
         query = query.where(EXPOSURES.c.request_id.in_(part)).order_by(EXPOSURES.c.request_id)
         for request_id, body in connection.execute(query.with_for_update()):
@@ -134,45 +175,78 @@ def slot_rows(connection: sa.Connection, events: Sequence[Event]) -> list[dict[s
     return list(rows.values())
 
 
-def insert_into(table: sa.Table, dialect: str) -> Any:
-    """An insert that can say what happens where the row is there already."""
-    return (sqlite if dialect == "sqlite" else postgresql).insert(table)
+def upsert(table: sa.Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+    """Make an insert statement that takes an `on_conflict_do_update` clause.
+
+    Args:
+        table: the table.
+        dialect: "sqlite" or "postgresql".
+    """
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
-def upsert(connection: sa.Connection, rows: list[dict[str, Any]], dialect: str) -> StoredExposure:
-    """Write rows of feedback; the latest value counts."""
+def write_feedback(
+    connection: sa.Connection, rows: list[dict[str, Any]], dialect: str
+) -> FeedbackCounts:
+    """Write rows of feedback; a new value replaces an old one.
+
+    Args:
+        connection: inside a transaction.
+        rows: of `feedback_rows`.
+        dialect: "sqlite" or "postgresql".
+
+    Returns:
+        How many rows were new, the same as before, or replaced.
+    """
     if not rows:
-        return StoredExposure(0, 0, 0)
-    insert = insert_into(FEEDBACK, dialect)
+        return FeedbackCounts(0, 0, 0)
+    insert = upsert(FEEDBACK, dialect)
     statement = insert.on_conflict_do_update(
         index_elements=["request_id", "slot", "kind"],
         set_={"value": insert.excluded.value, "time_us": insert.excluded.time_us},
     )
-    there = answers_to(connection, list({row["request_id"] for row in rows}))
-    old = [there.get(row["request_id"], {}).get((row["slot"], row["kind"])) for row in rows]
+    stored = stored_feedback(connection, list({row["request_id"] for row in rows}))
+    old = [stored.get(row["request_id"], {}).get((row["slot"], row["kind"])) for row in rows]
     connection.execute(statement, rows)
     same = sum(was == row["value"] for was, row in zip(old, rows))
     new = sum(was is None for was in old)
-    return StoredExposure(stored=new, duplicates=same, replaced=len(rows) - new - same)
+    return FeedbackCounts(stored=new, duplicates=same, replaced=len(rows) - new - same)
 
 
-def answers_to(
+def stored_feedback(
     connection: sa.Connection, request_ids: Sequence[str]
 ) -> dict[str, dict[tuple[int, str], float]]:
-    """Request → (slot, kind) → value, of those requests that have answers."""
+    """Read the feedback to some requests.
+
+    Args:
+        connection: the connection.
+        request_ids: the requests.
+
+    Returns:
+        Request id → (slot, feedback type) → value, for the requests that have feedback.
+    """
     out: dict[str, dict[tuple[int, str], float]] = {}
-    for part in parts(request_ids, 500):  # databases limit the number of parameters
+    for part in chunks(request_ids, _IDS_PER_QUERY):
         found = connection.execute(sa.select(FEEDBACK).where(FEEDBACK.c.request_id.in_(part)))
         for row in found:
             out.setdefault(row.request_id, {})[row.slot, row.kind] = row.value
     return out
 
 
-def parts(values: Sequence[str], size: int) -> Iterable[Sequence[str]]:
-    """Values cut into pieces of at most `size`."""
+def chunks(values: Sequence[str], size: int) -> Iterable[Sequence[str]]:
+    """Cut values into pieces.
+
+    Args:
+        values: the values.
+        size: values per piece, at most.
+    """
     return (values[i : i + size] for i in range(0, len(values), size))
 
 
 def micros(time: datetime) -> int:
-    """Microseconds since 1970, exactly."""
+    """Microseconds since 1970, exactly.
+
+    Args:
+        time: with a time zone.
+    """
     return (time - _EPOCH) // _MICRO

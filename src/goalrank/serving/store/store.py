@@ -1,4 +1,4 @@
-"""What was shown and how users answered, durable: SQLite by default, PostgreSQL by URL."""
+"""`Store`: exposures and feedback in SQLite (the default) or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -20,39 +20,42 @@ from goalrank.serving.store.database import (
     EXPOSURES,
     FEEDBACK,
     META,
+    for_reading,
+    for_writing,
+    is_transient,
     open_engine,
-    passing,
-    refusal,
-    snapshot,
-    writes,
+    store_error,
 )
 from goalrank.serving.store.records import (
     Event,
     Exposure,
-    StoredExposure,
-    absent,
-    answers_to,
+    FeedbackCounts,
     exposure_row,
+    feedback_rows,
     in_range,
-    insert_into,
-    slot_rows,
+    not_stored,
+    stored_feedback,
     upsert,
+    write_feedback,
 )
 from goalrank.serving.store.writer_connection import Checkpointer, WriterConnection
 
-__all__ = ["CONFIRM_S", "Event", "Exposure", "Store", "StoredExposure", "confirm"]
+__all__ = ["CONFIRM_S", "Event", "Exposure", "FeedbackCounts", "Store", "confirm"]
 
 CONFIRM_S = 10.0  # seconds that a write may take
 _Job = tuple[list[dict[str, Any]], "Future[None]"]
 
 
 def confirm(stored: Future[None]) -> None:
-    """Exposures of `Store.submit` are durable, or this raises.
+    """Check that the exposures of `Store.submit` are on disk.
+
+    Args:
+        stored: future of `Store.submit`.
 
     Raises:
-        DuplicateRequestError: a request id is there already.
+        DuplicateRequestError: a request id is in the store already.
         StoreFullError: the disk is full.
-        StoreError: the database refuses or is gone, or has not answered yet.
+        StoreError: the database refuses, cannot be reached, or has not answered yet.
     """
     if not stored.done():
         raise StoreError("the store did not confirm in time; remedy: look at the database's load")
@@ -60,15 +63,15 @@ def confirm(stored: Future[None]) -> None:
 
 
 class Store:
-    """Exposures and feedback.
+    """Database in which a server keeps exposures and feedback.
 
-    A writer thread gathers exposures that wait at the same time and commits them together; `record`
-    returns once they are on disk.
+    A writer thread commits the exposures that wait at the same time together; `record` returns
+    when they are on disk.
 
     Args:
-        url: SQLAlchemy's, e.g. `sqlite:///goalrank.db` or `postgresql+psycopg://…`.
-        group: exposures a commit at most.
-        patience: seconds that exposures wait for a database that was lost and may come back (a
+        url: SQLAlchemy's address, e.g. `sqlite:///goalrank.db` or `postgresql+psycopg://…`.
+        commit_size: exposures per commit, at most.
+        retry_seconds: how long exposures wait for a database that cannot be reached any more (a
             restart). While it stays away, further exposures are refused after one try.
 
     Raises:
@@ -77,24 +80,25 @@ class Store:
         MissingExtraError: PostgreSQL without its driver.
     """
 
-    def __init__(self, url: str, *, group: int = 512, patience: float = 2.0) -> None:
+    def __init__(self, url: str, *, commit_size: int = 512, retry_seconds: float = 2.0) -> None:
         self.engine = open_engine(url)
-        self._writes, self._reads = writes(self.engine), snapshot(self.engine)
-        self._group, self._patience = group, patience
-        self._line, self._tidier = WriterConnection(self._writes), Checkpointer(self.engine)
-        self._lost = False
+        self._writes, self._reads = for_writing(self.engine), for_reading(self.engine)
+        self._commit_size, self._retry_seconds = commit_size, retry_seconds
+        self._writer_connection = WriterConnection(self._writes)
+        self._checkpointer = Checkpointer(self.engine)
+        self._unreachable = False
         self._waiting: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
         self._writer = threading.Thread(target=self._write_forever, daemon=True)
         self._writer.start()
 
     def close(self) -> None:
-        """Write what waits, then let go of the database."""
+        """Write the waiting exposures, then close the connections to the database."""
         if not self._closed:
             self._closed = True
             self._waiting.put(None)
             self._writer.join()
-            self._tidier.close()
+            self._checkpointer.close()
             self.engine.dispose()
 
     def __enter__(self) -> Store:
@@ -104,19 +108,29 @@ class Store:
         self.close()
 
     def record(self, exposures: Sequence[Exposure], timeout: float | None = CONFIRM_S) -> None:
-        """Make exposures durable, all or none; returns when they are.
+        """Store exposures, all or none, and wait until they are on disk.
+
+        Args:
+            exposures: the exposures.
+            timeout: seconds to wait, at most; None waits as long as it takes.
 
         Raises:
-            DuplicateRequestError: a request id is there already.
+            DuplicateRequestError: a request id is in the store already.
             StoreFullError: the disk is full.
-            StoreError: the database refuses or is gone, or takes longer than `timeout` s.
+            StoreError: the database refuses, cannot be reached, or takes longer than `timeout`.
         """
         stored = self.submit(exposures)
         wait([stored], timeout)
         confirm(stored)
 
     def submit(self, exposures: Sequence[Exposure]) -> Future[None]:
-        """Begin to make exposures durable; `confirm` the future once it is done.
+        """Hand exposures to the writer thread, which stores all or none of them.
+
+        Args:
+            exposures: the exposures.
+
+        Returns:
+            A future that is done when they are on disk or refused; see `confirm`.
 
         Raises:
             StoreError: the store is closed.
@@ -134,7 +148,7 @@ class Store:
         try:
             self._write_until_closed()
         finally:
-            self._line.drop()
+            self._writer_connection.close()
 
     def _write_until_closed(self) -> None:
         while True:
@@ -142,7 +156,7 @@ class Store:
             if first is None:
                 return
             jobs, last = [first], False
-            while sum(len(rows) for rows, _ in jobs) < self._group and not self._waiting.empty():
+            while self._has_room(jobs) and not self._waiting.empty():
                 job = self._waiting.get()
                 if job is None:
                     last = True
@@ -152,8 +166,11 @@ class Store:
             if last:
                 return
 
+    def _has_room(self, jobs: list[_Job]) -> bool:
+        return sum(len(rows) for rows, _ in jobs) < self._commit_size
+
     def _commit(self, jobs: list[_Job]) -> None:
-        """One transaction for all; where rows are refused, one each: only the faulty fail."""
+        """Insert all jobs in one transaction; if it is refused, each in its own."""
         try:
             self._insert([row for rows, _ in jobs for row in rows])
         except Exception as error:
@@ -163,58 +180,68 @@ class Store:
                     self._commit([job])
                 return
             for rows, done in jobs:
-                done.set_exception(refusal(error, rows))
+                done.set_exception(store_error(error, rows))
             return
         for _, done in jobs:
             done.set_result(None)
 
     def _insert(self, rows: list[dict[str, Any]]) -> None:
-        end = monotonic() + (0.0 if self._lost else self._patience)
-        again = False
+        end = monotonic() + (0.0 if self._unreachable else self._retry_seconds)
+        retrying = False
         while True:
             try:
-                with self._line.transaction() as connection:
-                    # A commit may have arrived although its answer did not.
-                    left = absent(connection, rows) if again else rows
-                    if left:
-                        self._line.insert(connection, left)
-                self._lost = False
-                self._tidier.note()
+                with self._writer_connection.transaction() as connection:
+                    # An earlier try may have been committed although its answer was lost.
+                    missing = not_stored(connection, rows) if retrying else rows
+                    if missing:
+                        self._writer_connection.insert(connection, missing)
+                self._unreachable = False
+                self._checkpointer.mark_written()
                 return
             except sa.exc.SQLAlchemyError as error:
-                if not passing(error):
+                if not is_transient(error):
                     raise
                 if monotonic() >= end:
-                    self._lost = True
+                    self._unreachable = True
                     raise
-                again = True
+                retrying = True
                 sleep(0.05)
 
-    def feedback(self, events: Sequence[Event]) -> StoredExposure:
-        """Store answers, all or none; the same answer again changes nothing.
+    def feedback(self, events: Sequence[Event]) -> FeedbackCounts:
+        """Store feedback, all or none; repeating an event changes nothing.
 
-        However late an answer comes, it is stored beside its request.
+        Feedback is stored with its exposure however late it comes.
+
+        Args:
+            events: the feedback.
+
+        Returns:
+            How many events were new, repeated or replaced another value.
 
         Raises:
             UnknownRequestError: a request or item that was not shown.
             StoreFullError: the disk is full.
             StoreError: the database refuses or is gone.
         """
-        end = monotonic() + (0.0 if self._lost else self._patience)
+        end = monotonic() + (0.0 if self._unreachable else self._retry_seconds)
         while True:
             try:
                 with self._writes.begin() as connection:
-                    rows = slot_rows(connection, events)
-                    return upsert(connection, rows, self.engine.dialect.name)
+                    rows = feedback_rows(connection, events)
+                    return write_feedback(connection, rows, self.engine.dialect.name)
             except sa.exc.SQLAlchemyError as error:
-                if not passing(error) or monotonic() >= end:
-                    raise refusal(error, []) from error
-                sleep(0.05)  # a second time changes nothing, so trying again is safe
+                if not is_transient(error) or monotonic() >= end:
+                    raise store_error(error, []) from error
+                sleep(0.05)  # writing the same feedback twice changes nothing
 
     def describe(self, info: TableInfo) -> None:
-        """Keep the description that exports carry."""
+        """Store the description that exported tables get.
+
+        Args:
+            info: of the table that the default bundle was trained on.
+        """
         row = {"name": "info", "value": info.model_dump_json()}
-        insert = insert_into(META, self.engine.dialect.name)
+        insert = upsert(META, self.engine.dialect.name)
         update = insert.on_conflict_do_update(
             index_elements=["name"], set_={"value": insert.excluded.value}
         )
@@ -223,13 +250,13 @@ class Store:
 
     @property
     def info(self) -> TableInfo:
-        """What `describe` kept."""
+        """The description that `describe` stored; an empty one before that."""
         with self.engine.connect() as connection:
             value = connection.scalar(sa.select(META.c.value).where(META.c.name == "info"))
         return TableInfo() if value is None else TableInfo.model_validate_json(value)
 
     def alive(self) -> bool:
-        """Whether the database answers."""
+        """Whether the database answers and the writer thread runs."""
         try:
             with self.engine.connect() as connection:
                 connection.execute(sa.select(sa.literal(1)))
@@ -238,7 +265,7 @@ class Store:
         return self._writer.is_alive()
 
     def count(self) -> tuple[int, int]:
-        """Exposures and answers in the store."""
+        """Count the exposures and the feedback in the store."""
         with self._reads.connect() as connection:
             counts = [
                 connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
@@ -248,7 +275,11 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A connection that sees the store as it is now, whatever is written meanwhile."""
+        """Open a connection that sees the store as it is now, whatever is written meanwhile.
+
+        Yields:
+            The connection.
+        """
         with self._reads.connect() as connection:
             yield connection
 
@@ -259,12 +290,17 @@ class Store:
         chunk: int = 10_000,
         connection: sa.Connection | None = None,
     ) -> Iterator[list[dict[str, Any]]]:
-        """Exposures with start ≤ time < end and their feedback, by time; `chunk` at a time.
-
-        Each is the body that was stored with `answers`: {(slot, kind): value}.
+        """Read exposures with start ≤ time < end and their feedback, in order of time.
 
         Args:
-            connection: of `reading`, where several questions must see the same rows.
+            start: earliest time; None from the first.
+            end: time before which exposures are read; None up to the last.
+            chunk: exposures per part, at most.
+            connection: of `reading`, if several reads must see the same rows; None opens one.
+
+        Yields:
+            Parts of at most `chunk` exposures. Each has the columns of `Exposure`, with times in
+            microseconds since 1970, and `slot_feedback`: {(slot, feedback type): value}.
         """
         if connection is None:
             with self.reading() as own:
@@ -276,32 +312,39 @@ class Store:
         query = query.order_by(EXPOSURES.c.time_us, EXPOSURES.c.request_id).limit(chunk)
         found = connection.execute(query).all()
         while found:
-            answers = answers_to(connection, [row.request_id for row in found])
+            feedback = stored_feedback(connection, [row.request_id for row in found])
             yield [
-                {**json.loads(row.body), "answers": answers.get(row.request_id, {})}
+                {**json.loads(row.body), "slot_feedback": feedback.get(row.request_id, {})}
                 for row in found
             ]
             after = (found[-1].time_us, found[-1].request_id)
             found = connection.execute(query.where(key > sa.tuple_(*map(sa.literal, after)))).all()
 
     def purge(self, before: datetime, *, chunk: int = 1_000) -> int:
-        """Retention: forget exposures older than `before` and their feedback; how many.
+        """Delete exposures older than a time, and their feedback.
 
-        Many short transactions, so that a server on the same store goes on meanwhile.
+        Many short transactions do it, so that a server on the same store can write meanwhile.
+
+        Args:
+            before: exposures before this time are deleted.
+            chunk: exposures per transaction, at most.
+
+        Returns:
+            Number of deleted exposures.
 
         Raises:
-            StoreError: the database refuses; what was forgotten before stays so.
+            StoreError: the database refuses; what was deleted before stays deleted.
         """
         old = sa.select(EXPOSURES.c.request_id).where(*in_range(None, before)).limit(chunk)
         total = 0
         while True:
             try:
                 with self._writes.begin() as connection:
-                    gone = connection.execute(
+                    deleted = connection.execute(
                         EXPOSURES.delete().where(EXPOSURES.c.request_id.in_(old))
                     ).rowcount
             except sa.exc.SQLAlchemyError as error:
-                raise refusal(error, []) from error
-            total += gone
-            if gone < chunk:
+                raise store_error(error, []) from error
+            total += deleted
+            if deleted < chunk:
                 return total

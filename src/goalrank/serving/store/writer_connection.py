@@ -1,4 +1,4 @@
-"""The store writer's own connection, and who tidies SQLite's log so that the writer need not."""
+"""Connection of the store's writer thread, and a thread that checkpoints SQLite's log for it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import sqlalchemy as sa
 from goalrank.serving.store.database import EXPOSURES
 
 _LOG = logging.getLogger("goalrank.serving")
-_TIDY_S = 5.0
+_CHECKPOINT_S = 5.0
 
 
 class WriterConnection:
-    """A connection that one thread inserts exposures on; opened when needed, dropped on any fault.
+    """Connection on which one thread inserts exposures.
 
-    What SQLAlchemy does for a statement and a pooled connection each time takes longer than the
-    insert itself.
+    It is opened when needed, kept between transactions and closed after an error. Compiling the
+    statement and taking a connection from the pool each time would take longer than the insert.
 
     Args:
-        engine: of `database.writes`.
+        engine: of `database.for_writing`.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
@@ -35,49 +35,64 @@ class WriterConnection:
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
-        """A transaction; a connection that has failed is not used again."""
+        """Run a transaction; after an error the connection is closed and not used again.
+
+        Yields:
+            The connection.
+        """
         if self._connection is None:
             self._connection = self._engine.connect()
         try:
             with self._connection.begin():
                 yield self._connection
         except BaseException:
-            self.drop()
+            self.close()
             raise
 
     def insert(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
-        """Insert exposures."""
-        names = self._names
-        given: Any = rows if names is None else [tuple(row[n] for n in names) for row in rows]
-        connection.exec_driver_sql(self._text, given)
+        """Insert exposures.
 
-    def drop(self) -> None:
-        """Let go of the connection."""
+        Args:
+            connection: of `transaction`.
+            rows: of `records.exposure_row`.
+        """
+        names = self._names
+        if names is None:
+            connection.exec_driver_sql(self._text, rows)
+        else:
+            connection.exec_driver_sql(self._text, [tuple(row[n] for n in names) for row in rows])
+
+    def close(self) -> None:
+        """Close the connection, if it is open."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
 
 class Checkpointer:
-    """A thread that moves SQLite's write-ahead log into its file every few seconds of writing.
+    """Thread that moves SQLite's write-ahead log into the database file (a checkpoint).
 
-    SQLite by itself lets a writer do so once the log is long: one request in 200 would wait for it.
-    Databases of another kind need no tidying.
+    By default SQLite lets a writer do so when the log is long: one request in 200 would wait for
+    it. Other databases need no such thread.
+
+    Args:
+        engine: of the store.
+        seconds: between a write and the checkpoint after it.
     """
 
-    def __init__(self, engine: sa.Engine, seconds: float = _TIDY_S) -> None:
+    def __init__(self, engine: sa.Engine, seconds: float = _CHECKPOINT_S) -> None:
         self._engine, self._seconds = engine, seconds
         self._written, self._closed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         if engine.dialect.name == "sqlite":
             self._thread.start()
 
-    def note(self) -> None:
-        """Something was written."""
+    def mark_written(self) -> None:
+        """Tell the thread that there is something new in the log."""
         self._written.set()
 
     def close(self) -> None:
-        """Stop; closing the last connection tidies what is left."""
+        """Stop the thread; SQLite empties the log when its last connection closes."""
         self._closed.set()
         self._written.set()
         if self._thread.ident is not None:
@@ -87,15 +102,15 @@ class Checkpointer:
         while self._written.wait() and not self._closed.wait(self._seconds):
             self._written.clear()
             try:
-                self._tidy()
+                self._checkpoint()
             except (sqlite3.Error, sa.exc.SQLAlchemyError) as error:
                 _LOG.warning("SQLite's log could not be moved into its file yet: %s", error)
 
-    def _tidy(self) -> None:
-        # Beside SQLAlchemy's transactions: within one, a log cannot be moved.
-        borrowed = self._engine.raw_connection()
+    def _checkpoint(self) -> None:
+        # A raw connection: within a transaction of SQLAlchemy, a log cannot be moved.
+        raw = self._engine.raw_connection()
         try:
-            driver: Any = borrowed.driver_connection
+            driver: Any = raw.driver_connection
             driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         finally:
-            borrowed.close()
+            raw.close()

@@ -1,4 +1,4 @@
-"""The arena: suites of data sets, rankers, seeds and sizes; their ledger, tables and figures."""
+"""Arena: suites of data sets, rows, sizes and seeds; their ledger, tables and figures."""
 
 from goalrank.studies.arena.figures import plot
 from goalrank.studies.arena.leaderboards import Leaderboard, LeaderboardRow, load_leaderboards

@@ -1,4 +1,4 @@
-"""Cells as tasks of an engine: the same claims and the same ledger as local workers use.
+"""Cells as tasks of an executor, with the same claims and the same ledger as local workers.
 
 All machines of a cluster must see the suite's folder under one path (a shared disk).
 """
@@ -21,12 +21,12 @@ _POLL = 0.5
 
 @dataclass(frozen=True)
 class CellJob:
-    """What every cell needs.
+    """What every cell of a run needs.
 
     Attributes:
-        suite: its plan has the cells.
-        folder: ledger, values, shared parts, claims.
-        accelerator: auto, cpu or gpu.
+        suite: the suite.
+        folder: of ledger, values, shared models and claims.
+        accelerator: "auto", "cpu" or "gpu".
     """
 
     suite: Suite
@@ -35,15 +35,25 @@ class CellJob:
 
 
 def claim_path(folder: Path, key: str) -> Path:
-    """The lock of a cell."""
+    """Path of the lock of a cell.
+
+    Args:
+        folder: of the suite.
+        key: of the cell.
+    """
     return folder / "claims" / f"{key}.lock"
 
 
 def run_claimed(job: CellJob, key: str) -> str:
-    """Run a cell if nobody else has it.
+    """Run a cell if no other process runs it.
+
+    Args:
+        job: the run.
+        key: of the cell.
 
     Returns:
-        "ok" or "failed" (it ran now), "known" (it was finished before) or "busy".
+        "ok" or "failed" (it was run now), "known" (it was finished before) or "busy" (another
+        process runs it).
     """
     from goalrank.studies.arena.run_cell import run_cell
 
@@ -52,7 +62,7 @@ def run_claimed(job: CellJob, key: str) -> str:
     if not claim.take():
         return "busy"
     try:
-        if Ledger(job.folder).has(cell):  # another process finished it since it was planned
+        if Ledger(job.folder).has(cell):  # another process has finished it in the meantime
             return "known"
         print(f"--- {cell.name}", file=sys.stderr, flush=True)
         return run_cell(job.suite, cell, job.folder, job.accelerator)
@@ -61,7 +71,18 @@ def run_claimed(job: CellJob, key: str) -> str:
 
 
 def record_lost_cell(folder: Path, suite: str, cell: Cell, reason: str, seconds: float) -> str:
-    """Write down a cell that took its process with it; "failed", or "busy" if another has it."""
+    """Record a cell that ended its process as failed.
+
+    Args:
+        folder: of the suite.
+        suite: name of the suite.
+        cell: the cell.
+        reason: why the process ended.
+        seconds: since the cell was started.
+
+    Returns:
+        "failed", or "busy" if another process runs the cell.
+    """
     claim = Claim(claim_path(folder, cell.key))
     if not claim.take():
         return "busy"
@@ -75,12 +96,15 @@ def record_lost_cell(folder: Path, suite: str, cell: Cell, reason: str, seconds:
 
 
 def run_on_executor(
-    engine: Executor, job: CellJob, cells: list[Cell], note: Callable[[str], None]
+    executor: Executor, job: CellJob, cells: list[Cell], on_done: Callable[[str], None]
 ) -> None:
-    """Run cells by an engine; those that another process has are asked for again.
+    """Run cells on an executor; those that another process runs are tried again.
 
     Args:
-        note: called with each cell's status, never "busy".
+        executor: runs the cells.
+        job: the run.
+        cells: the cells.
+        on_done: called with the status of each cell, never "busy".
     """
     by_key = {cell.key: cell for cell in cells}
     start = time.perf_counter()
@@ -92,11 +116,11 @@ def run_on_executor(
     todo = list(by_key)
     while todo:
         busy = []
-        for key, status in zip(todo, engine.map(run_claimed, job, todo, lost=lost)):
+        for key, status in zip(todo, executor.map(run_claimed, job, todo, lost=lost)):
             if status == "busy":
                 busy.append(key)
             else:
-                note(status)
+                on_done(status)
         todo = busy
         if todo:
             time.sleep(_POLL)

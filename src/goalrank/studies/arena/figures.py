@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from goalrank.errors import DataError
-from goalrank.reporting import RULE, TRAINED, Bar, bar_chart, line_chart, save_figure
+from goalrank.reporting import BASELINE, TRAINED, Bar, bar_chart, line_chart, save_figure
 from goalrank.studies.arena.leaderboards import Leaderboard, load_leaderboards
 from goalrank.studies.arena.ledger import Ledger
 
@@ -22,7 +22,7 @@ _NAMES = {"mg_e": "MG-E, different generators", "mg_e_copies": "MG-E, copies", "
 def plot(
     folder: str | Path, out: str | Path | None = None, metric: str | None = None
 ) -> list[Path]:
-    """Draw k against quality, and all rows as bars, a board each; returns the files (SVG).
+    """Draw k against quality, and all rows as bars, a leaderboard each; returns the files (SVG).
 
     Args:
         out: where to; None is `figures/` inside the folder.
@@ -31,18 +31,24 @@ def plot(
         DataError: there is nothing to draw.
     """
     place = Path(out) if out is not None else Path(folder) / "figures"
-    return draw_boards(load_leaderboards(folder, metric), folder, place)
+    return draw_leaderboards(load_leaderboards(folder, metric), folder, place)
 
 
-def draw_boards(boards: Sequence[Leaderboard], folder: str | Path, place: Path) -> list[Path]:
-    """`plot` for the boards that a folder gave."""
+def draw_leaderboards(
+    leaderboards: Sequence[Leaderboard], folder: str | Path, place: Path
+) -> list[Path]:
+    """`plot` for the leaderboards that a folder gave."""
     place.mkdir(parents=True, exist_ok=True)
     settings = _settings(folder)
     made = []
-    for board in boards:
-        name = board.dataset if board.size == "base" else f"{board.dataset}-{board.size}"
-        made.append(save_figure(_bars(board), place / f"{name}-rows.svg"))
-        if (figure := generators_figure(board, settings)) is not None:
+    for leaderboard in leaderboards:
+        name = (
+            leaderboard.dataset
+            if leaderboard.size == "base"
+            else f"{leaderboard.dataset}-{leaderboard.size}"
+        )
+        made.append(save_figure(_bars(leaderboard), place / f"{name}-rows.svg"))
+        if (figure := generators_figure(leaderboard, settings)) is not None:
             made.append(save_figure(figure, place / f"{name}-generators.svg"))
     if not made:
         raise DataError(f"'{folder}' has no finished row to draw")
@@ -56,29 +62,29 @@ def _settings(folder: str | Path) -> dict[str, dict[str, Any]]:
     return {label: json.loads(text)["options"] for label, text in rows}
 
 
-def generators_figure(board: Leaderboard, settings: dict[str, dict[str, Any]]) -> Any:
+def generators_figure(leaderboard: Leaderboard, settings: dict[str, dict[str, Any]]) -> Any:
     """k against the metric for multi-generators, the main row as a level line; None without them.
 
     Bands are one deviation over seeds up and down.
     """
     points: dict[str, list[tuple[int, float, float]]] = {}
-    for line in board.lines:
-        k = settings.get(line.label, {}).get("k")
-        if line.kind in _NAMES and k is not None:
-            value = 100 * line.means.get(board.metric, math.nan)
-            deviation = 100 * line.deviations.get(board.metric, math.nan)
-            points.setdefault(_NAMES[line.kind], []).append((int(k), value, deviation))
+    for row in leaderboard.rows:
+        k = settings.get(row.label, {}).get("k")
+        if row.kind in _NAMES and k is not None:
+            value = 100 * row.means.get(leaderboard.metric, math.nan)
+            deviation = 100 * row.deviations.get(leaderboard.metric, math.nan)
+            points.setdefault(_NAMES[row.kind], []).append((int(k), value, deviation))
     if not points:
         return None
-    main = board.line(board.main)
+    main = leaderboard.row(leaderboard.main)
     if main is not None:
-        level = 100 * main.means[board.metric]
-        deviation = 100 * main.deviations.get(board.metric, math.nan)
+        level = 100 * main.means[leaderboard.metric]
+        deviation = 100 * main.deviations.get(leaderboard.metric, math.nan)
         ks = [k for each in points.values() for k, _, _ in each]
-        points[board.main] = [(k, level, deviation) for k in (min(ks), max(ks))]
+        points[leaderboard.main] = [(k, level, deviation) for k in (min(ks), max(ks))]
     series: dict[str, tuple[ArrayLike, ArrayLike]] = {}
     spread: dict[str, ArrayLike] = {}
-    for name in (*_NAMES.values(), board.main):  # a kind has one colour in all figures
+    for name in (*_NAMES.values(), leaderboard.main):  # a kind has one colour in all figures
         if name not in points:
             continue
         x, y, spread[name] = np.array(sorted(points[name])).T
@@ -86,8 +92,8 @@ def generators_figure(board: Leaderboard, settings: dict[str, dict[str, Any]]) -
     figure = line_chart(
         series,
         xlabel="k, number of generators",
-        ylabel=f"{board.metric}, %",
-        title=board.dataset,
+        ylabel=f"{leaderboard.metric}, %",
+        title=leaderboard.dataset,
         logx=True,
         markers=True,
         spread=spread,
@@ -99,11 +105,13 @@ def generators_figure(board: Leaderboard, settings: dict[str, dict[str, Any]]) -
     return figure
 
 
-def _bars(board: Leaderboard) -> Any:
+def _bars(leaderboard: Leaderboard) -> Any:
     bars = []
-    for line in board.lines:
-        mean = 100 * line.means.get(board.metric, math.nan)
-        spread = 100 * line.deviations.get(board.metric, math.nan)
-        group = "rule" if line.rule else "trained"
-        bars.append(Bar(line.label, mean, mean - spread, mean + spread, group))
-    return bar_chart(bars, colors={"trained": TRAINED, "rule": RULE}, xlabel=f"{board.metric}, %")
+    for row in leaderboard.rows:
+        mean = 100 * row.means.get(leaderboard.metric, math.nan)
+        spread = 100 * row.deviations.get(leaderboard.metric, math.nan)
+        group = "baseline" if row.baseline else "trained"
+        bars.append(Bar(row.label, mean, mean - spread, mean + spread, group))
+    return bar_chart(
+        bars, colors={"trained": TRAINED, "baseline": BASELINE}, xlabel=f"{leaderboard.metric}, %"
+    )

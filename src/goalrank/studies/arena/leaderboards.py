@@ -1,4 +1,4 @@
-"""From the ledger to boards: one a data set and size, its lines compared with the main row."""
+"""From the ledger to leaderboards: one a data set and size, its rows compared with the main row."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from goalrank.studies.arena.ledger import Ledger, Values
 from goalrank.studies.arena.runner import stored_plan, stored_suite
 from goalrank.studies.common import Suite
 
-_RULES_SHOWN = 5
+_BASELINES_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class LeaderboardRow:
-    """A row of a board.
+    """A row of a leaderboard.
 
     Attributes:
         seeds: seeds that finished.
         means: metric → mean over seeds; `deviations`: sample deviation over seeds, NaN for one.
-        per_seed: the board's metric, seed by seed.
-        difference: main less this line, with `low` and `high` of its 95 % interval over requests.
-        p_requests, p_seeds: Holm-adjusted over the board's lines; NaN where there is no test.
+        per_seed: the leaderboard's metric, seed by seed.
+        difference: main less this row, with `low` and `high` of its 95 % interval over requests.
+        p_requests, p_seeds: Holm-adjusted over the leaderboard's rows; NaN where there is no test.
         facts: parameters, seconds, peak memory and so on, means over seeds.
     """
 
     label: str
     kind: str
-    rule: bool
+    baseline: bool
     seeds: tuple[int, ...]
     means: dict[str, float]
     deviations: dict[str, float]
@@ -51,13 +51,13 @@ class LeaderboardRow:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """All lines of a data set at a size, best first.
+    """All rows of a data set at a size, best first.
 
     Attributes:
-        rival: label of the best line that learns and is not of the main row's kind.
+        rival: label of the best row that learns and is not of the main row's kind.
         failed: (label, seed, reason) of cells that came to nothing.
         missing: cells not run yet.
-        hidden_rules: weaker rules that are left out.
+        hidden_baselines: weaker baselines that are left out.
     """
 
     suite: str
@@ -65,23 +65,23 @@ class Leaderboard:
     size: str
     metric: str
     main: str
-    lines: tuple[LeaderboardRow, ...]
+    rows: tuple[LeaderboardRow, ...]
     facts: dict[str, Any]
     rival: str | None = None
     failed: tuple[tuple[str, int, str], ...] = ()
     missing: int = 0
-    hidden_rules: int = 0
+    hidden_baselines: int = 0
     warnings: tuple[str, ...] = field(default_factory=tuple)
 
-    def line(self, label: str) -> LeaderboardRow | None:
-        """A line by its label."""
-        return next((line for line in self.lines if line.label == label), None)
+    def row(self, label: str) -> LeaderboardRow | None:
+        """A row by its label."""
+        return next((row for row in self.rows if row.label == label), None)
 
 
 def load_leaderboards(
     folder: str | Path, metric: str | None = None, resamples: int = 5000
 ) -> list[Leaderboard]:
-    """Every board of a benchmark's folder.
+    """Every leaderboard of a benchmark's folder.
 
     Args:
         metric: with or without "@L"; None takes the suite's.
@@ -95,21 +95,23 @@ def load_leaderboards(
     ledger = Ledger(folder)
     table = ledger.read(cell.key for cell in cells)
     name = _metric(metric or suite.metric, suite, table)
-    boards = []
+    leaderboards = []
     for dataset in suite.datasets:
         for size in suite.sizes:
             here = [c for c in cells if (c.dataset.name, c.size.name) == (dataset.name, size.name)]
-            rules = [
-                c.key for c in cells if c.dataset.name == dataset.name and c.row.name == "rules"
+            baselines = [
+                c.key for c in cells if c.dataset.name == dataset.name and c.row.name == "baselines"
             ]
-            keys = {c.key for c in here} | set(rules)
-            rows = table.filter(pl.col("key").is_in(list(keys)))
-            if rows.height:
+            keys = {c.key for c in here} | set(baselines)
+            found = table.filter(pl.col("key").is_in(list(keys)))
+            if found.height:
                 missing = sum(not ledger.has(c) for c in here)
-                boards.append(
-                    _board(suite, ledger, rows, (dataset.name, size.name), name, missing, resamples)
+                leaderboards.append(
+                    _leaderboard(
+                        suite, ledger, found, (dataset.name, size.name), name, missing, resamples
+                    )
                 )
-    return boards
+    return leaderboards
 
 
 def _metric(metric: str, suite: Suite, table: pl.DataFrame) -> str:
@@ -123,70 +125,70 @@ def _metric(metric: str, suite: Suite, table: pl.DataFrame) -> str:
     raise ConfigError(f"metric '{metric}' was not measured; there are {known} (option: --metric)")
 
 
-def _board(
+def _leaderboard(
     suite: Suite,
     ledger: Ledger,
-    rows: pl.DataFrame,
+    cells: pl.DataFrame,
     place: tuple[str, str],
     metric: str,
     missing: int,
     resamples: int,
 ) -> Leaderboard:
-    good = rows.filter(pl.col("status") == "ok")
-    bad = rows.filter(pl.col("status") != "ok").sort("ranker", "seed")
-    lines, samples, hidden = _lines(good, metric)
-    lines = _compared(ledger, lines, samples, suite.main, metric, resamples)
+    good = cells.filter(pl.col("status") == "ok")
+    bad = cells.filter(pl.col("status") != "ok").sort("ranker", "seed")
+    rows, samples, hidden = _rows(good, metric)
+    rows = _compared(ledger, rows, samples, suite.main, metric, resamples)
     return Leaderboard(
         suite=suite.name,
         dataset=place[0],
         size=place[1],
         metric=metric,
         main=suite.main,
-        lines=tuple(lines),
-        facts=_board_facts(good),
-        rival=_best_rival(lines, suite.main),
+        rows=tuple(rows),
+        facts=_leaderboard_facts(good),
+        rival=_best_rival(rows, suite.main),
         failed=tuple(
             (str(r["ranker"]), int(r["seed"]), str(r["reason"])) for r in bad.iter_rows(named=True)
         ),
         missing=missing,
-        hidden_rules=hidden,
+        hidden_baselines=hidden,
         warnings=tuple(good["warning"].drop_nulls().unique().to_list()) if good.height else (),
     )
 
 
-def _lines(
+def _rows(
     good: pl.DataFrame, metric: str
 ) -> tuple[list[LeaderboardRow], dict[str, pl.DataFrame], int]:
-    """Lines best first, where their values lie, and how many weaker rules were left out."""
-    lines, samples = [], {}
+    """Rows best first, where their values lie, and how many weaker baselines were left out."""
+    rows, samples = [], {}
     for (label,), part in good.group_by(["ranker"], maintain_order=True):
         part = part.sort("seed")
-        lines.append(_line(str(label), part, metric))
+        rows.append(_row(str(label), part, metric))
         samples[str(label)] = part.select("key", "column", "seed")
-    lines.sort(key=lambda line: -np.nan_to_num(line.means.get(metric, math.nan), nan=-np.inf))
-    weaker = [line.label for line in lines if line.rule][_RULES_SHOWN:]
-    return [line for line in lines if line.label not in weaker], samples, len(weaker)
+    rows.sort(key=lambda row: -np.nan_to_num(row.means.get(metric, math.nan), nan=-np.inf))
+    weaker = [row.label for row in rows if row.baseline][_BASELINES_SHOWN:]
+    return [row for row in rows if row.label not in weaker], samples, len(weaker)
 
 
-def _best_rival(lines: Sequence[LeaderboardRow], main: str) -> str | None:
-    """The first line that learns and is no variant of the main one."""
-    kind = next((line.kind for line in lines if line.label == main), None)
+def _best_rival(rows: Sequence[LeaderboardRow], main: str) -> str | None:
+    """The first row that learns and is no variant of the main one."""
+    kind = next((row.kind for row in rows if row.label == main), None)
     rivals = (
-        line.label for line in lines if not line.rule and line.label != main and line.kind != kind
+        row.label for row in rows if not row.baseline and row.label != main and row.kind != kind
     )
     return next(rivals, None)
 
 
-def _board_facts(good: pl.DataFrame) -> dict[str, Any]:
+def _leaderboard_facts(good: pl.DataFrame) -> dict[str, Any]:
     if good.height == 0:
         return {}
-    row = good.row(0, named=True)
+    first = good.row(0, named=True)
     names = (
         "log", "protocol", "slots", "requests_train", "requests_validation", "requests_test",
         "test_scored", "test_excluded",
     )  # fmt: skip
-    facts = {name: row[name] for name in names}
-    trained = good.filter(~pl.col("rule"))
+    facts = {name: first[name] for name in names}
+    trained = good.filter(~pl.col("baseline"))
     facts["trials"] = trained["trials"].max() if trained.height else 0
     facts["devices"] = ", ".join(sorted(set(good["device"])))
     commits = good["commit"].drop_nulls().str.slice(0, 10).unique().sort().to_list()
@@ -194,7 +196,7 @@ def _board_facts(good: pl.DataFrame) -> dict[str, Any]:
     return facts
 
 
-def _line(label: str, part: pl.DataFrame, metric: str) -> LeaderboardRow:
+def _row(label: str, part: pl.DataFrame, metric: str) -> LeaderboardRow:
     metrics = [c for c in part.columns if ("@" in c or c == "auc") and part[c].null_count() == 0]
     seeds = part.height
     numbers = (
@@ -204,7 +206,7 @@ def _line(label: str, part: pl.DataFrame, metric: str) -> LeaderboardRow:
     return LeaderboardRow(
         label=label,
         kind=str(part["kind"][0]),
-        rule=bool(part["rule"][0]),
+        baseline=bool(part["baseline"][0]),
         seeds=tuple(int(s) for s in part["seed"]),
         means={m: float(part[m].to_numpy().mean()) for m in metrics},
         deviations={
@@ -217,55 +219,55 @@ def _line(label: str, part: pl.DataFrame, metric: str) -> LeaderboardRow:
 
 def _compared(
     ledger: Ledger,
-    lines: Sequence[LeaderboardRow],
+    rows: Sequence[LeaderboardRow],
     samples: dict[str, pl.DataFrame],
     main: str,
     metric: str,
     resamples: int,
 ) -> list[LeaderboardRow]:
-    """Each line beside the main one, p values corrected over all of them."""
+    """Each row beside the main one, p values corrected over all of them."""
     if main not in samples:
-        return list(lines)
+        return list(rows)
     loaded: dict[str, Values] = {}
     own = _sample(ledger, samples[main], metric, loaded)
     users = next(iter(loaded.values())).users
     out = []
-    for line in lines:
-        if line.label != main and metric in line.means:
-            other = _sample(ledger, samples[line.label], metric, loaded)
-            line = _beside(line, own, other, users, resamples)
-        out.append(line)
-    requests = holm([line.p_requests for line in out])
-    seeds = holm([line.p_seeds for line in out])
+    for row in rows:
+        if row.label != main and metric in row.means:
+            other = _sample(ledger, samples[row.label], metric, loaded)
+            row = _beside(row, own, other, users, resamples)
+        out.append(row)
+    requests = holm([row.p_requests for row in out])
+    seeds = holm([row.p_seeds for row in out])
     return [
-        replace(line, p_requests=p, p_seeds=q)
-        for line, p, q in zip(out, requests, seeds, strict=True)
+        replace(row, p_requests=p, p_seeds=q)
+        for row, p, q in zip(out, requests, seeds, strict=True)
     ]
 
 
 def _beside(
-    line: LeaderboardRow,
+    row: LeaderboardRow,
     own: dict[int, FloatArray],
     other: dict[int, FloatArray],
     users: NDArray[np.int64],
     resamples: int,
 ) -> LeaderboardRow:
-    """A line with its difference from the main one, over the seeds that both have."""
-    if line.rule:  # it has no seeds: the same answer stands beside each seed of the main row
+    """A row with its difference from the main one, over the seeds that both have."""
+    if row.baseline:  # it has no seeds: the same answer stands beside each seed of the main row
         other = dict.fromkeys(own, next(iter(other.values())))
     shared = sorted(set(own) & set(other))
     if not shared:
-        return line
+        return row
     a, b = (np.stack([each[seed] for seed in shared]) for each in (own, other))
     if a.shape != b.shape:
         raise DataError(
-            f"'{line.label}' was measured on {b.shape[1]} requests and the main row on "
+            f"'{row.label}' was measured on {b.shape[1]} requests and the main row on "
             f"{a.shape[1]}; remedy: run the suite again in another folder"
         )
     found = over_requests(a, b, users, resamples)
     p_seeds = paired_t((a.mean(1) - b.mean(1)).tolist())
     return replace(
-        line, difference=found.mean, low=found.low, high=found.high, p_requests=found.p,
+        row, difference=found.mean, low=found.low, high=found.high, p_requests=found.p,
         p_seeds=p_seeds,
     )  # fmt: skip
 

@@ -1,7 +1,7 @@
-"""The ledger: one small Parquet file a finished cell, merged when read.
+"""Ledger: one small Parquet file per finished cell, merged when read.
 
-No file is ever written by two processes, so shards and processes cannot spoil each other's rows, and
-ledgers of several machines are joined by copying files.
+No file is written by two processes, so shards and processes cannot damage each other's rows, and
+ledgers of several machines are joined by copying their files.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ from goalrank.errors import DataError
 from goalrank.requests import whole_file
 from goalrank.studies.common import Cell
 
-LEDGER_VERSION = 1
+LEDGER_VERSION = 2  # 1 called baselines rules: its rows are read under the names of today
+BASELINE_PREFIX = "baseline: "  # begins the label of a baseline's row
 _KEY = b"goalrank.ledger"
 _LIBRARIES = ("torch", "lightning", "numpy", "polars", "lightgbm", "implicit")
 
 
 @dataclass(frozen=True)
 class Values:
-    """Metrics of a cell, request by request.
+    """Metrics of a cell per request.
 
     Attributes:
-        rows: [n] rows of the test table.
-        users: [n] who asked; requests of a user are drawn together in the bootstrap.
-        columns: row label → metric → [n].
+        rows: [n] indices of the rows of the test table.
+        users: [n] users; the bootstrap draws all requests of a user together.
+        columns: label of row → metric → [n].
     """
 
     rows: NDArray[np.int64]
@@ -52,22 +53,36 @@ class Ledger:
     """Finished cells in a folder.
 
     Args:
-        folder: the benchmark's folder; `ledger/` and `values/` lie inside.
+        folder: of the benchmark; it has the folders `ledger` and `values`.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
     def path(self, cell: Cell | str) -> Path:
-        """The file of a cell's rows."""
+        """Path of the file of a cell's rows.
+
+        Args:
+            cell: the cell, or its key.
+        """
         return self.folder / "ledger" / f"{cell if isinstance(cell, str) else cell.key}.parquet"
 
     def has(self, cell: Cell) -> bool:
-        """Whether the cell is finished, well or badly."""
+        """Whether a cell is finished, successful or failed.
+
+        Args:
+            cell: the cell.
+        """
         return self.path(cell).exists()
 
     def write(self, cell: Cell, rows: list[dict[str, Any]], values: Values | None = None) -> None:
-        """Write a finished cell, its values first: a row in the ledger means that all is there."""
+        """Write a finished cell; the values come first, so that a cell with rows is complete.
+
+        Args:
+            cell: the cell.
+            rows: one per ranker of the cell.
+            values: metrics per request; None for a failed cell.
+        """
         if values is not None:
             columns = {"row": values.rows, "user": values.users}
             for label, each in values.columns.items():
@@ -83,17 +98,28 @@ class Ledger:
             temporary.write_bytes(buffer.getvalue())
 
     def forget(self, cell: Cell) -> None:
-        """Take a cell out, so that it runs again."""
+        """Remove a cell, so that it runs again.
+
+        Args:
+            cell: the cell.
+        """
         self.path(cell).unlink(missing_ok=True)
 
     def status(self, cell: Cell) -> str | None:
-        """ "ok", "failed" or None for a cell that is not finished."""
+        """Status of a cell: "ok", "failed", or None if it is not finished.
+
+        Args:
+            cell: the cell.
+        """
         if not self.has(cell):
             return None
         return str(_read(self.path(cell))["status"][0])
 
     def read(self, keys: Iterable[str] | None = None) -> pl.DataFrame:
-        """All rows, or those of some cells.
+        """Read all rows, or those of some cells.
+
+        Args:
+            keys: of the cells; None reads all.
 
         Raises:
             DataError: no rows, a damaged file, or one written by a newer version.
@@ -109,12 +135,23 @@ class Ledger:
         return pl.concat([_read(p) for p in paths], how="diagonal_relaxed")
 
     def check(self) -> None:
-        """Refuse a ledger of a newer version before anything is run."""
+        """Refuse a ledger of a newer version before anything is run.
+
+        Raises:
+            DataError: a file was written by a newer version, or is damaged.
+        """
         for path in (self.folder / "ledger").glob("*.parquet"):
             _check_version(path)
 
     def values(self, key: str) -> Values:
-        """Per-request metrics of a cell."""
+        """Read the metrics of a cell per request.
+
+        Args:
+            key: of the cell.
+
+        Raises:
+            DataError: the file is missing or cannot be read.
+        """
         path = self._values(key)
         try:
             frame = pl.read_parquet(path)
@@ -137,7 +174,7 @@ def _check_version(path: Path) -> None:
         found = int((pq.read_metadata(path).metadata or {})[_KEY])
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
-            f"'{path}' is no ledger file or is damaged; remedy: remove it, its cell runs again"
+            f"'{path}' is not a ledger file or is damaged; remedy: remove it, its cell runs again"
         ) from error
     if found > LEDGER_VERSION:
         raise DataError(
@@ -150,15 +187,26 @@ def _check_version(path: Path) -> None:
 def _read(path: Path) -> pl.DataFrame:
     _check_version(path)
     try:
-        return pl.read_parquet(path)
+        return _renamed(pl.read_parquet(path))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(
             f"'{path}' is damaged ({error}); remedy: remove it, its cell runs again"
         ) from error
 
 
+def _renamed(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of format 1 or 2 under the names of format 2."""
+    if "rule" not in rows.columns:
+        return rows
+    label = pl.col("ranker").str.replace("^rule: ", BASELINE_PREFIX)
+    return rows.rename({"rule": "baseline"}).with_columns(
+        kind=pl.col("kind").replace("rules", "baselines"),
+        ranker=pl.when("baseline").then(label).otherwise("ranker"),
+    )
+
+
 def provenance() -> dict[str, Any]:
-    """Where a number came from: commit, versions, machine."""
+    """Describe where a result was made: commit, versions, machine."""
     return {
         "commit": _commit(),
         "goalrank": __version__,
@@ -178,20 +226,31 @@ def _version(name: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the source, "+" where files differ from it; None outside a repository."""
+    """Commit of the source, with "+" if files differ from it; None outside a repository."""
     try:
-        here = {"cwd": Path(__file__).parent, "capture_output": True, "text": True, "timeout": 10}
-        head = subprocess.run(["git", "rev-parse", "HEAD"], **here)  # type: ignore[call-overload]
-        dirty = subprocess.run(["git", "status", "--porcelain", "-uno", "."], **here)  # type: ignore[call-overload]
+        head = _git("rev-parse", "HEAD")
+        dirty = _git("status", "--porcelain", "-uno", ".")
     except (OSError, subprocess.TimeoutExpired):
         return None
     if head.returncode != 0:
         return None
-    return str(head.stdout).strip() + ("+" if str(dirty.stdout).strip() else "")
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["git", *arguments],
+        cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10,
+    )  # fmt: skip
 
 
 def cell_facts(suite: str, cell: Cell) -> Mapping[str, Any]:
-    """What a cell is, whatever comes of it."""
+    """List the facts of a cell that do not depend on its result.
+
+    Args:
+        suite: name of the suite.
+        cell: the cell.
+    """
     return {
         "key": cell.key,
         "suite": suite,
@@ -199,7 +258,7 @@ def cell_facts(suite: str, cell: Cell) -> Mapping[str, Any]:
         "ranker": cell.row.label,
         "kind": cell.row.name,
         "objective": cell.row.objective,
-        "rule": cell.row.name == "rules",
+        "baseline": cell.row.name == "baselines",
         "seed": cell.seed,
         "size": cell.size.name,
         "config_hash": cell.config_hash,
@@ -209,7 +268,14 @@ def cell_facts(suite: str, cell: Cell) -> Mapping[str, Any]:
 
 
 def failure(suite: str, cell: Cell, reason: str, seconds: float) -> dict[str, Any]:
-    """The row of a cell that came to nothing."""
+    """Make the row of a failed cell.
+
+    Args:
+        suite: name of the suite.
+        cell: the cell.
+        reason: why it failed.
+        seconds: since it was started.
+    """
     return {
         **cell_facts(suite, cell),
         **provenance(),

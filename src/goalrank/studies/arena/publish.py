@@ -1,4 +1,4 @@
-"""A benchmark's folder made small enough to commit: ledger, tables and figures, no weights."""
+"""Publication of a benchmark's results: ledger, tables and figures, small enough to commit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from goalrank.requests import whole_file, write_text
-from goalrank.studies.arena.figures import draw_boards
+from goalrank.studies.arena.figures import draw_leaderboards
 from goalrank.studies.arena.leaderboards import load_leaderboards
 from goalrank.studies.arena.ledger import Ledger
 from goalrank.studies.arena.runner import SUITE_FILE, stored_plan
@@ -14,27 +14,31 @@ from goalrank.studies.arena.tables import latex, markdown
 
 
 def publish(folder: str | Path, out: str | Path, resamples: int = 5000) -> list[Path]:
-    """Write `ledger.parquet` (a row a cell), `suite.json`, `table.md`, `table.tex` and figures.
+    """Write `ledger.parquet` (one row per cell), `suite.json`, `table.md`, `table.tex` and figures.
 
-    Metrics request by request stay where they are: tests are in the tables. Files there before are
-    replaced, one after the other and each whole.
+    Metrics per request are not published; the tables have the results of the tests. Existing files
+    are replaced, each of them whole.
 
     Args:
-        out: made where it is not there.
+        folder: of `run_suite`.
+        out: folder of the results; made if missing.
         resamples: of the paired test.
 
+    Returns:
+        The files.
+
     Raises:
-        DataError: nothing has run.
+        DataError: no cell is finished.
     """
     folder, out = Path(folder), Path(out)
     rows = Ledger(folder).read(cell.key for cell in stored_plan(folder))
-    boards = load_leaderboards(folder, resamples=resamples)
+    leaderboards = load_leaderboards(folder, resamples=resamples)
     out.mkdir(parents=True, exist_ok=True)
     files = [out / name for name in ("ledger.parquet", SUITE_FILE, "table.md", "table.tex")]
     with whole_file(files[0]) as temporary:
         rows.sort("dataset", "size", "ranker", "seed").write_parquet(temporary, compression="zstd")
     with whole_file(files[1]) as temporary:
         shutil.copyfile(folder / SUITE_FILE, temporary)
-    for path, text in zip(files[2:], (markdown(boards), latex(boards)), strict=True):
+    for path, text in zip(files[2:], (markdown(leaderboards), latex(leaderboards)), strict=True):
         write_text(path, text)
-    return [*files, *draw_boards(boards, folder, out)]
+    return [*files, *draw_leaderboards(leaderboards, folder, out)]

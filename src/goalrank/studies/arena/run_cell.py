@@ -1,4 +1,4 @@
-"""One cell: tune, fit, measure on test, and write it down — or write down why not."""
+"""Run of one cell: tune, fit, measure on the test requests and record the result or the failure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ from goalrank.errors import GoalRankError
 from goalrank.evaluation import Evaluation, evaluate
 from goalrank.rankers import Ranker
 from goalrank.settings import merge
-from goalrank.studies.arena.ledger import Ledger, Values, cell_facts, failure, provenance
+from goalrank.studies.arena.ledger import (
+    BASELINE_PREFIX,
+    Ledger,
+    Values,
+    cell_facts,
+    failure,
+    provenance,
+)
 from goalrank.studies.arena.tuning import apply, tune
 from goalrank.studies.common import (
     Cell,
@@ -32,18 +39,27 @@ from goalrank.studies.common import (
 )
 from goalrank.training import FitConfig, RunOptions
 
-_data: dict[str, EncodedDataset] = {}  # the last data set, encoded: cells of one come in a row
+_data: dict[str, EncodedDataset] = {}  # the last data set: cells of one data set follow one another
 
 
 def run_cell(suite: Suite, cell: Cell, folder: Path, accelerator: str) -> str:
-    """Run a cell and write its rows; returns "ok" or "failed".
+    """Run a cell and write its rows.
 
-    Whatever goes wrong within the cell is written down as its reason; only what ends the process
-    (a kill, Ctrl-C) leaves it unfinished.
+    Any error in the cell is recorded as the reason of its failure; only what ends the process (a
+    kill, Ctrl-C) leaves the cell unfinished.
+
+    Args:
+        suite: the suite.
+        cell: the cell.
+        folder: of the suite.
+        accelerator: "auto", "cpu" or "gpu".
+
+    Returns:
+        "ok" or "failed".
     """
     start = time.perf_counter()
     ledger = Ledger(folder)
-    _forget_peak()
+    _reset_peak_memory()
     try:
         rows, values = _measured(suite, cell, folder, accelerator, start)
     except GoalRankError as error:
@@ -73,11 +89,11 @@ def _measured(
     base = suite.base()
     data = _load(folder, cell, base)
     options = RunOptions(folder, progress=False, accelerator=accelerator)
-    lab = FittedParts(folder, data, options)
+    parts = FittedParts(folder, data, options)
     recipe = merge(suite.recipe, {"ranker": {"slots": suite.slots}})
-    tuned = tune(suite, cell, lab, recipe)
+    tuned = tune(suite, cell, parts, recipe)
     row, over = apply(cell.row, tuned["best"])
-    builder = RowBuilder(lab, recipe)
+    builder = RowBuilder(parts, recipe)
     config = builder.config(row, cell.size.ranker, over)
     rankers = builder.fit(row, config, cell.seed)
     device = on_device(options)
@@ -90,7 +106,7 @@ def _measured(
     common = {
         **cell_facts(suite.name, cell),
         **_settings(data, config, tuned, suite.slots),
-        **_costs(rankers, lab, device, start),
+        **_costs(rankers, parts, device, start),
         "status": "ok",
         "reason": None,
         "test_scored": found.n,
@@ -103,7 +119,7 @@ def _measured(
 def _settings(
     data: EncodedDataset, config: FitConfig, tuned: dict[str, Any], slots: int
 ) -> dict[str, Any]:
-    """What the number rests on."""
+    """List the facts that the result depends on."""
     return {
         **provenance(),
         **data.sizes(),
@@ -120,25 +136,25 @@ def _settings(
 
 
 def _costs(
-    rankers: dict[str, Ranker], lab: FittedParts, device: torch.device, start: float
+    rankers: dict[str, Ranker], parts: FittedParts, device: torch.device, start: float
 ) -> dict[str, Any]:
-    """What the number cost."""
-    whole, beside = module_parameters(rankers)
+    """List the costs of the result."""
+    all_parameters, without_ids = module_parameters(rankers)
     return {
         "device": _device_name(device),
         "threads": torch.get_num_threads(),
         "seconds": time.perf_counter() - start,
-        "training_seconds": sum(lab.seconds.values()),
-        "parts": json.dumps(lab.seconds),
-        "parameters": whole,
-        "parameters_beside_ids": beside,
-        "peak_memory_mb": _peak(device),
+        "training_seconds": sum(parts.seconds.values()),
+        "parts": json.dumps(parts.seconds),
+        "parameters": all_parameters,
+        "parameters_beside_ids": without_ids,
+        "peak_memory_mb": _peak_memory(device),
     }
 
 
 def _means(found: Evaluation, name: str, cell: Cell) -> dict[str, Any]:
     means = {metric: float(np.nanmean(v)) for metric, v in found.values[name].items()}
-    label = f"rule: {name}" if cell.row.name == "rules" else name
+    label = f"{BASELINE_PREFIX}{name}" if cell.row.name == "baselines" else name
     return {"ranker": label, "column": name, "ms_per_request": found.milliseconds(name), **means}
 
 
@@ -149,7 +165,7 @@ def _refuse_nan(found: Evaluation) -> None:
             raise FloatingPointError(f"{bad} of '{name}' are not numbers")
 
 
-def _load(folder: Path, cell: Cell, base: Any) -> EncodedDataset:
+def _load(folder: Path, cell: Cell, base: FitConfig) -> EncodedDataset:
     key = cell.dataset.model_dump_json() + base.encoder.model_dump_json()
     if key not in _data:
         _data.clear()
@@ -161,18 +177,18 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def _forget_peak() -> None:
-    """Begin a new high-water mark, for a worker runs many cells."""
+def _reset_peak_memory() -> None:
+    """Reset the peak of memory, as a worker runs many cells."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak(device: torch.device) -> float:
-    """MiB at most since `_forget_peak`: of the GPU where there is one, else of the process.
+def _peak_memory(device: torch.device) -> float:
+    """Peak of memory in MiB since `_reset_peak_memory`, of the GPU or else of the process.
 
-    Where the system keeps no mark that can be reset it is the worker's, over all its cells.
+    If the system cannot reset the peak, it is that of the worker over all its cells.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20

@@ -1,4 +1,4 @@
-"""Runs what is missing of a suite, several cells side by side, each claimed by one process."""
+"""Run of a suite: missing cells are run in parallel, each claimed by one process."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from typing import Any
 from goalrank.compute import Executor, usable_cores
 from goalrank.errors import ConfigError, DataError
 from goalrank.requests import write_text
+from goalrank.settings import old_names_accepted
 from goalrank.studies.arena.cell_jobs import CellJob, record_lost_cell, run_on_executor
 from goalrank.studies.arena.ledger import LEDGER_VERSION, Ledger
 from goalrank.studies.common import (
@@ -25,10 +26,11 @@ from goalrank.studies.common import (
     Suite,
     build_suite,
     dataset_path,
-    digest,
+    json_hash,
     parse_shard,
     plan_cells,
-    shard,
+    rename_rows,
+    shard_cells,
 )
 
 SUITE_FILE = "suite.json"
@@ -39,10 +41,11 @@ _POLL = 0.5
 
 @dataclass
 class RunResult:
-    """What a run did.
+    """Number of cells of a run.
 
     Attributes:
-        ran: cells run now; `failed` of them came to nothing.
+        ran: cells run now.
+        failed: those of them that failed.
         before: cells that were finished before.
         elsewhere: cells that another process finished meanwhile.
     """
@@ -53,7 +56,11 @@ class RunResult:
     elsewhere: int = 0
 
     def count(self, status: str) -> None:
-        """Note a cell that is done: "ok", "failed" or "known"."""
+        """Count a cell that is done.
+
+        Args:
+            status: "ok", "failed" or "known" (finished by another process).
+        """
         if status == "known":
             self.elsewhere += 1
         else:
@@ -69,51 +76,57 @@ def run_suite(
     jobs: int = 0,
     retry: bool = False,
     accelerator: str = "auto",
-    engine: Executor | None = None,
+    executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
     """Run the missing cells of a suite.
 
-    Safe to kill at any moment and to start several times over one folder, also at once: a finished
-    cell is never run again, and a running one is left to the process that has it.
+    It can be killed at any time, and started several times on one folder, also in parallel: a
+    finished cell is never run again, and a running one is left to its process.
 
     Args:
-        folder: ledger, values, shared parts, logs of the workers.
-        shard_of: "i/n": only this part of the cells.
-        jobs: cells side by side; 0 = one a core, at most 8, and one where there is a GPU.
+        suite: the suite.
+        folder: of ledger, values, shared models and logs of the workers.
+        shard_of: "i/n" runs only this part of the cells.
+        jobs: number of cells in parallel; 0 runs one per core, at most 8, and one on a GPU.
         retry: run failed cells again.
-        accelerator: auto, cpu or gpu.
-        engine: runs the cells in place of processes of this machine, `jobs` is then its own; a
-            cell whose worker dies is tried again, and written down as failed if it always dies.
+        accelerator: "auto", "cpu" or "gpu".
+        executor: runs the cells instead of processes of this machine, with its own number of
+            workers. A cell whose worker dies is tried again, and recorded as failed if its workers
+            keep dying.
         progress: called with (cells done, cells to do).
 
+    Returns:
+        Number of cells that were run, failed, or were finished before.
+
     Raises:
-        ConfigError: the folder holds another suite, a shard that does not exist, missing data.
-        DataError: the folder's ledger was written by a newer version.
+        ConfigError: the folder holds another suite, the shard does not exist, or data are missing.
+        DataError: the ledger in the folder was written by a newer version.
     """
     place = Path(folder)
     i, n = parse_shard(shard_of)
     ledger = Ledger(place)
     ledger.check()
     kept = store_suite(suite, place)
-    cells = shard(plan_cells(suite), i, n, suite.tuning.trials > 0)
+    cells = shard_cells(plan_cells(suite), i, n, suite.tuning.trials > 0)
     for cell in cells if retry else ():
         if ledger.status(cell) == "failed":
             ledger.forget(cell)
     missing = [cell for cell in cells if not ledger.has(cell)]
     for dataset in {cell.dataset.name: cell.dataset for cell in missing}.values():
-        dataset_path(dataset)  # complain now, not cell by cell
+        dataset_path(dataset)  # an error now, not one per cell
     result = RunResult(before=len(cells) - len(missing))
-    if missing and engine is not None:
-        _run_on(engine, CellJob(suite, place.resolve(), accelerator), missing, result, progress)
+    if missing and executor is not None:
+        job = CellJob(suite, place.resolve(), accelerator)
+        _run_on_executor(executor, job, missing, result, progress)
     elif missing:
-        workers = min(jobs or _jobs(accelerator), len(missing))
-        crew = _Crew(suite.name, place, (str(kept), accelerator), missing, result, workers)
-        crew.run(progress)
+        workers = min(jobs or _default_jobs(accelerator), len(missing))
+        pool = _WorkerPool(suite.name, place, (str(kept), accelerator), missing, result, workers)
+        pool.run(progress)
     return result
 
 
-def _jobs(accelerator: str) -> int:
+def _default_jobs(accelerator: str) -> int:
     if accelerator != "cpu":
         import torch
 
@@ -122,26 +135,36 @@ def _jobs(accelerator: str) -> int:
     return min(usable_cores(), _MOST_JOBS)
 
 
-def _run_on(
-    engine: Executor, job: CellJob, cells: list[Cell], result: RunResult, progress: Progress | None
+def _run_on_executor(
+    executor: Executor,
+    job: CellJob,
+    cells: list[Cell],
+    result: RunResult,
+    progress: Progress | None,
 ) -> None:
-    def note(status: str) -> None:
+    def count(status: str) -> None:
         result.count(status)
         if progress is not None:
             progress(result.ran + result.elsewhere, len(cells))
 
-    run_on_executor(engine, job, cells, note)
+    run_on_executor(executor, job, cells, count)
 
 
 def store_suite(suite: Suite, folder: Path) -> Path:
-    """Keep the suite in its folder: for tables as suite.json, for the workers of this run under a
-    name of its own, which a grown suite of another process does not replace.
+    """Write a suite into its folder.
+
+    Tables read it from suite.json. The workers of this run read it from another file, which a
+    larger suite of another process does not replace.
+
+    Args:
+        suite: the suite.
+        folder: its folder.
 
     Returns:
-        the workers' file.
+        The file for the workers.
 
     Raises:
-        ConfigError: another suite is there.
+        ConfigError: the folder holds another suite.
     """
     path = folder / SUITE_FILE
     if path.exists() and (old := stored_suite(folder).name) != suite.name:
@@ -154,7 +177,7 @@ def store_suite(suite: Suite, folder: Path) -> Path:
         "keys": [cell.key for cell in plan_cells(suite)],
     }
     text = json.dumps(content, indent=1)
-    own = folder / "shared" / "suites" / f"{digest(content)}.json"
+    own = folder / "shared" / "suites" / f"{json_hash(content)}.json"
     for file in (path, own):
         if not file.exists() or file.read_text(encoding="utf-8") != text:
             write_text(file, text)
@@ -162,22 +185,28 @@ def store_suite(suite: Suite, folder: Path) -> Path:
 
 
 def stored_suite(folder: str | Path) -> Suite:
-    """The suite of a folder.
+    """Read the suite of a folder.
+
+    Args:
+        folder: of `run_suite`.
 
     Raises:
-        DataError: there is none, it is damaged, or written by a newer version.
+        DataError: there is none, it is damaged, or it was written by a newer version.
     """
     return read_suite(_suite_file(folder))
 
 
 def stored_plan(folder: str | Path) -> list[Cell]:
-    """The cells of a folder's suite by the keys that its run gave them.
+    """List the cells of a folder's suite, with the keys that its run gave them.
 
-    A later goalrank may have settings that were not there yet, and plan the same cells under other
-    keys; what was measured can still be read.
+    A later goalrank may have further settings and so give the same cells other keys; with the
+    stored keys the results can still be read.
+
+    Args:
+        folder: of `run_suite`.
 
     Raises:
-        DataError: as `stored_suite`.
+        DataError: see `stored_suite`.
     """
     content = _content(_suite_file(folder))
     cells, keys = plan_cells(build_suite(content["suite"])), content.get("keys")
@@ -187,8 +216,16 @@ def stored_plan(folder: str | Path) -> list[Cell]:
 
 
 def read_suite(path: Path) -> Suite:
-    """A suite that `store_suite` kept; raises as `stored_suite`."""
-    return build_suite(_content(path)["suite"])
+    """Read a suite that `store_suite` wrote.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        DataError: see `stored_suite`.
+    """
+    with old_names_accepted():
+        return build_suite(_content(path)["suite"])
 
 
 def _suite_file(folder: str | Path) -> Path:
@@ -201,11 +238,12 @@ def _suite_file(folder: str | Path) -> Path:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """What `store_suite` wrote."""
+    """Read a file that `store_suite` wrote."""
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version = int(content["version"])
-        content["suite"]
+        suite = content["suite"]
+        content["suite"] = {**suite, "rankers": rename_rows(suite["rankers"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"'{path}' is damaged ({error}); remedy: remove it and run the suite again"
@@ -218,8 +256,17 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
-class _Crew:
-    """Worker processes, each with a thread that hands it cells and notes what came of them."""
+class _WorkerPool:
+    """Worker processes, each with a thread that gives it cells and counts their results.
+
+    Args:
+        suite: name of the suite.
+        folder: of the suite.
+        settings: arguments of a worker: the suite's file and the accelerator.
+        cells: the cells to run.
+        result: counts the cells.
+        workers: number of processes.
+    """
 
     def __init__(
         self,
@@ -241,15 +288,16 @@ class _Crew:
         self.stopping = False
 
     def run(self, progress: Progress | None) -> None:
+        """Run all cells; the first error of a thread is raised here."""
         threads = [
-            threading.Thread(target=self._guarded, args=(i,), daemon=True)
+            threading.Thread(target=self._serve_and_report, args=(i,), daemon=True)
             for i in range(self.workers)
         ]
         for thread in threads:
             thread.start()
         try:
             while any(thread.is_alive() for thread in threads):
-                self._tell(progress)
+                self._report_progress(progress)
                 try:
                     fault = self.events.get(timeout=_POLL)
                 except queue.Empty:
@@ -259,18 +307,18 @@ class _Crew:
             while not self.events.empty():
                 if (fault := self.events.get()) is not None:
                     raise fault
-            self._tell(progress)
+            self._report_progress(progress)
         finally:
             self.stopping = True
             for process in self.processes:
                 process.kill()
                 process.wait()
 
-    def _tell(self, progress: Progress | None) -> None:
+    def _report_progress(self, progress: Progress | None) -> None:
         if progress is not None:
             progress(self.result.ran + self.result.elsewhere, self.total)
 
-    def _guarded(self, number: int) -> None:
+    def _serve_and_report(self, number: int) -> None:
         try:
             self._serve(number)
         except BaseException as error:
@@ -278,22 +326,22 @@ class _Crew:
                 self.events.put(error)
 
     def _serve(self, number: int) -> None:
-        """Hand cells to one worker until none is left; a dead worker is replaced."""
+        """Give cells to one worker until none is left; replace a worker that dies."""
         process: subprocess.Popen[str] | None = None
         while (cell := self._next()) is not None:
             if process is None:
                 process = self._start(number)
             began = time.perf_counter()
-            status = _ask(process, cell)
+            status = _run_on_worker(process, cell)
             if self.stopping:
                 return
             if status is None:
-                reason = self._died(process, number)
+                reason = self._exit_reason(process, number)
                 process = None
                 status = record_lost_cell(
                     self.folder, self.suite, cell, reason, time.perf_counter() - began
                 )
-            self._note(cell, status)
+            self._count(cell, status)
         if process is not None and process.stdin is not None:
             process.stdin.close()
             process.wait()
@@ -302,14 +350,14 @@ class _Crew:
         with self.lock:
             return self.todo.popleft() if self.todo else None
 
-    def _note(self, cell: Cell, status: str) -> None:
+    def _count(self, cell: Cell, status: str) -> None:
         with self.lock:
             if status == "busy":
                 self.todo.append(cell)
             else:
                 self.result.count(status)
         if status == "busy":
-            time.sleep(_POLL)  # another process has it; look again later
+            time.sleep(_POLL)  # another process runs it; try again later
         self.events.put(None)
 
     def _start(self, number: int) -> subprocess.Popen[str]:
@@ -322,7 +370,7 @@ class _Crew:
                 [*command, str(self.folder), *self.settings],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
                 env={**os.environ, "OMP_NUM_THREADS": threads, "GOALRANK_NO_PROGRESS": "1"},
-                start_new_session=True,  # Ctrl-C is for us; we stop the workers
+                start_new_session=True,  # Ctrl-C stops this process, which stops the workers
             )  # fmt: skip
         self.processes.append(process)
         return process
@@ -330,7 +378,7 @@ class _Crew:
     def _log(self, number: int) -> Path:
         return self.folder / "logs" / f"worker-{os.getpid()}-{number}.log"
 
-    def _died(self, process: subprocess.Popen[str], number: int) -> str:
+    def _exit_reason(self, process: subprocess.Popen[str], number: int) -> str:
         code = process.wait()
         if code == -9:
             return "its process was killed (signal 9), as the system does when memory runs out"
@@ -340,10 +388,10 @@ class _Crew:
         return f"its process ended with code {code}: {lines[-1] if lines else 'nothing was said'}"
 
 
-def _ask(process: subprocess.Popen[str], cell: Cell) -> str | None:
-    """A worker's answer to one cell; None if it died over it."""
-    assert process.stdin is not None
-    assert process.stdout is not None
+def _run_on_worker(process: subprocess.Popen[str], cell: Cell) -> str | None:
+    """Let a worker run a cell: its status; None if the worker died."""
+    if process.stdin is None or process.stdout is None:
+        return None
     try:
         process.stdin.write(json.dumps({"key": cell.key}) + "\n")
         process.stdin.flush()

@@ -1,75 +1,86 @@
-"""Boards as Markdown and LaTeX."""
+"""Leaderboards as Markdown and LaTeX."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from goalrank.evaluation import milliseconds
+from goalrank.reporting import Bold, Column, Markup, Table, make_columns, milliseconds
 from goalrank.studies.arena.leaderboards import Leaderboard, LeaderboardRow
+from goalrank.studies.arena.ledger import BASELINE_PREFIX
 
 _OTHERS = ("recall", "hit_rate", "map")
-_RULE = "†"
+_BASELINE = "†"
+_SHORT = 6  # columns of the LaTeX table, beside further metrics
 
 
-def markdown(boards: Sequence[Leaderboard]) -> str:
-    """All boards, with what they rest on, their warnings and the cells that failed."""
-    return "\n\n".join(_markdown(board) for board in boards) + "\n"
+def markdown(leaderboards: Sequence[Leaderboard]) -> str:
+    """All leaderboards, with what they rest on, their warnings and the cells that failed."""
+    return "\n\n".join(_markdown(leaderboard) for leaderboard in leaderboards) + "\n"
 
 
-def _markdown(board: Leaderboard) -> str:
-    others = _other_metrics(board)
-    head = [
-        "row", board.metric, *others, f"{board.main} − row [95 %]", "p requests", "p seeds",
+def _markdown(leaderboard: Leaderboard) -> str:
+    others = _other_metrics(leaderboard)
+    headings = [
+        leaderboard.metric, *others, f"{leaderboard.main} − row [95 %]", "p requests", "p seeds",
         "parameters", "beside ids", "training s", "ms/request",
     ]  # fmt: skip
-    lines = [f"### {board.dataset}" + ("" if board.size == "base" else f", size {board.size}"), ""]
-    for warning in board.warnings:
-        lines += [f"> **Warning:** {warning}", ""]
-    lines += [verdict(board), ""]
-    lines.append("| " + " | ".join(head) + " |")
-    lines.append("|---|" + "---:|" * (len(head) - 1))
-    lines += ["| " + " | ".join(_cells(board, line, others)) + " |" for line in board.lines]
-    lines += ["", *_notes(board)]
-    return "\n".join(lines)
+    rows = []
+    for row in leaderboard.rows:
+        name, *values = _cells(leaderboard, row, others)
+        rows.append([Bold(name) if row.label == leaderboard.main else name, *values])
+    size = "" if leaderboard.size == "base" else f", size {leaderboard.size}"
+    table = Table(
+        [Column("row"), *make_columns(*headings, align="right")], rows, _notes(leaderboard)
+    )
+    return "\n\n".join(
+        [
+            f"### {leaderboard.dataset}{size}",
+            *(f"> **Warning:** {warning}" for warning in leaderboard.warnings),
+            verdict(leaderboard),
+            table.markdown(),
+        ]
+    )
 
 
-def _other_metrics(board: Leaderboard) -> list[str]:
-    names = [f"{m}@{board.facts.get('slots')}" for m in _OTHERS]
-    return [n for n in names if n != board.metric and any(n in line.means for line in board.lines)]
+def _other_metrics(leaderboard: Leaderboard) -> list[str]:
+    names = [f"{m}@{leaderboard.facts.get('slots')}" for m in _OTHERS]
+    return [
+        n
+        for n in names
+        if n != leaderboard.metric and any(n in row.means for row in leaderboard.rows)
+    ]
 
 
-def _cells(board: Leaderboard, line: LeaderboardRow, others: Sequence[str]) -> list[str]:
-    name = f"{line.label} {_RULE}" if line.rule else line.label
-    name = f"**{name}**" if line.label == board.main else name
+def _cells(leaderboard: Leaderboard, row: LeaderboardRow, others: Sequence[str]) -> list[str]:
     gap = "–"
-    if not math.isnan(line.difference):
-        gap = f"{100 * line.difference:+.2f} [{100 * line.low:+.2f}, {100 * line.high:+.2f}]"
+    if not math.isnan(row.difference):
+        gap = f"{100 * row.difference:+.2f} [{100 * row.low:+.2f}, {100 * row.high:+.2f}]"
     return [
-        name,
-        _value(line, board.metric),
-        *(_value(line, metric) for metric in others),
+        f"{row.label} {_BASELINE}" if row.baseline else row.label,
+        _value(row, leaderboard.metric),
+        *(_value(row, metric) for metric in others),
         gap,
-        _p(line.p_requests),
-        _p(line.p_seeds),
-        *([""] * 3 if line.rule else _sizes(line)),
-        milliseconds(line.facts["ms_per_request"]),
+        _p(row.p_requests),
+        _p(row.p_seeds),
+        *([""] * 3 if row.baseline else _sizes(row)),
+        milliseconds(row.facts["ms_per_request"]),
     ]
 
 
-def _sizes(line: LeaderboardRow) -> list[str]:
+def _sizes(row: LeaderboardRow) -> list[str]:
     return [
-        f"{line.facts['parameters']:,.0f}",
-        f"{line.facts['parameters_beside_ids']:,.0f}",
-        f"{line.facts['training_seconds']:,.0f}",
+        f"{row.facts['parameters']:,.0f}",
+        f"{row.facts['parameters_beside_ids']:,.0f}",
+        f"{row.facts['training_seconds']:,.0f}",
     ]
 
 
-def _value(line: LeaderboardRow, metric: str) -> str:
-    mean = line.means.get(metric, math.nan)
+def _value(row: LeaderboardRow, metric: str) -> str:
+    mean = row.means.get(metric, math.nan)
     if math.isnan(mean):
         return "–"
-    spread = line.deviations.get(metric, math.nan)
+    spread = row.deviations.get(metric, math.nan)
     return f"{100 * mean:.2f}" + ("" if math.isnan(spread) else f" ± {100 * spread:.2f}")
 
 
@@ -79,32 +90,35 @@ def _p(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def verdict(board: Leaderboard) -> str:
-    """A sentence: the main row beside the best rival and the best rule."""
-    main = board.line(board.main)
+def verdict(leaderboard: Leaderboard) -> str:
+    """A sentence: the main row beside the best rival and the best baseline."""
+    main = leaderboard.row(leaderboard.main)
     if main is None:
-        return f"The main row, {board.main}, is not on this board, so nothing is tested."
-    parts = []
-    rule = next((line.label for line in board.lines if line.rule), None)
-    for what, label in (("best rival", board.rival), ("best rule without learning", rule)):
-        line = None if label is None else board.line(label)
-        if line is None or math.isnan(line.difference):
-            continue
-        way = "above" if line.difference > 0 else "below"
-        tests = f"p = {_p(line.p_requests)} over requests"
-        if not math.isnan(line.p_seeds):
-            tests += f", {_p(line.p_seeds)} over {len(main.seeds)} seeds"
-        parts.append(
-            f"{abs(100 * line.difference):.2f} points {way} the {what}, {line.label} "
-            f"({_value(line, board.metric)}; {tests}, Holm-corrected)"
+        return (
+            f"The main row, {leaderboard.main}, is not on this leaderboard, so nothing is tested."
         )
-    start = f"{board.main}: {_value(main, board.metric)} {board.metric}"
+    parts = []
+    baseline = next((row.label for row in leaderboard.rows if row.baseline), None)
+    for what, label in (("best rival", leaderboard.rival), ("best baseline", baseline)):
+        row = None if label is None else leaderboard.row(label)
+        if row is None or math.isnan(row.difference):
+            continue
+        name = row.label.removeprefix(BASELINE_PREFIX)
+        way = "above" if row.difference > 0 else "below"
+        tests = f"p = {_p(row.p_requests)} over requests"
+        if not math.isnan(row.p_seeds):
+            tests += f", {_p(row.p_seeds)} over {len(main.seeds)} seeds"
+        parts.append(
+            f"{abs(100 * row.difference):.2f} points {way} the {what}, {name} "
+            f"({_value(row, leaderboard.metric)}; {tests}, Holm-corrected)"
+        )
+    start = f"{leaderboard.main}: {_value(main, leaderboard.metric)} {leaderboard.metric}"
     return start + (", " + "; ".join(parts) if parts else "") + "."
 
 
-def _notes(board: Leaderboard) -> list[str]:
-    facts = board.facts
-    seeds = sorted({s for line in board.lines if not line.rule for s in line.seeds})
+def _notes(leaderboard: Leaderboard) -> list[str]:
+    facts = leaderboard.facts
+    seeds = sorted({s for row in leaderboard.rows if not row.baseline for s in row.seeds})
     notes = []
     if facts:
         notes.append(
@@ -116,58 +130,52 @@ def _notes(board: Leaderboard) -> list[str]:
             f"Run on {facts['devices']} at {facts['commits']}."
         )
         notes.append(
-            f"{_RULE} a rule without learning. p requests: paired bootstrap over users, seeds of a "
-            f"request averaged; p seeds: paired t-test; both corrected by Holm over the rows shown. "
-            f"Parameters include the evaluator where a row needs one to serve; training s includes "
+            f"{_BASELINE} baseline: a ranker without learning. p requests: paired bootstrap over "
+            f"users, seeds of a request averaged; p seeds: paired t-test; both corrected by Holm over the rows shown. "
+            f"Parameters include the reward model where a row needs one to serve; training s includes "
             f"parts that are shared with other rows. Trees count no parameters."
         )
-    if board.hidden_rules:
-        notes.append(f"{board.hidden_rules} weaker rules are not shown.")
-    few = [line.label for line in board.lines if not line.rule and len(line.seeds) < len(seeds)]
+    if leaderboard.hidden_baselines:
+        notes.append(f"{leaderboard.hidden_baselines} weaker baselines are not shown.")
+    few = [
+        row.label for row in leaderboard.rows if not row.baseline and len(row.seeds) < len(seeds)
+    ]
     if few:
         notes.append(f"Fewer seeds than others: {', '.join(few)}.")
-    if board.missing:
-        notes.append(f"{board.missing} cells have not run yet.")
-    if board.failed:
+    if leaderboard.missing:
+        notes.append(f"{leaderboard.missing} cells have not run yet.")
+    if leaderboard.failed:
         notes.append("Failed cells:")
         notes.append(
-            "\n".join(f"- {n}, seed {s}: {' '.join(r.split())}" for n, s, r in board.failed)
+            "\n".join(f"- {n}, seed {s}: {' '.join(r.split())}" for n, s, r in leaderboard.failed)
         )
-    return "\n\n".join(notes).splitlines()
+    return notes
 
 
-def latex(boards: Sequence[Leaderboard]) -> str:
-    """All boards as `table` environments (booktabs)."""
-    return "\n\n".join(_latex(board) for board in boards) + "\n"
+def latex(leaderboards: Sequence[Leaderboard]) -> str:
+    """All leaderboards as `table` environments (booktabs); the best value of the metric is bold."""
+    return "\n\n".join(_latex(leaderboard) for leaderboard in leaderboards) + "\n"
 
 
-def _latex(board: Leaderboard) -> str:
-    others = _other_metrics(board)
-    title = f"{board.dataset}, size {board.size}. {verdict(board)}"
-    best = max((line.means.get(board.metric, -math.inf) for line in board.lines), default=math.nan)
-    head = ["row", board.metric, *others, "difference", "$p$ requests", "$p$ seeds", "parameters"]
-    lines = [
-        *(f"% Warning: {warning}" for warning in board.warnings),
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{_tex(title)}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
-        r"\toprule",
-        " & ".join(part if "$" in part else _tex(part) for part in head) + r" \\",
-        r"\midrule",
-    ]
-    for line in board.lines:
-        cells = _cells(board, line, others)
-        cells = [cells[0].replace("*", ""), *cells[1 : 6 + len(others)]]
-        text = [_tex(cell) for cell in cells]
-        if line.means.get(board.metric) == best:
-            text[1] = rf"\textbf{{{text[1]}}}"
-        lines.append(" & ".join(text) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-    return "\n".join(lines)
-
-
-def _tex(text: str) -> str:
-    plain = {"\\": r"\textbackslash{}", "±": r"$\pm$", "−": r"$-$", "–": "--", _RULE: r"$\dagger$"}
-    plain |= {c: f"\\{c}" for c in "&%#_{}$"} | {"<": "$<$", ">": "$>$", "~": r"\textasciitilde{}"}
-    return "".join(plain.get(c, c) for c in text)
+def _latex(leaderboard: Leaderboard) -> str:
+    others = _other_metrics(leaderboard)
+    values = [row.means.get(leaderboard.metric, -math.inf) for row in leaderboard.rows]
+    best = max(values, default=math.nan)
+    rows: list[list[str | Bold]] = []
+    for row, value in zip(leaderboard.rows, values, strict=True):
+        name, main, *more = _cells(leaderboard, row, others)[: _SHORT + len(others)]
+        rows.append([name, Bold(main) if value == best else main, *more])
+    tests = (Markup("$p$ requests"), Markup("$p$ seeds"))
+    table = Table(
+        [
+            Column("row"),
+            *make_columns(
+                leaderboard.metric, *others, "difference", *tests, "parameters", align="right"
+            ),
+        ],
+        rows,
+    )
+    return table.latex(
+        f"{leaderboard.dataset}, size {leaderboard.size}. {verdict(leaderboard)}",
+        comments=[f"Warning: {warning}" for warning in leaderboard.warnings],
+    )

@@ -1,8 +1,8 @@
-"""Tuning: the same number of trials on validation for every row.
+"""Tuning: the same number of trials on validation requests for every row.
 
-Settings are drawn at random (Bergstra & Bengio, 2012) from a space of learning rate, width, dropout and two
-or three knobs of the row's own; the first trial is always the recipe as it stands. Test requests are
-never looked at.
+Settings are drawn at random (Bergstra & Bengio, 2012) from a space of learning rate, width, dropout
+and two or three settings of the row itself; the first trial is always the recipe. Test requests are
+never used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,16 @@ from goalrank.evaluation import evaluate
 from goalrank.requests import EncodedRequests, write_text
 from goalrank.settings import merge
 from goalrank.storage import holding
-from goalrank.studies.common import Cell, FittedParts, RowBuilder, RowSpec, Suite, digest, on_device
+from goalrank.studies.common import (
+    Cell,
+    EncodedDataset,
+    FittedParts,
+    RowBuilder,
+    RowSpec,
+    Suite,
+    json_hash,
+    on_device,
+)
 
 Knobs = dict[str, tuple[Any, ...]]
 _NET: Knobs = {
@@ -57,19 +66,23 @@ _OWN: dict[str, Knobs] = {
     "best_of": {"options.temperature": (0.5, 1.0, 2.0), **_PLAIN},
     "clig": {"options.weight": (0.3, 1.0, 3.0), **_PLAIN},
     "evaluator_sort": {},
-    "rules": {},
+    "baselines": {},
 }
-_WITHOUT_NET = ("lambdamart", "mmr", "dpp", "evaluator_sort", "rules")
-_NARROWEST = 8  # below this there is no ranker
-_MOST_COPIES = 3  # trials of k generators try so many; the winner serves every k
+_WITHOUT_NET = ("lambdamart", "mmr", "dpp", "evaluator_sort", "baselines")
+_NARROWEST = 8  # least width of a ranker
+_MOST_COPIES = 3  # generators in trials of multi-generators; their best settings serve every k
 
 
 def space(row: RowSpec, width: int, sized: bool) -> Knobs:
-    """What may be drawn for a row, by dotted name; what the row itself sets stays.
+    """List the settings that can be drawn for a row; what the row itself sets is left out.
 
     Args:
-        width: the recipe's, which is the widest; half of it is tried beside it.
-        sized: the suite sets the size, so the width stays.
+        row: the row.
+        width: of the recipe; it and its half are tried.
+        sized: whether the suite sets the size, so that the width stays.
+
+    Returns:
+        Dotted name → values.
     """
     if row.name in _WITHOUT_NET:
         return dict(_OWN[row.name])
@@ -79,8 +92,8 @@ def space(row: RowSpec, width: int, sized: bool) -> Knobs:
     return {name: values for name, values in knobs.items() if not _fixed(row.set, name)}
 
 
-def _fixed(settings: Any, name: str) -> bool:
-    """Whether a row's own settings hold the value of this dotted name."""
+def _fixed(settings: object, name: str) -> bool:
+    """Whether the row's own settings have a value for this dotted name."""
     for part in name.split(".")[1:]:
         if not isinstance(settings, dict) or part not in settings:
             return False
@@ -89,7 +102,16 @@ def _fixed(settings: Any, name: str) -> bool:
 
 
 def draw(knobs: Knobs, trials: int, seed: int) -> list[dict[str, Any]]:
-    """Settings of each trial, the first empty; the same for equal arguments."""
+    """Draw the settings of each trial; equal arguments give equal settings.
+
+    Args:
+        knobs: of `space`.
+        trials: number of trials.
+        seed: of the draws.
+
+    Returns:
+        Dotted name → value per trial; the first trial has none.
+    """
     rng = np.random.default_rng(seed)
     out: list[dict[str, Any]] = [{}]
     for _ in range(1, trials):
@@ -98,7 +120,15 @@ def draw(knobs: Knobs, trials: int, seed: int) -> list[dict[str, Any]]:
 
 
 def apply(row: RowSpec, settings: dict[str, Any]) -> tuple[RowSpec, dict[str, Any]]:
-    """A row with drawn options and task, and overrides of the recipe."""
+    """Apply drawn settings to a row.
+
+    Args:
+        row: the row.
+        settings: of `draw`.
+
+    Returns:
+        The row with drawn `options` and `task`, and overrides of the recipe.
+    """
     nested: dict[str, Any] = {}
     for name, value in settings.items():
         *path, last = name.split(".")
@@ -113,12 +143,18 @@ def apply(row: RowSpec, settings: dict[str, Any]) -> tuple[RowSpec, dict[str, An
     return row.model_copy(update=changes), nested.get("set", {})
 
 
-def tune(suite: Suite, cell: Cell, lab: FittedParts, recipe: dict[str, Any]) -> dict[str, Any]:
-    """Trials of a row on a data set, found again where they were made; the best one's settings.
+def tune(suite: Suite, cell: Cell, parts: FittedParts, recipe: dict[str, Any]) -> dict[str, Any]:
+    """Tune a row on a data set, or read the trials that were made before.
+
+    Args:
+        suite: gives trials and metric.
+        cell: gives row, data set and size.
+        parts: fitted models of the data set.
+        recipe: of the suite, as nested dictionaries.
 
     Returns:
-        {"budget", "best": settings, "trials": [{"settings", "score", "seconds", "reason"}]}; an
-        empty budget where nothing is to be tuned.
+        {"budget", "best": settings, "trials": [{"settings", "score", "seconds", "reason"}]}; a
+        budget of 0 if there is nothing to tune.
     """
     width = suite.base().ranker.sizes().width
     knobs = space(cell.row, width, bool(cell.size.ranker))
@@ -126,21 +162,21 @@ def tune(suite: Suite, cell: Cell, lab: FittedParts, recipe: dict[str, Any]) -> 
         return {"budget": 0, "best": {}, "trials": []}
     row = _without_k(cell.row)
     identity = [
-        lab.data.key,
+        parts.data.key,
         row.model_dump(mode="json", exclude={"label"}),
         cell.size.ranker,
         suite.tuning.model_dump(),
         suite.metric,
         recipe,
     ]
-    place = lab.folder / "shared" / "tuning" / f"{row.name}.{digest(identity)}"
+    place = parts.folder / "shared" / "tuning" / f"{row.name}.{json_hash(identity)}"
     kept = place.with_name(f"{place.name}.json")
     with holding(place.with_name(f"{place.name}.lock")):
         if not kept.exists():
-            trial_lab = replace(
-                lab, data=_part(suite, lab), scratch=place, keep_members=False, seconds={}
+            trial_parts = replace(
+                parts, data=_part(suite, parts), scratch=place, keep_members=False, seconds={}
             )
-            builder = RowBuilder(trial_lab, recipe)
+            builder = RowBuilder(trial_parts, recipe)
             trials = [
                 _trial(suite, row, cell, builder, settings)
                 for settings in draw(knobs, suite.tuning.trials, suite.tuning.seed)
@@ -160,12 +196,12 @@ def _without_k(row: RowSpec) -> RowSpec:
     return row.model_copy(update={"options": {**row.options, "k": k}})
 
 
-def _part(suite: Suite, lab: FittedParts) -> Any:
-    """The data of trials: a part of training and validation."""
-    tuning, data = suite.tuning, lab.data
+def _part(suite: Suite, parts: FittedParts) -> EncodedDataset:
+    """Select the training and validation requests of the trials."""
+    tuning, data = suite.tuning, parts.data
     train = _some(data.train, tuning.requests, tuning.seed)
     held = _some(data.validation, tuning.validation, tuning.seed)
-    key = digest([data.key, "tuning", tuning.requests, tuning.validation, tuning.seed])
+    key = json_hash([data.key, "tuning", tuning.requests, tuning.validation, tuning.seed])
     return replace(data, key=key, train=train, validation=held)
 
 
@@ -179,7 +215,7 @@ def _some(columns: EncodedRequests, most: int, seed: int) -> EncodedRequests:
 def _trial(
     suite: Suite, row: RowSpec, cell: Cell, builder: RowBuilder, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """Fit with drawn settings and judge on validation; a failed trial is recorded and lost."""
+    """Fit with drawn settings and measure on validation; a trial that fails has no score."""
     start = time.perf_counter()
     tried, over = apply(row, settings)
     if suite.tuning.steps is not None:
@@ -188,11 +224,11 @@ def _trial(
     try:
         config = builder.config(tried, cell.size.ranker, over)
         rankers = builder.fit(tried, config, suite.tuning.seed)
-        device = on_device(builder.lab.options)
+        device = on_device(builder.parts.options)
         for ranker in rankers.values():
             ranker.to(device)
         found = evaluate(
-            rankers, builder.lab.data.validation, slots=suite.slots, metrics=(suite.metric,),
+            rankers, builder.parts.data.validation, slots=suite.slots, metrics=(suite.metric,),
             bootstrap=1, device=device,
         )  # fmt: skip
         name = found.metric_name(suite.metric)

@@ -1,10 +1,10 @@
-"""What studies share: rows, suites, cells, data sets and fitted parts."""
+"""Parts that the studies share: rows, suites, cells, data sets and fitted models."""
 
-from goalrank.studies.common.cells import Cell, digest, parse_shard, plan_cells, shard
+from goalrank.studies.common.cells import Cell, json_hash, parse_shard, plan_cells, shard_cells
 from goalrank.studies.common.datasets import EncodedDataset, load_data
 from goalrank.studies.common.fitted_parts import FittedParts, on_device
 from goalrank.studies.common.row_builder import RowBuilder, module_parameters
-from goalrank.studies.common.row_specs import BiasSpec, Rows, RowSpec, standard_rows
+from goalrank.studies.common.row_specs import BiasSpec, Rows, RowSpec, rename_rows, standard_rows
 from goalrank.studies.common.suite import (
     DatasetSpec,
     SizeSpec,
@@ -29,13 +29,14 @@ __all__ = [
     "TuningSpec",
     "build_suite",
     "dataset_path",
-    "digest",
+    "json_hash",
     "load_data",
     "load_suite",
     "module_parameters",
     "on_device",
     "parse_shard",
     "plan_cells",
-    "shard",
+    "rename_rows",
+    "shard_cells",
     "standard_rows",
 ]

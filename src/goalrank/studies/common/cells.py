@@ -1,11 +1,10 @@
-"""Cells: the combinations of a suite, their keys, and which shard runs which."""
+"""Cells: the combinations of a suite, their keys, and their division into shards."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
 
 from goalrank.errors import ConfigError
 from goalrank.studies.common.row_specs import RowSpec
@@ -14,10 +13,15 @@ from goalrank.studies.common.suite import DatasetSpec, SizeSpec, Suite
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of the tables before it is averaged over seeds.
+    """One row on one data set at one size and one seed.
 
     Attributes:
-        key: file name of everything the cell leaves: a hash of all settings that it depends on.
+        dataset: the data set.
+        row: the row.
+        seed: of the training.
+        size: the size.
+        key: name of the files of the cell; it has a hash of all settings that the cell depends on.
+        config_hash: hash of these settings without the seed.
     """
 
     dataset: DatasetSpec
@@ -29,20 +33,27 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Name of the cell for people."""
         return f"{self.dataset.name} / {self.row.label} / seed {self.seed} / {self.size.name}"
 
 
-def digest(content: Any) -> str:
-    """16 hexadecimal digits of a JSON value's SHA-256."""
+def json_hash(content: object) -> str:
+    """Hash a JSON value: 16 hexadecimal digits of its SHA-256.
+
+    Args:
+        content: the value.
+    """
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def plan_cells(suite: Suite) -> list[Cell]:
-    """All cells, seed by seed, so that a first seed's table is whole before the second begins.
+    """List all cells, seed by seed, so that the table of the first seed is complete first.
 
-    Rules learn nothing: they have one cell a data set, whatever the seeds and sizes.
+    Baselines learn nothing: they have one cell per data set, whatever the seeds and sizes.
+
+    Args:
+        suite: the suite.
     """
     out = []
     for seed in suite.seeds:
@@ -50,13 +61,21 @@ def plan_cells(suite: Suite) -> list[Cell]:
             for dataset in suite.datasets:
                 for row in suite.rankers:
                     first = seed == suite.seeds[0] and size == suite.sizes[0]
-                    if row.name != "rules" or first:
+                    if row.name != "baselines" or first:
                         out.append(make_cell(suite, dataset, row, seed, size))
     return out
 
 
 def make_cell(suite: Suite, dataset: DatasetSpec, row: RowSpec, seed: int, size: SizeSpec) -> Cell:
-    """A cell with its key: the same settings have the same key in any suite and folder."""
+    """Make a cell; the same settings have the same key in any suite and folder.
+
+    Args:
+        suite: the suite.
+        dataset: the data set.
+        row: the row.
+        seed: the seed.
+        size: the size.
+    """
     settings = {
         "slots": suite.slots,
         "metrics": suite.metrics,
@@ -66,8 +85,8 @@ def make_cell(suite: Suite, dataset: DatasetSpec, row: RowSpec, seed: int, size:
         "row": row.model_dump(mode="json"),
         "size": size.model_dump(mode="json"),
     }
-    config = digest(settings)
-    key = f"{dataset.name}.{_safe(row.label)}.{seed}.{size.name}.{digest([config, seed])}"
+    config = json_hash(settings)
+    key = f"{dataset.name}.{_safe(row.label)}.{seed}.{size.name}.{json_hash([config, seed])}"
     return Cell(dataset, row, seed, size, key, config)
 
 
@@ -76,10 +95,16 @@ def _safe(label: str) -> str:
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """ "2/4" → (2, 4).
+    """Read a shard, such as "2/4".
+
+    Args:
+        text: "i/n".
+
+    Returns:
+        (i, n).
 
     Raises:
-        ConfigError: not two whole numbers 1 ≤ i ≤ n.
+        ConfigError: these are not two whole numbers with 1 ≤ i ≤ n.
     """
     try:
         i, n = (int(part) for part in text.split("/"))
@@ -90,11 +115,17 @@ def parse_shard(text: str) -> tuple[int, int]:
     return i, n
 
 
-def shard(cells: list[Cell], i: int, n: int, tuned: bool) -> list[Cell]:
-    """The cells of shard i of n (from 1); the shards together are all cells, each once.
+def shard_cells(cells: list[Cell], i: int, n: int, tuned: bool) -> list[Cell]:
+    """Select the cells of one shard; each cell is in exactly one shard.
 
-    Cells that share costly work stay together where that leaves no shard empty: those of a data
-    set and row where settings are tuned, those of a data set and seed otherwise.
+    Cells that share costly work stay together if that leaves no shard empty: cells of one data set
+    and row if settings are tuned, else cells of one data set and seed.
+
+    Args:
+        cells: all cells.
+        i: number of the shard, from 1.
+        n: number of shards.
+        tuned: whether the suite tunes settings.
     """
 
     def group(cell: Cell) -> str:

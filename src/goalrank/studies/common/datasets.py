@@ -1,4 +1,4 @@
-"""A suite's data set: imported once into the benchmark's folder, then encoded."""
+"""Data set of a suite: imported once into the folder of the benchmark, then encoded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from goalrank.requests import (
     TableInfo,
 )
 from goalrank.storage import holding
-from goalrank.studies.common.cells import digest
+from goalrank.studies.common.cells import json_hash
 from goalrank.studies.common.suite import DatasetSpec, dataset_path, import_options
 
 _PARTS = ("train", "validation", "test")
@@ -29,7 +29,12 @@ class EncodedDataset:
     """Encoded parts of a data set.
 
     Attributes:
-        key: changes with anything that the encoded parts depend on.
+        key: hash of everything that the encoded parts depend on.
+        spec: input sizes of models.
+        info: description of the tables.
+        train: training requests.
+        validation: validation requests.
+        test: test requests.
     """
 
     key: str
@@ -40,20 +45,30 @@ class EncodedDataset:
     test: EncodedRequests
 
     def sizes(self) -> dict[str, int]:
-        """Requests of each part."""
+        """Count the requests of each part."""
         return {f"requests_{name}": len(getattr(self, name)) for name in _PARTS}
 
 
 def load_data(folder: Path, dataset: DatasetSpec, encoding: EncoderConfig) -> EncodedDataset:
-    """Import (or find the import), thin and encode; the encoder learns from training only.
+    """Load a data set: import it if that was not done before, limit its parts and encode them.
+
+    The encoder is fitted to the training requests.
+
+    Args:
+        folder: of the benchmark.
+        dataset: the data set.
+        encoding: options of the encoder.
 
     Raises:
-        ConfigError, DataError: the log cannot be read or yields no requests.
+        ConfigError: an option that cannot be used, or a log that does not exist.
+        DataError: the log cannot be read or gives no requests.
     """
     place = _imported(folder, dataset)
     limits = (dataset.max_train, dataset.max_validation, dataset.max_test)
     parts = {
-        name: thin(Requests.read(place / f"{name}.parquet", allow_empty=True), limit, dataset.seed)
+        name: sample_requests(
+            Requests.read(place / f"{name}.parquet", allow_empty=True), limit, dataset.seed
+        )
         for name, limit in zip(_PARTS, limits, strict=True)
     }
     for name, part in parts.items():
@@ -64,7 +79,7 @@ def load_data(folder: Path, dataset: DatasetSpec, encoding: EncoderConfig) -> En
             )
     encoder = Encoder.fit(parts["train"], encoding)
     return EncodedDataset(
-        digest([dataset.model_dump(mode="json"), encoding.model_dump(mode="json")]),
+        json_hash([dataset.model_dump(mode="json"), encoding.model_dump(mode="json")]),
         encoder.spec,
         parts["train"].info,
         *(encoder.encode(parts[name]) for name in _PARTS),
@@ -72,7 +87,7 @@ def load_data(folder: Path, dataset: DatasetSpec, encoding: EncoderConfig) -> En
 
 
 def _imported(folder: Path, dataset: DatasetSpec) -> Path:
-    """The folder of the three tables; the first process imports, others wait for it."""
+    """Find the folder of the three tables; the first process imports, others wait for it."""
     source = dataset_path(dataset)
     if dataset.source == "requests":
         if source is None:
@@ -82,15 +97,21 @@ def _imported(folder: Path, dataset: DatasetSpec) -> Path:
             )
         return source
     options = import_options(dataset)
-    place = folder / "shared" / "data" / digest([dataset.source, dataset.path, options])
+    place = folder / "shared" / "data" / json_hash([dataset.source, dataset.path, options])
     with holding(place.with_suffix(".lock")):
-        if not (place / "import.json").exists():  # written last, so it says that all is there
+        if not (place / "import.json").exists():  # written last: the import is complete
             write_import(import_log(dataset.source, source, options), place)
     return place
 
 
-def thin(requests: Requests, most: int, seed: int) -> Requests:
-    """At most so many requests, drawn at random, in their old order; 0 keeps all."""
+def sample_requests(requests: Requests, most: int, seed: int) -> Requests:
+    """Draw requests at random; they stay in their order.
+
+    Args:
+        requests: the table.
+        most: number of requests, at most; 0 keeps all.
+        seed: of the draw.
+    """
     if most == 0 or len(requests) <= most:
         return requests
     rows = np.random.default_rng(seed).choice(len(requests), most, replace=False)

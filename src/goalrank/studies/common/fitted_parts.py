@@ -1,7 +1,8 @@
-"""Fitted parts that several cells need: computed once a folder, found again afterwards.
+"""Fitted models that several cells need: trained once per folder and loaded afterwards.
 
-A stage's folder is named by a hash of all settings it depends on. The light models, the reward model that
-serves every generator-evaluator and GoalRank, and the small copies of a multi-generator are such parts.
+The folder of a model is named by a hash of all settings that it depends on. Such models are the
+light models, the reward model of GoalRank and of every generator–evaluator, and the small copies of
+a multi-generator.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from goalrank.requests import whole_file, write_text
 from goalrank.rewards import Ensemble, Reward
 from goalrank.storage import holding
 from goalrank.studies.common.biased_reward import BiasedReward
-from goalrank.studies.common.cells import digest
+from goalrank.studies.common.cells import json_hash
 from goalrank.studies.common.datasets import EncodedDataset
 from goalrank.studies.common.row_specs import BiasSpec
 from goalrank.training import FitConfig, Job, LoopConfig, RunOptions, build_reward
@@ -34,14 +35,15 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass
 class FittedParts:
-    """One data set, one seed: where rows fetch their parts.
+    """Fitted models of one data set.
 
     Attributes:
-        folder: the benchmark's.
-        options: accelerator and so on; folders are set stage by stage.
-        scratch: where parts of a trial go, None = with the others; shared parts never do.
-        keep_members: whether generators that an evaluator chooses from are shared parts.
-        seconds: of the parts fetched, whether computed now or earlier, by stage.
+        folder: of the benchmark.
+        data: the data set.
+        options: of the training; each stage gets its own folder.
+        scratch: folder of models that are not shared; None keeps them with the shared ones.
+        keep_members: whether the generators that an evaluator chooses from are shared.
+        seconds: name of model → seconds of its training, now or earlier.
     """
 
     folder: Path
@@ -52,31 +54,39 @@ class FittedParts:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def job(self, config: FitConfig, place: Path) -> Job:
-        """A training job in a folder."""
+        """Make a training job.
+
+        Args:
+            config: its recipe.
+            place: its folder.
+        """
         options = replace(self.options, folder=place, resume=False, progress=False)
         return Job(self.data.spec, self.data.train, self.data.validation, config, options)
 
-    def stage(
+    def load_or_fit(
         self,
         name: str,
-        settings: Any,
+        settings: object,
         empty: Callable[[], M],
         fit: Callable[[Path], M],
         *,
         shared: bool = False,
     ) -> M:
-        """A fitted module: from the folder if it is there, else fitted and kept.
+        """Load a fitted module, or fit it and keep it.
 
         Args:
             name: for people; part of the folder's name.
-            settings: everything that the result depends on beside the data.
-            empty: an unfitted module of the same shape.
-            fit: fits one in a folder that is removed afterwards.
-            shared: trials of other rows need it too.
+            settings: everything that the result depends on, except the data.
+            empty: makes a module of the same shape with random weights.
+            fit: fits a module in a folder that is removed afterwards.
+            shared: whether other rows need it too, so that it is never in `scratch`.
+
+        Returns:
+            The module, on the CPU and in evaluation mode.
         """
         root = self.folder / "shared" / "stages"
         root = root if shared or self.scratch is None else self.scratch
-        place = root / f"{name}.{digest([self.data.key, settings])}"
+        place = root / f"{name}.{json_hash([self.data.key, settings])}"
         done, weights = place / "done.json", place / "weights.safetensors"
         with holding(place.with_name(place.name + ".lock")):
             if done.exists():
@@ -97,7 +107,15 @@ class FittedParts:
     def supervised(
         self, config: FitConfig, name: str, loop: LoopConfig, seed: int, *, shared: bool = False
     ) -> Ranker:
-        """A ranker fitted by its own supervised loss, or as it is where nothing can be learned."""
+        """Train a ranker by its own supervised loss; one without weights stays as it is.
+
+        Args:
+            config: the recipe.
+            name: of the ranker.
+            loop: of the training.
+            seed: of the training.
+            shared: see `load_or_fit`.
+        """
         config = _at(config, name, seed)
 
         def fit(place: Path) -> Ranker:
@@ -105,19 +123,32 @@ class FittedParts:
             return job.fit_supervised(name, loop, self.pretrained(config))
 
         settings = [*_common(config), "supervised", config.ranker.model_dump(), loop.model_dump()]
-        return self.stage(name, settings, lambda: self.empty(config), fit, shared=shared)
+        return self.load_or_fit(name, settings, lambda: self.untrained(config), fit, shared=shared)
 
-    def empty(self, config: FitConfig) -> Ranker:
-        """An unfitted ranker."""
+    def untrained(self, config: FitConfig) -> Ranker:
+        """Make a ranker with random weights.
+
+        Args:
+            config: the recipe.
+        """
         return build_ranker(self.data.spec, config.ranker)
 
     def pretrained(self, config: FitConfig) -> Mapping[str, Tensor] | None:
-        """Weights of a pre-trained encoder, kept as a stage of its own."""
+        """Load the weights of the pre-trained encoder, or pre-train it.
+
+        Args:
+            config: the recipe.
+
+        Returns:
+            The weights; None if the recipe has no pre-training.
+        """
         if config.pretrain == 0:
             return None
         plain = config.training.model_dump()
         settings = [*_common(config), "encoder", config.ranker.sizes().__dict__, plain]
-        place = self.folder / "shared" / "stages" / f"encoder.{digest([self.data.key, settings])}"
+        place = (
+            self.folder / "shared" / "stages" / f"encoder.{json_hash([self.data.key, settings])}"
+        )
         found = place / "pretrain" / "weights.safetensors"
         with holding(place.with_name(place.name + ".lock")):
             if not found.exists():
@@ -127,14 +158,20 @@ class FittedParts:
         return load_file(found)
 
     def reward(self, config: FitConfig, seed: int, bias: BiasSpec | None = None) -> Reward:
-        """The list reward model, spoilt if a bias is given."""
+        """Load or train the reward model.
+
+        Args:
+            config: the recipe.
+            seed: of the training.
+            bias: added to the reward; None adds none.
+        """
         config = config.model_copy(update={"seed": seed})
         slots = config.ranker.slots
 
-        def fit(place: Path) -> nn.Module:
+        def fit(place: Path) -> Reward:
             return self.job(config, place).fit_reward(self.pretrained(config))
 
-        def empty() -> nn.Module:
+        def empty() -> Reward:
             one = config.reward.model_copy(update={"members": 1})
             parts = [
                 build_reward(self.data.spec, one, self.data.train, slots)
@@ -142,11 +179,10 @@ class FittedParts:
             ]
             return parts[0] if len(parts) == 1 else Ensemble(parts, config.reward.pessimism)
 
-        # What is observed is added when a policy is taught, not when the model is fitted.
+        # Observed feedback is added when a policy is trained, not when the model is fitted.
         fitted = config.reward.model_dump(exclude={"observed"})
         settings = [*_common(config), "reward", fitted, slots]
-        reward = self.stage("reward", settings, empty, fit, shared=True)
-        assert isinstance(reward, Reward)
+        reward = self.load_or_fit("reward", settings, empty, fit, shared=True)
         if bias is None or bias == BiasSpec():
             return reward
         return BiasedReward(reward, bias, self.data.train, slots).eval()
@@ -173,7 +209,11 @@ def _load(module: nn.Module, path: Path) -> None:
 
 
 def frozen_copy(ranker: Ranker) -> Ranker:
-    """A copy to be trained further, so that a shared part stays as it is."""
+    """Copy a ranker to train it further, so that the shared one stays as it is.
+
+    Args:
+        ranker: the ranker.
+    """
     out = copy.deepcopy(ranker)
     for parameter in out.parameters():
         parameter.requires_grad_(True)
@@ -181,6 +221,10 @@ def frozen_copy(ranker: Ranker) -> Ranker:
 
 
 def on_device(options: RunOptions) -> torch.device:
-    """Where evaluation runs."""
+    """Choose the device of evaluation.
+
+    Args:
+        options: gives the accelerator.
+    """
     wanted = options.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return torch.device("cuda" if wanted else "cpu")

@@ -1,17 +1,19 @@
-"""Rows of the arena: rankers by name, and what is made of several of them."""
+"""Rows of a suite: rankers by name, and rankers made of several others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from goalrank.errors import ConfigError
 from goalrank.rankers import ranker_names, ranker_options
-from goalrank.settings import did_you_mean
+from goalrank.settings import did_you_mean, warn_renamed
+from goalrank.training import PartialRecipe
 
-COMPOSITES = ("best_of", "mg_e", "mg_e_copies", "clig", "evaluator_sort", "rules")
+COMPOSITES = ("best_of", "mg_e", "mg_e_copies", "clig", "evaluator_sort", "baselines")
+_RENAMED = {"rules": "baselines"}  # old name of a row → new name
 _OWN = {
     "best_of": ("base", "lists", "temperature"),
     "mg_e": ("k",),
@@ -37,12 +39,13 @@ Objective = Literal[
 
 
 class BiasSpec(BaseModel):
-    """What is added to the reward that a row is trained by, in standard deviations of the reward.
+    """Bias of the reward by which a row is trained, in standard deviations of the reward.
 
     Attributes:
-        noise: λ of (1 − λ) r̂ + λ ε, ε Gaussian and fixed a list.
+        noise: λ in [0, 1] of (1 − λ) r̂ + λ ε, ε Gaussian and constant per list.
         popularity: weight of the mean popularity of a list's items.
-        position: weight of how early the logging policy or the retriever had a list's items.
+        position: weight of how early a list's items were in the order of the logging policy or of
+            the retriever.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,15 +59,16 @@ class RowSpec(BaseModel):
     """One row of the tables.
 
     Attributes:
-        name: a ranker's name, or best_of, mg_e, mg_e_copies, clig, evaluator_sort, rules.
+        name: a ranker's name, or best_of, mg_e, mg_e_copies, clig, evaluator_sort, baselines
+            (every ranker without learning that the data allow).
         label: printed in tables, unique in the suite; by default the name.
-        objective: "own" is the ranker's own way (GoalRank by its groups, EGRank by PPO, NLGR by
+        objective: "own" is the ranker's own training (GoalRank on groups, EGRank by PPO, NLGR by
             neighbours, others by their supervised loss); any objective of
-            `goalrank.training.OBJECTIVES` trains any ranker against the shared reward.
-        options: the ranker's own options, or the composite's (k, base, lists, …).
+            `goalrank.training.OBJECTIVES` trains any ranker with the shared reward.
+        options: options of the ranker, or of the composite (k, base, lists, …).
         task: settings of PPO or of the neighbours.
-        set: overrides of the recipe for this row alone, such as {group = {own = 20}}.
-        bias: see `BiasSpec`.
+        set: overrides of the recipe for this row only, such as {group = {own = 20}}.
+        bias: of the reward, see `BiasSpec`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -74,27 +78,29 @@ class RowSpec(BaseModel):
     objective: Objective = "own"
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
     task: dict[str, int | float] = Field(default_factory=dict)
-    set: dict[str, Any] = Field(default_factory=dict)
+    set: PartialRecipe = Field(default_factory=dict)
     bias: BiasSpec = BiasSpec()
 
     @property
     def labels_only(self) -> bool:
-        """Trained by its supervised loss; the reward is neither its teacher nor its judge."""
+        """Whether the row is trained by its supervised loss and uses no reward."""
         if self.objective == "own":
             return self.name not in (*_TAUGHT, *COMPOSITES)
         return self.objective == "supervised"
 
     @property
     def rewarded(self) -> bool:
-        """Taught by the shared reward, or choosing by it; its regret has two parts."""
-        return not self.labels_only and self.name != "rules"
+        """Whether the row is trained by the shared reward or chooses by it."""
+        return not self.labels_only and self.name != "baselines"
 
     @model_validator(mode="before")
     @classmethod
     def _labelled(cls, data: Any) -> Any:
-        if isinstance(data, dict) and not data.get("label"):
-            return {**data, "label": str(data.get("name", ""))}
-        return data
+        if not isinstance(data, dict):
+            return data
+        if "name" in data:
+            data = {**data, "name": _current(data["name"])}
+        return data if data.get("label") else {**data, "label": str(data.get("name", ""))}
 
     @model_validator(mode="after")
     def _known(self) -> RowSpec:
@@ -133,13 +139,26 @@ class RowSpec(BaseModel):
         return self
 
 
+def rename_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Give rows that an earlier goalrank stored the names of today."""
+    return [{**row, "name": _RENAMED.get(row["name"], row["name"])} for row in rows]
+
+
+def _current(name: Any) -> Any:
+    """A row's name of today; warns where an old one was given."""
+    if not isinstance(name, str) or name not in _RENAMED:
+        return name
+    warn_renamed(name, _RENAMED[name], "rankers")
+    return _RENAMED[name]
+
+
 def _unknown(what: str, name: str, known: Any, option: str) -> str:
     hint, names = did_you_mean(name, known), ", ".join(known) or "none"
     return f"{what} '{name}' is unknown{hint} Known: {names}; option: {option}"
 
 
 def standard_rows() -> dict[str, dict[str, Any]]:
-    """Rows that a suite can name by a word; together they are "@all"."""
+    """Make the rows that a suite can name by a word; "@all" names all of them."""
     rows: dict[str, dict[str, Any]] = {
         name: {"name": name} for name in ranker_names() if name != "goalrank"
     }
@@ -150,19 +169,21 @@ def standard_rows() -> dict[str, dict[str, Any]]:
     rows["clig_20"] = {"name": "clig", "options": {"k": 20, "pool": 100}}
     rows["evaluator_sort"] = {"name": "evaluator_sort"}
     rows["goalrank"] = {"name": "goalrank"}
-    alone = {"objective": {"supervised": 0.0, "slots": 0.0}, "reward": {"observed": 0.0}}
+    alone = {"objective": {"supervised": 0.0, "slot_group_share": 0.0}, "reward": {"observed": 0.0}}
     rows["goalrank_eq5"] = {"name": "goalrank", "set": alone}
-    rows["rules"] = {"name": "rules"}
+    rows["baselines"] = {"name": "baselines"}
     return {label: {**row, "label": label} for label, row in rows.items()}
 
 
 def expand_rows(given: Sequence[Any]) -> list[Any]:
-    """Words become standard rows, "@all" all of them, "-row" leaves one out; tables stay.
+    """Replace the words of a suite by standard rows.
 
-    A later label replaces.
+    Args:
+        given: "@all" (all standard rows), words (one row each), "-word" (removes a row), and rows
+            as tables. A later row replaces an earlier one with the same label.
 
     Raises:
-        ConfigError: an unknown word; the nearest is named.
+        ConfigError: an unknown word; the message names the nearest one.
     """
     standard = standard_rows()
     out: dict[str, Any] = {}
@@ -170,11 +191,11 @@ def expand_rows(given: Sequence[Any]) -> list[Any]:
         if row == "@all":
             out.update(standard)
         elif isinstance(row, str):
-            name = row.removeprefix("-")
+            name = _current(row.removeprefix("-"))
             if name not in standard:
                 raise ConfigError(_unknown("ranker", name, ["@all", *standard], "rankers"))
             out[name] = standard[name]
-            if row != name:
+            if row.startswith("-"):
                 del out[name]
         else:
             key = row.get("label") or row.get("name") if isinstance(row, dict) else None

@@ -1,4 +1,4 @@
-"""Suites: which rows on which data sets, at which sizes and seeds, from one TOML file."""
+"""Suites: rows, data sets, sizes and seeds of a benchmark, from one TOML file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from goalrank.errors import ConfigError
 from goalrank.logs import ImportOptions, data_root
 from goalrank.settings import checked, merge, nearest, read_toml
 from goalrank.studies.common.row_specs import Rows
-from goalrank.training import FitConfig, build_config
+from goalrank.training import FitConfig, PartialRecipe, build_config
 
 Source = Literal["kuairand", "movielens", "amazon", "interactions", "exposures", "requests"]
 
 
 class _Strict(BaseModel):
+    """Base of all sections: unknown keys are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -29,10 +31,11 @@ class DatasetSpec(_Strict):
         source: a log source of `goalrank data import`, or "requests": a folder that such an import
             wrote.
         path: inside the folder named by GOALRANK_DATA, or absolute; None takes the shipped data.
-        protocol: exposed, retrieved or injected; None takes the source's own.
+        protocol: exposed, retrieved or injected; None takes the default of the source.
         options: other import options.
-        max_train, max_validation, max_test: requests kept at most, drawn at random;
-            0 keeps all.
+        max_train: training requests to keep, at most, drawn at random; 0 keeps all.
+        max_validation: validation requests to keep, likewise.
+        max_test: test requests to keep, likewise.
         seed: of that draw.
     """
 
@@ -48,21 +51,26 @@ class DatasetSpec(_Strict):
 
 
 class SizeSpec(_Strict):
-    """A named size: overrides of the `ranker` section for every row that has parameters."""
+    """Size of models, for every row that has parameters.
+
+    Attributes:
+        name: printed in tables.
+        ranker: overrides of the `ranker` section.
+    """
 
     name: str = "base"
     ranker: dict[str, Any] = Field(default_factory=dict)
 
 
 class TuningSpec(_Strict):
-    """The same number of trials on validation for every row that can be tuned.
+    """Tuning: the same number of trials on validation requests for every row that can be tuned.
 
     Attributes:
-        trials: settings tried, the recipe's own among them; 0 = no tuning.
-        steps: optimiser steps of a trial; None takes the recipe's.
-        requests: training requests of a trial, at most; 0 = all.
-        validation: validation requests that a trial is judged by, at most; 0 = all.
-        seed: of the draws of settings, and of the trials' weights.
+        trials: number of settings to try, including those of the recipe; 0 tunes nothing.
+        steps: optimiser steps of a trial; None takes those of the recipe.
+        requests: training requests of a trial, at most; 0 takes all.
+        validation: validation requests on which a trial is measured, at most; 0 takes all.
+        seed: of the draws of settings and of the training.
     """
 
     trials: int = Field(default=0, ge=0)
@@ -73,16 +81,18 @@ class TuningSpec(_Strict):
 
 
 class Suite(_Strict):
-    """A suite.
+    """Suite of a benchmark.
 
     Attributes:
         name: printed in tables.
         slots: L.
         seeds: of the trainings.
         metric: what tuning and the tables compare by.
-        main: label of the row that the tests compare with its best rival.
+        main: label of the row that the tests compare with the best other row.
         metrics: measured for every row.
-        datasets, rankers, sizes: the axes; every combination with every seed is a cell.
+        datasets: the data sets; every combination of data set, row, size and seed is a cell.
+        rankers: the rows.
+        sizes: the sizes.
         tuning: see `TuningSpec`.
         recipe: a partial training recipe (`goalrank train`'s sections), the base of every row.
     """
@@ -97,7 +107,7 @@ class Suite(_Strict):
     rankers: Rows
     sizes: tuple[SizeSpec, ...] = (SizeSpec(),)
     tuning: TuningSpec = TuningSpec()
-    recipe: dict[str, Any] = Field(default_factory=dict)
+    recipe: PartialRecipe = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _unique(self) -> Suite:
@@ -113,7 +123,7 @@ class Suite(_Strict):
         return self
 
     def base(self) -> FitConfig:
-        """The recipe with the suite's L.
+        """Make the recipe with the suite's L.
 
         Raises:
             ConfigError: a setting of the recipe cannot be used.
@@ -122,7 +132,10 @@ class Suite(_Strict):
 
 
 def load_suite(path: str | Path) -> Suite:
-    """Read and check a suite.
+    """Read and check the TOML file of a suite.
+
+    Args:
+        path: of the file.
 
     Raises:
         ConfigError: the file cannot be read, or a setting, row or source is unknown.
@@ -132,7 +145,14 @@ def load_suite(path: str | Path) -> Suite:
 
 
 def build_suite(data: Mapping[str, Any]) -> Suite:
-    """Check a suite given as nested dictionaries; see `load_suite`."""
+    """Check a suite given as nested dictionaries.
+
+    Args:
+        data: the settings.
+
+    Raises:
+        ConfigError: a setting, row or source cannot be used.
+    """
     suite = checked(Suite, data, "the suite", "correct them in the file")
     suite.base()
     for dataset in suite.datasets:
@@ -142,16 +162,26 @@ def build_suite(data: Mapping[str, Any]) -> Suite:
 
 
 def import_options(dataset: DatasetSpec) -> dict[str, Any]:
-    """Options of the import of a data set."""
+    """Make the options of the import of a data set.
+
+    Args:
+        dataset: the data set.
+    """
     protocol = {} if dataset.protocol is None else {"protocol": dataset.protocol}
     return {**dataset.options, **protocol}
 
 
 def dataset_path(dataset: DatasetSpec) -> Path | None:
-    """Where a data set's log lies; None for the shipped one.
+    """Find the log of a data set.
+
+    Args:
+        dataset: the data set.
+
+    Returns:
+        Its path; None for the shipped data.
 
     Raises:
-        ConfigError: it is not there; the nearest folder of GOALRANK_DATA is named.
+        ConfigError: it does not exist; the message names the nearest folder of GOALRANK_DATA.
     """
     if dataset.path is None:
         return None
@@ -163,7 +193,7 @@ def dataset_path(dataset: DatasetSpec) -> Path | None:
     have = sorted(p.name for p in root.iterdir()) if root else []
     where = f"'{root}'" if root else "GOALRANK_DATA, which names no folder"
     raise ConfigError(
-        f"data set '{dataset.name}' is looked for at '{given}' in {where}, and is not there"
+        f"data set '{dataset.name}' was looked for at '{given}' in {where}, and is not there"
         f"{nearest(str(given), have)}; remedy: set GOALRANK_DATA, or goalrank data fetch "
         f"(option: datasets.path)"
     )

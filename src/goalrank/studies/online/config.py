@@ -1,4 +1,4 @@
-"""Settings of a simulated online test: a TOML file, checked as a whole."""
+"""Settings of a simulated online test, read from a TOML file and checked as a whole."""
 
 from __future__ import annotations
 
@@ -11,38 +11,42 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from goalrank.errors import ConfigError
 from goalrank.rankers import ranker_names
 from goalrank.settings import checked, nearest, read_toml
-from goalrank.training import FitConfig, LoopConfig
+from goalrank.training import FitConfig, LoopConfig, PartialRecipe
 from goalrank.worlds import WorldConfig
 
-MEMBERS = ("dnn", "prm", "generator")  # what MG-E's generators stand on
+MEMBERS = ("dnn", "prm", "generator")  # rankers from which the generators of MG-E are made
 _OWN = ("goalrank", "hybrid", "logging", "mg_e", "oracle")
-# Fitted in closed form, by a reward, or not at all: a daily supervised fit is not what they are.
+# Fitted in closed form, by a reward, or not at all: daily supervised training does not fit them.
 _NOT_DAILY = {"dpp", "egrank", "goalrank", "lambdamart", "mmr", "nlgr"}
 _NAME = r"^[A-Za-z0-9_.-]{1,64}$"
 
 
 def policy_names() -> list[str]:
-    """What an arm may serve by."""
+    """List the policies that an arm can have."""
     return sorted({*_OWN, *ranker_names()} - (_NOT_DAILY - {"goalrank"}))
 
 
 class _Strict(BaseModel):
+    """Base of all sections: unknown keys are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ArmConfig(_Strict):
-    """An arm of the test.
+    """Arm of the test: a policy and its users.
 
     Attributes:
-        name: in files and in the `experiment` column.
-        policy: "goalrank"; "mg_e" (multi-generator and evaluator); "hybrid" (`share` of the arm's
-            requests go to GoalRank, the others to MG-E); "logging" (the world's logging policy);
-            "oracle" (the world's near-optimum); or a ranker fitted by its own supervised loss.
-        label: in tables and figures; None is the name.
-        weight: share of the users, relative to the other arms'.
-        retrain: learn every night from the arm's own logs; False keeps the warm start.
-        k: generators of MG-E and of the hybrid.
-        share: of the hybrid's requests that GoalRank answers.
+        name: of the arm, in files and in the `experiment` column.
+        policy: "goalrank"; "mg_e" (multi-generator and evaluator); "hybrid" (GoalRank answers
+            `share` of the arm's requests, MG-E the others); "logging" (the world's logging
+            policy); "oracle" (the world's near-optimum); or a ranker trained by its own supervised
+            loss.
+        label: of the arm, in tables and figures; None takes the name.
+        weight: number of users relative to the other arms, above 0.
+        retrain: whether the arm learns from its own logs after each day; False keeps the models of
+            the warm start.
+        k: number of generators of MG-E and of the hybrid.
+        share: share in (0, 1) of the hybrid's requests that GoalRank answers.
     """
 
     name: str = Field(pattern=_NAME)
@@ -63,15 +67,17 @@ class ArmConfig(_Strict):
 
     @property
     def title(self) -> str:
-        """For people."""
+        """Name of the arm for people."""
         return self.label or self.name
 
 
 class DailyConfig(_Strict):
-    """A night's training, from the weights of the day before.
+    """Training after each day, from the weights of the day before.
 
     Attributes:
-        light, reward, training: steps of supervised rankers, the reward model and GoalRank.
+        light: steps of the supervised rankers.
+        reward: steps of the reward model.
+        training: steps of GoalRank.
         lr: peak learning rate of all three; warm-up takes a tenth of the steps.
     """
 
@@ -81,33 +87,39 @@ class DailyConfig(_Strict):
     lr: float = Field(default=5e-4, gt=0)
 
     def loop(self, base: LoopConfig, steps: int) -> LoopConfig:
-        """The recipe's loop, as long and as fast as a night's."""
+        """Make the daily loop from a loop of the recipe.
+
+        Args:
+            base: loop of the recipe.
+            steps: of the daily loop.
+        """
         short = {"steps": steps, "lr": self.lr, "warmup": steps // 10}
         return whole_loop(base.model_copy(update=short))
 
 
 class OnlineConfig(_Strict):
-    """A simulated online test.
+    """Simulated online test.
 
     Attributes:
         name: of the experiment.
-        world: a world's TOML file, relative to the test's own file.
+        world: TOML file of a world, relative to the file of the test.
         settings: settings of the world to change.
         arms: two or more.
         control: name of the arm that the others are compared with.
-        days: of the test.
-        requests: a day, all arms together; sets the world's `requests_per_day`.
+        days: number of days.
+        requests: requests per day of all arms together; sets the world's `requests_per_day`.
         seeds: of traffic, assignment and training; the world stays the same.
-        warm: requests of the common log, served by the world's logging policy before the test;
-            every arm starts from models fitted to it.
-        window: days of its own logs that an arm learns from each night; 0 = all.
-        explore: share of requests answered by a draw from the policy instead of its best list.
-        temperature: of that draw.
-        salt: of the assignment; the seed is added.
-        confidence: of intervals.
+        warm: number of requests of the common log, served by the world's logging policy before
+            the test; every arm starts from models trained on it.
+        window: days of its own logs that an arm learns from after each day; 0 takes all.
+        explore: share in [0, 1] of requests that get a list drawn from the policy instead of its
+            best list.
+        temperature: of the drawn lists, above 0.
+        salt: of the assignment; the seed is appended.
+        confidence: of the intervals, in (0, 1).
         beam: width of the search for the near-optimum that regret is measured against.
-        recipe: a training recipe: models, and the loops of the warm start.
-        daily: a night's training.
+        recipe: a training recipe: the models, and the loops of the warm start.
+        daily: the training after each day.
     """
 
     name: str = Field(default="online", pattern=_NAME)
@@ -125,7 +137,7 @@ class OnlineConfig(_Strict):
     salt: str = "online"
     confidence: float = Field(default=0.95, gt=0, lt=1)
     beam: int = Field(default=16, ge=1)
-    recipe: dict[str, Any] = Field(default_factory=dict)
+    recipe: PartialRecipe = Field(default_factory=dict)
     daily: DailyConfig = DailyConfig()
 
     @model_validator(mode="after")
@@ -134,22 +146,35 @@ class OnlineConfig(_Strict):
         if len(set(names)) < len(names):
             raise ValueError(f"arms share a name: {names}")
         if self.control not in names:
-            raise ValueError(f"control '{self.control}' is no arm{nearest(self.control, names)}")
+            raise ValueError(
+                f"control '{self.control}' is not an arm{nearest(self.control, names)}"
+            )
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(f"seeds {list(self.seeds)} must be at least 0 and not repeat")
         return self
 
     def world_config(self) -> WorldConfig:
-        """The world with the changed settings."""
+        """Make the settings of the world, with the changes of this test.
+
+        Raises:
+            ConfigError: a changed setting does not exist, or a value that cannot be used.
+        """
         for name in self.settings:
             if name not in WorldConfig.model_fields:
                 hint = nearest(name, WorldConfig.model_fields)
-                raise ConfigError(f"settings.{name} is no setting of a world{hint}")
+                raise ConfigError(f"settings.{name} is not a setting of a world{hint}")
         base = WorldConfig.load(self.world).model_dump()
         return WorldConfig(**base | self.settings | {"requests_per_day": self.requests})
 
     def fit_config(self, world: WorldConfig) -> FitConfig:
-        """The recipe for a world: its slots, and its kinds with the weights they have in r*."""
+        """Make the recipe for a world: its slots, and its feedback types with their weights in r*.
+
+        Args:
+            world: the settings of the world.
+
+        Raises:
+            ConfigError: a setting of the recipe cannot be used.
+        """
         kinds = {"kinds": [k.name for k in world.kinds], "weights": [k.weight for k in world.kinds]}
         sections = {
             "ranker": {**self.recipe.get("ranker", {}), "slots": world.slots},
@@ -164,7 +189,11 @@ class OnlineConfig(_Strict):
         return fit.model_copy(update={**loops, "reward": reward})
 
     def needs(self, arm: ArmConfig) -> tuple[str, ...]:
-        """Models that an arm is made of, in the order in which they are trained."""
+        """List the models of an arm, in the order in which they are trained.
+
+        Args:
+            arm: the arm.
+        """
         light = tuple(self.recipe.get("light", FitConfig().light))
         parts = {
             "goalrank": (*light, "reward", "goalrank"),
@@ -177,15 +206,22 @@ class OnlineConfig(_Strict):
 
 
 def whole_loop(loop: LoopConfig) -> LoopConfig:
-    """The loop in one interval: nothing is held out, so nothing stops it early."""
+    """Make a loop without early stopping, as no validation requests are held out.
+
+    Args:
+        loop: the loop.
+    """
     return loop.model_copy(update={"patience": 0, "validate_every": loop.steps})
 
 
 def load_online(path: str | Path) -> OnlineConfig:
-    """Read a test's TOML file; the world's path inside is relative to it.
+    """Read the TOML file of a test; the path of the world in it is relative to that file.
+
+    Args:
+        path: of the file.
 
     Raises:
-        ConfigError: the file cannot be read, or every fault of its settings.
+        ConfigError: the file cannot be read, or settings are wrong (all of them are named).
     """
     path = Path(path)
     data = read_toml(path, "online test", "name a TOML file such as configs/online/smoke.toml")
@@ -195,7 +231,14 @@ def load_online(path: str | Path) -> OnlineConfig:
 
 
 def build_online(data: Mapping[str, Any]) -> OnlineConfig:
-    """Check a test given as nested dictionaries, its world and its recipe; see `load_online`."""
+    """Check a test given as nested dictionaries, with its world and its recipe.
+
+    Args:
+        data: the settings.
+
+    Raises:
+        ConfigError: settings are wrong (all of them are named).
+    """
     config = checked(OnlineConfig, data, "the online test", "correct them in the file")
     config.fit_config(config.world_config())
     return config

@@ -1,9 +1,10 @@
-"""Lifts over control with intervals that know that requests of one user are not independent.
+"""Lifts over control, with intervals that account for several requests of one user.
 
-A metric is a ratio of averages, R = Σ y_u / Σ n_u over users u (n_u: their requests). Its variance
-is the delta method's: that of the users' influences i_u = (y_u − R·n_u) / mean(n), over their
-number. What users did before the test takes variance away (CUPED): with x_u the influence of the
-pre-period, R − θ·(mean x of the arm − mean x of both arms), θ = cov(i, x) / var(x).
+A metric is a ratio of sums, R = Σ y_u / Σ n_u over users u (n_u: their requests). Its variance is
+that of the delta method: the variance of the users' influences i_u = (y_u − R·n_u) / mean(n),
+divided by the number of users. What users did before the test reduces the variance (CUPED): with
+x_u the influence in the pre-period, the metric is R − θ·(mean x of the arm − mean x of both arms),
+θ = cov(i, x) / var(x).
 Sources: Deng, Knoblich, Lu, 2018 (delta method); Deng, Xu, Kohavi, Walker, 2013 (CUPED).
 """
 
@@ -25,11 +26,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class UserSums:
-    """One metric of one arm's users; [U] each.
+    """One metric of the users of one arm; each attribute is [U].
 
     Attributes:
-        value: summed over a user's requests; requests: their number, >= 1.
-        before, before_requests: of the pre-period, 0 where a user did not come; None without one.
+        value: the metric, summed over the requests of a user.
+        requests: number of requests of a user, >= 1.
+        before: the metric in the pre-period, 0 for users who did not come; None without one.
+        before_requests: number of requests in the pre-period; None without one.
     """
 
     value: Floats
@@ -40,7 +43,14 @@ class UserSums:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number, its variance, and the ends of its interval."""
+    """Estimate with its interval.
+
+    Attributes:
+        value: the estimate.
+        variance: of the estimate.
+        low: lower end of the interval.
+        high: upper end of the interval.
+    """
 
     value: float
     variance: float
@@ -50,13 +60,14 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Lift:
-    """One metric of one arm against control; values are a request.
+    """Comparison of an arm with control by one metric; values are per request.
 
     Attributes:
-        control, arm: the metric itself, adjusted by the pre-period where there is one.
+        control: the metric of control, adjusted by the pre-period if there is one.
+        arm: the metric of the arm, likewise.
         absolute: arm − control.
         relative: arm / control − 1.
-        cuped: the pre-period took variance away.
+        cuped: whether the pre-period was used to reduce the variance.
     """
 
     control: float
@@ -67,7 +78,12 @@ class Lift:
 
 
 def compare(control: UserSums, arm: UserSums, confidence: float = 0.95) -> Lift:
-    """The lift of an arm over control.
+    """Estimate the lift of an arm over control.
+
+    Args:
+        control: users of control.
+        arm: users of the arm.
+        confidence: of the intervals, in (0, 1).
 
     Raises:
         DataError: fewer than two users in an arm, or nothing at all in control.
@@ -89,14 +105,27 @@ def compare(control: UserSums, arm: UserSums, confidence: float = 0.95) -> Lift:
 
 
 def over_seeds(estimates: Sequence[Estimate], confidence: float = 0.95) -> Estimate:
-    """Mean over independent repetitions, and its interval from their own variances."""
+    """Average estimates of independent repetitions.
+
+    Args:
+        estimates: one per repetition; their variances give the interval.
+        confidence: of the interval, in (0, 1).
+    """
     count = len(estimates)
     mean = sum(e.value for e in estimates) / count
     return _estimate(mean, sum(e.variance for e in estimates) / count**2, confidence)
 
 
 def size_p_value(users: Sequence[int], weights: Sequence[float]) -> float:
-    """p-value of the arms' numbers of users against their weights (chi-square, all at once)."""
+    """Test whether the arms have the numbers of users that their weights predict (chi-square).
+
+    Args:
+        users: number of users per arm.
+        weights: weight of each arm.
+
+    Returns:
+        The p-value, one for all arms together.
+    """
     share = np.asarray(weights, float) / sum(weights)
     seen = np.asarray(users, float)
     expected = share * seen.sum()
@@ -111,13 +140,13 @@ def _estimate(value: float, variance: float, confidence: float) -> Estimate:
 
 
 def _influence(value: Floats, requests: Floats) -> tuple[float, Floats]:
-    """R and each user's influence on it, which sum to 0."""
+    """Compute R and the users' influences on it, which sum to 0."""
     ratio = value.sum() / requests.sum()
     return float(ratio), (value - ratio * requests) / requests.mean()
 
 
 def _adjusted(control: UserSums, arm: UserSums) -> tuple[list[tuple[float, float]], bool]:
-    """(R, variance) of both arms, after CUPED where it can be had."""
+    """Compute (R, variance) of both arms, adjusted by CUPED if there is a pre-period."""
     plain = [_influence(each.value, each.requests) for each in (control, arm)]
     shifts = _shifts([i for _, i in plain], control, arm)
     out = []
@@ -128,19 +157,18 @@ def _adjusted(control: UserSums, arm: UserSums) -> tuple[list[tuple[float, float
 
 
 def _shifts(influence: list[Floats], control: UserSums, arm: UserSums) -> list[Floats] | None:
-    """θ · x_u of both arms' users, x centred over both; None without a useful pre-period."""
-    if control.before is None or arm.before is None:
+    """Compute θ · x_u of the users of both arms, x centred over both; None without a pre-period."""
+    before = [each.before for each in (control, arm) if each.before is not None]
+    counts = [each.before_requests for each in (control, arm) if each.before_requests is not None]
+    if len(before) < 2 or len(counts) < 2:
         return None
-    assert control.before_requests is not None
-    assert arm.before_requests is not None
-    value = np.concatenate([control.before, arm.before])
-    requests = np.concatenate([control.before_requests, arm.before_requests])
+    requests = np.concatenate(counts)
     if requests.sum() == 0:
         return None
-    _, x = _influence(value, requests)
-    spread = float((x**2).sum())
-    if spread <= 0:
+    _, x = _influence(np.concatenate(before), requests)
+    variation = float((x**2).sum())
+    if variation <= 0:
         return None
-    theta = float((np.concatenate(influence) * x).sum()) / spread
+    theta = float((np.concatenate(influence) * x).sum()) / variation
     cut = len(control.value)
     return [theta * x[:cut], theta * x[cut:]]

@@ -1,17 +1,17 @@
-"""An arm's models: the common warm start, a night's training, and their weights on disk."""
+"""Models of the arms: the common warm start, the training after each day, and files of weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from goalrank.nn import mixed_seed
-from goalrank.rankers import Ranker, Scorer, build_ranker
+from goalrank.rankers import Ranker, build_ranker
 from goalrank.requests import EncodedRequests, InputSpec
 from goalrank.rewards import Ensemble, ListReward, Reward
 from goalrank.studies.online.config import DailyConfig
@@ -36,13 +36,13 @@ Models = dict[str, nn.Module]
 
 @dataclass(frozen=True)
 class ArmTrainer:
-    """Where models are trained.
+    """Trains the models of the arms.
 
     Attributes:
         spec: input sizes.
         fit: the recipe.
-        common: the common log, encoded; fresh models take their kinds from it.
-        options: how stages run; their folders lie in `options.folder`.
+        common: the common log, encoded; new models take their feedback types from it.
+        options: of the training stages, which work in `options.folder`.
     """
 
     spec: InputSpec
@@ -50,8 +50,16 @@ class ArmTrainer:
     common: EncodedRequests
     options: RunOptions
 
-    def warm(self, names: Iterable[str], seed: int) -> Models:
-        """Models fitted to the common log by the recipe, `names` in order of training."""
+    def warm_start(self, names: Iterable[str], seed: int) -> Models:
+        """Train models on the common log by the recipe.
+
+        Args:
+            names: of the models, in the order of training; "reward" comes before "goalrank".
+            seed: of the training.
+
+        Returns:
+            Name → trained model.
+        """
         config = self.fit.model_copy(update={"seed": seed})
         job = Job(self.spec, self.common, None, config, self.options)
         models: Models = {}
@@ -59,49 +67,56 @@ class ArmTrainer:
             if name == "reward":
                 models[name] = job.fitted.reward = job.fit_reward()
             elif name == "goalrank":
-                at = config.ranker.model_copy(update={"name": name})
-                job.config = config.model_copy(update={"ranker": at, "seed": seed})
-                assert job.fitted.reward is not None
-                models[name] = job.fit_generator(job.fitted.reward)
+                ranker = config.ranker.model_copy(update={"name": name})
+                job.config = config.model_copy(update={"ranker": ranker, "seed": seed})
+                models[name] = job.fit_generator(cast(Reward, models["reward"]))
             else:
                 models[name] = job.fit_supervised(name, config.light_loop)
         return models
 
-    def night(self, models: Models, train: EncodedRequests, daily: DailyConfig, seed: int) -> None:
-        """Train models further, in place, on an arm's own logs; the order is the dictionary's."""
+    def retrain(
+        self, models: Models, train: EncodedRequests, daily: DailyConfig, seed: int
+    ) -> None:
+        """Train models further on the logs of their arm, in place and in the order given.
+
+        Args:
+            models: name → model.
+            train: the arm's own logs.
+            daily: steps and learning rate.
+            seed: of the training.
+        """
         for name, model in models.items():
             model.requires_grad_(True)
-            number = mixed_seed(seed, name)
+            model_seed = mixed_seed(seed, name)
             if name == "reward":
-                self._reward(cast(Reward, model), train, daily, number)
+                self._retrain_reward(cast(Reward, model), train, daily, model_seed)
             elif name == "goalrank":
                 loop = daily.loop(self.fit.training, daily.training)
-                self._run(self._grouped(models, train, loop, number), train)
+                self._run(self._group_task(models, train, loop, model_seed), train)
             else:
                 loop = daily.loop(self.fit.light_loop, daily.light)
                 ranker, slots = cast(Ranker, model), self.fit.ranker.slots
-                self._run(SupervisedTask(ranker, loop, number, slots), train)
+                self._run(SupervisedTask(ranker, loop, model_seed, slots), train)
             model.eval()
 
-    def _reward(
+    def _retrain_reward(
         self, reward: Reward, train: EncodedRequests, daily: DailyConfig, seed: int
     ) -> None:
         config = self.fit.reward
         loop = daily.loop(config.loop, daily.reward)
         negative = unexposed_is_negative(config, train)
-        members = list(reward.members) if isinstance(reward, Ensemble) else [reward]
-        for i, member in enumerate(members):
+        for i, member in enumerate(reward.members):
             task = RewardTask(
                 cast(ListReward, member), loop, mixed_seed(seed, i), slots=self.fit.ranker.slots,
                 negative=negative, lists=config.lists,
             )  # fmt: skip
             self._run(task, train)
 
-    def _grouped(
+    def _group_task(
         self, models: Models, train: EncodedRequests, loop: LoopConfig, seed: int
     ) -> GroupTask:
         light = [cast(Ranker, models[name]) for name in self.fit.light]
-        proposers = [CachedScores(r, train) if isinstance(r, Scorer) else r for r in light]
+        proposers = [CachedScores(r, train) if r.scores_candidates else r for r in light]
         groups = GroupBuilder(
             self.fit.group, self.fit.ranker.slots, proposers if self.fit.group.light else []
         )
@@ -110,11 +125,15 @@ class ArmTrainer:
             groups=groups, objective=self.fit.objective,
         )  # fmt: skip
 
-    def _run(self, task: Task, train: EncodedRequests) -> None:
+    def _run(self, task: Task[Any], train: EncodedRequests) -> None:
         run_stage(task, train, None, replace(self.options, folder=self.options.folder / "stage"))
 
-    def empty(self, names: Iterable[str]) -> Models:
-        """Unfitted models."""
+    def untrained(self, names: Iterable[str]) -> Models:
+        """Make models with random weights.
+
+        Args:
+            names: of the models.
+        """
         out: Models = {}
         for name in names:
             if name == "reward":
@@ -131,9 +150,14 @@ class ArmTrainer:
         return out
 
     def load(self, path: Path, names: Sequence[str]) -> Models:
-        """Models `names` from a file that `save_models` wrote."""
+        """Load models from a file of `save_models`.
+
+        Args:
+            path: of the file.
+            names: of the models to load.
+        """
         weights = load_file(path) if names else {}
-        models = self.empty(names)
+        models = self.untrained(names)
         for name, model in models.items():
             prefix = f"{name}/"
             own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
@@ -143,7 +167,12 @@ class ArmTrainer:
 
 
 def save_models(models: Mapping[str, nn.Module], path: Path) -> None:
-    """All weights in one file (not atomic: give a temporary place)."""
+    """Write the weights of models into one file.
+
+    Args:
+        models: name → model.
+        path: of the file; it is not written atomically, so give a temporary one.
+    """
     weights = {
         f"{name}/{key}": value.detach().cpu().contiguous().clone()
         for name, model in models.items()

@@ -1,4 +1,4 @@
-"""What a simulated online test showed: lifts in the form of the paper's table, and regret by day."""
+"""Report of a simulated online test: lifts in the form of the paper's table, and regret per day."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import polars as pl
 from goalrank.errors import DataError
 from goalrank.reporting import line_chart, save_figure
 from goalrank.requests import write_text
+from goalrank.storage import json_text
 from goalrank.studies.online.lifts import (
     Estimate,
     Floats,
@@ -36,7 +37,7 @@ _DAILY = {
 
 @dataclass(frozen=True)
 class _Test:
-    """What config.json says that a report needs."""
+    """Settings of a test that its report needs, from config.json."""
 
     folder: Path
     arms: dict[str, str]  # name → label
@@ -51,11 +52,18 @@ class _Test:
 
     @property
     def metrics(self) -> list[str]:
+        """Names of the metrics: each feedback type, the reward, the true reward."""
         return [*self.kinds, "reward", TRUE]
 
 
 def report_online(folder: str | Path) -> dict[str, Any]:
-    """Write online.json, table.md and the figures from a finished ledger.
+    """Write online.json, table.md and the figures of a finished test.
+
+    Args:
+        folder: of the test.
+
+    Returns:
+        The content of online.json.
 
     Raises:
         DataError: a day is missing, or arms too small to compare.
@@ -89,9 +97,9 @@ def report_online(folder: str | Path) -> dict[str, Any]:
         ],
         "daily": days.sort("seed", "arm", "day").to_dicts(),
     }  # fmt: skip
-    _write(test.folder / "table.md", online_tables(result, test.metrics))
+    write_text(test.folder / "table.md", online_tables(result, test.metrics))
     _draw(test, days)
-    _write(test.folder / "online.json", json.dumps(result, indent=1, default=float) + "\n")
+    write_text(test.folder / "online.json", json_text(result, indent=1) + "\n")
     return result
 
 
@@ -119,7 +127,7 @@ def _read(folder: Path) -> _Test:
 
 
 def _ledger(test: _Test, seed: int) -> pl.DataFrame:
-    """All of a seed's served requests."""
+    """Read all served requests of a seed."""
     place = test.folder / "ledger" / f"seed-{seed}"
     files = [
         place / f"day-{day:02d}" / f"{arm}.parquet" for day in range(test.days) for arm in test.arms
@@ -133,7 +141,7 @@ def _ledger(test: _Test, seed: int) -> pl.DataFrame:
 
 
 def _by_day(frame: pl.DataFrame) -> pl.DataFrame:
-    """A row an arm and day: requests, and means of what is truly known."""
+    """Average per arm and day: number of requests, true rewards and regret."""
     groups = frame.group_by("arm", "day", maintain_order=True)  # the same sums every time
     return groups.agg(
         pl.len().alias("requests"),
@@ -146,7 +154,7 @@ def _by_day(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _seed_lifts(test: _Test, sums: pl.DataFrame, seed: int) -> dict[str, dict[str, Lift]]:
-    """arm → metric → lift over control, of one seed."""
+    """Compute the lifts of one seed: arm → metric → lift over control."""
     before = pl.read_parquet(test.folder / "ledger" / f"seed-{seed}" / "before.parquet")
     names = {name: f"{name}_before" for name in (*test.kinds, "reward", "requests")}
     joined = sums.join(before.rename(names), on="user_id", how="left").with_columns(
@@ -166,7 +174,7 @@ def _seed_lifts(test: _Test, sums: pl.DataFrame, seed: int) -> dict[str, dict[st
 
 
 def _sums(part: pl.DataFrame, metric: str) -> UserSums:
-    # No truth is kept of the common log: its reward by feedback stands in as covariate.
+    # The common log has no true rewards: its reward by feedback is the covariate instead.
     now, then = ("true_reward", "reward") if metric == TRUE else (metric, metric)
 
     def values(name: str) -> Floats:
@@ -196,12 +204,12 @@ def _arm(
 
 
 def _mean(days: pl.DataFrame, name: str) -> float:
-    """Mean over the requests of these days."""
+    """Average over the requests of these days."""
     return float(np.average(days[name].to_numpy(), weights=days["requests"].to_numpy()))
 
 
 def _summary(lifts: list[Lift], confidence: float) -> dict[str, Any]:
-    """A metric's lift over all seeds, and seed by seed."""
+    """Summarise the lift of one metric: over all seeds, and per seed."""
     out: dict[str, Any] = {"cuped": all(lift.cuped for lift in lifts)}
     for name in ("relative", "absolute"):
         each: list[Estimate] = [getattr(lift, name) for lift in lifts]
@@ -215,7 +223,7 @@ def _summary(lifts: list[Lift], confidence: float) -> dict[str, Any]:
 
 
 def _draw(test: _Test, days: pl.DataFrame) -> None:
-    """One figure a daily measure, a line an arm: means over seeds."""
+    """Draw one figure per daily measure with one line per arm: means over seeds."""
     mean = days.group_by("arm", "day", maintain_order=True).agg(pl.col(*_DAILY).mean()).sort("day")
     for name, label in _DAILY.items():
         lines = {}
@@ -226,7 +234,3 @@ def _draw(test: _Test, days: pl.DataFrame) -> None:
         figure.axes[0].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
         for ending in ("svg", "png"):
             save_figure(figure, test.folder / f"{name}.{ending}")
-
-
-def _write(path: Path, text: str) -> None:
-    write_text(path, text)

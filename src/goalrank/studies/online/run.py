@@ -1,7 +1,8 @@
-"""Runs a simulated online test day by day; a killed run goes on with the first missing day.
+"""Run of a simulated online test, day by day; a killed run continues with the first missing day.
 
-OUT/ledger/seed-S/day-DD/ARM.parquet holds what was shown and answered; it appears whole when the
-day is over. OUT/work holds what the next day needs (weights, full logs) and goes when a seed ends.
+OUT/ledger/seed-S/day-DD/ARM.parquet holds the lists that were shown and their feedback; it is
+written whole when the day is over. OUT/work holds what the next day needs (weights, full logs) and
+is removed when a seed ends.
 """
 
 from __future__ import annotations
@@ -24,7 +25,13 @@ from goalrank.studies.online.arms import Arm, build_arm
 from goalrank.studies.online.config import ArmConfig, OnlineConfig
 from goalrank.studies.online.models import ArmTrainer, Models, save_models
 from goalrank.studies.online.report import report_online
-from goalrank.studies.online.traffic import LEDGER, Router, assignment, serve_day, user_sums
+from goalrank.studies.online.traffic import (
+    LEDGER_COLUMNS,
+    Router,
+    assignment,
+    serve_day,
+    user_sums,
+)
 from goalrank.training import RunOptions
 from goalrank.worlds import World
 
@@ -38,24 +45,26 @@ def run_online(
     accelerator: str = "cpu",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Run the days that the folder does not hold yet, then write the tables and figures.
+    """Run the days that are missing in the folder, then write the tables and figures.
 
     Args:
-        progress: called with (days done, days in all); a seed's warm start counts as a day.
+        config: the test.
+        out: folder of the test.
+        accelerator: "cpu", "gpu" or "auto", for training.
+        progress: called with (days done, days in all); the warm start of a seed counts as a day.
 
     Returns:
-        the content of online.json, see `report_online`.
+        The content of online.json, see `report_online`.
 
     Raises:
         ConfigError: the folder holds another test.
     """
     folder = Path(out)
     _claim(config, folder)
-    write_text(folder / "work" / ".gitignore", "*\n")  # checkpoints hold places of this machine
+    write_text(folder / "work" / ".gitignore", "*\n")  # checkpoints hold paths of this machine
     total, done = len(config.seeds) * (config.days + 1), 0
     for seed in config.seeds:
-        trial = Trial(config, folder, seed, accelerator)
-        for _ in trial.run():
+        for _ in SeedRun(config, folder, seed, accelerator).run():
             done += 1
             if progress is not None:
                 progress(done, total)
@@ -64,7 +73,7 @@ def run_online(
 
 
 def _claim(config: OnlineConfig, folder: Path) -> None:
-    """Keep the settings in the folder; refuse a folder of another test."""
+    """Write the settings into the folder; refuse a folder of another test."""
     record = folder / "config.json"
     content = config.model_dump(mode="json", exclude={"world"})
     content["world"] = config.world_config().model_dump(mode="json")
@@ -80,8 +89,15 @@ def _claim(config: OnlineConfig, folder: Path) -> None:
 
 
 @dataclass
-class Trial:
-    """One seed of a test."""
+class SeedRun:
+    """Run of one seed of a test.
+
+    Attributes:
+        config: the test.
+        out: folder of the test.
+        seed: of traffic, assignment and training.
+        accelerator: "cpu", "gpu" or "auto", for training.
+    """
 
     config: OnlineConfig
     out: Path
@@ -89,15 +105,19 @@ class Trial:
     accelerator: str = "cpu"
 
     def run(self) -> Iterator[int]:
-        """Do what is missing, day by day; yields -1 after the warm start, then each day's number."""
+        """Run the missing days.
+
+        Yields:
+            -1 after the warm start, then the number of each day when it is done.
+        """
         days = range(self.config.days)
         first = next((day for day in days if not self._ledger(day).exists()), None)
         if first is None:
             yield from range(-1, self.config.days)
             return
         while first > 0 and not self._state(first - 1).exists():
-            first -= 1  # days give the same again
-        self._warm()
+            first -= 1  # a day that is run again gives the same
+        self._warm_start()
         yield from range(-1, first)
         for day in range(first, self.config.days):
             self._day(day)
@@ -106,12 +126,12 @@ class Trial:
 
     @cached_property
     def world(self) -> World:
-        """The planted world."""
+        """The world in which the test runs."""
         return World(self.config.world_config())
 
     @property
     def work(self) -> Path:
-        """What only the next day needs."""
+        """Folder of what only the next day needs."""
         return self.out / "work" / f"seed-{self.seed}"
 
     def _state(self, day: int) -> Path:
@@ -122,30 +142,30 @@ class Trial:
 
     @cached_property
     def common(self) -> Requests:
-        """The common log before the test, served by the world's logging policy."""
+        """Common log before the test, served by the world's logging policy."""
         return self.world.sample(self.config.warm, seed=mixed_seed(self.seed, 0))
 
     @cached_property
     def encoder(self) -> Encoder:
-        """Fitted to the common log."""
+        """Encoder fitted to the common log."""
         return Encoder.fit(self.common, self.config.fit_config(self.world.config).encoder)
 
     @cached_property
-    def school(self) -> ArmTrainer:
-        """Where models are trained."""
+    def trainer(self) -> ArmTrainer:
+        """Trainer of the models of all arms."""
         options = RunOptions(self.work / "stages", progress=False, accelerator=self.accelerator)
         fit = self.config.fit_config(self.world.config)
         return ArmTrainer(self.encoder.spec, fit, self.encoder.encode(self.common), options)
 
-    def _warm(self) -> None:
-        """Fit every model that an arm needs to the common log: all arms begin with the same."""
+    def _warm_start(self) -> None:
+        """Train every model that an arm needs on the common log; all arms start with the same."""
         place = self.work / "warm"
         if place.exists():
             return
         needed = [name for arm in self.config.arms for name in self.config.needs(arm)]
         light = [name for name in dict.fromkeys(needed) if name not in ("reward", "goalrank")]
         rest = [name for name in ("reward", "goalrank") if name in needed]
-        models = self.school.warm([*light, *rest], mixed_seed(self.seed, "warm"))
+        models = self.trainer.warm_start([*light, *rest], mixed_seed(self.seed, "warm"))
         with _whole_folder(place) as temporary:
             save_models(models, temporary / "models.safetensors")
             sums = user_sums(self.common.frame, self._weights)
@@ -159,11 +179,11 @@ class Trial:
         return {kind.name: kind.weight for kind in self.world.config.kinds}
 
     def _models(self, arm: ArmConfig, day: int) -> Models:
-        """An arm's models on the morning of a day."""
+        """Load the models of an arm as they are at the start of a day."""
         names = self.config.needs(arm)
         if day == 0 or not arm.retrain:
-            return self.school.load(self.work / "warm" / "models.safetensors", names)
-        return self.school.load(self._state(day - 1) / f"{arm.name}.safetensors", names)
+            return self.trainer.load(self.work / "warm" / "models.safetensors", names)
+        return self.trainer.load(self._state(day - 1) / f"{arm.name}.safetensors", names)
 
     def _day(self, day: int) -> None:
         """Serve a day, then retrain each arm on its own logs."""
@@ -172,12 +192,12 @@ class Trial:
         with _whole_folder(self._state(day)) as temporary:
             for arm in self.config.arms:
                 logs[arm.name].write_parquet(temporary / f"{arm.name}.parquet")
-            if day + 1 < self.config.days:  # nobody is served by what the last night would teach
+            if day + 1 < self.config.days:  # models trained after the last day would serve nobody
                 for arm in self.config.arms:
-                    self._night(arm, models[arm.name], temporary, day)
+                    self._retrain(arm, models[arm.name], temporary, day)
         with _whole_folder(self._ledger(day)) as temporary:
             for arm in self.config.arms:
-                kept = logs[arm.name].select(LEDGER)
+                kept = logs[arm.name].select(LEDGER_COLUMNS)
                 kept.write_parquet(temporary / f"{arm.name}.parquet")
 
     def _router(self, models: dict[str, Models], day: int) -> Router:
@@ -190,17 +210,17 @@ class Trial:
         seed = mixed_seed(self.seed, "serve", day)
         return Router(self.world, arms, arm_of, self.encoder, beam=self.config.beam, seed=seed)
 
-    def _night(self, arm: ArmConfig, models: Models, today: Path, day: int) -> None:
+    def _retrain(self, arm: ArmConfig, models: Models, today: Path, day: int) -> None:
         if not models or not arm.retrain:
             return
         train = self._own_logs(arm, today, day)
         if len(train):
             seed = mixed_seed(self.seed, "night", day, arm.name)
-            self.school.night(models, train, self.config.daily, seed)
+            self.trainer.retrain(models, train, self.config.daily, seed)
         save_models(models, today / f"{arm.name}.safetensors")
 
     def _own_logs(self, arm: ArmConfig, today: Path, day: int) -> EncodedRequests:
-        """What the arm itself logged, of the days in the window."""
+        """Read the arm's own logs of the days in the window, encoded."""
         window = self.config.window or day + 1
         places = [self._state(d) for d in range(max(day + 1 - window, 0), day)] + [today]
         frame = pl.concat([pl.read_parquet(place / f"{arm.name}.parquet") for place in places])

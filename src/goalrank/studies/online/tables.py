@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from goalrank.reporting import Table, make_columns
+
 
 def online_tables(result: Mapping[str, Any], metrics: Sequence[str]) -> str:
     """Relative lifts (the paper's form), absolute ones, and what the world knows.
@@ -36,12 +38,12 @@ def online_tables(result: Mapping[str, Any], metrics: Sequence[str]) -> str:
 def _lifts(
     result: Mapping[str, Any], metrics: Sequence[str], which: str, scale: float, digits: int
 ) -> str:
-    rows = [["arm", *metrics]]
+    rows = []
     for arm in result["arms"].values():
         if arm["lifts"]:
             cells = [_cell(arm["lifts"][metric], which, scale, digits) for metric in metrics]
             rows.append([arm["label"], *cells])
-    return _table(rows)
+    return Table(make_columns("arm", *metrics), rows).markdown()
 
 
 def _cell(lift: Mapping[str, Any], which: str, scale: float, digits: int) -> str:
@@ -55,7 +57,7 @@ def _cell(lift: Mapping[str, Any], which: str, scale: float, digits: int) -> str
 def _truth(result: Mapping[str, Any]) -> str:
     names = ["arm", "users a seed", "requests", "true reward", "near-optimum", "share of it",
              "regret", "first day", "last day", "regret of best lists"]  # fmt: skip
-    rows = [names]
+    rows = []
     for arm in result["arms"].values():
         users = sum(arm["users"]) / len(arm["users"])
         cells = [arm["true_reward"], arm["optimum"], arm["true_reward"] / arm["optimum"],
@@ -63,9 +65,4 @@ def _truth(result: Mapping[str, Any]) -> str:
                  arm["regret_best"]]  # fmt: skip
         numbers = [f"{value:.4f}" for value in cells]
         rows.append([arm["label"], f"{users:,.0f}", f"{arm['requests']:,}", *numbers])
-    return _table(rows)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
+    return Table(make_columns(*names), rows).markdown()

@@ -1,4 +1,4 @@
-"""Scaling studies: parameters × data size × group size as a grid, and the law in it."""
+"""Scaling studies: a grid of parameters × data size × group size, and the law fitted to it."""
 
 from goalrank.studies.scaling.law import Law, fit_law, frontier
 from goalrank.studies.scaling.report import fit_scaling

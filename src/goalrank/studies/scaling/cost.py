@@ -1,4 +1,4 @@
-"""What a ranker costs: parameters, and floating point operations counted on one batch."""
+"""Cost of a ranker: parameters, and floating point operations counted on one batch."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from goalrank.rankers import Ranker, RankerConfig, build_ranker
 from goalrank.requests import Batch, InputSpec
 from goalrank.studies.common import module_parameters
 
-_BACKWARD = 3  # forward once, and twice as much again for the gradients
+_BACKWARD = 3  # a training step costs one forward pass, and twice as much for the gradients
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Parameters and operations.
+    """Parameters and floating point operations of a ranker.
 
     Attributes:
-        parameters: P, beside id tables, which grow with the catalogue and not with the model.
-        parameters_all: id tables included.
-        flops_training: of the ranker's own training, all steps; the teacher's work, which cells
-            share, is not in it.
-        flops_request: of ranking one request.
+        parameters: P, without id tables, whose size depends on the catalogue and not on the model.
+        parameters_all: with id tables.
+        flops_training: operations of all steps of the ranker's own training, without the work of
+            the teacher, which cells share.
+        flops_request: operations of ranking one request.
     """
 
     parameters: int
@@ -40,37 +40,44 @@ class Cost:
 def cost_of(
     ranker: Ranker, batch: Batch, slots: int, *, group: int, steps: int, batch_size: int
 ) -> Cost:
-    """Count on one batch; a training step is its forward pass three times over.
+    """Count the cost of a ranker on one batch; a training step counts as three forward passes.
 
     Args:
+        ranker: the ranker.
         batch: of the training table; only its sizes matter.
-        group: G lists a request, half of them drawn by the ranker; 0 = trained on labels.
-        steps, batch_size: of the training.
+        slots: L.
+        group: G, lists per request, half of them drawn by the ranker; 0 for training on labels.
+        steps: of the training.
+        batch_size: requests per training step.
     """
-    whole, beside = module_parameters({"it": ranker})
+    with_ids, without_ids = module_parameters({"it": ranker})
     ranker.eval()
-    served = count_flops(lambda: ranker.rank(batch, slots))
+    ranking = count_flops(lambda: ranker.rank(batch, slots))
     step = sum(_step(part, batch, slots, group) for part in _trained(ranker))
     each = 1.0 / batch.size
-    return Cost(beside, whole, step * each * batch_size * steps, served * each)
+    return Cost(without_ids, with_ids, step * each * batch_size * steps, ranking * each)
 
 
 def count_flops(work: Callable[[], Any]) -> float:
-    """Operations of matrix products and attention (a multiply-add is two)."""
+    """Count the operations of matrix products and attention (a multiply-add counts as two).
+
+    Args:
+        work: is called once.
+    """
     counter = FlopCounterMode(display=False, custom_mapping=_ONEDNN)
-    # The plain kernel is made of matrix products that the counter sees, on every device.
+    # The plain attention kernel consists of matrix products, which the counter sees on any device.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         work()
     return float(counter.get_total_flops())
 
 
 def _linear_flops(x: Any, weight: Any, *_: Any, **__: Any) -> int:
-    """Of x [..., D] times weight [D', D], given their shapes."""
+    """Count the operations of x [..., D] times weight [D', D], given their shapes."""
     out: int = 2 * math.prod(x) * int(weight[0])
     return out
 
 
-# `goalrank.nn.Linear` calls oneDNN where that is faster; PyTorch's counter does not know the call.
+# `goalrank.nn.Linear` calls oneDNN where that is faster; the counter of PyTorch does not know it.
 _ONEDNN: dict[Any, Any] = (
     {torch.ops.mkldnn._linear_pointwise: _linear_flops}
     if hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -79,13 +86,13 @@ _ONEDNN: dict[Any, Any] = (
 
 
 def _trained(ranker: Ranker) -> list[Ranker]:
-    """Models trained one by one: a multi-generator's, else the ranker itself."""
+    """List the models that are trained one by one: those of a multi-generator, or the ranker."""
     members = getattr(ranker, "rankers", None)
     return [ranker] if members is None else [cast(Ranker, each) for each in members]
 
 
 def _step(ranker: Ranker, batch: Batch, slots: int, group: int) -> float:
-    """Operations of one training step on the batch."""
+    """Count the operations of one training step on the batch."""
     if not ranker.trainable:
         return 0.0
     if group == 0:
@@ -97,34 +104,45 @@ def _step(ranker: Ranker, batch: Batch, slots: int, group: int) -> float:
     drawn = count_flops(
         lambda: ranker.draw(state, batch, max(group // 2, 1), slots, torch.Generator())
     )
-    valued = count_flops(lambda: ranker.list_log_prob(state, batch, lists))
-    return _BACKWARD * (encoded + valued) + drawn
+    scored = count_flops(lambda: ranker.list_log_prob(state, batch, lists))
+    return _BACKWARD * (encoded + scored) + drawn
 
 
 def matched_width(spec: InputSpec, config: RankerConfig, base: str, layers: int, k: int) -> int:
-    """Width at which k copies of a small ranker have as many parameters as one of `config`.
+    """Find the width at which k copies of a small ranker have as many parameters as one ranker.
 
-    Heads as in `config` where they divide the width, else 2. Ids aside.
+    Id tables are not counted. The copies have the heads of `config` if they divide the width, else
+    2.
+
+    Args:
+        spec: input sizes.
+        config: of the one ranker.
+        base: name of the small ranker.
+        layers: of the small ranker.
+        k: number of copies.
+
+    Returns:
+        The largest even width from 8 on with at most as many parameters.
 
     Raises:
-        ConfigError: even the narrowest k copies are larger.
+        ConfigError: even k copies of width 8 have more parameters.
     """
-    target = _beside_ids(spec, config)
+    target = _parameters_without_ids(spec, config)
     best = 0
     for width in range(8, config.sizes().width + 1, 2):
         heads = config.heads if config.heads and width % config.heads == 0 else 2
         small = {"name": base, "width": width, "layers": layers, "heads": heads, "options": {}}
-        if k * _beside_ids(spec, config.model_copy(update=small)) > target:
+        if k * _parameters_without_ids(spec, config.model_copy(update=small)) > target:
             break
         best = width
     if best == 0:
         raise ConfigError(
             f"{k} copies of {base} with {layers} layer(s) have more than the {target:,} parameters "
-            f"of the size that they are to match; remedy: fewer copies (option: rankers.options.k)"
+            f"of the size that they must match; remedy: fewer copies (option: rankers.options.k)"
         )
     return best
 
 
-def _beside_ids(spec: InputSpec, config: RankerConfig) -> int:
+def _parameters_without_ids(spec: InputSpec, config: RankerConfig) -> int:
     with torch.device("meta"):
         return module_parameters({"it": build_ranker(spec, config)})[1]

@@ -1,4 +1,4 @@
-"""Training and test requests of a scaling cell, and the truth about the test requests."""
+"""Requests of a scaling cell, and the true rewards of its test requests."""
 
 from __future__ import annotations
 
@@ -9,73 +9,95 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from goalrank.errors import DataError
+from goalrank.errors import ConfigError, DataError
 from goalrank.requests import Encoder, EncoderConfig, Requests
 from goalrank.rewards import Reward
-from goalrank.studies.common import BiasSpec, EncodedDataset, FittedParts, digest
+from goalrank.studies.common import BiasSpec, EncodedDataset, FittedParts, json_hash
 from goalrank.studies.scaling.rounds import log_in_rounds
 from goalrank.studies.scaling.suite import ScalingCell, ScalingSuite
 from goalrank.training import FitConfig, build_config
-from goalrank.worlds import RegretMeter, TrueReward, Truth, World, WorldConfig
+from goalrank.worlds import ReferenceRewards, RegretMeter, TrueReward, World, WorldConfig
 
-_last: dict[str, Prepared] = {}  # cells of the same requests come in a row
-_TEST_SEED = 2**30  # apart from the seeds of a suite: every cell is judged on the same requests
+_last: dict[str, CellData] = {}  # cells of the same requests follow one another
+_TEST_SEED = 2**30  # no seed of a suite: every cell is measured on the same test requests
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Everything of a cell but its ranker.
+class TrueTest:
+    """True rewards of the test requests of a world.
 
     Attributes:
+        meter: measures the true rewards and the regret of a ranker.
+        truth: near-optimum and references of each request.
+    """
+
+    meter: RegretMeter
+    truth: ReferenceRewards
+
+
+@dataclass(frozen=True)
+class CellData:
+    """Requests of a cell, and what is known of them.
+
+    Attributes:
+        data: encoded training, validation and test requests.
         slots: L.
-        judge, truth: of the test requests; None on real data.
-        teacher: the world's truth for training and validation requests, if that is to teach.
+        true_test: true rewards of the test requests; None on real data.
+        teacher: true reward of the training and validation requests, if it is the teacher.
     """
 
     data: EncodedDataset
     slots: int
-    judge: RegretMeter | None = None
-    truth: Truth | None = None
+    true_test: TrueTest | None = None
     teacher: Reward | None = None
 
 
-class TruthCache(FittedParts):
-    """A lab whose reward is given, not learned."""
+class GivenRewardParts(FittedParts):
+    """Fitted parts with a given reward, if there is one, instead of a learned one."""
 
     given: Reward | None = None
 
     def reward(self, config: FitConfig, seed: int, bias: BiasSpec | None = None) -> Reward:
+        """Return the given reward; without one, do what `FittedParts.reward` does."""
         return super().reward(config, seed, bias) if self.given is None else self.given
 
 
-def prepare(suite: ScalingSuite, cell: ScalingCell, accelerator: str = "auto") -> Prepared:
-    """Sample or read, cut to the cell's data size, encode by the training requests alone.
+def prepare(suite: ScalingSuite, cell: ScalingCell, accelerator: str = "auto") -> CellData:
+    """Sample or read the requests of a cell and encode them.
+
+    The encoder is fitted to the cell's training requests.
 
     Args:
-        accelerator: where the policies of later rounds are trained.
+        suite: the suite.
+        cell: gives data size and seed.
+        accelerator: "cpu", "gpu" or "auto", for the policies that log later rounds.
 
     Raises:
-        DataError: fewer requests than the cell wants.
+        DataError: there are fewer requests than the cell needs.
     """
-    key = digest([suite.model_dump(mode="json"), cell.source, cell.data, cell.seed])
+    key = json_hash([suite.model_dump(mode="json"), cell.source, cell.data, cell.seed])
     if key not in _last:
         _last.clear()
         _last[key] = _prepare(suite, cell, accelerator)
     return _last[key]
 
 
-def _prepare(suite: ScalingSuite, cell: ScalingCell, accelerator: str) -> Prepared:
+def _prepare(suite: ScalingSuite, cell: ScalingCell, accelerator: str) -> CellData:
+    path = suite.world if cell.source == "world" else suite.requests
+    if path is None:
+        raise ConfigError(
+            f"the suite names no {cell.source}, which cell '{cell.name}' needs; remedy: name it "
+            f"(option: {cell.source})"
+        )
     if cell.source == "world":
-        assert suite.world is not None
-        return _from_world(suite, cell, World(WorldConfig.load(suite.world)), accelerator)
-    assert suite.requests is not None
-    return _from_folder(suite, cell, suite.requests)
+        return _from_world(suite, cell, path, accelerator)
+    return _from_folder(suite, cell, path)
 
 
-def _from_world(suite: ScalingSuite, cell: ScalingCell, world: World, accelerator: str) -> Prepared:
-    most = max(suite.data)
+def _from_world(suite: ScalingSuite, cell: ScalingCell, path: Path, accelerator: str) -> CellData:
+    world, most = World(WorldConfig.load(path)), max(suite.data)
     validation = world.sample(suite.validation, seed=cell.seed, first=most)
-    # In one round: the first requests of any larger sample.
+    # In one round these are the first requests of any larger sample.
     train = log_in_rounds(suite, world, cell.data, cell.seed, validation, accelerator=accelerator)
     test = world.sample(suite.test, seed=_TEST_SEED, first=most + suite.validation)
     encoder = Encoder.fit(train, _encoding(suite))
@@ -84,8 +106,8 @@ def _from_world(suite: ScalingSuite, cell: ScalingCell, world: World, accelerato
     if suite.rounds > 1:
         key += [suite.rounds, suite.recipe, suite.sizes[0].model_dump(mode="json")]
     key += [cell.data, cell.seed, _encoding(suite).model_dump(mode="json")]
-    data = EncodedDataset(digest(key), encoder.spec, train.info, *parts)
-    judge = RegretMeter(world, test, parts[2])
+    data = EncodedDataset(json_hash(key), encoder.spec, train.info, *parts)
+    meter = RegretMeter(world, test, parts[2])
     teacher = None
     if suite.teacher == "truth":
         both = Requests(
@@ -93,21 +115,19 @@ def _from_world(suite: ScalingSuite, cell: ScalingCell, world: World, accelerato
             info=train.info,
         )  # fmt: skip
         teacher = TrueReward(world, both, encoder.encode(both))
-    assert suite.world is not None
-    text = suite.world.read_text("utf-8")
-    truth = _truth(text, suite.world, suite.test, most + suite.validation)
-    return Prepared(data, world.config.slots, judge, truth, teacher)
+    truth = _truth(path.read_text("utf-8"), path, suite.test, most + suite.validation)
+    return CellData(data, world.config.slots, TrueTest(meter, truth), teacher)
 
 
 @lru_cache(maxsize=2)
-def _truth(text: str, path: Path, count: int, first: int) -> Truth:
-    """References on the test requests, once a process; `text` is the file's, lest it change."""
+def _truth(text: str, path: Path, count: int, first: int) -> ReferenceRewards:
+    """Compute the references on the test requests, once per process and per content of the file."""
     world = World(WorldConfig.load(path))
     test = world.sample(count, seed=_TEST_SEED, first=first)
-    return RegretMeter(world, test, Encoder.fit(test).encode(test)).references()
+    return RegretMeter(world, test, Encoder.fit(test).encode(test)).reference_rewards()
 
 
-def _from_folder(suite: ScalingSuite, cell: ScalingCell, folder: Path) -> Prepared:
+def _from_folder(suite: ScalingSuite, cell: ScalingCell, folder: Path) -> CellData:
     read = {
         part: Requests.read(folder / f"{part}.parquet") for part in ("train", "validation", "test")
     }
@@ -121,8 +141,8 @@ def _from_folder(suite: ScalingSuite, cell: ScalingCell, folder: Path) -> Prepar
     train = train.take(np.sort(rows))
     encoder = Encoder.fit(train, _encoding(suite))
     parts = [encoder.encode(each) for each in (train, read["validation"], read["test"])]
-    key = digest([str(folder), cell.data, cell.seed, _encoding(suite).model_dump(mode="json")])
-    return Prepared(EncodedDataset(key, encoder.spec, train.info, *parts), suite.slots)
+    key = json_hash([str(folder), cell.data, cell.seed, _encoding(suite).model_dump(mode="json")])
+    return CellData(EncodedDataset(key, encoder.spec, train.info, *parts), suite.slots)
 
 
 def _encoding(suite: ScalingSuite) -> EncoderConfig:

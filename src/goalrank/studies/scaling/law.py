@@ -1,4 +1,4 @@
-"""The scaling law L(P, D) = E + A·P^-α + B·D^-β, fitted by non-linear least squares.
+"""Scaling law L(P, D) = E + A·P^-α + B·D^-β, fitted by non-linear least squares.
 
 Source of the form: Hoffmann et al., 2022 (arXiv 2203.15556), §3.3.
 """
@@ -15,16 +15,22 @@ from goalrank.errors import ConfigError, InfeasibleError, MissingExtraError
 
 FloatArray = NDArray[np.float64]
 _NAMES = ("E", "A", "alpha", "B", "beta")
-_STEEPEST = 4.0  # exponents beyond are no power law but a step
-_FLATTEST = 0.005  # exponents below cannot be told from a constant
-_SAME = 1e-3  # two starts that end so near in squared error ended at the same place
+_STEEPEST = 4.0  # larger exponents describe a step, not a power law
+_FLATTEST = 0.005  # smaller exponents cannot be distinguished from a constant
+_SAME = 1e-3  # relative difference of squared errors at which two starts count as equal
 _LEAST_R2 = 0.5
 _MOST_LOST = 0.2  # share of resamples that may fail
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its 95 % percentile-bootstrap interval."""
+    """Estimate with its 95 % percentile-bootstrap interval.
+
+    Attributes:
+        value: the estimate.
+        low: lower end of the interval.
+        high: upper end of the interval.
+    """
 
     value: float
     low: float
@@ -33,14 +39,15 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Law:
-    """A fit.
+    """Fit of the scaling law.
 
     Attributes:
-        holds: whether the law shows; if not, `reason` says why, and no line may be drawn.
-        estimates: E, A, alpha, B, beta; empty if the solver did not converge at all.
+        holds: whether the cells follow the law; if not, no line may be drawn.
+        reason: why the law does not hold; None if it does.
+        estimates: E, A, alpha, B, beta; empty if the solver did not converge from any start.
         r2: share of the variance of L that the fit explains.
-        points: cells fitted.
-        lost: share of resamples whose fit did not converge.
+        points: number of cells.
+        lost: share of resamples for which the fit did not converge.
     """
 
     holds: bool
@@ -51,10 +58,14 @@ class Law:
     lost: float
 
     def predict(self, parameters: ArrayLike, data: ArrayLike) -> FloatArray:
-        """L at P and D.
+        """Predict L.
+
+        Args:
+            parameters: P > 0.
+            data: D > 0, of a shape that broadcasts with `parameters`.
 
         Raises:
-            InfeasibleError: the law does not hold, so that it predicts nothing.
+            InfeasibleError: the law does not hold, so it cannot predict.
         """
         if not self.holds:
             raise InfeasibleError(f"there is no law to predict by: {self.reason}")
@@ -63,21 +74,23 @@ class Law:
         return np.asarray(e + a * p**-alpha + b * d**-beta)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, fit for JSON."""
+        """Make plain values for JSON."""
         return asdict(self)
 
 
 def fit_law(
     parameters: ArrayLike, data: ArrayLike, loss: ArrayLike, *, bootstrap: int = 200, seed: int = 0
 ) -> Law:
-    """Fit the law; a fit that did not converge, or that shows no law, says so.
+    """Fit the law and judge whether the cells follow it.
 
-    Intervals come from resampled residuals, so they hold one seed a point as well as many; cells
-    that share their training data are taken as independent.
+    Intervals come from resampled residuals, so they can be computed with one seed per point too;
+    cells that share their training data are taken as independent.
 
     Args:
-        parameters, data, loss: [n] P > 0, D > 0 and L of each cell.
-        bootstrap: resamples.
+        parameters: [n] P > 0 of each cell.
+        data: [n] D > 0 of each cell.
+        loss: [n] L of each cell.
+        bootstrap: number of resamples, at least 20.
         seed: of the resamples.
 
     Raises:
@@ -87,15 +100,15 @@ def fit_law(
     """
     p, d, y = (np.asarray(values, np.float64) for values in (parameters, data, loss))
     _check(p, d, y, bootstrap)
-    model = _Model(p, d)
+    model = _LawModel(p, d)
     found, agree = model.best(y)
     if found is None:
         return Law(
             False, "the solver did not converge from any start", {}, float("nan"), len(y), 1.0
         )
     fitted = model.values(found)
-    spread = float(((y - y.mean()) ** 2).sum())
-    r2 = 1.0 - float(((y - fitted) ** 2).sum()) / spread if spread > 0 else 0.0
+    variation = float(((y - y.mean()) ** 2).sum())
+    r2 = 1.0 - float(((y - fitted) ** 2).sum()) / variation if variation > 0 else 0.0
     draws = _resampled(model, found, fitted, y, bootstrap, seed)
     lost = 1.0 - len(draws) / bootstrap
     value = model.plain(found)
@@ -119,31 +132,32 @@ def _check(p: FloatArray, d: FloatArray, y: FloatArray, bootstrap: int) -> None:
         )
 
 
-class _Model:
-    """The law in numbers of size one: E, log A', α, log B', β at the grid's middle."""
+class _LawModel:
+    """Law with well-scaled unknowns θ = (E, log A', α, log B', β), at the centre of the grid."""
 
     def __init__(self, p: FloatArray, d: FloatArray) -> None:
         self.middle = np.exp(np.log(p).mean()), np.exp(np.log(d).mean())
         self.p, self.d = np.log(p / self.middle[0]), np.log(d / self.middle[1])
 
     def values(self, theta: FloatArray) -> FloatArray:
+        """L of every cell: [n]."""
         e, a, alpha, b, beta = theta
         return np.asarray(e + np.exp(a - alpha * self.p) + np.exp(b - beta * self.d))
 
     def slopes(self, theta: FloatArray) -> FloatArray:
-        """[n, 5] derivatives."""
+        """Derivatives of L by θ: [n, 5]."""
         _, a, alpha, b, beta = theta
         first, second = np.exp(a - alpha * self.p), np.exp(b - beta * self.d)
         return np.stack([np.ones_like(first), first, -self.p * first, second, -self.d * second], 1)
 
     def plain(self, theta: FloatArray) -> FloatArray:
-        """E, A, α, B, β in the units of P and D."""
+        """Compute E, A, α, B, β in the units of P and D."""
         e, a, alpha, b, beta = theta
         return np.array([e, np.exp(a) * self.middle[0] ** alpha, alpha,
                          np.exp(b) * self.middle[1] ** beta, beta])  # fmt: skip
 
     def solve(self, y: FloatArray, start: FloatArray) -> tuple[FloatArray, float] | None:
-        """The least squares reached from a start and their sum; None if not converged."""
+        """Solve from one start: θ and half the squared error; None if it did not converge."""
         scale = float(np.abs(y).max()) or 1.0
         low = np.array([0.0, np.log(scale) - 16, 0.0, np.log(scale) - 16, 0.0])
         high = np.array([scale, np.log(scale) + 4, _STEEPEST, np.log(scale) + 4, _STEEPEST])
@@ -159,7 +173,7 @@ class _Model:
         return (done.x, float(done.cost)) if done.success else None
 
     def best(self, y: FloatArray) -> tuple[FloatArray | None, bool]:
-        """The best of many starts, and whether another start ended there too."""
+        """Solve from many starts: the best θ, and whether another start ended there too."""
         floor, span = float(y.min()), max(float(np.ptp(y)), 1e-12)
         found = []
         for share in (0.1, 0.6, 0.95):
@@ -186,9 +200,9 @@ def _least_squares() -> Any:
 
 
 def _resampled(
-    model: _Model, found: FloatArray, fitted: FloatArray, y: FloatArray, count: int, seed: int
+    model: _LawModel, found: FloatArray, fitted: FloatArray, y: FloatArray, count: int, seed: int
 ) -> FloatArray:
-    """[resamples that converged, 5] plain estimates from residuals drawn with replacement."""
+    """Fit again with resampled residuals: [resamples that converged, 5] E, A, α, B, β."""
     rng = np.random.default_rng(seed)
     residual = y - fitted
     residual = (residual - residual.mean()) * np.sqrt(len(y) / (len(y) - len(_NAMES)))
@@ -202,7 +216,7 @@ def _resampled(
 
 
 def _objection(estimates: dict[str, Estimate], agree: bool, r2: float, lost: float) -> str | None:
-    """Why the fit shows no law; None if it does."""
+    """Say why the cells do not follow the law; None if they do."""
     if not agree:
         return "no two starts of the solver ended at the same place: the fit is not determined"
     if lost > _MOST_LOST:
@@ -220,13 +234,13 @@ def _objection(estimates: dict[str, Estimate], agree: bool, r2: float, lost: flo
 
 @dataclass(frozen=True)
 class Frontier:
-    """The best P and D of a compute budget, by a law and C = c·P^x·D^y fitted to counted FLOPs.
+    """Compute-optimal P and D by a law, with the cost C = c·P^x·D^y fitted to counted FLOPs.
 
     Attributes:
-        reason: why there is none; None if there is.
+        reason: why there is no frontier; None if there is one.
         cost: c, x, y.
-        exponents: of P and of D in C at the optimum.
-        rows: flops, parameters, data, loss, and whether P and D lie within the grid.
+        exponents: exponents of P and of D in C at the optimum.
+        rows: per budget: flops, parameters, data, loss, and whether P and D are inside the grid.
     """
 
     reason: str | None
@@ -241,8 +255,11 @@ def frontier(
     """Compute-optimal sizes: minimise the law under C = c·P^x·D^y.
 
     Args:
-        parameters, data, flops: [n] of the cells.
-        budgets: compute budgets, spread over the cells' own.
+        law: the fitted law.
+        parameters: [n] P of the cells.
+        data: [n] D of the cells.
+        flops: [n] training FLOPs of the cells.
+        budgets: number of compute budgets, evenly spaced (in the logarithm) over those of the cells.
     """
     if not law.holds:
         return Frontier(f"no law: {law.reason}")

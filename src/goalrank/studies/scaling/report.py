@@ -1,8 +1,7 @@
-"""From finished cells to laws, tables and figures."""
+"""Report of a scaling grid: laws, tables and figures from finished cells."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -12,9 +11,10 @@ from typing import Any
 import polars as pl
 
 from goalrank.errors import DataError, InfeasibleError
-from goalrank.reporting import line_chart, save_figure, scatter_fit
+from goalrank.reporting import Table, line_chart, make_columns, save_figure, scatter_fit
 from goalrank.requests import write_text
-from goalrank.studies.scaling.law import Frontier, Law, fit_law, frontier
+from goalrank.storage import json_text
+from goalrank.studies.scaling.law import Estimate, Frontier, Law, fit_law, frontier
 from goalrank.studies.scaling.run import read_cells
 
 _SERIES = ("source", "ranker", "group")
@@ -25,15 +25,16 @@ _LABEL = {"world": "regret to the near-optimum", "requests": "1 - ndcg"}
 def fit_scaling(
     folder: str | Path, out: str | Path | None = None, *, bootstrap: int = 200, seed: int = 0
 ) -> dict[str, Any]:
-    """Fit each row's law on a folder's cells; write `fit.json`, `scaling.md` and figures.
+    """Fit a law per row of the grid; write `fit.json`, `scaling.md` and figures.
 
     Args:
-        folder: that `run_scaling` wrote.
-        out: where to; None is the folder itself.
-        bootstrap, seed: of the intervals.
+        folder: of `run_scaling`.
+        out: folder of the results; None takes `folder`.
+        bootstrap: resamples of the intervals, at least 20.
+        seed: of the resamples.
 
     Returns:
-        The content of `fit.json`: fits (a row each), points, failed cells, figures.
+        The content of `fit.json`: fits (one per row), points, failed cells, figures.
 
     Raises:
         DataError: no finished cell.
@@ -60,8 +61,8 @@ def fit_scaling(
         "points": points.to_dicts(),
         "figures": figures,
     }
-    _write(place / "fit.json", json.dumps(_plain(result), indent=1))
-    _write(place / "scaling.md", _markdown(fits, points))
+    write_text(place / "fit.json", json_text(result, indent=1))
+    write_text(place / "scaling.md", _markdown(fits, points))
     return result
 
 
@@ -72,7 +73,7 @@ def _parts(frame: pl.DataFrame) -> Iterable[tuple[dict[str, Any], pl.DataFrame]]
 
 
 def _fit(key: dict[str, Any], part: pl.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
-    """One row's law and frontier, or why there is none; and whether its means fall."""
+    """Fit the law and the frontier of one row, or say why there is none; count where means fall."""
     p, d, y = (part[name].to_numpy() for name in (*_POINT, "loss"))
     law: Law | None = None
     try:
@@ -92,7 +93,7 @@ def _fit(key: dict[str, Any], part: pl.DataFrame, bootstrap: int, seed: int) -> 
 
 
 def _falls(part: pl.DataFrame, along: str) -> dict[str, int]:
-    """Of neighbouring points along an axis, the other fixed, how many have a lower mean loss."""
+    """Count the neighbouring points along an axis, the other fixed, where the mean loss falls."""
     other = _POINT[1 - _POINT.index(along)]
     mean = part.group_by(*_POINT).agg(pl.col("loss").mean()).sort(other, along)
     step = mean.select(pl.col("loss").diff().over(other)).to_series().drop_nulls()
@@ -100,7 +101,7 @@ def _falls(part: pl.DataFrame, along: str) -> dict[str, int]:
 
 
 def _points(frame: pl.DataFrame) -> pl.DataFrame:
-    """Means over seeds of each point of the grid, with the deviation of the loss."""
+    """Average each point of the grid over seeds, with the standard deviation of the loss."""
     names = ["flops_training", "flops_request", "steps", "true_share_of_best", "policy_error",
              "reward_error", "correlation_random", "correlation_proposed"]  # fmt: skip
     means = [pl.col(name).mean() for name in names if name in frame.columns]
@@ -117,12 +118,15 @@ def _points(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _draw(frame: pl.DataFrame, fits: list[dict[str, Any]], place: Path) -> list[Path]:
-    """Measured points of every row; of a law only where it holds."""
+    """Draw the measured points of every row, and its law where it holds."""
     made: list[Path | None] = []
     for (key, part), fit in zip(_parts(frame), fits, strict=True):
         name = f"{key['source']}-{key['ranker']}-{key['group']}"
         title = str(key["ranker"]) + (f", groups of {key['group']}" if key["group"] else "")
-        for along, unit in (("parameters", "parameters beside ids"), ("data", "training requests")):
+        for along, unit in (
+            ("parameters", "parameters without ids"),
+            ("data", "training requests"),
+        ):
             figure = line_chart(
                 _lines(part, along), xlabel=unit, ylabel=_LABEL[key["source"]], title=title,
                 logx=True, markers=True, size=(6.4, 3.8),
@@ -160,7 +164,7 @@ def _draw_law(part: pl.DataFrame, law: Law, key: dict[str, Any], path: Path) -> 
 def _draw_frontier(
     part: pl.DataFrame, found: dict[str, Any], key: dict[str, Any], path: Path
 ) -> Path | None:
-    """Measured loss over compute, a line a size, and the law's compute-optimal frontier."""
+    """Draw measured loss over compute, one line per size, and the compute-optimal frontier."""
     if found["reason"] is not None:
         return None
     mean = part.group_by(*_POINT).agg(pl.col("loss", "flops_training").mean()).sort(*_POINT)
@@ -178,7 +182,7 @@ def _draw_frontier(
 
 
 def _draw_groups(frame: pl.DataFrame, place: Path) -> list[Path | None]:
-    """Group size against the loss at the largest data size, a line a model size."""
+    """Draw the loss over group size at the largest data size, one line per model size."""
     made: list[Path | None] = []
     by = frame.filter(pl.col("group") > 0)
     for source, ranker in by.select("source", "ranker").unique().sort("source", "ranker").rows():
@@ -190,16 +194,20 @@ def _draw_groups(frame: pl.DataFrame, place: Path) -> list[Path | None]:
             for value in mean["parameters"].unique().sort()
             for line in [mean.filter(pl.col("parameters") == value)]
         }
-        figure = line_chart(lines, xlabel="lists a group", ylabel=_LABEL[source], title=ranker,
+        figure = line_chart(lines, xlabel="lists per group", ylabel=_LABEL[source], title=ranker,
                             logx=True, markers=True, size=(6.4, 3.8))  # fmt: skip
         made.append(save_figure(figure, place / f"{source}-{ranker}-groups.svg"))
     return made
 
 
 def _markdown(fits: list[dict[str, Any]], points: pl.DataFrame) -> str:
-    lines = ["L(P, D) = E + A·P^-α + B·D^-β; 95 % bootstrap intervals", ""]
-    lines += ["| on | ranker | group | law | α | β | E | R² | falls with P | falls with D |"]
-    lines += ["|---" * 10 + "|"]
+    intro = "L(P, D) = E + A·P^-α + B·D^-β; 95 % bootstrap intervals"
+    tables = (_fit_table(fits), _point_table(points))
+    return "\n\n".join([intro, *(table.markdown() for table in tables)]) + "\n"
+
+
+def _fit_table(fits: list[dict[str, Any]]) -> Table:
+    rows = []
     for fit in fits:
         law = fit["law"]
         est = law.estimates if law is not None else {}
@@ -207,35 +215,34 @@ def _markdown(fits: list[dict[str, Any]], points: pl.DataFrame) -> str:
         said = "holds" if fit["holds"] else f"none: {fit['reason']}"
         falls = [f"{fit['falls'][a]['lower']} of {fit['falls'][a]['pairs']}" for a in _POINT]
         r2 = "–" if law is None or not math.isfinite(law.r2) else f"{law.r2:.2f}"
-        row = [fit["source"], fit["ranker"], str(fit["group"] or "–"), said, *cells, r2, *falls]
-        lines.append(f"| {' | '.join(row)} |")
-    lines += ["", "| on | ranker | group | size | P | D | seeds | loss | ± | training FLOPs |"]
-    lines += ["|---" * 10 + "|"]
-    for p in points.iter_rows(named=True):
-        spread = "–" if p["deviation"] is None else f"{p['deviation']:.4f}"
-        lines.append(
-            f"| {p['source']} | {p['ranker']} | {p['group'] or '–'} | {p['size']} | "
-            f"{p['parameters']:,} | {p['data']:,} | {p['seeds']} | {p['loss']:.4f} | {spread} | "
-            f"{p['flops_training']:.3g} |"
-        )
-    return "\n".join(lines) + "\n"
+        group = str(fit["group"] or "–")
+        rows.append([fit["source"], fit["ranker"], group, said, *cells, r2, *falls])
+    head = ["on", "ranker", "group", "law", "α", "β", "E", "R²", "falls with P", "falls with D"]
+    return Table(make_columns(*head), rows)
+
+
+def _point_table(points: pl.DataFrame) -> Table:
+    rows = [
+        [
+            p["source"],
+            p["ranker"],
+            str(p["group"] or "–"),
+            p["size"],
+            f"{p['parameters']:,}",
+            f"{p['data']:,}",
+            str(p["seeds"]),
+            f"{p['loss']:.4f}",
+            "–" if p["deviation"] is None else f"{p['deviation']:.4f}",
+            f"{p['flops_training']:.3g}",
+        ]
+        for p in points.iter_rows(named=True)
+    ]
+    head = ["on", "ranker", "group", "size", "P", "D", "seeds", "loss", "±", "training FLOPs"]
+    return Table(make_columns(*head), rows)
 
 
 _SHOWN = ("alpha", "beta", "E")
 
 
-def _estimate(each: Any) -> str:
+def _estimate(each: Estimate | None) -> str:
     return "–" if each is None else f"{each.value:.3g} [{each.low:.3g}, {each.high:.3g}]"
-
-
-def _plain(value: Any) -> Any:
-    """NaN is no JSON: it becomes null."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write(path: Path, text: str) -> None:
-    write_text(path, text)

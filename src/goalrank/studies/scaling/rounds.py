@@ -1,4 +1,4 @@
-"""Logs gathered in rounds: each round's requests are answered by what the rounds before taught."""
+"""Logs made in rounds: a policy trained on the earlier rounds answers the requests of the next."""
 
 from __future__ import annotations
 
@@ -25,26 +25,31 @@ def log_in_rounds(
     *,
     accelerator: str = "auto",
 ) -> Requests:
-    """A world's log of so many requests in the suite's rounds, of equal length.
+    """Make a log of a world in the suite's rounds, which have equal length.
 
-    The world's own policy fills the first; a GoalRank of the suite's recipe and first size, trained
-    on all rounds before, draws the lists of each later one. Steps follow the requests at hand, so
-    that every training sees its requests as often as the last.
+    The world's logging policy answers the first round. A GoalRank of the suite's recipe and first
+    size, trained on all earlier rounds, draws the lists of each later one. Its steps are
+    proportional to its training requests, so that every training makes as many passes over them.
 
     Args:
-        validation: for stopping; logged by the world's own policy.
+        suite: gives the rounds, the recipe and the first size.
+        world: the world.
+        requests: number of requests.
+        seed: of requests and training.
+        validation: requests for early stopping, answered by the world's logging policy.
+        accelerator: "cpu", "gpu" or "auto", for training.
     """
     ends = np.linspace(0, requests, suite.rounds + 1).round().astype(int).tolist()
     log = world.sample(ends[1], seed=seed)
     for start, stop in pairwise(ends[1:]):
-        policy = _taught(suite, world, log, requests, seed, validation, accelerator)
+        policy = _trained_policy(suite, world, log, requests, seed, validation, accelerator)
         more = world.sample(stop - start, seed=round_seed(seed, start), policy=policy, first=start)
         frame = pl.concat([log.frame, more.frame], how="diagonal")
         log = Requests(frame, items=log.items, users=log.users, info=log.info)
     return log
 
 
-def _taught(
+def _trained_policy(
     suite: ScalingSuite,
     world: World,
     log: Requests,
@@ -64,7 +69,7 @@ def _taught(
 
 
 def _recipe(suite: ScalingSuite, world: World, share: float, requests: int, seed: int) -> FitConfig:
-    """The suite's recipe with `share` of its steps."""
+    """Make the suite's recipe with `share` of its steps."""
     ranker = {**suite.sizes[0].ranker, "name": "goalrank", "slots": world.config.slots}
     recipe = merge(suite.recipe, steps_overrides(suite, requests))
     config = build_config(merge(recipe, {"ranker": ranker, "seed": seed}))

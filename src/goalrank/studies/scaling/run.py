@@ -1,4 +1,4 @@
-"""Runs a scaling grid: one small JSON file a finished cell, so that a run can go on anywhere."""
+"""Run of a scaling grid: one small JSON file per finished cell, so that a run can be continued."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import torch
 
 from goalrank.errors import DataError, GoalRankError
 from goalrank.evaluation import evaluate
-from goalrank.rankers import PoolPolicy, Ranker, Scorer
+from goalrank.rankers import Ranker
 from goalrank.requests import write_text
 from goalrank.settings import merge
 from goalrank.storage import Claim
 from goalrank.studies.common import RowBuilder, on_device
 from goalrank.studies.scaling.cost import cost_of, matched_width
-from goalrank.studies.scaling.data import Prepared, TruthCache, prepare
+from goalrank.studies.scaling.data import CellData, GivenRewardParts, TrueTest, prepare
 from goalrank.studies.scaling.suite import (
     ScalingCell,
     ScalingSuite,
@@ -29,16 +29,23 @@ from goalrank.studies.scaling.suite import (
     plan_scaling,
     steps_overrides,
 )
-from goalrank.training import FitConfig, RunOptions
+from goalrank.training import RunOptions
 from goalrank.worlds import measure
 
 Progress = Callable[[int, int], None]
-_COUNTED = 64  # requests that operations are counted on
+_COUNTED = 64  # requests on which operations are counted
 
 
 @dataclass(frozen=True)
-class ScalingDone:
-    """Cells run now, those of them that failed, those there before, those taken by others."""
+class ScalingResult:
+    """Number of cells of a run.
+
+    Attributes:
+        ran: cells run now.
+        failed: those of them that failed.
+        before: cells that were finished before.
+        elsewhere: cells that other processes run.
+    """
 
     ran: int
     failed: int
@@ -53,13 +60,16 @@ def run_scaling(
     retry: bool = False,
     accelerator: str = "auto",
     progress: Progress | None = None,
-) -> ScalingDone:
-    """Run the cells that the folder does not hold yet; several processes may share a folder.
+) -> ScalingResult:
+    """Run the cells that are missing in a folder; several processes may share it.
 
-    A cell that diverges or cannot be had is written down with its reason.
+    A cell that diverges or is impossible is recorded as failed, with its reason.
 
     Args:
+        suite: the suite.
+        out: the folder.
         retry: run failed cells again.
+        accelerator: "cpu", "gpu" or "auto", for training.
         progress: called with (cells done, cells in all).
     """
     folder = Path(out)
@@ -86,11 +96,14 @@ def run_scaling(
         failed += status == "failed"
     if progress is not None:
         progress(len(cells), len(cells))
-    return ScalingDone(ran, failed, before, elsewhere)
+    return ScalingResult(ran, failed, before, elsewhere)
 
 
 def read_cells(folder: str | Path) -> list[dict[str, Any]]:
-    """Finished cells of a folder, in the order of their names.
+    """Read the finished cells of a folder, in the order of their names.
+
+    Args:
+        folder: of `run_scaling`.
 
     Raises:
         DataError: there is none, or a file is damaged.
@@ -120,7 +133,7 @@ def _finished(folder: Path, cell: ScalingCell, retry: bool) -> bool:
 
 def _run_cell(suite: ScalingSuite, cell: ScalingCell, folder: Path, accelerator: str) -> str:
     start = time.perf_counter()
-    work = folder / "work" / cell.key  # the ranker's own parts; shared ones are kept
+    work = folder / "work" / cell.key  # parts of this ranker only; shared ones are kept
     facts: dict[str, Any] = {
         "suite": suite.name,
         "source": cell.source,
@@ -151,16 +164,16 @@ def _measured(
 ) -> dict[str, Any]:
     ready = prepare(suite, cell, accelerator)
     options = RunOptions(folder, progress=False, accelerator=accelerator)
-    lab = TruthCache(folder, ready.data, options, scratch=work)
-    lab.given = ready.teacher
+    parts = GivenRewardParts(folder, ready.data, options, scratch=work)
+    parts.given = ready.teacher
     recipe = merge(suite.recipe, steps_overrides(suite, cell.data))
-    builder = RowBuilder(lab, merge(recipe, {"ranker": {"slots": ready.slots}}))
+    builder = RowBuilder(parts, merge(recipe, {"ranker": {"slots": ready.slots}}))
     config = builder.config(cell.row, cell.size.ranker, group_overrides(suite, cell))
     row = cell.row
     if row.name == "mg_e_copies" and "width" not in row.options:
         base, layers = str(row.options.get("base", "generator")), int(row.options.get("layers", 1))
         one = config.ranker.model_copy(update={"name": "goalrank"})
-        width = matched_width(lab.data.spec, one, base, layers, int(row.options.get("k", 3)))
+        width = matched_width(parts.data.spec, one, base, layers, int(row.options.get("k", 3)))
         row = row.model_copy(update={"options": {**row.options, "width": width}})
     ranker = next(iter(builder.fit(row, config, cell.seed).values())).cpu()
     cost = cost_of(
@@ -169,26 +182,23 @@ def _measured(
     )  # fmt: skip
     device = on_device(options)
     quality = _on_requests(ranker, ready, device)
-    if ready.judge is not None:
-        quality |= _on_world(suite, cell, builder, config, ranker, ready, device)
+    if ready.true_test is not None:
+        quality |= _on_world(suite, cell, builder, ranker, ready, ready.true_test, device)
     facts = {
         "steps": config.training.steps,
-        "scorer": isinstance(ranker, Scorer),
+        "scorer": ranker.scores_candidates,
         "choices": _choices(ranker, ready),
     }
     return {**facts, **asdict(cost), **quality}
 
 
-def _choices(ranker: Ranker, ready: Prepared) -> int:
-    """Lists that an evaluator chooses from, repeats counted; 1 where the ranker makes its list."""
-    if not isinstance(ranker, PoolPolicy):
-        return 1
-    with torch.inference_mode():
-        return ranker.pool(ready.data.test.batch(slice(0, 1)), ready.slots).lists.shape[1]
+def _choices(ranker: Ranker, ready: CellData) -> int:
+    """Count the lists that an evaluator chooses from, with repeats; 1 without an evaluator."""
+    return ranker.pool_size(ready.data.test.batch(slice(0, 1)), ready.slots)
 
 
-def _on_requests(ranker: Ranker, ready: Prepared, device: torch.device) -> dict[str, float]:
-    """Quality on logged feedback; its distance from 1 is the loss on real data."""
+def _on_requests(ranker: Ranker, ready: CellData, device: torch.device) -> dict[str, float]:
+    """Measure NDCG on logged feedback; 1 − NDCG is the loss on real data."""
     ranker.to(device)
     metrics = ("ndcg",)
     found = evaluate({"it": ranker}, ready.data.test, slots=ready.slots, metrics=metrics,
@@ -201,28 +211,26 @@ def _on_world(
     suite: ScalingSuite,
     cell: ScalingCell,
     builder: RowBuilder,
-    config: FitConfig,
     ranker: Ranker,
-    ready: Prepared,
+    ready: CellData,
+    true_test: TrueTest,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Regret on the world's test requests, in two parts where a learned reward taught or chose."""
-    assert ready.judge is not None
-    assert ready.truth is not None
+    """Measure regret on the test requests of a world, split in two where a reward model is used."""
     test = ready.data.test
-    best = ready.truth.best
-    whole = measure(ready.judge.judge(ranker, None, test, device=device).reward, best)
+    best = true_test.truth.best
+    whole = measure(true_test.meter.evaluate(ranker, None, test, device=device).reward, best)
     out = {f"true_{name}": value for name, value in asdict(whole).items()}
     out |= {"loss": whole.regret, "regret": whole.regret, "best": float(best.mean())}
     if suite.split and cell.row.rewarded and ready.teacher is None:
-        reward = builder.lab.reward(builder.helpers(cell.row), cell.seed, cell.row.bias)
+        reward = builder.parts.reward(builder.helpers(cell.row), cell.seed, cell.row.bias)
         few = test.take(slice(0, min(suite.split, len(test))))
-        judged = ready.judge.judge(ranker, reward, few, lists=16, device=device)
-        assert judged.found is not None
-        out["policy_error"] = float((judged.found - judged.reward).mean())
-        out["reward_error"] = float((best[: len(few)] - judged.found).mean())
+        judged = true_test.meter.evaluate(ranker, reward, few, lists=16, device=device)
+        if judged.found is not None:
+            out["policy_error"] = float((judged.found - judged.reward).mean())
+            out["reward_error"] = float((best[: len(few)] - judged.found).mean())
         for which, each in judged.correlation.items():
-            if math.isfinite(each["spearman"].mean):  # not where all lists of a request are one
+            if math.isfinite(each["spearman"].mean):  # NaN if all lists of a request are the same
                 out[f"correlation_{which}"] = each["spearman"].mean
     return out
 

@@ -1,4 +1,4 @@
-"""Scaling suites: parameters × data size × group size × seeds, and the cells of that grid."""
+"""Suites of scaling studies: parameters × data size × group size × seeds, and their cells."""
 
 from __future__ import annotations
 
@@ -10,32 +10,45 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from goalrank.settings import checked, merge, read_toml
-from goalrank.studies.common import Rows, RowSpec, SizeSpec, digest
-from goalrank.training import SOURCES, FitConfig, GroupConfig, LoopConfig, build_config
+from goalrank.studies.common import Rows, RowSpec, SizeSpec, json_hash
+from goalrank.training import (
+    SOURCES,
+    FitConfig,
+    GroupConfig,
+    LoopConfig,
+    PartialRecipe,
+    build_config,
+)
+
+Source = Literal["world", "requests"]
+_SOURCES: tuple[Source, ...] = ("world", "requests")
 
 
 class ScalingSuite(BaseModel):
-    """A full grid on a world and, if wanted, on a folder of real requests.
+    """Suite of a scaling study: a full grid on a world and on a folder of requests, or on one.
 
     Attributes:
         name: printed in tables.
-        world: a world's TOML file, relative to the suite's own file.
+        world: TOML file of a world, relative to the file of the suite; None leaves worlds out.
         requests: folder with train, validation and test.parquet; None leaves real data out.
-        slots: L on the folder of requests; on the world it is the world's.
+        slots: L on the folder of requests; the world has its own.
         rankers: rows as in a benchmark suite.
         sizes: named overrides of the `ranker` section.
-        data: training requests.
-        groups: lists a group; rows that are not taught by groups have one cell for all of them.
+        data: numbers of training requests.
+        groups: numbers of lists per group; rows that are not trained on groups have one cell for
+            all of them.
         seeds: of data, training and groups.
         teacher: "learned" (a reward model fitted to the same requests) or "truth" (worlds only).
-        rounds: the world's log comes in so many parts of equal length; its own policy fills the
-            first, and a GoalRank trained on the parts before draws the lists of each later one.
-        epochs: passes over the requests, which sets the steps of every stage; 0 keeps the steps
-            of the recipe, so that D changes the variety of the requests alone. A row that sets its
-            own steps keeps them.
-        validation, test: requests of the world to stop and to judge by.
-        split: test requests on which regret is split in policy and reward error, for rows that a
-            learned reward teaches or chooses for; 0 leaves it out.
+        rounds: number of parts of equal length in which the world's log is made; its logging
+            policy answers the first, and a GoalRank trained on the earlier parts draws the lists of
+            each later one.
+        epochs: passes over the requests, which set the steps of every stage; 0 keeps the steps of
+            the recipe, so that D changes only the variety of the requests. A row that sets its own
+            steps keeps them.
+        validation: number of requests of the world for early stopping.
+        test: number of test requests of the world.
+        split: number of test requests on which regret is split into the errors of policy and
+            reward, for rows that use a learned reward; 0 leaves it out.
         recipe: a partial training recipe, the base of every cell.
     """
 
@@ -56,7 +69,7 @@ class ScalingSuite(BaseModel):
     validation: int = Field(default=500, ge=1)
     test: int = Field(default=500, ge=2)
     split: int = Field(default=100, ge=0)
-    recipe: dict[str, Any] = Field(default_factory=dict)
+    recipe: PartialRecipe = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _whole(self) -> ScalingSuite:
@@ -86,9 +99,19 @@ class ScalingSuite(BaseModel):
 
 @dataclass(frozen=True)
 class ScalingCell:
-    """One training run. `group` 0: the row is not taught by groups."""
+    """Cell of the grid: one training run.
 
-    source: Literal["world", "requests"]
+    Attributes:
+        source: on what it is trained and tested.
+        row: the row.
+        size: the size.
+        data: number of training requests.
+        group: lists per group; 0 for a row that is not trained on groups.
+        seed: the seed.
+        key: name of its file; it has a hash of everything that the result depends on.
+    """
+
+    source: Source
     row: RowSpec
     size: SizeSpec
     data: int
@@ -98,17 +121,20 @@ class ScalingCell:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Name of the cell for people."""
         group = f" / group {self.group}" if self.group else ""
         where = f"{self.source} / {self.row.label} / {self.size.name}"
         return f"{where} / {self.data} requests{group} / seed {self.seed}"
 
 
 def load_scaling(path: str | Path) -> ScalingSuite:
-    """Read a suite's TOML file; paths inside are relative to it.
+    """Read the TOML file of a suite; paths in it are relative to it.
+
+    Args:
+        path: of the file.
 
     Raises:
-        ConfigError: the file cannot be read, or every fault of its settings.
+        ConfigError: the file cannot be read, or settings are wrong (all of them are named).
     """
     path = Path(path)
     data = read_toml(path, "scaling suite", "name a TOML file such as configs/scaling/smoke.toml")
@@ -119,52 +145,84 @@ def load_scaling(path: str | Path) -> ScalingSuite:
 
 
 def build_scaling(data: Mapping[str, Any]) -> ScalingSuite:
-    """Check a suite given as nested dictionaries; see `load_scaling`."""
+    """Check a suite given as nested dictionaries.
+
+    Args:
+        data: the settings.
+
+    Raises:
+        ConfigError: settings are wrong (all of them are named).
+    """
     suite = checked(ScalingSuite, data, "the scaling suite", "correct them in the file")
     for size in suite.sizes:
         build_config(merge(suite.recipe, {"ranker": size.ranker}))
     return suite
 
 
-def by_groups(row: RowSpec) -> bool:
-    """Whether a row is taught by groups of lists, so that their size matters."""
+def uses_groups(row: RowSpec) -> bool:
+    """Whether a row is trained on groups of lists, so that their size matters.
+
+    Args:
+        row: the row.
+    """
     own = row.objective == "own" and row.name == "goalrank"
     return own or row.objective not in ("own", "supervised")
 
 
 def plan_scaling(suite: ScalingSuite) -> list[ScalingCell]:
-    """All cells; those that share data and reward model come in a row, small ones first."""
+    """List all cells; those that share data and reward model follow one another, small ones first.
+
+    Args:
+        suite: the suite.
+    """
     return [
         _cell(suite, source, row, size, data, group, seed)
-        for source in ("world", "requests")
+        for source in _SOURCES
         if getattr(suite, source) is not None
         for seed in suite.seeds
         for data in sorted(suite.data)
         for size in suite.sizes
         for row in suite.rankers
-        for group in (suite.groups if by_groups(row) else (0,))
+        for group in (suite.groups if uses_groups(row) else (0,))
     ]
 
 
 def _cell(
-    suite: ScalingSuite, source: Any, row: RowSpec, size: SizeSpec, data: int, group: int, seed: int
+    suite: ScalingSuite,
+    source: Source,
+    row: RowSpec,
+    size: SizeSpec,
+    data: int,
+    group: int,
+    seed: int,
 ) -> ScalingCell:
-    """A cell with its key: a hash of all that its number depends on."""
+    """Make a cell with its key, which has a hash of everything that the result depends on."""
     place = suite.world if source == "world" else suite.requests
-    said = place.read_text("utf-8") if place is not None and place.is_file() else str(place)
+    content = place.read_text("utf-8") if place is not None and place.is_file() else str(place)
     settings = suite.model_dump(
         mode="json", include={"slots", "teacher", "epochs", "validation", "test", "split", "recipe"}
     )
-    depends = [source, said, settings, row.model_dump(mode="json"), size.model_dump(mode="json")]
+    depends: list[object] = [
+        source,
+        content,
+        settings,
+        row.model_dump(mode="json"),
+        size.model_dump(mode="json"),
+    ]
     depends += [suite.rounds] if suite.rounds > 1 and source == "world" else []
-    # The grid's largest data size is among them: smaller ones are the first requests of it.
-    key = digest([depends, data, group, seed, max(suite.data)])
+    # The largest data size matters too: smaller data are the first requests of the largest.
+    key = json_hash([depends, data, group, seed, max(suite.data)])
     label = "".join(c if c.isalnum() else "_" for c in f"{row.label}-{size.name}")[:40]
     return ScalingCell(source, row, size, data, group, seed, f"{label}-{data}-{group}-{seed}.{key}")
 
 
 def group_overrides(suite: ScalingSuite, cell: ScalingCell) -> dict[str, Any]:
-    """Settings that a cell's group size sets."""
+    """Make the settings that the group size of a cell changes.
+
+    Args:
+        suite: the suite.
+        cell: the cell.
+    """
     if not cell.group:
         return {}
     base = build_config(merge(suite.recipe, {"ranker": cell.size.ranker}))
@@ -172,7 +230,12 @@ def group_overrides(suite: ScalingSuite, cell: ScalingCell) -> dict[str, Any]:
 
 
 def steps_overrides(suite: ScalingSuite, data: int) -> dict[str, Any]:
-    """Steps of every stage that the suite's epochs set at a data size."""
+    """Make the settings that the suite's epochs change: the steps of every stage.
+
+    Args:
+        suite: the suite.
+        data: number of training requests.
+    """
     if suite.epochs == 0:
         return {}
     base = build_config(suite.recipe)
@@ -188,15 +251,25 @@ def steps_overrides(suite: ScalingSuite, data: int) -> dict[str, Any]:
 
 
 def steps_for(epochs: float, data: int, batch: int) -> dict[str, int]:
-    """Steps of so many passes over the data, and eight validations within."""
+    """Compute the steps of some passes over the data, with eight validations.
+
+    Args:
+        epochs: number of passes.
+        data: number of requests.
+        batch: requests per step.
+    """
     steps = max(1, round(epochs * data / batch))
     return {"steps": steps, "validate_every": max(1, -(-steps // 8)), "warmup": min(50, steps // 4)}
 
 
 def group_of(size: int, base: FitConfig) -> GroupConfig:
-    """A group of exactly `size` lists in the recipe's proportions; what is left over is own.
+    """Make a group of another size in the recipe's proportions; own lists make up the difference.
 
-    Light lists need light models: without any they take no share.
+    Without light models the group has no light lists.
+
+    Args:
+        size: lists per group.
+        base: the recipe.
     """
     given = base.group.model_dump()
     share = {source: float(given[source]) for source in SOURCES}

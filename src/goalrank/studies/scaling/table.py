@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import ArrayLike
 
 from goalrank.errors import ConfigError, DataError
-from goalrank.reporting import Bar, bar_chart, line_chart, save_figure
+from goalrank.reporting import Bar, Table, bar_chart, line_chart, make_columns, save_figure
 from goalrank.studies.scaling.run import read_cells
 
 _ROW = ("suite", "ranker", "size", "data", "group")
@@ -127,13 +127,11 @@ def scaling_markdown(table: pl.DataFrame) -> str:
     head = ["row", *several, "seeds", "true reward", *compared, "of the gap", *parts]
     best = float(table["best"].to_numpy().mean())
     meant = "; gain: in true reward, on the paired seeds" if compared else ""
-    lines = [
+    intro = (
         f"near-optimum {best:.4f}; means over seeds ± standard deviation{meant}; of the gap: from "
-        "the best scorer to the near-optimum",
-        "",
-        f"| {' | '.join(name.replace('_', ' ') for name in head)} |",
-        "|---" * len(head) + "|",
-    ]
+        "the best scorer to the near-optimum"
+    )
+    rows = []
     for row in table.iter_rows(named=True):
         cells = [row["ranker"]]
         cells += [_count(row[name]) for name in several]
@@ -143,8 +141,9 @@ def scaling_markdown(table: pl.DataFrame) -> str:
             cells.append(str(row["paired"]))
         cells.append(_spread(row["of_the_gap"], row["gap_deviation"], "{:.1%}"))
         cells += ["–" if row[name] is None else f"{row[name]:.4f}" for name in parts]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        rows.append(cells)
+    shown = Table(make_columns(*(name.replace("_", " ") for name in head)), rows)
+    return f"{intro}\n\n{shown.markdown()}\n"
 
 
 def draw_scaling_table(table: pl.DataFrame, path: str | Path) -> Path:

@@ -1,4 +1,4 @@
-"""The approximation error E(Π) of the three families over widths and k."""
+"""Approximation errors E(Π) of the three families over widths and k."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor
 
 from goalrank.compute import ParallelMap
 from goalrank.studies.theory.best_of import score_classes
-from goalrank.studies.theory.families import BestOf, Mixture, Single, Sizes
+from goalrank.studies.theory.families import BestOf, Mixture, SingleGenerator, Sizes
 from goalrank.studies.theory.fit import FitOptions, Fitted, P, fit
-from goalrank.studies.theory.planted_bias import draw_bias
 from goalrank.studies.theory.population import Population
+from goalrank.studies.theory.reward_bias import draw_bias
 from goalrank.studies.theory.warm_starts import (
     as_mixture,
     doubled,
@@ -29,24 +29,27 @@ _SINGLE, _MIXTURE, _BEST_OF, _OTHER = range(4)
 
 
 @dataclass
-class ErrorTable:
-    """Fits families to one population; every fit has a generator of its own.
+class FamilyFits:
+    """Fits of the families to one population; every start has its own random numbers.
 
     Attributes:
-        population: the target.
+        population: the population.
         options: of the fits.
         seed: of all starts.
-        progress: is told what was fitted.
-        spread: how the starts of a fit are gone through, see `spread_over`.
-        singles: width → fit; mixtures, best_of: (k, α) → fit; biased: (k, α, ratio) → fit.
+        progress: called with one line per fit.
+        parallel_map: `map`, or one that runs the starts of a fit in several processes.
+        singles: width → fit of a single generator.
+        mixtures: (k, α) → fit of a mixture.
+        best_of: (k, α) → fit of best-of-k.
+        biased: (k, α, ratio) → fit of best-of-k with a biased evaluator.
     """
 
     population: Population
     options: FitOptions
     seed: int
     progress: Progress
-    spread: ParallelMap = map
-    singles: dict[int, Fitted[Single]] = field(default_factory=dict)
+    parallel_map: ParallelMap = map
+    singles: dict[int, Fitted[SingleGenerator]] = field(default_factory=dict)
     mixtures: dict[tuple[int, int], Fitted[Mixture]] = field(default_factory=dict)
     best_of: dict[tuple[int, int], Fitted[BestOf]] = field(default_factory=dict)
     biased: dict[tuple[int, int, float], Fitted[BestOf]] = field(default_factory=dict)
@@ -57,19 +60,27 @@ class ErrorTable:
         return Sizes.of(self.population)
 
     def rng(self, *words: int) -> torch.Generator:
-        """A generator for one start, independent of all others."""
+        """Make the random numbers of one start, independent of all others.
+
+        Args:
+            *words: numbers that name the start.
+        """
         state = np.random.SeedSequence([self.seed, *words]).generate_state(1)
         return torch.Generator().manual_seed(int(state[0]))
 
     def _fit(self, starts: list[tuple[str, P]]) -> Fitted[P]:
-        return fit(starts, self.population, self.options, self.spread)
+        return fit(starts, self.population, self.options, self.parallel_map)
 
     def fit_singles(self, widths: list[int]) -> None:
-        """Fit single generators, narrow to wide; each also starts from the next narrower one."""
-        last: Single | None = None
+        """Fit single generators, narrow to wide; each also starts from the next narrower one.
+
+        Args:
+            widths: of the generators.
+        """
+        last: SingleGenerator | None = None
         for width in sorted(widths):
             starts = [
-                (f"random {i}", Single(self.sizes, width, self.rng(_SINGLE, width, i)))
+                (f"random {i}", SingleGenerator(self.sizes, width, self.rng(_SINGLE, width, i)))
                 for i in range(self.options.starts)
             ]
             if last is not None:
@@ -79,7 +90,12 @@ class ErrorTable:
             self.progress(f"single width={width}: E={fitted.error:.5f}")
 
     def fit_mixture(self, k: int, width: int) -> None:
-        """Fit a k-mixture; it also starts from k/2 generators and from narrower ones, if fitted."""
+        """Fit a k-mixture; it also starts from k/2 generators and from narrower ones, if fitted.
+
+        Args:
+            k: number of generators.
+            width: of each.
+        """
         rng = self.rng(_MIXTURE, k, width, 99)
         starts = [
             (f"random {i}", Mixture(self.sizes, k, width, self.rng(_MIXTURE, k, width, i)))
@@ -104,13 +120,24 @@ class ErrorTable:
         return self._fit(starts)
 
     def fit_best_of(self, k: int, width: int) -> None:
-        """Fit best-of-k whose evaluator is the true reward."""
+        """Fit best-of-k with the true reward as the evaluator.
+
+        Args:
+            k: number of generators.
+            width: of each.
+        """
         classes = score_classes(self.population.reward)
         self.best_of[k, width] = self._best_of(k, width, classes, _BEST_OF)
         self.progress(f"best of k={k} width={width}: E={self.best_of[k, width].error:.5f}")
 
     def fit_biased(self, k: int, width: int, ratio: float) -> None:
-        """Fit best-of-k whose evaluator is r* + noise with ``ratio`` times r*'s deviation."""
+        """Fit best-of-k with r* + noise as the evaluator.
+
+        Args:
+            k: number of generators.
+            width: of each.
+            ratio: standard deviation of the noise in units of that of r*.
+        """
         amplitude = ratio * 3.0**0.5 * float(self.population.reward.std(dim=1).mean())
         bias = draw_bias(self.population, "noise", amplitude, self.rng(_OTHER, 1))
         classes = score_classes(self.population.reward + bias)
@@ -119,19 +146,25 @@ class ErrorTable:
         self.progress(f"best of k={k} width={width} noise={ratio:g}: E={fitted.error:.5f}")
 
     def stack(self, k: int, width: int, total: int) -> None:
-        """Give the single generator of width ``total`` one more start: the mixture's units."""
+        """Fit the single generator of width ``total`` again, from the units of a mixture.
+
+        Args:
+            k: number of generators of the mixture.
+            width: of each.
+            total: width of the single generator, at least k·width.
+        """
         start = stacked(self.mixtures[k, width].policy, total, self.rng(_OTHER, 2, k, width, total))
         self._improve(total, f"stacked k={k} width={width}", start)
 
     def make_monotone(self) -> None:
-        """Refit from the narrower generator wherever a wider one came out worse."""
+        """Fit each single generator that is worse than a narrower one again, from that one."""
         widths = sorted(self.singles)
         for narrow, wide in pairwise(widths):
             if self.singles[wide].error > self.singles[narrow].error:
                 start = widened(self.singles[narrow].policy, wide, self.rng(_OTHER, 3, wide))
                 self._improve(wide, "narrower, again", start)
 
-    def _improve(self, width: int, name: str, start: Single) -> None:
+    def _improve(self, width: int, name: str, start: SingleGenerator) -> None:
         old, new = self.singles[width], self._fit([(name, start)])
         best = new if new.error < old.error else old
         self.singles[width] = Fitted(

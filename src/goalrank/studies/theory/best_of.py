@@ -1,14 +1,14 @@
-"""The exact distribution of what an evaluator picks from k independent draws.
+"""Exact distribution of the list that an evaluator picks from k independent draws.
 
 Generator j draws a list from π_j, independently of the others; the evaluator picks the draw with
-the highest score e, and one of the tied draws at random when several share it. With
-B_j(l) = P_j(e < e(l)) and T_j(l) = P_j(e = e(l)), and 1/(1+s) = ∫₀¹ t^s dt for the share that one
-draw keeps against s tied others::
+the highest score e, and one of them at random if several have it. With B_j(l) = P_j(e < e(l)) and
+T_j(l) = P_j(e = e(l)), and 1/(1+s) = ∫₀¹ t^s dt for the probability of one draw among s others with
+the same score::
 
     P(l) = Σ_j π_j(l) ∫₀¹ Π_{i≠j} (B_i(l) + t·T_i(l)) dt
 
-If no two lists tie this is Π_j P_j(e ≤ e(l)) − Π_j P_j(e < e(l)), but as a sum of positive terms, so
-that nothing cancels. The integrand is a polynomial of degree k - 1 in t: a Gauss rule of ⌈k/2⌉ nodes
+If no two lists tie, this is Π_j P_j(e ≤ e(l)) − Π_j P_j(e < e(l)), but as a sum of positive terms,
+so that no digits cancel. The integrand is a polynomial of degree k - 1 in t: a Gauss rule of ⌈k/2⌉ nodes
 is exact, not an approximation.
 """
 
@@ -24,9 +24,14 @@ _TINY = 1e-300
 
 
 def score_classes(score: Tensor, tolerance: float = 1e-12) -> Tensor:
-    """Rank of each list's score among the distinct scores, lowest 0: [M, P] → [M, P] int64.
+    """Rank the score of each list among the distinct scores, the lowest being 0.
 
-    Neighbours in the order closer than ``tolerance`` count as tied.
+    Args:
+        score: [M, P].
+        tolerance: neighbours in the order that are closer count as tied.
+
+    Returns:
+        [M, P] int64.
     """
     ordered, place = score.sort(dim=1)
     fresh = torch.zeros_like(place)
@@ -35,13 +40,13 @@ def score_classes(score: Tensor, tolerance: float = 1e-12) -> Tensor:
 
 
 def _gauss(k: int) -> tuple[Tensor, Tensor]:
-    """Nodes and weights on [0, 1], exact for polynomials of degree k - 1."""
+    """Compute Gauss nodes and weights on [0, 1], exact for polynomials of degree k - 1."""
     x, w = np.polynomial.legendre.leggauss((k + 1) // 2)
     return torch.from_numpy((x + 1.0) / 2.0), torch.from_numpy(w / 2.0)
 
 
 def best_of_log_prob(log_prob: Tensor, classes: Tensor) -> Tensor:
-    """log P(l) of the picked list; differentiable in ``log_prob``.
+    """Compute log P(l) of the picked list; differentiable in ``log_prob``.
 
     Args:
         log_prob: [k, M, P] log π_j(l) of the k generators, float64.
@@ -60,7 +65,7 @@ def best_of_log_prob(log_prob: Tensor, classes: Tensor) -> Tensor:
         )
     wide = classes.expand(log_prob.shape)
     mass = torch.zeros_like(log_prob).scatter_add(2, wide, log_prob.exp())
-    # Running sums of what stands before: subtracting the own mass instead would cancel.
+    # Running sums of the classes below: subtracting the own mass instead would cancel digits.
     below = torch.cat([torch.zeros_like(mass[..., :1]), mass.cumsum(dim=2)[..., :-1]], dim=2)
     below, tied = below.gather(2, wide), mass.gather(2, wide)
     nodes, weights = _gauss(len(log_prob))

@@ -1,4 +1,4 @@
-"""What the fits say about Theorem 1 and about equal budgets, as plain tables."""
+"""Tables of what the fits say about Theorem 1 and about equal numbers of parameters."""
 
 from __future__ import annotations
 
@@ -6,30 +6,35 @@ from typing import Any
 
 import torch
 
-from goalrank.studies.theory.approximation import ErrorTable
-from goalrank.studies.theory.families import Mixture, Single
+from goalrank.studies.theory.approximation import FamilyFits
+from goalrank.studies.theory.families import Mixture, SingleGenerator
 from goalrank.studies.theory.fit import Fitted, fit
-from goalrank.studies.theory.population import planted_population
+from goalrank.studies.theory.population import population_for_policy
 from goalrank.studies.theory.warm_starts import stacked, widened
 
 
 def _verdict(single: float, single_done: bool, mixture: float, mixture_done: bool) -> str:
-    """A fit is an upper bound of its family's infimum; see docs/theory.md."""
+    """Judge two fits, each an upper bound of its family's infimum; see docs/theory.md."""
     if single < mixture:
         return "holds" if mixture_done else "undecided"
     return "not observed" if single_done else "undecided"
 
 
-def theorem_rows(bench: ErrorTable, extra: list[int]) -> list[dict[str, Any]]:
-    """E(F) of one generator of width kα + n against E(C) of the k-mixture of width α.
+def theorem_rows(fits: FamilyFits, extra: list[int]) -> list[dict[str, Any]]:
+    """Compare E(F) of one generator of width kα + n with E(C) of the k-mixture of width α.
 
-    The columns ``_random`` compare the same number of random starts on both sides: the chain of
-    starts from narrower fits helps single generators more, as more widths of them are fitted.
+    The columns ``_random`` compare the same number of random starts on both sides. Without them
+    single generators have an advantage, as more of their widths are fitted and each fit also
+    starts from the narrower one.
+
+    Args:
+        fits: of both families.
+        extra: the n.
     """
     rows = []
-    for (k, width), mixture in sorted(bench.mixtures.items()):
+    for (k, width), mixture in sorted(fits.mixtures.items()):
         for n in extra:
-            single = bench.singles[k * width + n]
+            single = fits.singles[k * width + n]
             random = single.error_of("random"), mixture.error_of("random")
             rows.append(
                 {
@@ -52,22 +57,31 @@ def theorem_rows(bench: ErrorTable, extra: list[int]) -> list[dict[str, Any]]:
     return rows
 
 
-def budget_widths(bench: ErrorTable, pairs: list[tuple[int, int]]) -> set[int]:
-    """Widths of the single generators that cost at most what the mixtures and best-of-k cost."""
-    sizes = bench.sizes
+def budget_widths(fits: FamilyFits, pairs: list[tuple[int, int]]) -> set[int]:
+    """Widths of the single generators with at most the parameters of the mixtures and best-of-k.
+
+    Args:
+        fits: gives the sizes.
+        pairs: (k, α) of the mixtures and best-of-k.
+    """
+    sizes = fits.sizes
     costs = [sizes.mixture(k, a) for k, a in pairs] + [k * sizes.generator(a) for k, a in pairs]
     return {sizes.width_within(cost) for cost in costs} - {0}
 
 
-def budget_rows(bench: ErrorTable) -> list[dict[str, Any]]:
-    """Each mixture and best-of-k beside the widest single generator with no more parameters."""
+def budget_rows(fits: FamilyFits) -> list[dict[str, Any]]:
+    """Compare mixtures and best-of-k with the widest single generator of as many parameters.
+
+    Args:
+        fits: of all three families.
+    """
     rows = []
-    fits: list[tuple[str, int, int, Fitted[Any]]] = [
-        *(("mixture", k, a, fitted) for (k, a), fitted in sorted(bench.mixtures.items())),
-        *(("best_of", k, a, fitted) for (k, a), fitted in sorted(bench.best_of.items())),
+    entries: list[tuple[str, int, int, Fitted[Any]]] = [
+        *(("mixture", k, a, fitted) for (k, a), fitted in sorted(fits.mixtures.items())),
+        *(("best_of", k, a, fitted) for (k, a), fitted in sorted(fits.best_of.items())),
     ]
-    for family, k, width, fitted in fits:
-        single = bench.sizes.width_within(fitted.parameters)
+    for family, k, width, fitted in entries:
+        single = fits.sizes.width_within(fitted.parameters)
         rows.append(
             {
                 "family": family,
@@ -77,37 +91,44 @@ def budget_rows(bench: ErrorTable) -> list[dict[str, Any]]:
                 "E": fitted.error,
                 "converged": fitted.converged,
                 "single_width": single,
-                "single_parameters": bench.singles[single].parameters,
-                "E_single": bench.singles[single].error,
-                "single_converged": bench.singles[single].converged,
+                "single_parameters": fits.singles[single].parameters,
+                "E_single": fits.singles[single].error,
+                "single_converged": fits.singles[single].converged,
             }
         )
     return rows
 
 
-def planted_rows(bench: ErrorTable, mixture: Mixture, extra: list[int]) -> list[dict[str, Any]]:
-    """Take a k-mixture for π* itself, so that E(C) = 0, and fit single generators to it.
+def mixture_target_rows(
+    fits: FamilyFits, mixture: Mixture, extra: list[int]
+) -> list[dict[str, Any]]:
+    """Fit single generators to a target π* that is itself a k-mixture, so that E(C) = 0.
 
-    No generator can then be strictly better than the mixtures; the question is how fast E falls
-    with n. Also a measure of the embedding: how well kα + n units copy a k-mixture.
+    No generator can then be strictly better than the mixtures; the table shows how fast E falls
+    with n, and so how well kα + n units copy a k-mixture.
+
+    Args:
+        fits: gives the population, the options and the random numbers.
+        mixture: the target policy.
+        extra: the n.
     """
     with torch.no_grad():
-        target = planted_population(bench.population, mixture(bench.population))
+        target = population_for_policy(fits.population, mixture(fits.population))
     k, width = mixture.generators.k, mixture.generators.width
     rows, last = [], None
     for n in extra:
         total = k * width + n
         starts = [
-            (f"random {i}", Single(bench.sizes, total, bench.rng(9, total, i)))
-            for i in range(bench.options.starts)
+            (f"random {i}", SingleGenerator(fits.sizes, total, fits.rng(9, total, i)))
+            for i in range(fits.options.starts)
         ]
-        starts.append(("stacked", stacked(mixture, total, bench.rng(9, total, 98))))
+        starts.append(("stacked", stacked(mixture, total, fits.rng(9, total, 98))))
         if last is not None:
-            starts.append(("narrower", widened(last, total, bench.rng(9, total, 99))))
-        fitted = fit(starts, target, bench.options, bench.spread)
+            starts.append(("narrower", widened(last, total, fits.rng(9, total, 99))))
+        fitted = fit(starts, target, fits.options, fits.parallel_map)
         last = fitted.policy
         rows.append(
             {"n": n, "width": total, "E_single": fitted.error, "converged": fitted.converged}
         )
-        bench.progress(f"planted mixture k={k}, single width={total}: E={fitted.error:.5f}")
+        fits.progress(f"target is a mixture k={k}, single width={total}: E={fitted.error:.5f}")
     return rows

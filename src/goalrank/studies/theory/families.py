@@ -1,8 +1,8 @@
-"""Three families of list policies made of one block: a small net that writes a list slot by slot.
+"""Three families of list policies, made from a small net that writes a list slot by slot.
 
-The block has one hidden layer of ``width`` tanh units that see the request's features and the
-beginning of the list, and one output a candidate; candidates already placed are masked. All families
-give log π(l) of every list of every request, exactly.
+The net has one hidden layer of ``width`` tanh units, which get the request's features and the first
+slots of the list, and one output per candidate; candidates already in the list are masked. All
+families give log π(l) of every list of every request, exactly.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from goalrank.studies.theory.population import Population
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the nets must fit: F request features, S = (L-1)·N prefix features, N candidates."""
+    """Input and output sizes of the nets.
+
+    Attributes:
+        features: F, request features.
+        prefix: S = (L-1)·N, features of the first slots.
+        candidates: N.
+    """
 
     features: int
     prefix: int
@@ -26,21 +32,38 @@ class Sizes:
 
     @classmethod
     def of(cls, population: Population) -> Sizes:
-        """Sizes of a population."""
+        """Take the sizes from a population.
+
+        Args:
+            population: the population.
+        """
         return cls(
             population.features.shape[1], population.prefixes.first.shape[1], population.candidates
         )
 
     def generator(self, width: int) -> int:
-        """Parameters of one generator of this width."""
+        """Count the parameters of one generator.
+
+        Args:
+            width: of the generator.
+        """
         return width * (self.features + self.prefix + 1 + self.candidates) + self.candidates
 
     def mixture(self, k: int, width: int) -> int:
-        """Parameters of k generators and a linear gate on the request's features."""
+        """Count the parameters of k generators and a linear gate on the request's features.
+
+        Args:
+            k: number of generators.
+            width: of each generator.
+        """
         return k * (self.generator(width) + self.features + 1)
 
     def width_within(self, parameters: int) -> int:
-        """The widest single generator that has at most so many parameters (0 if none has)."""
+        """Width of the widest single generator within a number of parameters; 0 if there is none.
+
+        Args:
+            parameters: at most.
+        """
         return max(0, (parameters - self.candidates) // (self.generator(1) - self.candidates))
 
 
@@ -50,25 +73,32 @@ def _parameter(generator: torch.Generator, *shape: int, fan: int) -> nn.Paramete
 
 
 class ListPolicy(nn.Module):
-    """Anything that gives log π(l): population of M requests with P lists → [M, P]."""
+    """Base of policies that give log π(l) of every list."""
 
     def forward(self, population: Population) -> Tensor:
-        """log π(l) of every list: [M, P]."""
+        """Compute log π(l) of every list.
+
+        Args:
+            population: M requests with P lists.
+
+        Returns:
+            [M, P].
+        """
         raise NotImplementedError
 
     def parameter_count(self) -> int:
-        """Free parameters."""
+        """Count the free parameters."""
         return sum(p.numel() for p in self.parameters())
 
 
 class Generators(nn.Module):
-    """k generators of equal width side by side, computed together.
+    """Block of k generators of equal width, computed together.
 
     Args:
-        sizes: what they must fit.
-        k: how many.
+        sizes: input and output sizes.
+        k: number of generators.
         width: hidden units of each.
-        generator: of the starting weights.
+        generator: of the random numbers of the first weights.
     """
 
     def __init__(self, sizes: Sizes, k: int, width: int, generator: torch.Generator) -> None:
@@ -81,7 +111,7 @@ class Generators(nn.Module):
         self.bias = nn.Parameter(torch.zeros(k, 1, sizes.candidates, dtype=torch.float64))
 
     def forward(self, population: Population) -> Tensor:
-        """log π_j(l): [k, M, P]."""
+        """Compute log π_j(l) of every generator: [k, M, P]."""
         tree = population.prefixes
         seen = population.features @ self.request + self.shift  # [k, M, W]
         hidden = torch.tanh(seen[:, :, None] + (tree.first @ self.prefix)[:, None])  # [k, M, R, W]
@@ -91,21 +121,34 @@ class Generators(nn.Module):
         return result
 
 
-class Single(ListPolicy):
-    """One generator."""
+class SingleGenerator(ListPolicy):
+    """Policy of one generator.
+
+    Args:
+        sizes: input and output sizes.
+        width: hidden units.
+        generator: of the random numbers of the first weights.
+    """
 
     def __init__(self, sizes: Sizes, width: int, generator: torch.Generator) -> None:
         super().__init__()
         self.generators = Generators(sizes, 1, width, generator)
 
     def forward(self, population: Population) -> Tensor:
-        """log π(l): [M, P]."""
+        """Compute log π(l): [M, P]."""
         log_prob: Tensor = self.generators(population)
         return log_prob[0]
 
 
 class Mixture(ListPolicy):
-    """π = Σ_j g_j(request) π_j, with a learned linear gate g = softmax(V·features + c)."""
+    """Mixture π = Σ_j g_j(request) π_j, with a learned linear gate g = softmax(V·features + c).
+
+    Args:
+        sizes: input and output sizes.
+        k: number of generators.
+        width: hidden units of each.
+        generator: of the random numbers of the first weights.
+    """
 
     def __init__(self, sizes: Sizes, k: int, width: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -114,18 +157,24 @@ class Mixture(ListPolicy):
         self.gate_bias = nn.Parameter(torch.zeros(k, dtype=torch.float64))
 
     def forward(self, population: Population) -> Tensor:
-        """log π(l): [M, P]."""
+        """Compute log π(l): [M, P]."""
         gate = (population.features @ self.gate + self.gate_bias).log_softmax(dim=1)  # [M, k]
         out: Tensor = (self.generators(population) + gate.T[:, :, None]).logsumexp(dim=0)
         return out
 
 
 class BestOf(ListPolicy):
-    """k generators draw, an evaluator picks; exact (see `goalrank.studies.theory.best_of`).
+    """Policy in which k generators draw a list each and an evaluator picks one; exact.
+
+    See `goalrank.studies.theory.best_of`.
 
     Args:
+        sizes: input and output sizes.
+        k: number of generators.
+        width: hidden units of each.
         classes: [M, P] the evaluator's order of the lists, from `score_classes`. The evaluator is
-            given, not learned, and its parameters are not counted: a gift to this family.
+            given, not learned, and its parameters are not counted, which favours this family.
+        generator: of the random numbers of the first weights.
     """
 
     classes: Tensor
@@ -138,5 +187,5 @@ class BestOf(ListPolicy):
         self.register_buffer("classes", classes)
 
     def forward(self, population: Population) -> Tensor:
-        """log P(l): [M, P]."""
+        """Compute log P(l) of the picked list: [M, P]."""
         return best_of_log_prob(self.generators(population), self.classes)

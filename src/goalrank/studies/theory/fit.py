@@ -1,4 +1,4 @@
-"""Fitting a family to π* until it has converged, from several starts."""
+"""Fit of a family to π* until it converges, from several starts."""
 
 from __future__ import annotations
 
@@ -20,16 +20,19 @@ P = TypeVar("P", bound=ListPolicy)
 
 @dataclass(frozen=True)
 class FitOptions:
-    """When a fit stops and when it counts as converged.
+    """Options of a fit: when it stops, and when it counts as converged.
 
     A fit has converged when the last ``chunk`` L-BFGS iterations lowered E by less than
-    ``relative`` · E + ``floor``, or the largest entry of the gradient is below ``gradient``. It stops
-    there or after ``iterations``; stopped there it has *not* converged.
+    ``relative`` · E + ``floor``, or when the largest entry of the gradient is below ``gradient``.
+    A fit that stops after ``iterations`` has *not* converged.
 
     Attributes:
-        starts: random starts of every family (starts made from smaller fits come on top).
-        iterations, chunk: L-BFGS iterations at most, and between two checks.
-        relative, floor (nats), gradient: see above.
+        starts: random starts of every family, in addition to starts made from smaller fits.
+        iterations: L-BFGS iterations, at most.
+        chunk: iterations between two checks.
+        relative: see above.
+        floor: see above, in nats.
+        gradient: see above.
     """
 
     starts: int = 2
@@ -40,6 +43,11 @@ class FitOptions:
     gradient: float = 1e-7
 
     def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ConfigError: starts or chunk out of range.
+        """
         if self.starts < 1 or not 1 <= self.chunk <= self.iterations:
             raise ConfigError(
                 f"starts={self.starts} must be at least 1 and chunk={self.chunk} in "
@@ -48,8 +56,16 @@ class FitOptions:
 
 
 @dataclass(frozen=True)
-class Start:
-    """How one start ended: E in nats, iterations used, largest gradient entry."""
+class StartResult:
+    """Result of one start.
+
+    Attributes:
+        name: of the start.
+        error: E in nats.
+        converged: whether it converged.
+        iterations: iterations used.
+        gradient: largest entry of the gradient.
+    """
 
     name: str
     error: float
@@ -60,30 +76,34 @@ class Start:
 
 @dataclass(frozen=True)
 class Fitted(Generic[P]):
-    """The best of several starts.
+    """Result of a fit: the best of several starts.
 
     Attributes:
-        policy: the fitted family member.
-        error: E = KL(π* ‖ π) averaged over requests, in nats; an upper bound of the family's
-            infimum, as any fit is.
+        policy: the fitted policy.
+        error: E = KL(π* ‖ π) averaged over requests, in nats; as for any fit, an upper bound of the
+            family's infimum.
         converged: whether the best start converged.
-        parameters: of the family.
-        starts: how every start ended.
+        parameters: number of parameters of the policy.
+        starts: result of every start.
     """
 
     policy: P
     error: float
     converged: bool
     parameters: int
-    starts: tuple[Start, ...]
+    starts: tuple[StartResult, ...]
 
     def error_of(self, kind: str) -> float:
-        """Least E among the starts whose name begins with ``kind``; infinite if there is none."""
+        """Least E among some starts; infinite if there is none.
+
+        Args:
+            kind: beginning of the names of these starts.
+        """
         errors = (start.error for start in self.starts if start.name.startswith(kind))
         return min(errors, default=float("inf"))
 
     def summary(self) -> dict[str, Any]:
-        """Plain numbers for JSON."""
+        """Make plain numbers for JSON."""
         errors = [start.error for start in self.starts]
         return {
             "E": self.error,
@@ -98,8 +118,20 @@ def _gradient(policy: ListPolicy) -> float:
     return max(float(p.grad.abs().max()) for p in policy.parameters() if p.grad is not None)
 
 
-def descend(policy: P, population: Population, options: FitOptions, name: str) -> tuple[P, Start]:
-    """Minimise E over one policy's weights by L-BFGS, in place; the policy and how it ended."""
+def minimise(
+    policy: P, population: Population, options: FitOptions, name: str
+) -> tuple[P, StartResult]:
+    """Minimise E over the weights of one policy by L-BFGS, in place.
+
+    Args:
+        policy: the start.
+        population: the target.
+        options: of the fit.
+        name: of the start.
+
+    Returns:
+        The policy and the result of the start.
+    """
     optimizer = torch.optim.LBFGS(
         policy.parameters(),
         lr=1.0,
@@ -124,22 +156,24 @@ def descend(policy: P, population: Population, options: FitOptions, name: str) -
         converged = _gradient(policy) < options.gradient
         converged |= -1e-12 <= gain < options.relative * error + options.floor
         last = error
-        if error != error:  # a start can overflow; it is then reported as not converged
-            return policy, Start(name, float("inf"), False, done, float("nan"))
-    return policy, Start(name, last, converged, done, _gradient(policy))
+        if error != error:  # NaN: a start can overflow and then counts as not converged
+            return policy, StartResult(name, float("inf"), False, done, float("nan"))
+    return policy, StartResult(name, last, converged, done, _gradient(policy))
 
 
 def fit(
     starts: Sequence[tuple[str, P]],
     population: Population,
     options: FitOptions,
-    spread: ParallelMap = map,
+    parallel_map: ParallelMap = map,
 ) -> Fitted[P]:
     """Fit every start and keep the best.
 
     Args:
         starts: (name, policy) pairs, at least one; the policies are changed.
-        spread: how the starts are gone through, see `spread_over`.
+        population: the target.
+        options: of the fit.
+        parallel_map: `map`, or one that runs the starts in several processes.
 
     Raises:
         ConfigError: no start.
@@ -147,8 +181,8 @@ def fit(
     if not starts:
         raise ConfigError("fit needs at least one start")
     names, policies = zip(*starts, strict=True)
-    ended: list[tuple[P, Start]] = list(
-        spread(descend, policies, repeat(population), repeat(options), names)
+    ended: list[tuple[P, StartResult]] = list(
+        parallel_map(minimise, policies, repeat(population), repeat(options), names)
     )
     policy, best = min(ended, key=lambda end: end[1].error)
     ends = tuple(start for _, start in ended)

@@ -1,4 +1,4 @@
-"""The whole laboratory: fits, bound, survival, tables and figures in one folder."""
+"""Run of the whole laboratory: fits, bound, order survival, tables and figures in one folder."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ import torch
 
 from goalrank.compute import ParallelMap, process_map
 from goalrank.errors import ConfigError
-from goalrank.studies.theory.approximation import ErrorTable
+from goalrank.studies.theory.approximation import FamilyFits
 from goalrank.studies.theory.checks import step_checks
-from goalrank.studies.theory.claims import budget_rows, budget_widths, planted_rows, theorem_rows
+from goalrank.studies.theory.claims import (
+    budget_rows,
+    budget_widths,
+    mixture_target_rows,
+    theorem_rows,
+)
 from goalrank.studies.theory.families import Mixture
 from goalrank.studies.theory.figures import draw_all
 from goalrank.studies.theory.order_survival import order_survival
@@ -32,60 +37,60 @@ def _approximation(
     config: LabConfig,
     seed: int,
     progress: Callable[[str], None],
-    spread: ParallelMap,
+    parallel_map: ParallelMap,
 ) -> dict[str, Any]:
-    bench = ErrorTable(population, config.fit, seed, progress, spread)
+    fits = FamilyFits(population, config.fit, seed, progress, parallel_map)
     pairs = [(k, a) for a in config.alphas for k in config.ks if k * a <= config.most_width]
     theorem_widths = {k * a + n for k, a in pairs for n in config.extra}
-    widths = set(config.widths) | set(config.alphas) | theorem_widths | budget_widths(bench, pairs)
-    bench.fit_singles(sorted(widths))
+    widths = set(config.widths) | set(config.alphas) | theorem_widths | budget_widths(fits, pairs)
+    fits.fit_singles(sorted(widths))
     for k, a in pairs:
-        bench.fit_mixture(k, a)
-        bench.fit_best_of(k, a)
+        fits.fit_mixture(k, a)
+        fits.fit_best_of(k, a)
         for n in config.extra[:2]:
-            bench.stack(k, a, k * a + n)
-    bench.make_monotone()
+            fits.stack(k, a, k * a + n)
+    fits.make_monotone()
     for k, a in pairs:
         for ratio in config.noise if a == config.noise_alpha else ():
-            bench.fit_biased(k, a, ratio)
+            fits.fit_biased(k, a, ratio)
     return {
         "families": {
-            "single": {f"w{w}": f.summary() for w, f in sorted(bench.singles.items())},
-            "mixture": {f"k{k}_a{a}": f.summary() for (k, a), f in bench.mixtures.items()},
-            "best_of": {f"k{k}_a{a}": f.summary() for (k, a), f in bench.best_of.items()},
+            "single": {f"w{w}": f.summary() for w, f in sorted(fits.singles.items())},
+            "mixture": {f"k{k}_a{a}": f.summary() for (k, a), f in fits.mixtures.items()},
+            "best_of": {f"k{k}_a{a}": f.summary() for (k, a), f in fits.best_of.items()},
             "best_of_noisy": {
-                f"k{k}_a{a}_noise{r:g}": f.summary() for (k, a, r), f in bench.biased.items()
+                f"k{k}_a{a}_noise{r:g}": f.summary() for (k, a, r), f in fits.biased.items()
             },
         },
-        "checks": step_checks(bench),
-        "theorem": theorem_rows(bench, list(config.extra)),
-        "equal_budget": budget_rows(bench),
-        "planted": _planted(bench, config, pairs),
+        "checks": step_checks(fits),
+        "theorem": theorem_rows(fits, list(config.extra)),
+        "equal_budget": budget_rows(fits),
+        "planted": _mixture_targets(fits, config, pairs),
     }
 
 
-def _planted(
-    bench: ErrorTable, config: LabConfig, pairs: list[tuple[int, int]]
+def _mixture_targets(
+    fits: FamilyFits, config: LabConfig, pairs: list[tuple[int, int]]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Targets that are mixtures themselves: a random one and a fitted one."""
+    """Fit single generators to targets that are mixtures: a random one and a fitted one."""
     middle = (4, config.noise_alpha)
     k, a = middle if middle in pairs else pairs[-1]
-    random = Mixture(bench.sizes, 2, 2, bench.rng(8))
+    random = Mixture(fits.sizes, 2, 2, fits.rng(8))
     with torch.no_grad():
         random.generators.out.mul_(3.0)  # sharp enough that the two generators really differ
-    extra = list(config.planted)
+    extra = list(config.mixture_target_extra)
     return {
-        "random_k2_a2": planted_rows(bench, random, extra),
-        f"fitted_k{k}_a{a}": planted_rows(bench, bench.mixtures[k, a].policy, extra),
+        "random_k2_a2": mixture_target_rows(fits, random, extra),
+        f"fitted_k{k}_a{a}": mixture_target_rows(fits, fits.mixtures[k, a].policy, extra),
     }
 
 
-def _reach(config: LabConfig, seed: int, progress: Callable[[str], None]) -> dict[str, Any]:
-    """The bound in the largest world within reach."""
+def _largest_world(config: LabConfig, seed: int, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Check the bound in the largest world that can be enumerated here."""
     population = make_population(
-        config.reach, config.reach_requests, temperature=config.temperature, seed=seed
+        config.largest_world, config.largest_requests, temperature=config.temperature, seed=seed
     )
-    bound = {name: train(population, run, seed=seed) for name, run in config.reach_runs.items()}
+    bound = {name: train(population, run, seed=seed) for name, run in config.largest_runs.items()}
     progress(f"{len(population.lists)} lists: bound checked in {len(bound)} runs")
     return {"target": _target(population), "bound": bound}
 
@@ -157,16 +162,16 @@ def _write_json(path: Path, value: object) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _worked() -> float:
-    """Seconds of the processor so far, those of processes that have ended included."""
+def _cpu_seconds() -> float:
+    """CPU seconds of this process and its ended children so far."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
-def _cost(started: float, worked: float, jobs: int) -> dict[str, Any]:
+def _cost(started: float, cpu_before: float, jobs: int) -> dict[str, Any]:
     return {
         "seconds": round(time.perf_counter() - started, 1),
-        "cpu_seconds": round(_worked() - worked, 1),
+        "cpu_seconds": round(_cpu_seconds() - cpu_before, 1),
         "jobs": jobs,
         "machine": platform.machine(),
         "torch": torch.__version__,
@@ -184,21 +189,21 @@ def run(
     """Run the laboratory and write ``theory.json``, ``theory_run.json`` and the figures.
 
     Args:
-        out_dir: is made if missing.
+        out_dir: folder of the results; made if missing.
         seed: >= 0; the same seed on the same machine gives the same ``theory.json``, whatever
-            ``jobs`` and torch's number of threads are.
-        progress: is told each finished fit or run in one line.
-        config: what to do; None is the full laboratory (five to ten minutes on one core).
-        jobs: processes that fit starts side by side. More than one starts fresh processes, so
-            a script that asks for them must keep its own work under ``if __name__ == "__main__"``.
+            ``jobs`` and the number of threads of PyTorch are.
+        progress: called with one line per finished fit or run.
+        config: settings; None runs the full laboratory (five to ten minutes on one core).
+        jobs: processes that fit starts in parallel, at least 1. Several processes are spawned, so a
+            script that asks for them must keep its own work under ``if __name__ == "__main__"``.
 
     Returns:
-        what ``theory.json`` holds. ``theory_run.json`` has the time it took (by the clock and
-        of the processor, the one to read on a shared machine) and the machine.
+        The content of ``theory.json``. ``theory_run.json`` has the time that the run took (wall
+        clock, and CPU seconds, which are comparable on a shared machine) and the machine.
 
     Raises:
-        ConfigError: a negative seed, no job, an empty grid, or a world out of reach.
-        InfeasibleError: an enumeration that would not fit memory.
+        ConfigError: a negative seed, no job, an empty grid, or a world that is too large.
+        InfeasibleError: an enumeration that would not fit into memory.
     """
     config, tell = config or LabConfig(), progress or (lambda _: None)
     if seed < 0 or not any(k * a <= config.most_width for k in config.ks for a in config.alphas):
@@ -208,26 +213,26 @@ def run(
         )
     if jobs < 1:
         raise ConfigError(f"jobs={jobs} must be at least 1")
-    started, worked = time.perf_counter(), _worked()
+    started, cpu_before = time.perf_counter(), _cpu_seconds()
     population = make_population(
         config.world, config.requests, temperature=config.temperature, seed=seed
     )
     results: dict[str, Any] = {"seed": seed, "target": _target(population)}
-    with process_map(jobs) as spread:
-        results |= _approximation(population, config, seed, tell, spread)
+    with process_map(jobs) as parallel_map:
+        results |= _approximation(population, config, seed, tell, parallel_map)
         results["bound"] = {}
-        runs = spread(partial(train, population, seed=seed), config.runs.values())
+        runs = parallel_map(partial(train, population, seed=seed), config.runs.values())
         for name, ended in zip(config.runs, runs, strict=True):
             results["bound"][name] = ended
             tell(f"groups {name}: KL={ended['end']['kl']:.4f}")
-        results["reach"] = _reach(config, seed, tell)
+        results["reach"] = _largest_world(config, seed, tell)
         results["survival"] = _survival(population, config, seed)
     results["counts"] = _counts(results)
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
     files = draw_all(results, out)
     _write_json(out / "theory.json", results)
-    cost = _cost(started, worked, jobs) | {"figures": [path.name for path in files]}
+    cost = _cost(started, cpu_before, jobs) | {"figures": [path.name for path in files]}
     _write_json(out / "theory_run.json", cost)
     tell(f"{len(files)} figures and theory.json in {cost['seconds']} s")
     return results

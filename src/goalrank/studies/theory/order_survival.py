@@ -1,8 +1,8 @@
-"""Whether the order within a group survives the reward model's bias.
+"""Order survival: whether the order of lists within a group survives the bias of a reward model.
 
-If |b| <= β then r̂(l) − r̂(l') > 2β implies r*(l) > r*(l'): a gap above 2β is safe, below it the
-order may break. Thinning a group so that neighbouring rewards differ by at least σ > 2β makes every
-pair safe, at the price of lists.
+If |b| <= β then r̂(l) − r̂(l') > 2β implies r*(l) > r*(l'): pairs with a gap above 2β keep their
+order, pairs with a smaller gap may not. If a group is thinned so that neighbouring rewards differ
+by at least σ > 2β, every pair keeps its order, but the group has fewer lists.
 """
 
 from __future__ import annotations
@@ -13,14 +13,21 @@ import torch
 from torch import Tensor
 
 from goalrank.errors import ConfigError
-from goalrank.studies.theory.planted_bias import BiasKind, draw_bias
 from goalrank.studies.theory.population import Population
+from goalrank.studies.theory.reward_bias import BiasKind, draw_bias
 
 
 def thin_by_gap(rewards: Tensor, sigma: float) -> Tensor:
-    """Which lists stay, best first, so that kept neighbours differ by more than σ: [B, G] bool.
+    """Choose lists, best first, so that chosen neighbours differ by more than σ.
 
-    The best list of a group always stays. σ = 0 keeps one list of each value.
+    The best list of a group is always chosen. σ = 0 chooses one list of each value.
+
+    Args:
+        rewards: [B, G].
+        sigma: σ >= 0.
+
+    Returns:
+        [B, G] bool, True for the chosen lists.
 
     Raises:
         ConfigError: σ is negative.
@@ -37,14 +44,16 @@ def thin_by_gap(rewards: Tensor, sigma: float) -> Tensor:
 
 
 def pair_agreement(estimate: Tensor, truth: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of all pairs within groups: the gap |r̂ − r̂'|, whether the order agrees, whether both stay.
+    """Compare the orders of r̂ and r* over all pairs within groups.
 
     Args:
-        estimate, truth: [B, G] r̂ and r*.
-        keep: [B, G].
+        estimate: [B, G] r̂.
+        truth: [B, G] r*.
+        keep: [B, G] True for the lists that are kept.
 
     Returns:
-        three tensors [B, G·(G−1)/2]; a true tie that r̂ breaks counts as no agreement.
+        Three tensors [B, G·(G−1)/2]: the gap |r̂ − r̂'|, whether the orders agree (a pair that ties
+        in r* but not in r̂ does not), and whether both lists are kept.
     """
     g = estimate.shape[1]
     i, j = torch.triu_indices(g, g, offset=1)
@@ -53,7 +62,20 @@ def pair_agreement(estimate: Tensor, truth: Tensor, keep: Tensor) -> tuple[Tenso
 
 
 def draw_groups(population: Population, size: int, draws: int, rng: torch.Generator) -> Tensor:
-    """Uniformly random groups of distinct lists, ``draws`` a request: [M, draws, size]."""
+    """Draw uniformly random groups of distinct lists.
+
+    Args:
+        population: M requests with P lists.
+        size: G, lists per group, 2 … P.
+        draws: groups per request.
+        rng: of the draws.
+
+    Returns:
+        [M, draws, size] indices of lists.
+
+    Raises:
+        ConfigError: the size is out of range.
+    """
     m, p = population.reward.shape
     if not 2 <= size <= p:
         raise ConfigError(f"group size={size} must lie in 2..{p}, the number of lists")
@@ -71,18 +93,26 @@ def order_survival(
     bins: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Share of pairs whose order survives, against the gap and against the thinning threshold.
+    """Measure the share of pairs whose order survives, by gap and by thinning threshold.
 
     Args:
+        population: the requests with their true rewards.
+        kind: of the bias, see `draw_bias`.
+        amplitude: β.
         thresholds: σ in units of β.
-        size, draws: lists a group, groups a request.
+        size: lists per group.
+        draws: groups per request.
         bins: of the gap, equal in width from 0 to 3β.
+        seed: of the bias and the groups.
 
     Returns:
         ``by_gap`` (gap in units of β: the bin's lower end; share; pairs), ``by_threshold`` (share of
-        pairs, share of groups whose best list by r̂ is the best kept one by r*, kept lists,
+        pairs, share of groups where the best list by r̂ is the best kept one by r*, kept lists,
         coverage of π*), ``broken_above_2beta`` (pairs with a wrong order and a gap above 2β) and
         ``widest_broken_gap`` in units of β.
+
+    Raises:
+        ConfigError: the size of the groups is out of range.
     """
     rng = torch.Generator().manual_seed(seed)
     estimate = population.reward + draw_bias(population, kind, amplitude, rng)

@@ -1,4 +1,4 @@
-"""A few requests of a tiny world with every list written out: what all exact numbers rest on."""
+"""Population: a few requests of a tiny world with all their lists, for exact expectations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from goalrank.errors import ConfigError, InfeasibleError
 from goalrank.worlds import World, WorldConfig, enumerate_lists, optimal_policy
 
-# The laboratory's reach. Beyond it, exact expectations over all lists are no longer cheap.
+# Largest sizes of the laboratory. Beyond them, exact expectations over all lists cost too much.
 MOST_CANDIDATES, MOST_SLOTS = 8, 4
 # Numbers (8 bytes each) that one exact pass may hold at once: requests · lists · slots.
 NUMBER_LIMIT = 2**27
@@ -20,12 +20,12 @@ NUMBER_LIMIT = 2**27
 
 @dataclass(frozen=True)
 class Prefixes:
-    """The tree of all beginnings of lists, shortest first (R of them, the empty one included).
+    """Tree of all prefixes of lists, shortest first (R of them, including the empty one).
 
     Attributes:
-        first: [R, (L-1)·N] float64, a one-hot block for every filled slot.
-        used: [R, N] True for candidates already placed.
-        steps: [P, L] where the t-th step of a list stands in a flattened [R, N] table.
+        first: [R, (L-1)·N] float64, a one-hot block per filled slot.
+        used: [R, N] True for candidates in the prefix.
+        steps: [P, L] index of the t-th step of a list in a flattened [R, N] table.
     """
 
     first: Tensor
@@ -35,17 +35,17 @@ class Prefixes:
 
 @dataclass(frozen=True)
 class Population:
-    """M requests, their P lists, the truth and the optimal policy π*(l) ∝ exp(r*(l) / τ).
+    """M requests, their P lists, the true reward r* and the optimal policy π*(l) ∝ exp(r*(l) / τ).
 
     Attributes:
         lists: [P, L] positions, the same in every request.
-        features: [M, F] what a generator sees of a request, standardised over requests.
+        features: [M, F] features of a request for generators, standardised over requests.
         reward: [M, P] r*.
         log_prob: [M, P] log π*.
-        popularity: [M, P] mean log popularity of a list's items, standardised per request;
-            the raw material of a structured reward bias.
+        popularity: [M, P] mean log popularity of a list's items, standardised per request; a
+            structured reward bias is made from it.
         temperature: τ.
-        prefixes: the tree that autoregressive generators walk.
+        prefixes: tree of the prefixes of lists, for generators.
     """
 
     lists: Tensor
@@ -58,24 +58,33 @@ class Population:
 
     @property
     def candidates(self) -> int:
-        """N."""
+        """N, number of candidates."""
         return self.prefixes.used.shape[1]
 
     @property
     def entropy(self) -> Tensor:
-        """H(π*) of each request in nats: [M]."""
+        """Entropy H(π*) of each request in nats: [M]."""
         return -(self.log_prob.exp() * self.log_prob).sum(dim=1)
 
     def error(self, log_prob: Tensor) -> Tensor:
-        """E = KL(π* ‖ π) averaged over requests, in nats, of log π [M, P]."""
+        """Compute E = KL(π* ‖ π), averaged over requests, in nats.
+
+        Args:
+            log_prob: [M, P] log π.
+        """
         return (self.log_prob.exp() * (self.log_prob - log_prob)).sum(dim=1).mean()
 
 
 def check_feasible(requests: int, candidates: int, slots: int) -> None:
-    """Refuse what would not fit before anything is built.
+    """Refuse sizes that cannot be enumerated, before anything is built.
+
+    Args:
+        requests: M.
+        candidates: N.
+        slots: L.
 
     Raises:
-        ConfigError: N or L outside the laboratory's reach.
+        ConfigError: M, N or L outside the limits of the laboratory.
         InfeasibleError: the tables of all lists would be too large.
     """
     if not (1 <= slots <= MOST_SLOTS and slots <= candidates <= MOST_CANDIDATES):
@@ -98,17 +107,22 @@ def check_feasible(requests: int, candidates: int, slots: int) -> None:
 
 
 def prefix_tree(candidates: int, slots: int) -> Prefixes:
-    """All beginnings of the lists of L out of N; lists in the order of `enumerate_lists`."""
+    """Make the tree of all prefixes; lists are in the order of `enumerate_lists`.
+
+    Args:
+        candidates: N.
+        slots: L.
+    """
     total = math.perm(candidates, slots)
     first, used, steps = [], [], []
     offset = 0
     lists = enumerate_lists(candidates, slots)
     for t in range(slots):
         count = math.perm(candidates, t)
-        # Lists are in lexicographic order, so those with the same beginning stand together.
-        begin = lists[:: total // count, :t]
+        # Lists are in lexicographic order, so those with the same prefix are neighbours.
+        prefix = lists[:: total // count, :t]
         hot = torch.zeros(count, (slots - 1), candidates, dtype=torch.float64)
-        hot[:, :t] = torch.nn.functional.one_hot(begin, candidates).to(hot)
+        hot[:, :t] = torch.nn.functional.one_hot(prefix, candidates).to(hot)
         first.append(hot.flatten(1))
         used.append(hot.sum(dim=1) > 0)
         row = offset + torch.arange(total) // (total // count)
@@ -128,8 +142,8 @@ def make_population(
 ) -> Population:
     """Draw M requests of a world and enumerate all their lists.
 
-    A generator sees the user's taste, the candidates' vectors and their quality: everything that
-    r* is made of except the clusters, in the order of the candidates.
+    The features for generators are the user's taste, the candidates' vectors and their quality, in
+    the order of the candidates: everything that r* depends on except the clusters.
 
     Args:
         config: the world (N <= 8, L <= 4).
@@ -138,7 +152,8 @@ def make_population(
         seed: of the requests.
 
     Raises:
-        ConfigError: sizes out of reach. InfeasibleError: too many numbers for memory.
+        ConfigError: sizes outside the limits of the laboratory.
+        InfeasibleError: too many numbers for memory.
     """
     check_feasible(requests, config.candidates, config.slots)
     world = World(config)
@@ -148,20 +163,25 @@ def make_population(
     best = optimal_policy(world, users, items, temperature=temperature)
     latents = world.latents
     seen = [latents.users[users], latents.items[items].flatten(1), latents.quality[items]]
-    fame = latents.popularity[items].log()[:, best.lists].mean(dim=2)
+    popularity = latents.popularity[items].log()[:, best.lists].mean(dim=2)
     return Population(
         lists=best.lists,
         features=_standardised(torch.cat(seen, dim=1), 0),
         reward=best.reward,
         log_prob=best.log_prob,
-        popularity=_standardised(fame, 1),
+        popularity=_standardised(popularity, 1),
         temperature=temperature,
         prefixes=prefix_tree(config.candidates, config.slots),
     )
 
 
-def planted_population(like: Population, log_prob: Tensor) -> Population:
-    """The same requests with another target policy log π [M, P], e.g. one of a known family."""
+def population_for_policy(like: Population, log_prob: Tensor) -> Population:
+    """Make a population with another optimal policy, e.g. one of a known family.
+
+    Args:
+        like: gives everything else.
+        log_prob: [M, P] log π of that policy.
+    """
     reward = like.temperature * log_prob
     return Population(
         lists=like.lists,

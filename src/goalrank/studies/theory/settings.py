@@ -1,30 +1,35 @@
-"""What the laboratory does, as settings."""
+"""Settings of the laboratory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
 from goalrank.studies.theory.fit import FitOptions
-from goalrank.studies.theory.planted_bias import BiasKind
+from goalrank.studies.theory.reward_bias import BiasKind
 from goalrank.studies.theory.training_run import GroupTraining
 from goalrank.worlds import WorldConfig
 
 
 def tiny_world(candidates: int = 6, slots: int = 3) -> WorldConfig:
-    """6 candidates, 3 slots, 120 lists: the same settings as configs/worlds/tiny.toml."""
+    """Make the settings of configs/worlds/tiny.toml (120 lists), with other sizes if given.
+
+    Args:
+        candidates: N.
+        slots: L.
+    """
     return WorldConfig(
         name="tiny", seed=3, users=50, items=40, clusters=4, dim=4, tastes=2, bias=0.0, scale=2.0,
         candidates=candidates, slots=slots, fatigue=0.8, complementarity=0.5, history=5,
     )  # fmt: skip
 
 
-def _reach_runs() -> dict[str, GroupTraining]:
+def _largest_runs() -> dict[str, GroupTraining]:
     run = GroupTraining(own=32, light=32, steps=150)
     return {"own_light_64": run, "noise_0.05": replace(run, amplitude=0.05)}
 
 
 def _runs() -> dict[str, GroupTraining]:
-    """Group trainings: coverage varied without bias, bias varied at one group, the z-score."""
+    """Make the group trainings: several coverages without bias, several biases, the z-score."""
     runs = {}
     for size in (4, 8, 16, 40):
         runs[f"own_{size}"] = GroupTraining(own=size, light=0)
@@ -45,21 +50,30 @@ def _runs() -> dict[str, GroupTraining]:
 
 @dataclass(frozen=True)
 class LabConfig:
-    """What the laboratory does.
+    """Settings of the laboratory.
 
     Attributes:
-        world: enumerable (N <= 8, L <= 4).
-        requests, temperature: M and τ of the population.
-        fit: how fits are made.
-        widths: single generators' widths, beside those that the comparisons need.
-        alphas, ks: of mixtures and best-of-k; every pair with k·α <= ``most_width``.
+        world: a world whose lists can be enumerated (N <= 8, L <= 4).
+        requests: M of the population.
+        temperature: τ of the population, above 0.
+        fit: options of the fits.
+        widths: widths of single generators, in addition to those that the comparisons need.
+        alphas: widths α of the generators of mixtures and best-of-k.
+        ks: numbers k of these generators; every pair with k·α <= ``most_width`` is fitted.
+        most_width: largest k·α.
         extra: n of the theorem's widths kα + n.
-        noise: evaluator noise of the biased best-of-k, in deviations of r*; at ``noise_alpha``.
-        planted: n of the planted mixtures' comparison.
+        noise: noise of the evaluator of the biased best-of-k, in standard deviations of r*.
+        noise_alpha: width of the generators of the biased best-of-k.
+        mixture_target_extra: n of the comparison in which π* is a mixture.
         runs: name → group training.
-        reach, reach_requests, reach_runs: the largest world within reach, its M, and the trainings
-            that check the bound there.
-        beta, thresholds, size, draws, bins: of the survival study, see `order_survival`.
+        largest_world: the largest world that can be enumerated here.
+        largest_requests: M of its population.
+        largest_runs: name → group training that checks the bound there.
+        beta: β of the order survival study, see `order_survival`.
+        thresholds: σ of that study, in units of β.
+        size: lists per group of that study.
+        draws: groups per request of that study.
+        bins: bins of the gap in that study.
     """
 
     world: WorldConfig = field(default_factory=tiny_world)
@@ -73,11 +87,11 @@ class LabConfig:
     extra: tuple[int, ...] = (0, 2, 8)
     noise: tuple[float, ...] = (1.0, 3.0)
     noise_alpha: int = 2
-    planted: tuple[int, ...] = (0, 2, 8, 16)
+    mixture_target_extra: tuple[int, ...] = (0, 2, 8, 16)
     runs: dict[str, GroupTraining] = field(default_factory=_runs)
-    reach: WorldConfig = field(default_factory=lambda: tiny_world(candidates=8, slots=4))
-    reach_requests: int = 6
-    reach_runs: dict[str, GroupTraining] = field(default_factory=_reach_runs)
+    largest_world: WorldConfig = field(default_factory=lambda: tiny_world(candidates=8, slots=4))
+    largest_requests: int = 6
+    largest_runs: dict[str, GroupTraining] = field(default_factory=_largest_runs)
     beta: float = 0.1
     thresholds: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5)
     size: int = 20

@@ -1,4 +1,4 @@
-"""Starting points made from smaller fits: what a larger family contains, it must not fit worse."""
+"""Starts made from smaller fits, as a larger family must not fit worse than one that it contains."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import copy
 import torch
 from torch import Tensor
 
-from goalrank.studies.theory.families import Generators, Mixture, Single
+from goalrank.studies.theory.families import Generators, Mixture, SingleGenerator
 
 
-def _into(target: Generators, source: Generators) -> None:
-    """Put the source's units first; the units that are left over start without a say."""
+def _copy_units(target: Generators, source: Generators) -> None:
+    """Copy the units of the source; the other units start with output weights of 0."""
     w = source.width
     with torch.no_grad():
         target.request[:, :, :w] = source.request
@@ -22,17 +22,29 @@ def _into(target: Generators, source: Generators) -> None:
         target.bias.copy_(source.bias)
 
 
-def widened(source: Single, width: int, generator: torch.Generator) -> Single:
-    """A wider generator that starts as the same policy: it contains the narrower one."""
-    wide = Single(source.generators.sizes, width, generator)
-    _into(wide.generators, source.generators)
+def widened(source: SingleGenerator, width: int, generator: torch.Generator) -> SingleGenerator:
+    """Make a wider generator that is the same policy.
+
+    Args:
+        source: the narrower generator.
+        width: of the new one, at least that of the source.
+        generator: of the random numbers of the other units.
+    """
+    wide = SingleGenerator(source.generators.sizes, width, generator)
+    _copy_units(wide.generators, source.generators)
     return wide
 
 
 def widened_mixture(source: Mixture, width: int, generator: torch.Generator) -> Mixture:
-    """A mixture of wider generators that starts as the same policy."""
+    """Make a mixture of wider generators that is the same policy.
+
+    Args:
+        source: the mixture of narrower generators.
+        width: of the new generators, at least that of the source.
+        generator: of the random numbers of the other units.
+    """
     wide = Mixture(source.generators.sizes, source.generators.k, width, generator)
-    _into(wide.generators, source.generators)
+    _copy_units(wide.generators, source.generators)
     with torch.no_grad():
         wide.gate.copy_(source.gate)
         wide.gate_bias.copy_(source.gate_bias)
@@ -40,7 +52,13 @@ def widened_mixture(source: Mixture, width: int, generator: torch.Generator) -> 
 
 
 def doubled(source: Mixture, generator: torch.Generator, noise: float = 0.05) -> Mixture:
-    """Twice as many generators: each split in two that differ by a little noise."""
+    """Make a mixture of twice as many generators; each is copied twice, once with noise.
+
+    Args:
+        source: the mixture.
+        generator: of the noise.
+        noise: its standard deviation.
+    """
     twice = copy.deepcopy(source)
     twice.generators.k = 2 * source.generators.k
 
@@ -54,15 +72,20 @@ def doubled(source: Mixture, generator: torch.Generator, noise: float = 0.05) ->
     return twice
 
 
-def stacked(source: Mixture, width: int, generator: torch.Generator) -> Single:
-    """One wide generator on the hidden units of all small ones (width >= k·α).
+def stacked(source: Mixture, width: int, generator: torch.Generator) -> SingleGenerator:
+    """Make one wide generator from the hidden units of all generators of a mixture.
 
-    Its logits are the mean of theirs. That is the weight-sharing half of the embedding argument: a
-    wide net holds k small ones, but the mixture is a sum of probabilities and its next-item chances
-    are not linear in the hidden units, so this is where a fit starts and not the mixture itself.
+    Its logits are the means of theirs. A wide net can contain k small ones, but the mixture is a
+    sum of probabilities, which are not linear in the hidden units. So this is a start of a fit and
+    not the same policy as the mixture.
+
+    Args:
+        source: the mixture.
+        width: of the new generator, at least k·α.
+        generator: of the random numbers of the other units.
     """
     small = source.generators
-    wide = Single(small.sizes, width, generator)
+    wide = SingleGenerator(small.sizes, width, generator)
     used = small.k * small.width
     g = wide.generators
     with torch.no_grad():
@@ -75,11 +98,16 @@ def stacked(source: Mixture, width: int, generator: torch.Generator) -> Single:
     return wide
 
 
-def as_mixture(source: Single, generator: torch.Generator) -> Mixture:
-    """One generator as a mixture of one, so that it can be doubled."""
+def as_mixture(source: SingleGenerator, generator: torch.Generator) -> Mixture:
+    """Make a mixture of one generator, so that it can be doubled.
+
+    Args:
+        source: the generator.
+        generator: of the random numbers of the gate's offset.
+    """
     g = source.generators
     one = Mixture(g.sizes, 1, g.width, generator)
-    _into(one.generators, g)
+    _copy_units(one.generators, g)
     with torch.no_grad():
         one.gate.zero_()
     return one

@@ -13,16 +13,16 @@ from goalrank.requests import Batch, EncodedRequests
 
 
 class SharedBatch(NamedTuple):
-    """One process's rows of a batch.
+    """A batch, or one process's rows of it.
 
     Attributes:
         batch: the rows.
-        share: processes · rows here / rows in all: weighs this process's mean so that the mean
-            over processes is the mean over the whole batch.
+        share: processes · rows here / rows in all: weights this process's mean so that the mean
+            over processes is the mean over the whole batch. None where one process has all rows.
     """
 
     batch: Batch
-    share: float
+    share: float | None = None
 
 
 def check_devices(accelerator: str, devices: int | str) -> None:
@@ -51,7 +51,7 @@ def is_multi_process(devices: int | str, nodes: int) -> bool:
 
 
 def _count(devices: int | str) -> int | None:
-    """How many, if the setting says so."""
+    """Number of devices, if the setting gives one."""
     if isinstance(devices, int):
         return devices
     return int(devices) if devices.isdigit() else None
@@ -69,7 +69,7 @@ def check_shard(batch_size: int, ranks: int) -> None:
 def part_sizes(
     train: EncodedRequests, validation: EncodedRequests | None
 ) -> tuple[list[int], list[int]]:
-    """How many requests of training and of validation each process has, where each has its own.
+    """Gather how many training and validation requests each process has, where each has its own.
 
     Raises:
         DataError: a process without training requests.
@@ -78,24 +78,26 @@ def part_sizes(
     table = torch.zeros(distributed.get_world_size(), 2, dtype=torch.long)
     table[distributed.get_rank()] = torch.tensor(mine)
     distributed.all_reduce(table)
-    sizes, held = table[:, 0].tolist(), table[:, 1].tolist()
-    if min(sizes) == 0:
+    train_sizes, validation_sizes = table[:, 0].tolist(), table[:, 1].tolist()
+    if min(train_sizes) == 0:
         raise DataError(
-            f"{sum(sizes)} training requests do not go round {len(sizes)} processes; remedy: "
+            f"{sum(train_sizes)} training requests are too few for {len(train_sizes)} processes; remedy: "
             f"fewer processes, or train without --split-data"
         )
-    return sizes, held
+    return train_sizes, validation_sizes
 
 
-def mean_of_all(value: Tensor) -> Tensor:
-    """A scalar's mean over all processes."""
+def all_reduce_mean(value: Tensor) -> Tensor:
+    """Average a scalar over all processes."""
     total = value.clone()
     distributed.all_reduce(total)
     return total / distributed.get_world_size()
 
 
-def summed(sums: dict[str, float], counts: dict[str, float]) -> tuple[dict[str, float], ...]:
-    """Both dictionaries (same keys) with values added up over all processes."""
+def all_reduce_sums(
+    sums: dict[str, float], counts: dict[str, float]
+) -> tuple[dict[str, float], ...]:
+    """Add up the values of both dictionaries (same keys) over all processes."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return sums, counts
     names = sorted(sums)

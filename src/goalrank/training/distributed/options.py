@@ -1,4 +1,4 @@
-"""How a stage of training runs, apart from what it computes."""
+"""Options of a training run: folder, devices and processes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from goalrank.training.distributed.data_parallel import is_multi_process
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a stage runs, apart from what it computes.
+    """Options of a training run that change no result: where and how it is computed.
 
     Attributes:
         folder: the stage's folder: checkpoints, logs, final weights.
-        resume: go on from the folder's last checkpoint, or take its finished weights.
+        resume: continue from the folder's last checkpoint, or take its finished weights.
         progress: show progress bars.
         accelerator: passed to Lightning.
-        devices: processes on each machine; under torchrun "auto" is what it started.
+        devices: processes on each machine; under torchrun "auto" is the number it started.
         strategy: how several processes train: ddp or fsdp; auto is ddp.
-        nodes: machines; None is what torchrun started, else one.
-        split_data: under torchrun each process was given requests of its own, not all of them.
+        nodes: machines; None is the number that torchrun started, else 1.
+        split_data: under torchrun each process has a part of the requests, not all of them.
         tensorboard: write TensorBoard logs as well (extra `tensorboard`).
     """
 

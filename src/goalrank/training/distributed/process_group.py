@@ -1,7 +1,7 @@
-"""Which process of a job this is, and what all of them must agree on.
+"""The process group of a job: rank of this process, and collective operations over all of them.
 
-Processes are started by torchrun, which tells each its place by environment variables, or by a
-stage itself (several devices of one machine), in which case this code runs before they exist.
+Processes are started by torchrun, which tells each its rank by environment variables, or by a stage
+itself (several devices of one machine), in which case this code runs before they exist.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ STRATEGIES = ("auto", "ddp", "fsdp")
 
 
 class ProcessRank(NamedTuple):
-    """Of one process among those that torchrun started.
+    """Rank of one process among those that torchrun started.
 
     Attributes:
-        rank, ranks: this process, and how many there are on all machines.
+        rank, ranks: of this process, and the number of processes on all machines.
         local_rank, local_ranks: the same on this machine.
-        restarts: how often torchrun has started all of them anew.
+        restarts: how often torchrun has restarted all of them.
     """
 
     rank: int
@@ -41,7 +41,7 @@ class ProcessRank(NamedTuple):
 
 
 def process_rank() -> ProcessRank | None:
-    """What torchrun says; None where it did not start this process, or started only one."""
+    """Read the rank that torchrun gave; None without torchrun, or where it started one process."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     if any(name not in os.environ for name in names):
         return None
@@ -51,16 +51,16 @@ def process_rank() -> ProcessRank | None:
 
 
 def is_first() -> bool:
-    """Whether this is the only process, or the first of the job's."""
+    """Whether this is the only process of the job, or the one of rank 0."""
     here = process_rank()
     return here is None or here.rank == 0
 
 
 def resolve_options(options: RunOptions) -> RunOptions:
-    """Options with devices and nodes as torchrun started them, and resuming after a restart.
+    """Resolve devices and nodes to what torchrun started, and resume after a restart.
 
     Raises:
-        ConfigError: numbers that torchrun's do not fit, or machines without torchrun.
+        ConfigError: other numbers than torchrun's, or several machines without torchrun.
     """
     here = process_rank()
     if here is None:
@@ -71,7 +71,7 @@ def resolve_options(options: RunOptions) -> RunOptions:
                 f"c10d --rdzv-endpoint HOST:29400 -m goalrank train …"
             )
         return replace(options, nodes=1)
-    _check_several(options.strategy)
+    _check_multi_process(options.strategy)
     nodes = options.nodes or max(here.ranks // here.local_ranks, 1)
     devices = here.local_ranks if options.devices == "auto" else options.devices
     if isinstance(devices, str) and devices.isdigit():
@@ -86,7 +86,7 @@ def resolve_options(options: RunOptions) -> RunOptions:
     return replace(options, nodes=nodes, devices=devices, resume=resume)
 
 
-def _check_several(strategy: str) -> None:
+def _check_multi_process(strategy: str) -> None:
     if not distributed.is_available():
         raise ConfigError(
             "this PyTorch is built without torch.distributed, so it trains in one process only; "
@@ -100,23 +100,23 @@ def _check_several(strategy: str) -> None:
 
 
 def backend(accelerator: str) -> str:
-    """How processes talk: gloo, and NCCL for what lies on GPUs."""
+    """Name the backends of `torch.distributed`: gloo, and NCCL for tensors on GPUs."""
     gpu = accelerator not in ("cpu", "tpu") and torch.cuda.is_available()
     return "cpu:gloo,cuda:nccl" if gpu else "gloo"
 
 
 def join_process_group(options: RunOptions) -> None:
-    """Meet the other processes that torchrun started; nothing to do where it did not."""
+    """Join the process group of torchrun's processes; does nothing without torchrun."""
     here = process_rank()
     if here is None or distributed.is_initialized():
         return
     if options.accelerator != "cpu" and torch.cuda.is_available():
         torch.cuda.set_device(here.local_rank % torch.cuda.device_count())
     limit = timedelta(minutes=30)
-    if here.ranks > here.local_ranks:  # machines count their restarts apart
+    if here.ranks > here.local_ranks:  # each machine counts its own restarts
         distributed.init_process_group(backend(options.accelerator), timeout=limit)
         return
-    # PyTorch's store outlives a restart, and with it the addresses of processes that are dead.
+    # PyTorch's store outlives a restart and still holds the addresses of ended processes.
     store, rank, ranks = next(distributed.rendezvous("env://", timeout=limit))  # type: ignore[attr-defined]
     own = distributed.PrefixStore(f"restart {here.restarts}", store)  # type: ignore[attr-defined]
     distributed.init_process_group(
@@ -125,18 +125,18 @@ def join_process_group(options: RunOptions) -> None:
 
 
 def is_distributed() -> bool:
-    """Whether other processes take part in what this one does now."""
+    """Whether this process is in a process group."""
     return distributed.is_available() and distributed.is_initialized()
 
 
 def barrier() -> None:
-    """Until all processes are here."""
+    """Wait until all processes have called this."""
     if is_distributed():
         distributed.barrier()
 
 
 def gather_bytes(mine: bytes) -> list[bytes]:
-    """What each process gives, in the order of ranks, to all of them."""
+    """Gather the bytes of every process in all processes, in the order of ranks."""
     if not is_distributed():
         return [mine]
     ranks = distributed.get_world_size()
@@ -152,7 +152,7 @@ def gather_bytes(mine: bytes) -> list[bytes]:
 
 
 def all_reduce_max(values: ArrayLike) -> NDArray[np.float64]:
-    """The greatest of all processes' values, entry by entry."""
+    """Compute the element-wise maximum of all processes' values."""
     table = torch.from_numpy(np.array(values, dtype=np.float64))
     if is_distributed():
         distributed.all_reduce(table, distributed.ReduceOp.MAX)
@@ -163,24 +163,24 @@ def check_equal(facts: Mapping[str, str | bytes]) -> None:
     """Refuse to train together on different settings or data.
 
     Args:
-        facts: what must be the same in every process, by a name that a user understands.
+        facts: values that must be the same in every process, by a name that a user understands.
 
     Raises:
         ConfigError: settings differ between processes.
-        DataError: data do.
+        DataError: data differ between processes.
     """
     if not is_distributed():
         return
     own = b"".join(
         hashlib.sha256(v.encode() if isinstance(v, str) else v).digest() for v in facts.values()
     )
-    all_of = gather_bytes(own)
+    every = gather_bytes(own)
     for i, name in enumerate(facts):
-        digests = [part[32 * i : 32 * (i + 1)] for part in all_of]
-        odd = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
-        if odd:
+        digests = [part[32 * i : 32 * (i + 1)] for part in every]
+        different = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
+        if different:
             error = DataError if "data" in name else ConfigError
             raise error(
-                f"{name} of process(es) {odd[:8]} differ from those of process 0; remedy: give "
+                f"{name} of process(es) {different[:8]} differ from those of process 0; remedy: give "
                 f"every machine the same command, files and version of goalrank"
             )

@@ -1,68 +1,68 @@
-"""Lightning's strategies for several processes: whole models (ddp) or spread ones (fsdp)."""
+"""Lightning's strategies for several processes: replicated models (ddp) or sharded ones (fsdp)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.optim import Optimizer
 
-from goalrank.encoders import IdTable, as_block, block_of
-from goalrank.nn import Block, InducedBlock, sharing
+from goalrank.encoders import as_block, block_of, id_tables
+from goalrank.nn import sharing
 from goalrank.training.distributed.process_group import STRATEGIES, backend, process_rank
-from goalrank.training.loop.tensors import is_spread
-from goalrank.training.modules.tasks import Task
+from goalrank.training.loop.tensors import is_sharded
+from goalrank.training.modules.task import Task
 
 
 class MultiProcessStrategy(DDPStrategy):
-    """Data parallel over all processes; what else is spread over them is optional.
+    """Data parallelism over all processes, with tables or all parameters sharded if wanted.
 
-    The batch is shared (see `Shared`), so gradients are weighted means over processes. Spread
+    The batch is shared (see `SharedBatch`), so gradients are weighted means over processes. Sharded
     tensors are PyTorch's distributed tensors (`torch.distributed.tensor`), rows in even blocks.
 
     Args:
-        spread_tables: keep a block of rows of each id table (and of its gradient and Adam's
-            moments) in each process; rows are asked for over the network.
-        spread_all: keep a block of every parameter (`fully_shard`); each block of layers is put
-            together when it is computed.
+        shard_tables: keep a block of rows of each id table (and of its gradient and Adam's
+            moments) in each process; rows are fetched over the network.
+        shard_all: keep a block of every parameter (`fully_shard`); each module that is marked as a
+            `shard_unit` is gathered when it is computed.
     """
 
-    def __init__(self, *, spread_tables: bool, spread_all: bool, **options: Any) -> None:
+    def __init__(self, *, shard_tables: bool, shard_all: bool, **options: Any) -> None:
         super().__init__(**options)
-        self.spread_tables = spread_tables
-        self.spread_all = spread_all
+        self.shard_tables = shard_tables
+        self.shard_all = shard_all
 
     @property
-    def spreads(self) -> bool:
+    def shards(self) -> bool:
         """Whether any parameter may be a distributed tensor."""
-        return self.spread_tables or self.spread_all
+        return self.shard_tables or self.shard_all
 
     @property
     def restore_checkpoint_after_setup(self) -> bool:
-        return self.spreads
+        return self.shards
 
     def model_to_device(self) -> None:
         self._tables: list[str] = []
-        if self.spreads:
+        if self.shards:
             from torch.distributed.device_mesh import init_device_mesh
 
             self._mesh = init_device_mesh(self.root_device.type, (self.world_size,))
-        if self.spread_tables:
+        if self.shard_tables:
             assert self.model is not None
-            for name, module in self.model.named_modules():
-                if isinstance(module, IdTable) and module.shardable(self.world_size):
-                    module.shard_(self._mesh)
+            for name, table in id_tables(self.model).items():
+                if table.shardable(self.world_size):
+                    table.shard_(self._mesh)
                     self._tables.append(f"{name}.weight")
         super().model_to_device()
 
     def configure_ddp(self) -> None:
         model = self.model
         assert model is not None
-        if not self.spread_all:
+        if not self.shard_all:
             torch.nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
                 model, self._tables
             )
@@ -72,7 +72,7 @@ class MultiProcessStrategy(DDPStrategy):
 
         tables = {model.get_parameter(name) for name in self._tables}
         for module in list(model.modules()):
-            if isinstance(module, Block | InducedBlock):
+            if getattr(module, "shard_unit", False):
                 fully_shard(module, mesh=self._mesh)
         fully_shard(model, mesh=self._mesh, ignored_params=tables)
         for method in ("training_step", "validation_step"):
@@ -85,36 +85,36 @@ class MultiProcessStrategy(DDPStrategy):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any = None
     ) -> None:
-        # Every process has its rows to give; the first writes.
+        # Every process sends its rows; the first writes.
         self.checkpoint_io.save_checkpoint(checkpoint, filepath, storage_options=storage_options)
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         assert self.lightning_module is not None
         mine = self.lightning_module.state_dict()
-        state = {k: _like(v, mine.get(k)) for k, v in checkpoint["state_dict"].items()}
+        state = {k: _sharded_like(v, mine.get(k)) for k, v in checkpoint["state_dict"].items()}
         self.lightning_module.load_state_dict(state, strict=strict)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
-            optimizer.load_state_dict(_spread_state(optimizer, state))
+            optimizer.load_state_dict(_shard_state(optimizer, state))
 
     def teardown(self) -> None:
-        if self.spreads and isinstance(self.lightning_module, Task):
+        if self.shards and self.lightning_module is not None:
             # The weights are on disk; without this every process would gather them once more.
-            self.lightning_module.let_go = True
+            cast("Task[Any]", self.lightning_module).release_weights()
         super().teardown()
 
 
-def strategy_of(name: str, accelerator: str, several: bool, spread_tables: bool) -> Any:
-    """The strategy of that name; `auto` is ddp where there are several processes.
+def strategy_of(name: str, accelerator: str, multi_process: bool, shard_tables: bool) -> Any:
+    """Make the strategy of that name; `auto` is ddp where there are several processes.
 
-    Processes that torchrun started are used; else they are started around a stage's fitting alone.
+    Uses the processes that torchrun started; without torchrun each stage starts its own.
     """
-    if name not in STRATEGIES or not several:
+    if name not in STRATEGIES or not multi_process:
         return "auto" if name in STRATEGIES else name
     return MultiProcessStrategy(
-        spread_tables=spread_tables,
-        spread_all=name == "fsdp",
+        shard_tables=shard_tables,
+        shard_all=name == "fsdp",
         process_group_backend=backend(accelerator),
         start_method="spawn" if process_rank() is None else "popen",
         # Which parameters a loss reaches depends on the objective and on the data.
@@ -123,25 +123,25 @@ def strategy_of(name: str, accelerator: str, several: bool, spread_tables: bool)
     )
 
 
-def _like(whole: Any, model: Any) -> Any:
-    """A tensor from a checkpoint, spread as `model` is."""
-    if not is_spread(model):
-        return whole
+def _sharded_like(value: Any, model: Any) -> Any:
+    """Shard a tensor from a checkpoint as `model` is sharded."""
+    if not is_sharded(model):
+        return value
     mesh = model.device_mesh
     first, last = block_of(model.shape[0], mesh.get_local_rank(), mesh.size())
-    mine = whole[first:last].to(mesh.device_type).clone()
+    mine = value[first:last].to(mesh.device_type).clone()
     return as_block(mine, mesh, model.shape)
 
 
-def _spread_state(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+def _shard_state(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     indices = [i for group in state["param_groups"] for i in group["params"]]
     of = dict(zip(indices, parameters, strict=True))
-    spread = {
+    sharded = {
         i: {
-            name: _like(v, of[i]) if isinstance(v, Tensor) and v.shape == of[i].shape else v
+            name: _sharded_like(v, of[i]) if isinstance(v, Tensor) and v.shape == of[i].shape else v
             for name, v in values.items()
         }
         for i, values in state["state"].items()
     }
-    return {**state, "state": spread}
+    return {**state, "state": sharded}

@@ -1,4 +1,4 @@
-"""An endless, reproducible stream of batches: which batch comes at a step depends on the step."""
+"""Endless, reproducible streams of batches: the batch of a step depends on the step alone."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from torch.utils.data import IterableDataset
 
 from goalrank.nn import mixed_seed
-from goalrank.requests import Batch, EncodedRequests
+from goalrank.requests import EncodedRequests
 from goalrank.training.distributed.data_parallel import SharedBatch
 
 
-class BatchStream(IterableDataset[Batch | SharedBatch]):
+class BatchStream(IterableDataset[SharedBatch]):
     """Batches of steps first…first+count-1 of an endless shuffled stream.
 
     Pass p over the requests is shuffled by (seed, p), so that a run resumed at any step sees the
@@ -24,8 +24,8 @@ class BatchStream(IterableDataset[Batch | SharedBatch]):
         seed: of the order.
         first: first step.
         count: number of steps.
-        rank, ranks: this process and how many there are. Of each batch a process gets every
-            `ranks`-th request, as a `SharedBatch`; a single process gets plain batches.
+        rank, ranks: of this process, and the number of processes. Of each batch a process gets
+            every `ranks`-th request.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class BatchStream(IterableDataset[Batch | SharedBatch]):
     def __len__(self) -> int:
         return self.count
 
-    def __iter__(self) -> Iterator[Batch | SharedBatch]:
+    def __iter__(self) -> Iterator[SharedBatch]:
         per_pass = -(-len(self.columns) // self.batch_size)
         current, order = -1, []
         for step in range(self.first, self.first + self.count):
@@ -58,7 +58,7 @@ class BatchStream(IterableDataset[Batch | SharedBatch]):
                 current, order = p, self.columns.order(self.batch_size, seed=seed)
             rows = order[i]
             if self.ranks == 1:
-                yield self.columns.batch(rows)
+                yield SharedBatch(self.columns.batch(rows))
             else:
                 mine = rows[self.rank :: self.ranks]
                 share = self.ranks * len(mine) / len(rows)
@@ -67,14 +67,14 @@ class BatchStream(IterableDataset[Batch | SharedBatch]):
 
 
 class PartStream(IterableDataset[SharedBatch]):
-    """As `BatchStream`, where each process has requests of its own and nobody has them all.
+    """As `BatchStream`, where each process has requests of its own and none has them all.
 
-    Of each batch every process gives its even share, drawn from a shuffled pass over its own
-    requests; the few of a pass that fill no batch are left out of it, others in each pass.
+    Every process gives an even share of each batch, drawn from a shuffled pass over its own
+    requests; the few at the end of a pass that fill no batch are skipped, others in each pass.
 
     Args:
         columns: this process's requests.
-        sizes: how many requests each process has.
+        sizes: number of requests of each process.
         batch_size: B, of all processes together.
         seed, first, count, rank: as in `BatchStream`.
     """
@@ -112,17 +112,17 @@ class PartStream(IterableDataset[SharedBatch]):
             yield SharedBatch(self.columns.batch(order[i]), self.share)
 
 
-class BatchList(IterableDataset[Batch | SharedBatch]):
+class BatchList(IterableDataset[SharedBatch]):
     """One pass in order, for validation; of several processes each takes its own requests.
 
     With fewer requests than processes every process takes them all, which changes no mean. All
-    take equally many batches: what one lacks is a request of weight 0.
+    take the same number of batches: a process that lacks one takes a request of weight 0.
 
     Args:
         columns: the requests.
         batch_size: of one process.
-        rank, ranks: this process and how many there are.
-        sizes: how many requests each process has, where each has its own already.
+        rank, ranks: of this process, and the number of processes.
+        sizes: number of requests of each process, where each has its own already.
     """
 
     def __init__(
@@ -144,8 +144,8 @@ class BatchList(IterableDataset[Batch | SharedBatch]):
     def __len__(self) -> int:
         return self.count
 
-    def __iter__(self) -> Iterator[Batch | SharedBatch]:
+    def __iter__(self) -> Iterator[SharedBatch]:
         for i in range(self.count):
             rows = self.rows[i * self.batch_size : (i + 1) * self.batch_size]
             batch = self.columns.batch(rows if len(rows) else self.rows[:1])
-            yield batch if self.ranks == 1 else SharedBatch(batch, float(len(rows) > 0))
+            yield SharedBatch(batch, None if self.ranks == 1 else float(len(rows) > 0))

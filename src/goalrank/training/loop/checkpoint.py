@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 from torch import distributed
 
 from goalrank.errors import BundleError
-from goalrank.training.loop.tensors import is_spread, write_tensors
+from goalrank.training.loop.tensors import is_sharded, write_tensors
 
 
 class SafeCheckpointIO(CheckpointIO):
     """A checkpoint is a folder: tensors.safetensors and state.json; written whole or not at all.
 
-    Of several processes all save and the first writes: tensors may be spread over them.
+    All processes save and the first writes, since tensors may be sharded over them.
     """
 
     def save_checkpoint(
@@ -72,7 +72,7 @@ class SafeCheckpointIO(CheckpointIO):
 def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, torch.Tensor):
         name = f"t{len(tensors)}"
-        tensors[name] = value.detach() if is_spread(value) else value.detach().cpu()
+        tensors[name] = value.detach() if is_sharded(value) else value.detach().cpu()
         return {"@tensor": name}
     if isinstance(value, dict):
         return {"@dict": [[_pack(k, tensors), _pack(v, tensors)] for k, v in value.items()]}

@@ -1,4 +1,4 @@
-"""Tensors to a safetensors file piece by piece, also those whose rows lie in several processes."""
+"""Writes tensors to a safetensors file in pieces, also those sharded over several processes."""
 
 from __future__ import annotations
 
@@ -28,37 +28,37 @@ _NAMES = {
 }
 
 
-def is_spread(value: Any) -> bool:
-    """Whether a value is a distributed tensor, without importing what makes them."""
+def is_sharded(value: Any) -> bool:
+    """Whether a value is a distributed tensor; does not import the module that defines them."""
     return isinstance(value, Tensor) and hasattr(value, "to_local")
 
 
-def split_spread(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Plain and distributed tensors apart; one operation cannot take both."""
-    parts = [[t for t in tensors if is_spread(t) is kind] for kind in (False, True)]
+def split_sharded(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Separate plain and distributed tensors; one operation cannot take both."""
+    parts = [[t for t in tensors if is_sharded(t) is kind] for kind in (False, True)]
     return [part for part in parts if part]
 
 
 def total_norm(tensors: Sequence[Tensor]) -> Tensor:
-    """Euclidean norm of all tensors together, a scalar that every process knows."""
-    norms: list[Any] = [torch.nn.utils.get_total_norm(part) for part in split_spread(tensors)]
-    whole = [norm.full_tensor() if is_spread(norm) else norm for norm in norms]
-    out: Tensor = whole[0] if len(whole) == 1 else torch.stack(whole).norm()
+    """Compute the Euclidean norm of all tensors together, the same scalar in every process."""
+    norms: list[Any] = [torch.nn.utils.get_total_norm(part) for part in split_sharded(tensors)]
+    full = [norm.full_tensor() if is_sharded(norm) else norm for norm in norms]
+    out: Tensor = full[0] if len(full) == 1 else torch.stack(full).norm()
     return out
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors as a safetensors file (not atomic: give a temporary name).
 
-    Where tensors are spread over processes all of them call this with the same names: the first
-    writes, the others send it their rows. None holds more than its own rows and a piece of 64 MiB.
+    Where tensors are sharded, all processes call this with the same names: the first writes, the
+    others send it their rows. No process holds more than its own rows and a piece of 64 MiB.
 
     Raises:
-        BundleError: a type that the format does not have.
+        BundleError: a dtype that the format does not have.
     """
     if distributed.is_available() and distributed.is_initialized() and distributed.get_rank() > 0:
         for tensor in tensors.values():
-            if is_spread(tensor):
+            if is_sharded(tensor):
                 _send(tensor)
         return
     header, at = {}, 0
@@ -81,7 +81,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _write(file: BinaryIO, tensor: Any) -> None:
-    if not is_spread(tensor):
+    if not is_sharded(tensor):
         for piece in _pieces(tensor.detach()):
             file.write(_bytes(piece))
         return
@@ -92,9 +92,9 @@ def _write(file: BinaryIO, tensor: Any) -> None:
         first, last = block_of(tensor.shape[0], rank, mesh.size())
         shape = torch.empty((last - first, *tensor.shape[1:]), dtype=tensor.dtype, device="meta")
         for piece in _pieces(shape):
-            room = torch.empty_like(piece, device="cpu")
-            distributed.recv(room, rank)
-            file.write(_bytes(room))
+            received = torch.empty_like(piece, device="cpu")
+            distributed.recv(received, rank)
+            file.write(_bytes(received))
 
 
 def _send(tensor: Any) -> None:
@@ -103,7 +103,7 @@ def _send(tensor: Any) -> None:
 
 
 def _pieces(tensor: Tensor) -> Iterator[Tensor]:
-    """Blocks of rows of at most 64 MiB (or one row); both ends of a transfer cut alike."""
+    """Split into blocks of rows of at most 64 MiB (or one row), the same for sender and receiver."""
     if tensor.dim() == 0 or tensor.numel() == 0:
         yield from (tensor,) * (tensor.numel() > 0)
         return

@@ -13,16 +13,16 @@ from goalrank.encoders import EncoderSizes, RequestEncoder
 from goalrank.nn import divisor, request_salt, uniform, whole_ids
 from goalrank.requests import Batch, InputSpec
 from goalrank.training.config import LoopConfig
-from goalrank.training.modules.tasks import Task
+from goalrank.training.modules.task import Task
 
 _NEVER = -1e4  # a logit; finite, so that a batch without any next item has gradients
 
 
-class PretrainTask(Task):
-    """Cut each history at a random point; the next item against the batch's other next items.
+class PretrainTask(Task[RequestEncoder]):
+    """Next-item prediction: each history is cut at a random event, whose item is to be found.
 
-    The candidates of the encoder are the next items of the whole batch, so that the parts that
-    rank candidates by history are trained, on far more examples than there are logged lists.
+    The candidates are the next items of the whole batch, so that the parts of the encoder that
+    compare candidates with the history are trained, on far more examples than logged lists.
     """
 
     def __init__(self, spec: InputSpec, sizes: EncoderSizes, loop: LoopConfig, seed: int) -> None:
@@ -35,7 +35,7 @@ class PretrainTask(Task):
         encoded = self.model(cut)
         logits = self.score(encoded.candidates).squeeze(-1)
         logits = logits.masked_fill(~cut.candidate_mask, _NEVER)
-        # An item that stands several times in the batch is one item.
+        # An item that occurs several times in the batch is one item.
         same = (cut.candidates == target[:, None]) & (target[:, None] > 0)
         loss = logits.logsumexp(-1) - logits.masked_fill(~same, -torch.inf).logsumexp(-1)
         has = target > 0
@@ -57,12 +57,11 @@ class PretrainTask(Task):
 
 
 def cut_histories(batch: Batch, rng: torch.Generator) -> tuple[Batch, Tensor]:
-    """Histories cut at a random event, that event's item, and all such items as candidates.
+    """Cut histories at a random event; the items of these events become the candidates.
 
     Returns:
-        the batch with history[:cut] and candidates [B, B] (of the
-        whole batch where processes share it); target item rows [B], 0 where the
-        history is too short.
+        the batch with history[:cut] and candidates [B, B] (of the whole batch where processes
+        share it); target item rows [B], 0 where the history is too short.
     """
     length = batch.history_mask.sum(-1)
     u = uniform(request_salt(batch.key, rng), torch.zeros_like(length)[:, None], 1).flatten()
@@ -89,17 +88,15 @@ def cut_histories(batch: Batch, rng: torch.Generator) -> tuple[Batch, Tensor]:
     ), target
 
 
-def transfer_encoder(weights: Mapping[str, Tensor] | None, model: nn.Module) -> None:
-    """Copy an encoder's weights into a model's `encoder`, where names and shapes agree.
+def transfer_encoder(weights: Mapping[str, Tensor] | None, encoder: RequestEncoder | None) -> None:
+    """Copy weights into a request encoder, where names and shapes agree.
 
     Args:
-        weights: a `RequestEncoder`'s by name; None copies nothing.
-        model: left as it is where its `encoder` is of another kind.
+        weights: another `RequestEncoder`'s by name; None copies nothing.
+        encoder: None where the model has none; nothing is copied then.
     """
-    if weights is None or not isinstance(getattr(model, "encoder", None), RequestEncoder):
+    if weights is None or encoder is None:
         return
-    encoder = model.encoder
-    assert isinstance(encoder, RequestEncoder)
     mine = encoder.state_dict()
     taken = {k: v for k, v in weights.items() if k in mine and mine[k].shape == v.shape}
     undrawn = any(p.is_meta for p in encoder.parameters())

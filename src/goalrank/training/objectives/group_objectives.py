@@ -1,7 +1,7 @@
-"""What a list policy can be trained for on a group with rewards: pure functions on tensors.
+"""Objectives of a list policy on a group with rewards: pure functions on tensors.
 
-All share one signature, so that the effect of the objective and of the architecture can be told
-apart: (log_prob [B, G], rewards [B, G], valid [B, G], own [B, G], temperature) → scalar.
+All share one signature, so that the effects of the objective and of the architecture can be
+separated: (log_prob [B, G], rewards [B, G], valid [B, G], own [B, G], temperature) → scalar.
 """
 
 from __future__ import annotations
@@ -85,6 +85,6 @@ OBJECTIVES: dict[str, Objective] = {
 
 
 def policy_entropy(probability: Tensor) -> Tensor:
-    """Entropy [B] in nats of probabilities [B, G]; zeros count as zero."""
+    """Compute the entropy [B] in nats of probabilities [B, G]; 0 · log 0 counts as 0."""
     out: Tensor = -torch.special.xlogy(probability, probability).sum(-1)
     return out

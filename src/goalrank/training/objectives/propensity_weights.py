@@ -11,14 +11,14 @@ from goalrank.requests import Batch, EncodedRequests
 
 
 def list_weights(batch: Batch, cap: float) -> Tensor:
-    """How much more often a uniformly random policy would have shown each logged list: [B].
+    """Ratio [B] of a uniformly random policy's probability of each logged list to the propensity.
 
-    What a reward model learns with these weights is right on average over all lists, not over
-    those that the logging policy preferred.
+    A reward model trained with these weights is unbiased on average over all lists, not over those
+    that the logging policy preferred.
 
     Args:
-        cap: above 1; weights lie in [1/cap, cap]. A log of which a share e was random has none
-            above 1/e.
+        cap: above 1; weights lie in [1/cap, cap]. In a log of which a share e was random no
+            weight is above 1/e.
 
     Returns:
         (N - S)! / N! / propensity, cut to that range; 1 where the propensity is unknown.
@@ -32,10 +32,10 @@ def list_weights(batch: Batch, cap: float) -> Tensor:
 
 
 def check_known(train: EncodedRequests, negative: bool) -> None:
-    """Refuse a correction that has nothing to correct by.
+    """Refuse a correction without propensities.
 
     Raises:
-        ConfigError: no logged list has a propensity, or the lists learned from are not the logged.
+        ConfigError: no logged list has a propensity, or training does not use the logged lists.
     """
     if negative:
         raise ConfigError(

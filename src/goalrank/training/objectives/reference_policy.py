@@ -11,11 +11,11 @@ Scale = Literal["group", "none"]
 
 
 class GroupStatistics(NamedTuple):
-    """Of each group: [B] each.
+    """Statistics of the rewards of each group, [B] each.
 
     Attributes:
         mean, std: of the rewards of valid lists.
-        degenerate: True where all rewards tie, so that the group teaches nothing.
+        degenerate: True where all rewards tie, so that the group has no signal.
     """
 
     mean: Tensor
@@ -24,7 +24,7 @@ class GroupStatistics(NamedTuple):
 
 
 def group_statistics(rewards: Tensor, valid: Tensor) -> GroupStatistics:
-    """Mean and (population) standard deviation within groups.
+    """Compute mean and (population) standard deviation within groups.
 
     Args:
         rewards: [B, G].
@@ -34,15 +34,15 @@ def group_statistics(rewards: Tensor, valid: Tensor) -> GroupStatistics:
     clean = rewards.masked_fill(~valid, 0.0)
     mean = clean.sum(-1) / count
     centred = (clean - mean[:, None]).masked_fill(~valid, 0.0)
-    spread = clean.masked_fill(~valid, -torch.inf).amax(-1) - clean.masked_fill(
+    value_range = clean.masked_fill(~valid, -torch.inf).amax(-1) - clean.masked_fill(
         ~valid, torch.inf
     ).amin(-1)
     # Squares of very small or large rewards leave float32's range, so they are scaled first.
-    unit = spread.clamp_min(torch.finfo(rewards.dtype).tiny)
+    unit = value_range.clamp_min(torch.finfo(rewards.dtype).tiny)
     std = ((centred / unit[:, None]).square().sum(-1) / count).sqrt() * unit
-    # A tie in floating point: the spread is lost in the rounding of the rewards themselves.
+    # A tie in floating point: differences are lost in the rounding of the rewards themselves.
     tiny = 8 * torch.finfo(rewards.dtype).eps * clean.abs().amax(-1)
-    return GroupStatistics(mean, std, (spread <= tiny) | (valid.sum(-1) < 2))
+    return GroupStatistics(mean, std, (value_range <= tiny) | (valid.sum(-1) < 2))
 
 
 def reference_policy(
@@ -74,7 +74,7 @@ def reference_policy(
 def rank_policy(rewards: Tensor, valid: Tensor, *, temperature: float = 1.0) -> Tensor:
     """Reference policy from ranks alone: the rewards' sizes do not matter, ties share a rank.
 
-    Ranks are spread evenly over a group and standardised as in `reference_policy`.
+    Ranks are evenly spaced in a group and standardised as in `reference_policy`.
     """
     below = (rewards[:, None, :] < rewards[:, :, None]) & valid[:, None, :]
     equal = (rewards[:, None, :] == rewards[:, :, None]) & valid[:, None, :]

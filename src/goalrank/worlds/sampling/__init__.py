@@ -1,1 +1,1 @@
-"""Draws of requests, lists and feedback from a world."""
+"""Sampling of requests, lists and feedback from a world."""

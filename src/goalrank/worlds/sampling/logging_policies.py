@@ -1,4 +1,4 @@
-"""Policies that fill a log: Plackett–Luce draws with the exact probability of each list."""
+"""Logging policies: Plackett–Luce draws with the exact probability of each list."""
 
 from __future__ import annotations
 
@@ -14,48 +14,84 @@ from goalrank.worlds.world.world import PlantedWorld
 
 
 class BehaviourPolicy(Protocol):
-    """Anything that answers requests with lists: the logging policy, or a trained ranker.
+    """A policy that chooses the lists of a log: the logging policy or a trained ranker.
 
-    ``asked_table(asked)`` gives the same requests as a table, for rankers that need one.
+    `drawn_table` turns the drawn requests into a requests table, for rankers that need one.
+
+    Attributes:
+        name: written to the ``policy`` column.
     """
 
     name: str
 
     def __call__(
-        self, world: PlantedWorld, asked: DrawnRequests, generator: torch.Generator
+        self, world: PlantedWorld, drawn: DrawnRequests, generator: torch.Generator, /
     ) -> tuple[Tensor, Tensor | None]:
-        """Lists [B, L] (positions; -1 ends a list) and P(list) [B], or None when not known."""
+        """Choose a list per request.
+
+        Args:
+            world: the world of the requests.
+            drawn: B requests.
+            generator: source of randomness.
+
+        Returns:
+            Lists [B, L] (positions; -1 ends a list) and P(list) [B], None where it is not known.
+        """
         ...
 
 
 def gumbel_top_k(scores: Tensor, slots: int, generator: torch.Generator) -> Tensor:
-    """Plackett–Luce draw of ordered lists: scores [B, N] (logits) → [B, L]."""
+    """Draw ordered lists from Plackett–Luce by the Gumbel top-k trick.
+
+    Args:
+        scores: [B, N] logits.
+        slots: L.
+        generator: source of randomness.
+
+    Returns:
+        [B, L] positions.
+    """
     return (scores + gumbel(scores.shape, generator)).topk(slots, dim=1).indices
 
 
 def list_log_prob(scores: Tensor, lists: Tensor) -> Tensor:
-    """log P(list) under Plackett–Luce: scores [B, N], lists [B, L] → [B].
+    """Log-probability of lists under Plackett–Luce.
 
     P(l) = product over t of exp(s_{l_t}) / sum of exp(s_i) over i not in l_0..l_{t-1}.
+
+    Args:
+        scores: [B, N] logits.
+        lists: [B, L] positions.
+
+    Returns:
+        [B].
     """
-    left = scores.clone()
+    remaining = scores.clone()
     total = torch.zeros(len(scores), dtype=scores.dtype)
     for t in range(lists.shape[1]):
-        place = lists[:, t : t + 1]
-        total = total + (scores.gather(1, place).squeeze(1) - left.logsumexp(dim=1))
-        left = left.scatter(1, place, -math.inf)
+        index = lists[:, t : t + 1]
+        total = total + (scores.gather(1, index).squeeze(1) - remaining.logsumexp(dim=1))
+        remaining = remaining.scatter(1, index, -math.inf)
     return total
 
 
 def set_log_prob(scores: Tensor, lists: Tensor) -> Tensor:
-    """log P(the same items in any order) under Plackett–Luce, by a sum over subsets: [B].
+    """Log-probability under Plackett–Luce of the same items in any order, by a sum over subsets.
 
-    f({}) = 1, f(S) = sum over i in S of f(S \\ i) · w_i / (W - w(S \\ i)); 2^L · L steps.
+    With "S - i" the set S without i: f({}) = 1 and f(S) = sum over i in S of
+    f(S - i) · w_i / (W - w(S - i)). Takes 2^L · L steps.
+
+    Args:
+        scores: [B, N] logits.
+        lists: [B, L] positions.
+
+    Returns:
+        [B].
     """
     slots = lists.shape[1]
     scores = scores - scores.logsumexp(dim=1, keepdim=True)
     weight = scores.exp().gather(1, lists)  # [B, L], with W = 1
-    # What is outside the list is summed by itself, so that nothing cancels.
+    # Weights outside the list are summed separately: a difference would cancel digits.
     outside = scores.exp().scatter(1, lists, 0.0).sum(dim=1)
     f = [torch.ones(len(scores), dtype=scores.dtype)]
     for subset in range(1, 2**slots):
@@ -71,14 +107,14 @@ def set_log_prob(scores: Tensor, lists: Tensor) -> Tensor:
 
 
 class LoggingPolicy:
-    """Mixture of random, noisy-pointwise and popular Plackett–Luce policies, then a shuffle.
+    """A mixture of random, noisy pointwise and popular Plackett–Luce policies, then a shuffle.
 
     The propensity is exact given what the policy saw (the candidates, ``candidate_score`` and
     popularity): P(l) = sum over m of share_m · [(1 - shuffle) · PL_m(l)
     + shuffle / L! · PL_m(items of l in any order)].
 
     Args:
-        config: shares, temperature and shuffle.
+        config: shares of the mixture, temperature and shuffle.
         name: written to the ``policy`` column.
     """
 
@@ -86,39 +122,50 @@ class LoggingPolicy:
         self.config = config
         self.name = name
 
-    def _members(self, world: PlantedWorld, asked: DrawnRequests) -> list[tuple[float, Tensor]]:
-        score, fame = asked.scores, world.fame[asked.items]
+    def _members(self, world: PlantedWorld, drawn: DrawnRequests) -> list[tuple[float, Tensor]]:
+        score, popularity_score = drawn.scores, world.popularity_score[drawn.items]
         members = [
             (self.config.random, torch.zeros_like(score)),
             (self.config.pointwise, score / self.config.temperature),
-            (self.config.popular, fame / self.config.temperature),
+            (self.config.popular, popularity_score / self.config.temperature),
         ]
         return [member for member in members if member[0] > 0.0]
 
-    def log_prob(self, world: PlantedWorld, asked: DrawnRequests, lists: Tensor) -> Tensor:
-        """log P(list) [B] of lists [B, L]."""
+    def log_prob(self, world: PlantedWorld, drawn: DrawnRequests, lists: Tensor) -> Tensor:
+        """Log-probability [B] of lists [B, L].
+
+        Args:
+            world: the world of the requests.
+            drawn: B requests.
+            lists: [B, L] positions.
+        """
         shuffle = self.config.shuffle
         terms = []
-        for share, scores in self._members(world, asked):
+        for share, scores in self._members(world, drawn):
             if shuffle < 1.0:
-                straight = math.log(share) + math.log1p(-shuffle)
-                terms.append(straight + list_log_prob(scores, lists))
+                unshuffled = math.log(share) + math.log1p(-shuffle)
+                terms.append(unshuffled + list_log_prob(scores, lists))
             if shuffle > 0.0:
-                mixed = math.log(share) + math.log(shuffle) - math.lgamma(lists.shape[1] + 1)
-                terms.append(mixed + set_log_prob(scores, lists))
+                shuffled = math.log(share) + math.log(shuffle) - math.lgamma(lists.shape[1] + 1)
+                terms.append(shuffled + set_log_prob(scores, lists))
         return torch.stack(terms).logsumexp(dim=0)
 
     def slot_propensity(
-        self, world: PlantedWorld, asked: DrawnRequests, lists: Tensor
+        self, world: PlantedWorld, drawn: DrawnRequests, lists: Tensor
     ) -> Tensor | None:
-        """P(item | items before it) [B, L] of lists [B, L]; None with a shuffle.
+        """P(item | items before it) [B, L] of lists [B, L]; None where lists are shuffled.
 
-        A prefix of a mixture is a mixture of prefixes. After a shuffle it is a sum over all sets
-        that hold the prefix, which is not worth its cost.
+        The probability of a prefix under a mixture is the mixture of the prefix probabilities.
+        After a shuffle it would be a sum over all sets that contain the prefix, which is too slow.
+
+        Args:
+            world: the world of the requests.
+            drawn: B requests.
+            lists: [B, L] positions.
         """
         if self.config.shuffle > 0.0:
             return None
-        members = self._members(world, asked)
+        members = self._members(world, drawn)
         prefixes = []
         for stop in range(1, lists.shape[1] + 1):
             terms = [math.log(s) + list_log_prob(x, lists[:, :stop]) for s, x in members]
@@ -127,16 +174,16 @@ class LoggingPolicy:
         return steps.diff(dim=1, prepend=torch.zeros_like(steps[:, :1])).exp()
 
     def __call__(
-        self, world: PlantedWorld, asked: DrawnRequests, generator: torch.Generator
+        self, world: PlantedWorld, drawn: DrawnRequests, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
-        """Draw one list a request: lists [B, L], P(list) [B]."""
-        members = self._members(world, asked)
-        b, slots = len(asked.items), world.config.slots
+        """Draw one list per request: lists [B, L] and P(list) [B]; see `BehaviourPolicy`."""
+        members = self._members(world, drawn)
+        b, slots = len(drawn.items), world.config.slots
         shares = torch.tensor([share for share, _ in members], dtype=torch.float64)
-        pick = torch.multinomial(shares, b, replacement=True, generator=generator)
-        scores = torch.stack([scores for _, scores in members])[pick, torch.arange(b)]
+        member = torch.multinomial(shares, b, replacement=True, generator=generator)
+        scores = torch.stack([scores for _, scores in members])[member, torch.arange(b)]
         lists = gumbel_top_k(scores, slots, generator)
         order = torch.rand(b, slots, generator=generator).argsort(dim=1)
-        mixed = torch.rand(b, generator=generator) < self.config.shuffle
-        lists = torch.where(mixed[:, None], lists.gather(1, order), lists)
-        return lists, self.log_prob(world, asked, lists).exp()
+        shuffled = torch.rand(b, generator=generator) < self.config.shuffle
+        lists = torch.where(shuffled[:, None], lists.gather(1, order), lists)
+        return lists, self.log_prob(world, drawn, lists).exp()

@@ -1,4 +1,4 @@
-"""A trained ranker that fills a world's log with its own lists."""
+"""A trained ranker as the behaviour policy of a world."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _BATCH = 256
 
 
 class RankerPolicy:
-    """Shows a ranker's best list, and for a share of requests one drawn from its policy.
+    """A behaviour policy that shows a ranker's best list, or explores with a drawn one.
 
     The propensity is exact: P(l) = (1 − ε) · 1(l is the best list) + ε · π(l) at the temperature.
 
     Args:
-        ranker: reads what `encoder` gives.
+        ranker: any ranker; it reads batches of `encoder`.
         encoder: fitted to the ranker's training requests.
-        explore: ε in [0, 1], the share of requests whose list is drawn.
-        temperature: > 0, of the draws; 1 is the policy as trained.
+        explore: ε in [0, 1], the share of requests with a drawn list.
+        temperature: temperature of the draws, above 0; 1 is the policy as trained.
         name: written to the ``policy`` column.
 
     Raises:
@@ -42,16 +42,16 @@ class RankerPolicy:
     ) -> None:
         if not 0.0 <= explore <= 1.0 or not temperature > 0.0:
             raise ConfigError(
-                f"explore={explore} must lie in [0, 1] and temperature={temperature} above 0"
+                f"explore={explore} must be in [0, 1] and temperature={temperature} above 0"
             )
         self.ranker, self.encoder, self.name = ranker.eval(), encoder, name
         self.explore, self.temperature = explore, temperature
 
     def __call__(
-        self, world: PlantedWorld, asked: DrawnRequests, generator: torch.Generator
+        self, world: PlantedWorld, drawn: DrawnRequests, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
-        """Lists [B, L] and P(list) [B] float64."""
-        columns = self.encoder.encode(drawn_table(asked))
+        """Choose a list per request: lists [B, L] and P(list) [B] float64."""
+        columns = self.encoder.encode(drawn_table(drawn))
         parts = [
             self._batch(columns.batch(slice(at, at + _BATCH)), world.config.slots, generator)
             for at in range(0, len(columns), _BATCH)
@@ -66,17 +66,22 @@ class RankerPolicy:
         explores = torch.rand(len(best), generator=generator) < self.explore
         lists = torch.where(explores[:, None], drawn, best)
         log_prob = self.ranker.list_log_prob(state, batch, lists[:, None], self.temperature)
-        return lists, explored_chance(lists[:, None], best, log_prob, self.explore)[:, 0]
+        return lists, exploration_probability(lists[:, None], best, log_prob, self.explore)[:, 0]
 
 
-def explored_chance(lists: Tensor, best: Tensor, log_prob: Tensor, explore: float) -> Tensor:
-    """P(l) = (1 − ε) · 1(l is the best list) + ε · π(l): float64 [B, G].
+def exploration_probability(
+    lists: Tensor, best: Tensor, log_prob: Tensor, explore: float
+) -> Tensor:
+    """Probability of lists under ε-exploration: (1 − ε) · 1(l is the best list) + ε · π(l).
 
     Args:
         lists: [B, G, L].
-        best: [B, L].
-        log_prob: log π(l), [B, G].
+        best: [B, L], the ranker's best list of each request.
+        log_prob: [B, G], log π(l).
         explore: ε in [0, 1].
+
+    Returns:
+        [B, G] float64.
     """
     greedy = (lists == best.unsqueeze(1)).all(-1).double()
     return (1 - explore) * greedy + explore * log_prob.double().exp()

@@ -1,4 +1,4 @@
-"""What is asked: who comes, when, with which past and which candidates."""
+"""Sampling of requests: user, time, history and candidates."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from goalrank.worlds.world.world import DAY_US, EPOCH_US, PlantedWorld
 
 @dataclass(frozen=True)
 class DrawnRequests:
-    """B requests before anything is shown.
+    """B requests before a list is shown.
 
     Attributes:
-        world: whose requests these are.
-        first: number of the first row (request_id and time follow from it).
-        users: [B] numbers.
+        world: the world that the requests were drawn from.
+        first: number of the first row; request_id and time follow from it.
+        users: [B] user numbers.
         time_us: [B] int64, microseconds since 1970 (UTC).
         days: [B] float64, days since the world's epoch.
         items: [B, N] candidates in random order.
-        scores: [B, N] the retriever's noisy score, in logits.
-        past: [B, H] item numbers, oldest first; only the last ``past_length`` count.
-        past_us: [B, H] int64 times, strictly before the request.
-        past_length: [B] in 0..H.
+        scores: [B, N] noisy scores of the retriever, in logits.
+        history: [B, H] item numbers, oldest first; only the last ``history_length`` are real.
+        history_us: [B, H] int64 times, strictly before the request.
+        history_length: [B] in 0..H.
     """
 
     world: PlantedWorld
@@ -34,13 +34,13 @@ class DrawnRequests:
     days: Tensor
     items: Tensor
     scores: Tensor
-    past: Tensor
-    past_us: Tensor
-    past_length: Tensor
+    history: Tensor
+    history_us: Tensor
+    history_length: Tensor
 
 
 def _distinct_walk(rows: int, items: int, length: int, generator: torch.Generator) -> Tensor:
-    """Rows of distinct items: a random start and a random step coprime with I: [rows, length]."""
+    """Rows [rows, length] of distinct items: a random start and a random step coprime to I."""
     steps = torch.arange(1, min(items, 4096) + 1)
     steps = steps[torch.gcd(steps, torch.tensor(items)) == 1]
     step = steps[torch.randint(len(steps), (rows, 1), generator=generator)]
@@ -49,89 +49,120 @@ def _distinct_walk(rows: int, items: int, length: int, generator: torch.Generato
 
 
 def _pool(
-    world: PlantedWorld, rows: int, want: int, generator: torch.Generator
+    world: PlantedWorld, rows: int, count: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Items to choose from, [rows, P], and whether each is the first of its kind in the row.
+    """Items to choose from [rows, P], and whether each is its first occurrence in the row.
 
-    The whole catalogue when it is small, otherwise four times ``want``: half of it spread evenly
-    over the catalogue (and distinct, so that ``want`` can always be met), half drawn by popularity.
+    The pool is the whole catalogue if it is small, otherwise four times ``count`` items: half of
+    them spread evenly over the catalogue (and distinct, so that there are always ``count``
+    different items), half drawn by popularity.
     """
     items = world.config.items
-    if items <= max(256, 4 * want):
+    if items <= max(256, 4 * count):
         pool = torch.arange(items).expand(rows, items)
         return pool, torch.ones(rows, items, dtype=torch.bool)
-    half = 2 * want
+    half = 2 * count
     even = _distinct_walk(rows, items, half, generator)
     shares = world.latents.popularity.cumsum(0)
-    drawn = torch.rand(rows, half, generator=generator, dtype=torch.float64) * shares[-1]
-    famous = torch.searchsorted(shares, drawn).clamp_max(items - 1)
+    points = torch.rand(rows, half, generator=generator, dtype=torch.float64) * shares[-1]
+    popular = torch.searchsorted(shares, points).clamp_max(items - 1)
     # Stable sort: of equal items the evenly drawn one comes first and stays.
-    pool, _ = torch.cat([even, famous], dim=1).sort(dim=1, stable=True)
-    fresh = torch.ones_like(pool, dtype=torch.bool)
-    fresh[:, 1:] = pool[:, 1:] != pool[:, :-1]
-    return pool, fresh
+    pool, _ = torch.cat([even, popular], dim=1).sort(dim=1, stable=True)
+    first_occurrence = torch.ones_like(pool, dtype=torch.bool)
+    first_occurrence[:, 1:] = pool[:, 1:] != pool[:, :-1]
+    return pool, first_occurrence
 
 
 def gumbel(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Standard Gumbel noise, float64; both logs of the transform stay finite."""
+    """Standard Gumbel noise, float64, always finite.
+
+    Args:
+        shape: shape of the noise.
+        generator: source of randomness.
+    """
     u = torch.rand(shape, generator=generator, dtype=torch.float64)
     return -torch.log(-torch.log(u.clamp(1e-300, 1.0 - 1e-16)))
 
 
 def retrieve(
     world: PlantedWorld,
-    taste: Tensor,
+    user_vector: Tensor,
     days: Tensor,
-    want: int,
+    count: int,
     sharpness: float,
     generator: torch.Generator,
 ) -> Tensor:
-    """``want`` distinct items a request, liked and popular ones more often, in random order.
+    """Retrieve distinct items per request, in random order.
 
-    taste [B, D], days [B] → [B, want]. A Gumbel top-k over sharpness · logit + popularity_bias ·
-    fame, so every item of the pool has a chance.
+    A Gumbel top-k over sharpness · logit + popularity_bias · popularity_score: items that the user
+    likes and popular items come more often, and every item of the pool has a chance.
+
+    Args:
+        world: the world of the users.
+        user_vector: [B, D] from `PlantedWorld.user_vectors`.
+        days: [B] days since the world's epoch.
+        count: items per request.
+        sharpness: weight of the user's own logit.
+        generator: source of randomness.
+
+    Returns:
+        [B, count] item numbers.
     """
-    pool, fresh = _pool(world, len(taste), want, generator)
-    lure = sharpness * world.logits(taste, pool, days)
-    lure = lure + world.config.popularity_bias * world.fame[pool]
-    lure = (lure + gumbel(lure.shape, generator)).masked_fill(~fresh, -torch.inf)
-    chosen = pool.gather(1, lure.topk(want, dim=1).indices)
+    pool, first_occurrence = _pool(world, len(user_vector), count, generator)
+    keys = sharpness * world.logits(user_vector, pool, days)
+    keys = keys + world.config.popularity_bias * world.popularity_score[pool]
+    keys = (keys + gumbel(keys.shape, generator)).masked_fill(~first_occurrence, -torch.inf)
+    chosen = pool.gather(1, keys.topk(count, dim=1).indices)
     order = torch.rand(chosen.shape, generator=generator).argsort(dim=1)
     return chosen.gather(1, order)
 
 
-def _past(
-    world: PlantedWorld, taste: Tensor, days: Tensor, time_us: Tensor, generator: torch.Generator
+def _history(
+    world: PlantedWorld,
+    user_vector: Tensor,
+    days: Tensor,
+    time_us: Tensor,
+    generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A synthetic past of clicks: items the user would click, at random earlier times."""
-    longest, rows = min(world.config.history, world.config.items), len(taste)
+    """Draw a history of clicks: items that the user would click, at random earlier times."""
+    longest, rows = min(world.config.history, world.config.items), len(user_vector)
     if longest == 0:
         empty = torch.empty(rows, 0, dtype=torch.int64)
         return empty, empty, torch.zeros(rows, dtype=torch.int64)
-    past = retrieve(world, taste, days, longest, 1.0, generator)
+    history = retrieve(world, user_vector, days, longest, 1.0, generator)
     hours = torch.empty(rows, longest, dtype=torch.float64).exponential_(0.5, generator=generator)
     gap = (hours * (DAY_US / 24)).to(torch.int64) + 1  # at least one microsecond
     before = time_us[:, None] - gap.flip(1).cumsum(1).flip(1)
     length = torch.randint(longest // 2, longest + 1, (rows,), generator=generator)
-    return past, before, length
+    return history, before, length
 
 
 def draw_requests(
     world: PlantedWorld, first: int, rows: int, start_us: int, generator: torch.Generator
 ) -> DrawnRequests:
-    """Draw ``rows`` requests; row number ``first`` + i comes i steps after ``start_us``."""
+    """Draw requests; request number ``first`` + i comes ``first`` + i steps after ``start_us``.
+
+    Args:
+        world: the world to draw from.
+        first: number of the first request, at least 0.
+        rows: number of requests.
+        start_us: time of request number 0, microseconds since 1970 (UTC).
+        generator: source of randomness.
+    """
     config = world.config
     step = DAY_US / config.requests_per_day
     number = torch.arange(first, first + rows, dtype=torch.float64)
     time_us = start_us + (number * step).to(torch.int64)
     days = (time_us - EPOCH_US).to(torch.float64) / DAY_US
     users = torch.randint(config.users, (rows,), generator=generator)
-    taste = world.tastes(users, days)
-    items = retrieve(world, taste, days, config.candidates, config.retriever_sharpness, generator)
+    user_vector = world.user_vectors(users, days)
+    items = retrieve(
+        world, user_vector, days, config.candidates, config.retriever_sharpness, generator
+    )
     noise = torch.randn(items.shape, generator=generator, dtype=torch.float64)
-    scores = world.logits(taste, items, days) + config.retriever_noise * noise
-    scores = scores + config.popularity_bias * world.fame[items]
-    past, past_us, past_length = _past(world, taste, days, time_us, generator)
+    scores = world.logits(user_vector, items, days) + config.retriever_noise * noise
+    scores = scores + config.popularity_bias * world.popularity_score[items]
+    history, history_us, history_length = _history(world, user_vector, days, time_us, generator)
     return DrawnRequests(
-        world, first, users, time_us, days, items, scores, past, past_us, past_length
+        world, first, users, time_us, days, items, scores, history, history_us, history_length
     )

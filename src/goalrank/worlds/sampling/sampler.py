@@ -1,4 +1,4 @@
-"""Draws requests tables from a world, in memory or streamed to a folder of Parquet shards."""
+"""Sampling of requests tables from a world, in memory or to a folder of Parquet shards."""
 
 from __future__ import annotations
 
@@ -22,19 +22,27 @@ from goalrank.worlds.sampling.request_draws import DrawnRequests, draw_requests
 from goalrank.worlds.sampling.tables import item_table, to_table, user_table
 from goalrank.worlds.world.world import EPOCH_US, PlantedWorld
 
-# Requests drawn together. Each block has a generator of its own, so a table does not depend on
-# how it is cut into shards.
+# Requests drawn together. Each block has its own generator, so a table does not depend on the size
+# of its shards.
 BLOCK = 2048
 
 
 def _generator(world: PlantedWorld, seed: int, block: int) -> torch.Generator:
-    """A generator for one block, independent of all others."""
+    """The generator of one block, independent of those of other blocks."""
     words = np.random.SeedSequence([world.config.seed, seed, block]).generate_state(2)
     return torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
 
 
 def round_seed(seed: int, first: int) -> int:
-    """A seed of its own for the requests from number `first` on; `seed` itself at 0."""
+    """Seed for the requests from number `first` on, so that rounds of logging differ.
+
+    Args:
+        seed: seed of the whole log, at least 0.
+        first: number of the round's first request.
+
+    Returns:
+        `seed` itself where `first` is 0, otherwise a mixture of both.
+    """
     return mixed_seed(seed, first) if first else seed
 
 
@@ -43,30 +51,36 @@ def _start_us(start_time: datetime | None) -> int:
         return EPOCH_US
     if start_time.tzinfo is None:
         raise ConfigError(f"start_time={start_time} has no time zone; remedy: tzinfo=UTC")
-    past = start_time - datetime(1970, 1, 1, tzinfo=UTC)
-    return (past.days * 86_400 + past.seconds) * 1_000_000 + past.microseconds
+    elapsed = start_time - datetime(1970, 1, 1, tzinfo=UTC)
+    return (elapsed.days * 86_400 + elapsed.seconds) * 1_000_000 + elapsed.microseconds
 
 
-def answer(
-    world: PlantedWorld, asked: DrawnRequests, policy: BehaviourPolicy, generator: torch.Generator
+def draw_responses(
+    world: PlantedWorld, drawn: DrawnRequests, policy: BehaviourPolicy, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Let a policy answer requests and users react.
+    """Draw a policy's lists for requests and the users' feedback on them.
+
+    Args:
+        world: the world of the requests.
+        drawn: B requests.
+        policy: chooses the lists.
+        generator: source of randomness.
 
     Returns:
-        lists [B, L], feedback [B, L, K] float32, P(list) [B] or None.
+        Lists [B, L], feedback [B, L, K] float32, P(list) [B] or None.
 
     Raises:
         DataError: the policy's lists have a wrong shape or point at no candidate.
     """
-    lists, propensity = policy(world, asked, generator)
-    if lists.ndim != 2 or len(lists) != len(asked.users):
+    lists, propensity = policy(world, drawn, generator)
+    if lists.ndim != 2 or len(lists) != len(drawn.users):
         raise DataError(
             f"policy '{policy.name}' gave lists of shape {tuple(lists.shape)} for "
-            f"{len(asked.users)} requests; remedy: positions [B, L]"
+            f"{len(drawn.users)} requests; remedy: positions [B, L]"
         )
-    scene = world.scene(asked.users, asked.items, asked.days)
+    model = world.response_model(drawn.users, drawn.items, drawn.days)
     cascade = world.config.examination == "cascade"
-    return lists, draw_feedback(scene, lists, generator, cascade=cascade), propensity
+    return lists, draw_feedback(model, lists, generator, cascade=cascade), propensity
 
 
 def _blocks(
@@ -88,13 +102,13 @@ def _blocks(
     for number, offset in enumerate(range(0, requests, BLOCK)):
         generator = _generator(world, seed, number)
         rows = min(BLOCK, requests - offset)
-        asked = draw_requests(world, first + offset, rows, start_us, generator)
-        lists, feedback, propensity = answer(world, asked, policy, generator)
-        # Only policies that know them have slot propensities; see `LoggingPolicy`.
+        drawn = draw_requests(world, first + offset, rows, start_us, generator)
+        lists, feedback, propensity = draw_responses(world, drawn, policy, generator)
+        # Not every policy knows its slot propensities; see `LoggingPolicy`.
         known = getattr(policy, "slot_propensity", None)
-        slots = None if known is None else known(world, asked, lists)
+        slots = None if known is None else known(world, drawn, lists)
         yield to_table(
-            asked, lists, feedback, propensity, policy.name, slot_propensity=slots, sides=False
+            drawn, lists, feedback, propensity, policy.name, slot_propensity=slots, sides=False
         )
 
 
@@ -107,21 +121,21 @@ def sample(
     start_time: datetime | None = None,
     first: int = 0,
 ) -> Requests:
-    """A requests table with feedback drawn from the truth.
+    """Sample a requests table whose feedback follows the world's response model.
 
     Args:
-        world: whose users answer.
-        requests: R >= 1.
-        seed: >= 0; the same seed gives the same table.
-        policy: what fills the lists; None is the world's logging policy.
-        start_time: when request number 0 comes (with time zone); None is 2024-01-01.
-        first: number of the first request; a later round of logging goes on from the last number,
-            so that ids stay unique and time (and with it drift) goes on. It changes nothing in
-            what is drawn: give each round a seed of its own, such as `round_seed` makes, lest the
-            same users ask for the same candidates again.
+        world: the world to sample from.
+        requests: R, at least 1.
+        seed: at least 0; the same seed gives the same table.
+        policy: chooses the lists; None is the world's logging policy.
+        start_time: time of request number 0, with time zone; None is 2024-01-01.
+        first: number of the first request. A later round of logging continues from the last
+            number, so that ids stay unique and time (and with it drift) advances. The draws do not
+            depend on it: give each round its own seed (see `round_seed`), otherwise the same users
+            ask for the same candidates again.
 
     Raises:
-        ConfigError: an option out of range.
+        ConfigError: an option is out of range.
     """
     parts = list(_blocks(world, requests, seed, policy, start_time, first))
     return Requests(
@@ -133,7 +147,7 @@ def sample(
 
 
 def _shards(parts: Iterator[Requests], rows: int) -> Iterator[Requests]:
-    """Blocks gathered into tables of ``rows`` requests; at most one shard is held."""
+    """Join blocks to tables of ``rows`` requests; at most one table is in memory."""
     held: list[pl.DataFrame] = []
     info = None
     for part in parts:
@@ -158,18 +172,27 @@ def sample_to(
     first: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Path:
-    """Stream a table to a folder of Parquet shards: the rows that `sample` gives for this seed.
+    """Stream a table to a folder of Parquet shards, with the rows that `sample` gives for the seed.
 
     Memory is bounded by one shard. The folder appears whole at the end or not at all.
 
     Args:
+        world: as in `sample`.
         path: a folder that does not exist yet.
-        shard_rows: requests a shard.
+        requests: as in `sample`.
+        seed: as in `sample`.
+        shard_rows: requests per shard, at least 1.
+        policy: as in `sample`.
+        start_time: as in `sample`.
+        first: as in `sample`.
         progress: called with the number of requests written so far.
-        world, requests, seed, policy, start_time, first: as in `sample`.
+
+    Returns:
+        The folder.
 
     Raises:
-        ConfigError: an option out of range. DataError: ``path`` exists or cannot be written.
+        ConfigError: an option is out of range.
+        DataError: ``path`` exists or cannot be written.
     """
     path = Path(path)
     if shard_rows < 1:
@@ -177,7 +200,9 @@ def sample_to(
     if path.exists():
         raise DataError(f"'{path}' exists already; remedy: give the name of a new folder")
     if path.suffix == ".parquet":
-        raise DataError(f"'{path}' names a file, shards need a folder; remedy: leave out .parquet")
+        raise DataError(
+            f"'{path}' names a file, but shards need a folder; remedy: leave out .parquet"
+        )
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     written = 0
     try:

@@ -1,1 +1,1 @@
-"""What is true in a world: best lists, bounds, regret."""
+"""True rewards in a world: best lists, bounds and regret."""

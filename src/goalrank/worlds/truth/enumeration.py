@@ -1,4 +1,4 @@
-"""Everything that needs all lists: the exact optimum and the exact optimal policy."""
+"""Enumeration of all lists: the exact optimum and the exact optimal policy."""
 
 from __future__ import annotations
 
@@ -14,19 +14,27 @@ from goalrank.worlds.world.world import PlantedWorld
 
 # Lists per request above which enumeration is refused; 2 million lists of 6 take about 0.1 GB.
 LIST_LIMIT = 2_000_000
-# Slots judged at once (lists · slots²); bounds the memory of one chunk of requests.
+# Lists · slots² computed at once; bounds the memory of one chunk of requests.
 _CHUNK = 8_000_000
 
 
 def enumerate_lists(candidates: int, slots: int, *, limit: int = LIST_LIMIT) -> Tensor:
-    """All ordered lists of L out of N, in lexicographic order: [P(N, L), L] int64.
+    """All ordered lists of L out of N candidates, in lexicographic order.
+
+    Args:
+        candidates: N.
+        slots: L, in 1..N.
+        limit: the most lists to enumerate.
+
+    Returns:
+        [P(N, L), L] int64 positions.
 
     Raises:
         ConfigError: N < L or L < 1.
         InfeasibleError: more than ``limit`` lists.
     """
     if not 1 <= slots <= candidates:
-        raise ConfigError(f"slots={slots} must lie in 1..candidates={candidates}")
+        raise ConfigError(f"slots={slots} must be in 1..candidates={candidates}")
     count = math.perm(candidates, slots)
     if count > limit:
         raise InfeasibleError(
@@ -38,24 +46,35 @@ def enumerate_lists(candidates: int, slots: int, *, limit: int = LIST_LIMIT) -> 
     lists = torch.empty(1, 0, dtype=torch.int64)
     for _ in range(slots):
         free = torch.ones(len(lists), candidates, dtype=torch.bool).scatter_(1, lists, False)
-        row, new = free.nonzero(as_tuple=True)
-        lists = torch.cat([lists[row], new[:, None]], dim=1)
+        row, added = free.nonzero(as_tuple=True)
+        lists = torch.cat([lists[row], added[:, None]], dim=1)
     return lists
 
 
-def all_rewards(scene: ResponseModel, lists: Tensor) -> Tensor:
-    """r* of the same lists [P, L] in every request: [B, P], in chunks of bounded memory."""
-    if not bool(scene.mask.all()):
+def all_rewards(model: ResponseModel, lists: Tensor) -> Tensor:
+    """True rewards r* of the same lists in every request, in chunks of bounded memory.
+
+    Args:
+        model: response model of B requests without padded candidates.
+        lists: [P, L] positions.
+
+    Returns:
+        [B, P] float64.
+
+    Raises:
+        DataError: a request has padded candidates.
+    """
+    if not bool(model.mask.all()):
         raise DataError(
             "enumeration needs requests with equally many candidates; remedy: no padding (-1)"
         )
     slots = lists.shape[1]
-    at_once = max(1, _CHUNK // (slots * slots * len(scene.physics.moods)))
-    lists = lists.to(scene.base.device)
+    at_once = max(1, _CHUNK // (slots * slots * len(model.parameters.logit_shifts)))
+    lists = lists.to(model.base.device)
     rows = max(1, at_once // len(lists))
     parts = []
-    for start in range(0, len(scene.base), rows):
-        part = scene.rows(slice(start, start + rows))
+    for start in range(0, len(model.base), rows):
+        part = model.rows(slice(start, start + rows))
         b = len(part.base)
         parts.append(
             torch.cat([part.reward(x.expand(b, -1, -1)) for x in lists.split(at_once)], dim=1)
@@ -71,20 +90,23 @@ def exact_optimum(
     *,
     limit: int = LIST_LIMIT,
 ) -> tuple[Tensor, Tensor]:
-    """The best list by enumeration; of equal lists the lexicographically first.
+    """Find the best list by enumeration; of equal lists the lexicographically first.
 
     Args:
-        users: [B]; items: [B, N]; time: [B] days or None, as in `PlantedWorld.reward`.
-        limit: most lists to enumerate.
+        world: the world of the requests.
+        users: [B] user numbers.
+        items: [B, N] item numbers.
+        time: [B] days since the epoch; None is day 0.
+        limit: the most lists to enumerate.
 
     Returns:
-        lists [B, L] and their reward [B].
+        Lists [B, L] and their reward [B].
 
     Raises:
         InfeasibleError: more than ``limit`` lists.
     """
     lists = enumerate_lists(items.shape[1], world.config.slots, limit=limit)
-    rewards = all_rewards(world.scene(users, items, time), lists)
+    rewards = all_rewards(world.response_model(users, items, time), lists)
     best = rewards.argmax(dim=1)
     value = rewards.gather(1, best[:, None]).squeeze(1)
     return lists.to(best.device)[best], value
@@ -95,8 +117,8 @@ class OptimalPolicy:
     """π*(l) = exp(r*(l) / τ) / Z over all P lists of each of B requests.
 
     Attributes:
-        lists: [P, L] the lists, the same positions in every request.
-        reward: [B, P] r*.
+        lists: [P, L] positions, the same in every request.
+        reward: [B, P] true reward r*.
         log_prob: [B, P] log π*.
         log_partition: [B] log Z = log of the sum of exp(r* / τ).
     """
@@ -116,15 +138,24 @@ def optimal_policy(
     time: Tensor | None = None,
     limit: int = LIST_LIMIT,
 ) -> OptimalPolicy:
-    """The entropy-regularised optimum of E[r*] + τ·H (GoalRank, arXiv 2509.22046).
+    """The policy that maximises E[r*] + τ · entropy (GoalRank, arXiv 2509.22046).
+
+    Args:
+        world: the world of the requests.
+        users: [B] user numbers.
+        items: [B, N] item numbers.
+        temperature: τ, above 0.
+        time: [B] days since the epoch; None is day 0.
+        limit: the most lists to enumerate.
 
     Raises:
-        ConfigError: ``temperature`` is not positive. InfeasibleError: over ``limit`` lists.
+        ConfigError: ``temperature`` is not positive.
+        InfeasibleError: more than ``limit`` lists.
     """
     if not temperature > 0.0:
         raise ConfigError(f"temperature={temperature} must be positive; remedy: e.g. 1.0")
     lists = enumerate_lists(items.shape[1], world.config.slots, limit=limit)
-    reward = all_rewards(world.scene(users, items, time), lists)
+    reward = all_rewards(world.response_model(users, items, time), lists)
     log_partition = (reward / temperature).logsumexp(dim=1)
     log_prob = reward / temperature - log_partition[:, None]
     return OptimalPolicy(lists.to(reward.device), reward, log_prob, log_partition)

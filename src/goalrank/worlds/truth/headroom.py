@@ -1,4 +1,4 @@
-"""How much a world leaves to do: what simple rules reach of the near-optimum."""
+"""Headroom of a world: the share of the near-optimum that baselines reach."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from goalrank.worlds.world.world import EPOCH_US, PlantedWorld
 
 
 @dataclass(frozen=True)
-class Description:
-    """True reward of simple rules in one world.
+class WorldHeadroom:
+    """True reward of baselines in one world.
 
     Attributes:
-        name: of the world.
-        rows: rule → `Measures`; the last rule is the near-optimum itself.
+        name: name of the world.
+        rows: baseline → `Measures`; the last one is the near-optimum itself.
         gap: mean certified gap of the near-optimum (its upper bound minus its value).
     """
 
@@ -31,47 +31,55 @@ class Description:
     gap: float
 
     def __str__(self) -> str:
+        """A table as text, one line per baseline."""
         head = f"{'world ' + self.name:24s} {'reward':>8s} {'± s.e.':>8s} {'of best':>8s} {'exact':>7s}"
         lines = [
-            f"{rule:24s} {m.reward:8.3f} {m.standard_error:8.3f} {m.share_of_best:8.1%} "
+            f"{name:24s} {m.reward:8.3f} {m.standard_error:8.3f} {m.share_of_best:8.1%} "
             f"{m.share_exact:7.1%}"
-            for rule, m in self.rows.items()
+            for name, m in self.rows.items()
         ]
         return "\n".join([head, *lines, f"certified gap of the near-optimum: {self.gap:.3f}"])
 
 
-def pointwise_lists(scene: ResponseModel, slots: int) -> Tensor:
-    """Candidates sorted by what each is worth alone in the first slot: [B, L].
+def pointwise_lists(model: ResponseModel, slots: int) -> Tensor:
+    """Candidates sorted by their true reward alone in the first slot.
 
-    The best that a scorer blind to the rest of the list can do.
+    These are the best lists of a scorer that ignores the other slots.
+
+    Args:
+        model: response model of B requests.
+        slots: L.
+
+    Returns:
+        [B, L] positions.
     """
-    alone = scene.gains(scene.start())[0][:, 0]
-    return alone.masked_fill(~scene.mask, -torch.inf).topk(slots, dim=1).indices
+    alone = model.gains(model.empty_prefix())[0][:, 0]
+    return alone.masked_fill(~model.mask, -torch.inf).topk(slots, dim=1).indices
 
 
-def _rules(
-    world: PlantedWorld, asked: DrawnRequests, scene: ResponseModel, seed: int
+def _baseline_lists(
+    world: PlantedWorld, drawn: DrawnRequests, model: ResponseModel, seed: int
 ) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     slots = world.config.slots
     return {
-        "random": gumbel_top_k(torch.zeros_like(asked.scores), slots, generator),
-        "logging policy": LoggingPolicy(world.config.logging)(world, asked, generator)[0],
-        "retriever's order": asked.scores.topk(slots, dim=1).indices,
-        "true pointwise sort": pointwise_lists(scene, slots),
+        "random": gumbel_top_k(torch.zeros_like(drawn.scores), slots, generator),
+        "logging policy": LoggingPolicy(world.config.logging)(world, drawn, generator)[0],
+        "retriever's order": drawn.scores.topk(slots, dim=1).indices,
+        "true pointwise sort": pointwise_lists(model, slots),
     }
 
 
 def describe(
     world: PlantedWorld, requests: int = 512, *, seed: int = 0, beam: int = 128
-) -> Description:
-    """Judge random, logging, retriever's and true pointwise order against the near-optimum.
+) -> WorldHeadroom:
+    """Compare random, logging, retriever and true pointwise order with the near-optimum.
 
     Args:
         world: any world.
-        requests: B fresh requests to judge on.
-        seed: of the requests and of the random rules.
-        beam: width of the near-optimum's search.
+        requests: B requests to draw, at least 1.
+        seed: seed of the requests and of the random baselines.
+        beam: beam width of the search for the near-optimum.
 
     Raises:
         ConfigError: ``requests`` below 1.
@@ -79,12 +87,12 @@ def describe(
     if requests < 1:
         raise ConfigError(f"requests={requests} must be at least 1")
     generator = torch.Generator().manual_seed(seed)
-    asked = draw_requests(world, 0, requests, EPOCH_US, generator)
-    scene = world.scene(asked.users, asked.items, asked.days)
-    best = near_optimum(world, asked.users, asked.items, asked.days, beam=beam)
-    rules = _rules(world, asked, scene, seed) | {"near-optimum": best.lists}
+    drawn = draw_requests(world, 0, requests, EPOCH_US, generator)
+    model = world.response_model(drawn.users, drawn.items, drawn.days)
+    best = near_optimum(world, drawn.users, drawn.items, drawn.days, beam=beam)
+    baselines = _baseline_lists(world, drawn, model, seed) | {"near-optimum": best.lists}
     rows = {
-        rule: measure(scene.reward(lists[:, None, :]).squeeze(1), best.value)
-        for rule, lists in rules.items()
+        name: measure(model.reward(lists[:, None, :]).squeeze(1), best.value)
+        for name, lists in baselines.items()
     }
-    return Description(world.config.name, rows, float(best.gap.mean()))
+    return WorldHeadroom(world.config.name, rows, float(best.gap.mean()))

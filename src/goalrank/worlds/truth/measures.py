@@ -1,4 +1,4 @@
-"""How good lists and policies are when the truth is known."""
+"""Measures of lists and policies against known true rewards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from goalrank.errors import DataError
 
 
-def _same(name: str, a: Tensor, b: Tensor) -> None:
+def _check_shapes(name: str, a: Tensor, b: Tensor) -> None:
     if a.shape != b.shape or a.numel() == 0:
         raise DataError(
             f"{name}: shapes {tuple(a.shape)} and {tuple(b.shape)} must be equal and not empty"
@@ -18,26 +18,53 @@ def _same(name: str, a: Tensor, b: Tensor) -> None:
 
 
 def regret(reward: Tensor, best: Tensor) -> Tensor:
-    """best - reward, a request: [B]. Negative only where a near-optimum ``best`` was beaten."""
-    _same("regret", reward, best)
+    """Regret per request, best - reward: [B].
+
+    Args:
+        reward: [B] true reward.
+        best: [B] reward of the (near-)optimum. Regret is negative where a list is better than a
+            near-optimum.
+
+    Raises:
+        DataError: shapes differ or are empty.
+    """
+    _check_shapes("regret", reward, best)
     return best - reward
 
 
 def share_exact(reward: Tensor, best: Tensor, tolerance: float = 1e-9) -> float:
-    """Share of requests whose list is worth the best, in [0, 1].
+    """Share of requests whose list has the best reward, in [0, 1].
 
-    Lists are compared by value, so another list of the same worth counts as exact.
+    Lists are compared by reward, so another list of the same reward counts as exact.
+
+    Args:
+        reward: [B] true reward.
+        best: [B] reward of the (near-)optimum.
+        tolerance: largest difference that counts as equal.
+
+    Raises:
+        DataError: shapes differ or are empty.
     """
-    _same("share_exact", reward, best)
+    _check_shapes("share_exact", reward, best)
     return float((reward >= best - tolerance).double().mean())
 
 
 def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p ‖ q) = sum of p · (log p - log q), in nats: [B, P] and [B, P] → [B].
+    """Kullback–Leibler divergence KL(p ‖ q) = sum of p · (log p - log q), in nats.
 
-    Lists with p = 0 add nothing; infinite where q = 0 and p > 0.
+    Lists with p = 0 add 0; the divergence is infinite where q = 0 and p > 0.
+
+    Args:
+        log_p: [B, P].
+        log_q: [B, P].
+
+    Returns:
+        [B].
+
+    Raises:
+        DataError: shapes differ or are empty.
     """
-    _same("kl_divergence", log_p, log_q)
+    _check_shapes("kl_divergence", log_p, log_q)
     p = log_p.exp()
     return torch.where(p > 0.0, p * (log_p - log_q), 0.0).sum(dim=1)
 
@@ -47,10 +74,11 @@ class Measures:
     """Means over requests.
 
     Attributes:
-        reward: mean true reward; standard_error of it (sample standard deviation / sqrt B).
+        reward: mean true reward.
+        standard_error: standard error of that mean (sample standard deviation / sqrt B).
         regret: mean of best - reward.
         share_of_best: mean reward / mean best.
-        share_exact: share of requests whose list is worth the best.
+        share_exact: share of requests whose list has the best reward.
         requests: B.
     """
 
@@ -63,8 +91,16 @@ class Measures:
 
 
 def measure(reward: Tensor, best: Tensor) -> Measures:
-    """Summary of lists by their true reward [B] and the (near-)optimum [B] of their requests."""
-    _same("measure", reward, best)
+    """Summarise the true reward of one list per request.
+
+    Args:
+        reward: [B] true reward of the lists.
+        best: [B] true reward of the (near-)optimum.
+
+    Raises:
+        DataError: shapes differ or are empty.
+    """
+    _check_shapes("measure", reward, best)
     reward, best = reward.double(), best.double()
     count = len(reward)
     error = float(reward.std()) / count**0.5 if count > 1 else float("nan")

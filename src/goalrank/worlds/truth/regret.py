@@ -1,4 +1,4 @@
-"""Judging lists and rankers on requests that a world sampled: the truth, and regret in two parts."""
+"""True reward and regret of rankers on requests that a world sampled."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from goalrank.rankers import RandomOrder, Ranker
 from goalrank.requests import Batch, EncodedRequests, Requests
 from goalrank.rewards import Reward
 from goalrank.worlds.truth.headroom import pointwise_lists
-from goalrank.worlds.truth.reward_search import best_under
+from goalrank.worlds.truth.reward_search import search_best_lists
 from goalrank.worlds.truth.search import near_optimum
 from goalrank.worlds.truth.true_reward import TrueReward
 from goalrank.worlds.world.world import PlantedWorld
@@ -22,11 +22,11 @@ _BATCH = 64
 
 
 @dataclass(frozen=True)
-class Truth:
-    """The world's own references on R requests.
+class ReferenceRewards:
+    """True rewards of baselines and of the near-optimum on R requests.
 
     Attributes:
-        rewards: rule → true reward [R] float64 of its lists; the last is the near-optimum.
+        rewards: baseline → true reward [R] float64 of its lists; the last is the near-optimum.
         gap: mean certified gap of the near-optimum.
     """
 
@@ -40,15 +40,16 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class JudgedLists:
-    """A ranker, and the reward that taught it, judged by the truth; [R] float64 each.
+class TrueEvaluation:
+    """True and learned rewards of a ranker's lists; [R] float64 each.
 
     Attributes:
         reward: true reward of the ranker's lists.
-        found: true reward of the best list under the learned reward; None without one.
-        learned, learned_found: learned reward of the ranker's and of that list.
+        found: true reward of the best list under the learned reward; None without a learned one.
+        learned: learned reward of the ranker's lists; None without a learned one.
+        learned_found: learned reward of the best list under it; None without a learned one.
         correlation: "random" or "proposed" lists → statistic → within-request correlation of the
-            learned reward with the truth.
+            learned with the true reward.
     """
 
     reward: Tensor
@@ -59,10 +60,10 @@ class JudgedLists:
 
 
 class RegretMeter:
-    """The truth about one table's requests.
+    """A meter of true reward and regret on the requests of one table.
 
     Args:
-        world: that sampled the table.
+        world: the world that sampled the table.
         requests: R requests.
         columns: the table encoded by any encoder; only the order of candidates matters.
 
@@ -77,34 +78,43 @@ class RegretMeter:
         self._true = TrueReward(world, requests, columns)
         self._columns = columns
 
-    def true(self, batch: Batch, lists: Tensor) -> Tensor:
-        """True rewards [B, G] float64 of lists [B, G, L]."""
+    def true_reward(self, batch: Batch, lists: Tensor) -> Tensor:
+        """True rewards [B, G] float64 of lists.
+
+        Args:
+            batch: B requests of the table.
+            lists: [B, G, L] positions.
+        """
         users, items, days = self._true.rows(batch)
         return self.world.reward(users, items, lists.cpu(), days)
 
-    def references(self, beam: int = 128) -> Truth:
-        """Random, logging policy (its logged lists), retriever, pointwise truth, near-optimum."""
+    def reference_rewards(self, beam: int = 128) -> ReferenceRewards:
+        """True rewards of the random, logged, retriever's, true pointwise and near-optimal lists.
+
+        Args:
+            beam: beam width of the search for the near-optimum.
+        """
         parts: dict[str, list[Tensor]] = {}
         gaps = []
         for batch in self._columns.batches(_BATCH):
             users, items, days = self._true.rows(batch)
-            scene = self.world.scene(users, items, days)
+            model = self.world.response_model(users, items, days)
             score = batch.candidate_score.masked_fill(~batch.candidate_mask, -torch.inf)
             best = near_optimum(self.world, users, items, days, beam=beam)
-            rules = {
+            baselines = {
                 "random": RandomOrder().rank(batch, self.slots),
                 "logging policy": batch.shown[:, : self.slots],
                 "retriever's order": score.topk(self.slots, dim=1).indices,
-                "true pointwise sort": pointwise_lists(scene, self.slots),
+                "true pointwise sort": pointwise_lists(model, self.slots),
                 "near-optimum": best.lists,
             }
-            for rule, lists in rules.items():
-                parts.setdefault(rule, []).append(scene.reward(lists[:, None, :]).squeeze(1))
+            for name, lists in baselines.items():
+                parts.setdefault(name, []).append(model.reward(lists[:, None, :]).squeeze(1))
             gaps.append(best.gap)
-        rewards = {rule: torch.cat(values) for rule, values in parts.items()}
-        return Truth(rewards, float(torch.cat(gaps).mean()))
+        rewards = {name: torch.cat(values) for name, values in parts.items()}
+        return ReferenceRewards(rewards, float(torch.cat(gaps).mean()))
 
-    def judge(
+    def evaluate(
         self,
         ranker: Ranker,
         reward: Reward | None,
@@ -114,27 +124,30 @@ class RegretMeter:
         lists: int = 16,
         seed: int = 0,
         device: torch.device | str = "cpu",
-    ) -> JudgedLists:
-        """A ranker by the truth.
+    ) -> TrueEvaluation:
+        """Evaluate a ranker and its teacher by their true reward.
 
         Args:
-            reward: what it was taught by, or None.
-            columns: the same table by the ranker's own encoder.
+            ranker: the ranker.
+            reward: the ranker's teacher, or None.
+            columns: the same table encoded by the ranker's own encoder.
             beam: width of the search over the learned reward; 0 leaves reward error out.
-            lists: G random and G proposed lists a request for the correlations.
-            seed: of those lists.
+            lists: random and proposed lists per request for the correlations; below 2 leaves the
+                correlations out.
+            seed: seed of those lists.
+            device: where ranker and reward run; both are moved there.
         """
         ranker.to(device).eval()
         if reward is not None:
             reward.to(device).eval()
         rng = torch.Generator().manual_seed(seed)
-        kept: dict[str, list[Tensor]] = {}
+        parts: dict[str, list[Tensor]] = {}
         with torch.inference_mode():
-            for plain in columns.batches(_BATCH):
-                batch = plain.to(device)
+            for encoded in columns.batches(_BATCH):
+                batch = encoded.to(device)
                 for name, values in self._batch(ranker, reward, batch, beam, lists, rng).items():
-                    kept.setdefault(name, []).append(values.cpu().double())
-        all_of = {name: torch.cat(values) for name, values in kept.items()}
+                    parts.setdefault(name, []).append(values.cpu().double())
+        all_of = {name: torch.cat(values) for name, values in parts.items()}
         correlation = {
             name: order_correlation(
                 all_of[f"learned {name}"].numpy(), all_of[f"true {name}"].numpy()
@@ -143,7 +156,7 @@ class RegretMeter:
             if f"true {name}" in all_of
         }
         found, learned = all_of.get("found"), all_of.get("learned")
-        return JudgedLists(
+        return TrueEvaluation(
             all_of["reward"], found, learned, all_of.get("learned found"), correlation
         )
 
@@ -156,15 +169,15 @@ class RegretMeter:
         lists: int,
         rng: torch.Generator,
     ) -> dict[str, Tensor]:
-        """Numbers of one batch: [B] or, for correlations, [B, G]."""
-        own = ranker.rank(batch, self.slots).unsqueeze(1)
-        out = {"reward": self.true(batch, own).squeeze(1)}
+        """Rewards of one batch: [B] or, for correlations, [B, G]."""
+        best = ranker.rank(batch, self.slots).unsqueeze(1)
+        out = {"reward": self.true_reward(batch, best).squeeze(1)}
         if reward is None:
             return out
-        out["learned"] = reward(batch, own).squeeze(1)
+        out["learned"] = reward(batch, best).squeeze(1)
         if beam:
-            found, value = best_under(reward, batch, self.slots, starts=own, beam=beam)
-            out["found"] = self.true(batch, found.unsqueeze(1)).squeeze(1)
+            found, value = search_best_lists(reward, batch, self.slots, starts=best, beam=beam)
+            out["found"] = self.true_reward(batch, found.unsqueeze(1)).squeeze(1)
             out["learned found"] = value
         if lists > 1:
             salts = torch.randint(2**62, (lists,), generator=rng).tolist()
@@ -174,24 +187,24 @@ class RegretMeter:
             }
             for name, each in drawn.items():
                 out[f"learned {name}"] = reward(batch, each)
-                out[f"true {name}"] = self.true(batch, each)
+                out[f"true {name}"] = self.true_reward(batch, each)
         return out
 
 
 def _check_world(world: PlantedWorld, requests: Requests) -> None:
-    """Refuse a table of another world: its items would be other items."""
+    """Refuse a table of another world, recognised by its items."""
     items = requests.items
     if items is None or not {"item_id", "log_popularity"} <= set(items.columns):
         return
-    ids, fame = items["item_id"].to_numpy(), items["log_popularity"].to_numpy()
+    ids, popularity = items["item_id"].to_numpy(), items["log_popularity"].to_numpy()
     same = (
         len(ids) == world.config.items
         and ids.dtype.kind == "i"
         and bool((ids >= 0).all() and (ids < world.config.items).all())
-        and abs(world.fame.cpu().numpy()[ids] - fame).max() < 1e-4
+        and abs(world.popularity_score.cpu().numpy()[ids] - popularity).max() < 1e-4
     )
     if not same:
         raise DataError(
-            f"the items beside the requests ('{requests.info.dataset}') are not those of world "
+            f"the item table of the requests ('{requests.info.dataset}') is not that of world "
             f"'{world.config.name}'; remedy: the TOML file that sampled them (option: --world)"
         )

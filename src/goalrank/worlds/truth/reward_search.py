@@ -1,4 +1,4 @@
-"""The best list under any reward: beam and local search, batched over requests and lists."""
+"""Search of the best list under any reward: beam and local search, in batches."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from goalrank.requests import Batch
 from goalrank.rewards import Reward
 from goalrank.worlds.truth.search import moves, neighbours
 
-_SHARED = ("items", "users")  # tables that all requests of a batch point into
-_CALL = 16_384  # lists valued by one call of the reward
-_TOLERANCE = 1e-6  # single precision: smaller steps upwards are noise
+_SHARED = ("items", "users")  # feature tables that all requests of a batch share
+_LISTS_PER_CALL = 16_384  # lists per call of the reward
+_TOLERANCE = 1e-6  # smaller improvements are noise of single precision
 
 
-def best_under(
+def search_best_lists(
     reward: Reward,
     batch: Batch,
     slots: int,
@@ -27,24 +27,26 @@ def best_under(
     restarts: int = 2,
     rounds: int = 20,
 ) -> tuple[Tensor, Tensor]:
-    """The best list that a search over a reward finds.
+    """Search the best list of each request under a reward.
 
-    A beam grows prefixes judged by the reward of the prefix as a list, which is exact for rewards
-    that add up over slots; steepest ascent by swaps, moves and replacements follows.
+    A beam search values each prefix by the reward of the prefix as a list, which is exact for
+    rewards that are sums over slots. Steepest ascent by swaps, moves and replacements follows.
 
     Args:
-        reward: any; only its numbers are used.
+        reward: any reward; only its values are used.
+        batch: B requests.
         slots: L.
-        starts: [B, G, L] lists to begin from as well: what is found is never worse than they are.
-        beam: prefixes kept a slot.
-        restarts: lists of the beam that the ascent begins from.
-        rounds: most steps of the ascent.
+        starts: [B, G, L] further lists to start from; the result is never worse than they are.
+        beam: prefixes kept per slot, at least 1.
+        restarts: lists of the beam that the ascent starts from, at least 1.
+        rounds: the most steps of the ascent, at least 1.
 
     Returns:
         Lists [B, L] and their value [B] under the reward.
 
     Raises:
-        ConfigError: an option below 1. DataError: a request with fewer than L candidates.
+        ConfigError: an option is below 1.
+        DataError: a request has fewer than L candidates.
     """
     if min(slots, beam, restarts, rounds) < 1:
         raise ConfigError(
@@ -64,14 +66,19 @@ def best_under(
 
 
 def batch_rows(batch: Batch, rows: Tensor) -> Batch:
-    """Some requests of a batch [B'], also repeated ones; the feature tables are shared."""
+    """Select requests of a batch; the feature tables are shared.
+
+    Args:
+        batch: B requests.
+        rows: [B'] request numbers in 0..B-1, repeats allowed.
+    """
     picked = {f.name: getattr(batch, f.name)[rows] for f in fields(batch) if f.name not in _SHARED}
     return replace(batch, **picked)
 
 
 def _values(reward: Reward, batch: Batch, lists: Tensor) -> Tensor:
     """Rewards [B, G] of lists [B, G, L], in calls of bounded size."""
-    step = max(1, _CALL // lists.shape[1])
+    step = max(1, _LISTS_PER_CALL // lists.shape[1])
     parts = []
     for first in range(0, len(lists), step):
         rows = torch.arange(first, min(first + step, len(lists)), device=lists.device)
@@ -80,7 +87,7 @@ def _values(reward: Reward, batch: Batch, lists: Tensor) -> Tensor:
 
 
 def _beam(reward: Reward, batch: Batch, slots: int, width: int) -> Tensor:
-    """Best lists of a beam, best first: [B, W, L]; W is smaller where fewer lists exist."""
+    """Best lists of a beam search [B, W, L], best first; W is smaller where fewer lists exist."""
     mask = batch.candidate_mask
     b, n = mask.shape
     lists = torch.zeros(b, 1, 0, dtype=torch.int64, device=mask.device)
@@ -93,8 +100,8 @@ def _beam(reward: Reward, batch: Batch, slots: int, width: int) -> Tensor:
         longer = torch.cat([lists[:, :, None, :].expand(b, g, n, -1), every[..., None]], 3)
         value = _values(reward, batch, longer.flatten(1, 2))
         value = value.masked_fill(~free.flatten(1, 2), -torch.inf)
-        # A request with little padding may have more prefixes than one with much: keep as many as
-        # all of them have, so that no dead prefix is carried along.
+        # Padding leaves some requests fewer prefixes than others: keep as many as all of them have,
+        # so that no infeasible prefix is kept.
         keep = min(width, int(torch.isfinite(value).sum(1).min()))
         top = value.topk(keep, 1).indices
         lists = longer.flatten(1, 2).gather(1, top[..., None].expand(-1, -1, longer.shape[3]))

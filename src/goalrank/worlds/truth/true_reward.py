@@ -1,4 +1,4 @@
-"""The truth as a Reward: teacher without bias, or judge of rankers."""
+"""The true expected reward as a Reward: an unbiased teacher, or the measure of rankers."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from goalrank.worlds.world.world import DAY_US, EPOCH_US, PlantedWorld
 
 
 class TrueReward(Reward):
-    """r* of lists for batches encoded from a table that a world sampled.
+    """The true reward r* of lists, for batches of a table that a world sampled.
 
-    Encoding turns ids into rows and merges unknown ones, so the table's own user and item numbers
-    are kept here and found again by the batch's ``key``: any selection or order of the requests
-    will do.
+    Encoding turns ids into rows and merges unknown ids. Therefore this class stores the table's
+    user and item numbers and finds them by the batch's ``key``; batches may select and order the
+    requests in any way.
 
     Args:
-        world: the truth.
-        requests: the table (R requests).
+        world: the world that sampled the table.
+        requests: R requests of the world.
         columns: ``encoder.encode(requests)``.
 
     Raises:
@@ -44,21 +44,21 @@ class TrueReward(Reward):
         if len(frame) != len(columns) or types != [pl.Int64(), pl.List(pl.Int64)]:
             raise DataError(
                 f"TrueReward: {len(frame)} requests with ids of type {types} and {len(columns)} "
-                "encoded ones; remedy: a table sampled by this world and encoder.encode of it"
+                "encoded ones; remedy: give a table sampled by this world, and encoder.encode of it"
             )
         self.world = world
         order = np.argsort(columns.key, kind="stable")
         days = (frame["time"].dt.timestamp("us").to_numpy() - EPOCH_US) / DAY_US
-        self._keep("_key", columns.key[order])
-        self._keep("_users", frame["user_id"].to_numpy()[order])
-        self._keep("_items", _padded(frame["candidates"])[order])
-        self._keep("_days", days[order])
+        self._register("_key", columns.key[order])
+        self._register("_users", frame["user_id"].to_numpy()[order])
+        self._register("_items", _padded(frame["candidates"])[order])
+        self._register("_days", days[order])
 
-    def _keep(self, name: str, values: NDArray[Any]) -> None:
+    def _register(self, name: str, values: NDArray[Any]) -> None:
         self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(values)), persistent=False)
 
     def _apply(self, fn: Any, recurse: bool = True) -> TrueReward:
-        # `.to(device)` takes the world along; its numbers stay float64, as does the time.
+        # `.to(device)` moves the world too. Its tensors and the time stay float64.
         days = self._days
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._days = days.to(self._key.device)
@@ -67,10 +67,13 @@ class TrueReward(Reward):
         return self
 
     def rows(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """users [B], items [B, N] (-1 pads) and time [B] in days of a batch's requests.
+        """Users [B], items [B, N] (-1 pads) and time [B] in days of a batch's requests.
+
+        Args:
+            batch: B requests of the table.
 
         Raises:
-            DataError: a request is not of the table, or its candidates are not.
+            DataError: a request or its candidates are not of the table.
         """
         key, device = batch.key.to(self._key.device), self._key.device
         at = torch.searchsorted(self._key, key).clamp_max(len(self._key) - 1)
@@ -87,10 +90,14 @@ class TrueReward(Reward):
         return self._users[at], items, self._days[at]
 
     def forward(self, batch: Batch, lists: Tensor) -> Tensor:
-        """True expected rewards [B, G] float32 of lists [B, G, L], on the device of ``lists``.
+        """True expected rewards [B, G] float32 of lists, on the device of ``lists``.
+
+        Args:
+            batch: B requests of the table.
+            lists: [B, G, L] positions, -1 in empty slots.
 
         Raises:
-            DataError: a request is not of the table, or a list points at no candidate.
+            DataError: a request is not of the table, or a position has no candidate.
         """
         users, items, days = self.rows(batch)
         reward = self.world.reward(users, items, lists.to(users.device), days)
@@ -98,7 +105,7 @@ class TrueReward(Reward):
 
 
 def _padded(candidates: pl.Series) -> NDArray[np.int32]:
-    """List column of R rows → [R, N] item numbers, -1 where a row is shorter."""
+    """Item numbers [R, N] of a list column, -1 where a row is shorter."""
     length = candidates.list.len().to_numpy()
     real = np.arange(int(length.max(initial=1))) < length[:, None]
     items = np.full(real.shape, -1, np.int32)

@@ -1,1 +1,1 @@
-"""What a simulated world is: settings, latent vectors, user response."""
+"""A simulated world: settings, latent vectors and user response."""

@@ -1,4 +1,4 @@
-"""What a world is made of: every setting, its range and its meaning."""
+"""Settings of a world: their ranges and meanings."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ class _Strict(pydantic.BaseModel):
 
 
 class KindConfig(_Strict):
-    """One kind of feedback. The first kind of a world is always ``click``.
+    """One feedback type. The first type of a world is always ``click``.
 
-    P(kind | click) = sigmoid(bias + scale · <user, item turned by the kind's own rotation>), so a
-    kind other than the click follows another taste than the click does.
+    P(kind | click) = sigmoid(bias + scale · <user, item rotated by the type's own matrix>), so that
+    each type follows preferences of its own.
 
     Attributes:
         name: column name in the feedback struct.
-        weight: what one such feedback adds to the reward.
-        bias: logit of the kind for a neutral user and item; not used by the click.
-        scale: how much taste matters; not used by the click.
+        weight: reward of one such feedback.
+        bias: logit of the type for a neutral user and item; not used by the click.
+        scale: weight of the user's preferences; not used by the click.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "click"
@@ -51,15 +51,15 @@ class KindConfig(_Strict):
 
 
 class LoggingConfig(_Strict):
-    """The policy that fills the log: a mixture of three Plackett–Luce policies, then a shuffle.
+    """The logging policy: a mixture of three Plackett–Luce policies, then a shuffle.
 
     Attributes:
         random: share of requests served in random order.
         pointwise: share served by the retriever's noisy score (``candidate_score``).
         popular: share served by popularity.
-        temperature: of the Plackett–Luce draw; small means almost sorted.
-        shuffle: share of lists whose chosen items are then put in random order, which frees
-            position from quality in the log.
+        temperature: temperature of the Plackett–Luce draw; small values almost sort.
+        shuffle: share of lists that are then put in random order, so that slot and quality are
+            independent in them.
     """
 
     random: Probability = 0.2
@@ -77,12 +77,12 @@ class LoggingConfig(_Strict):
 
 
 class FactorsConfig(_Strict):
-    """Tastes and items fitted to a real log by `goalrank world fit`, in place of planted clusters.
+    """User and item vectors fitted to a real log by `goalrank world fit`.
 
     Attributes:
-        file: safetensors with `users` [U, D], `items` [I, D] and `popularity` [I], counts; a path
-            from the TOML file's folder.
-        sha256: of that file, so that the settings alone say which world it is.
+        file: safetensors file with `users` [U, D], `items` [I, D] and `popularity` [I] (counts);
+            the path is relative to the TOML file's folder.
+        sha256: digest of that file, so that the settings alone identify the world.
     """
 
     file: Annotated[Path, BeforeValidator(lambda value: Path(value) if value else value)]
@@ -90,7 +90,7 @@ class FactorsConfig(_Strict):
 
     @pydantic.field_serializer("file", when_used="json")
     def _name(self, file: Path) -> str:
-        """Where the file lies says nothing about the world."""
+        """Write the file's name without its folder, which does not belong to the world."""
         return file.name
 
 
@@ -99,7 +99,7 @@ def _factors(value: Any) -> Any:
 
 
 def _kinds(value: Any) -> Any:
-    """Tables of a TOML file become settings; anything else is left for the type check."""
+    """Turn tables of a TOML file into settings; leave anything else to the type check."""
     if isinstance(value, list | tuple):
         return tuple(KindConfig(**kind) if isinstance(kind, dict) else kind for kind in value)
     return value
@@ -110,39 +110,43 @@ def _logging(value: Any) -> Any:
 
 
 class WorldConfig(_Strict):
-    """Settings of a planted world; probabilities are checked to lie in [0, 1].
+    """Settings of a planted world; probabilities must be in [0, 1].
 
     Attributes:
-        name: goes to ``TableInfo.dataset`` of sampled tables.
-        seed: of everything planted (tastes, items, popularity).
-        users, items, clusters, dim: sizes of the population and width of the latent space.
-        spread: noise of an item around its cluster's centre (0: all items of a cluster coincide).
-        tastes: number of clusters a user likes.
+        name: written to ``TableInfo.dataset`` of sampled tables.
+        seed: seed of users, items and popularity.
+        users, items, clusters, dim: sizes of the population and width D of the latent space.
+        spread: noise of an item around its cluster's centre (0: all items of a cluster are equal).
+        tastes: number of clusters that a user likes.
         bias, scale, quality: logit of the attraction = bias + scale · <user, item> + quality · z,
             z standard normal per item.
         candidates, slots: N and L.
-        examination: ``position`` (slot t is seen with chance decay^t, independently) or
-            ``cascade`` (the next slot is seen with chance continue_click after a click,
+        examination: ``position`` (slot t is examined with probability decay^t, independently) or
+            ``cascade`` (the next slot is examined with probability continue_click after a click,
             continue_skip otherwise).
+        decay: see `examination`.
+        continue_click, continue_skip: see `examination`.
         fatigue: attraction is multiplied by exp(-fatigue · sum of similarities to earlier slots).
         similarity_power: similarity = max(0, cosine)^power.
-        complementarity: added to the logit when an item of the complementary cluster stands before.
-        kinds: feedback kinds; reward = sum over slots and kinds of weight · P(kind).
-        noise: unseen mood of a request: with equal chances all logits rise or fall by this much.
-        drift: radians a day by which tastes turn.
+        complementarity: added to the logit when an item of the complementary cluster comes before.
+        kinds: feedback types; reward = sum over slots and kinds of weight · P(kind).
+        noise: hidden shift of a request: all its logits rise or fall by this much, each with
+            probability 1/2.
+        drift: radians per day by which user vectors rotate.
         season, season_days: amplitude (logit) and period of the clusters' popularity waves.
-        popularity_skew: popularity of the item of rank k ∝ (k + 1)^-skew; says nothing of quality.
+        popularity_skew: popularity of the item of rank k ∝ (k + 1)^-skew; independent of quality.
         popularity_bias: weight of (standardised log) popularity in retrieval and in its score.
         retriever_noise: standard deviation of the noise in ``candidate_score`` (logit units).
         retriever_sharpness: how strongly retrieval prefers what the user likes.
-        logging: the policy that fills the log.
-        history: the longest history (lengths are uniform from half of it).
-        requests_per_day: spacing of the requests in time.
+        logging: the logging policy.
+        history: the longest history; lengths are uniform from half of it.
+        requests_per_day: requests per day, evenly spaced.
         vector_features, vector_noise: whether items show a noisy copy of their latent vector.
         cluster_feature: whether items show their cluster.
         user_features: whether users have a side table with a noisy latent vector.
-        factors: users, items and popularity fitted to a log, None: planted. `users`, `items` and
-            `dim` must be theirs; `spread`, `tastes` and `popularity_skew` then say nothing.
+        factors: users, items and popularity fitted to a log; None plants clusters. `users`,
+            `items` and `dim` must match the factors; `spread`, `tastes` and `popularity_skew` are
+            then unused.
     """
 
     name: str = "world"
@@ -206,7 +210,7 @@ class WorldConfig(_Strict):
 
     @pydantic.model_serializer(mode="wrap")
     def _without_factors(self, handler: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Planted worlds say nothing of factors: their settings, and keys made of them, stay."""
+        """Leave `factors` out where it is None, so that keys made of the settings do not change."""
         values: dict[str, Any] = handler(self)
         if values.get("factors") is None:
             values.pop("factors", None)
@@ -214,7 +218,10 @@ class WorldConfig(_Strict):
 
     @classmethod
     def load(cls, path: Path | str) -> WorldConfig:
-        """Read a TOML file.
+        """Read the settings from a TOML file.
+
+        Args:
+            path: the file.
 
         Raises:
             ConfigError: the file is missing, is not TOML, or a setting is refused.

@@ -1,4 +1,4 @@
-"""Worlds on factors of a real log: its users, its items, their likeness and popularity."""
+"""Worlds fitted to a real log: its users, its items, their factors and popularity."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from goalrank.worlds.world.latents import Latents, from_factors
 
 _FILE = "factors.safetensors"
 _PARTS = ("items", "popularity", "users")
-_COMPARED = 100_000  # pairs that `preferred` is counted on
+_PAIRS_COMPARED = 100_000  # most pairs that `preferred` is measured on
 
 
 @dataclass(frozen=True)
 class FittedWorld:
-    """What `fit_world` wrote.
+    """Result of `fit_world`.
 
     Attributes:
         path: the world's TOML file.
-        users, items: sizes.
-        pairs: consumed pairs of user and item that the factors were fitted to.
-        preferred: share of those pairs in which the user's taste likes the consumed item better
-            than one drawn at random; in sample.
+        users, items: numbers of users and items.
+        pairs: pairs of a user and a consumed item that the factors were fitted to.
+        preferred: share of those pairs whose consumed item scores higher for the user than an item
+            drawn at random; in sample.
     """
 
     path: Path
@@ -55,26 +55,26 @@ def fit_world(
     iterations: int = 15,
     seed: int = 0,
 ) -> FittedWorld:
-    """Fit factors to a log and write a world on them: `world.toml` and the factors beside it.
+    """Fit factors to a log and write a world with them: `world.toml` and a file of factors.
 
-    How users answer lists stays that of `like`; who they are, what there is and how popular it is
-    comes from the log. Ids are lost: users and items are numbered in the order of their ids.
+    Users respond to lists as in the world `like`. User vectors, item vectors and popularity come
+    from the log. Ids are not kept: users and items are numbered in the order of their ids.
 
     Args:
-        tables: of one dataset, such as its train, validation and test.
+        tables: tables of one dataset, such as its train, validation and test.
         like: settings of a world; its sizes, seed and name are replaced.
-        out: a folder without a world.
-        name: of the world; None: the name of the folder.
-        width: D of the factors; at least 2.
-        iterations: rounds of alternating least squares.
-        seed: of the fit and of what the log does not say (qualities, rotations, phases).
+        out: folder to write to; it must not contain a world.
+        name: name of the world; None is the name of the folder.
+        width: D of the factors, at least 2.
+        iterations: rounds of alternating least squares, at least 1.
+        seed: seed of the fit and of what a log does not contain (qualities, rotations, phases).
 
     Raises:
-        DataError: nothing was consumed, or the folder holds a world.
+        DataError: nothing was consumed, or the folder contains a world.
         ConfigError: the log has fewer items than `like` asks for; width or iterations too small.
         MissingExtraError: ``implicit`` is not installed.
     """
-    from goalrank.logs import fit_factors  # not needed where worlds are only read
+    from goalrank.logs import fit_factors  # reading a world needs no log reader
 
     folder = Path(out)
     path = folder / "world.toml"
@@ -88,7 +88,7 @@ def fit_world(
     popularity = torch.from_numpy(np.bincount(item)).to(torch.float64)
     sizes = {"users": int(user.max()) + 1, "items": len(popularity), "dim": width, "seed": seed}
     given = like.model_dump() | sizes | {"name": name or folder.name, "factors": None}
-    config = WorldConfig(**given)  # refused before the work
+    config = WorldConfig(**given)  # check the settings before the fit
     users, items = fit_factors(user, item, width=width, iterations=iterations, seed=seed)
     parts = {
         "users": torch.from_numpy(users.copy()),
@@ -105,10 +105,14 @@ def fit_world(
 
 
 def fitted_latents(config: WorldConfig, factors: FactorsConfig) -> Latents:
-    """What is planted where a world's settings name factors.
+    """Read the hidden state of a world with fitted factors.
+
+    Args:
+        config: settings of the world.
+        factors: the file of factors and its digest.
 
     Raises:
-        DataError: the file is missing or damaged, or is not the one that was fitted.
+        DataError: the file is missing or damaged, or is not the one of this world.
     """
     remedy = "remedy: put the file that was written with the world's TOML there, or fit it again"
     try:
@@ -138,13 +142,13 @@ def fitted_latents(config: WorldConfig, factors: FactorsConfig) -> Latents:
 
 
 def _consumed(tables: Sequence[Requests]) -> pl.DataFrame:
-    """Each pair of a user and an item of its history, or shown to it, with feedback above 0."""
+    """Distinct pairs of a user and an item, of its history or shown to it, with feedback above 0."""
     parts = []
     for table in tables:
         seen = table.frame.select("user_id", item_id="history", value="history_feedback")
         if seen["value"].list.len().sum():
             parts.append(_liked(seen))
-        else:  # what was felt about the history is not known; it was consumed
+        else:  # the history has no feedback values; all of it was consumed
             parts.append(seen.select("user_id", "item_id").explode("item_id").drop_nulls())
         if table.info.target is not None:
             shown = table.frame.select("user_id", item_id="candidates")
@@ -152,7 +156,7 @@ def _consumed(tables: Sequence[Requests]) -> pl.DataFrame:
     pairs = pl.concat(parts).unique() if parts else pl.DataFrame()
     if pairs.is_empty():
         raise DataError(
-            "no user has a history or feedback above 0 in these requests, so there are no tastes "
+            "no user has a history or feedback above 0 in these requests, so there are no preferences "
             "to fit; remedy: a table with histories or with feedback of its target"
         )
     return pairs.sort("user_id", "item_id")
@@ -166,7 +170,7 @@ def _liked(pairs: pl.DataFrame) -> pl.DataFrame:
 
 def _preferred(users: Tensor, items: Tensor, user: Any, item: Any, seed: int) -> float:
     rng = np.random.default_rng(seed)
-    at = rng.permutation(len(user))[:_COMPARED]
+    at = rng.permutation(len(user))[:_PAIRS_COMPARED]
     other = rng.integers(len(items), size=len(at))
     taste = users[user[at]]
     own, random = (taste * items[item[at]]).sum(1), (taste * items[other]).sum(1)

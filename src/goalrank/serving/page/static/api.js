@@ -1,12 +1,12 @@
-// Calls to the server this page came from. A key, where one is needed, lives in this module only.
+// Calls to the server of this page. The API key, if one is needed, is kept only in this module.
 
 import { byId } from "./dom.js";
 
 let key = null;
 let asking = null;
 
-/** A refusal of the server: its code and message. */
-export class Refusal extends Error {
+/** An error answer of the server: its status, code and message. */
+export class ApiError extends Error {
   constructor(status, code, message) {
     super(message);
     this.status = status;
@@ -31,7 +31,7 @@ async function send(path, options) {
   try {
     response = await fetch(path, { ...options, headers, credentials: "omit" });
   } catch {
-    throw new Refusal(0, "unreachable", "The server does not answer.");
+    throw new ApiError(0, "unreachable", "The server does not answer.");
   }
   if (response.status === 401) {
     await askKey(key !== null);
@@ -42,10 +42,10 @@ async function send(path, options) {
   const error = content?.error ?? { code: "unknown", message: response.statusText };
   const first = error.details?.[0];
   const detail = first ? ` (${first.where}: ${first.rule})` : "";
-  throw new Refusal(response.status, error.code, `${error.message}${detail}`);
+  throw new ApiError(response.status, error.code, `${error.message}${detail}`);
 }
 
-/** Asks once for all calls that wait; rejects when the visitor gives up. */
+/** Asks for a key, once for all waiting calls; rejects if the visitor cancels. */
 export function askKey(wrong = false) {
   asking ??= prompt(wrong).finally(() => { asking = null; });
   return asking;
@@ -69,7 +69,7 @@ function prompt(wrong) {
     byId("key-cancel").onclick = () => dialog.close("cancelled");
     dialog.onclose = () => {
       if (dialog.returnValue === "given") resolve();
-      else reject(new Refusal(401, "unauthorized", "Without a key the server shows nothing."));
+      else reject(new ApiError(401, "unauthorized", "Without a key the server shows nothing."));
       dialog.returnValue = "";
     };
   });

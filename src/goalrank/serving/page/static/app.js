@@ -1,4 +1,4 @@
-// Starts the page: asks what the server has, then draws the panels and ranks the first request.
+// Start of the page: asks what the server has, draws the panels and ranks the first request.
 
 import { askKey, get } from "./api.js";
 import { byId, h, refill, say } from "./dom.js";
@@ -44,5 +44,5 @@ async function start() {
   await experimentsPanel(state).load(false);
 }
 
-byId("key-button").addEventListener("click", () => askKey().then(start, () => say("The key stays as it is")));
+byId("key-button").addEventListener("click", () => askKey().then(start, () => say("The key was not changed")));
 start().catch((error) => state.fault(error.message));

@@ -1,10 +1,10 @@
-// Small charts as inline SVG, drawn at the width they have; colours come from the style sheet.
+// Small charts as inline SVG, drawn at the width of their frame; the style sheet sets the colours.
 
 import { number, percent, svg } from "./dom.js";
 
 const text = (x, y, content, properties = {}) => svg("text", { x, y, ...properties }, content);
 
-/** Keeps a chart as wide as its frame. */
+/** Draws a chart again whenever the width of its frame changes. */
 export function fitted(draw) {
   const frame = document.createElement("div");
   frame.className = "chart";
@@ -23,7 +23,7 @@ function picture(width, height, label, ...children) {
   return svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label }, ...children);
 }
 
-/** Units of each arm, with a mark where its weight puts them. */
+/** Units of each variant, with a mark at the number that its weight predicts. */
 export function shares(units, weights) {
   const names = Object.keys(weights);
   const total = names.reduce((sum, n) => sum + (units[n] ?? 0), 0);
@@ -48,11 +48,11 @@ export function shares(units, weights) {
   });
 }
 
-/** Lift of each metric and arm with its interval; the vertical line is no difference. */
+/** Lift of each metric and variant with its interval; the vertical line means no difference. */
 export function lifts(effects, names) {
   const finite = effects.filter((e) => [e.lift, e.low, e.high].every((v) => v !== null && Number.isFinite(v)));
   const reach = 1.1 * Math.max(0.01, ...finite.flatMap((e) => [Math.abs(e.low), Math.abs(e.high)]));
-  const label = `Lift: ${finite.map((e) => `${e.metric} of ${e.variant} ${signed(e.lift)}, from ${signed(e.low)} to ${signed(e.high)}`).join("; ") || "not known yet"}`;
+  const label = `Lift: ${finite.map((e) => `${e.metric} of ${e.variant} ${signed(e.lift)}, from ${signed(e.low)} to ${signed(e.high)}`).join("; ") || "not yet known"}`;
   return fitted((width) => {
     const at = (value) => width / 2 + (Math.min(Math.max(value, -reach), reach) / reach) * (width / 2 - 6);
     const height = finite.length * 46 + 22;
@@ -78,7 +78,7 @@ export function lifts(effects, names) {
   });
 }
 
-/** Running averages over time, an arm a line. */
+/** Running averages over time, one line per variant. */
 export function lines(series, names) {
   const points = names.flatMap((n) => series[n] ?? []);
   const times = points.map(([t]) => Date.parse(t));
@@ -100,7 +100,7 @@ export function lines(series, names) {
         text(left - 6, y(value) + 4, value ? value.toPrecision(2) : "0", { class: "t soft", "text-anchor": "end" }),
       ];
     });
-    const ends = spread(names.filter((n) => last(n) !== undefined).map((n) => ({ n, y: y(last(n)) })));
+    const ends = separated(names.filter((n) => last(n) !== undefined).map((n) => ({ n, y: y(last(n)) })));
     const curves = names.flatMap((name, i) => {
       const mine = (series[name] ?? []).map(([t, v]) => [x(Date.parse(t)), y(v)]);
       if (!mine.length) return [];
@@ -118,8 +118,8 @@ export function lines(series, names) {
   });
 }
 
-/** Labels at least a line apart. */
-function spread(ends) {
+/** Moves labels down until they do not overlap. */
+function separated(ends) {
   ends.sort((a, b) => a.y - b.y);
   for (let i = 1; i < ends.length; i += 1) ends[i].y = Math.max(ends[i].y, ends[i - 1].y + 15);
   return ends;

@@ -1,4 +1,4 @@
-// A text field with suggestions, after the ARIA pattern: arrows move, Enter takes, Escape closes.
+// Text field with suggestions (ARIA combobox pattern): arrows move, Enter takes, Escape closes.
 
 import { fresh, h, refill } from "./dom.js";
 
@@ -69,7 +69,7 @@ export function combobox({ label, placeholder, find, take, clear = false, hint =
   async function key(event) {
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
-      clearTimeout(timer); // a list that opens a moment later would forget where the arrows are
+      clearTimeout(timer); // a list that opens a moment later would lose the active option
       if (list.hidden) await open();
       if (event.key === "ArrowDown") move(active + 1);
       else move(active < 0 ? choices.length - 1 : active - 1);

@@ -1,13 +1,13 @@
-// Elements without markup in strings: nothing that comes from data can become code.
+// Helpers that make elements without markup in strings, so that no data can become code.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element: properties with `on…` listen, `class` and others are attributes, null is left out. */
+/** Makes an element. Properties `on…` are listeners, others are attributes; null is left out. */
 export function h(name, properties = {}, ...children) {
   return fill(document.createElement(name), properties, children);
 }
 
-/** The same for SVG. */
+/** Makes an SVG element, like `h`. */
 export function svg(name, properties = {}, ...children) {
   return fill(document.createElementNS(SVG, name), properties, children);
 }
@@ -25,7 +25,7 @@ function fill(element, properties, children) {
 
 export const byId = (id) => document.getElementById(id);
 
-/** Says something to screen readers without moving the focus. */
+/** Announces a text to screen readers without moving the focus. */
 export function say(text) {
   const live = byId("live");
   live.textContent = "";
@@ -33,10 +33,10 @@ export function say(text) {
 }
 
 let count = 0;
-/** A new id for labels. */
+/** Makes a new id for labels. */
 export const fresh = (prefix) => `${prefix}-${++count}`;
 
-/** Replaces children and keeps the focus on the control of the same data-key. */
+/** Replaces children and keeps the focus on the control with the same data-key. */
 export function refill(parent, ...children) {
   const active = document.activeElement;
   const key = parent.contains(active) ? active.dataset.key : null;
@@ -60,7 +60,7 @@ export function ordinal(n) {
 
 export const nameOf = (card) => card.title ?? `Item ${card.id}`;
 
-/** The first facts of an item in a line. */
+/** Writes the first facts of an item in one line. */
 export function factsOf(card, most = 2) {
   const facts = card.facts.slice(0, most);
   return facts.map((f) => (card.title ? f.value : `${f.name} ${f.value}`)).join(" · ");

@@ -1,4 +1,4 @@
-// The live experiments: are the arms' sizes right, what is the lift, how did it come about.
+// Panel of the running experiments: sizes of the variants, lifts and running averages.
 
 import { get } from "./api.js";
 import { lifts, lines, shares, signed } from "./charts.js";
@@ -11,7 +11,7 @@ export function experimentsPanel(state) {
   let chosen = {};
   let shown = "";
   if (!state.about.experiments.length) {
-    refill(byId("lab"), h("p", { class: "soft" }, "No experiment runs on this server. Start one with ", h("code", {}, "goalrank serve --experiments experiments.toml"), "."));
+    refill(byId("lab"), h("p", { class: "soft" }, "No experiment is running on this server. Start one with ", h("code", {}, "goalrank serve --experiments experiments.toml"), "."));
     return { load: async () => {} };
   }
   const span = fresh("days");
@@ -43,18 +43,18 @@ export function experimentsPanel(state) {
         h("h3", {}, each.name),
         h("p", { class: "soft" }, `${number(total)} requests · by ${each.unit.replace("_id", "")} · ${Math.round(each.share * 100)} % take part`),
         report ? srm(report) : null),
-      report?.alarm ? h("p", { class: "warning", role: "alert" }, "The arms’ sizes do not fit their weights. Assignment or logging is broken: do not trust the numbers below.") : null,
+      report?.alarm ? h("p", { class: "warning", role: "alert" }, "The sizes of the variants do not fit their weights. Assignment or logging is broken: do not trust the numbers below.") : null,
       each.message ? h("p", { class: "soft" }, each.message) : null,
       total ? h("div", { class: "charts" },
-        figure("Units in each arm", shares(each.units, each.weights), "The line marks what the weights expect."),
-        report?.effects.length ? figure(`Lift over ${report.control}`, lifts(report.effects, names), `${Math.round(report.confidence * 100)} % intervals. Hollow: not sure at 5 % after correction.`) : null,
+        figure("Units in each variant", shares(each.units, each.weights), "The line marks the number that the weights predict."),
+        report?.effects.length ? figure(`Lift over ${report.control}`, lifts(report.effects, names), `${Math.round(report.confidence * 100)} % intervals. Hollow: not significant at 5 % after correction.`) : null,
         running(each, names)) : null,
       report?.effects.length ? table(report) : null);
   }
 
   function srm(report) {
     const p = report.srm_p < 0.001 ? report.srm_p.toExponential(1) : report.srm_p.toFixed(2);
-    return h("span", { class: `tag ${report.alarm ? "bad" : "good"}`, title: "Sample ratio mismatch: could these sizes be chance?" }, report.alarm ? `sample ratio mismatch, p ${p}` : `sizes fit, p ${p}`);
+    return h("span", { class: `tag ${report.alarm ? "bad" : "good"}`, title: "Sample ratio mismatch test: could these sizes be due to chance?" }, report.alarm ? `sample ratio mismatch, p ${p}` : `sizes fit, p ${p}`);
   }
 
   function running(each, names) {
@@ -81,10 +81,10 @@ export function experimentsPanel(state) {
     return h("details", { class: "fold" }, h("summary", {}, "All numbers"),
       h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Numbers of ${report.experiment}` },
         h("table", {},
-          h("thead", {}, h("tr", {}, ["Metric", "Arm", report.control, "Arm’s value", "Lift", "Interval", "p", "p, corrected"].map((t) => h("th", { scope: "col" }, t)))),
+          h("thead", {}, h("tr", {}, ["Metric", "Variant", report.control, "Variant’s value", "Lift", "Interval", "p", "p, corrected"].map((t) => h("th", { scope: "col" }, t)))),
           h("tbody", {}, report.effects.map((e) => h("tr", {}, h("th", { scope: "row" }, e.metric),
             [e.variant, short(e.control_value), short(e.value), signed(e.lift), `${signed(e.low)} … ${signed(e.high)}`, p(e.p_value), p(e.p_adjusted)].map((t) => h("td", {}, t))))))),
-      report.crossed ? h("p", { class: "soft" }, `${number(report.crossed)} units were seen in two arms and are left out.`) : null);
+      report.crossed ? h("p", { class: "soft" }, `${number(report.crossed)} units were in two variants and are left out.`) : null);
   }
 
   return { load };

@@ -1,4 +1,4 @@
-// The two lists: what each slot holds and how probable it was, what rules did, what was stored.
+// Panel of the two lists: items with their probabilities, effects of the rules, stored feedback.
 
 import { get, post } from "./api.js";
 import { byId, chance, factsOf, fresh, h, nameOf, ordinal, refill, say } from "./dom.js";
@@ -15,10 +15,10 @@ export function listsPanel(state) {
   const feedback = { kind: about.target ?? about.kinds[0], value: 1 };
   drawKinds();
   byId("store-note").textContent = about.store
-    ? "Nothing is stored until you give feedback; then the list is kept as an exposure, marked “page”, with its exact propensity."
-    : "This server keeps no store, so feedback is switched off.";
+    ? "Nothing is stored until you give feedback. Then the list is stored as an exposure, marked “page”, with its exact propensity."
+    : "This server keeps no store, so you cannot give feedback.";
 
-  /** Ranks anew, one list or both; `again` is for another request, whose draws are others. */
+  /** Ranks one list or both again; `again` takes new request ids and so draws other lists. */
   async function rank(again = true, only = null) {
     const asked = only ? [only] : sides;
     for (const side of asked) {
@@ -68,14 +68,14 @@ export function listsPanel(state) {
         const same = JSON.stringify(kept.lists[0].items) === JSON.stringify(side.result.items);
         Object.assign(side, { kept: kept.time, result: kept.lists[0] });
         if (!same) {
-          side.note = "The model was swapped meanwhile: this is its list now. Give your feedback again.";
+          side.note = "The model was replaced in the meantime; this is the new list. Give your feedback again.";
           return draw();
         }
       }
       const taken = await post("v1/feedback", { events: [event] });
       const stored = await get("v1/page/stored", { request_id: side.id, time: side.kept });
       side.answers = stored.answers;
-      const what = taken.stored ? "stored" : taken.replaced ? "stored, instead of the earlier value" : "was stored already";
+      const what = taken.stored ? "stored" : taken.replaced ? "stored; it replaces the earlier value" : "was stored before";
       side.note = `Request ${stored.request_id}: policy ${stored.policy}, propensity ${stored.propensity === null ? "unknown" : stored.propensity.toPrecision(3)}, ${stored.answers.length} ${stored.answers.length === 1 ? "answer" : "answers"}.`;
       say(`${feedback.kind} ${feedback.value} for ${nameOf(state.cards.get(item))}: ${what}`);
     } catch (error) {
@@ -134,7 +134,7 @@ export function listsPanel(state) {
     const { result } = side;
     const parts = [["policy", result.policy]];
     if (result.log_prob !== null) parts.push(["whole list", chance(Math.exp(result.log_prob))]);
-    if (side.experiment) parts.push(["this user’s arm", side.experiment]);
+    if (side.experiment) parts.push(["this user’s variant", side.experiment]);
     return h("dl", { class: "facts" }, parts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
   }
 
@@ -168,7 +168,7 @@ export function listsPanel(state) {
   }
 
   function rulesOf(side) {
-    const words = { changed: "changed the list", idle: "made no difference", "given up": "given up: it could not hold" };
+    const words = { changed: "changed the list", idle: "made no difference", "given up": "given up: no list obeys it" };
     return h("div", { class: "effects" }, h("h3", {}, "Rules applied"),
       h("ul", {}, side.result.rules.map((rule) => h("li", { class: `effect ${rule.state.replace(" ", "-")}` },
         h("span", { class: "name" }, title(rule.label)), h("span", { class: "tag" }, words[rule.state]),
@@ -193,7 +193,7 @@ export function listsPanel(state) {
   return { rank, draw };
 }
 
-/** What a rule brought into the list, kept out of it, and how many items it moved. */
+/** Finds what a rule brought into the list, what it kept out, and how many items it moved. */
 function moves({ changes }) {
   const [now, without] = [changes.map((c) => c.item), changes.map((c) => c.instead)];
   const added = now.filter((id) => id !== null && !without.includes(id));
@@ -204,7 +204,7 @@ function moves({ changes }) {
   };
 }
 
-/** Two bundles where there are two; else the model beside the retriever, or beside its own draw. */
+/** Chooses the first two lists: two bundles, or the model and the retriever, or the model twice. */
 function firstChoice(about) {
   const [first, second] = about.variants;
   const left = { variant: first.key, temperature: about.temperature };

@@ -1,4 +1,4 @@
-// The request's side: whose it is, what came before, what may be shown.
+// Panel of the request: its user, history and candidates.
 
 import { get } from "./api.js";
 import { combobox } from "./combobox.js";
@@ -6,7 +6,7 @@ import { byId, factsOf, h, nameOf, ordinal, refill, say } from "./dom.js";
 
 const SHORT = 8; // history events shown at first
 
-/** Draws the panel; `state.request` is a body of /v1/rank, `changed()` ranks anew. */
+/** Makes the panel; `state.request` is a body of /v1/rank, `changed()` ranks it again. */
 export function requestPanel(state, changed) {
   const users = combobox({
     label: "User",
@@ -29,7 +29,7 @@ export function requestPanel(state, changed) {
       note: each.requests > 1 ? `${each.requests} requests` : "1 request",
     }));
     const exact = found.some((each) => each.user === query);
-    if (query && !exact) rows.push({ value: query, text: query, note: "someone new, without a past" });
+    if (query && !exact) rows.push({ value: query, text: query, note: "new user without a history" });
     return rows;
   }
 
@@ -39,7 +39,7 @@ export function requestPanel(state, changed) {
     learn(found.cards);
     whole = false;
     users.input.value = user;
-    say(`User ${user}: ${found.request.history.length} events before, ${found.request.candidates.length} candidates`);
+    say(`User ${user}: ${found.request.history.length} events in the history, ${found.request.candidates.length} candidates`);
     draw();
     changed();
   }
@@ -85,10 +85,9 @@ export function requestPanel(state, changed) {
     const request = state.request;
     if (!state.cards.has(id)) learn([{ id, title: null, facts: [], known: false }]);
     if (field === "candidates") {
-      if (request.candidates.includes(id)) return say("It is a candidate already");
+      if (request.candidates.includes(id)) return say("It is already a candidate");
       request.candidates = [...request.candidates, id];
-      // A typed candidate brings no score or features of its own: it gets the last place's score,
-      // and average features.
+      // An added candidate has no score or features: it gets the lowest score and average features.
       if (request.candidate_score) request.candidate_score = [...request.candidate_score, Math.min(...request.candidate_score)];
       if (request.candidate_features?.length) request.candidate_features = [...request.candidate_features, means(request.candidate_features)];
     } else {
@@ -184,7 +183,7 @@ export function requestPanel(state, changed) {
   function pin(id) {
     const slots = Object.entries(state.rules.pinned);
     const there = slots.find(([, item]) => item === id);
-    if (there) return say(`It is pinned to slot ${Number(there[0]) + 1} already`);
+    if (there) return say(`It is already pinned to slot ${Number(there[0]) + 1}`);
     let slot = 0;
     while (slot in state.rules.pinned) slot += 1;
     if (slot >= state.about.slots) return say("Every slot is pinned");

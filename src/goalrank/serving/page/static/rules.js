@@ -1,10 +1,10 @@
-// Rules of this request: what is blocked and pinned, and limits on columns of the items.
+// Panel of the request's rules: blocked and pinned items, and limits by item columns.
 
 import { byId, fresh, h, nameOf, refill, say } from "./dom.js";
 
 export const noRules = () => ({ blocked: [], pinned: {}, at_most: [], at_least: [], dedupe: null, diversity: null });
 
-/** What the API takes; null where nothing is asked. */
+/** Makes the `rules` field of a request; null if there is no rule. */
 export function rulesBody(rules) {
   const empty = !rules.blocked.length && !Object.keys(rules.pinned).length && !rules.at_most.length
     && !rules.at_least.length && !rules.dedupe && !rules.diversity;
@@ -31,7 +31,7 @@ export function rulesPanel(state, changed) {
       h("details", { class: "fold", open },
         h("summary", {}, "Rules for this request ", h("span", { class: "count" }, String(set.length))),
         set.length ? h("ul", { class: "chips" }, set.map(chip)) : h("p", { class: "soft" }, "None. Block or pin a candidate above, or add a limit."),
-        state.about.columns.length ? form() : h("p", { class: "soft" }, "Limits by category need a table of items: goalrank serve --items.")));
+        state.about.columns.length ? form() : h("p", { class: "soft" }, "Limits by category need a table of items: goalrank serve --items FILE.")));
   }
 
   function current() {
@@ -80,8 +80,8 @@ export function rulesPanel(state, changed) {
 
   function addRule() {
     const whole = Number.isInteger(count) && count >= 1;
-    if (kind !== "dedupe" && !whole) return say("A whole number from 1 on is needed");
-    if (kind === "at_least" && !value.trim()) return say("Which value?");
+    if (kind !== "dedupe" && !whole) return say("Enter a whole number of at least 1");
+    if (kind === "at_least" && !value.trim()) return say("Enter a value");
     const { rules } = state;
     if (kind === "at_most") rules.at_most = [...rules.at_most, { by: column, most: count, window: span >= 2 ? span : null }];
     if (kind === "at_least") rules.at_least = [...rules.at_least, { by: column, value: value.trim(), least: count }];

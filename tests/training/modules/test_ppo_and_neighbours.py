@@ -13,16 +13,10 @@ from torch import Tensor
 from goalrank.encoders import EncoderSizes
 from goalrank.rankers import DNN, NLGR, EGRank, Ranker, neighbours
 from goalrank.requests import Batch, EncodedRequests
-from goalrank.rewards import Ensemble, ListReward, ObservedGain, Reward, Weighted
-from goalrank.training import LoopConfig
-from goalrank.training.modules.reward_driven import (
-    NeighbourTask,
-    PPOTask,
-    clipped_surrogate,
-    neighbour_gradient,
-    slot_advantages,
-    slot_rewards,
-)
+from goalrank.rewards import Ensemble, ListReward, ObservedGain, Reward, Weighted, slot_rewards
+from goalrank.training import LoopConfig, NeighbourTask, PPOTask
+from goalrank.training.modules.neighbours import neighbour_gradient
+from goalrank.training.modules.ppo import clipped_surrogate, slot_advantages
 from goalrank.training.objectives.group_objectives import reinforce
 from tests.rankers.kit import rich_columns, spec_of
 from tests.rankers.planted import SIZES, columns_of, one_hot
@@ -117,7 +111,7 @@ def test_nlgr_learns_from_neighbours(sorted_by_reinforce):
     assert after > max(before, sorted_by_reinforce) + 0.1
 
 
-def test_nlgr_only_keeps_its_first_list_if_it_wants_to():
+def test_nlgr_keeps_its_first_list_when_it_points_at_it():
     """Pointing at what stands there leaves the list: log-probability 0 when nothing else counts."""
     data = mixed_world(3, 0)
     batch = data.batch(slice(None))

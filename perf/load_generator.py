@@ -1,4 +1,4 @@
-"""A load generator on bare sockets: cheap enough to share two cores with what it measures."""
+"""Load generator on plain sockets, cheap enough to share two cores with the server it measures."""
 
 from __future__ import annotations
 
@@ -14,20 +14,26 @@ Step = Callable[[int], None]
 
 @dataclass
 class Answers:
-    """What came back.
+    """Answers of a server.
 
     Attributes:
-        seconds: of each answer, from the moment it was due; None where it failed.
-        degraded: answers in the retriever's order.
-        failed: answers that were no 200.
+        seconds: latency of each answer with status 200, from the time its request was due.
+        degraded: number of lists in the retriever's order.
+        failed: number of answers with another status.
     """
 
     seconds: list[float] = field(default_factory=list)
     degraded: int = 0
     failed: int = 0
 
-    def note(self, status: int, body: bytes, since: float) -> None:
-        """Count one answer that was due at `since`."""
+    def count(self, status: int, body: bytes, since: float) -> None:
+        """Count one answer.
+
+        Args:
+            status: of the answer.
+            body: of the answer.
+            since: time at which its request was due, of `perf_counter`.
+        """
         if status != 200:
             self.failed += 1
             return
@@ -36,7 +42,13 @@ class Answers:
 
 
 class Client:
-    """Kept-alive connections to one address; a request takes a free one or opens another."""
+    """Keep-alive connections to one address; a request takes a free one or opens another.
+
+    Args:
+        host: of the server.
+        port: of the server.
+        path: of the requests.
+    """
 
     def __init__(self, host: str, port: int, path: str) -> None:
         self.host, self.port = host, port
@@ -44,7 +56,14 @@ class Client:
         self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def post(self, body: bytes) -> tuple[int, bytes]:
-        """Status and body of the answer; status 0 where the connection broke."""
+        """Send a request.
+
+        Args:
+            body: of the request.
+
+        Returns:
+            Status and body of the answer; status 0 if the connection broke.
+        """
         try:
             return await self._post(body)
         except (OSError, asyncio.IncompleteReadError):
@@ -52,7 +71,7 @@ class Client:
 
     async def _post(self, body: bytes) -> tuple[int, bytes]:
         while self._free and self._free[-1][0].at_eof():
-            self._free.pop()[1].close()  # idle for so long that the server closed it
+            self._free.pop()[1].close()  # the server closed it after a long pause
         reader, writer = (
             self._free.pop()
             if self._free
@@ -85,10 +104,18 @@ async def open_loop(
     even: bool = False,
     seed: int = 0,
 ) -> Answers:
-    """`count` requests, `rate` a second, whatever the answers take.
+    """Send requests at a given rate, whether earlier ones were answered or not.
 
-    They come at random moments (a Poisson process), or `even`ly, as constant-rate load generators send them.
-    Latency counts from the moment a request was due, so that a stalled server is not let off.
+    Latency counts from the time a request was due, so that a stalled server is measured correctly.
+
+    Args:
+        client: sends them.
+        bodies: of the requests, sent in turn.
+        rate: requests per second.
+        count: number of requests.
+        step: called with 1 after each answer.
+        even: at constant intervals; False sends them at random times (a Poisson process).
+        seed: of the random times.
     """
     rng, out = random.Random(seed), Answers()
     tasks: set[asyncio.Task[None]] = set()
@@ -96,7 +123,7 @@ async def open_loop(
 
     async def one(body: bytes, since: float) -> None:
         status, text = await client.post(body)
-        out.note(status, text, since)
+        out.count(status, text, since)
         step(1)
 
     for i in range(count):
@@ -111,7 +138,7 @@ async def open_loop(
 
 
 async def _until(due: float) -> None:
-    """Sleep; the last stretch awake, for timers of the event loop are late by a millisecond."""
+    """Wait until a time; poll at the end, as timers of the event loop are late by a millisecond."""
     wait = due - perf_counter() - 0.0015
     if wait > 0:
         await asyncio.sleep(wait)
@@ -127,14 +154,23 @@ async def closed_loop(
     step: Step,
     between: Callable[[int], Awaitable[None]] | None = None,
 ) -> Answers:
-    """`count` requests by callers who each wait for their answer; `between` follows each."""
+    """Send requests by several callers, each of whom waits for its answer.
+
+    Args:
+        client: sends them.
+        bodies: of the requests, sent in turn.
+        count: number of requests.
+        callers: number of callers.
+        step: called with 1 after each answer.
+        between: called with the number of each request after its answer.
+    """
     out, numbers = Answers(), iter(range(count))
 
     async def caller() -> None:
         for i in numbers:
             since = perf_counter()
             status, text = await client.post(bodies[i % len(bodies)])
-            out.note(status, text, since)
+            out.count(status, text, since)
             step(1)
             if between is not None:
                 await between(i)
@@ -144,5 +180,9 @@ async def closed_loop(
 
 
 def encoded(value: object) -> bytes:
-    """JSON of a body."""
+    """Write a body as JSON.
+
+    Args:
+        value: the body.
+    """
     return json.dumps(value).encode()

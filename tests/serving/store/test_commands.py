@@ -80,7 +80,7 @@ def test_retention(filled):
     with Store(url) as store:
         left = [row for part in store.rows() for row in part]
         assert [row["request_id"] for row in left] == [f"s0r{i}" for i in range(12, 48)]
-        assert store.count()[1] == sum(len(row["answers"]) for row in left)
+        assert store.count()[1] == sum(len(row["slot_feedback"]) for row in left)
     age = (datetime.now(UTC) - NOON).days + 1
     assert command("purge", "--store", url, "--days", age)["purged"] == 0
     assert command("purge", "--store", url, "--days", 1)["purged"] == 36

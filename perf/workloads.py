@@ -1,17 +1,16 @@
-"""What the figures are measured on: requests of exact sizes, and models at equal encoder sizes."""
+"""Workloads of the benchmarks: requests of exact sizes, and models with equal encoder sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 
 from goalrank.encoders import EncoderSizes
 from goalrank.rankers import PRM, Generator
-from goalrank.requests import EncodedRequests, EntityTable, InputSpec
+from goalrank.requests import Batch, EncodedRequests, EntityTable, InputSpec
 from goalrank.rewards import ListReward
 from goalrank.training import (
     CachedScores,
@@ -29,7 +28,18 @@ ITEMS, USERS = 3000, 500
 
 @dataclass(frozen=True)
 class Sizes:
-    """N candidates, H history, L slots, G lists, D width, encoder layers, B requests."""
+    """Sizes of requests and models.
+
+    Attributes:
+        candidates: N.
+        history: H.
+        slots: L.
+        lists: G.
+        width: D.
+        layers: of the encoder.
+        heads: of the attention.
+        batch: B.
+    """
 
     candidates: int = 50
     history: int = 0
@@ -41,12 +51,20 @@ class Sizes:
     batch: int = 16
 
     def but(self, **changed: int) -> Sizes:
-        """The same with some sizes changed."""
+        """Change some sizes.
+
+        Args:
+            **changed: the new sizes.
+        """
         return replace(self, **changed)
 
 
 def entities(rows: int) -> EntityTable:
-    """Ids only: row 0 padding, the last row the bucket of the unknown."""
+    """Make a table of ids without features: row 0 is padding, the last row is for unknown ids.
+
+    Args:
+        rows: number of rows.
+    """
     ids = torch.arange(rows)
     bucket = torch.full_like(ids, rows - 1)
     bucket[0] = 0
@@ -55,7 +73,13 @@ def entities(rows: int) -> EntityTable:
 
 
 def make_columns(sizes: Sizes, requests: int, seed: int = 0) -> EncodedRequests:
-    """Requests of exactly N candidates, H events and L shown items with a 0/1 click on each."""
+    """Make requests of exactly N candidates, H events and L shown items with random clicks.
+
+    Args:
+        sizes: N, H and L.
+        requests: number of requests.
+        seed: of the random numbers.
+    """
     rng = np.random.default_rng(seed)
     n, h, slots = sizes.candidates, sizes.history, sizes.slots
     time = np.arange(requests, dtype=np.int64) * 10**6 + 10**12
@@ -78,7 +102,11 @@ def make_columns(sizes: Sizes, requests: int, seed: int = 0) -> EncodedRequests:
 
 
 def spec_of(columns: EncodedRequests) -> InputSpec:
-    """Input sizes of what `make_columns` makes."""
+    """Give the input sizes of the requests of `make_columns`.
+
+    Args:
+        columns: the requests.
+    """
     return InputSpec(
         item_ids=len(columns.items), item_numeric=0, item_category=0, item_category_width=0,
         user_ids=len(columns.users), user_numeric=0, user_category=0, user_category_width=0,
@@ -88,7 +116,15 @@ def spec_of(columns: EncodedRequests) -> InputSpec:
 
 @dataclass
 class Models:
-    """Requests and the models that are compared on them, all with the same encoder sizes."""
+    """Requests, and models with the same encoder sizes that are compared on them.
+
+    Attributes:
+        sizes: the sizes.
+        columns: the requests.
+        generator: GoalRank's generator.
+        prm: PRM.
+        reward: the reward model.
+    """
 
     sizes: Sizes
     columns: EncodedRequests
@@ -98,7 +134,13 @@ class Models:
 
 
 def make_models(sizes: Sizes, requests: int = 512, reward_layers: int = 0) -> Models:
-    """Fresh models; the reward model is that of the default recipe at the same width."""
+    """Make models with random weights; the reward model has the same width.
+
+    Args:
+        sizes: the sizes.
+        requests: number of requests.
+        reward_layers: layers of the reward model; 0 as in the default recipe.
+    """
     torch.manual_seed(0)
     columns = make_columns(sizes, requests)
     spec = spec_of(columns)
@@ -113,7 +155,11 @@ def make_models(sizes: Sizes, requests: int = 512, reward_layers: int = 0) -> Mo
 
 
 def group_of(lists: int) -> GroupConfig:
-    """The default mixture of sources, scaled to G lists (20 by default)."""
+    """Scale the default mixture of sources, which has 20 lists.
+
+    Args:
+        lists: G.
+    """
     default = GroupConfig()
     rest = {name: round(getattr(default, name) * lists / 20) for name in ("light", "heuristic",
             "perturbed", "logged", "random")}  # fmt: skip
@@ -122,7 +168,11 @@ def group_of(lists: int) -> GroupConfig:
 
 
 def group_task(models: Models) -> GroupTask:
-    """GoalRank's training step; the light model's scores are cached, as in a job."""
+    """Make GoalRank's training task; the light model's scores are cached, as in a job.
+
+    Args:
+        models: of `make_models`.
+    """
     sizes = models.sizes
     groups = GroupBuilder(
         group_of(sizes.lists), sizes.slots, [CachedScores(models.prm, models.columns)]
@@ -135,19 +185,29 @@ def group_task(models: Models) -> GroupTask:
 
 
 def prm_task(models: Models) -> SupervisedTask:
-    """PRM's training step."""
+    """Make PRM's training task.
+
+    Args:
+        models: of `make_models`.
+    """
     return SupervisedTask(
         models.prm, LoopConfig(batch_size=models.sizes.batch), 0, models.sizes.slots
     )
 
 
-def stepper(
-    task: Task, columns: EncodedRequests, batch_size: int, loss: Any = None
+def make_step(
+    task: Task,
+    columns: EncodedRequests,
+    batch_size: int,
+    loss: Callable[[Batch], torch.Tensor] | None = None,
 ) -> Callable[[], None]:
-    """One optimiser step on the next batch, without a trainer around it.
+    """Make a function that runs one optimiser step on the next batch.
 
     Args:
-        loss: batch → loss, in place of the task's own.
+        task: the task.
+        columns: training requests.
+        batch_size: requests per batch.
+        loss: batch → loss; None takes that of the task.
     """
     task.log = task.log_dict = lambda *_, **__: None  # type: ignore[assignment,method-assign]
     optimizer = task.configure_optimizers()["optimizer"]

@@ -1,4 +1,4 @@
-"""Planted faults of a reward model: r̂ = r* + b with a known bias b."""
+"""Known bias b of a simulated reward model: r̂ = r* + b."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ BiasKind = Literal["noise", "popularity", "gaussian"]
 def draw_bias(
     population: Population, kind: BiasKind, amplitude: float, generator: torch.Generator
 ) -> Tensor:
-    """b(l) of every list: [M, P], in units of the reward.
+    """Draw the bias of every list.
 
     Args:
-        population: whose lists.
-        kind: ``noise`` independent uniform in ±amplitude; ``popularity`` rises with the mean log
-            popularity of the list's items, the largest |b| of a request being ``amplitude``;
-            ``gaussian`` independent normal with the uniform's variance, *not* bounded.
-        amplitude: >= 0.
+        population: M requests with P lists.
+        kind: ``noise`` is independent and uniform in ±amplitude; ``popularity`` rises with the mean
+            log popularity of the list's items, and the largest |b| of a request is ``amplitude``;
+            ``gaussian`` is independent and normal with the variance of ``noise``, *not* bounded.
+        amplitude: >= 0, in units of the reward.
+        generator: of the random numbers.
+
+    Returns:
+        [M, P] b(l), in units of the reward.
 
     Raises:
         ConfigError: a negative amplitude or an unknown kind.
@@ -38,6 +42,7 @@ def draw_bias(
         out: Tensor = draw * (amplitude / 3.0**0.5)
         return out
     if kind == "popularity":
-        fame = population.popularity
-        return amplitude * fame / fame.abs().amax(dim=1, keepdim=True).clamp_min(1e-12)
+        popularity = population.popularity
+        largest = popularity.abs().amax(dim=1, keepdim=True).clamp_min(1e-12)
+        return amplitude * popularity / largest
     raise ConfigError(f"kind={kind!r} must be one of noise, popularity, gaussian")

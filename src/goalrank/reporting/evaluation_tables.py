@@ -1,0 +1,49 @@
+"""The table of an evaluation: a row per ranker, a column per metric."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from goalrank.evaluation import Evaluation, Interval
+from goalrank.reporting.tables import Column, Table, make_columns, milliseconds
+
+
+def evaluation_table(found: Evaluation, metrics: Iterable[str] | None = None) -> Table:
+    """Rankers with the mean and 95 % interval of each metric, best first by the first metric.
+
+    Args:
+        found: at least one ranker.
+        metrics: names with or without "@L"; None takes all.
+
+    Returns:
+        The table, with a note on what its numbers rest on.
+    """
+    names = [found.metric_name(metric) for metric in (metrics or found.metrics)]
+    order = sorted(found.rankers, key=lambda r: -_sortable(found.summaries[r].get(names[0])))
+    rows = [
+        [
+            ranker,
+            *(_cell(found.summaries[ranker].get(name)) for name in names),
+            milliseconds(found.milliseconds(ranker)),
+        ]
+        for ranker in order
+    ]
+    note = (
+        f"{found.n} requests; {found.excluded} without positives excluded. Protocol: "
+        f"{found.protocol}. 95 % intervals from {found.resampler.resamples} resamples of "
+        f"{found.unit}s."
+    )
+    return Table(
+        [Column("ranker"), *make_columns(*names, "ms/request", align="right")], rows, [note]
+    )
+
+
+def _sortable(interval: Interval | None) -> float:
+    return -math.inf if interval is None or math.isnan(interval.mean) else interval.mean
+
+
+def _cell(interval: Interval | None) -> str:
+    if interval is None or math.isnan(interval.mean):
+        return "–"
+    return f"{interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]"

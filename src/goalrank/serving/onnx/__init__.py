@@ -1,1 +1,0 @@
-"""Lists from one exported ONNX graph."""

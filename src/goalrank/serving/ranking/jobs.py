@@ -1,0 +1,166 @@
+"""Jobs of the service: what one predictor ranks for one request, and what becomes of its list."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from goalrank.bundles import Predictor, Ranked, TimedStep
+from goalrank.constraints import Constraints
+from goalrank.errors import ConfigError
+from goalrank.experiments import Experiment, draft_coins, draft_label, team_draft
+from goalrank.serving.http.schemas import Answer, RankBody
+from goalrank.serving.store.records import Exposure
+
+
+@dataclass(frozen=True)
+class RankJob:
+    """One list to make: a request and the predictor that ranks it.
+
+    Attributes:
+        predictor: ranks the request.
+        row: the request as a row of the requests table.
+        slots: L.
+        rules: constraints of this request; None adds none to the predictor's own.
+        experiment: label of the experiments that the user takes part in; None for none.
+        policy: name written with the exposure.
+        steps: timed steps of ranking, appended where traces are kept.
+    """
+
+    predictor: Predictor
+    row: dict[str, Any]
+    slots: int
+    rules: Constraints | None
+    experiment: str | None
+    policy: str
+    steps: list[TimedStep] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RequestJobs:
+    """The jobs of one request: one, or two that an interleaving experiment drafts into one list.
+
+    Attributes:
+        jobs: one or two.
+        interleaved: the experiment that drafts two lists into one; None for a single job.
+    """
+
+    jobs: list[RankJob]
+    interleaved: Experiment | None = None
+
+
+def check_body(body: RankBody, predictor: Predictor) -> None:
+    """Refuse a request that does not fit the model's inputs.
+
+    Args:
+        body: the request.
+        predictor: the predictor that is to rank it.
+
+    Raises:
+        ConfigError: candidate features of another number, or ids of another type.
+    """
+    names = predictor.bundle.encoder.info.candidate_features
+    given = body.candidate_features or []
+    if any(len(vector) != len(names) for vector in given) or (names and not given):
+        raise ConfigError(
+            f"candidate_features: this model wants {len(names)} numbers per candidate "
+            f"({list(names)}); remedy: send them"
+        )
+    check_ids(body, predictor)
+
+
+def check_ids(body: RankBody, predictor: Predictor) -> None:
+    """Refuse ids of another type than the model's; polars would refuse mixed types much later.
+
+    Args:
+        body: the request.
+        predictor: its model was trained on integers or strings.
+
+    Raises:
+        ConfigError: an id of another type.
+    """
+    encoder = predictor.bundle.encoder
+    for entity, ids, table in (
+        ("item", (*body.candidates, *body.history), encoder.items),
+        ("user", (body.user_id,), encoder.users),
+    ):
+        wanted = str if table.vocabulary.ids.dtype == pl.String else int
+        odd = next((each for each in ids if type(each) is not wanted), None)
+        if odd is not None:
+            raise ConfigError(
+                f"{entity} id {odd!r} is a {type(odd).__name__}, but this model's are "
+                f"{wanted.__name__}: a string '7' and a number 7 are different ids"
+            )
+
+
+def shown_list(request: RequestJobs, ranked: Sequence[Ranked]) -> tuple[RankJob, Ranked]:
+    """Choose the list to show: the ranker's, or one drafted from the lists of two rankers.
+
+    A drafted list has no exact propensity: it is not drawn from either policy.
+
+    Args:
+        request: the jobs of one request.
+        ranked: the list of each job, in order.
+
+    Returns:
+        The list, and its job with the experiment label and policy to store.
+    """
+    job, first_ranked = request.jobs[0], ranked[0]
+    if request.interleaved is None or any(each.degraded for each in ranked):
+        return job, first_ranked
+    length = max(len(each.positions) for each in ranked)
+    first, second = (
+        np.array([[*each.positions, *[-1] * (length - len(each.positions))]], np.int64)
+        for each in ranked
+    )
+    coins = draft_coins(request.interleaved, [first_ranked.request_id], length)
+    draft = team_draft(first, second, coins)
+    positions = [int(at) for at in draft.lists[0] if at >= 0]
+    items = [job.row["candidates"][at] for at in positions]
+    label = draft_label(request.interleaved, draft.teams[0].tolist())
+    policy = "+".join(each.policy for each in request.jobs)
+    relaxed = tuple(dict.fromkeys(rule for each in ranked for rule in each.relaxed))
+    drafted = replace(
+        first_ranked, items=items, positions=positions, log_prob=math.nan, propensity=None,
+        relaxed=relaxed,
+    )  # fmt: skip
+    return replace(job, experiment=label, policy=policy), drafted
+
+
+def exposure_of(job: RankJob, ranked: Ranked) -> Exposure:
+    """Make the exposure that the store keeps of a list.
+
+    Args:
+        job: the job.
+        ranked: its list.
+    """
+    return Exposure(
+        **job.row, shown=ranked.positions, propensity=ranked.propensity,
+        policy=_policy(job, ranked), experiment=job.experiment,
+    )  # fmt: skip
+
+
+def answer_of(job: RankJob, ranked: Ranked, logged: bool) -> Answer:
+    """Make the HTTP answer of a list.
+
+    Args:
+        job: the job.
+        ranked: its list.
+        logged: whether the exposure is in the store.
+    """
+    return Answer(
+        request_id=ranked.request_id, items=ranked.items,
+        log_prob=None if math.isnan(ranked.log_prob) or ranked.degraded else ranked.log_prob,
+        propensity=ranked.propensity,
+        policy=_policy(job, ranked), experiment=job.experiment, relaxed=list(ranked.relaxed),
+        degraded=ranked.degraded, logged=logged,
+    )  # fmt: skip
+
+
+def _policy(job: RankJob, ranked: Ranked) -> str:
+    return "retriever" if ranked.degraded else job.policy

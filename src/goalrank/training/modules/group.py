@@ -1,0 +1,99 @@
+"""Group-relative training: a policy fitted on groups of lists with rewards (GoalRank)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from goalrank.rankers import Ranker, at_next
+from goalrank.requests import Batch
+from goalrank.rewards import Reward
+from goalrank.training.config import LoopConfig, ObjectiveConfig
+from goalrank.training.distributed.data_parallel import SharedBatch
+from goalrank.training.groups.builder import GroupBuilder
+from goalrank.training.groups.group import SOURCES, thin
+from goalrank.training.groups.slot_groups import slot_group
+from goalrank.training.modules.group_telemetry import group_telemetry
+from goalrank.training.modules.policy import PolicyTask
+from goalrank.training.objectives.group_objectives import OBJECTIVES
+
+
+class GroupTask(PolicyTask[Ranker]):
+    """GoalRank: groups of lists, a reward for each, eq. 4 and eq. 5.
+
+    Args:
+        model: the policy; any trainable ranker.
+        loop: steps, batch size and learning rate.
+        seed: of every random draw.
+        reward: is frozen here.
+        groups: builds groups; its light models are frozen here.
+        objective: see `ObjectiveConfig`.
+    """
+
+    def __init__(
+        self,
+        model: Ranker,
+        loop: LoopConfig,
+        seed: int,
+        *,
+        reward: Reward,
+        groups: GroupBuilder,
+        objective: ObjectiveConfig,
+    ) -> None:
+        super().__init__(model, loop, seed, reward=reward, slots=groups.slots)
+        self.groups = groups
+        self.objective = objective
+        for ranker in groups.light:
+            ranker.eval().requires_grad_(False)
+
+    def transfer_batch_to_device(self, batch: SharedBatch, device: Any, index: int) -> Batch:
+        for ranker in self.groups.light:
+            ranker.to(device)
+        return super().transfer_batch_to_device(batch, device, index)
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        objective, rng = self.objective, self.step_rng()
+        state = self.model.encode(batch)
+        share = 0.0 if objective.name == "reinforce" else objective.slot_group_share
+        # Drawn apart, so that the lists of a step do not depend on the share.
+        by_slot = float(torch.rand((), generator=self.step_rng(stream=1))) < share
+        loss = (self._slot_group_loss if by_slot else self._group_loss)(state, batch, rng)
+        if objective.supervised > 0:
+            supervised = self.model.supervised_loss(state, batch, self.slots)
+            loss = loss + objective.supervised * supervised
+        self.log("loss", loss.detach(), prog_bar=True)
+        return loss
+
+    def _group_loss(self, state: Any, batch: Batch, rng: torch.Generator) -> Tensor:
+        """The objective on a group of lists."""
+        with torch.no_grad():
+            group = self.groups(self.model, state, batch, rng)
+            rewards = self.reward(batch, group.lists)
+            group = group._replace(valid=thin(rewards, group.valid, self.groups.config.thin))
+        log_prob = self.model.list_log_prob(state, batch, group.lists)
+        own = (group.source == SOURCES.index("own")).expand_as(group.valid)
+        loss_of, temperature = OBJECTIVES[self.objective.name], self.objective.temperature
+        if self.logs_this_step:
+            self.log_dict(group_telemetry(group, rewards, log_prob.detach(), temperature))
+        return loss_of(log_prob, rewards, group.valid, own, temperature)
+
+    def _slot_group_loss(self, state: Any, batch: Batch, rng: torch.Generator) -> Tensor:
+        """The objective on a slot group; the slot is the same for the whole batch."""
+        config, slots = self.groups.config, self.slots
+        with torch.no_grad():
+            own = self.model.draw(state, batch, 1, slots, rng, config.temperature)[:, 0]
+            slot = int(torch.randint(min(slots, batch.candidates.shape[1]), (1,), generator=rng))
+            group = slot_group(own, slot, batch, rng, config.tries)
+            rewards = self.reward(batch, group.lists)
+        log_prob = self.model.next_log_prob(state, batch, group.prefix).gather(1, group.tried)
+        # Among the lists of the group, which share all but the slot: π(l|B).
+        log_prob = at_next(log_prob.masked_fill(~group.valid, -torch.inf))
+        loss_of = OBJECTIVES[self.objective.name]
+        return loss_of(log_prob, rewards, group.valid, group.valid, self.objective.temperature)
+
+    def validate_batch(self, batch: Batch) -> dict[str, Tensor]:
+        quality = self.list_quality(batch)
+        score = "reward" if self.objective.monitor == "reward" else "ndcg"
+        return {**quality, "score": quality[score]}
