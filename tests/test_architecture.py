@@ -143,13 +143,17 @@ _ASKED_FOR = {
     "api/model.py": {"FitConfig", "Requests"},  # an argument may be a path instead
     "api/scorecard.py": {"Bundle", "Requests"},  # an argument may be a path, or a bare ranker
     "bundles/predictor.py": {"Requests"},  # an argument may be rows instead
-    "cli/common.py": {"RenamedSettingWarning"},  # a category, as Python's hook gives it
-    "compute/ray_executor.py": {"ValidationError"},  # an error rebuilt from its class's name
     "encoders/id_table.py": {"IdTable"},  # a walk over a tree of any torch modules
-    "logs/importer.py": {"ImportOptions"},  # an argument may be a dictionary instead
+    "errors.py": {"GoalRankError", "ValidationError"},  # an error rebuilt from its class's name
+    "logs/importer.py": {"ImportOptions", "RawLog"},  # a dictionary; what another's reader returns
+    "rankers/build.py": {"Ranker"},  # a class that somebody else's package names
     "reporting/tables.py": {"Bold", "Markup"},  # a cell is a plain value or a marked one
     "requests/encoding/encoded.py": {"EntityTable"},  # a walk over dataclass fields
+    "rewards/registry.py": {"Reward"},  # a class that somebody else's package names
     "serving/store/store.py": {"DataError"},  # an error beside the database's
+    "testing/batches.py": {"EntityTable"},  # a walk over dataclass fields
+    "testing/readers.py": {"RawLog"},  # what another's reader returns
+    "training/config.py": {"FitConfig"},  # a recipe may be given as settings
 }
 
 
@@ -167,3 +171,68 @@ def test_capabilities_are_asked_of_the_object():
         if called and _names(node.func) & {"isinstance", "issubclass"}:
             found.setdefault(name, set()).update(_names(node.args[1]) & ours)
     assert {name: classes for name, classes in found.items() if classes} == _ASKED_FOR
+
+
+_RENAMING = {("os", "replace"), ("os", "rename"), ("os", "renames"), ("shutil", "move")}
+_MAY_RENAME = {
+    "storage/atomic.py": "the one place where what was written gets its name",
+    "logs/download/fetch.py": "lifts an archive's files out of their folder, inside a whole_folder",
+}
+
+
+def _renames(tree: ast.AST) -> list[tuple[int, str]]:
+    """Calls that rename files, and texts that make names for unfinished ones."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner, name = node.func.value, node.func.attr
+            known = isinstance(owner, ast.Name) and (owner.id, name) in _RENAMING
+            # Path.replace and Path.rename take one path; str.replace takes two arguments and a
+            # table's rename takes a mapping.
+            single = len(node.args) == 1 and not node.keywords
+            target = node.args[0] if single else None
+            path_like = isinstance(target, ast.Name | ast.BinOp) or (
+                isinstance(target, ast.Call)
+                and isinstance(target.func, ast.Attribute)
+                and target.func.attr in ("with_name", "with_suffix")
+            )
+            of_path = name == "replace" and single
+            of_path |= name == "rename" and path_like and not _names_a_column(target)
+            if known or of_path:
+                found.append((node.lineno, ast.unparse(node)))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if node.value.endswith(".tmp"):
+                found.append((node.lineno, repr(node.value)))
+        elif isinstance(node, ast.ImportFrom) and node.module in ("os", "shutil"):
+            found += [
+                (node.lineno, alias.name)
+                for alias in node.names
+                if (node.module, alias.name) in _RENAMING
+            ]
+    return found
+
+
+def _names_a_column(target: ast.expr | None) -> bool:
+    return isinstance(target, ast.Name) and target.id in ("name", "names")
+
+
+def test_only_one_place_renames_files():
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} {call}"
+        for path in MODULES
+        if str(path.relative_to(SOURCE)) not in _MAY_RENAME
+        for line, call in _renames(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert wrong == [], "remedy: goalrank.storage.whole_file or whole_folder"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "os.replace(a, b)", "os.rename(a, b)", "shutil.move(a, b)", "from os import replace",
+        "temporary.replace(path)", "temporary.rename(path)", "a.rename(b / 'c')",
+        "log.rename(log.with_name('b'))", "path.with_name(f'.{path.name}.tmp')",
+    ],
+)  # fmt: skip
+def test_renaming_is_noticed(code):
+    assert _renames(ast.parse(code))

@@ -13,6 +13,7 @@
     ├── FetchError         a download failed or its checksum differs
     ├── MissingExtraError  an optional library is not installed
     ├── InfeasibleError    what was asked for cannot exist (e.g. an enumeration too large)
+    ├── OutOfMemoryError   memory ran out
     ├── ExecutorError        a worker, a cluster or an object store failed on every try
     └── StoreError         the store cannot be opened, read or written
         └── StoreFullError   its disk is full
@@ -23,7 +24,15 @@ name. `code` is the same for machines: what a server's refusals carry.
 
 from __future__ import annotations
 
+import errno
+import re
 from collections.abc import Sequence
+
+_NO_MEMORY = re.compile(
+    r"out of memory|can(no|')t allocate memory|not enough memory|memory allocation|"
+    r"failed to allocate",
+    re.IGNORECASE,
+)
 
 
 class GoalRankError(Exception):
@@ -137,3 +146,42 @@ class ExecutorError(GoalRankError):
 
     exit_code = 9
     code = "engine_failed"
+
+
+class OutOfMemoryError(GoalRankError):
+    """Memory ran out, on the processor's side or on an accelerator.
+
+    Args:
+        what: what was asked for, in the words of the library that could not have it.
+    """
+
+    exit_code = 10
+    code = "out_of_memory"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"out of memory: {what}; files are written whole or not at all, so what was there "
+            f"before is whole; remedy: smaller batches (--batch-size; for training --set "
+            f"training.batch_size=32), fewer requests or candidates at once, fewer processes, or "
+            f"a machine with more memory"
+        )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of any library says that memory ran out."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return not isinstance(error, GoalRankError) and bool(_NO_MEMORY.search(str(error)))
+
+
+def rebuilt_error(name: str, message: str) -> GoalRankError:
+    """An error that another process met, from its class's name and its message."""
+    found = globals().get(name)
+    kind = found if isinstance(found, type) and issubclass(found, GoalRankError) else GoalRankError
+    error: GoalRankError = kind.__new__(kind)
+    Exception.__init__(error, message)
+    if isinstance(error, ValidationError):
+        error.faults = ()
+    return error

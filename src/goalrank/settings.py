@@ -175,6 +175,9 @@ def faults(error: ValidationError, model: type[BaseModel], prefix: str = "") -> 
     for fault in error.errors():
         name = prefix + (".".join(str(part) for part in fault["loc"]) or "all")
         said = fault["msg"]
+        if fault["type"] == "missing":
+            lines.append(f"{name}: must be given")
+            continue
         if fault["type"] == "extra_forbidden":
             known = _fields(model, fault["loc"][:-1])
             said = f"no such setting{nearest(str(fault['loc'][-1]), known)}"

@@ -117,12 +117,12 @@ def test_faults_are_said(folder, tmp_path):
         open_dataset(str(folder), 0)
 
 
-def test_the_verbs_name_engines(tmp_path):
+def test_the_verbs_name_executors(tmp_path):
     bundle = BUNDLE.save(tmp_path / "bundle")
     make_table(5).write(tmp_path / "r.parquet")
     arguments = ["rank", "--bundle", bundle, "--requests", tmp_path / "r.parquet"]
     for extra, text in (
-        (["--out", tmp_path / "o.parquet", "--engine", "spark"], "local, ray"),
+        (["--out", tmp_path / "o.parquet", "--executor", "spark"], "local, ray"),
         (["--out", tmp_path / "folder"], "does not end in .parquet"),
     ):
         result = CliRunner().invoke(app, [str(a) for a in [*arguments, *extra]])
@@ -133,5 +133,18 @@ def test_the_verbs_name_engines(tmp_path):
     )
     assert result.exit_code == 0
     assert len(pl.read_parquet(tmp_path / "o.parquet")) == 5
-    result = CliRunner().invoke(app, ["data", "import", "kuairand", "--engine", "spark"])
+    result = CliRunner().invoke(app, ["data", "import", "kuairand", "--executor", "spark"])
     assert "local, ray" in result.stderr
+
+
+def test_the_earlier_name_of_an_option_works_and_warns(tmp_path):
+    bundle = BUNDLE.save(tmp_path / "bundle")
+    make_table(5).write(tmp_path / "r.parquet")
+    arguments = ["rank", "--bundle", bundle, "--requests", tmp_path / "r.parquet"]
+    arguments += ["--out", tmp_path / "o.parquet", "--engine"]
+    result = CliRunner().invoke(app, [str(a) for a in [*arguments, "local"]])
+    assert result.exit_code == 0
+    assert "--engine is now called --executor" in result.stderr
+    result = CliRunner().invoke(app, [str(a) for a in [*arguments, "spark"]])
+    assert "executor 'spark' is unknown" in result.stderr
+    assert "--engine" not in CliRunner().invoke(app, ["rank", "--help"]).output

@@ -49,7 +49,7 @@ def test_parts_are_taken_as_they_are_needed(workers):
         results.close()
 
 
-def test_engines_are_named():
+def test_executors_are_named():
     with pytest.raises(ConfigError, match="local, ray"):
         open_executor("spark")
     with pytest.raises(ConfigError, match="workers"):

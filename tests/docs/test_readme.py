@@ -22,7 +22,7 @@ def short(monkeypatch):
 
     def load_config(path=None, overrides=()):
         cut = [s for s in TINY if ".steps=" in s or "width" in s or "heads" in s]
-        return full(path, [*overrides, *cut])
+        return full(full(path, overrides), cut)
 
     monkeypatch.setattr(training, "load_config", load_config)
     monkeypatch.setattr("goalrank.api.model.load_config", load_config)
@@ -40,7 +40,14 @@ def test_python_and_command_line(tmp_path, monkeypatch, short):
 
 
 def test_links_lead_somewhere():
-    for name in ("README.md", "CONTRIBUTING.md", "docs/your-logs.md", "docs/worlds.md"):
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/your-logs.md",
+        "docs/worlds.md",
+        "docs/extending.md",
+        "examples/plugin/README.md",
+    ):
         path = ROOT / name
         for link in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
             if not link.startswith("http"):

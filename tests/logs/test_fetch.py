@@ -170,3 +170,11 @@ def test_known_data_sets():
     assert all(d.url.startswith("https://") for d in DATASETS.values())
     with pytest.raises(ConfigError, match="ml-1m"):
         fetch("ml-2m", "nowhere")
+
+
+def test_only_web_addresses_are_opened(tmp_path):
+    file = tmp_path / "small.zip"
+    file.write_bytes(zipped())
+    entry = {"small": Dataset(file.as_uri(), None, "movielens", "small", "none")}
+    with pytest.raises(FetchError, match="https://"):
+        fetch("small", tmp_path / "data", datasets=entry, show=False)

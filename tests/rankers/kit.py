@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
-from dataclasses import fields, replace
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
 from goalrank.encoders import EncoderSizes
 from goalrank.rankers import (
@@ -28,55 +24,26 @@ from goalrank.rankers import (
     diverse_members,
     ranker_names,
 )
-from goalrank.requests import Batch, EncodedRequests, EntityTable, InputSpec
+from goalrank.requests import EncodedRequests
 from goalrank.rewards import ListReward
-from tests.helpers import make_columns
+from goalrank.testing import (
+    CATEGORIES,
+    all_lists,
+    blocked,
+    doubled,
+    padded,
+    permuted,
+    shake,
+    spec_of,
+)
+from goalrank.testing import make_rich_requests as rich_columns
+
+__all__ = [
+    "BY_INPUT", "CATEGORIES", "FACTORIES", "SMALL", "SPARSE", "WHOLE_LIST", "WITH_TIES", "all_lists", "blocked",
+    "config", "doubled", "make_ranker", "padded", "permuted", "rich_columns", "shake", "spec_of",
+]  # fmt: skip
 
 SMALL = EncoderSizes(width=16, layers=1, heads=2, dropout=0.1)
-CATEGORIES = 7
-
-
-def rich_columns(requests: int = 6, n: int = 6, **options: int) -> EncodedRequests:
-    """`make_columns` whose items and users have numbers and categories as well."""
-    columns = make_columns(requests, n, **options)
-    rng = np.random.default_rng(5)
-    return replace(
-        columns, items=_featured(columns.items, rng), users=_featured(columns.users, rng)
-    )
-
-
-def _featured(table: EntityTable, rng: np.random.Generator) -> EntityTable:
-    rows = len(table)
-    category = torch.from_numpy(rng.integers(0, CATEGORIES, (rows, 2)))
-    weight = (category > 0).float() / 2
-    numeric = torch.from_numpy(rng.normal(size=(rows, 3)).astype(np.float32))
-    return replace(table, numeric=numeric, category=category, category_weight=weight)
-
-
-def spec_of(columns: EncodedRequests) -> InputSpec:
-    """Sizes for models that read these columns."""
-    items, users = columns.items, columns.users
-    return InputSpec(
-        item_ids=int(items.id_row.max()) + 1,
-        item_numeric=items.numeric.shape[1],
-        item_category=CATEGORIES,
-        item_category_width=items.category.shape[1],
-        user_ids=int(users.id_row.max()) + 1,
-        user_numeric=users.numeric.shape[1],
-        user_category=CATEGORIES,
-        user_category_width=users.category.shape[1],
-        candidate_features=columns.candidate_features.shape[1],
-        has_score=True,
-        kinds=columns.kinds,
-    )
-
-
-def shake(module: nn.Module, seed: int = 0, size: float = 0.3) -> None:
-    """Move every parameter, so that a fresh model has opinions."""
-    rng = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter += size * torch.randn(parameter.shape, generator=rng)
 
 
 def config(name: str, **options: int) -> RankerConfig:
@@ -146,6 +113,8 @@ FACTORIES: dict[str, Factory] = {
 # The best list of these is the most probable whole list, not the greedy one.
 WHOLE_LIST = {"best of", "multi generator", "pier", "prs"}
 BY_INPUT = {"input", "input reversed"}
+# These choose from a pool of lists, and may have no list with a given prefix.
+SPARSE = WHOLE_LIST
 # Scores of different candidates may tie, and then the order of input decides.
 WITH_TIES = BY_INPUT | {"constant", "popularity", "feedback rate", "transitions"}
 
@@ -157,60 +126,3 @@ def make_ranker(name: str, columns: EncodedRequests, seed: int = 0) -> Ranker:
         ranker = FACTORIES[name](columns)
     shake(ranker, seed)
     return ranker.eval()
-
-
-def all_lists(n: int, slots: int) -> Tensor:
-    """Every list [1, P, L] of min(L, n) of n candidates."""
-    short = min(slots, n)
-    lists = torch.tensor(list(itertools.permutations(range(n), short)))
-    return nn.functional.pad(lists, (0, slots - short), value=-1).unsqueeze(0)
-
-
-_CANDIDATE = (
-    "candidates",
-    "candidate_mask",
-    "candidate_score",
-    "candidate_features",
-    "relevance",
-    "observed",
-)
-_HISTORY = ("history", "history_mask", "history_feedback", "history_age")
-
-
-def permuted(batch: Batch, order: Tensor) -> Batch:
-    """Candidate m of the new batch is candidate order[m] of the old one."""
-    changed = {name: getattr(batch, name)[:, order] for name in _CANDIDATE}
-    place = torch.cat([order.argsort(), torch.tensor([-1])])
-    return replace(batch, **changed, shown=place[batch.shown])
-
-
-def padded(batch: Batch, candidates: int = 0, history: int = 0) -> Batch:
-    """More padding, with rubbish in the numbers that nobody may look at."""
-    changed = {}
-    for names, more in ((_CANDIDATE, candidates), (_HISTORY, history)):
-        for name in names:
-            value = getattr(batch, name)
-            rubbish = 0 if value.dtype in (torch.bool, torch.int64) else 3.0
-            shape = (value.shape[0], more, *value.shape[2:])
-            changed[name] = torch.cat([value, torch.full(shape, rubbish, dtype=value.dtype)], 1)
-    return replace(batch, **changed)
-
-
-def blocked(batch: Batch, at: int) -> Batch:
-    """Candidate `at` may not be chosen in any request."""
-    mask = batch.candidate_mask.clone()
-    mask[:, at] = False
-    return replace(batch, candidate_mask=mask)
-
-
-def doubled(batch: Batch) -> Batch:
-    """The same batch in float64."""
-
-    def wide(value: object) -> object:
-        if isinstance(value, EntityTable):
-            return EntityTable(*(wide(getattr(value, f.name)) for f in fields(value)))
-        if isinstance(value, Tensor) and value.is_floating_point():
-            return value.double()
-        return value
-
-    return replace(batch, **{f.name: wide(getattr(batch, f.name)) for f in fields(batch)})

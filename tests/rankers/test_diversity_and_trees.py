@@ -45,11 +45,11 @@ def twins() -> EncodedRequests:
     return columns_of(candidates, np.ones((1, 6)), one_hot(TYPES, 3), score=score)
 
 
-@pytest.mark.parametrize("rule", [MMR(trade=0.3), DPP(theta=0.5)])
-def test_diversity_baselines_do_not_repeat_candidates(rule):
+@pytest.mark.parametrize("baseline", [MMR(trade=0.3), DPP(theta=0.5)])
+def test_diversity_baselines_do_not_repeat_candidates(baseline):
     batch = twins().batch([0])
     assert KIND[batch.candidates[0, RetrieverOrder().rank(batch, 3)[0]]].tolist() == [0, 0, 0]
-    assert sorted(KIND[batch.candidates[0, rule.rank(batch, 3)[0]]].tolist()) == [0, 1, 2]
+    assert sorted(KIND[batch.candidates[0, baseline.rank(batch, 3)[0]]].tolist()) == [0, 1, 2]
 
 
 class ByPlace(Reward):

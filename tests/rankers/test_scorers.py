@@ -55,7 +55,7 @@ def test_dlcm_makes_its_own_initial_list_without_a_retriever():
     spec = replace(spec_of(data), has_score=False)
     ranker = fit(DLCM(spec, SIZES), data, SLOTS, steps=60)
     batch = data.batch(slice(None))
-    first = ranker._both(batch)[1]
+    first = ranker._scores_and_first(batch)[1]
     assert first is not None
     liked = batch.relevance > 0
     assert float(first[liked].min().detach()) > float(first[~liked].max().detach())

@@ -228,7 +228,7 @@ def test_pier_proposes_around_the_item_level_order():
     def worth_of_pool(spread: float) -> float:
         ranker.spread = spread
         with torch.no_grad():
-            like, lists = ranker._encode(batch).like, ranker.pool(batch, 4).lists
+            like, lists = ranker._encode(batch).item_logits, ranker.pool(batch, 4).lists
         return float(like[:, None, :].expand(-1, lists.shape[1], -1).gather(2, lists).mean())
 
     values = [worth_of_pool(spread) for spread in (0.0, 0.3, 3.0)]

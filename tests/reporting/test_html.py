@@ -151,7 +151,7 @@ def test_written_whole_or_not_at_all(full, tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr("os.replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(DataError, match="disk full"):
         write(Report("other", "ndcg@6"), path)
     assert path.read_text() == render(full)
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]

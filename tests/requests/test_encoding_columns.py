@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -123,10 +124,17 @@ def test_saved_and_mapped_is_the_same(tmp_path_factory, columns) -> None:
     same(loaded.batch(slice(None)), columns.batch(slice(None)))
 
 
-def test_saving_is_whole_or_not_at_all(tmp_path: Path) -> None:
+def _full_disk(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_saving_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     columns, folder = make_columns(3), tmp_path / "c"
-    (tmp_path / "c.tmp").mkdir()
-    (tmp_path / "c.tmp" / "rubbish.npy").write_bytes(b"of an earlier crash")
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", _full_disk)
+        with pytest.raises(DataError, match="free space"):
+            columns.save(folder)
+    assert list(tmp_path.iterdir()) == []
     columns.save(folder)
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
     same(EncodedRequests.load(folder).batch([0]), columns.batch([0]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,9 +35,25 @@ class _Job:
     folder: Location | None
 
 
-def load(folder: str | Path) -> Bundle:
-    """Read a bundle; see `Bundle.load`."""
-    return Bundle.load(folder)
+def load(folder: str | Path, *, allow: Sequence[str] = ()) -> Bundle:
+    """Read a bundle that training wrote; see `Bundle.load`.
+
+    Args:
+        folder: of the bundle, or the `out` of a training.
+        allow: packages whose rankers and rewards may be loaded.
+
+    Raises:
+        BundleError: no bundle there, a changed byte, a missing file, or a newer format.
+
+    Examples:
+        >>> from goalrank import load
+        >>> bundle = load(folder)
+        >>> bundle.config.name, bundle.config.slots
+        ('goalrank', 6)
+        >>> bundle.rank(test).height == len(test)
+        True
+    """
+    return Bundle.load(folder, allow=allow)
 
 
 def rank_dataset(
@@ -73,7 +89,12 @@ def rank_dataset(
         ConfigError: `out` is the requests themselves or a folder of finished lists.
         ValidationError: faulty rows.
         DataError: requests missing or damaged, or `out` cannot be written.
-        EngineError: a store or a worker failed on every try.
+        ExecutorError: a store or a worker failed on every try.
+
+    Examples:
+        >>> from goalrank.api import load, rank_dataset
+        >>> rank_dataset(load(folder), str(folder / "test.parquet"), str(folder / "lists.parquet"))
+        60
     """
     target = Location(out)
     if Location(requests).address.rstrip("/") == out.rstrip("/"):

@@ -25,9 +25,9 @@ from goalrank.evaluation import Evaluation
 from goalrank.logs import import_log, write_import
 from goalrank.rankers import BestOf, Ranker, RetrieverOrder
 from goalrank.reporting import Report, choose_rows, make_examples, write_report
-from goalrank.requests import Requests, write_text
+from goalrank.requests import Requests
 from goalrank.serving import Examples
-from goalrank.storage import json_text
+from goalrank.storage import json_text, write_text
 from goalrank.training import load_config
 
 Say = Callable[[str], None]

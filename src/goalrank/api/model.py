@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,22 @@ from typing import Any
 from goalrank.api.recipes import recipe_path
 from goalrank.bundles import Bundle
 from goalrank.errors import BundleError, ConfigError
-from goalrank.rankers import Ranker, build_ranker, ranker_names
+from goalrank.rankers import Ranker
 from goalrank.requests import EncodedRequests, Encoder, Requests, read_shard
 from goalrank.training import (
     FitConfig,
     Fitted,
     Job,
+    PerStage,
     RunOptions,
     barrier,
+    check_names,
     gather_bytes,
     is_distributed,
     is_first,
     join_process_group,
     load_config,
+    lost_processes,
     part_sizes,
     process_rank,
     resolve_options,
@@ -37,8 +41,15 @@ class Model(Bundle):
     """A bundle fresh from training, with what only the training knows.
 
     Attributes:
-        fitted: every ranker of the job, telemetry and seconds of each stage.
+        fitted: every ranker of the job, telemetry and seconds of each stage; empty once saved and
+            loaded again.
         job: encoded training requests and settings; None once saved and loaded again.
+
+    Examples:
+        >>> from goalrank.api import Model
+        >>> model = Model.load(folder)  # that `fit(..., out=folder)` wrote
+        >>> list(model.rankers)
+        ['goalrank']
     """
 
     fitted: Fitted = field(default_factory=Fitted)
@@ -46,8 +57,8 @@ class Model(Bundle):
 
     @property
     def rankers(self) -> dict[str, Ranker]:
-        """The light models and the generator, by name."""
-        return self.fitted.rankers
+        """The light models and the generator, by name; of a loaded model the generator alone."""
+        return self.fitted.rankers or {self.config.name: self.ranker}
 
 
 def fit(
@@ -55,6 +66,9 @@ def fit(
     validation: Requests | str | Path | None = None,
     *,
     config: Config = None,
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    callbacks: PerStage[Any] = (),
+    loggers: PerStage[Any] = (),
     out: str | Path | None = None,
     progress: bool = True,
     resume: bool = False,
@@ -67,6 +81,14 @@ def fit(
         train: requests with feedback, or their file.
         validation: decides when to stop and which weights to keep; None keeps the last.
         config: settings, a recipe's file or name; None takes the defaults.
+        overrides: settings that replace those of `config`, by name: {"training.steps": 500}; or
+            texts as for `--set`.
+        callbacks: Lightning callbacks for every stage's trainer, or a function of the stage's name
+            ("pretrain", "dnn", "reward-0", "goalrank", …) that gives a list. The same objects
+            serve all stages, so what keeps a state (early stopping) wants a function.
+        loggers: Lightning loggers beside the CSV log, given likewise: TensorBoard (extra
+            `[tensorboard]`), MLflow (`[mlflow]`), W&B (`[wandb]`) and others. Every stage counts
+            its steps from 0, so a function that gives each stage a run of its own reads best.
         out: folder for `run/` (checkpoints, logs) and `bundle/`; None keeps nothing on disk.
         progress: show progress bars.
         resume: go on with the job in `out`; finished stages are not run again.
@@ -79,9 +101,33 @@ def fit(
         ConfigError: settings that cannot be used, or resuming a job of other settings.
         DataError: the requests break a rule.
         BundleError: `out` holds a bundle or a job already.
+        PeerLostError: a process of the job was ended; `resume=True` goes on.
+
+    Examples:
+        >>> from goalrank import fit
+        >>> model = fit(
+        ...     train, validation,  # tables, or their files
+        ...     overrides={"training.steps": 4, "light_loop.steps": 2, "reward.loop.steps": 2},
+        ...     out=folder, progress=False,
+        ... )
+        >>> lists = model.rank(test, slots=3)
+        >>> lists.columns
+        ['request_id', 'user_id', 'items', 'positions', 'log_prob']
+
+        With a logger of Lightning's for each stage, here of files:
+
+        >>> from lightning.pytorch.loggers import CSVLogger
+        >>> model = fit(
+        ...     train, config=model.job.config, progress=False,
+        ...     loggers=lambda stage: [CSVLogger(folder / "logs", name=stage)],
+        ... )
+        >>> sorted(path.name for path in (folder / "logs").iterdir())
+        ['dnn', 'goalrank', 'prm', 'reward-0']
     """
-    settings = config if isinstance(config, FitConfig) else load_config(_path(config))
-    options = resolve_options(RunOptions(folder=Path(), resume=resume, progress=progress, **run))
+    settings = load_config(_source(config), overrides)
+    asked = RunOptions(Path(), resume, progress, callbacks=callbacks, loggers=loggers, **run)
+    options = resolve_options(asked)
+    options.refuse_odd()
     if out is not None:
         _check_free(Path(out), options.resume or overwrite)
     elif process_rank() is not None:
@@ -89,11 +135,12 @@ def fit(
             "several processes share checkpoints and weights on disk; remedy: a folder (--out)"
         )
     join_process_group(options)
-    barrier()  # until all have looked at the folder
-    train, held = _read(train, options), None if validation is None else _read(validation, options)
-    with tempfile.TemporaryDirectory(prefix="goalrank-") as scratch:
+    with lost_processes(), tempfile.TemporaryDirectory(prefix="goalrank-") as scratch:
+        barrier()  # until all have looked at the folder
+        table = _read(train, options)
+        held = None if validation is None else _read(validation, options)
         folder = Path(out) / "run" if out is not None else Path(scratch)
-        model = _fit(train, held, settings, replace(options, folder=folder))
+        model = _fit(table, held, settings, replace(options, folder=folder))
     if out is not None and is_first():
         model.save(Path(out) / "bundle", overwrite=True)
     return model
@@ -102,11 +149,9 @@ def fit(
 def _fit(
     train: Requests, validation: Requests | None, config: FitConfig, options: RunOptions
 ) -> Model:
-    share = gather_bytes if options.split_data and is_distributed() else None
-    encoder = Encoder.fit(train, config.encoder, share)
-    for name in (config.ranker.name, *config.light):
-        if name not in ranker_names():  # complain now, not after minutes of training
-            build_ranker(encoder.spec, config.ranker.model_copy(update={"name": name}))
+    check_names(config)  # now, not after minutes of encoding and training
+    shards = {"exchange": gather_bytes} if options.split_data and is_distributed() else {}
+    encoder = Encoder.fit(train, config.encoder, **shards)
     columns = encoder.encode(train)
     held = None if validation is None else encoder.encode(validation)
     fitted = run_job(encoder.spec, columns, held, config, options)
@@ -151,8 +196,8 @@ def _count(columns: EncodedRequests, options: RunOptions) -> int:
     return sum(part_sizes(columns, None)[0])
 
 
-def _path(config: str | Path | None) -> Path | None:
-    return None if config is None else recipe_path(config)
+def _source(config: Config) -> FitConfig | Path | None:
+    return config if config is None or isinstance(config, FitConfig) else recipe_path(config)
 
 
 def _check_free(out: Path, allowed: bool) -> None:

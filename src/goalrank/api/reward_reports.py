@@ -17,7 +17,7 @@ from goalrank.rewards import ListReward, Reward
 from goalrank.training import (
     Job,
     RewardTask,
-    build_reward,
+    build_list_reward,
     feedback_at,
     run_stage,
     unexposed_is_negative,
@@ -38,7 +38,7 @@ def fit_itemwise(job: Job) -> ListReward:
     Trained on the same requests for as long as the reward model.
     """
     config = job.config.reward.model_copy(update={"list_layers": 0, "relations": 0})
-    model = build_reward(job.spec, config, job.train, job.config.ranker.slots)
+    model = build_list_reward(job.spec, config, job.train, job.config.ranker.slots)
     model.position = None
     task = RewardTask(
         model,

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import polars as pl
+
 from goalrank import evaluation as ev
 from goalrank.bundles import Bundle
 from goalrank.errors import ConfigError
-from goalrank.evaluation import Audit, Evaluation
+from goalrank.evaluation import Audit, Evaluation, html_summary
 from goalrank.rankers import Ranker
 from goalrank.reporting import evaluation_table
 from goalrank.requests import EncodedRequests, Encoder, Requests
@@ -43,10 +45,28 @@ class Scorecard:
         """Sentences of the audit."""
         return self.audit.verdict
 
+    @property
+    def both(self) -> Evaluation:
+        """Rankers and baselines in one evaluation."""
+        return self.baselines if self.trained is None else self.trained.merged(self.baselines)
+
+    def to_frame(self) -> pl.DataFrame:
+        """Every mean with its interval, as a table.
+
+        Returns:
+            As `Evaluation.to_frame`, and `trained`: whether the ranker learned.
+        """
+        learned = [] if self.trained is None else self.trained.rankers
+        return self.both.to_frame().with_columns(trained=pl.col("ranker").is_in(learned))
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: all rankers, best first, and the verdict."""
+        warning = [f"Warning: {self.warning}"] if self.warning else []
+        return html_summary(self.both, f"Scorecard: {self.dataset}", [*warning, *self.verdict])
+
     def table(self, metrics: Sequence[str] | None = None) -> str:
         """Markdown: rankers and baselines, best first."""
-        both = self.baselines if self.trained is None else self.trained.merged(self.baselines)
-        return evaluation_table(both, metrics).markdown()
+        return evaluation_table(self.both, metrics).markdown()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""
@@ -80,7 +100,7 @@ def audit_dict(audit: Audit) -> dict[str, Any]:
 def evaluate(
     rankers: Bundle | Mapping[str, Bundle | Ranker],
     requests: Requests | str | Path,
-    slots: int = 6,
+    slots: int | None = None,
     *,
     train: Requests | str | Path | None = None,
     metric: str = "ndcg",
@@ -95,18 +115,28 @@ def evaluate(
     Args:
         rankers: a bundle, or name → bundle or ranker; bare rankers use the first bundle's encoder.
         requests: held-out requests, or their file.
-        slots: L.
+        slots: L; None takes the length that the bundles were trained for.
         train: the training requests; baselines that count over the past (popularity and the like)
             come from them. None leaves those baselines out, except for a model fresh from `fit`.
-        metric: what the audit compares by.
+        metric: what the audit compares by; a name of `goalrank.evaluation.METRICS`, "auc", or
+            "package.module:function".
         bootstrap: resamples of the intervals.
         seed: of the resamples.
         batch_size, device: how rankers run; the results do not depend on it.
         progress: called with (requests done, requests in all) of each encoder's rankers in turn.
 
     Raises:
-        ConfigError: no bundle among the rankers, or a setting out of range.
+        ConfigError: no bundle among the rankers, bundles of several lengths where none is given,
+            or a setting out of range.
         DataError: no request has a positive.
+
+    Examples:
+        >>> from goalrank import evaluate, load
+        >>> card = evaluate(load(folder), test, train=train, bootstrap=20)
+        >>> card.to_frame().columns[:6]
+        ['ranker', 'metric', 'mean', 'low', 'high', 'requests']
+        >>> card.to_frame()["slots"][0]  # the bundle's own
+        6
     """
     table = requests if isinstance(requests, Requests) else Requests.read(requests)
     named = rankers if isinstance(rankers, Mapping) else {rankers.config.name: rankers}
@@ -117,7 +147,8 @@ def evaluate(
             "pass the model that goalrank.fit gave, or goalrank.load, among them"
         )
     options: dict[str, Any] = {
-        "slots": slots,
+        "slots": _length(named) if slots is None else slots,
+        "metrics": ev.measured_with(metric),
         "bootstrap": bootstrap,
         "seed": seed,
         "batch_size": batch_size,
@@ -132,6 +163,22 @@ def evaluate(
     columns = bundle.encoder.encode(table)
     baselines, notes = find_baselines(bundle.encoder, columns, _past(bundle, train))
     return score(trained, baselines, columns, table, notes=notes, metric=metric, **options)
+
+
+def _length(named: Mapping[str, Bundle | Ranker]) -> int:
+    """L of the bundles.
+
+    Raises:
+        ConfigError: they differ in it.
+    """
+    lengths = {n: r.config.slots for n, r in named.items() if isinstance(r, Bundle)}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"'{name}' {slots}" for name, slots in lengths.items())
+        raise ConfigError(
+            f"the bundles were trained for lists of several lengths ({listed}), and all are "
+            f"measured at one; remedy: say which (option: slots)"
+        )
+    return next(iter(lengths.values()))
 
 
 def audit_table(
@@ -158,7 +205,8 @@ def audit_table(
     baselines, notes = find_baselines(encoder, columns, encoder.encode(train))
     return score(
         None, baselines, columns, test,
-        notes=notes, metric=metric, slots=slots, bootstrap=bootstrap, progress=progress,
+        notes=notes, metric=metric, metrics=ev.measured_with(metric), slots=slots,
+        bootstrap=bootstrap, progress=progress,
     )  # fmt: skip
 
 

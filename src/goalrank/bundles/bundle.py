@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 import torch
@@ -13,11 +13,14 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from goalrank._notebook import html_table
 from goalrank._version import __version__
 from goalrank.bundles.manifest import MANIFEST, read_manifest, write_folder
+from goalrank.bundles.plugins import check_plugins, needed_plugins
 from goalrank.bundles.ranked_lists import list_frame, rank_file
-from goalrank.errors import BundleError
-from goalrank.rankers import Ranker, RankerConfig, build_ranker
+from goalrank.errors import BundleError, ConfigError
+from goalrank.rankers import RANKERS, Ranker, RankerConfig, build_ranker
+from goalrank.registry import class_path
 from goalrank.requests import Encoder, Requests, load_encoder, save_encoder
 from goalrank.rewards import Reward, describe_reward, rebuild_reward
 
@@ -60,6 +63,21 @@ class Bundle:
             f"{self.config.slots}, trained on {self.train.get('dataset', 'unknown')})"
         )
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what it ranks with, how long its lists are, what taught it."""
+        spec = self.encoder.spec
+        rows: list[tuple[str, object]] = [
+            ("ranker", self.config.name),
+            ("parameters", sum(p.numel() for p in self.ranker.parameters())),
+            ("slots", self.config.slots),
+            ("feedback", ", ".join(spec.kinds) or "none"),
+            ("reward", "none" if self.reward is None else type(self.reward).__name__),
+            ("trained on", self.train.get("dataset", "unknown")),
+        ]
+        rows += [("requests", self.train["requests"])] if "requests" in self.train else []
+        notes = [self.train["warning"]] if self.train.get("warning") else []
+        return html_table(type(self).__name__, rows, notes=notes)
+
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write the bundle, whole or not at all.
 
@@ -68,7 +86,7 @@ class Bundle:
             overwrite: replace a bundle that lies there; anything else is never replaced.
 
         Raises:
-            BundleError: the folder is taken, or cannot be written.
+            BundleError: the folder is taken or cannot be written, or a class cannot be found again.
         """
         return write_folder(Path(folder), self._write, overwrite=overwrite)
 
@@ -82,30 +100,37 @@ class Bundle:
             save_file(_state(self.reward), folder / _REWARD)
         if self.examples is not None:
             self.examples.write(folder / _EXAMPLES)
-        return {
+        manifest = {
             "goalrank": __version__,
             "torch": torch.__version__,
+            "class": class_path(self.ranker),
             "ranker": self.config.model_dump(mode="json"),
             "slots": self.config.slots,
             "spec": {**asdict(spec), "kinds": list(spec.kinds)},
             "reward": reward,
             "train": self.train,
         }
+        classes = {"class": manifest["class"], "reward": reward}
+        return {**manifest, "plugins": needed_plugins(classes)}
 
     @classmethod
-    def load(cls, folder: str | Path) -> Bundle:
+    def load(cls, folder: str | Path, *, allow: Sequence[str] = ()) -> Self:
         """Read a bundle; every file's checksum is verified.
 
         Args:
             folder: of the bundle, or the output folder of a training that holds one.
+            allow: packages beside goalrank whose code may run, where the bundle's ranker or reward
+                is of such a package; also those of the variable GOALRANK_ALLOW_PLUGINS.
 
         Raises:
-            BundleError: no bundle there, a changed byte, a missing file, or a newer format.
+            BundleError: no bundle there, a changed byte, a missing file, a newer format, or a
+                plug-in that is not installed or not allowed.
         """
         path = Path(folder)
         if not (path / MANIFEST).is_file() and (path / "bundle" / MANIFEST).is_file():
             path = path / "bundle"
         manifest = read_manifest(path)
+        check_plugins(path, manifest, allow)
         encoder = load_encoder(path)
         try:
             config = RankerConfig(**manifest["ranker"])
@@ -114,7 +139,7 @@ class Bundle:
                 f"bundle '{path}' has ranker settings that this goalrank does not know; it was "
                 f"made by {manifest.get('goalrank')}; remedy: use that version"
             ) from error
-        ranker = build_ranker(encoder.spec, config)
+        ranker = build_ranker(encoder.spec, config, _ranker_class(manifest))
         _load(ranker, path / _RANKER)
         reward = None
         if manifest["reward"] is not None:
@@ -122,7 +147,7 @@ class Bundle:
             _load(reward, path / _REWARD)
         there = _EXAMPLES in manifest["files"]
         examples = Requests.read(path / _EXAMPLES, validate=False) if there else None
-        return Bundle(ranker, config, encoder, reward, manifest["train"], examples)
+        return cls(ranker, config, encoder, reward, manifest["train"], examples)
 
     def rank(
         self,
@@ -191,6 +216,18 @@ class Bundle:
             return self.rank(shard, slots, batch_size=batch_size, device=device)
 
         return rank_file(rank, Path(requests), Path(out), shard_rows, progress)
+
+
+def _ranker_class(manifest: dict[str, Any]) -> type[Ranker]:
+    """The class that the manifest names; manifests of 0.1.0 name goalrank's own rankers alone.
+
+    Raises:
+        BundleError: the class cannot be imported, or is no ranker.
+    """
+    try:
+        return RANKERS.recorded(manifest.get("class", manifest["ranker"]["name"]))
+    except ConfigError as error:
+        raise BundleError(f"the bundle's ranker cannot be made: {error}") from error
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from goalrank.errors import BundleError
+from goalrank.storage import whole_folder
 
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: of 0.1.0, which knew no class of another package
 _AGAIN = "remedy: save the bundle again, or copy it anew from where it was made"
 
 
@@ -32,31 +30,14 @@ def write_folder(
         BundleError: something is there that may not be replaced, or the disk refuses.
     """
     _may_write(folder, overwrite)
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
-    old = temporary.with_suffix(".old")
-    try:
-        temporary.mkdir(parents=True)
+    with whole_folder(folder, replace=True, error=BundleError) as temporary:
         manifest = {"format": FORMAT_VERSION, **write(temporary)}
         manifest["files"] = {p.name: sha256(p) for p in sorted(temporary.iterdir())}
         manifest["checksum"] = _checksum(manifest)
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(manifest, indent=2) + "\n"
+        (temporary / MANIFEST).write_text(text, encoding="utf-8")
         for file in temporary.iterdir():  # one right for all, whatever wrote them
             shutil.copymode(temporary / MANIFEST, file)
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(temporary, folder)
-    except OSError as error:
-        if old.exists() and not folder.exists():
-            os.replace(old, folder)
-        full = error.errno == errno.ENOSPC
-        remedy = "free space on the disk" if full else "check folder and rights"
-        raise BundleError(
-            f"bundle '{folder}' could not be written ({error.strerror or error}); what was there "
-            f"before is untouched; remedy: {remedy}, or choose another folder"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
     return folder
 
 

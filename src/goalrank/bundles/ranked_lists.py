@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from goalrank.errors import ConfigError
 from goalrank.rankers import Ranker
-from goalrank.requests import EncodedRequests, Encoder, Requests, whole_file
+from goalrank.requests import EncodedRequests, Encoder, Requests
+from goalrank.storage import whole_file
 
 Progress = Callable[[int, int], None]
 

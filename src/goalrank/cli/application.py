@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from goalrank import __version__
+from goalrank.cli.abort_message import abort_message
 from goalrank.cli.commands import (
     ab,
     audit,
@@ -24,10 +26,20 @@ from goalrank.cli.commands import (
     train,
     world,
 )
-from goalrank.cli.common import examples, settings
+from goalrank.cli.common import escape_help, examples, settings
+
+
+class _LiteralHelp(TyperGroup):
+    """The root of the tree of commands; its help texts, and those of all below, hold no markup."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        escape_help(self)
+
 
 app = typer.Typer(
     name="goalrank",
+    cls=_LiteralHelp,
     help="List ranking: from exposure logs to one model that emits the list.",
     epilog=examples(
         "goalrank demo",
@@ -36,8 +48,7 @@ app = typer.Typer(
         "goalrank rank --bundle runs/first --requests data/mine/test.parquet --out lists.parquet",
     ),
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="rich",  # the look; escape_help sees to it that no text is markup
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -69,5 +80,6 @@ def _before(
 
 
 def main() -> None:
-    """Entry point of the `goalrank` command."""
-    app()
+    """Run the `goalrank` command."""
+    with abort_message():
+        app(prog_name="goalrank")  # also under python -m: completion is by this name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,14 +15,16 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from goalrank.errors import GoalRankError
+from goalrank.errors import GoalRankError, OutOfMemoryError, is_out_of_memory
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from goalrank.api import Scorecard
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _INTERNAL = 70  # EX_SOFTWARE
 
@@ -29,15 +32,27 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON value on stdout and nothing else there.")
 ]
 
-EngineOption = Annotated[
+ExecutorOption = Annotated[
     str,
     typer.Option(
         help="local: this machine, nothing else needed; ray: a Ray cluster (extra [ray]), that of "
         "RAY_ADDRESS or one of this machine's cores."
     ),
 ]
+AllowOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-plugin",
+        help="Package beside goalrank whose ranker or reward a bundle may load. Repeatable; also "
+        "GOALRANK_ALLOW_PLUGINS=PACKAGE,…",
+        metavar="PACKAGE",
+    ),
+]
+EngineOption = Annotated[
+    str | None, typer.Option("--engine", hidden=True, help="Earlier name of --executor.")
+]
 WorkersOption = Annotated[
-    int, typer.Option(help="Parts at once; 0 = one a core, or as many as the cluster has.", min=0)
+    int, typer.Option(help="Parts at once; 0 = one per core, or as many as the cluster has.", min=0)
 ]
 
 
@@ -51,16 +66,59 @@ class Settings:
 settings = Settings()
 
 
-def console() -> Console:
-    """Where people read along: stderr."""
+def renamed(value: T, earlier: T | None, old: str, new: str) -> T:
+    """The value of an option that had another name, with a warning where that one was given.
+
+    Args:
+        value: what the option of today says.
+        earlier: what the option of the earlier name says; None where it was not given.
+        old, new: the names, e.g. "--engine" and "--executor".
+    """
+    if earlier is None:
+        return value
+    say(f"{old} is now called {new}; the earlier name goes with the next release", "yellow")
+    return earlier
+
+
+def console(*, stderr: bool = True) -> Console:
+    """A console to which no text is markup: square brackets in names and paths are printed."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def say(text: str, style: str = "") -> None:
+    """Print a message for people, on stderr; lines are not broken."""
+    console().print(text, style=style or None, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Print a warning for people, on stderr."""
+    say(f"Warning: {text}", "yellow")
 
 
 def examples(*lines: str) -> str:
-    """An epilog of commands, one a line."""
-    return "\n\n".join(["[bold]Examples[/bold]", *(f"[dim]$[/dim] {line}" for line in lines)])
+    """Return an epilog of commands, one per line."""
+    return "\n\n".join(["Examples", *(f"$ {line}" for line in lines)])
+
+
+_TAG = re.compile(r"(\\*)(\[[a-z#/@][^[]*?\])")  # what rich takes for markup
+
+
+def escape_help(command: Any) -> None:
+    """Make the help texts of a command and of all below it literal.
+
+    The parser's help is laid out by rich, which takes "[ray]" for markup and leaves it out.
+
+    Args:
+        command: made by typer; its texts are changed in place.
+    """
+    for each in (command, *command.params):
+        for name in ("help", "short_help", "epilog"):
+            if text := getattr(each, name, None):
+                setattr(each, name, _TAG.sub(r"\1\1\\\2", text))
+    for below in getattr(command, "commands", {}).values():
+        escape_help(below)
 
 
 def verb(interrupted: str = "Interrupted; nothing was written.") -> Callable[[F], F]:
@@ -77,15 +135,18 @@ def verb(interrupted: str = "Interrupted; nothing was written.") -> Callable[[F]
                 with _old_names_said():
                     return function(*args, **kwargs)
             except KeyboardInterrupt:
-                _say("yellow", interrupted)
+                say(interrupted, "yellow")
                 raise typer.Exit(INTERRUPTED) from None
             except GoalRankError as error:
                 _fail(str(error), error.exit_code)
-            except (FloatingPointError, OSError, MemoryError) as error:
-                _fail(str(error) or type(error).__name__, 1)
             except Exception as error:
                 if isinstance(error, RuntimeError) and type(error).__module__.startswith("typer"):
                     raise  # Exit and Abort
+                if is_out_of_memory(error):
+                    said = OutOfMemoryError(_first_line(error))
+                    _fail(str(said), said.exit_code)
+                if isinstance(error, FloatingPointError | OSError):
+                    _fail(str(error) or type(error).__name__, 1)
                 text = f"{type(error).__name__}: {error}"
                 _fail(
                     f"{text}\nThis is a fault of goalrank; goalrank --debug shows where", _INTERNAL
@@ -104,7 +165,7 @@ def _old_names_said() -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *more: Any, **named: Any) -> None:
             if category.__module__.startswith("goalrank."):
-                _say("yellow", f"Warning: {message}")
+                warn(str(message))
             else:
                 usual(message, category, *more, **named)
 
@@ -112,17 +173,17 @@ def _old_names_said() -> Iterator[None]:
         yield
 
 
+def _first_line(error: Exception) -> str:
+    """What a library says, without the place in its own source."""
+    line = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return re.sub(r"^\[enforce fail[^]]*\][^.]*\. ", "", line)
+
+
 def _fail(text: str, code: int) -> None:
     if settings.debug:
         raise
-    _say("red", text)
+    say(text, "red")
     raise typer.Exit(code) from None
-
-
-def _say(style: str, text: str) -> None:
-    from rich.text import Text
-
-    console().print(Text(text, style=style), soft_wrap=True)
 
 
 @contextmanager
@@ -162,10 +223,16 @@ def show_progress() -> bool:
 @contextmanager
 def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr, moved by calls with (done, in all)."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     with Progress(
-        "{task.description}",
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -180,20 +247,20 @@ def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
 @contextmanager
 def busy(text: str) -> Iterator[None]:
     """A spinner on stderr for what cannot tell how far it is."""
-    with console().status(text) if show_progress() else nullcontext():
+    from rich.text import Text
+
+    with console().status(Text(text)) if show_progress() else nullcontext():
         yield
 
 
 def print_scorecard(card: Scorecard, metric: str = "ndcg", baselines: int = 5) -> None:
     """A table of rankers and the best baselines, the warning, and the verdict."""
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
-    out = Console(highlight=False)
+    out = console(stderr=False)
     if card.warning:
-        out.print(Text(f"Warning: {card.warning}", style="bold yellow"))
-    both = card.baselines if card.trained is None else card.trained.merged(card.baselines)
+        out.print(f"Warning: {card.warning}", style="bold yellow")
+    both = card.both
     main = both.metric_name(metric)
     ranked = sorted(card.baselines.rankers, key=lambda r: -card.baselines.summaries[r][main].mean)[
         :baselines
@@ -214,14 +281,16 @@ def print_scorecard(card: Scorecard, metric: str = "ndcg", baselines: int = 5) -
         table.add_row(ranker, "trained" if ranker in trained else "baseline", *values)
     out.print(table)
     for i, sentence in enumerate(card.verdict):
-        out.print(Text(sentence, style="bold" if i == 0 else ""))
+        out.print(sentence, style="bold" if i == 0 else None)
 
 
-def _cell(interval: Any, full: bool) -> str:
+def _cell(interval: Any, full: bool) -> Text:
+    from rich.text import Text
+
     if interval is None or not math.isfinite(interval.mean):
-        return "–"
-    span = f" [dim]{interval.low:.3f}–{interval.high:.3f}[/dim]" if full else ""
-    return f"{interval.mean:.3f}{span}"
+        return Text("–")
+    cell = Text(f"{interval.mean:.3f}")
+    return cell.append(f" {interval.low:.3f}–{interval.high:.3f}", style="dim") if full else cell
 
 
 def parse_value(text: str) -> Any:

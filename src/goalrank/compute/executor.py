@@ -1,4 +1,4 @@
-"""The one interface, and the engine that needs nothing."""
+"""`Executor`, the interface by which work on many parts is run, and `LocalExecutor`, its default."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ Lost = Callable[[P, str], R]
 
 
 def usable_cores() -> int:
-    """Cores that this process may use, which on a shared machine can be fewer than it has."""
+    """Count the cores that this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Executor(ABC):
-    """Applies a function to parts, wherever that is done.
+    """Applies a function to many parts, here or elsewhere.
 
     The results are those of ``[function(shared, part) for part in parts]``, in that order: a
-    function must depend on its arguments alone and change neither, for an engine may run it
+    function must depend on its arguments alone and change neither, for an executor may run it
     elsewhere, and again where a worker was lost.
 
     Attributes:
-        name: as `open_engine` knows it.
+        name: as `open_executor` knows it.
         remote: whether functions run outside this process, on copies of their arguments.
         workers: parts worked on at once.
     """
@@ -50,18 +50,18 @@ class Executor(ABC):
         """Results in the order of the parts; few parts are held at once.
 
         Args:
-            function: of a module (not nested) where the engine is remote.
-            shared: what all parts need; sent once to a remote engine.
+            function: of a module (not nested) where the executor is remote.
+            shared: what all parts need; sent once to a remote executor.
             parts: taken as they are needed.
-            lost: what stands for a part whose workers died on every try, given the part and the
+            lost: what replaces a part whose workers died on every try, given the part and the
                 reason; None raises.
 
         Raises:
-            EngineError: a part's workers died on every try, or the cluster is gone.
+            ExecutorError: a part's workers died on every try, or the cluster is gone.
         """
 
     def close(self) -> None:
-        """Give back what the engine holds."""
+        """Release what the executor holds."""
         return None
 
     def __enter__(self) -> Self:
@@ -80,7 +80,7 @@ class LocalExecutor(Executor):
     """Threads of this process; one worker runs in the caller's own thread.
 
     Args:
-        workers: threads; 0 = one a usable core.
+        workers: threads; 0 = one per usable core.
     """
 
     name = "local"

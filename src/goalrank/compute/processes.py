@@ -1,4 +1,4 @@
-"""Independent starts and runs, side by side in processes of one thread each."""
+"""Processes of one thread each that run independent jobs side by side."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from multiprocessing import get_context
 from typing import Any
 
 ParallelMap = Callable[..., Iterable[Any]]
-"""What the built-in ``map`` is: results in the order of the arguments."""
+"""A function like the built-in ``map``: results in the order of the arguments."""
 
 
 @contextmanager
 def process_map(jobs: int) -> Iterator[ParallelMap]:
-    """The built-in ``map`` for one job, else one over as many fresh processes.
+    """Give the built-in ``map`` for one job, else one over as many fresh processes.
 
     This process and the others keep to one thread: the nets are so small that two threads take
     twice the processor's time of one, and another order of summation leads the many steps of

@@ -1,16 +1,17 @@
-"""Parts as Ray tasks: a killed worker costs a retry."""
+"""`RayExecutor`: parts as Ray tasks; a killed worker costs a retry."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
-import goalrank.errors as errors
 from goalrank.compute.executor import Executor, Lost
-from goalrank.errors import ExecutorError, GoalRankError, MissingExtraError
+from goalrank.errors import ExecutorError, GoalRankError, MissingExtraError, rebuilt_error
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -23,7 +24,7 @@ class RayExecutor(Executor):
 
     Each part is a task on one core. Ray runs it again, up to `tries` times in all, when its worker
     process or machine is lost; errors that the function raises are not tried again and come out
-    as they would locally. At most four parts a worker are under way or waiting to be taken, so
+    as they would locally. At most four parts per worker are under way or waiting to be taken, so
     memory stays bounded.
 
     Args:
@@ -44,7 +45,7 @@ class RayExecutor(Executor):
         try:
             import ray
         except ImportError:
-            raise MissingExtraError("engine 'ray'", "ray") from None
+            raise MissingExtraError("executor 'ray'", "ray") from None
         self._ray: Any = ray
         self._own = not ray.is_initialized()
         if self._own:
@@ -103,12 +104,12 @@ class RayExecutor(Executor):
                 f"for workers out of memory, use smaller parts or fewer workers, run it again"
             ) from error
         if fault is not None:
-            _raise(*fault)
+            raise rebuilt_error(*fault)
         done: R = result
         return done
 
     def close(self) -> None:
-        """Stop the cluster if this engine started it."""
+        """Stop the cluster if this executor started it."""
         if self._own and self._ray.is_initialized():
             self._ray.shutdown()
         self._own = False
@@ -116,7 +117,7 @@ class RayExecutor(Executor):
 
 def _start(ray: Any, workers: int) -> None:
     """Connect to RAY_ADDRESS, or start a cluster of this machine."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # tell nobody of this use
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports
     address = os.environ.get("RAY_ADDRESS")
     fresh: dict[str, Any] = {
         "address": "local",  # not whichever cluster happens to run here
@@ -125,13 +126,37 @@ def _start(ray: Any, workers: int) -> None:
     }
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **({} if address else fresh))
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        where = f"at RAY_ADDRESS={address}" if address else "of this machine"
-        raise ExecutorError(
-            f"no Ray cluster {where}: {str(error).splitlines()[0] if str(error) else error!r}; "
-            f"remedy: start one by 'ray start --head', unset RAY_ADDRESS for a local one, or "
-            f"--engine local"
-        ) from error
+    except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+        raise ExecutorError(_refusal(str(error) or repr(error), address)) from error
+
+
+def _refusal(said: str, address: str | None) -> str:
+    """Say why there is no cluster: nobody answers, or the cluster refuses this process."""
+    where = f"at RAY_ADDRESS={address}" if address else "of this machine"
+    first = said.splitlines()[0]
+    if "token" in said.lower() or (address and _listens(said, address)):
+        return (
+            f"the Ray cluster {where} is there but refuses this process ({first}); "
+            f"remedy: where it wants a token, RAY_AUTH_MODE=token and the cluster's token in "
+            f"RAY_AUTH_TOKEN or ~/.ray/auth_token; else install the cluster's version of Ray; or "
+            f"--executor local"
+        )
+    return (
+        f"no Ray cluster {where}: {first}; remedy: start one by 'ray start --head', unset "
+        f"RAY_ADDRESS for a local one, or --executor local"
+    )
+
+
+def _listens(said: str, address: str) -> bool:
+    """Whether a program listens at the address that Ray tried: it names it, else that given."""
+    found = re.search(r"([\w.-]+):(\d+)", said) or re.search(r"([\w.-]+):(\d+)", address)
+    if found is None:
+        return False
+    try:
+        socket.create_connection((found[1], int(found[2])), timeout=2).close()
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def _call(job: tuple[Callable[[S, P], R], S], part: P) -> tuple[tuple[str, str] | None, R | None]:
@@ -141,13 +166,3 @@ def _call(job: tuple[Callable[[S, P], R], S], part: P) -> tuple[tuple[str, str] 
         return None, function(shared, part)
     except GoalRankError as error:
         return (type(error).__name__, str(error)), None
-
-
-def _raise(name: str, message: str) -> NoReturn:
-    """The error that a worker met, by its class's name."""
-    kind = getattr(errors, name, GoalRankError)
-    error: GoalRankError = kind.__new__(kind)
-    Exception.__init__(error, message)
-    if isinstance(error, errors.ValidationError):
-        error.faults = ()
-    raise error

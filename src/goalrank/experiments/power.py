@@ -164,8 +164,7 @@ def _units_for_lift(
     """Units per variant that detect a lift."""
     metric = tt.Mean("x", alpha=alpha, power=power, rel_effect_size=lift)
     found = metric.solve_power_from_aggregates(_aggregates(tt, baseline, 2), "n_obs")
-    out: int = math.ceil(found[0].n_obs / 2)
-    return out
+    return math.ceil(float(found[0].n_obs) / 2)
 
 
 def _lift_of_units(

@@ -12,21 +12,30 @@ from goalrank.logs.importer import ImportResult, import_log
 from goalrank.logs.options import ImportOptions
 from goalrank.logs.output import write_import
 from goalrank.logs.preview import Preview, preview_log
-from goalrank.logs.readers.sources import SOURCES
+from goalrank.logs.readers.raw_log import RawLog
+from goalrank.logs.readers.sources import SOURCES, Reader
 from goalrank.logs.retrieval.blending import blend, reciprocal_ranks, top_items, top_items_shared
+from goalrank.logs.retrieval.channel import Chunk, RetrievalChannel
+from goalrank.logs.retrieval.channels import CHANNELS, ChannelInputs
 from goalrank.logs.retrieval.item_to_item import ItemToItem
 from goalrank.logs.retrieval.log_factors import fit_factors
 from goalrank.logs.retrieval.refits import plan_refits
 
 __all__ = [
+    "CHANNELS",
     "DATASETS",
     "INJECTED_WARNING",
     "SOURCES",
+    "ChannelInputs",
+    "Chunk",
     "Dataset",
     "ImportOptions",
     "ImportResult",
     "ItemToItem",
     "Preview",
+    "RawLog",
+    "Reader",
+    "RetrievalChannel",
     "blend",
     "data_root",
     "fetch",

@@ -59,7 +59,7 @@ def import_log(
     """Read a raw log and make requests tables of it.
 
     Args:
-        source: ``kuairand``, ``movielens``, ``amazon``, ``interactions`` or ``exposures``.
+        source: a name of `SOURCES`, or "package.module:function" of a reader.
         path: file or folder, or the name of a folder in the folder that the environment variable
             ``GOALRANK_DATA`` names; ``None`` reads the data shipped with goalrank (``kuairand``,
             ``movielens``).
@@ -73,14 +73,18 @@ def import_log(
         SchemaError: a column of the log is missing or of the wrong type.
         DataError: the log breaks another rule.
         MissingExtraError: the factorisation channel needs ``implicit``.
-        EngineError: a remote executor failed on every try.
+        ExecutorError: a remote executor failed on every try.
     """
     begin = time.perf_counter()
-    if source not in SOURCES:
-        raise ConfigError(f"unknown source '{source}'; known: {', '.join(sorted(SOURCES))}")
+    reader = SOURCES[source]
     if not isinstance(options, ImportOptions):
         options = ImportOptions.from_mapping(options or {})
-    raw = SOURCES[source](None if path is None else _resolve_path(path), options)
+    raw = reader(None if path is None else _resolve_path(path), options)
+    if not isinstance(raw, RawLog):
+        raise DataError(
+            f"source '{source}' gave a {type(raw).__name__}, but a reader gives a "
+            f"goalrank.logs.RawLog; remedy: mend the reader"
+        )
     read = time.perf_counter()
     protocol: Protocol = options.protocol or (
         "exposed" if raw.shape == "exposures" else "retrieved"
@@ -119,7 +123,7 @@ def _import(
 ) -> ImportResult:
     if protocol == "exposed":
         log = to_arrays(raw, options.seed)
-        pending, notes = exposed_requests(log, options, engine)
+        pending, notes, log = exposed_requests(log, options, engine)
         retrieved: Retrieved | None = None
     else:
         raw = consumed_only(raw, injected=protocol == "injected")

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from goalrank.logs.retrieval.channels import CHANNELS
 from goalrank.settings import checked
 
-__all__ = ["Channel", "ImportOptions", "Protocol", "TimeUnit"]
+__all__ = ["ImportOptions", "Protocol", "TimeUnit"]
 
 Protocol = Literal["exposed", "retrieved", "injected"]
-Channel = Literal["popularity", "item_to_item", "factorisation"]
 TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
 
 
-_SHARES: dict[Channel, float] = {"item_to_item": 0.7, "factorisation": 0.25, "popularity": 0.05}
+_SHARES: dict[str, float] = {"item_to_item": 0.7, "factorisation": 0.25, "popularity": 0.05}
 
 
 class ImportOptions(BaseModel):
@@ -46,8 +46,9 @@ class ImportOptions(BaseModel):
         fractions: shares of train, validation and test; they sum to 1.
         exclude_seen: whether items that the user already consumed are left out of retrieval.
         like_threshold: the lowest rating that counts as a like.
-        quotas: retrieval channels and their shares of the candidates; ``None`` learns the shares
-            of all channels from requests whose answers are known by then.
+        quotas: retrieval channels (names of `CHANNELS`, or "package.module:function") and their
+            shares of the candidates; ``None`` learns the shares of all built-in channels from
+            requests whose answers are known by then.
         factors: width of the factorisation.
         first_fit, refit_growth: the retriever is fitted when the log has ``first_fit`` rows, and
             again each time it has grown by the factor ``refit_growth``. It uses only rows before a
@@ -90,7 +91,7 @@ class ImportOptions(BaseModel):
     fractions: tuple[float, float, float] = Field(default=(0.7, 0.1, 0.2), strict=False)
     exclude_seen: bool = True
     like_threshold: float = 4.0
-    quotas: dict[Channel, float] | None = None
+    quotas: dict[str, float] | None = None
     factors: int = Field(default=48, ge=1, le=1024)
     first_fit: int = Field(default=500, ge=1)
     refit_growth: float = Field(default=1.5, gt=1.0, le=100.0)
@@ -115,6 +116,11 @@ class ImportOptions(BaseModel):
     threads: int = Field(default=0, ge=0)
     seed: int = 0
 
+    @field_validator("quotas")
+    @classmethod
+    def _known(cls, quotas: dict[str, float]) -> dict[str, float]:
+        return {CHANNELS.checked(name): share for name, share in quotas.items()}
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if self.max_list < self.min_list:
@@ -132,7 +138,7 @@ class ImportOptions(BaseModel):
         return self
 
     @property
-    def shares(self) -> dict[Channel, float]:
+    def shares(self) -> dict[str, float]:
         """Channels and the shares that they begin with."""
         return dict(_SHARES) if self.quotas is None else self.quotas
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 
 from goalrank.errors import DataError
 from goalrank.logs.importer import ImportResult
+from goalrank.storage import write_json
 
 __all__ = ["write_import"]
 
@@ -35,9 +34,7 @@ def write_import(result: ImportResult, out_dir: str | Path) -> Path:
         report.unlink(missing_ok=True)
         for name in ("train", "validation", "test"):
             getattr(result, name).write(folder / f"{name}.parquet")
-        temporary = folder / f".import.{os.getpid()}.tmp"
-        temporary.write_text(json.dumps(result.report, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, report)
+        write_json(report, result.report)
     except OSError as error:
         raise DataError(
             f"{folder} cannot be written: {error.strerror}; choose another folder"

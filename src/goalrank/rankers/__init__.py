@@ -12,8 +12,7 @@ from goalrank.rankers.baselines.heuristics import (
     RetrieverOrder,
 )
 from goalrank.rankers.build import (
-    PRESETS,
-    RankerConfig,
+    RANKERS,
     build_ranker,
     parameter_count,
     ranker_names,
@@ -32,6 +31,7 @@ from goalrank.rankers.composite.multi_generator import (
 from goalrank.rankers.composite.pier import PIER
 from goalrank.rankers.composite.pool import Pool, PoolPolicy
 from goalrank.rankers.composite.prs import PRS
+from goalrank.rankers.config import PRESETS, RankerConfig
 from goalrank.rankers.goalrank.generator import Generator
 from goalrank.rankers.scorers.dlcm import DLCM
 from goalrank.rankers.scorers.dnn import DNN
@@ -56,6 +56,7 @@ __all__ = [
     "PRESETS",
     "PRM",
     "PRS",
+    "RANKERS",
     "BestOf",
     "Choose",
     "Constant",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from goalrank.encoders import RequestEncoder
 from goalrank.errors import ConfigError
 from goalrank.nn import gumbel, request_salt
+from goalrank.rankers.config import RankerConfig, constructor_arguments
 from goalrank.rankers.plackett_luce import log_prob as plackett_luce_log_prob
-from goalrank.requests import Batch, EncodedRequests
+from goalrank.requests import Batch, EncodedRequests, InputSpec
 
 Choose = Callable[[Tensor, int], Tensor]
 """(logits [B, G, N] of a slot, the slot) → picks [B, G], -1 for none."""
@@ -55,6 +56,15 @@ class Ranker(nn.Module):
 
     closed_form: bool = False
     """Whether the ranker is fitted by `fit_closed_form` and not by gradients of `loss`."""
+
+    @classmethod
+    def from_config(cls, spec: InputSpec, config: RankerConfig) -> Self:
+        """A fresh ranker of a size; see `constructor_arguments` for what its constructor is given.
+
+        Raises:
+            ConfigError: an option is unknown, missing or of the wrong type.
+        """
+        return cls(**constructor_arguments(cls, spec, config))
 
     @abstractmethod
     def encode(self, batch: Batch) -> Any:

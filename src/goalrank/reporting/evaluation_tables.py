@@ -20,27 +20,17 @@ def evaluation_table(found: Evaluation, metrics: Iterable[str] | None = None) ->
         The table, with a note on what its numbers rest on.
     """
     names = [found.metric_name(metric) for metric in (metrics or found.metrics)]
-    order = sorted(found.rankers, key=lambda r: -_sortable(found.summaries[r].get(names[0])))
     rows = [
         [
             ranker,
             *(_cell(found.summaries[ranker].get(name)) for name in names),
             milliseconds(found.milliseconds(ranker)),
         ]
-        for ranker in order
+        for ranker in found.best_first(names[0])
     ]
-    note = (
-        f"{found.n} requests; {found.excluded} without positives excluded. Protocol: "
-        f"{found.protocol}. 95 % intervals from {found.resampler.resamples} resamples of "
-        f"{found.unit}s."
-    )
     return Table(
-        [Column("ranker"), *make_columns(*names, "ms/request", align="right")], rows, [note]
+        [Column("ranker"), *make_columns(*names, "ms/request", align="right")], rows, [found.basis]
     )
-
-
-def _sortable(interval: Interval | None) -> float:
-    return -math.inf if interval is None or math.isnan(interval.mean) else interval.mean
 
 
 def _cell(interval: Interval | None) -> str:

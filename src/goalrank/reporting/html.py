@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -24,6 +23,7 @@ from goalrank.reporting.figures import (
 from goalrank.reporting.report import Example, Report
 from goalrank.reporting.svg import BASELINE, TRAINED, to_svg
 from goalrank.reporting.tables import milliseconds
+from goalrank.storage import write_text
 
 _TRAINED, _BASELINE = "trained ranker", "baseline"
 _SOURCE = "best_from/"
@@ -63,14 +63,7 @@ def render(report: Report) -> str:
 def write_report(report: Report, path: str | Path) -> Path:
     """Write the page, whole or not at all."""
     target = Path(path)
-    text = render(report)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(target, render(report))
     return target
 
 

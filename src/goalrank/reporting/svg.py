@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import html
 import io
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from goalrank.errors import ConfigError
+from goalrank.storage import whole_file
 
 INK = "#1b1c1e"  # stands for the page's text colour until `to_svg` replaces it
 FAINT = "#8a8c90"
@@ -105,12 +105,7 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
         raise ConfigError(
             f"figure file '{target.name}' ends in '{target.suffix}', but must end in .png or .svg"
         )
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     metadata = {"Date": None} if kind == "svg" else None
-    try:
-        with style():
-            figure.savefig(temporary, format=kind, dpi=150, facecolor="white", metadata=metadata)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(target) as temporary, style():
+        figure.savefig(temporary, format=kind, dpi=150, facecolor="white", metadata=metadata)
     return target

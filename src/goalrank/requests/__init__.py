@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from goalrank._lazy import lazy_door
 from goalrank.requests.table.info import TableInfo
-from goalrank.requests.table.parquet import whole_file, write_text
 from goalrank.requests.table.partitions import Dataset, Partition, open_dataset
 from goalrank.requests.table.requests import Requests
+from goalrank.requests.table.schema import SCHEMA, TIME, Column, aligned_with
 from goalrank.requests.table.validation import Fault
 
 if TYPE_CHECKING:
@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from goalrank.requests.encoding.encoder import Encoder, EncoderConfig
     from goalrank.requests.encoding.encoder_files import load_encoder, save_encoder
     from goalrank.requests.encoding.shard import read_shard
+    from goalrank.requests.encoding.vocabulary import mix64
 
 __all__ = [
+    "SCHEMA",
+    "TIME",
     "Batch",
+    "Column",
     "Dataset",
     "EncodedRequests",
     "Encoder",
@@ -36,12 +40,12 @@ __all__ = [
     "Requests",
     "Row",
     "TableInfo",
+    "aligned_with",
     "load_encoder",
+    "mix64",
     "open_dataset",
     "read_shard",
     "save_encoder",
-    "whole_file",
-    "write_text",
 ]
 
 __getattr__ = lazy_door(
@@ -56,6 +60,7 @@ __getattr__ = lazy_door(
         "InputSpec": "goalrank.requests.encoding.batch",
         "Row": "goalrank.requests.encoding.arrays",
         "load_encoder": "goalrank.requests.encoding.encoder_files",
+        "mix64": "goalrank.requests.encoding.vocabulary",
         "read_shard": "goalrank.requests.encoding.shard",
         "save_encoder": "goalrank.requests.encoding.encoder_files",
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -9,15 +10,17 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from goalrank.constructor_options import check_options, keyword_options
 from goalrank.errors import BundleError, ConfigError
-from goalrank.requests import Batch, InputSpec
+from goalrank.requests import Batch, EncodedRequests, InputSpec
 
 
 class Reward(nn.Module):
     """(request, list) → number; higher is better.
 
     What a reward can do beside that is asked of the reward itself. The defaults here are those of
-    a reward that knows whole lists only and is never saved.
+    a reward that values whole lists and learns nothing. It is made from options by `from_config`,
+    saved by `config`, and taught by `fit`.
     """
 
     kind_index: Sequence[int] = ()
@@ -72,32 +75,57 @@ class Reward(nn.Module):
     def config(self) -> dict[str, Any]:
         """Constructor arguments beside the `InputSpec` and `parts`; plain JSON values.
 
+        By default the keyword-only parameters of the constructor, read from attributes of the same
+        names.
+
         Raises:
-            BundleError: a class that cannot be saved.
+            BundleError: an attribute is missing.
         """
-        raise BundleError(
-            f"a bundle cannot hold a reward of class {type(self).__name__}, which has no method "
-            f"`config`; remedy: save the bundle without the reward"
-        )
+        names = list(keyword_options(type(self)))
+        missing = [name for name in names if not hasattr(self, name)]
+        if missing:
+            raise BundleError(
+                f"a bundle cannot hold a reward of class {type(self).__name__}, which keeps its "
+                f"options {missing} in no attributes of these names; remedy: keep them so, or write "
+                f"a method `config`, or save the bundle without the reward"
+            )
+        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def from_config(
         cls, spec: InputSpec, config: Mapping[str, Any], parts: Sequence[Reward]
     ) -> Self:
-        """A reward of the shape that `config` described; its weights are to be loaded.
+        """Make a reward from its options: those of a recipe, or those that `config` described.
+
+        By default `config` goes to the keyword-only parameters of the constructor, and `spec` to a
+        parameter of this name where there is one. Weights are fitted or loaded afterwards.
 
         Args:
             spec: input sizes.
-            config: what `config` gave.
-            parts: the rewards of `parts`, rebuilt.
+            config: options, or what `config` gave.
+            parts: the rewards of `parts`, rebuilt; a class that has parts writes its own method.
 
         Raises:
-            BundleError: a class that cannot be saved.
+            ConfigError: an option is unknown, missing or of the wrong type.
         """
-        raise BundleError(
-            f"a reward of class {cls.__name__} cannot be loaded: the class has no method "
-            f"`from_config`; remedy: save the bundle without the reward"
-        )
+        check_options(config, keyword_options(cls), f"reward {cls.__name__}", "reward.options")
+        given = {"spec": spec} if "spec" in inspect.signature(cls).parameters else {}
+        return cls(**given, **config)
+
+    def fit(
+        self,
+        train: EncodedRequests,
+        validation: EncodedRequests | None,
+        slots: int,
+        seed: int,
+    ) -> None:
+        """Learn from the training requests; a reward that learns nothing keeps this as it is.
+
+        Args:
+            validation: for early stopping; may be None.
+            slots: L of the lists that will be valued.
+            seed: of every random draw.
+        """
 
 
 def slot_rewards(reward: Reward, batch: Batch, lists: Tensor) -> Tensor:

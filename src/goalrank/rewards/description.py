@@ -5,34 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from goalrank.errors import BundleError
+from goalrank.errors import BundleError, ConfigError
+from goalrank.registry import class_path
 from goalrank.requests import InputSpec
 from goalrank.rewards.base import Reward
-from goalrank.rewards.combined import Ensemble, Weighted
-from goalrank.rewards.list_reward import ListReward
-from goalrank.rewards.observed import ObservedGain
-
-_CLASSES: dict[str, type[Reward]] = {
-    each.__name__: each for each in (Ensemble, ListReward, ObservedGain, Weighted)
-}
+from goalrank.rewards.registry import REWARDS
 
 
 def describe_reward(reward: Reward) -> dict[str, Any]:
     """What `rebuild_reward` needs to make an empty reward of the same shape; plain JSON values.
 
     Returns:
-        `class`, its `arguments`, and under `members` the descriptions of its parts, if any.
+        `class` (a class path), its `arguments`, and under `members` the descriptions of its parts,
+        if any.
 
     Raises:
-        BundleError: a reward of a class that bundles do not know.
+        BundleError: a reward whose class cannot be found again, or that cannot say its arguments.
     """
-    name = type(reward).__name__
-    if _CLASSES.get(name) is not type(reward):
-        raise BundleError(
-            f"a bundle cannot hold a reward of class {name}; it holds "
-            f"{', '.join(_CLASSES)}; remedy: save the bundle without the reward"
-        )
-    out: dict[str, Any] = {"class": name, "arguments": reward.config()}
+    out: dict[str, Any] = {"class": class_path(reward), "arguments": reward.config()}
     if reward.parts:
         out["members"] = [describe_reward(part) for part in reward.parts]
     return out
@@ -41,17 +31,20 @@ def describe_reward(reward: Reward) -> dict[str, Any]:
 def rebuild_reward(description: Mapping[str, Any], spec: InputSpec) -> Reward:
     """A reward of the described shape; its weights are to be loaded.
 
+    Classes of other packages are imported: whether they may be is decided before.
+
     Raises:
-        BundleError: a class that this version does not know.
+        BundleError: a class that this version does not know, or that cannot be imported or made.
     """
-    name = description["class"]
-    if name not in _CLASSES:
-        raise BundleError(
-            f"the bundle's reward is of class '{name}', which this goalrank does not know; remedy: "
-            f"pip install --upgrade goalrank"
-        )
     parts = [rebuild_reward(each, spec) for each in description.get("members", ())]
-    return _CLASSES[name].from_config(spec, _arguments(description), parts)
+    try:
+        cls = REWARDS.recorded(description["class"])
+        return cls.from_config(spec, _arguments(description), parts)
+    except ConfigError as error:
+        raise BundleError(
+            f"the bundle's reward cannot be made: {error}; remedy: use the versions that made the "
+            f"bundle"
+        ) from error
 
 
 def _arguments(description: Mapping[str, Any]) -> dict[str, Any]:

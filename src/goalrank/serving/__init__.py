@@ -8,7 +8,8 @@ from goalrank._lazy import lazy_door
 
 if TYPE_CHECKING:
     from goalrank.serving.http.app import create_app
-    from goalrank.serving.http.server import DEFAULT_STORE, ServeSettings, build_app, run_server
+    from goalrank.serving.http.server import build_app, run_server
+    from goalrank.serving.http.settings import DEFAULT_STORE, ServeSettings
     from goalrank.serving.page.examples import Examples
     from goalrank.serving.ranking.service import Service
     from goalrank.serving.store.export import export_store, stored_requests
@@ -33,11 +34,11 @@ __all__ = [
 __getattr__ = lazy_door(
     __name__,
     {
-        "DEFAULT_STORE": "goalrank.serving.http.server",
+        "DEFAULT_STORE": "goalrank.serving.http.settings",
         "Event": "goalrank.serving.store.records",
         "Examples": "goalrank.serving.page.examples",
         "Exposure": "goalrank.serving.store.records",
-        "ServeSettings": "goalrank.serving.http.server",
+        "ServeSettings": "goalrank.serving.http.settings",
         "Service": "goalrank.serving.ranking.service",
         "Store": "goalrank.serving.store.store",
         "build_app": "goalrank.serving.http.server",

@@ -1,5 +1,14 @@
 """Files here or behind an address: reading with retries, writing whole or not at all, locks."""
 
+from goalrank.storage.atomic import (
+    move_into_place,
+    remove_folder,
+    surviving_folder,
+    whole_file,
+    whole_folder,
+    write_json,
+    write_text,
+)
 from goalrank.storage.json_text import json_text, json_values
 from goalrank.storage.location import Location
 from goalrank.storage.locks import Claim, holding
@@ -12,6 +21,13 @@ __all__ = [
     "holding",
     "json_text",
     "json_values",
+    "move_into_place",
+    "remove_folder",
+    "surviving_folder",
     "transient",
+    "whole_file",
+    "whole_folder",
     "with_retries",
+    "write_json",
+    "write_text",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from functools import cached_property
 from typing import Any, BinaryIO, TypeVar
 
 from goalrank.errors import ConfigError, DataError
+from goalrank.storage.atomic import temporary_name
 from goalrank.storage.retry import with_retries
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ class Location:
 
     Raises (any operation):
         ConfigError: no such protocol, or its library is not installed.
-        EngineError: the store failed on every try.
+        ExecutorError: the store failed on every try.
     """
 
     address: str
@@ -118,7 +118,7 @@ class Location:
 
         def written(system: Any, path: str) -> T:
             folder, _, name = path.rpartition("/")
-            temporary = f"{folder}/.{name}.{secrets.token_hex(4)}.tmp"
+            temporary = f"{folder}/{temporary_name(name)}"
             try:
                 if folder:
                     system.makedirs(folder, exist_ok=True)

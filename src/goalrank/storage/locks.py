@@ -1,38 +1,41 @@
-"""Claims that the operating system drops with their process, however it ends."""
+"""Locks between processes that the operating system drops with their process, however it ends."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+_POLL = 0.02  # seconds between two tries while waiting
+
 
 class Claim:
-    """An exclusive lock on a file; a killed process holds none."""
+    """An exclusive lock on a file; a killed process holds none.
+
+    Two claims on one file exclude each other within one process too.
+
+    Args:
+        path: the file; it stays when the claim is dropped, for a removed one could be locked twice.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file: int | None = None
+        self._lock = FileLock(path, thread_local=False)
 
     def take(self, *, wait: bool = False) -> bool:
-        """Take it; False where another process has it and `wait` is off."""
+        """Take it; False where another has it and `wait` is off."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            os.close(file)
+            self._lock.acquire(timeout=-1 if wait else 0, poll_interval=_POLL)
+        except Timeout:
             return False
-        self._file = file
         return True
 
     def drop(self) -> None:
-        """Let it go; the file stays, for a removed one could be locked twice."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        """Give it up; nothing happens where it is not held."""
+        self._lock.release(force=True)
 
 
 @contextmanager

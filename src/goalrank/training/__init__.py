@@ -10,7 +10,8 @@ from goalrank.training.config import (
     load_config,
 )
 from goalrank.training.distributed.data_parallel import part_sizes
-from goalrank.training.distributed.options import RunOptions
+from goalrank.training.distributed.lost_processes import PeerLostError, lost_processes
+from goalrank.training.distributed.options import PerStage, RunOptions
 from goalrank.training.distributed.process_group import (
     barrier,
     gather_bytes,
@@ -24,7 +25,7 @@ from goalrank.training.groups.builder import GroupBuilder
 from goalrank.training.groups.cached_scores import CachedScores
 from goalrank.training.groups.config import GroupConfig
 from goalrank.training.groups.group import SOURCES, Group
-from goalrank.training.job import Fitted, Job, build_reward, run_job, unexposed_is_negative
+from goalrank.training.job import Fitted, Job, check_names, run_job
 from goalrank.training.loop.stage import run_stage
 from goalrank.training.loop.telemetry import read_telemetry
 from goalrank.training.modules.group import GroupTask
@@ -33,13 +34,14 @@ from goalrank.training.modules.ppo import PPOTask
 from goalrank.training.modules.reward_model import RewardTask, feedback_at
 from goalrank.training.modules.supervised import SupervisedTask
 from goalrank.training.modules.task import Task
-from goalrank.training.objectives.group_objectives import OBJECTIVES
+from goalrank.training.objectives.group_objectives import OBJECTIVES, Objective
 from goalrank.training.objectives.reference_policy import (
     group_cross_entropy,
     group_statistics,
     rank_policy,
     reference_policy,
 )
+from goalrank.training.rewards import build_list_reward, build_reward, unexposed_is_negative
 
 __all__ = [
     "OBJECTIVES",
@@ -54,9 +56,12 @@ __all__ = [
     "Job",
     "LoopConfig",
     "NeighbourTask",
+    "Objective",
     "ObjectiveConfig",
     "PPOTask",
     "PartialRecipe",
+    "PeerLostError",
+    "PerStage",
     "RewardConfig",
     "RewardTask",
     "RunOptions",
@@ -64,7 +69,9 @@ __all__ = [
     "Task",
     "barrier",
     "build_config",
+    "build_list_reward",
     "build_reward",
+    "check_names",
     "feedback_at",
     "gather_bytes",
     "group_cross_entropy",
@@ -73,6 +80,7 @@ __all__ = [
     "is_first",
     "join_process_group",
     "load_config",
+    "lost_processes",
     "part_sizes",
     "process_rank",
     "rank_policy",

@@ -13,9 +13,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from goalrank.errors import ConfigError
 from goalrank.rankers import RankerConfig
 from goalrank.requests import EncoderConfig
-from goalrank.rewards import Link
+from goalrank.rewards import REWARDS, Link
 from goalrank.settings import checked, read_toml, with_new_names
 from goalrank.training.groups.config import GroupConfig
+from goalrank.training.objectives.group_objectives import OBJECTIVES
 
 
 class _Strict(BaseModel):
@@ -58,6 +59,9 @@ class LoopConfig(_Strict):
         return self.model_copy(update={"validate_every": interval})
 
 
+LIST_REWARD = "list_reward"
+
+
 class RewardLoopConfig(LoopConfig):
     """The loop of a reward model, validated more often on small logs.
 
@@ -69,9 +73,14 @@ class RewardLoopConfig(LoopConfig):
 
 
 class RewardConfig(_Strict):
-    """The list reward model.
+    """The reward that the generator is taught by; by default the list reward model.
+
+    Rewards of other classes take their settings from `options`; of the settings below, `members`,
+    `pessimism` and `observed` are theirs as well, and the others are the list reward model's alone.
 
     Attributes:
+        name: which reward: one of `goalrank.rewards.REWARDS`, or "package.module:Class".
+        options: settings of a reward that is not the list reward model.
         kinds: feedback kinds to predict; none = every kind whose training values lie in [0, 1].
         weights: weight of each kind in the reward; none = 1 for the target and 0 for the others.
         members: models in the ensemble, trained with different seeds.
@@ -100,6 +109,8 @@ class RewardConfig(_Strict):
             made them than a random one would have, within [1/cap, cap]; 0 = equal weights.
     """
 
+    name: str = LIST_REWARD
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
     kinds: tuple[str, ...] | None = None
     weights: tuple[float, ...] | None = None
     members: int = Field(default=1, ge=1)
@@ -124,6 +135,22 @@ class RewardConfig(_Strict):
     propensity_cap: float = Field(default=0.0, ge=0)
     loop: RewardLoopConfig = RewardLoopConfig(steps=3000)
 
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name in ("ensemble", "weighted"):
+            raise ValueError("made of other rewards; see reward.members and reward.observed")
+        return REWARDS.checked(name)
+
+    @model_validator(mode="after")
+    def _has_its_options(self) -> RewardConfig:
+        if self.name == LIST_REWARD and self.options:
+            raise ValueError(
+                f"the list reward model has no options {sorted(self.options)}; its settings stand "
+                f"beside name"
+            )
+        return self
+
     @field_validator("propensity_cap")
     @classmethod
     def _above_one(cls, cap: float) -> float:
@@ -136,7 +163,8 @@ class ObjectiveConfig(_Strict):
     """The generator's training objective.
 
     Attributes:
-        name: see `goalrank.training.OBJECTIVES`; the paper's is group_relative.
+        name: one of `goalrank.training.OBJECTIVES` (the paper's is group_relative),
+            "package.module:function", or "supervised": the ranker's own loss on labels.
         temperature: τ of the reference policy.
         slot_group_share: share of the steps that learn from slot groups instead of groups of
             lists: a sampled list with one slot given to every candidate in turn, so that a group
@@ -151,14 +179,17 @@ class ObjectiveConfig(_Strict):
 
     renamed: ClassVar[Mapping[str, str]] = {"slots": "slot_group_share"}
 
-    name: Literal[
-        "group_relative", "group_softmax", "group_ranks", "reinforce", "preference", "supervised"
-    ] = "group_relative"
+    name: str = "group_relative"
     temperature: float = Field(default=0.5, gt=0)
     slot_group_share: float = Field(default=0.5, ge=0, le=1)
     supervised: float = Field(default=0.0, ge=0)
     warm_start: bool = False
     monitor: Literal["ndcg", "reward", "none"] = "ndcg"
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return OBJECTIVES.checked(name, also=("supervised",))
 
 
 class FitConfig(_Strict):
@@ -203,18 +234,31 @@ PartialRecipe = Annotated[dict[str, Any], AfterValidator(_new_names)]
 """Some settings of a `FitConfig` as nested dictionaries, which others are laid over later."""
 
 
-def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> FitConfig:
-    """Read a recipe and apply overrides such as "training.lr=3e-4".
+def load_config(
+    source: FitConfig | str | Path | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+) -> FitConfig:
+    """Read a recipe and apply overrides.
+
+    Args:
+        source: a recipe's file, or settings made already; None takes the defaults.
+        overrides: texts such as "training.lr=3e-4", or name → value ({"training.lr": 3e-4}, or
+            nested: {"training": {"lr": 3e-4}}).
 
     Raises:
         ConfigError: every fault at once, each with its setting's name.
     """
     data: dict[str, Any] = {}
-    if path is not None:
-        data = read_toml(path, "recipe", "name a recipe's TOML file (option: --config)")
-        data = with_new_names(FitConfig, data, f"recipe '{path}'")
-    for override in overrides:
-        _apply(data, override)
+    if isinstance(source, FitConfig):
+        if not overrides:
+            return source
+        data = source.model_dump(exclude_unset=True)
+    elif source is not None:
+        data = read_toml(source, "recipe", "name a recipe's TOML file (option: --config)")
+        data = with_new_names(FitConfig, data, f"recipe '{source}'")
+    pairs = overrides.items() if isinstance(overrides, Mapping) else map(_parse, overrides)
+    for name, value in pairs:
+        _apply(data, name, value)
     return build_config(data)
 
 
@@ -224,24 +268,31 @@ def build_config(data: dict[str, Any]) -> FitConfig:
     return checked(FitConfig, data, "the recipe", remedy)
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
+def _parse(override: str) -> tuple[str, Any]:
     name, equals, text = override.partition("=")
     if not equals or not name.strip():
         raise ConfigError(
             f"override '{override}' must read NAME=VALUE, e.g. --set training.lr=3e-4"
         )
     try:
-        value = tomllib.loads(f"v = {text}")["v"]
+        return name.strip(), tomllib.loads(f"v = {text}")["v"]
     except tomllib.TOMLDecodeError:
-        value = text.strip()
-    *path, last = name.strip().split(".")
+        return name.strip(), text.strip()
+
+
+def _apply(data: dict[str, Any], name: str, value: Any) -> None:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _apply(data, f"{name}.{key}", inner)
+        return
+    *path, last = name.split(".")
     nested: dict[str, Any] = {last: value}
     for key in reversed(path):
         nested = {key: nested}
-    nested = with_new_names(FitConfig, nested, f"override '{override}'")
+    nested = with_new_names(FitConfig, nested, f"override '{name}={value}'")
     for _ in path:
         ((key, nested),) = nested.items()
         data = data.setdefault(key, {})
         if not isinstance(data, dict):
-            raise ConfigError(f"override '{override}': '{key}' is not a section")
+            raise ConfigError(f"override '{name}={value}': '{key}' is not a section")
     data |= nested

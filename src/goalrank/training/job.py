@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,17 +17,23 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from goalrank._version import __version__
-from goalrank.encoders import EncoderSizes, deferred_tables
+from goalrank.encoders import deferred_tables
 from goalrank.errors import ConfigError
 from goalrank.nn import mixed_seed
-from goalrank.rankers import Ranker, build_ranker
+from goalrank.rankers import RANKERS, Ranker, build_ranker
 from goalrank.requests import EncodedRequests, InputSpec
-from goalrank.rewards import Ensemble, ListReward, ObservedGain, Reward, Weighted
+from goalrank.rewards import REWARDS, Ensemble, ListReward, ObservedGain, Reward, Weighted
 from goalrank.settings import old_names_accepted
-from goalrank.training.config import FitConfig, LoopConfig, RewardConfig, build_config
+from goalrank.storage import write_text
+from goalrank.training.config import (
+    LIST_REWARD,
+    FitConfig,
+    LoopConfig,
+    RewardConfig,
+    build_config,
+)
 from goalrank.training.distributed.options import RunOptions
 from goalrank.training.distributed.process_group import (
-    all_reduce_max,
     barrier,
     check_equal,
     is_distributed,
@@ -40,7 +46,9 @@ from goalrank.training.modules.group import GroupTask
 from goalrank.training.modules.pretraining import PretrainTask, transfer_encoder
 from goalrank.training.modules.reward_model import RewardTask
 from goalrank.training.modules.supervised import SupervisedTask
+from goalrank.training.objectives.group_objectives import OBJECTIVES
 from goalrank.training.objectives.propensity_weights import check_known
+from goalrank.training.rewards import build_list_reward, build_reward, unexposed_is_negative
 
 Weights = Mapping[str, Tensor]
 
@@ -100,7 +108,8 @@ class Job:
 
     def stage(self, name: str) -> RunOptions:
         """Options with a stage's own folder."""
-        return replace(self.options, folder=self.options.folder / name)
+        place = name.replace(":", ".")  # of a class path; not every system has ":" in names
+        return replace(self.options, folder=self.options.folder / place)
 
     def _tables(self, loop: LoopConfig) -> AbstractContextManager[None]:
         """Leave large tables that will be sharded undrawn (see `deferred_tables`)."""
@@ -169,15 +178,29 @@ class Job:
 
     def fit_reward_member(
         self, config: RewardConfig, name: str, index: int = 0, pretrained: Weights | None = None
-    ) -> ListReward:
+    ) -> Reward:
         """Fit one reward model."""
         start = time.perf_counter()
+        seed = self._seeded("reward", index)
+        if config.name == LIST_REWARD:
+            model: Reward = self._fit_list_reward(config, name, seed, pretrained)
+        else:
+            model = build_reward(self.spec, config, self.train, self.config.ranker.slots)
+            if type(model).fit is not Reward.fit:
+                self._refuse_parts(config.name)
+            model.fit(self.train, self.validation, self.config.ranker.slots, seed)
+        self.fitted.seconds[name] = time.perf_counter() - start
+        return model.eval()
+
+    def _fit_list_reward(
+        self, config: RewardConfig, name: str, seed: int, pretrained: Weights | None
+    ) -> ListReward:
+        """Fit a list reward model by gradients."""
         negative = unexposed_is_negative(config, self.train)
         if config.propensity_cap > 0:
             check_known(self.train, negative)
-        seed = self._seeded("reward", index)
         with self._tables(config.loop):
-            model = build_reward(self.spec, config, self.train, self.config.ranker.slots)
+            model = build_list_reward(self.spec, config, self.train, self.config.ranker.slots)
         transfer_encoder(pretrained, model.encoder)
         task = RewardTask(
             model,
@@ -190,8 +213,7 @@ class Job:
             propensity_cap=config.propensity_cap,
         )
         self.fitted.telemetry[name] = run_stage(task, self.train, self.validation, self.stage(name))
-        self.fitted.seconds[name] = time.perf_counter() - start
-        return model.eval()
+        return model
 
     def fit_generator(self, reward: Reward, pretrained: Weights | None = None) -> Ranker:
         """Fit the policy against a reward by the configured objective."""
@@ -244,6 +266,7 @@ def run_job(
     Raises:
         ConfigError: resuming with another recipe than the one that was started.
     """
+    check_names(config)
     record = options.folder / "recipe.json"
     text = config.model_dump_json(indent=2)
     check_equal(_facts(spec, train, validation, text, options))
@@ -257,7 +280,7 @@ def run_job(
         options.folder.mkdir(parents=True, exist_ok=True)
         if not options.resume:
             _clear(options.folder)
-        record.write_text(text)
+        write_text(record, text)
     barrier()
     return Job(spec, train, validation, config, options).run()
 
@@ -269,6 +292,20 @@ def _same_settings(record: Path, config: FitConfig) -> bool:
             return build_config(json.loads(record.read_text())) == config
     except (ConfigError, ValueError):
         return False
+
+
+def check_names(config: FitConfig) -> None:
+    """Import everything that a recipe names, so that a mistake is said before anything is trained.
+
+    Raises:
+        ConfigError: a name is unknown or claimed twice, or what it names cannot be imported.
+    """
+    RANKERS.get(config.ranker.name)
+    for name in config.light:
+        RANKERS.get(name, option="light")
+    if config.objective.name != "supervised":
+        OBJECTIVES.get(config.objective.name)
+        REWARDS.get(config.reward.name)
 
 
 def _clear(folder: Path) -> None:
@@ -303,86 +340,3 @@ def _digest(columns: EncodedRequests) -> bytes:
     for values in (columns.key, columns.candidates, columns.shown, columns.feedback):
         digest.update(np.ascontiguousarray(values).view(np.uint8).data)
     return digest.digest()
-
-
-def unexposed_is_negative(config: RewardConfig, columns: EncodedRequests) -> bool:
-    """Whether candidates that were not shown count as having no feedback."""
-    if config.unexposed == "auto":
-        return columns.protocol != "exposed"
-    return config.unexposed == "negative"
-
-
-def build_reward(
-    spec: InputSpec, config: RewardConfig, train: EncodedRequests, slots: int
-) -> ListReward:
-    """A fresh reward model for a table's feedback kinds.
-
-    Raises:
-        ConfigError: a kind that does not exist, is not within [0, 1], or weights that do not fit.
-    """
-    kinds = tuple(config.kinds) if config.kinds is not None else probability_kinds(train)
-    _check_kinds(kinds, train)
-    target = train.kinds[train.target] if train.target >= 0 else kinds[0]
-    weights = config.weights or tuple(float(kind == target) for kind in kinds)
-    if len(weights) != len(kinds):
-        raise ConfigError(
-            f"{len(weights)} weights for {len(kinds)} kinds {list(kinds)}; option: reward.weights"
-        )
-    if not any(weights):
-        weights = (1.0,) * len(kinds)
-    dcg = config.slot_weights == "dcg" or (
-        config.slot_weights == "auto" and train.protocol != "exposed"
-    )
-    shown = int(all_reduce_max([np.diff(train.shown_start).max(initial=1)])[0])
-
-    sizes = EncoderSizes(
-        width=config.width,
-        layers=config.layers,
-        heads=config.heads,
-        dropout=config.dropout,
-        id_dropout=config.id_dropout,
-        user_ids=config.user_ids,
-        id_width=config.id_width,
-    )
-    return ListReward(
-        spec,
-        sizes,
-        kinds,
-        weights,
-        list_layers=config.list_layers,
-        relations=config.relations,
-        slots=max(shown, slots) if not unexposed_is_negative(config, train) else slots,
-        slot_weights=[1 / np.log2(t + 2) for t in range(max(slots, 50))] if dcg else None,
-        causal=config.causal,
-        positions=config.positions,
-        link=config.link,
-    )
-
-
-def probability_kinds(train: EncodedRequests) -> tuple[str, ...]:
-    """Feedback kinds whose training values all lie in [0, 1]."""
-    low = -all_reduce_max(-train.feedback.min(0, initial=0.0))
-    high = all_reduce_max(train.feedback.max(0, initial=0.0))
-    return tuple(
-        kind for kind, a, b in zip(train.kinds, low, high, strict=True) if a >= 0 and b <= 1
-    )
-
-
-def _check_kinds(kinds: Sequence[str], train: EncodedRequests) -> None:
-    if not kinds:
-        raise ConfigError(
-            f"no feedback kind of {list(train.kinds)} lies in [0, 1], so there is nothing whose "
-            f"probability could be learned; remedy: add a 0/1 kind; option: reward.kinds"
-        )
-    good = probability_kinds(train)
-    for kind in kinds:
-        if kind not in train.kinds:
-            raise ConfigError(
-                f"feedback kind '{kind}' is not in the table, which has {list(train.kinds)}; "
-                f"option: reward.kinds"
-            )
-        if kind not in good:
-            raise ConfigError(
-                f"feedback kind '{kind}' has values outside [0, 1], so it is no probability; "
-                f"remedy: add a scaled or 0/1 version of it; option: reward.kinds"
-            )

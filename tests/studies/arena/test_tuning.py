@@ -12,7 +12,6 @@ from goalrank.settings import merge
 from goalrank.studies.arena.tuning import apply, draw, space
 from goalrank.studies.common import RowSpec, TuningSpec, load_suite, standard_rows
 from goalrank.studies.common.row_builder import RowBuilder
-from goalrank.studies.common.row_specs import COMPOSITES
 from tests.studies.arena.test_suite import SUITES
 from tests.tables import make_table
 
@@ -32,7 +31,7 @@ def test_every_setting_of_every_row_can_be_built(label, suite):
         for value in values:
             tried, over = apply(row, {**{k: v[0] for k, v in knobs.items()}, name: value})
             config = builder.config(RowSpec(**tried.model_dump()), {}, over)
-            if row.name not in COMPOSITES:
+            if not row.is_composite:
                 build_ranker(SPEC, config.ranker)
 
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from goalrank.requests import Batch
+from goalrank.testing import assert_lists_valid
 from goalrank.training import SOURCES, GroupBuilder, GroupConfig
 from goalrank.training.groups.cached_scores import CachedScores, cache_scores
 from goalrank.training.groups.group import repeats, thin
 from goalrank.training.groups.slot_groups import slot_group
 from goalrank.training.groups.sources import heuristic_lists, logged_list, perturb
 from tests.rankers.kit import make_ranker, padded, rich_columns
-from tests.rankers.test_contract import assert_lists_valid
 
 COLUMNS = rich_columns(10, 7, seed=4)
 SLOTS = 5

@@ -92,7 +92,7 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path: Path):
 def test_stopped_between_the_renames(tmp_path: Path):
     io, path = SafeCheckpointIO(), tmp_path / "one.ckpt"
     io.save_checkpoint({"step": 1}, path)
-    path.rename(tmp_path / "one.ckpt.old")
+    path.rename(tmp_path / ".one.ckpt.old")
     assert io.load_checkpoint(path) == {"step": 1}
 
 

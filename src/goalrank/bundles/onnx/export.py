@@ -17,6 +17,7 @@ from goalrank.bundles.synthetic_requests import synthetic_requests
 from goalrank.errors import BundleError, ConfigError
 from goalrank.rankers import Ranker
 from goalrank.requests import Batch, EncodedRequests, Encoder, EntityTable
+from goalrank.storage import whole_file
 
 # All of a batch that a generator reads.
 _BATCH = (
@@ -77,13 +78,9 @@ def export_graph(ranker: Ranker, columns: EncodedRequests, slots: int, path: str
     model = _program(ranker.eval(), columns, slots)
     onnx.helper.set_model_props(model, {"slots": str(slots)})
     target = Path(path)
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    try:
+    with whole_file(target, error=BundleError) as temporary:
         temporary.write_bytes(model.SerializeToString())
         _check(ranker, columns, ListGraph(temporary))
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
     return target
 
 

@@ -6,7 +6,6 @@ take; the whole greedy decode lies in the graph. `goalrank.bundles.onnx.export` 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib
 import os
@@ -24,6 +23,7 @@ from goalrank._version import __version__
 from goalrank.bundles.manifest import MANIFEST
 from goalrank.errors import BundleError, MissingExtraError
 from goalrank.requests import Batch, EntityTable
+from goalrank.storage import holding
 
 Backend = Literal["torch", "onnx"]
 TABLES = tuple(f"{side}_{f.name}" for side in ("items", "users") for f in fields(EntityTable))
@@ -42,7 +42,7 @@ class ListGraph:
     """Greedy lists, and their exact log-probabilities, from an exported graph.
 
     Args:
-        model: what `goalrank.serving.export_graph` wrote.
+        model: what `goalrank.bundles.onnx.export` wrote.
         threads: of the runtime.
 
     Raises:
@@ -114,9 +114,7 @@ def load_graph(folder: str | Path, *, export: bool, threads: int = 1) -> ListGra
         if not export:
             return None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.with_suffix(".lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with holding(path.with_suffix(".lock")):
                 if not path.is_file():
                     _export_apart(Path(folder), path)
         except OSError as error:

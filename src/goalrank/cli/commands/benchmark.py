@@ -11,12 +11,14 @@ import typer
 
 from goalrank.cli.common import (
     EngineOption,
+    ExecutorOption,
     JsonOption,
-    console,
     examples,
     only_json,
     progress_bar,
+    renamed,
     verb,
+    warn,
 )
 
 app = typer.Typer(help="Compare rankers over data sets and seeds.", no_args_is_help=True)
@@ -28,7 +30,7 @@ Folder = Annotated[Path, typer.Argument(help="Folder that `goalrank benchmark ru
     epilog=examples(
         "goalrank benchmark run configs/suites/smoke.toml --out runs/smoke",
         "goalrank benchmark run configs/suites/retrieved-ml1m.toml --out runs/ml1m --shard 1/4",
-        "goalrank benchmark run configs/suites/smoke.toml --out runs/smoke --engine ray",
+        "goalrank benchmark run configs/suites/smoke.toml --out runs/smoke --executor ray",
     ),
 )
 @verb("Interrupted; finished cells are kept: run the same command to go on.")
@@ -39,10 +41,12 @@ def run(
     jobs: Annotated[int, typer.Option(help="Cells side by side; 0 = as cores allow.", min=0)] = 0,
     retry: Annotated[bool, typer.Option("--retry", help="Run failed cells again.")] = False,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
-    engine: EngineOption = "local",
+    executor: ExecutorOption = "local",
+    engine: EngineOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run the cells of a suite that are missing; safe to kill and to start again."""
+    executor = renamed(executor, engine, "--engine", "--executor")
     with only_json(as_json) as emit:
         from goalrank.compute import open_executor
         from goalrank.studies.arena import run_suite
@@ -51,9 +55,9 @@ def run(
         settings = load_suite(suite)
         gpus = 1.0 if accelerator == "gpu" else 0.0
         # Locally a cell has a process of its own, which it may take with it.
-        own = nullcontext() if engine == "local" else None
+        own = nullcontext() if executor == "local" else None
         with (
-            own or open_executor(engine, workers=jobs, gpus=gpus) as opened,
+            own or open_executor(executor, workers=jobs, gpus=gpus) as opened,
             progress_bar(f"benchmark {settings.name}") as bar,
         ):
             done = run_suite(
@@ -107,7 +111,7 @@ def table(
             for warning in dict.fromkeys(
                 w for leaderboard in leaderboards for w in leaderboard.warnings
             ):
-                console().print(f"[yellow]Warning: {warning}[/yellow]")
+                warn(warning)
 
 
 @app.command("plot", epilog=examples("goalrank benchmark plot runs/ml1m --out figures"))

@@ -10,6 +10,7 @@ import typer
 
 from goalrank.cli.common import (
     EngineOption,
+    ExecutorOption,
     JsonOption,
     WorkersOption,
     busy,
@@ -18,8 +19,10 @@ from goalrank.cli.common import (
     only_json,
     pairs,
     parse_value,
+    renamed,
     show_progress,
     verb,
+    warn,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ app = typer.Typer(help="Raw logs to requests; look into requests.", no_args_is_h
         "goalrank data import movielens ml-1m --candidates 50 --out data/ml-1m",
         "goalrank data import exposures clicks.csv --columns time=ts --kinds click --out data/mine",
         "goalrank data import interactions buys.parquet --set stride=5 --out data/mine",
-        "goalrank data import movielens ml-1m --engine ray --out data/ml-1m",
+        "goalrank data import movielens ml-1m --executor ray --out data/ml-1m",
     ),
 )
 @verb("Interrupted; the import is not complete, run it again.")
@@ -71,11 +74,13 @@ def import_(
             "a model needs nothing at ranking time but ids, histories and side tables.",
         ),
     ] = True,
-    engine: EngineOption = "local",
+    executor: ExecutorOption = "local",
     workers: WorkersOption = 0,
+    engine: EngineOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Turn a raw log into requests: train, validation and test, in time order."""
+    executor = renamed(executor, engine, "--engine", "--executor")
     with only_json(as_json) as emit:
         from goalrank.compute import open_executor
         from goalrank.logs import import_log, write_import
@@ -91,10 +96,10 @@ def import_(
         options = {name: value for name, value in given.items() if value is not None}
         options |= {k: parse_value(v) for k, v in pairs(set_ or [], "--set").items()}
         # Locally, without --workers, the option threads decides.
-        own = nullcontext() if engine == "local" and not workers else None
+        own = nullcontext() if executor == "local" and not workers else None
         with (
             busy(f"importing {path or source}"),
-            own or open_executor(engine, workers=workers) as opened,
+            own or open_executor(executor, workers=workers) as opened,
         ):
             result = import_log(source, path, options, engine=opened)
             if not features:
@@ -125,14 +130,17 @@ def _without_features(result: ImportResult) -> ImportResult:
 
 
 def _print_report(report: dict[str, Any], out: Path) -> None:
-    from rich.console import Console
+    from rich.text import Text
 
     counts = report["counts"]
-    show = Console(highlight=False)
+    show = console(stderr=False)
     show.print(
-        f"[bold]{report['dataset']}[/bold], protocol {report['protocol']}, target "
-        f"{report['target']}: {counts['train']:,} training, {counts['validation']:,} validation "
-        f"and {counts['test']:,} test requests in {report['seconds']['total']:.1f} s"
+        Text(report["dataset"], style="bold").append(
+            f", protocol {report['protocol']}, target {report['target']}: "
+            f"{counts['train']:,} training, {counts['validation']:,} validation and "
+            f"{counts['test']:,} test requests in {report['seconds']['total']:.1f} s",
+            style="not bold",
+        )
     )
     show.print(
         f"  {report['candidates_per_request']} candidates and "
@@ -141,7 +149,7 @@ def _print_report(report: dict[str, Any], out: Path) -> None:
     for name, recall in report["recall"].get("test", {}).items():
         show.print(f"  recall@{report['recall']['at']} of {name}: {recall:.1%}")
     for warning in report["warnings"]:
-        console().print(f"[yellow]Warning: {warning}[/yellow]")
+        warn(warning)
     show.print(f"  wrote {out}", soft_wrap=True)
 
 

@@ -9,10 +9,10 @@ import typer
 
 from goalrank.cli.common import (
     JsonOption,
-    console,
     examples,
     only_json,
     print_scorecard,
+    say,
     show_progress,
     to_stderr,
     verb,
@@ -35,7 +35,6 @@ def demo(
     with only_json(as_json) as emit:
         from goalrank.api import run_demo
 
-        people = console()
         with to_stderr():  # bars of the training library
             results, card = run_demo(
                 dataset,
@@ -43,14 +42,15 @@ def demo(
                 seeds=seeds,
                 overrides=set_ or [],
                 progress=show_progress(),
-                say=lambda text: people.print(f"[dim]{text} …[/dim]"),
+                say=lambda text: say(f"{text} …", "dim"),
             )
         emit(results)
         if not as_json:
             print_scorecard(card)
-        people.print(
-            f"[dim]{results['seconds']['total']:.0f} s; wrote {out}/results.json, "
-            f"{out}/report.html, {out}/bundle[/dim]"
+        say(
+            f"{results['seconds']['total']:.0f} s; wrote {out}/results.json, "
+            f"{out}/report.html, {out}/bundle",
+            "dim",
         )
 
 

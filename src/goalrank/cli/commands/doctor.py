@@ -11,13 +11,15 @@ from typing import Any
 import typer
 
 from goalrank import __version__
-from goalrank.cli.common import JsonOption, examples, only_json, verb
+from goalrank.cli.common import JsonOption, console, examples, only_json, verb
 
 _LIBRARIES = ("torch", "lightning", "polars", "pyarrow", "numpy", "pydantic", "safetensors")
 _EXTRAS = {
     "retrieval": "implicit",
     "trees": "lightgbm",
     "tensorboard": "tensorboard",
+    "mlflow": "mlflow",
+    "wandb": "wandb",
     "onnx": "onnxruntime",
     "serve": "fastapi",
     "postgres": "psycopg",
@@ -34,13 +36,14 @@ def doctor(as_json: JsonOption = False) -> None:
         facts = _facts()
         emit(facts)
         if not as_json:
-            from rich.console import Console
             from rich.table import Table
 
             table = Table(show_header=False, box=None)
+            table.add_column(style="bold")
+            table.add_column(overflow="fold")
             for name, value in facts.items():
-                table.add_row(f"[bold]{name}[/bold]", str(value))
-            Console(highlight=False).print(table)
+                table.add_row(name, str(value))
+            console(stderr=False).print(table)
 
 
 def _facts() -> dict[str, Any]:
@@ -58,6 +61,7 @@ def _facts() -> dict[str, Any]:
         **{name: metadata.version(name) for name in _LIBRARIES},
         "cores": usable_cores(),
         "torch threads": torch.get_num_threads(),
+        **_plugins(),
         **{
             f"extra {extra}": "installed"
             if _there(module)
@@ -68,6 +72,30 @@ def _facts() -> dict[str, Any]:
         "data folder (GOALRANK_DATA)": str(data_root() or "not set; shipped data are used"),
         "free disk here": f"{free:.1f} GiB",
     }
+
+
+def _plugins() -> dict[str, str]:
+    """Each plug-in found: where it comes from, or why it cannot be used."""
+    from goalrank.evaluation import METRICS
+    from goalrank.logs import CHANNELS, SOURCES
+    from goalrank.rankers import RANKERS
+    from goalrank.registry import FEATURES, Registry
+    from goalrank.rewards import REWARDS
+    from goalrank.training import OBJECTIVES
+
+    every: tuple[Registry[Any], ...] = (
+        CHANNELS, FEATURES, METRICS, OBJECTIVES, RANKERS, REWARDS, SOURCES,
+    )  # fmt: skip
+    out: dict[str, str] = {}
+    for registry in every:
+        for plugin in registry.plugins():
+            problem = registry.problem(plugin)
+            said = f"{plugin.path} of {plugin.distribution}"
+            key = f"plug-in {registry.kind} {plugin.name}"
+            out[key if key not in out else f"{key} ({plugin.distribution})"] = (
+                said if problem is None else f"broken: {problem}"
+            )
+    return out or {"plug-ins": "none"}
 
 
 def _there(module: str) -> bool:

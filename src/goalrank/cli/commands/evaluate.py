@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from goalrank.cli.common import (
+    AllowOption,
     JsonOption,
     examples,
     only_json,
@@ -38,12 +40,17 @@ def evaluate(
         int, typer.Option(help="With --world: judge the last so many requests; 0 = all.")
     ] = 1000,
     slots: Annotated[
-        int | None, typer.Option(help="L, length of the lists; default 6, or the world's.")
+        int | None,
+        typer.Option(help="L, length of the lists; default: the bundles' own, or the world's."),
     ] = None,
-    metric: Annotated[str, typer.Option(help="What the audit compares by.")] = "ndcg",
+    metric: Annotated[
+        str,
+        typer.Option(help="What the audit compares by: a name, or package.module:function."),
+    ] = "ndcg",
     bootstrap: Annotated[int, typer.Option(help="Resamples of the intervals.")] = 1000,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report here.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
+    allow_plugin: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure bundles on held-out requests, beside baselines (rankers without learning)."""
@@ -52,7 +59,7 @@ def evaluate(
         from goalrank.cli.tables import read_data
         from goalrank.reporting import Report, write_report
 
-        bundles = _load(bundle)
+        bundles = _load(bundle, allow_plugin or ())
         if world is not None:
             _refuse_beside_world(slots, report)
             card_of_world = _judge(bundles, data, world, limit, bootstrap, device)
@@ -65,7 +72,7 @@ def evaluate(
             card = measure(
                 bundles,
                 tables["test"],
-                6 if slots is None else slots,
+                slots,
                 train=tables.get("train"),
                 metric=metric,
                 bootstrap=bootstrap,
@@ -112,7 +119,7 @@ def _judge(
         )  # fmt: skip
 
 
-def _load(given: list[str]) -> dict[str, Bundle]:
+def _load(given: list[str], allow: Sequence[str]) -> dict[str, Bundle]:
     """Bundles by name; a bare folder takes the ranker's name, or the folder's where that is taken."""
     from goalrank.bundles import Bundle
     from goalrank.errors import ConfigError
@@ -121,7 +128,7 @@ def _load(given: list[str]) -> dict[str, Bundle]:
     for text in given:
         name, _, folder = text.partition("=")
         named = bool(folder) and not Path(text).exists()  # a folder's own name may hold "="
-        each = Bundle.load(folder if named else text)
+        each = Bundle.load(folder if named else text, allow=allow)
         if not named:
             name = each.config.name if each.config.name not in out else Path(text).name
         if name in out:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from goalrank.cli.common import JsonOption, examples, only_json, pairs, progress_bar, verb
+from goalrank.cli.common import (
+    AllowOption,
+    JsonOption,
+    examples,
+    only_json,
+    pairs,
+    progress_bar,
+    verb,
+)
+from goalrank.cli.fields import options_of
+from goalrank.evaluation import OffPolicyOptions
+from goalrank.storage import json_text, write_text
 
 if TYPE_CHECKING:
     from goalrank.evaluation import OffPolicy
@@ -15,30 +27,14 @@ if TYPE_CHECKING:
 
 
 @verb()
+@options_of(OffPolicyOptions, names={"estimators": "estimator"})
 def ope(
+    given: dict[str, Any],
     bundle: Annotated[Path, typer.Option(help="The new bundle's folder.")],
     log: Annotated[
         Path,
         typer.Option(help="Requests with propensities: a Parquet file or a folder of shards."),
     ],
-    reward: Annotated[
-        list[str] | None,
-        typer.Option(help="KIND=WEIGHT of a list's reward. Repeatable; default: the target, 1."),
-    ] = None,
-    estimator: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="ips, snips, clipped, dr, position-ips or position-snips. Repeatable; default: "
-            "all that log and bundle allow."
-        ),
-    ] = None,
-    temperature: Annotated[
-        float | None,
-        typer.Option(
-            help="The new policy draws its lists, softened by this. Without it the policy is greedy "
-            "and a logged list has probability 0 or 1."
-        ),
-    ] = None,
     model: Annotated[
         Path | None,
         typer.Option(help="Bundle whose reward model dr uses; default: the new bundle's own."),
@@ -60,46 +56,35 @@ def ope(
         Path | None,
         typer.Option(help="Table of items, for rules; default: items.parquet beside the log."),
     ] = None,
-    cap: Annotated[float, typer.Option(help="Largest weight of 'clipped'.")] = 10.0,
-    lists: Annotated[int, typer.Option(help="Lists drawn a request for dr.")] = 16,
-    min_effective: Annotated[
-        float, typer.Option(help="Refuse an effective sample size below this.")
-    ] = 50.0,
-    allow_weak_support: Annotated[
-        bool, typer.Option("--allow-weak-support", help="Warn instead of refusing.")
-    ] = False,
-    drop_unknown: Annotated[
-        bool, typer.Option("--drop-unknown", help="Leave out requests without a propensity.")
-    ] = False,
-    bootstrap: Annotated[int, typer.Option(help="Resamples of the intervals.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of draws and resamples.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
     out: Annotated[Path | None, typer.Option(help="Write the numbers here as JSON.")] = None,
+    allow_plugin: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What a new bundle would have earned, estimated from lists that were logged with propensities."""
+    """Estimate what a new bundle would have earned, from lists logged with propensities."""
     with only_json(as_json) as emit:
         from goalrank.bundles import Bundle
         from goalrank.constraints import read_constraints
         from goalrank.evaluation import evaluate_off_policy
         from goalrank.requests import Requests
+        from goalrank.settings import checked
 
-        weights = _weights(reward or [])
-        loaded = Bundle.load(bundle)
+        given["reward"] = _weights(given.get("reward", []))
+        options = checked(OffPolicyOptions, given, "the estimate", "see goalrank ope --help")
+        allow = allow_plugin or ()
+        loaded = Bundle.load(bundle, allow=allow)
         with progress_bar("weighing") as bar:
             found = evaluate_off_policy(
-                loaded, Requests.read(log, items=items),
-                reward=weights, estimators=estimator or None, temperature=temperature,
-                model=None if model is None else _reward(model),
-                logging=None if logging is None else (Bundle.load(logging), logging_temperature),
+                loaded, Requests.read(log, items=items), options=options,
+                model=None if model is None else _reward(model, allow),
+                logging=None
+                if logging is None
+                else (Bundle.load(logging, allow=allow), logging_temperature),
                 rules=None if rules is None else read_constraints(rules),
                 logging_rules=None if logging_rules is None else read_constraints(logging_rules),
-                lists=lists, cap=cap, min_effective=min_effective,
-                allow_weak_support=allow_weak_support, drop_unknown=drop_unknown,
-                bootstrap=bootstrap, seed=seed, device=device, progress=bar,
+                progress=bar,
             )  # fmt: skip
         if out is not None:
-            _write(out, found)
+            write_text(out, json_text(found.to_dict()) + "\n")
         emit(found.to_dict())
         if not as_json:
             _print(found)
@@ -114,21 +99,14 @@ def _weights(given: list[str]) -> dict[str, float] | None:
         raise ConfigError(f"--reward {given}: {error}; remedy: --reward click=1.0") from error
 
 
-def _reward(folder: Path) -> Reward:
+def _reward(folder: Path, allow: Sequence[str]) -> Reward:
     from goalrank.bundles import Bundle
     from goalrank.errors import ConfigError
 
-    found = Bundle.load(folder).reward
+    found = Bundle.load(folder, allow=allow).reward
     if found is None:
         raise ConfigError(f"bundle '{folder}' holds no reward model; option: --model")
     return found
-
-
-def _write(out: Path, found: OffPolicy) -> None:
-    from goalrank.requests import write_text
-    from goalrank.storage import json_text
-
-    write_text(out, json_text(found.to_dict()) + "\n")
 
 
 def _print(found: OffPolicy) -> None:

@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 from goalrank.cli.common import (
+    AllowOption,
     EngineOption,
+    ExecutorOption,
     JsonOption,
     WorkersOption,
     examples,
     only_json,
     progress_bar,
+    renamed,
     verb,
 )
 
@@ -30,7 +33,7 @@ def rank(
     out: Annotated[
         str,
         typer.Option(
-            help="Lists: a .parquet file, written whole or not at all; with --engine ray or an "
+            help="Lists: a .parquet file, written whole or not at all; with --executor ray or an "
             "address also a folder, which every worker writes its parts to."
         ),
     ],
@@ -39,26 +42,29 @@ def rank(
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Requests a batch.")] = 256,
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
-    engine: EngineOption = "local",
+    executor: ExecutorOption = "local",
     workers: WorkersOption = 0,
+    allow_plugin: AllowOption = None,
+    engine: EngineOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Rank requests: a list of item ids for each, with its log-probability."""
+    executor = renamed(executor, engine, "--engine", "--executor")
     with only_json(as_json) as emit:
         from goalrank.api import rank_dataset
         from goalrank.bundles import Bundle
         from goalrank.compute import LocalExecutor, open_executor
         from goalrank.errors import ConfigError
 
-        if engine == "local" and "://" not in out and not out.endswith(".parquet"):
+        if executor == "local" and "://" not in out and not out.endswith(".parquet"):
             raise ConfigError(
                 f"lists are written as Parquet, but '{out}' does not end in .parquet; option: out"
             )
-        loaded = Bundle.load(bundle)
+        loaded = Bundle.load(bundle, allow=allow_plugin or ())
         gpus = 1.0 if device.startswith("cuda") else 0.0
         # Torch has threads of its own: locally, parts come one after another.
-        opened = LocalExecutor(1) if engine == "local" else open_executor(
-            engine, workers=workers, gpus=gpus
+        opened = LocalExecutor(1) if executor == "local" else open_executor(
+            executor, workers=workers, gpus=gpus
         )  # fmt: skip
         with opened, progress_bar("ranking") as bar:
             count = rank_dataset(
@@ -79,6 +85,6 @@ def add(app: typer.Typer) -> None:
             "--out lists.parquet",
             "goalrank rank --bundle runs/first --requests today/ --slots 10 --out lists.parquet",
             "goalrank rank --bundle runs/first --requests s3://logs/today --out s3://lists/today "
-            "--engine ray",
+            "--executor ray",
         ),
     )(rank)

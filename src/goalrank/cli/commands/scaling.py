@@ -103,7 +103,7 @@ def table(
 ) -> None:
     """Rows side by side: true reward, share of what there is to win, and what the regret is made of."""
     with only_json(as_json) as emit:
-        from goalrank.requests import write_text
+        from goalrank.storage import write_text
         from goalrank.studies.scaling import (
             draw_by_k,
             draw_scaling_table,
@@ -114,7 +114,6 @@ def table(
         result = scaling_table(folders, against=against)
         text = scaling_markdown(result)
         if out is not None:
-            out.parent.mkdir(parents=True, exist_ok=True)
             write_text(out, text)
         if figure is not None:
             figure.parent.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,9 @@ def export(
 
         from goalrank.serving import Store, export_store
 
-        sides = [None if path is None else pl.read_parquet(path) for path in (items, users)]
+        sides = [
+            None if path is None else pl.read_parquet(path, glob=False) for path in (items, users)
+        ]
         with Store(store) as opened:
             done = export_store(
                 opened, out, _utc(start), _utc(end), validation=validation,

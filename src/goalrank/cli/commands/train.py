@@ -9,12 +9,13 @@ import typer
 
 from goalrank.cli.common import (
     JsonOption,
-    console,
     examples,
     only_json,
+    say,
     show_progress,
     to_stderr,
     verb,
+    warn,
 )
 
 
@@ -70,7 +71,7 @@ def train(
         settings = load_config(None if config is None else recipe_path(config), set_)
         requests, validation, said = training_paths(data) if split_data else read_training(data)
         if said is not None and is_first():
-            console().print(said)
+            say(said)
         with to_stderr():  # bars of the training library
             model = fit(
                 requests,
@@ -94,7 +95,7 @@ def train(
         if not as_json:
             typer.echo(f"{model}\nwrote {out / 'bundle'} after {sum(seconds.values()):.0f} s")
         if model.train["warning"]:
-            console().print(f"[yellow]Warning: {model.train['warning']}[/yellow]")
+            warn(model.train["warning"])
 
 
 def add(app: typer.Typer) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from goalrank.cli.common import (
+    AllowOption,
     JsonOption,
     busy,
     console,
@@ -62,6 +64,7 @@ def sample(
     temperature: Annotated[
         float | None, typer.Option(help="With --policy: of the draws; default 1.")
     ] = None,
+    allow_plugin: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Draw a requests table with feedback from a world."""
@@ -69,7 +72,7 @@ def sample(
         from goalrank.worlds import World, WorldConfig, round_seed
 
         world = World(WorldConfig.load(config))
-        filled_by = _policy(policy, explore, temperature)
+        filled_by = _policy(policy, explore, temperature, allow_plugin or ())
         seed = round_seed(seed, first)
         if out.suffix == ".parquet":
             with busy("sampling"):
@@ -86,7 +89,7 @@ def sample(
 
 
 def _policy(
-    folder: Path | None, explore: float | None, temperature: float | None
+    folder: Path | None, explore: float | None, temperature: float | None, allow: Sequence[str]
 ) -> RankerPolicy | None:
     chosen = {"explore": explore, "temperature": temperature}
     given = {name: value for name, value in chosen.items() if value is not None}
@@ -102,7 +105,7 @@ def _policy(
     from goalrank.bundles import Bundle
     from goalrank.worlds import RankerPolicy
 
-    bundle = Bundle.load(folder)
+    bundle = Bundle.load(folder, allow=allow)
     return RankerPolicy(bundle.ranker, bundle.encoder, name=bundle.config.name, **given)
 
 

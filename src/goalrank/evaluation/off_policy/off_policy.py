@@ -1,14 +1,12 @@
-"""`off_policy`: a bundle's value from another policy's log."""
+"""`evaluate_off_policy`: a bundle's value from another policy's log."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 
 from goalrank.bundles import Bundle
 from goalrank.constraints import Constraints
@@ -19,6 +17,7 @@ from goalrank.evaluation.off_policy.estimators import (
     check_estimators,
     estimate,
 )
+from goalrank.evaluation.off_policy.options import OffPolicyOptions
 from goalrank.evaluation.off_policy.policy_value import (
     Array,
     Progress,
@@ -38,6 +37,7 @@ from goalrank.evaluation.statistics.bootstrap import (
 )
 from goalrank.requests import Requests
 from goalrank.rewards import Reward
+from goalrank.settings import checked
 
 _FEWEST_USERS = 30  # below this a cluster bootstrap is too coarse to mean anything
 _AGREE = 1e-3  # relative: a logging bundle must give the logged propensities
@@ -47,104 +47,74 @@ def evaluate_off_policy(
     bundle: Bundle,
     log: Requests,
     *,
-    reward: Mapping[str, float] | None = None,
-    estimators: Sequence[str] | None = None,
-    temperature: float | None = None,
     model: Reward | None = None,
     logging: tuple[Bundle, float] | None = None,
     rules: Constraints | None = None,
     logging_rules: Constraints | None = None,
-    lists: int = 16,
-    cap: float = 10.0,
-    min_effective: float = 50.0,
-    allow_weak_support: bool = False,
-    drop_unknown: bool = False,
-    bootstrap: int = 1000,
-    seed: int = 0,
-    unit: str = "user",
-    batch_size: int = 256,
-    device: torch.device | str = "cpu",
     progress: Progress | None = None,
+    options: OffPolicyOptions | None = None,
+    **given: Any,
 ) -> OffPolicy:
     """Estimate what the bundle's lists would have earned where the log's were shown.
 
     Args:
         bundle: the new policy; it is asked for as many items as were shown.
         log: requests with `propensity`; those with nothing shown are left out.
-        reward: weight of each feedback kind in a list's reward, summed over slots; None is the
-            log's target with weight 1.
-        estimators: keys of `goalrank.evaluation.ESTIMATORS`; None takes all that the log, the
-            bundle and the model allow.
-        temperature: None takes the best list, as serving does by default, so a logged list has
-            probability 0 or 1; a number draws lists from the policy softened by it.
         model: reward model of the doubly robust estimate; None takes the bundle's, if it has one.
         logging: bundle and temperature that served the log, to recompute slot propensities where
             the log has none; it must give the logged list propensities back.
         rules: that the new policy's lists obey, as a server's rules for every list; columns are
             those of the log's items.
         logging_rules: that the logged lists obeyed, with `logging`.
-        lists: drawn a request for the model's mean under the new policy.
-        cap: largest weight of the clipped estimator.
-        min_effective: refuse an effective sample size below this.
-        allow_weak_support: warn instead of refusing.
-        drop_unknown: leave out requests without a propensity instead of refusing the log.
-        bootstrap: resamples.
-        seed: of draws and resamples.
-        unit: "user" resamples users with all their requests ("request" if fewer than 30 users).
-        batch_size, device: as in `Bundle.rank`.
         progress: called with (requests done, requests in all).
+        options: see `OffPolicyOptions`.
+        **given: fields of `OffPolicyOptions`, over those of `options`.
 
     Raises:
         ConfigError: an unknown estimator or kind, or a number out of range.
         DataError: propensities missing or impossible, or an estimator lacks its inputs.
         InfeasibleError: the log does not support the policy; the message says why.
     """
-    _check(temperature, lists, bootstrap, unit)
-    check_estimators(estimators or (), cap)
-    weights = dict(reward) if reward is not None else _target(log)
-    table, left_out = _usable(log, drop_unknown)
-    policy = TargetPolicy(bundle, temperature, rules or Constraints())
+    o = _options(options, given)
+    check_estimators(o.estimators or (), o.cap)
+    weights = o.reward if o.reward is not None else _target(log)
+    table, left_out = _usable(log, o.drop_unknown)
+    policy = TargetPolicy(bundle, o.temperature, rules or Constraints())
     served = None if logging is None else TargetPolicy(*logging, logging_rules or Constraints())
     model = model if model is not None else bundle.reward
-    slots = _slot_logging(table, served, policy, estimators, batch_size, device)
-    model = model if estimators is None or "dr" in estimators else None
+    slots = _slot_logging(table, served, policy, o)
+    model = model if o.estimators is None or "dr" in o.estimators else None
     seen = view(
-        policy, table, model=model, weights=weights, prefixes=slots is not None, lists=lists,
-        seed=seed, batch_size=batch_size, device=device, progress=progress,
+        policy, table, model=model, weights=weights, prefixes=slots is not None, lists=o.lists,
+        seed=o.seed, batch_size=o.batch_size, device=o.device, progress=progress,
     )  # fmt: skip
     logged = _logged(table, weights, seen, slots, model is not None)
-    names = list(estimators) if estimators is not None else _possible(logged)
+    names = list(o.estimators) if o.estimators is not None else _possible(logged)
     choices = table.frame["candidates"].list.len().to_numpy()
-    support = measure_support(logged, choices, cap)
-    reasons = check_support(support, min_effective=min_effective, greedy=temperature is None)
-    if not allow_weak_support:
+    support = measure_support(logged, choices, o.cap)
+    reasons = check_support(support, min_effective=o.min_effective, greedy=o.temperature is None)
+    if not o.allow_weak_support:
         refuse(reasons)
-    clusters, unit = _clusters(table, unit)
-    own, estimates = estimate(logged, names, Resampler(clusters, bootstrap, seed), cap=cap)
+    clusters, unit = _clusters(table, o.unit)
+    own, estimates = estimate(logged, names, Resampler(clusters, o.bootstrap, o.seed), cap=o.cap)
     return OffPolicy(
         own,
         estimates,
         vars(support),
         {
-            "reward": weights, "temperature": temperature, "policy": _words(policy), "cap": cap,
-            "lists": lists, "left_out": left_out, "resamples": bootstrap, "resampled": unit,
-            "seed": seed, "min_effective": min_effective,
+            "reward": weights, "temperature": o.temperature, "policy": _words(policy), "cap": o.cap,
+            "lists": o.lists, "left_out": left_out, "resamples": o.bootstrap, "resampled": unit,
+            "seed": o.seed, "min_effective": o.min_effective,
         },
         reasons + ((log.info.warning,) if log.info.warning else ()),
     )  # fmt: skip
 
 
-def _check(temperature: float | None, lists: int, bootstrap: int, unit: str) -> None:
-    if temperature is not None and not (temperature > 0 and math.isfinite(temperature)):
-        raise ConfigError(
-            f"temperature is {temperature}, but must be above 0; remedy: leave it out for the best "
-            f"list; option: temperature"
-        )
-    for name, value in (("lists", lists), ("bootstrap", bootstrap)):
-        if value < 1:
-            raise ConfigError(f"{name} is {value}, but must be at least 1; option: {name}")
-    if unit not in ("user", "request"):
-        raise ConfigError(f"unit is '{unit}', but must be 'user' or 'request'; option: unit")
+def _options(options: OffPolicyOptions | None, given: Mapping[str, Any]) -> OffPolicyOptions:
+    known = {} if options is None else options.model_dump(exclude_unset=True)
+    return checked(
+        OffPolicyOptions, known | dict(given), "the estimate", "see OffPolicyOptions for the rules"
+    )
 
 
 def _target(log: Requests) -> dict[str, float]:
@@ -181,15 +151,14 @@ def _slot_logging(
     table: Requests,
     logging: TargetPolicy | None,
     policy: TargetPolicy,
-    estimators: Sequence[str] | None,
-    batch_size: int,
-    device: torch.device | str,
+    options: OffPolicyOptions,
 ) -> Array | None:
     """[R, S] log-probability of each prefix under the logging policy; None if not wanted or known.
 
     Raises:
         DataError: wanted by name and not to be had.
     """
+    estimators = options.estimators
     wanted = estimators is None or any(name.startswith("position") for name in estimators)
     if not wanted:
         return None
@@ -201,7 +170,7 @@ def _slot_logging(
             f"no probability of their own; remedy: estimators without 'position'; option: estimator"
         )
     if logging is not None:
-        return _recomputed(table, logging, batch_size, device)
+        return _recomputed(table, logging, options)
     column = table.frame.get_column("slot_propensity", default=None)
     if column is not None and not column.null_count():
         return _prefixes(column)
@@ -222,15 +191,15 @@ def _prefixes(column: pl.Series) -> Array:
     return out.cumsum(1)
 
 
-def _recomputed(
-    table: Requests, policy: TargetPolicy, batch_size: int, device: torch.device | str
-) -> Array:
+def _recomputed(table: Requests, policy: TargetPolicy, options: OffPolicyOptions) -> Array:
     if not policy.stepwise:
         raise DataError(
             f"logging ranker '{policy.bundle.config.name}' chooses whole lists, so its slots have no "
             f"propensity; option: logging"
         )
-    found = view(policy, table, prefixes=True, batch_size=batch_size, device=device).prefix
+    found = view(
+        policy, table, prefixes=True, batch_size=options.batch_size, device=options.device
+    ).prefix
     there = _propensity(table)
     off = np.abs(np.exp(found[:, -1] - np.log(there)) - 1) if there is not None else np.zeros(1)
     if (off > _AGREE).any():

@@ -49,7 +49,7 @@ def evaluate(
         columns: encoded requests.
         slots: L ≥ 1.
         batch_size: requests a batch; the results do not depend on it.
-        metrics: names out of recall, hit_rate, ndcg, map, f1 and auc.
+        metrics: names of `METRICS`, "package.module:function", or auc.
         bootstrap: number of resamples, at least 1.
         seed: of the resamples.
         unit: "user" resamples users with all their requests ("request" if fewer than 30 users);
@@ -91,15 +91,25 @@ def evaluate(
     )
 
 
+def measured_with(metric: str) -> tuple[str, ...]:
+    """The default metrics, and another one where it is not among them.
+
+    Args:
+        metric: with or without "@L".
+    """
+    name = metric.partition("@")[0]
+    return DEFAULT_METRICS if name in DEFAULT_METRICS else (*DEFAULT_METRICS, name)
+
+
 def known_only(batch: Batch) -> Batch:
     """The same batch with only those candidates whose relevance is known left to choose from."""
     return replace(batch, candidate_mask=batch.candidate_mask & batch.observed)
 
 
 def _check(metrics: Sequence[str], slots: int, batch_size: int, bootstrap: int, unit: str) -> None:
-    known = [*m.METRICS, "auc"]
-    if unknown := [name for name in metrics if name not in known]:
-        raise ConfigError(f"metrics {unknown} are unknown; choose from {known} (option: metrics)")
+    for name in metrics:
+        if (fault := m.METRICS.fault(name, also=("auc",))) is not None:
+            raise ConfigError(f"{fault}; option: metrics")
     for name, value in (("slots", slots), ("batch_size", batch_size), ("bootstrap", bootstrap)):
         if value < 1:
             raise ConfigError(f"{name} is {value}, but must be at least 1 (option: {name})")
@@ -168,8 +178,18 @@ def _measure(
         values = m.from_lists(answer, relevance, mask)
     for metric in metrics:
         if metric != "auc":
-            out[f"{metric}@{slots}"] = m.METRICS[metric](values)
+            out[f"{metric}@{slots}"] = _checked(metric, m.METRICS[metric](values), batch)
     return {k: out[k] for k in sorted(out, key=lambda k: metrics.index(k.split("@")[0]))}
+
+
+def _checked(metric: str, value: Tensor, batch: Batch) -> Tensor:
+    """What a metric gave, if it is one number a request."""
+    if value.shape != (batch.size,):
+        raise GoalRankError(
+            f"metric '{metric}' gave a tensor of shape {list(value.shape)} for {batch.size} "
+            f"requests; remedy: one number per request, [B]"
+        )
+    return value
 
 
 def _check_lists(name: str, lists: Tensor, mask: Tensor) -> None:

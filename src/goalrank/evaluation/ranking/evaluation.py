@@ -8,11 +8,18 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
+from goalrank._notebook import html_table
 from goalrank.errors import ConfigError
 from goalrank.evaluation.statistics.bootstrap import Difference, FloatArray, Interval, Resampler
 
+_SCHEMA = {
+    "ranker": pl.String, "metric": pl.String, "mean": pl.Float64, "low": pl.Float64,
+    "high": pl.Float64, "requests": pl.Int64, "slots": pl.Int64, "protocol": pl.String,
+    "milliseconds": pl.Float64,
+}  # fmt: skip
 CONVENTIONS = (
     "Means over requests that have a positive (relevance > 0); the others are excluded and counted.",
     "Ties get the expected value over random orders of the tied candidates.",
@@ -142,6 +149,25 @@ class Evaluation:
             for ranker, each in self.summaries.items()
         }
 
+    def to_frame(self) -> pl.DataFrame:
+        """Every mean with its interval, as a table.
+
+        Returns:
+            One row per ranker and metric: ranker, metric, mean, low, high (95 % interval), requests
+            (those the mean is taken over), slots, protocol, milliseconds (per request).
+        """
+        rows = [
+            (ranker, metric, i.mean, i.low, i.high,
+             int(np.isfinite(self.values[ranker][metric]).sum()), self.slots, self.protocol,
+             self.milliseconds(ranker))
+            for ranker, each in self.summaries.items() for metric, i in each.items()
+        ]  # fmt: skip
+        return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: rankers, best first by the first metric."""
+        return html_summary(self, "Evaluation")
+
     def metadata(self) -> dict[str, Any]:
         """What the numbers rest on, fit for JSON."""
         return {
@@ -156,3 +182,43 @@ class Evaluation:
             "warning": self.warning,
             "conventions": list(self.conventions),
         }
+
+    @property
+    def basis(self) -> str:
+        """A line on what the numbers rest on."""
+        return (
+            f"{self.n} requests; {self.excluded} without positives excluded. Protocol: "
+            f"{self.protocol}. 95 % intervals from {self.resampler.resamples} resamples of "
+            f"{self.unit}s."
+        )
+
+    def best_first(self, metric: str) -> list[str]:
+        """Rankers by their mean of a metric; those without it come last."""
+        name = self.metric_name(metric)
+        means = {r: self.summaries[r][name].mean for r in self.values if name in self.values[r]}
+        return sorted(self.values, key=lambda r: -np.nan_to_num(means.get(r, -np.inf), nan=-np.inf))
+
+
+def html_summary(evaluation: Evaluation, title: str, notes: Iterable[str] = ()) -> str:
+    """A table of an evaluation for a notebook; every text is escaped.
+
+    Args:
+        evaluation: what is shown.
+        title: above it.
+        notes: further lines below.
+    """
+    names = evaluation.metrics
+    order = evaluation.best_first(names[0]) if names else []
+    rows = [
+        (ranker, *(_cell(evaluation.summaries[ranker].get(name)) for name in names))
+        for ranker in order
+    ]
+    warning = [f"Warning: {evaluation.warning}"] if evaluation.warning else []
+    below = [*warning, *notes, evaluation.basis]
+    return html_table(title, rows, header=("ranker", *names), notes=below)
+
+
+def _cell(interval: Interval | None) -> str:
+    if interval is None or np.isnan(interval.mean):
+        return "–"
+    return f"{interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]"

@@ -22,7 +22,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from goalrank.registry import Registry
+
 Gain = Literal["linear", "exponential"]
+Metric = Callable[["SlotValues"], Tensor]  # [B] float64, NaN where undefined; see `SlotValues`
 
 
 @dataclass(frozen=True)
@@ -160,13 +163,18 @@ def auc(scores: Tensor, relevance: Tensor, mask: Tensor) -> Tensor:
     return (wins / (pos * neg).clamp_min(1)).masked_fill((pos == 0) | (neg == 0), torch.nan)
 
 
-METRICS: dict[str, Callable[[SlotValues], Tensor]] = {
-    "recall": recall,
-    "hit_rate": hit_rate,
-    "ndcg": ndcg,
-    "map": average_precision,
-    "f1": f1,
-}
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    "goalrank.metrics",
+    {
+        "f1": f"{__name__}:f1",
+        "hit_rate": f"{__name__}:hit_rate",
+        "map": f"{__name__}:average_precision",
+        "ndcg": f"{__name__}:ndcg",
+        "recall": f"{__name__}:recall",
+    },
+    option="metrics",
+)
 
 
 def _gains(relevance: Tensor, mask: Tensor, gain: Gain) -> tuple[Tensor, Tensor]:

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from goalrank.logs.candidates.pending import PendingRequests
 from goalrank.logs.events.arrays import Codes, Events, Longs, ragged_ranges
+from goalrank.requests import TIME
 
 __all__ = ["assemble"]
-
-_TIME = pl.Datetime("us", "UTC")
 
 
 def _list_column(name: str, values: pl.Series, lengths: NDArray[np.integer]) -> pl.Series:
@@ -22,7 +21,7 @@ def _list_column(name: str, values: pl.Series, lengths: NDArray[np.integer]) -> 
 
 
 def _timestamps(values: Longs) -> pl.Series:
-    return pl.Series(values).cast(_TIME)
+    return pl.Series(values).cast(TIME)
 
 
 def assemble(

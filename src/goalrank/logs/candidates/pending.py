@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from goalrank.logs.events.arrays import Codes, Ints, mix64
+from goalrank.logs.events.arrays import Codes, Ints
 from goalrank.logs.events.request_points import RequestPoints
+from goalrank.requests import mix64
 
 __all__ = ["PendingRequests", "shuffle_candidates"]
 

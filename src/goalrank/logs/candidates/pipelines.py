@@ -26,14 +26,9 @@ from goalrank.logs.retrieval.channel import (
     Chunk,
     RetrievalChannel,
 )
-from goalrank.logs.retrieval.factorisation import (
-    Factorisation,
-)
+from goalrank.logs.retrieval.channels import CHANNELS, ChannelInputs
 from goalrank.logs.retrieval.item_to_item import (
     ItemToItem,
-)
-from goalrank.logs.retrieval.popularity import (
-    Popularity,
 )
 from goalrank.logs.retrieval.refit_scoring import (
     worker_count,
@@ -65,7 +60,7 @@ class _Transition:
 
 def exposed_requests(
     log: ConsumptionLog, options: ImportOptions, engine: Executor
-) -> tuple[PendingRequests, dict[str, int]]:
+) -> tuple[PendingRequests, dict[str, int], ConsumptionLog]:
     """Make the requests of an exposure log.
 
     Args:
@@ -74,20 +69,22 @@ def exposed_requests(
         engine: executor of the scoring; links are learned in this process.
 
     Returns:
-        Requests, and counts of what was dropped by reason.
+        Requests, counts of what was dropped by reason, and the log with the feedback of an item's
+        repeats within a request merged.
 
     Raises:
         DataError: no window has enough exposures.
     """
     gap = log.raw.max_gap_minutes
-    points, rows, offsets = cut_windows(log.events, options, log.events.request, gap)
+    windows = cut_windows(log.events, options, log.events.request, gap)
+    points = windows.points
     if len(points) == 0:
         raise DataError(
             f"{log.raw.dataset}: no window of {options.min_list} exposures or more within "
             f"{options.max_gap_minutes or gap:g} minutes of each other; lower min_list or raise "
             "max_gap_minutes"
         )
-    pending = window_requests(log.events, points, rows, offsets)
+    pending = window_requests(log.events, points, windows.rows, windows.offsets)
     refits = plan_refits(log.history.time, points.time, options.first_fit, options.refit_growth)
     model = ItemToItem(log.history, len(log.items))
     scorers: list[ItemScorer] = [
@@ -110,34 +107,29 @@ def exposed_requests(
         users=log.users, items=log.items, scorers=scorers, item_to_item=model,
         engine=engine,
     )  # fmt: skip
-    return replace(pending, features=features), {
-        "exposures_in_windows": len(rows),
-        "exposures_outside_windows": len(log.events) - len(rows),
+    log.raw.notes.merge("exposures of an item repeated within a list", windows.repeats)
+    notes = {
+        "exposures_in_windows": len(windows.rows),
+        "exposures_repeated": windows.repeats,
+        "exposures_outside_windows": len(log.events) - len(windows.rows) - windows.repeats,
     }
+    return replace(pending, features=features), notes, replace(log, events=windows.answers)
 
 
 def _channels(
     log: ConsumptionLog, model: ItemToItem, confidence: NDArray[np.float32], options: ImportOptions
 ) -> list[RetrievalChannel]:
-    made: list[RetrievalChannel] = []
-    for name in options.shares:
-        if name == "popularity":
-            made.append(Popularity(log.history, len(log.items)))
-        elif name == "item_to_item":
-            made.append(model)
-        else:
-            made.append(
-                Factorisation(
-                    log.history,
-                    len(log.items),
-                    len(log.users),
-                    factors=options.factors,
-                    confidence=confidence,
-                    threads=worker_count(options.threads),
-                    seed=options.seed,
-                )
-            )
-    return made
+    inputs = ChannelInputs(
+        log.history,
+        len(log.items),
+        len(log.users),
+        confidence=confidence,
+        links=model,
+        factors=options.factors,
+        threads=worker_count(options.threads),
+        seed=options.seed,
+    )
+    return [CHANNELS[name](inputs) for name in options.shares]
 
 
 def retrieved_requests(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from goalrank.compute import Executor
 from goalrank.logs.candidates.pending import PendingRequests
-from goalrank.logs.events.arrays import Codes, Events, Ints, Longs, mix64
+from goalrank.logs.events.arrays import Codes, Events, Ints, Longs
 from goalrank.logs.events.request_points import FutureInteractions, RequestPoints
 from goalrank.logs.retrieval.blending import (
     blend,
@@ -42,6 +42,7 @@ from goalrank.logs.retrieval.refit_scoring import (
 from goalrank.logs.retrieval.refits import (
     Refits,
 )
+from goalrank.requests import mix64
 
 __all__ = [
     "INJECTED_WARNING",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import shutil
 import tarfile
 import urllib.error
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from goalrank.errors import ConfigError, FetchError
+from goalrank.storage import move_into_place, whole_folder
 
 __all__ = ["DATASETS", "Dataset", "fetch"]
 
@@ -118,20 +118,26 @@ def _download(entry: Dataset, archive: Path, timeout: float, show: bool) -> None
         _transfer(entry.url, part, timeout, lambda done, total: None)
     else:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TransferSpeedColumn,
+        )
 
-        console = Console(stderr=True)
+        console = Console(stderr=True, markup=False, emoji=False)
         console.print(f"{entry.url}\nlicence: {entry.licence}")
         with Progress(
-            "{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-            console=console,
+            TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(),
+            TransferSpeedColumn(), console=console,
         ) as bar:  # fmt: skip
             task = bar.add_task(archive.name, total=None)
             _transfer(
                 entry.url, part, timeout,
                 lambda done, total: bar.update(task, completed=done, total=total),
             )  # fmt: skip
-    os.replace(part, archive)
+    move_into_place(part, archive)
 
 
 def _transfer(url: str, part: Path, timeout: float, progress: Progress) -> None:
@@ -195,25 +201,25 @@ def _verify(archive: Path, entry: Dataset) -> None:
 
 
 def _unpack(archive: Path, target: Path) -> None:
-    """Unpack next to the target, then rename, so that the folder is whole or absent."""
-    work = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(work, ignore_errors=True)
+    """Unpack an archive, without the folder that holds all its files: whole or not at all."""
     try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as zipped:
-                zipped.extractall(work)  # zipfile keeps names inside the folder
-        else:
-            with tarfile.open(archive) as tarred:
-                _extract(tarred, work)
-        inner = work / target.name
-        os.replace(inner if inner.is_dir() else work, target)
+        with whole_folder(target, error=FetchError) as folder:
+            inner = folder / ".archive"
+            if zipfile.is_zipfile(archive):
+                with zipfile.ZipFile(archive) as zipped:
+                    zipped.extractall(inner)  # zipfile keeps names inside the folder
+            else:
+                with tarfile.open(archive) as tarred:
+                    _extract(tarred, inner)
+            top = inner / target.name
+            for each in (top if top.is_dir() else inner).iterdir():
+                shutil.move(each, folder)
+            shutil.rmtree(inner)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
         archive.unlink()
         raise FetchError(
             f"{archive.name} is damaged ({error}); it was removed, run the command again"
         ) from None
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _extract(tarred: tarfile.TarFile, folder: Path) -> None:

@@ -13,13 +13,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from goalrank.requests import mix64
+
 __all__ = [
     "Codes",
     "Events",
     "Ints",
     "Longs",
     "distinct",
-    "mix64",
     "ragged_ranges",
     "stable_hashes",
     "time_order",
@@ -41,18 +42,6 @@ def distinct(values: NDArray[np.int64]) -> Longs:
         np.append(np.ones(min(len(ordered), 1), bool), ordered[1:] != ordered[:-1])
     ]
     return out
-
-
-def mix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Hash 64-bit words bijectively (the finaliser of the SplitMix64 generator).
-
-    Args:
-        values: any shape.
-    """
-    x = values + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
 
 
 def ragged_ranges(starts: Longs, lengths: Longs) -> Longs:

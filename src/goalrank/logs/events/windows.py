@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,12 +16,31 @@ __all__ = ["cut_windows"]
 _MINUTE = 60_000_000
 
 
+@dataclass(frozen=True)
+class Windows:
+    """Windows of exposures.
+
+    Attributes:
+        points: B requests by time.
+        rows: rows of the exposures, window by window, in the order shown.
+        offsets: [B + 1] rows of window b are ``rows[offsets[b]:offsets[b + 1]]``.
+        answers: the exposures with the feedback of repeats of an item merged into its first.
+        repeats: exposures of an item that its window had shown before.
+    """
+
+    points: RequestPoints
+    rows: Longs
+    offsets: Longs
+    answers: Events
+    repeats: int
+
+
 def cut_windows(
     shown: Events,
     options: ImportOptions,
     request_key: Longs | None = None,
     max_gap_minutes: float = 30.0,
-) -> tuple[RequestPoints, Longs, Longs]:
+) -> Windows:
     """Cut exposures into windows.
 
     Without request ids, a new window starts with a new user, after a pause longer than
@@ -36,8 +57,7 @@ def cut_windows(
         max_gap_minutes: used where the options leave it open.
 
     Returns:
-        (points, rows, offsets): B requests by time; ``rows[offsets[b]:offsets[b + 1]]`` are the
-        rows of ``shown`` in request b, in the order shown.
+        B windows by time.
     """
     gap = options.max_gap_minutes if options.max_gap_minutes is not None else max_gap_minutes
     starts = (
@@ -46,7 +66,7 @@ def cut_windows(
     sizes_all = np.diff(np.append(starts, len(shown)))
     window = np.repeat(np.arange(len(starts), dtype=np.int64), sizes_all)
     kept = _first_in_window(window, shown.item)
-    _merge_repeats(shown, window, kept)
+    merged, repeats = _merge_repeats(shown, window, kept), len(window) - len(kept)
     sizes = np.bincount(window[kept], minlength=len(starts))
     long_enough = sizes >= options.min_list
     kept = kept[long_enough[window[kept]]]
@@ -57,10 +77,12 @@ def cut_windows(
     offsets = np.concatenate([[0], np.cumsum(lengths[order])]).astype(np.int64)
     starts = starts[order]
     last = rows[offsets[1:] - 1]
-    return (
+    return Windows(
         RequestPoints(shown.user[starts], shown.time[starts], shown.time[last], starts),
         rows,
         offsets,
+        merged,
+        repeats,
     )
 
 
@@ -101,24 +123,19 @@ def _first_in_window(window: Longs, item: Ints) -> Longs:
     return np.sort(first)
 
 
-def _merge_repeats(shown: Events, window: Longs, kept: Longs) -> None:
-    """Give the first showing of an item in a window the largest answers of all its showings.
-
-    The arrays of `shown.values` are changed in place: rows in `kept` alone are used afterwards.
-    """
+def _merge_repeats(shown: Events, window: Longs, kept: Longs) -> Events:
+    """The exposures, where the first of an item in a window has the largest feedback of them all."""
     if len(kept) == len(window):
-        return
+        return shown
     width = int(shown.item.max(initial=0)) + 1
     key = window * width + shown.item
     first = key[kept]
     order = np.argsort(first, kind="stable")
     place = order[np.searchsorted(first, key, sorter=order)]
+    merged = {}
     for name, values in shown.values.items():
         best = np.full(len(kept), -np.inf, np.float32)
         np.maximum.at(best, place, values)
-        merged = values.copy()
-        merged[np.bincount(place, minlength=len(kept))[place] > 1] = (
-            0.0  # counted once, at its first place
-        )
-        merged[kept] = best
-        shown.values[name] = merged
+        merged[name] = values.copy()
+        merged[name][kept] = best
+    return replace(shown, values=merged)

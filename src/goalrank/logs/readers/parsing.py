@@ -44,7 +44,7 @@ def read_any(path: Path, *, names: Sequence[str] = ()) -> pl.DataFrame:
     kind = path.name.lower().removesuffix(".gz")
     try:
         if kind.endswith((".parquet", ".pq")):
-            frame = pl.read_parquet(path)
+            frame = pl.read_parquet(path, glob=False)
         elif kind.endswith(".dat"):
             frame = read_double_colon(path.read_bytes(), names, str(path))
         elif kind.endswith((".csv", ".tsv", ".txt")):
@@ -69,11 +69,13 @@ def read_csv(source: Path | IO[bytes], separator: str, names: Sequence[str] = ()
         separator: character between fields.
         names: column names to use if the first line is data (its last field is a number).
     """
-    frame = pl.read_csv(source, separator=separator, infer_schema=False)
+    frame = pl.read_csv(source, separator=separator, infer_schema=False, glob=False)
     if names and len(frame.columns) == len(names) and _numeric(frame.columns[-1]):
         if not isinstance(source, Path):
             source.seek(0)
-        frame = pl.read_csv(source, separator=separator, has_header=False, infer_schema=False)
+        frame = pl.read_csv(
+            source, separator=separator, has_header=False, infer_schema=False, glob=False
+        )
         frame = frame.rename(dict(zip(frame.columns, names, strict=True)))
     return frame.select(_typed(column) for column in frame.get_columns())
 

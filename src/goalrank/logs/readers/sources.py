@@ -6,16 +6,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 from goalrank.logs.options import ImportOptions
-from goalrank.logs.readers.amazon import read_amazon
-from goalrank.logs.readers.kuairand import read_kuairand
-from goalrank.logs.readers.movielens import read_movielens
 from goalrank.logs.readers.raw_log import RawLog
-from goalrank.logs.readers.table import read_exposures, read_interactions
+from goalrank.registry import Registry
 
-SOURCES: dict[str, Callable[[Path | None, ImportOptions], RawLog]] = {
-    "amazon": read_amazon,
-    "exposures": read_exposures,
-    "interactions": read_interactions,
-    "kuairand": read_kuairand,
-    "movielens": read_movielens,
-}
+__all__ = ["SOURCES", "Reader"]
+
+# (path, or None for shipped data; settings of the import) → the log in our own column names.
+# A reader raises `ConfigError` where it needs a path, `DataError` where the log breaks a rule.
+Reader = Callable[[Path | None, ImportOptions], RawLog]
+
+SOURCES: Registry[Reader] = Registry(
+    "source",
+    "goalrank.sources",
+    {
+        "amazon": "goalrank.logs.readers.amazon:read_amazon",
+        "exposures": "goalrank.logs.readers.table:read_exposures",
+        "interactions": "goalrank.logs.readers.table:read_interactions",
+        "kuairand": "goalrank.logs.readers.kuairand:read_kuairand",
+        "movielens": "goalrank.logs.readers.movielens:read_movielens",
+    },
+    option="source",
+)

@@ -111,8 +111,7 @@ class MultiGenerator(PoolPolicy):
             return top_slots(noise, mask, slots)
         ranker = cast(Ranker, self.rankers[m.ranker])
         if m.kind == "diverse":
-            rule = MMR(ranker, trade=m.number)
-            return rule.rank(batch, slots)
+            return MMR(ranker, trade=m.number).rank(batch, slots)
         if m.ranker not in states:
             states[m.ranker] = ranker.encode(batch)
         state = states[m.ranker]

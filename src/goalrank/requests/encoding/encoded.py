@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,6 +15,7 @@ from torch import Tensor
 
 from goalrank.errors import DataError
 from goalrank.requests.encoding.batch import Batch, EntityTable
+from goalrank.storage import whole_folder
 
 _HOUR_US = 3_600_000_000
 
@@ -151,19 +150,16 @@ class EncodedRequests:
             raise DataError(
                 f"folder '{target}' exists already; remedy: remove it or choose another"
             )
-        temporary = target.with_name(target.name + ".tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        for name, values in self._arrays().items():
-            np.save(temporary / f"{name}.npy", values, allow_pickle=False)
         meta = {
             "kinds": self.kinds,
             "target": self.target,
             "protocol": self.protocol,
             "history_limit": self.history_limit,
         }
-        (temporary / "columns.json").write_text(json.dumps(meta))
-        os.replace(temporary, target)
+        with whole_folder(target) as temporary:
+            for name, values in self._arrays().items():
+                np.save(temporary / f"{name}.npy", values, allow_pickle=False)
+            (temporary / "columns.json").write_text(json.dumps(meta))
         return target
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What training data teach about inputs: vocabularies, feature ranges; applied to any requests."""
+"""Encodes requests as numbers by what training data teach: vocabularies and feature ranges."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from goalrank.errors import DataError
-from goalrank.requests.encoding.arrays import RequestArrays, Row, entries, feature_matrix
+from goalrank.requests.encoding.arrays import RequestArrays, Row
 from goalrank.requests.encoding.batch import EntityTable, InputSpec
 from goalrank.requests.encoding.encoded import EncodedRequests
 from goalrank.requests.encoding.features import FeatureEncoder
 from goalrank.requests.encoding.shard import (
-    Shard,
+    Exchange,
+    alone,
     feature_range,
-    gather_shards,
+    gather_frames,
     score_range,
     seen_ids,
 )
@@ -112,45 +113,25 @@ class Encoder:
 
     @classmethod
     def fit(
-        cls, train: Requests, config: EncoderConfig | None = None, share: Shard | None = None
+        cls, train: Requests, config: EncoderConfig | None = None, exchange: Exchange = alone
     ) -> Encoder:
         """Learn vocabularies and feature ranges from training requests.
 
         Args:
-            share: gives bytes to all processes and returns theirs, where each has a part of the
-                requests (`read_share`): they all learn the same from all parts.
+            exchange: gives bytes to all processes and returns those of each, where every process
+                has a shard of the requests (`read_shard`): all learn the same from all shards.
         """
         config = config or EncoderConfig()
-        if share is not None:
-            return cls._fit_shares(train, config, share)
         frame = train.frame
-        seen = pl.concat([frame["candidates"].explode(), frame["history"].explode()]).drop_nulls()
-        if config.min_count > 1:
-            counts = seen.alias("id").to_frame().group_by("id").len()
-            seen = counts.filter(pl.col("len") >= config.min_count)["id"]
-        return cls(
-            config=config,
-            info=train.info,
-            items=EntityEncoder.fit(seen.unique(), train.items, "item_id", config.item_buckets),
-            users=EntityEncoder.fit(
-                frame["user_id"].unique(), train.users, "user_id", config.user_buckets
-            ),
-            score=_score_range(frame),
-            candidate=_feature_range(frame, len(train.info.candidate_features)),
-        )
-
-    @classmethod
-    def _fit_shares(cls, train: Requests, config: EncoderConfig, share: Shard) -> Encoder:
-        frame = train.frame
-        items = seen_ids(frame, config.min_count, share)
-        users = gather_shards(frame.select(pl.col("user_id").unique()), share)["user_id"].unique()
+        items = seen_ids(frame, config.min_count, exchange)
+        users = gather_frames(frame.select(pl.col("user_id").unique()), exchange)["user_id"]
         return cls(
             config=config,
             info=train.info,
             items=EntityEncoder.fit(items, train.items, "item_id", config.item_buckets),
-            users=EntityEncoder.fit(users, train.users, "user_id", config.user_buckets),
-            score=score_range(frame, share),
-            candidate=feature_range(frame, len(train.info.candidate_features), share),
+            users=EntityEncoder.fit(users.unique(), train.users, "user_id", config.user_buckets),
+            score=score_range(frame, exchange),
+            candidate=feature_range(frame, len(train.info.candidate_features), exchange),
         )
 
     @property
@@ -310,18 +291,3 @@ def _append(table: EntityTable, more: EntityTable) -> EntityTable:
 
 def _starts(lengths: NDArray[Any]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-
-
-def _score_range(frame: pl.DataFrame) -> tuple[float, float] | None:
-    if "candidate_score" not in frame.columns:
-        return None
-    values = entries(frame["candidate_score"]).to_numpy()
-    return (float(values.mean()), float(values.std()) or 1.0) if len(values) else None
-
-
-def _feature_range(frame: pl.DataFrame, width: int) -> NDArray[np.float64]:
-    if width == 0:
-        return np.zeros((0, 2))
-    values = feature_matrix(frame, width).astype(np.float64)
-    std = values.std(0)
-    return np.stack([values.mean(0), np.where(std > 0, std, 1.0)], 1)

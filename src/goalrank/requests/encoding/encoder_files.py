@@ -115,7 +115,7 @@ def _categories(encoder: FeatureEncoder) -> pl.DataFrame:
 def _entity(
     source: Path, side: str, state: dict[str, Any], tensors: dict[str, Any]
 ) -> EntityEncoder:
-    values = pl.read_parquet(source / f"{side}.categories.parquet")
+    values = pl.read_parquet(source / f"{side}.categories.parquet", glob=False)
     features = FeatureEncoder(
         numeric={
             name: (bool(log), float(mean), float(std))
@@ -128,7 +128,7 @@ def _entity(
         multi=dict(state["multi"]),
         vector={name: (int(n), float(rms)) for name, (n, rms) in state["vector"].items()},
     )
-    ids = pl.read_parquet(source / f"{side}.ids.parquet")["id"]
+    ids = pl.read_parquet(source / f"{side}.ids.parquet", glob=False)["id"]
     table = EntityTable(*(tensors[f"{side}.{f.name}"] for f in fields(EntityTable)))
     return EntityEncoder(Vocabulary(ids, int(state["buckets"])), features, table)
 

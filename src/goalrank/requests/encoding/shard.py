@@ -1,8 +1,9 @@
-"""One process's even share of a dataset, and what all processes learn from theirs together."""
+"""One process's even shard of a dataset, and what all processes learn from theirs together."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,13 @@ from goalrank.requests.table.info import TableInfo
 from goalrank.requests.table.requests import Requests, _key_types, _read_sides
 from goalrank.requests.table.validation import validation_error
 
-Shard = Callable[[bytes], list[bytes]]
+Exchange = Callable[[bytes], list[bytes]]
+"""Gives this process's bytes to all processes and returns those of each, in their order."""
+
+
+def alone(mine: bytes) -> list[bytes]:
+    """The exchange of a process without others."""
+    return [mine]
 
 
 def list_rows(path: str | Path) -> dict[Path, int]:
@@ -36,25 +43,24 @@ def list_rows(path: str | Path) -> dict[Path, int]:
     return rows
 
 
-def read_shard(path: str | Path, rank: int, ranks: int, share: Shard | None = None) -> Requests:
+def read_shard(path: str | Path, rank: int, ranks: int, exchange: Exchange = alone) -> Requests:
     """The rows of one process: an even run of the dataset's rows, from the shards that hold it.
 
-    Shares differ by one row at most, whatever the shards' sizes; a shard that lies within one
-    share is opened by its process only. With fewer rows than processes every process gets all.
+    Runs differ by one row at most, whatever the files' sizes; a file that lies within one run is
+    opened by its process only. With fewer rows than processes every process gets all.
 
     Args:
         path: file or folder of shards.
         rank, ranks: this process and how many there are.
-        share: gives bytes to all processes and returns theirs; shards are compared by it.
+        exchange: by which the processes compare their lists of shards.
 
     Raises:
         DataError: a shard is missing here or damaged; the message names it.
-        ValidationError: rows of the share break rules.
+        ValidationError: rows of the run break rules.
     """
     path = Path(path)
     rows = list_rows(path)
-    if share is not None:
-        _compare(path, rows, share)
+    _compare(path, rows, exchange)
     total = sum(rows.values())
     if total < ranks:
         return Requests.read(path, allow_empty=True)
@@ -98,10 +104,10 @@ def _read_rows(
         raise type(error)(f"'{shard}': {error}") from error
 
 
-def _compare(path: Path, rows: dict[Path, int], share: Shard) -> None:
+def _compare(path: Path, rows: dict[Path, int], exchange: Exchange) -> None:
     """Refuse to start where processes see different shards."""
     mine = "\n".join(f"{shard.name}\t{count}" for shard, count in rows.items())
-    seen = [set(part.decode().split("\n")) for part in share(mine.encode())]
+    seen = [set(part.decode().split("\n")) for part in exchange(mine.encode())]
     odd = sorted({line for part in seen for line in part if any(line not in s for s in seen)})
     if odd:
         lacking = [rank for rank, part in enumerate(seen) if odd[0] not in part]
@@ -112,50 +118,67 @@ def _compare(path: Path, rows: dict[Path, int], share: Shard) -> None:
         )
 
 
-def gather_shards(frame: pl.DataFrame, share: Shard) -> pl.DataFrame:
+def gather_frames(frame: pl.DataFrame, exchange: Exchange) -> pl.DataFrame:
     """The rows of all processes' frames, in the order of processes."""
+    return pl.concat(_frames(frame, exchange))
+
+
+def _frames(frame: pl.DataFrame, exchange: Exchange) -> list[pl.DataFrame]:
     buffer = BytesIO()
     frame.write_ipc(buffer)
-    return pl.concat([pl.read_ipc(BytesIO(part)) for part in share(buffer.getvalue())])
+    return [pl.read_ipc(BytesIO(part)) for part in exchange(buffer.getvalue())]
 
 
-def seen_ids(frame: pl.DataFrame, least: int, share: Shard) -> pl.Series:
-    """Item ids among all processes' candidates and histories, at least so often."""
+def seen_ids(frame: pl.DataFrame, least: int, exchange: Exchange) -> pl.Series:
+    """Item ids that occur at least `least` times among all processes' candidates and histories."""
     ids = pl.concat([frame["candidates"].explode(), frame["history"].explode()]).drop_nulls()
     counts = ids.alias("id").to_frame().group_by("id").len()
-    whole = gather_shards(counts, share).group_by("id").agg(pl.col("len").sum())
+    whole = gather_frames(counts, exchange).group_by("id").agg(pl.col("len").sum())
     return whole.filter(pl.col("len") >= least)["id"]
 
 
-def mean_and_std(values: NDArray[Any], share: Shard) -> NDArray[np.float64]:
-    """[F, 3] count, mean and deviation of each column of all processes' values [n, F]."""
-    values = np.asarray(values, dtype=np.float64)
-    frame = pl.DataFrame(
-        {
-            "f": np.arange(values.shape[1]),
-            "n": np.full(values.shape[1], float(len(values))),
-            "sum": values.sum(0),
-            "square": np.square(values).sum(0),
-        }
-    )
-    whole = gather_shards(frame, share).group_by("f").sum().sort("f")
-    n, total, square = (whole[name].to_numpy() for name in ("n", "sum", "square"))
-    mean = total / np.maximum(n, 1)
-    return np.stack([n, mean, np.sqrt(np.maximum(square / np.maximum(n, 1) - mean**2, 0))], 1)
-
-
-def score_range(frame: pl.DataFrame, share: Shard) -> tuple[float, float] | None:
+def score_range(frame: pl.DataFrame, exchange: Exchange) -> tuple[float, float] | None:
     """Mean and deviation of the retriever's score over all processes; None if there is none."""
     if "candidate_score" not in frame.columns:
         return None
-    values = entries(frame["candidate_score"]).to_numpy().reshape(-1, 1)
-    n, mean, std = mean_and_std(values, share)[0]
-    return (float(mean), float(std) or 1.0) if n else None
+    n, mean, std = _moments(entries(frame["candidate_score"]).to_numpy(), exchange)
+    return (float(mean[0]), float(std[0]) or 1.0) if n else None
 
 
-def feature_range(frame: pl.DataFrame, width: int, share: Shard) -> NDArray[np.float64]:
+def feature_range(frame: pl.DataFrame, width: int, exchange: Exchange) -> NDArray[np.float64]:
     """[F, 2] mean and deviation of the candidate features over all processes."""
     if width == 0:
         return np.zeros((0, 2))
-    _, mean, std = mean_and_std(feature_matrix(frame, width), share).T
+    values = feature_matrix(frame, width).astype(np.float64)
+    _, mean, std = _moments(values, exchange)
     return np.stack([mean, np.where(std > 0, std, 1.0)], 1)
+
+
+Moments = tuple[int, NDArray[np.float64], NDArray[np.float64]]
+"""Number of values, their mean [F] and their standard deviation [F]."""
+
+
+def _moments(values: NDArray[Any], exchange: Exchange) -> Moments:
+    """Moments of the columns of all processes' values [n] or [n, F].
+
+    Those of each process are merged one after another, so that one process alone gets its own.
+    """
+    n = len(values)
+    mean, std = (values.mean(0), values.std(0)) if n else (np.zeros(values.shape[1:]),) * 2
+    mean, std = (np.atleast_1d(each).astype(np.float64) for each in (mean, std))
+    mine = pl.DataFrame({"n": np.full(len(mean), n), "mean": mean, "std": std})
+    parts = _frames(mine, exchange)
+    return reduce(_merged, ((p["n"][0], p["mean"].to_numpy(), p["std"].to_numpy()) for p in parts))
+
+
+def _merged(a: Moments, b: Moments) -> Moments:
+    """Moments of two samples together.
+
+    Source: Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample
+    variances", COMPSTAT 1982.
+    """
+    if not a[0] or not b[0]:
+        return a if a[0] else b
+    n, step = a[0] + b[0], b[1] - a[1]
+    squares = a[0] * a[2] ** 2 + b[0] * b[2] ** 2 + step**2 * (a[0] * b[0] / n)
+    return n, a[1] + step * (b[0] / n), np.sqrt(squares / n)

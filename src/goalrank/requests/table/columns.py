@@ -1,4 +1,4 @@
-"""Columns and types of the requests table: names are checked, lossless casts done, the rest refused."""
+"""Makes tables conform to the schema: names are checked, lossless casts done, the rest refused."""
 
 from __future__ import annotations
 
@@ -10,26 +10,10 @@ import polars as pl
 
 from goalrank.errors import DataError, SchemaError
 from goalrank.requests.table.info import NAME_RULE, TableInfo, complete_info, storable_name
+from goalrank.requests.table.schema import BY_NAME, EXPECTED, SCHEMA, TIME
 
-TIME = pl.Datetime("us", "UTC")
-REQUIRED = ("request_id", "user_id", "time", "candidates")
-COLUMNS = (
-    "request_id",
-    "user_id",
-    "time",
-    "history",
-    "history_feedback",
-    "history_time",
-    "candidates",
-    "candidate_score",
-    "candidate_features",
-    "shown",
-    "feedback",
-    "propensity",
-    "slot_propensity",
-    "policy",
-    "experiment",
-)
+COLUMNS = tuple(column.name for column in SCHEMA)
+REQUIRED = tuple(column.name for column in SCHEMA if column.is_required)
 
 
 @dataclass(frozen=True)
@@ -87,7 +71,7 @@ def _context(
     user_id: pl.DataType | None,
 ) -> Context:
     items = {"items.item_id": item_id} | {
-        name: _inner(frame[name], _EXPECTED[name])
+        name: _inner(frame[name], EXPECTED[name])
         for name in ("candidates", "history")
         if name in frame
     }
@@ -162,7 +146,7 @@ def _check_names(names: list[str]) -> None:
     missing = [name for name in REQUIRED if name not in names]
     absent = [name for name in COLUMNS if name not in names]
     faults = [f"unknown column '{name}'{_nearest(name, absent)}" for name in unknown]
-    faults += [f"missing column '{name}' ({_EXPECTED[name]})" for name in missing]
+    faults += [f"missing column '{name}' ({EXPECTED[name]})" for name in missing]
     if not faults:
         return
     remedies = ["rename it, or drop it with frame.drop(...)"] if unknown else []
@@ -192,7 +176,10 @@ def _inner(column: pl.Series, expected: str) -> pl.DataType:
     if dtype == pl.Null:
         return pl.Null()
     raise _wrong(
-        column.name, dtype, expected, f"make it one list a row: group_by(...).agg('{column.name}')"
+        column.name,
+        dtype,
+        expected,
+        f"make it one list per row: group_by(...).agg('{column.name}')",
     )
 
 
@@ -212,14 +199,14 @@ def _cast(column: pl.Series, dtype: pl.DataType, expected: str) -> pl.Series:
 
 
 def _lists(column: pl.Series, inner: pl.DataType, *, fill: bool) -> pl.Series:
-    column = _cast(column, pl.List(inner), _EXPECTED.get(column.name, "a list a row"))
+    column = _cast(column, pl.List(inner), EXPECTED.get(column.name, "a list per row"))
     if fill and column.null_count():
         column = column.to_frame().select(pl.col(column.name).fill_null([]))[column.name]
     return column
 
 
 def _ids(column: pl.Series, context: Context) -> pl.Series:
-    return _lists(column, context.item, fill=column.name == "history")
+    return _lists(column, context.item, fill=BY_NAME[column.name].is_filled)
 
 
 def _string(column: pl.Series, context: Context) -> pl.Series:
@@ -242,28 +229,29 @@ def _numbers(column: pl.Series, context: Context) -> pl.Series:
         raise _wrong(
             column.name, column.dtype, "a list of float32", "cast its entries to pl.Float32"
         )
-    return _lists(column, pl.Float32(), fill=column.name != "candidate_score")
+    known = BY_NAME.get(column.name)  # a kind of feedback is a part of its column
+    return _lists(column, pl.Float32(), fill=known is None or known.is_filled)
 
 
 def _probabilities(column: pl.Series, context: Context) -> pl.Series:
-    inner = _inner(column, _EXPECTED["slot_propensity"])
+    inner = _inner(column, EXPECTED["slot_propensity"])
     if not (inner.is_float() or inner == pl.Null):
         raise _wrong(
             column.name,
             column.dtype,
-            _EXPECTED["slot_propensity"],
-            "give one probability a shown item, or null",
+            EXPECTED["slot_propensity"],
+            "give one probability per shown item, or null",
         )
     return _lists(column, pl.Float64(), fill=False)
 
 
 def _positions(column: pl.Series, context: Context) -> pl.Series:
-    inner = _inner(column, _EXPECTED["shown"])
+    inner = _inner(column, EXPECTED["shown"])
     if not (inner.is_integer() or inner == pl.Null):
         raise _wrong(
             column.name,
             column.dtype,
-            _EXPECTED["shown"],
+            EXPECTED["shown"],
             "give positions in `candidates` (0 is the first), not item ids",
         )
     return _lists(column, pl.Int32(), fill=True)
@@ -285,30 +273,30 @@ def _check_time(name: str, dtype: pl.DataType, value: str) -> None:
     elif dtype == pl.String:
         remedy = f"{value}.str.to_datetime(time_zone='UTC')"
     found = "a Datetime without a time zone" if isinstance(dtype, pl.Datetime) else dtype
-    raise _wrong(name, found, _EXPECTED[name], remedy)
+    raise _wrong(name, found, EXPECTED[name], remedy)
 
 
 def _time(column: pl.Series, context: Context) -> pl.Series:
     _check_time(column.name, column.dtype, f"pl.col('{column.name}')")
-    return _cast(column, TIME, _EXPECTED[column.name])
+    return _cast(column, TIME, EXPECTED[column.name])
 
 
 def _times(column: pl.Series, context: Context) -> pl.Series:
-    inner = _inner(column, _EXPECTED[column.name])
+    inner = _inner(column, EXPECTED[column.name])
     _check_time(column.name, inner, f"in pl.col('{column.name}').list.eval(...): pl.element()")
     return _lists(column, TIME, fill=True)
 
 
 def _vectors(column: pl.Series, context: Context) -> pl.Series | None:
     """List of F-wide arrays; None where no row has a vector and nobody named the features."""
-    inner = _inner(column, _EXPECTED[column.name])
+    inner = _inner(column, EXPECTED[column.name])
     if isinstance(inner, pl.Array):
         dtype = pl.List(pl.Array(pl.Float32, inner.size))
-        return _cast(column, dtype, _EXPECTED[column.name]) if inner.size else None
+        return _cast(column, dtype, EXPECTED[column.name]) if inner.size else None
     cells = pl.DataFrame({"row": pl.int_range(column.len(), eager=True), "cell": column})
     cells = cells.explode("cell").drop_nulls("cell")
     if cells["cell"].dtype != pl.Null:
-        _inner(cells["cell"].alias(column.name), _EXPECTED[column.name])
+        _inner(cells["cell"].alias(column.name), EXPECTED[column.name])
     named = len(context.info.candidate_features) if context.info else 0
     if cells.height == 0:
         empty = pl.List(pl.Array(pl.Float32, named))
@@ -324,7 +312,7 @@ def _vectors(column: pl.Series, context: Context) -> pl.Series | None:
             f"{odd['width'].unique().sort().to_list()} occur (rows {rows}); remedy: give every "
             f"candidate the same features in the same order"
         )
-    return _cast(column, pl.List(pl.Array(pl.Float32, width)), _EXPECTED[column.name])
+    return _cast(column, pl.List(pl.Array(pl.Float32, width)), EXPECTED[column.name])
 
 
 def _feedback(column: pl.Series, context: Context) -> pl.Series:
@@ -334,7 +322,7 @@ def _feedback(column: pl.Series, context: Context) -> pl.Series:
     if dtype == pl.Null:
         return _empty_struct(column.len(), context)
     if not isinstance(dtype, pl.Struct):
-        raise _wrong(column.name, dtype, _EXPECTED["feedback"], "pl.struct(click='feedback'), say")
+        raise _wrong(column.name, dtype, EXPECTED["feedback"], "pl.struct(click='feedback'), say")
     odd = [name for name in names if not storable_name(name)]
     if odd:
         raise SchemaError(f"column 'feedback' has fields {odd}: {NAME_RULE}")
@@ -353,13 +341,10 @@ def _empty(name: str, height: int, context: Context) -> pl.Series | None:
     """Column of empty lists for what a table made for ranking only may leave out."""
     if name == "feedback":
         return _empty_struct(height, context)
-    inner: dict[str, pl.DataType] = {
-        "history": context.item,
-        "history_feedback": pl.Float32(),
-        "history_time": TIME,
-        "shown": pl.Int32(),
-    }
-    return _empty_lists(name, height, inner[name]) if name in inner else None
+    column = BY_NAME[name]
+    if not column.is_filled:
+        return None
+    return pl.Series(name, [[]], dtype=column.dtype(context.item)).new_from_index(0, height)
 
 
 def _empty_lists(name: str, height: int, inner: pl.DataType) -> pl.Series:
@@ -381,20 +366,6 @@ def _complete(table: pl.DataFrame, info: TableInfo | None) -> TableInfo:
     return complete_info(info, kinds, width)
 
 
-_EXPECTED = {
-    "request_id": "a unique string",
-    "user_id": "an id: integer or string",
-    "time": "a time with a zone (Datetime[us, UTC])",
-    "history": "a list of item ids",
-    "history_feedback": "a list of float32",
-    "history_time": "a list of times with a zone (Datetime[us, UTC])",
-    "candidates": "a list of item ids",
-    "candidate_score": "a list of float32",
-    "candidate_features": "a list of arrays of float32, one array a candidate",
-    "shown": "a list of positions in `candidates` (int32)",
-    "slot_propensity": "a list of float64, one a shown item",
-    "feedback": "a struct with one list of float32 a kind of feedback",
-}
 _CASTS: dict[str, Callable[[pl.Series, Context], pl.Series | None]] = {
     "request_id": _string,
     "user_id": lambda column, context: _cast(column, context.user, "an id"),

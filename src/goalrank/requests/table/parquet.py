@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import secrets
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,46 +16,10 @@ import pyarrow.parquet as pq
 from goalrank.errors import DataError
 from goalrank.requests.table.columns import conform
 from goalrank.requests.table.info import TableInfo, info_from_metadata, info_to_metadata
+from goalrank.storage import whole_file
 
 ROW_GROUP = 65_536
 SIDE_FILES = ("items.parquet", "users.parquet")
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary name in `path`'s folder; it becomes `path` on success, else it vanishes.
-
-    Raises:
-        DataError: the disk is full or the folder cannot be written; `path` is as it was.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        remedy = (
-            "free space on the disk" if error.errno == errno.ENOSPC else "check folder and rights"
-        )
-        raise DataError(
-            f"could not write '{path}' ({_reason(error)}); what was there before is untouched; "
-            f"remedy: {remedy}, or choose another folder"
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text in UTF-8, whole or not at all.
-
-    Raises:
-        DataError: the disk is full or the folder cannot be written; `path` is as it was.
-    """
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def write_table(path: Path, frames: Iterable[pl.DataFrame], info: TableInfo | None = None) -> None:

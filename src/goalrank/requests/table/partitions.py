@@ -62,7 +62,7 @@ class Dataset:
 
         Raises:
             DataError: the file is damaged, or was changed meanwhile.
-            EngineError: the store failed on every try.
+            ExecutorError: the store failed on every try.
         """
         return read_partition(part, self.items, self.users)
 
@@ -78,7 +78,7 @@ def open_dataset(address: str, rows: int = io.ROW_GROUP) -> Dataset:
     Raises:
         ConfigError: rows below 1, or a protocol without its library.
         DataError: nothing there, no requests, or a damaged file.
-        EngineError: the store failed on every try.
+        ExecutorError: the store failed on every try.
     """
     if rows < 1:
         raise ConfigError(

@@ -1,8 +1,8 @@
-"""`Requests`: the one table that log import writes and everything else reads."""
+"""`Requests`: the table that log import writes and everything else reads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from goalrank.errors import ConfigError, DataError, ValidationError
 from goalrank.requests.table import parquet as io
 from goalrank.requests.table.columns import conform, conform_side
+from goalrank.requests.table.frames import pandas_to_polars, refuse_naive_times, renamed
 from goalrank.requests.table.info import TableInfo
+from goalrank.requests.table.summary import summary_html, summary_text
 from goalrank.requests.table.validation import Fault, find_faults, validation_error
 
 Source = str | Path
@@ -23,13 +25,8 @@ Source = str | Path
 class Requests:
     """Requests with their items and users; rows are independent of each other.
 
-    Columns of `frame` (`?` optional): request_id str · user_id str or i64 · time
-    Datetime[us, UTC] · history list[id] · history_feedback list[f32] · history_time
-    list[Datetime] (oldest first, strictly before time; both empty in every row where not known) ·
-    candidates list[id] (N) · candidate_score list[f32]? · candidate_features list[array[f32, F]]? ·
-    shown list[i32] (S positions in candidates) · feedback struct{kind: list[f32]} (K lists aligned
-    with shown) · propensity f64? · slot_propensity list[f64]? (P of each shown item given those
-    before it; multiplies to propensity) · policy str? · experiment str?
+    The columns of `frame`, their types and what they mean are in `goalrank.requests.SCHEMA`, and as
+    a page in docs/reference/requests-table.md.
 
     Args:
         frame: the table; required are request_id, user_id, time and candidates. The history
@@ -62,6 +59,96 @@ class Requests:
         self.users = conform_side(users, "user_id")
         self.frame, self.info = conform(
             frame, info, item_id=_key(self.items, "item_id"), user_id=_key(self.users, "user_id")
+        )
+
+    @classmethod
+    def from_polars(
+        cls,
+        frame: pl.DataFrame,
+        *,
+        names: Mapping[str, str] | None = None,
+        items: pl.DataFrame | None = None,
+        users: pl.DataFrame | None = None,
+        info: TableInfo | None = None,
+        validate: bool = True,
+    ) -> Requests:
+        """Make requests of a polars table whose columns may have other names.
+
+        Args:
+            frame: one row per request, lists in its columns; ids stay as they are.
+            names: our name → the table's; "feedback.KIND" → a column with one list per row. Columns
+                that have our names need no entry; others are refused.
+            items, users, info: as in `Requests`.
+            validate: refuse a table with faulty rows.
+
+        Raises:
+            SchemaError: a column is missing, unknown, given twice, or of a wrong type.
+            ValidationError: rows break rules; `.faults` has them all.
+
+        Examples:
+            >>> import polars as pl
+            >>> from goalrank import Requests
+            >>> log = pl.DataFrame({
+            ...     "id": ["r1", "r2"],
+            ...     "user": [7, 8],
+            ...     "at": ["2026-01-05T10:00", "2026-01-05T10:01"],
+            ...     "retrieved": [[1, 2, 3], [2, 3]],
+            ...     "shown": [[2, 0], [1]],  # positions in `retrieved`
+            ...     "clicked": [[1, 0], [0]],
+            ... }).with_columns(pl.col("at").str.to_datetime(time_zone="UTC"))
+            >>> requests = Requests.from_polars(log, names={
+            ...     "request_id": "id", "user_id": "user", "time": "at", "candidates": "retrieved",
+            ...     "feedback.click": "clicked",
+            ... })
+            >>> len(requests), requests.info.target
+            (2, 'click')
+        """
+        made = cls(renamed(frame, names or {}), items=items, users=users, info=info)
+        faults = made.validate() if validate else []
+        if faults:
+            raise validation_error(faults, "the table", len(made))
+        return made
+
+    @classmethod
+    def from_pandas(
+        cls,
+        frame: Any,
+        *,
+        names: Mapping[str, str] | None = None,
+        items: Any = None,
+        users: Any = None,
+        info: TableInfo | None = None,
+        validate: bool = True,
+    ) -> Requests:
+        """Make requests of a pandas table; as `from_polars`, the index left out.
+
+        Args:
+            frame: one row per request; cells of list columns are lists or arrays of numpy.
+            names, info, validate: as in `from_polars`.
+            items, users: side tables of pandas, or None.
+
+        Raises:
+            SchemaError: as `from_polars`; times without a zone.
+            ValidationError: rows break rules; `.faults` has them all.
+
+        Examples:
+            >>> import pandas as pd
+            >>> from goalrank import Requests
+            >>> log = pd.DataFrame({
+            ...     "request_id": ["r1"], "user_id": ["anna"], "candidates": [["a", "b", "c"]],
+            ...     "ts": pd.to_datetime(["2026-01-05 10:00"]).tz_localize("Europe/Berlin"),
+            ... })
+            >>> Requests.from_pandas(log, names={"time": "ts"}).frame["time"][0].isoformat()
+            '2026-01-05T09:00:00+00:00'
+        """
+        table = pandas_to_polars(frame, "the requests table")
+        refuse_naive_times(table, names or {})
+        sides = [
+            None if side is None else pandas_to_polars(side, name)
+            for side, name in ((items, "items"), (users, "users"))
+        ]
+        return cls.from_polars(
+            table, names=names, items=sides[0], users=sides[1], info=info, validate=validate
         )
 
     @classmethod
@@ -281,27 +368,11 @@ class Requests:
         return _lists("relevance", out, starts)
 
     def __repr__(self) -> str:
-        frame, info = self.frame, self.info
-        items = frame["candidates"].explode().drop_nulls().n_unique()
-        spans = [
-            f"{letter} {_span(frame[name].list.len())}"
-            for letter, name in (("N", "candidates"), ("H", "history"), ("S", "shown"))
-        ]
-        extra = [
-            name for name in ("candidate_score", "propensity", "policy") if name in frame.columns
-        ]
-        lines = [
-            f"Requests: {len(self):,} rows, {frame['user_id'].drop_nulls().n_unique():,} users, "
-            f"{items:,} items among the candidates",
-            f"  sizes     {' · '.join(spans)} · F {len(info.candidate_features)}",
-            f"  feedback  {', '.join(info.feedback_kinds) or 'none'} (target: {info.target})",
-            f"  source    {info.dataset}, protocol {info.protocol}",
-            f"  time      {_span(frame['time'])}",
-            f"  beside    {_beside(self.items, 'items')}, {_beside(self.users, 'users')}"
-            + "".join(f", {name}" for name in extra),
-        ]
-        lines += [f"  warning   {info.warning}"] if info.warning else []
-        return "\n".join(lines)
+        return summary_text(self.frame, self.items, self.users, self.info)
+
+    def _repr_html_(self) -> str:
+        """What `repr` says, as a notebook shows it."""
+        return summary_html(self.frame, self.items, self.users, self.info)
 
 
 def _key(side: pl.DataFrame | None, name: str) -> pl.DataType | None:
@@ -341,14 +412,3 @@ def _flat(column: pl.Series) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 def _lists(name: str, values: NDArray[Any], starts: NDArray[np.int64]) -> pl.Series:
     return pl.Series(name, pa.LargeListArray.from_arrays(pa.array(starts), pa.array(values)))
-
-
-def _span(values: pl.Series) -> str:
-    low, high = str(values.min()), str(values.max())
-    return low if low == high else f"{low} … {high}"
-
-
-def _beside(side: pl.DataFrame | None, name: str) -> str:
-    return (
-        f"no {name} table" if side is None else f"{side.height:,} {name} x {side.width - 1} columns"
-    )

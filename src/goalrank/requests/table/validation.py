@@ -11,6 +11,7 @@ import polars as pl
 
 from goalrank.errors import ValidationError
 from goalrank.requests.table.info import TableInfo
+from goalrank.requests.table.schema import SCHEMA, aligned_with
 
 RULES: dict[str, tuple[str, str]] = {
     "null": ("must not be null", "drop the row or fill the value"),
@@ -147,11 +148,11 @@ def _id_checks() -> list[_Check]:
     request = pl.col("request_id")
     checks = [
         _Check(name, "null", pl.col(name).is_null(), pl.lit("null"))
-        for name in ("request_id", "user_id", "time", "candidates")
+        for name in (column.name for column in SCHEMA if column.is_required)
     ]
     checks += [
         _Check(name, "null", _any_null(pl.col(name)), pl.lit("a null entry"))
-        for name in ("history", "history_time", "candidates", "shown")
+        for name in (column.name for column in SCHEMA if column.entries_known)
     ]
     copies = request.is_duplicated() & request.is_not_null()
     return [*checks, _Check("request_id", "duplicate_id", copies, request)]
@@ -179,7 +180,7 @@ def _history_checks(frame: pl.DataFrame) -> list[_Check]:
     # A table may know nothing of when or how history was liked; then the lists are empty everywhere.
     checks = [
         _same_length(name, pl.col(name), "history")
-        for name in ("history_feedback", "history_time")
+        for name in aligned_with("history")
         if frame[name].list.len().max()
     ]
     times, ticks = pl.col("history_time"), pl.col("history_time").cast(pl.List(pl.Int64))

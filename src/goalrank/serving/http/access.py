@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hmac
 import json
 import logging
 import mmap
 import struct
-import tempfile
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
 
+from filelock import FileLock
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from goalrank.errors import ConfigError
 from goalrank.serving.observability.metrics import Metrics
 
 _LOG = logging.getLogger("goalrank.serving")
+_POLL = 0.0005  # seconds between two tries for a lock that is held for microseconds
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
@@ -86,12 +87,12 @@ class Keys:
 
 
 class _Buckets:
-    """Token buckets in a file, so that several processes can draw from them.
+    """Token buckets, in a file where several processes draw from them.
 
     Args:
-        rate: tokens a second; a bucket holds as many, at least one.
-        count: buckets.
-        path: of the file, made where there is none; None: nobody else's.
+        rate: tokens per second; a bucket holds as many, at least one.
+        count: number of buckets.
+        path: the file, made where there is none; None keeps the buckets in this process.
     """
 
     _ENTRY = struct.Struct("dd")  # tokens taken that have not come back; when that was so
@@ -99,24 +100,25 @@ class _Buckets:
     def __init__(self, rate: float, count: int, path: Path | None) -> None:
         self.rate, self.most = rate, max(rate, 1.0)
         size = count * self._ENTRY.size
-        self._file = tempfile.TemporaryFile() if path is None else path.open("a+b")  # noqa: SIM115
-        self._file.truncate(size)
-        self._entries = mmap.mmap(self._file.fileno(), size)
         self._lock = threading.Lock()  # the file's lock keeps processes apart, not threads
+        self._claim: AbstractContextManager[object] = nullcontext()
+        self._entries: bytearray | mmap.mmap = bytearray(size)
+        if path is not None:
+            lock = path.with_name(f"{path.name}.lock")
+            self._claim = FileLock(lock, thread_local=False, poll_interval=_POLL)
+            with path.open("a+b") as file:
+                file.truncate(size)
+                self._entries = mmap.mmap(file.fileno(), size)
 
     def take(self, index: int) -> bool:
         """Whether a bucket had a token left, which is now taken."""
         at = index * self._ENTRY.size
-        with self._lock:
-            fcntl.lockf(self._file, fcntl.LOCK_EX)
-            try:
-                now = monotonic()
-                taken, then = self._ENTRY.unpack_from(self._entries, at)
-                taken = max(taken - (now - then) * self.rate, 0.0)
-                allowed = bool(taken + 1 <= self.most)
-                self._ENTRY.pack_into(self._entries, at, taken + allowed, now)
-            finally:
-                fcntl.lockf(self._file, fcntl.LOCK_UN)
+        with self._lock, self._claim:
+            now = monotonic()
+            taken, then = self._ENTRY.unpack_from(self._entries, at)
+            taken = max(taken - (now - then) * self.rate, 0.0)
+            allowed = bool(taken + 1 <= self.most)
+            self._ENTRY.pack_into(self._entries, at, taken + allowed, now)
         return allowed
 
 

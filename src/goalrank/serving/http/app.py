@@ -37,13 +37,13 @@ from goalrank.serving.http.schemas import (
     FeedbackBody,
     RankBody,
 )
+from goalrank.serving.http.settings import MAX_BODY
 from goalrank.serving.observability.tracing import TraceContext
 from goalrank.serving.page.routes import add_page
 from goalrank.serving.ranking.service import Service
 from goalrank.serving.store.records import Event
 
 _LOG = logging.getLogger("goalrank.serving")
-MAX_BODY = 4 * 2**20
 _BEARER = HTTPBearer(auto_error=False)
 # The first class that fits counts: subclasses come before their parents.
 _STATUS: tuple[tuple[type[GoalRankError], int], ...] = (

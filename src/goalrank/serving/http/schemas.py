@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, S
 from pydantic import model_validator as check
 
 from goalrank.constraints import Constraints
+from goalrank.requests import aligned_with
 
 MOST_CANDIDATES = 10_000
 MOST_HISTORY = 10_000
@@ -63,12 +64,9 @@ class RankBody(_Body):
     def _consistent(self) -> RankBody:
         if len(set(self.candidates)) < len(self.candidates):
             raise ValueError("candidates are distinct, but an id occurs twice")
-        for name, base in (
-            ("history_feedback", self.history),
-            ("history_time", self.history),
-            ("candidate_score", self.candidates),
-            ("candidate_features", self.candidates),
-        ):
+        along = [(name, self.history) for name in aligned_with("history")]
+        along += [(name, self.candidates) for name in aligned_with("candidates")]
+        for name, base in along:
             values = getattr(self, name)
             if values is not None and len(values) != len(base):
                 raise ValueError(f"{name} has {len(values)} entries for {len(base)}")

@@ -1,78 +1,39 @@
-"""A server from settings; worker processes read the same ones from the environment."""
+"""A server made from its settings; worker processes get the same ones as JSON."""
 
 from __future__ import annotations
 
 import gc
 import os
+import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 import torch
 import uvicorn
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, Field
 
 from goalrank.constraints import read_constraints
-from goalrank.errors import DataError
+from goalrank.errors import ConfigError, DataError
 from goalrank.experiments import Experiments
 from goalrank.requests import Requests
 from goalrank.serving.http.access import Keys
-from goalrank.serving.http.app import MAX_BODY, create_app
+from goalrank.serving.http.app import create_app
+from goalrank.serving.http.settings import ServeSettings
 from goalrank.serving.observability.metrics import SHARED
 from goalrank.serving.observability.tracing import configured_tracing
 from goalrank.serving.ranking.service import Service
 from goalrank.serving.store.store import Store
 
-DEFAULT_STORE = "sqlite:///goalrank.db"
 _SETTINGS = "GOALRANK_SERVE"
 _PROTOCOL = "goalrank.serving.http.slow_clients:RequestTimeoutProtocol"
 
 
-class ServeSettings(BaseModel):
-    """What a server is told. API keys come from GOALRANK_API_KEYS alone, never from here.
-
-    Attributes:
-        bundle: folder.
-        store: SQLAlchemy's URL; None keeps nothing.
-        experiments, rules: TOML files.
-        items, users: Parquet side tables (rules look at items' columns).
-        examples: requests that the page offers, with items.parquet beside them for titles.
-        temperature: None serves the best list.
-        backend: see `Service`.
-        threads: of the model, in each worker.
-        deadline: seconds.
-        rate: requests a second for each API key.
-        watch: seconds between looks for a changed bundle.
-        trace: keep OpenTelemetry traces; the environment (OTEL_EXPORTER_OTLP_ENDPOINT) may say so
-            as well.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    bundle: str
-    store: str | None = DEFAULT_STORE
-    experiments: str | None = None
-    rules: str | None = None
-    items: str | None = None
-    users: str | None = None
-    examples: str | None = None
-    temperature: float | None = Field(default=None, gt=0)
-    seed: int = 0
-    backend: Literal["torch", "onnx", "auto"] = "auto"
-    threads: int = Field(default=1, ge=1)
-    deadline: float = Field(default=0.5, gt=0)
-    on_store_failure: Literal["fail", "serve-unlogged"] = "fail"
-    rate: float | None = Field(default=None, gt=0)
-    max_body: int = Field(default=MAX_BODY, ge=1024)
-    watch: float = Field(default=1.0, gt=0)
-    trace: bool = False
-
-
 def build_app(settings: ServeSettings) -> FastAPI:
-    """The application of a server.
+    """Build the application of a server.
 
     Raises:
         GoalRankError: a setting, the bundle, or the store cannot be used.
@@ -95,6 +56,7 @@ def build_app(settings: ServeSettings) -> FastAPI:
         backend=settings.backend,
         threads=settings.threads,
         tracing=tracing,
+        allow=settings.allow_plugins,
     )
     return create_app(
         service, keys, max_body=settings.max_body, watch=settings.watch,
@@ -103,7 +65,7 @@ def build_app(settings: ServeSettings) -> FastAPI:
 
 
 def from_environment() -> FastAPI:
-    """What each worker process calls."""
+    """Build the application of a worker process."""
     settings = ServeSettings.model_validate_json(os.environ[_SETTINGS])
     app = build_app(settings)
     tune_process(settings.threads)
@@ -111,10 +73,10 @@ def from_environment() -> FastAPI:
 
 
 def tune_process(threads: int) -> None:
-    """Settle a process that only serves: threads of the model, and no long pauses.
+    """Prepare a process that only serves: threads of the model, and no long pauses.
 
-    A single request is too small for several threads. What lives for ever is taken out of the
-    collector's sight, and threads that wait for the interpreter get it within 0.5 ms, not 5.
+    A single request is too small for several threads. Objects that live as long as the process
+    are hidden from the garbage collector, and threads that wait for the interpreter get it within 0.5 ms, not 5.
     """
     torch.set_num_threads(threads)
     sys.setswitchinterval(0.0005)
@@ -123,31 +85,56 @@ def tune_process(threads: int) -> None:
     gc.set_threshold(10_000, 20, 50)
 
 
-def run_server(settings: ServeSettings, host: str, port: int, workers: int = 1) -> None:
+def run_server(settings: ServeSettings, *, say: Callable[[str], None] | None = None) -> None:
     """Serve until SIGTERM or Ctrl-C; requests under way are answered first.
 
+    Args:
+        say: told the address once everything that can be refused has been accepted.
+
     Raises:
+        ConfigError: the address cannot be listened on.
         GoalRankError: as `build_app`.
     """
+    address = f"http://{settings.host}:{settings.port}"
+    serving = f"serving {settings.bundle} at {address} (page at /, docs at /docs)"
     options: dict[str, Any] = {
-        "host": host, "port": port, "log_level": "warning", "access_log": False, "http": _PROTOCOL,
+        "host": settings.host, "port": settings.port, "log_level": "warning", "access_log": False,
+        "http": _PROTOCOL,
     }  # fmt: skip
-    if workers == 1:
+    if settings.workers == 1:
         app = build_app(settings)
         tune_process(settings.threads)
+        _check_address(settings.host, settings.port)
+        if say is not None:
+            say(serving)
         uvicorn.run(app, **options)
         return
-    # Refuse what cannot be served here: a worker that fails is started again for ever.
+    # Refuse what cannot be served here: a worker that fails would be started again and again.
     build_app(settings).state.service.close()
+    _check_address(settings.host, settings.port)
+    if say is not None:
+        say(serving)
     os.environ[_SETTINGS] = settings.model_dump_json()
     with tempfile.TemporaryDirectory(prefix="goalrank-metrics-") as shared:
         os.environ[SHARED] = shared  # workers add their numbers up there, and share limits
         uvicorn.run(
             "goalrank.serving.http.server:from_environment",
             factory=True,
-            workers=workers,
+            workers=settings.workers,
             **options,
         )
+
+
+def _check_address(host: str, port: int) -> None:
+    """Refuse an address that another program listens on, or that this machine does not have."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise ConfigError(
+            f"nothing can listen at {host}:{port}: {error.strerror or error}; remedy: another "
+            f"address of this machine, or a port that is free (options: host, port)"
+        ) from error
 
 
 def read_examples(path: str | Path, most: int = 200) -> Requests:
@@ -162,11 +149,11 @@ def read_examples(path: str | Path, most: int = 200) -> Requests:
         raise DataError(f"{error}; option: examples") from error
 
 
-def _side(path: str | None, name: str) -> pl.DataFrame | None:
+def _side(path: Path | None, name: str) -> pl.DataFrame | None:
     if path is None:
         return None
     try:
-        return pl.read_parquet(path)
+        return pl.read_parquet(path, glob=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(
             f"{name} '{path}' cannot be read ({str(error).splitlines()[0]}); option: {name}"

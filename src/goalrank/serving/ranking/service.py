@@ -74,6 +74,7 @@ class Service:
         threads: threads of ONNX Runtime, at least 1; those of PyTorch are set for the process.
         metrics: where measurements are counted; None makes a new registry.
         tracing: where spans are sent; None sends none.
+        allow: packages whose rankers and rewards bundles may load; see `Bundle.load`.
 
     Raises:
         BundleError: a folder holds no bundle that can be loaded.
@@ -97,10 +98,12 @@ class Service:
         threads: int = 1,
         metrics: Metrics | None = None,
         tracing: Tracing | None = None,
+        allow: Sequence[str] = (),
     ) -> None:
         self.store, self.experiments = store, experiments or Experiments()
         self.deadline, self.on_store_failure = deadline, on_store_failure
         self.metrics, self.tracing = metrics or Metrics(), tracing
+        self._allow = tuple(allow)
         self._options: dict[str, Any] = {
             "items": items, "users": users, "rules": rules, "temperature": temperature,
             "seed": seed, "observe": self.metrics.count,
@@ -151,7 +154,7 @@ class Service:
             return sorted(loaded)
 
     def _load(self, name: str, folder: Path) -> Predictor:
-        bundle = Bundle.load(folder)
+        bundle = Bundle.load(folder, allow=self._allow)
         if name != DEFAULT or self._predictors:
             old = self._predictors.get(DEFAULT)
             wanted = bundle.encoder.info.candidate_features

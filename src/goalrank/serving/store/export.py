@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,12 +13,12 @@ import polars as pl
 import sqlalchemy as sa
 
 from goalrank.errors import DataError
-from goalrank.requests import Requests, TableInfo
+from goalrank.requests import TIME, Column, Requests, TableInfo
 from goalrank.serving.store.database import EXPOSURES
-from goalrank.serving.store.records import in_range
+from goalrank.serving.store.records import KEPT, in_range
 from goalrank.serving.store.store import Store
+from goalrank.storage import whole_folder
 
-_TIME = pl.Datetime("us", "UTC")
 _CHUNK = 5_000
 
 
@@ -98,8 +96,7 @@ def export_store(
     """
     if out.exists():
         raise DataError(f"'{out}' exists already; remedy: give a new folder; option: out")
-    temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    with whole_folder(out) as temporary:
         with store.reading() as connection:
             total, _ = _overview(connection, start, end)
             if total == 0:
@@ -107,19 +104,11 @@ def export_store(
                     "the store holds no exposure in that range; remedy: widen it; options: start, "
                     "end"
                 )
-            temporary.mkdir(parents=True)
             tables = _tables(store, connection, start, end, items, users, chunk)
             counts = _write(tables, temporary, total - int(total * validation))
         for side in ("items.parquet", "users.parquet"):
             if (temporary / "train" / side).exists():
                 shutil.copyfile(temporary / "train" / side, temporary / side)
-        os.replace(temporary, out)
-    except OSError as error:
-        raise DataError(
-            f"'{out}' cannot be written ({error}); remedy: free space or choose another"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return Exported(out, counts)
 
 
@@ -166,10 +155,10 @@ def _rest(table: Requests, head: int) -> Requests:
 
 def _frame(rows: list[dict[str, Any]], info: TableInfo, scored: bool) -> pl.DataFrame:
     width = len(info.candidate_features)
-    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in _PLAIN}
+    columns = {column.name: [row[column.name] for row in rows] for column in _PLAIN}
     frame = pl.DataFrame(columns, schema_overrides=_TYPES, strict=False)
-    moments = [pl.col("time").cast(_TIME), pl.col("history_time").cast(pl.List(_TIME))]
-    frame = frame.with_columns(*moments)
+    moments = [column for column in _PLAIN if column.entry == TIME]
+    frame = frame.with_columns(pl.col(each.name).cast(each.dtype()) for each in moments)
     if scored:
         scores = [row["candidate_score"] for row in rows]
         frame = frame.with_columns(pl.Series("candidate_score", scores, dtype=pl.List(pl.Float32)))
@@ -191,12 +180,14 @@ def _frame(rows: list[dict[str, Any]], info: TableInfo, scored: bool) -> pl.Data
     return frame.with_columns(pl.DataFrame(kinds).to_struct("feedback")) if kinds else frame
 
 
-_PLAIN = (
-    "request_id", "user_id", "time", "history", "history_feedback", "history_time", "candidates",
-    "shown", "propensity", "policy", "experiment",
-)  # fmt: skip
-_TYPES = {
-    "time": pl.Int64(), "history_feedback": pl.List(pl.Float32), "history_time": pl.List(pl.Int64),
-    "shown": pl.List(pl.Int32), "propensity": pl.Float64(), "policy": pl.String(),
-    "experiment": pl.String(),
-}  # fmt: skip
+def _stored(column: Column) -> pl.DataType:
+    """The type in which the store keeps a column: times are numbers of microseconds."""
+    dtype = column.dtype()
+    if column.entry == TIME:
+        return pl.List(pl.Int64()) if column.is_list else pl.Int64()
+    return dtype
+
+
+# Columns that every row has; those along the candidates need all rows or the table's description.
+_PLAIN = tuple(column for column in KEPT if column.along != "candidates")
+_TYPES = {column.name: _stored(column) for column in _PLAIN if column.entry is not None}

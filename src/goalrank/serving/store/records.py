@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from goalrank.errors import UnknownRequestError
+from goalrank.requests import SCHEMA
 from goalrank.serving.store.database import EXPOSURES, FEEDBACK
 
 _EPOCH, _MICRO = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
@@ -52,6 +53,10 @@ class Exposure:
     propensity: float | None = None
     policy: str | None = None
     experiment: str | None = None
+
+
+KEPT = tuple(column for column in SCHEMA if column.name in Exposure.__dataclass_fields__)
+"""Columns of the requests table that the store keeps of an exposure; feedback has its own rows."""
 
 
 @dataclass(frozen=True)
@@ -103,21 +108,21 @@ def exposure_row(exposure: Exposure) -> dict[str, Any]:
     Args:
         exposure: the exposure.
     """
-    time = micros(exposure.time)
-    body = {
-        "request_id": exposure.request_id, "user_id": exposure.user_id, "time": time,
-        "history": exposure.history, "history_feedback": exposure.history_feedback,
-        "history_time": [micros(each) for each in exposure.history_time],
-        "candidates": exposure.candidates, "candidate_score": exposure.candidate_score,
-        "candidate_features": exposure.candidate_features, "shown": exposure.shown,
-        "propensity": exposure.propensity, "policy": exposure.policy,
-        "experiment": exposure.experiment,
-    }  # fmt: skip
+    body = {column.name: _plain(getattr(exposure, column.name)) for column in KEPT}
     return {
-        "request_id": exposure.request_id, "time_us": time,
+        "request_id": exposure.request_id, "time_us": body["time"],
         "scored": exposure.candidate_score is not None,
         "body": json.dumps(body, allow_nan=False),
     }  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    """Cell as JSON: times, also those in a list, are microseconds since 1970."""
+    if isinstance(value, datetime):
+        return micros(value)
+    if isinstance(value, list) and value and isinstance(value[0], datetime):
+        return [micros(each) for each in value]
+    return value
 
 
 def not_stored(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -22,10 +22,15 @@ _NAMES = {"mg_e": "MG-E, different generators", "mg_e_copies": "MG-E, copies", "
 def plot(
     folder: str | Path, out: str | Path | None = None, metric: str | None = None
 ) -> list[Path]:
-    """Draw k against quality, and all rows as bars, a leaderboard each; returns the files (SVG).
+    """Draw quality over k, and all rows as bars, for each leaderboard.
 
     Args:
-        out: where to; None is `figures/` inside the folder.
+        folder: of `run_suite`.
+        out: folder of the figures; None takes `figures/` in `folder`.
+        metric: with or without "@L"; None takes that of the suite.
+
+    Returns:
+        The files (SVG).
 
     Raises:
         DataError: there is nothing to draw.
@@ -37,7 +42,16 @@ def plot(
 def draw_leaderboards(
     leaderboards: Sequence[Leaderboard], folder: str | Path, place: Path
 ) -> list[Path]:
-    """`plot` for the leaderboards that a folder gave."""
+    """Draw the figures of `plot` for leaderboards that were loaded before.
+
+    Args:
+        leaderboards: of `load_leaderboards`.
+        folder: of `run_suite`.
+        place: folder of the figures.
+
+    Returns:
+        The files (SVG).
+    """
     place.mkdir(parents=True, exist_ok=True)
     settings = _settings(folder)
     made = []
@@ -63,9 +77,16 @@ def _settings(folder: str | Path) -> dict[str, dict[str, Any]]:
 
 
 def generators_figure(leaderboard: Leaderboard, settings: dict[str, dict[str, Any]]) -> Any:
-    """k against the metric for multi-generators, the main row as a level line; None without them.
+    """Draw the metric over k for multi-generators, with the main row as a horizontal line.
 
-    Bands are one deviation over seeds up and down.
+    Bands are one standard deviation over seeds up and down.
+
+    Args:
+        leaderboard: the leaderboard.
+        settings: label of row → its options.
+
+    Returns:
+        A matplotlib Figure; None without multi-generators.
     """
     points: dict[str, list[tuple[int, float, float]]] = {}
     for row in leaderboard.rows:

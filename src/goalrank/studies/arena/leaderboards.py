@@ -81,13 +81,15 @@ class Leaderboard:
 def load_leaderboards(
     folder: str | Path, metric: str | None = None, resamples: int = 5000
 ) -> list[Leaderboard]:
-    """Every leaderboard of a benchmark's folder.
+    """Load every leaderboard of a benchmark.
 
     Args:
-        metric: with or without "@L"; None takes the suite's.
+        folder: of `run_suite`.
+        metric: with or without "@L"; None takes that of the suite.
+        resamples: of the paired test.
 
     Raises:
-        DataError: nothing has run, or a newer version wrote it.
+        DataError: no cell is finished, or a newer version wrote the folder.
         ConfigError: a metric that was not measured.
     """
     suite = stored_suite(folder)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from goalrank._version import __version__
 from goalrank.errors import DataError
-from goalrank.requests import whole_file
+from goalrank.storage import whole_file
 from goalrank.studies.common import Cell
 
 LEDGER_VERSION = 2  # 1 called baselines rules: its rows are read under the names of today
@@ -154,7 +154,7 @@ class Ledger:
         """
         path = self._values(key)
         try:
-            frame = pl.read_parquet(path)
+            frame = pl.read_parquet(path, glob=False)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise DataError(
                 f"'{path}' cannot be read ({error}); remedy: copy values/ with the ledger"
@@ -187,7 +187,7 @@ def _check_version(path: Path) -> None:
 def _read(path: Path) -> pl.DataFrame:
     _check_version(path)
     try:
-        return _renamed(pl.read_parquet(path))
+        return _renamed(pl.read_parquet(path, glob=False))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(
             f"'{path}' is damaged ({error}); remedy: remove it, its cell runs again"
@@ -195,7 +195,7 @@ def _read(path: Path) -> pl.DataFrame:
 
 
 def _renamed(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows of format 1 or 2 under the names of format 2."""
+    """Rename the columns and labels of format 1 to those of format 2."""
     if "rule" not in rows.columns:
         return rows
     label = pl.col("ranker").str.replace("^rule: ", BASELINE_PREFIX)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from goalrank.requests import whole_file, write_text
+from goalrank.storage import whole_file, write_text
 from goalrank.studies.arena.figures import draw_leaderboards
 from goalrank.studies.arena.leaderboards import load_leaderboards
 from goalrank.studies.arena.ledger import Ledger

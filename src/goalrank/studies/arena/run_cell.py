@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 import traceback
@@ -185,10 +184,11 @@ def _reset_peak_memory() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak_memory(device: torch.device) -> float:
+def _peak_memory(device: torch.device) -> float | None:
     """Peak of memory in MiB since `_reset_peak_memory`, of the GPU or else of the process.
 
-    If the system cannot reset the peak, it is that of the worker over all its cells.
+    If the system cannot reset the peak, it is that of the worker over all its cells; None if the
+    system does not know it.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
@@ -196,5 +196,9 @@ def _peak_memory(device: torch.device) -> float:
         lines = Path("/proc/self/status").read_text().splitlines()
         line = next(line for line in lines if line.startswith("VmHWM:"))
         return int(line.split()[1]) / 2**10
+    try:
+        import resource  # not on every system
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -17,8 +17,8 @@ from typing import Any
 
 from goalrank.compute import Executor, usable_cores
 from goalrank.errors import ConfigError, DataError
-from goalrank.requests import write_text
 from goalrank.settings import old_names_accepted
+from goalrank.storage import write_text
 from goalrank.studies.arena.cell_jobs import CellJob, record_lost_cell, run_on_executor
 from goalrank.studies.arena.ledger import LEDGER_VERSION, Ledger
 from goalrank.studies.common import (

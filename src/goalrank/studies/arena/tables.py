@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from goalrank.evaluation import METRICS
 from goalrank.reporting import Bold, Column, Markup, Table, make_columns, milliseconds
 from goalrank.studies.arena.leaderboards import Leaderboard, LeaderboardRow
 from goalrank.studies.arena.ledger import BASELINE_PREFIX
@@ -44,7 +45,11 @@ def _markdown(leaderboard: Leaderboard) -> str:
 
 
 def _other_metrics(leaderboard: Leaderboard) -> list[str]:
+    """Columns beside the main metric: three of ours, and all of other packages that were measured."""
     names = [f"{m}@{leaderboard.facts.get('slots')}" for m in _OTHERS]
+    measured = dict.fromkeys(metric for row in leaderboard.rows for metric in row.means)
+    ours = {*METRICS.builtin_names, "auc"}
+    names += [name for name in measured if name.partition("@")[0] not in ours]
     return [
         n
         for n in names

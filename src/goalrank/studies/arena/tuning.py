@@ -17,9 +17,9 @@ import numpy as np
 
 from goalrank.errors import GoalRankError
 from goalrank.evaluation import evaluate
-from goalrank.requests import EncodedRequests, write_text
+from goalrank.requests import EncodedRequests
 from goalrank.settings import merge
-from goalrank.storage import holding
+from goalrank.storage import holding, write_text
 from goalrank.studies.common import (
     Cell,
     EncodedDataset,
@@ -169,7 +169,8 @@ def tune(suite: Suite, cell: Cell, parts: FittedParts, recipe: dict[str, Any]) -
         suite.metric,
         recipe,
     ]
-    place = parts.folder / "shared" / "tuning" / f"{row.name}.{json_hash(identity)}"
+    safe = row.name.replace(":", ".")  # a class path; not every system has ":" in names
+    place = parts.folder / "shared" / "tuning" / f"{safe}.{json_hash(identity)}"
     kept = place.with_name(f"{place.name}.json")
     with holding(place.with_name(f"{place.name}.lock")):
         if not kept.exists():

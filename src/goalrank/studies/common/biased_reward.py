@@ -47,6 +47,7 @@ class BiasedReward(Reward):
 
     @property
     def parts(self) -> Sequence[Reward]:
+        """The reward without the bias."""
         return (self.reward,)
 
     def forward(self, batch: Batch, lists: Tensor) -> Tensor:

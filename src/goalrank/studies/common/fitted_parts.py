@@ -21,9 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from goalrank.rankers import Ranker, build_ranker
-from goalrank.requests import whole_file, write_text
 from goalrank.rewards import Ensemble, Reward
-from goalrank.storage import holding
+from goalrank.storage import holding, whole_file, write_text
 from goalrank.studies.common.biased_reward import BiasedReward
 from goalrank.studies.common.cells import json_hash
 from goalrank.studies.common.datasets import EncodedDataset
@@ -86,7 +85,8 @@ class FittedParts:
         """
         root = self.folder / "shared" / "stages"
         root = root if shared or self.scratch is None else self.scratch
-        place = root / f"{name}.{json_hash([self.data.key, settings])}"
+        safe = name.replace(":", ".")  # a class path; not every system has ":" in names
+        place = root / f"{safe}.{json_hash([self.data.key, settings])}"
         done, weights = place / "done.json", place / "weights.safetensors"
         with holding(place.with_name(place.name + ".lock")):
             if done.exists():

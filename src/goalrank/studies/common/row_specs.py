@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
+from goalrank.constructor_options import check_options, keyword_options
 from goalrank.errors import ConfigError
-from goalrank.rankers import ranker_names, ranker_options
+from goalrank.rankers import RANKERS, Ranker
+from goalrank.registry import Registry
 from goalrank.settings import did_you_mean, warn_renamed
-from goalrank.training import PartialRecipe
+from goalrank.training import OBJECTIVES, NeighbourTask, PartialRecipe, PPOTask, Task
 
-COMPOSITES = ("best_of", "mg_e", "mg_e_copies", "clig", "evaluator_sort", "baselines")
+_HERE = "goalrank.studies.common.composites"
+COMPOSITES: Registry[Callable[..., dict[str, Ranker]]] = Registry(
+    "composite",
+    None,
+    {
+        name: f"{_HERE}:{name}"
+        for name in ("baselines", "best_of", "clig", "evaluator_sort", "mg_e", "mg_e_copies")
+    },
+    option="rankers.name",
+)
+# Rankers whose own way of learning is against the shared reward, step by step.
+OWN_TASKS: dict[str, Callable[..., Task[Any]]] = {"egrank": PPOTask, "nlgr": NeighbourTask}
+_GIVEN = {"reward", "slots"}  # arguments of a task that no row sets
 _RENAMED = {"rules": "baselines"}  # old name of a row → new name
-_OWN = {
-    "best_of": ("base", "lists", "temperature"),
-    "mg_e": ("k",),
-    "clig": ("k", "pool", "weight"),
-}
-_OWN["mg_e_copies"] = ("k", "base", "width", "layers", "steps")
 _SECTIONS = (
     "ranker",
     "training",
@@ -30,12 +45,7 @@ _SECTIONS = (
     "objective",
     "pretrain",
 )
-_TAUGHT = ("goalrank", "egrank", "nlgr")
-_TASKS = {"egrank": ("lists", "clip", "refresh"), "nlgr": ("lists", "others")}
-
-Objective = Literal[
-    "own", "group_relative", "group_softmax", "group_ranks", "reinforce", "preference", "supervised"
-]
+_TAUGHT = ("goalrank", *OWN_TASKS)
 
 
 class BiasSpec(BaseModel):
@@ -59,12 +69,14 @@ class RowSpec(BaseModel):
     """One row of the tables.
 
     Attributes:
-        name: a ranker's name, or best_of, mg_e, mg_e_copies, clig, evaluator_sort, baselines
-            (every ranker without learning that the data allow).
+        name: a ranker's name or class path, or a composite of `COMPOSITES`: best_of, mg_e,
+            mg_e_copies, clig, evaluator_sort, baselines (every ranker without learning that the
+            data allow).
         label: printed in tables, unique in the suite; by default the name.
         objective: "own" is the ranker's own training (GoalRank on groups, EGRank by PPO, NLGR by
             neighbours, others by their supervised loss); any objective of
-            `goalrank.training.OBJECTIVES` trains any ranker with the shared reward.
+            `goalrank.training.OBJECTIVES`, or "package.module:function", trains any ranker with
+            the shared reward; "supervised" trains it by its own loss.
         options: options of the ranker, or of the composite (k, base, lists, …).
         task: settings of PPO or of the neighbours.
         set: overrides of the recipe for this row only, such as {group = {own = 20}}.
@@ -75,23 +87,33 @@ class RowSpec(BaseModel):
 
     name: str
     label: str = ""
-    objective: Objective = "own"
+    objective: str = "own"
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
     task: dict[str, int | float] = Field(default_factory=dict)
     set: PartialRecipe = Field(default_factory=dict)
     bias: BiasSpec = BiasSpec()
 
     @property
+    def is_composite(self) -> bool:
+        """Made of other rankers, or of none that learns."""
+        return self.name in COMPOSITES.builtin_names
+
+    @property
     def labels_only(self) -> bool:
         """Whether the row is trained by its supervised loss and uses no reward."""
         if self.objective == "own":
-            return self.name not in (*_TAUGHT, *COMPOSITES)
+            return self.name not in _TAUGHT and not self.is_composite
         return self.objective == "supervised"
 
     @property
     def rewarded(self) -> bool:
         """Whether the row is trained by the shared reward or chooses by it."""
         return not self.labels_only and self.name != "baselines"
+
+    @field_validator("objective")
+    @classmethod
+    def _known_objective(cls, name: str) -> str:
+        return OBJECTIVES.checked(name, also=("own", "supervised"))
 
     @model_validator(mode="before")
     @classmethod
@@ -104,34 +126,22 @@ class RowSpec(BaseModel):
 
     @model_validator(mode="after")
     def _known(self) -> RowSpec:
-        names = [*ranker_names(), *COMPOSITES]
-        if self.name not in names:
-            raise ConfigError(_unknown("ranker", self.name, names, "rankers.name"))
-        composite = self.name in COMPOSITES
-        own = _OWN.get(self.name, ()) if composite else ranker_options(self.name)
-        for option in self.options:
-            if option not in own:
-                where = f"option of ranker '{self.name}'"
-                raise ConfigError(_unknown(where, option, own, "rankers.options"))
-        for option in self.task:
-            if option not in _TASKS.get(self.name, ()):
-                raise ConfigError(
-                    _unknown(
-                        f"task setting of '{self.name}'",
-                        option,
-                        _TASKS.get(self.name, ()),
-                        "rankers.task",
-                    )
-                )
+        if (fault := RANKERS.fault(self.name, also=COMPOSITES.builtin_names)) is not None:
+            raise ConfigError(f"{fault}; option: rankers.name")
+        made_by = COMPOSITES[self.name] if self.is_composite else RANKERS[self.name]
+        known = keyword_options(made_by)
+        check_options(self.options, known, f"ranker '{self.name}'", "rankers.options")
+        task = keyword_options(OWN_TASKS[self.name]) if self.name in OWN_TASKS else {}
+        settable = {name: default for name, default in task.items() if name not in _GIVEN}
+        check_options(self.task, settable, f"training of '{self.name}'", "rankers.task")
         for section in self.set:
             if section not in _SECTIONS:
                 raise ConfigError(
                     _unknown(f"section of row '{self.label}'", section, _SECTIONS, "rankers.set")
                 )
-        base = str(self.options.get("base", "prm"))
-        if composite and base not in ranker_names():
-            raise ConfigError(_unknown("base ranker", base, ranker_names(), "rankers.options.base"))
-        if composite and self.objective != "own":
+        if self.is_composite and "base" in self.options:
+            RANKERS.check(str(self.options["base"]), option="rankers.options.base")
+        if self.is_composite and self.objective != "own":
             raise ConfigError(
                 f"row '{self.label}': '{self.name}' is made of trained rankers and has no objective "
                 f"of its own; remedy: leave objective out (option: rankers.objective)"
@@ -140,12 +150,16 @@ class RowSpec(BaseModel):
 
 
 def rename_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Give rows that an earlier goalrank stored the names of today."""
+    """Replace old names of rows, as an earlier goalrank stored them, by the current ones.
+
+    Args:
+        rows: as tables.
+    """
     return [{**row, "name": _RENAMED.get(row["name"], row["name"])} for row in rows]
 
 
 def _current(name: Any) -> Any:
-    """A row's name of today; warns where an old one was given."""
+    """Replace an old name of a row by the current one, with a warning."""
     if not isinstance(name, str) or name not in _RENAMED:
         return name
     warn_renamed(name, _RENAMED[name], "rankers")
@@ -153,14 +167,18 @@ def _current(name: Any) -> Any:
 
 
 def _unknown(what: str, name: str, known: Any, option: str) -> str:
-    hint, names = did_you_mean(name, known), ", ".join(known) or "none"
+    hint, names = did_you_mean(name, known) or ".", ", ".join(known) or "none"
     return f"{what} '{name}' is unknown{hint} Known: {names}; option: {option}"
 
 
 def standard_rows() -> dict[str, dict[str, Any]]:
-    """Make the rows that a suite can name by a word; "@all" names all of them."""
+    """Make the rows that a suite can name by a word; "@all" names all of them.
+
+    Rankers of plug-ins are not among them, so that "@all" means the same everywhere; a suite names
+    them one by one.
+    """
     rows: dict[str, dict[str, Any]] = {
-        name: {"name": name} for name in ranker_names() if name != "goalrank"
+        name: {"name": name} for name in RANKERS.builtin_names if name != "goalrank"
     }
     rows["best_of_100"] = {"name": "best_of", "options": {"base": "prm", "lists": 100}}
     for k in (3, 20, 100):
@@ -179,7 +197,8 @@ def expand_rows(given: Sequence[Any]) -> list[Any]:
     """Replace the words of a suite by standard rows.
 
     Args:
-        given: "@all" (all standard rows), words (one row each), "-word" (removes a row), and rows
+        given: "@all" (all standard rows), words (one row each: a standard row, a ranker
+            of a plug-in, or a class path), "-word" (removes a row), and rows
             as tables. A later row replaces an earlier one with the same label.
 
     Raises:
@@ -192,9 +211,9 @@ def expand_rows(given: Sequence[Any]) -> list[Any]:
             out.update(standard)
         elif isinstance(row, str):
             name = _current(row.removeprefix("-"))
-            if name not in standard:
-                raise ConfigError(_unknown("ranker", name, ["@all", *standard], "rankers"))
-            out[name] = standard[name]
+            if (fault := RANKERS.fault(name, also=("@all", *standard))) is not None:
+                raise ConfigError(f"{fault}; option: rankers")
+            out[name] = standard.get(name, {"name": name})
             if row.startswith("-"):
                 del out[name]
         else:

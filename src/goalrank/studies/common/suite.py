@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from goalrank.errors import ConfigError
-from goalrank.logs import ImportOptions, data_root
+from goalrank.evaluation import DEFAULT_METRICS, METRICS
+from goalrank.logs import SOURCES, ImportOptions, data_root
 from goalrank.settings import checked, merge, nearest, read_toml
 from goalrank.studies.common.row_specs import Rows
 from goalrank.training import FitConfig, PartialRecipe, build_config
-
-Source = Literal["kuairand", "movielens", "amazon", "interactions", "exposures", "requests"]
 
 
 class _Strict(BaseModel):
@@ -28,8 +27,8 @@ class DatasetSpec(_Strict):
 
     Attributes:
         name: printed in tables; unique in the suite.
-        source: a log source of `goalrank data import`, or "requests": a folder that such an import
-            wrote.
+        source: a log source of `goalrank data import` (a name or class path), or "requests": a
+            folder that such an import wrote.
         path: inside the folder named by GOALRANK_DATA, or absolute; None takes the shipped data.
         protocol: exposed, retrieved or injected; None takes the default of the source.
         options: other import options.
@@ -40,7 +39,7 @@ class DatasetSpec(_Strict):
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    source: Source
+    source: str
     path: str | None = None
     protocol: Literal["exposed", "retrieved", "injected"] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
@@ -48,6 +47,11 @@ class DatasetSpec(_Strict):
     max_validation: int = Field(default=0, ge=0)
     max_test: int = Field(default=0, ge=0)
     seed: int = 0
+
+    @field_validator("source")
+    @classmethod
+    def _known(cls, source: str) -> str:
+        return SOURCES.checked(source, also=("requests",))
 
 
 class SizeSpec(_Strict):
@@ -87,9 +91,10 @@ class Suite(_Strict):
         name: printed in tables.
         slots: L.
         seeds: of the trainings.
-        metric: what tuning and the tables compare by.
+        metric: what tuning and the tables compare by; one of `metrics`.
         main: label of the row that the tests compare with the best other row.
-        metrics: measured for every row.
+        metrics: measured for every row: names of `goalrank.evaluation.METRICS`, "auc", or
+            "package.module:function".
         datasets: the data sets; every combination of data set, row, size and seed is a cell.
         rankers: the rows.
         sizes: the sizes.
@@ -102,12 +107,17 @@ class Suite(_Strict):
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     metric: str = "ndcg"
     main: str = "goalrank"
-    metrics: tuple[str, ...] = ("ndcg", "recall", "hit_rate", "map", "f1", "auc")
+    metrics: tuple[str, ...] = DEFAULT_METRICS
     datasets: tuple[DatasetSpec, ...] = Field(min_length=1)
     rankers: Rows
     sizes: tuple[SizeSpec, ...] = (SizeSpec(),)
     tuning: TuningSpec = TuningSpec()
     recipe: PartialRecipe = Field(default_factory=dict)
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(METRICS.checked(name, also=("auc",)) for name in metrics)
 
     @model_validator(mode="after")
     def _unique(self) -> Suite:
@@ -120,6 +130,10 @@ class Suite(_Strict):
             twice = sorted({n for n in names if names.count(n) > 1})
             if twice:
                 raise ValueError(f"{axis} names {twice} more than once")
+        if self.metric.partition("@")[0] not in self.metrics:
+            raise ValueError(
+                f"metric '{self.metric}' is not measured; add it to metrics {list(self.metrics)}"
+            )
         return self
 
     def base(self) -> FitConfig:

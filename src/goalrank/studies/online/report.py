@@ -13,8 +13,7 @@ import polars as pl
 
 from goalrank.errors import DataError
 from goalrank.reporting import line_chart, save_figure
-from goalrank.requests import write_text
-from goalrank.storage import json_text
+from goalrank.storage import json_text, write_text
 from goalrank.studies.online.lifts import (
     Estimate,
     Floats,
@@ -137,7 +136,7 @@ def _ledger(test: _Test, seed: int) -> pl.DataFrame:
         raise DataError(
             f"'{missing[0]}' is missing: the test is not over; remedy: run the same command again"
         )
-    return pl.concat([pl.read_parquet(file) for file in files])
+    return pl.concat([pl.read_parquet(file, glob=False) for file in files])
 
 
 def _by_day(frame: pl.DataFrame) -> pl.DataFrame:
@@ -155,7 +154,7 @@ def _by_day(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _seed_lifts(test: _Test, sums: pl.DataFrame, seed: int) -> dict[str, dict[str, Lift]]:
     """Compute the lifts of one seed: arm → metric → lift over control."""
-    before = pl.read_parquet(test.folder / "ledger" / f"seed-{seed}" / "before.parquet")
+    before = pl.read_parquet(test.folder / "ledger" / f"seed-{seed}" / "before.parquet", glob=False)
     names = {name: f"{name}_before" for name in (*test.kinds, "reward", "requests")}
     joined = sums.join(before.rename(names), on="user_id", how="left").with_columns(
         pl.col(list(names.values())).fill_null(0.0)

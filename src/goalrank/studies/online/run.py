@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +19,8 @@ import polars as pl
 
 from goalrank.errors import ConfigError
 from goalrank.nn import mixed_seed
-from goalrank.requests import EncodedRequests, Encoder, Requests, whole_file, write_text
+from goalrank.requests import EncodedRequests, Encoder, Requests
+from goalrank.storage import whole_file, whole_folder, write_text
 from goalrank.studies.online.arms import Arm, build_arm
 from goalrank.studies.online.config import ArmConfig, OnlineConfig
 from goalrank.studies.online.models import ArmTrainer, Models, save_models
@@ -166,7 +166,7 @@ class SeedRun:
         light = [name for name in dict.fromkeys(needed) if name not in ("reward", "goalrank")]
         rest = [name for name in ("reward", "goalrank") if name in needed]
         models = self.trainer.warm_start([*light, *rest], mixed_seed(self.seed, "warm"))
-        with _whole_folder(place) as temporary:
+        with whole_folder(place, replace=True) as temporary:
             save_models(models, temporary / "models.safetensors")
             sums = user_sums(self.common.frame, self._weights)
             sums.write_parquet(temporary / "before.parquet")
@@ -189,13 +189,13 @@ class SeedRun:
         """Serve a day, then retrain each arm on its own logs."""
         models = {arm.name: self._models(arm, day) for arm in self.config.arms}
         logs = serve_day(self.config, self.world, self._router(models, day), day, self.seed)
-        with _whole_folder(self._state(day)) as temporary:
+        with whole_folder(self._state(day), replace=True) as temporary:
             for arm in self.config.arms:
                 logs[arm.name].write_parquet(temporary / f"{arm.name}.parquet")
             if day + 1 < self.config.days:  # models trained after the last day would serve nobody
                 for arm in self.config.arms:
                     self._retrain(arm, models[arm.name], temporary, day)
-        with _whole_folder(self._ledger(day)) as temporary:
+        with whole_folder(self._ledger(day), replace=True) as temporary:
             for arm in self.config.arms:
                 kept = logs[arm.name].select(LEDGER_COLUMNS)
                 kept.write_parquet(temporary / f"{arm.name}.parquet")
@@ -223,24 +223,12 @@ class SeedRun:
         """Read the arm's own logs of the days in the window, encoded."""
         window = self.config.window or day + 1
         places = [self._state(d) for d in range(max(day + 1 - window, 0), day)] + [today]
-        frame = pl.concat([pl.read_parquet(place / f"{arm.name}.parquet") for place in places])
+        frame = pl.concat(
+            [pl.read_parquet(place / f"{arm.name}.parquet", glob=False) for place in places]
+        )
         common = self.common
         logs = Requests(
             frame.drop("is_best", "true_reward", "best_reward", "optimum", "arm", "day"),
             items=common.items, users=common.users, info=common.info,
         )  # fmt: skip
         return self.encoder.encode(logs)
-
-
-@contextmanager
-def _whole_folder(place: Path) -> Iterator[Path]:
-    """A folder that takes its name when everything in it is written."""
-    temporary = place.with_name(f".{place.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        shutil.rmtree(place, ignore_errors=True)
-        temporary.rename(place)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

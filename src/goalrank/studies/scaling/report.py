@@ -12,8 +12,7 @@ import polars as pl
 
 from goalrank.errors import DataError, InfeasibleError
 from goalrank.reporting import Table, line_chart, make_columns, save_figure, scatter_fit
-from goalrank.requests import write_text
-from goalrank.storage import json_text
+from goalrank.storage import json_text, write_text
 from goalrank.studies.scaling.law import Estimate, Frontier, Law, fit_law, frontier
 from goalrank.studies.scaling.run import read_cells
 

@@ -16,9 +16,8 @@ import torch
 from goalrank.errors import DataError, GoalRankError
 from goalrank.evaluation import evaluate
 from goalrank.rankers import Ranker
-from goalrank.requests import write_text
 from goalrank.settings import merge
-from goalrank.storage import Claim
+from goalrank.storage import Claim, write_text
 from goalrank.studies.common import RowBuilder, on_device
 from goalrank.studies.scaling.cost import cost_of, matched_width
 from goalrank.studies.scaling.data import CellData, GivenRewardParts, TrueTest, prepare

@@ -147,11 +147,12 @@ def scaling_markdown(table: pl.DataFrame) -> str:
 
 
 def draw_scaling_table(table: pl.DataFrame, path: str | Path) -> Path:
-    """Every row of `scaling_table` as a bar, best first, ± one deviation over seeds.
+    """Draw the regret of every row as a bar, best first, ± one standard deviation over seeds.
 
-    Regret; or, of a table with `against`, the gain over that row.
+    A table made with `against` is drawn with the gain over that row instead.
 
     Args:
+        table: of `scaling_table`.
         path: a .png or .svg file.
 
     Raises:
@@ -172,14 +173,15 @@ def draw_scaling_table(table: pl.DataFrame, path: str | Path) -> Path:
 
 
 def draw_by_k(table: pl.DataFrame, path: str | Path, *, level: str | None = None) -> Path:
-    """Regret against k, the lists that an evaluator chooses from; a line a kind of row.
+    """Draw regret over k, the number of lists an evaluator chooses from, one line per kind of row.
 
-    Bands are one deviation over seeds up and down.
+    Bands are one standard deviation over seeds up and down.
 
     Args:
+        table: of `scaling_table`.
         path: a .png or .svg file.
-        level: a row's label, drawn as a level line to compare with for each size and data size
-            that has a line.
+        level: label of a row that is drawn as a horizontal line for each size and data size that
+            has a line; None draws none.
 
     Raises:
         ConfigError: another kind of file.

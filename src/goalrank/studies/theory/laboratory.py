@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import platform
@@ -16,6 +15,7 @@ import torch
 
 from goalrank.compute import ParallelMap, process_map
 from goalrank.errors import ConfigError
+from goalrank.storage import write_json
 from goalrank.studies.theory.approximation import FamilyFits
 from goalrank.studies.theory.checks import step_checks
 from goalrank.studies.theory.claims import (
@@ -153,15 +153,6 @@ def _counts(results: dict[str, Any]) -> dict[str, int]:
     }  # fmt: skip
 
 
-def _write_json(path: Path, value: object) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", "utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _cpu_seconds() -> float:
     """CPU seconds of this process and its ended children so far."""
     times = os.times()
@@ -231,8 +222,8 @@ def run(
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
     files = draw_all(results, out)
-    _write_json(out / "theory.json", results)
+    write_json(out / "theory.json", results, indent=1)
     cost = _cost(started, cpu_before, jobs) | {"figures": [path.name for path in files]}
-    _write_json(out / "theory_run.json", cost)
+    write_json(out / "theory_run.json", cost, indent=1)
     tell(f"{len(files)} figures and theory.json in {cost['seconds']} s")
     return results

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+
+from goalrank.errors import ConfigError
 from goalrank.training.distributed.data_parallel import is_multi_process
+
+T = TypeVar("T")
+PerStage = Sequence[T] | Callable[[str], Sequence[T]]
+"""The same objects for every stage, or a function of the stage's name that makes its own."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +32,8 @@ class RunOptions:
         nodes: machines; None is the number that torchrun started, else 1.
         split_data: under torchrun each process has a part of the requests, not all of them.
         tensorboard: write TensorBoard logs as well (extra `tensorboard`).
+        callbacks: further Lightning callbacks.
+        loggers: further Lightning loggers.
     """
 
     folder: Path
@@ -33,8 +45,42 @@ class RunOptions:
     nodes: int | None = None
     tensorboard: bool = False
     split_data: bool = False
+    callbacks: PerStage[Callback] = ()
+    loggers: PerStage[Logger] = ()
+
+    def refuse_odd(self) -> None:
+        """Refuse callbacks and loggers that are none, before anything is read or trained.
+
+        Raises:
+            ConfigError: an object of another kind among them.
+        """
+        if not callable(self.callbacks):
+            self.callbacks_of("")
+        if not callable(self.loggers):
+            self.loggers_of("")
+
+    def callbacks_of(self, stage: str) -> list[Callback]:
+        """The user's callbacks for a stage."""
+        return _of_stage(self.callbacks, stage, Callback, "callbacks")
+
+    def loggers_of(self, stage: str) -> list[Logger]:
+        """The user's loggers for a stage."""
+        return _of_stage(self.loggers, stage, Logger, "loggers")
 
     @property
     def is_multi_process(self) -> bool:
         """Whether more than one process trains."""
         return is_multi_process(self.devices, self.nodes or 1)
+
+
+def _of_stage(given: PerStage[Any], stage: str, kind: type[Any], option: str) -> list[Any]:
+    of_stage: Any = given(stage) if callable(given) else given
+    made = list(of_stage) if isinstance(of_stage, Sequence) else [of_stage]
+    odd = [each for each in made if not isinstance(each, kind)]
+    if odd:
+        raise ConfigError(
+            f"{option} holds a {type(odd[0]).__name__}, which is no Lightning {kind.__name__}; "
+            f"remedy: a list of lightning.pytorch {option}, or a function of the stage's name that "
+            f"gives one; option: {option}"
+        )
+    return made

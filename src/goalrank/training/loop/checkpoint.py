@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from safetensors.torch import load_file
 from torch import distributed
 
 from goalrank.errors import BundleError
+from goalrank.storage import remove_folder, surviving_folder, whole_folder
 from goalrank.training.loop.tensors import is_sharded, write_tensors
 
 
@@ -30,29 +29,17 @@ class SafeCheckpointIO(CheckpointIO):
         target = Path(path)
         tensors: dict[str, torch.Tensor] = {}
         state = _pack(checkpoint, tensors)
-        temporary = target.with_name(target.name + ".tmp")
         if distributed.is_available() and distributed.is_initialized() and distributed.get_rank():
-            write_tensors(temporary, tensors)  # only sends
+            write_tensors(target, tensors)  # only sends
             return
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        write_tensors(temporary / "tensors.safetensors", tensors)
-        (temporary / "state.json").write_text(json.dumps(state))
-        if target.exists():
-            old = target.with_name(target.name + ".old")
-            shutil.rmtree(old, ignore_errors=True)
-            os.replace(target, old)
-            os.replace(temporary, target)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(temporary, target)
+        with whole_folder(target, replace=True) as temporary:
+            write_tensors(temporary / "tensors.safetensors", tensors)
+            (temporary / "state.json").write_text(json.dumps(state))
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        source = Path(path)
-        if not source.exists():  # stopped between the two renames of a save
-            source = source.with_name(source.name + ".old")
+        source = surviving_folder(Path(path))
         try:
             state = json.loads((source / "state.json").read_text())
             unpacked = _unpack(state, load_file(source / "tensors.safetensors"))
@@ -66,7 +53,7 @@ class SafeCheckpointIO(CheckpointIO):
         return unpacked
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_folder(Path(path))
 
 
 def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:

@@ -12,10 +12,11 @@ from typing import Any
 import lightning as L
 from safetensors.torch import load_file
 from torch import nn
-from torch.multiprocessing.spawn import ProcessRaisedException
 
-from goalrank.errors import ConfigError, GoalRankError
+from goalrank.errors import ConfigError
 from goalrank.requests import EncodedRequests
+from goalrank.storage import move_into_place, surviving_folder
+from goalrank.training.distributed.lost_processes import lost_processes
 from goalrank.training.distributed.options import RunOptions
 from goalrank.training.distributed.process_group import (
     barrier,
@@ -30,10 +31,6 @@ from goalrank.training.loop.telemetry import read_telemetry, set_log_aside
 from goalrank.training.loop.tensors import write_tensors
 from goalrank.training.loop.trainer import LAST_WEIGHTS, make_trainer
 from goalrank.training.modules.task import Task
-
-
-class PeerLostError(GoalRankError):
-    """Another process of the job has ended."""
 
 
 def run_stage(
@@ -58,7 +55,7 @@ def run_stage(
         load_weights(task.model, weights)
         return read_telemetry(folder)
     last = folder / "checkpoints" / "last.ckpt"
-    resume = options.resume and (last.exists() or last.with_name("last.ckpt.old").exists())
+    resume = options.resume and surviving_folder(last).exists()
     barrier()  # until all have checked
     if is_first():
         if not resume:
@@ -75,11 +72,11 @@ def run_stage(
     _run(trainer, task, data, last if resume else None)
     task.model = fitted if _has_undrawn_tables(fitted) else fitted.cpu()
     if is_first():
-        temporary = folder / LAST_WEIGHTS
+        unnamed = folder / LAST_WEIGHTS
         if best is not None and best.best_model_path:
             state = SafeCheckpointIO().load_checkpoint(best.best_model_path)["state_dict"]
-            write_tensors(temporary, model_weights(state))
-        temporary.replace(weights)
+            write_tensors(unnamed, model_weights(state))
+        move_into_place(unnamed, weights)
     barrier()
     load_weights(fitted, weights)
     return read_telemetry(folder)
@@ -107,23 +104,9 @@ def _has_undrawn_tables(model: nn.Module) -> bool:
 def _run(trainer: L.Trainer, task: Task[Any], data: StageData, checkpoint: Path | None) -> None:
     handler = signal.getsignal(signal.SIGINT)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), lost_processes():
             warnings.simplefilter("ignore")
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
-    except ProcessRaisedException as error:  # of a process that the strategy started
-        if "FloatingPointError" in str(error):
-            raise FloatingPointError(str(error).strip().splitlines()[-1]) from error
-        raise
-    except RuntimeError as error:
-        if is_distributed() and "peer" in str(
-            error
-        ):  # as gloo and NCCL say when a process has ended
-            raise PeerLostError(
-                f"another process of the job ended ({str(error).splitlines()[0][-80:]}); its own "
-                f"message says why; checkpoints are kept; remedy: the same command with --resume, "
-                f"or torchrun --max-restarts 3, which resumes by itself"
-            ) from error
-        raise
     except SystemExit as stop:  # Lightning's answer to Ctrl-C, after which it ignores the key
         signal.signal(signal.SIGINT, handler)
         raise KeyboardInterrupt from stop

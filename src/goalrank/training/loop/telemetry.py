@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from goalrank.storage import move_into_place
+
 
 def set_log_aside(folder: Path) -> None:
     """Rename the log of an interrupted run, which the logger would delete."""
     log = folder / "log" / "metrics.csv"
     if log.exists():
         count = len(list(log.parent.glob("metrics-*.csv")))
-        log.rename(log.with_name(f"metrics-{count:04d}.csv"))
+        move_into_place(log, log.with_name(f"metrics-{count:04d}.csv"))
 
 
 def read_telemetry(folder: Path) -> list[dict[str, float]]:

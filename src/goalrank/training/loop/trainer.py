@@ -27,7 +27,7 @@ from goalrank.training.loop.callbacks import (
 from goalrank.training.loop.checkpoint import SafeCheckpointIO
 from goalrank.training.modules.task import LOG_EVERY
 
-LAST_WEIGHTS = "last-weights.tmp"
+LAST_WEIGHTS = "last-weights.safetensors"
 
 
 def make_trainer(
@@ -93,6 +93,7 @@ def _callbacks(
         callbacks += [best, stop]
     else:
         callbacks.append(KeepLastWeights(folder / LAST_WEIGHTS))
+    callbacks += options.callbacks_of(folder.name)
     callbacks.append(
         ModelCheckpoint(
             folder / "checkpoints",
@@ -110,4 +111,4 @@ def _loggers(options: RunOptions, folder: Path) -> list[Any]:
     loggers: list[Any] = [CSVLogger(folder, name="", version="log", flush_logs_every_n_steps=50)]
     if options.tensorboard:
         loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
-    return loggers
+    return loggers + options.loggers_of(folder.name)

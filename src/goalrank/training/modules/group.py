@@ -17,7 +17,7 @@ from goalrank.training.groups.group import SOURCES, thin
 from goalrank.training.groups.slot_groups import slot_group
 from goalrank.training.modules.group_telemetry import group_telemetry
 from goalrank.training.modules.policy import PolicyTask
-from goalrank.training.objectives.group_objectives import OBJECTIVES
+from goalrank.training.objectives.group_objectives import OBJECTIVES, is_on_policy
 
 
 class GroupTask(PolicyTask[Ranker]):
@@ -56,7 +56,8 @@ class GroupTask(PolicyTask[Ranker]):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         objective, rng = self.objective, self.step_rng()
         state = self.model.encode(batch)
-        share = 0.0 if objective.name == "reinforce" else objective.slot_group_share
+        alone = is_on_policy(OBJECTIVES[objective.name])
+        share = 0.0 if alone else objective.slot_group_share
         # Drawn apart, so that the lists of a step do not depend on the share.
         by_slot = float(torch.rand((), generator=self.step_rng(stream=1))) < share
         loss = (self._slot_group_loss if by_slot else self._group_loss)(state, batch, rng)

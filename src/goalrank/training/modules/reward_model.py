@@ -61,7 +61,7 @@ class RewardTask(Task[ListReward]):
         """
         model = self.model
         shown = batch.shown.shape[1]
-        if self.negative or not model.encoder.apart or shown >= batch.candidates.shape[1]:
+        if self.negative or not model.encoder.pointwise or shown >= batch.candidates.shape[1]:
             return model.encode(batch), lists
         slot = torch.arange(shown, device=lists.device)
         return model.encode(batch, batch.shown.clamp_min(0)), torch.where(lists >= 0, slot, -1)

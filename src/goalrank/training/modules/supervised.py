@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from goalrank.evaluation import METRICS, from_lists, known_only
+from goalrank.evaluation import from_lists, known_only, ndcg
 from goalrank.rankers import Ranker
 from goalrank.requests import Batch
 from goalrank.training.config import LoopConfig
@@ -31,4 +31,4 @@ class SupervisedTask(Task[Ranker]):
 
 def list_ndcg(batch: Batch, lists: Tensor) -> Tensor:
     """Compute ndcg@L [B] of emitted lists; NaN where a request has no positive."""
-    return METRICS["ndcg"](from_lists(lists, batch.relevance, batch.candidate_mask)).float()
+    return ndcg(from_lists(lists, batch.relevance, batch.candidate_mask)).float()

@@ -1,17 +1,19 @@
 """Objectives of a list policy on a group with rewards: pure functions on tensors.
 
 All share one signature, so that the effects of the objective and of the architecture can be
-separated: (log_prob [B, G], rewards [B, G], valid [B, G], own [B, G], temperature) → scalar.
+separated. Functions of other packages are objectives as well, by the name of an entry point or as
+"package.module:function".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from goalrank.registry import Registry
 from goalrank.training.objectives.reference_policy import (
     group_cross_entropy,
     group_statistics,
@@ -19,7 +21,32 @@ from goalrank.training.objectives.reference_policy import (
     reference_policy,
 )
 
-Objective = Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]
+
+class Objective(Protocol):
+    """Loss of a policy on groups of lists.
+
+    One that is right on the policy's own samples alone has an attribute `on_policy = True`: it is
+    then never given slot groups (`objective.slot_group_share`).
+    """
+
+    def __call__(
+        self, log_prob: Tensor, rewards: Tensor, valid: Tensor, own: Tensor, temperature: float, /
+    ) -> Tensor:
+        """The loss, a scalar.
+
+        Args:
+            log_prob: [B, G] of each list under the policy; gradients flow through it.
+            rewards: [B, G] of each list.
+            valid: [B, G] False where a list does not exist or stands in the group already; what the
+                other arguments hold there must not matter.
+            own: [B, G] True for samples of the policy.
+            temperature: τ, above 0.
+        """
+
+
+def is_on_policy(objective: Objective) -> bool:
+    """Whether an objective learns from the policy's own samples alone."""
+    return bool(getattr(objective, "on_policy", False))
 
 
 def group_relative(
@@ -61,6 +88,9 @@ def reinforce(
     return -(weight * log_prob.masked_fill(~mine, 0.0)).sum(-1).mean()
 
 
+reinforce.on_policy = True  # type: ignore[attr-defined]
+
+
 def preference(
     log_prob: Tensor, rewards: Tensor, valid: Tensor, own: Tensor, temperature: float
 ) -> Tensor:
@@ -75,13 +105,21 @@ def preference(
     return (each.sum((1, 2)) / wins.sum((1, 2)).clamp_min(1)).mean()
 
 
-OBJECTIVES: dict[str, Objective] = {
-    "group_ranks": group_ranks,
-    "group_relative": group_relative,
-    "group_softmax": group_softmax,
-    "preference": preference,
-    "reinforce": reinforce,
-}
+OBJECTIVES: Registry[Objective] = Registry(
+    "objective",
+    "goalrank.objectives",
+    {
+        name: f"{__name__}:{name}"
+        for name in (
+            "group_ranks",
+            "group_relative",
+            "group_softmax",
+            "preference",
+            "reinforce",
+        )
+    },
+    option="objective.name",
+)
 
 
 def policy_entropy(probability: Tensor) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +14,7 @@ from torch import Tensor
 from goalrank.errors import ConfigError, DataError
 from goalrank.nn import mixed_seed
 from goalrank.requests import Requests
+from goalrank.storage import whole_folder
 from goalrank.worlds.sampling.feedback import draw_feedback
 from goalrank.worlds.sampling.logging_policies import BehaviourPolicy, LoggingPolicy
 from goalrank.worlds.sampling.request_draws import DrawnRequests, draw_requests
@@ -203,9 +202,8 @@ def sample_to(
         raise DataError(
             f"'{path}' names a file, but shards need a folder; remedy: leave out .parquet"
         )
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     written = 0
-    try:
+    with whole_folder(path) as temporary:
         parts = _blocks(world, requests, seed, policy, start_time, first)
         for number, shard in enumerate(_shards(parts, shard_rows)):
             if number == 0:
@@ -216,7 +214,4 @@ def sample_to(
             written += len(shard)
             if progress is not None:
                 progress(written)
-        temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return path

@@ -17,7 +17,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from goalrank.errors import ConfigError, DataError
-from goalrank.requests import Requests, whole_file, write_text
+from goalrank.requests import Requests
+from goalrank.storage import whole_file, write_text
 from goalrank.worlds.world.config import FactorsConfig, WorldConfig
 from goalrank.worlds.world.latents import Latents, from_factors
 

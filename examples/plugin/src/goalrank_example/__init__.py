@@ -1,0 +1,1 @@
+"""A ranker, a reward, a log reader, a metric and an objective for goalrank."""

@@ -1,0 +1,132 @@
+"""`ServeSettings`: the settings of a server, declared once for Python, command line and environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import Field, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from goalrank.settings import read_toml
+
+DEFAULT_STORE = "sqlite:///goalrank.db"
+MAX_BODY = 4 << 20  # bytes
+ENVIRONMENT = "GOALRANK_SERVE_"
+# Names of earlier versions, still read where the new one is not set.
+_EARLIER = {"store": "GOALRANK_STORE", "rate": "GOALRANK_RATE"}
+
+
+class ServeSettings(BaseSettings):
+    """What a server is told.
+
+    A setting is taken from the first of: the keyword argument (an option of `goalrank serve`), the
+    environment variable `GOALRANK_SERVE_` + its name, the TOML file that `settings` names, the
+    default. Paths in that file are read from its own folder. API keys come from GOALRANK_API_KEYS
+    alone, never from here.
+
+    Raises:
+        pydantic.ValidationError: a value of a wrong type or out of range, or an unknown name.
+        ConfigError: the TOML file cannot be read.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT, env_ignore_empty=True, extra="forbid", frozen=True
+    )
+
+    bundle: Path = Field(
+        description="The bundle's folder; a new bundle put there takes over without a restart."
+    )
+    allow_plugins: tuple[str, ...] = Field(
+        default=(),
+        description="Package beside goalrank whose ranker or reward a bundle may load. Repeatable; "
+        "also GOALRANK_ALLOW_PLUGINS=PACKAGE,…",
+    )
+    settings: Path | None = Field(
+        default=None, description="TOML file of these settings; options and environment win."
+    )
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=1, le=65535, description="Port.")
+    workers: int = Field(default=1, ge=1, description="Processes that share the port.")
+    store: str | None = Field(
+        default=DEFAULT_STORE,
+        description="Where exposures go: sqlite:///FILE, postgresql+psycopg://…, or none.",
+    )
+    experiments: Path | None = Field(default=None, description="TOML file of experiments.")
+    rules: Path | None = Field(default=None, description="TOML file of rules for every list.")
+    items: Path | None = Field(default=None, description="items.parquet, for rules and new items.")
+    users: Path | None = Field(default=None, description="users.parquet, for new users.")
+    examples: Path | None = Field(
+        default=None, description="Requests that the page offers; default: the bundle's."
+    )
+    temperature: float | None = Field(
+        default=None, gt=0, description="Draw lists, softened by it; default: the best list."
+    )
+    seed: int = Field(default=0, description="Of the draws.")
+    backend: Literal["torch", "onnx", "auto"] = Field(
+        default="auto",
+        description="torch, onnx (exports the decode once and keeps it), or auto: onnx where kept.",
+    )
+    threads: int = Field(default=1, ge=1, description="Threads of the model in each process.")
+    deadline: float = Field(
+        default=0.5, gt=0, description="Seconds until the retriever's order is given instead."
+    )
+    on_store_failure: Literal["fail", "serve-unlogged"] = Field(
+        default="fail", description="What happens where the store refuses: fail or serve-unlogged."
+    )
+    rate: float | None = Field(
+        default=None, gt=0, description="Requests per second for each API key, in all workers."
+    )
+    max_body: int = Field(default=MAX_BODY, ge=1024, description="Largest body, in bytes.")
+    watch: float = Field(
+        default=1.0, gt=0, description="Seconds between looks for a changed bundle."
+    )
+    trace: bool = Field(
+        default=False, description="Send OpenTelemetry traces (OTEL_EXPORTER_OTLP_…)."
+    )
+
+    @field_validator("store", mode="before")
+    @classmethod
+    def _no_store(cls, value: object) -> object:
+        return None if value == "none" else value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Keywords, then the environment, then its earlier names, then the file."""
+        earlier = {name: os.environ[old] for name, old in _EARLIER.items() if os.environ.get(old)}
+        old_names = InitSettingsSource(settings_cls, init_kwargs=earlier)
+        return init_settings, env_settings, old_names, _SettingsFile(settings_cls)
+
+
+class _SettingsFile(PydanticBaseSettingsSource):
+    """The TOML file that the setting `settings` of an earlier source names."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Not asked for: the file is read as a whole."""
+        raise NotImplementedError
+
+    def __call__(self) -> dict[str, Any]:
+        given = self.current_state.get("settings")
+        if not given:
+            return {}
+        file = Path(given)
+        values = read_toml(file, "settings file", "give another path; option: settings")
+        for name, field in self.settings_cls.model_fields.items():
+            is_path = Path in (field.annotation, *get_args(field.annotation))
+            if is_path and isinstance(values.get(name), str):
+                values[name] = file.parent / values[name]
+        return values

@@ -1,0 +1,183 @@
+"""Rows made of several rankers, or of none that learns: how each is put together.
+
+A composite is a function (builder, row, config, seed, *, options) → fitted rankers by label. Its
+keyword-only parameters are the row's options.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from goalrank.evaluation import audit_baselines
+from goalrank.rankers import (
+    BestOf,
+    EvaluatorSort,
+    MultiGenerator,
+    Ranker,
+    copies,
+    diverse_members,
+    member_lists,
+    select_members,
+)
+from goalrank.rewards import Reward
+from goalrank.studies.common.row_builder import RowBuilder
+from goalrank.studies.common.row_specs import RowSpec
+from goalrank.training import FitConfig
+
+Rankers = dict[str, Ranker]
+_MEMBERS = ("dnn", "prm", "generator")  # rankers from which the diverse generators are made
+_SELECT = 1000  # validation requests on which CLIG chooses its generators
+_COPY_SEEDS = 10_000  # larger than any seed of a suite
+
+
+def best_of(
+    builder: RowBuilder,
+    row: RowSpec,
+    config: FitConfig,
+    seed: int,
+    *,
+    base: str = "prm",
+    lists: int = 100,
+    temperature: float = 1.0,
+) -> Rankers:
+    """Make a generator–evaluator: one generator draws lists, the shared reward picks one.
+
+    Args:
+        builder: of the data set.
+        row: the row.
+        config: its settings.
+        seed: of the training and of the draws.
+        base: the generator, a ranker's name.
+        lists: number of draws per request.
+        temperature: of the draws.
+    """
+    generator = _member(builder, config, base, seed)
+    reward = _reward(builder, row, seed)
+    ranker = BestOf(
+        [generator], reward,
+        lists=lists, temperature=float(temperature), seed=seed, slots=config.ranker.slots,
+    )  # fmt: skip
+    return {row.label: ranker}
+
+
+def evaluator_sort(builder: RowBuilder, row: RowSpec, config: FitConfig, seed: int) -> Rankers:
+    """Make a ranker that sorts candidates by the shared reward.
+
+    Args:
+        builder: of the data set.
+        row: the row.
+        config: not used.
+        seed: of the reward model.
+    """
+    return {row.label: EvaluatorSort(_reward(builder, row, seed))}
+
+
+def mg_e(
+    builder: RowBuilder, row: RowSpec, config: FitConfig, seed: int, *, k: int = 20
+) -> Rankers:
+    """Make a multi-generator: k different generators from three trained rankers.
+
+    Args:
+        builder: of the data set.
+        row: the row.
+        config: its settings.
+        seed: of the training and of the draws.
+        k: number of generators.
+    """
+    rankers = [_member(builder, config, name, seed) for name in _MEMBERS]
+    members = diverse_members(k, rankers, builder.parts.data.spec.candidate_features)
+    return {row.label: MultiGenerator(rankers, members, _reward(builder, row, seed), seed)}
+
+
+def clig(
+    builder: RowBuilder,
+    row: RowSpec,
+    config: FitConfig,
+    seed: int,
+    *,
+    k: int = 20,
+    pool: int = 100,
+    weight: float = 1.0,
+) -> Rankers:
+    """Make CLIG: k generators of a pool, chosen by reward and coverage on validation requests.
+
+    Args:
+        builder: of the data set.
+        row: the row.
+        config: its settings.
+        seed: of the training and of the draws.
+        k: number of generators.
+        pool: number of generators to choose from.
+        weight: of coverage.
+    """
+    rankers = [_member(builder, config, name, seed) for name in _MEMBERS]
+    every = diverse_members(pool, rankers, builder.parts.data.spec.candidate_features)
+    reward = _reward(builder, row, seed)
+    whole = MultiGenerator(rankers, every, reward, seed).eval()
+    held = builder.parts.data.validation
+    some = held if len(held) <= _SELECT else held.take(torch.arange(_SELECT).numpy())
+    lists, rewards = member_lists(whole, some, config.ranker.slots)
+    chosen = select_members(lists, rewards, min(k, len(every)), float(weight))
+    return {row.label: MultiGenerator(rankers, [every[i] for i in chosen], reward, seed)}
+
+
+def mg_e_copies(
+    builder: RowBuilder,
+    row: RowSpec,
+    config: FitConfig,
+    seed: int,
+    *,
+    k: int = 3,
+    base: str = "generator",
+    width: int = 32,
+    layers: int = 1,
+    steps: int = 0,
+) -> Rankers:
+    """Make a multi-generator of k small generators that differ in their seed.
+
+    Rows of smaller k share the first ones.
+
+    Args:
+        builder: of the data set.
+        row: the row.
+        config: its settings.
+        seed: the seeds of the copies are made from it.
+        k: number of copies.
+        base: the ranker that is copied.
+        width: of each copy.
+        layers: of each copy.
+        steps: of each copy's training; 0 takes the recipe's.
+    """
+    heads = config.ranker.heads or 2
+    heads = heads if width % heads == 0 else 2
+    small = {"width": width, "layers": layers, "heads": heads}
+    ranker = config.ranker.model_copy(update=small)
+    config = config.model_copy(update={"ranker": ranker})
+    loop = config.training.model_copy(update={"steps": steps or config.training.steps})
+    members = [
+        builder.parts.supervised(config, base, loop, _COPY_SEEDS * (seed + 1) + i) for i in range(k)
+    ]
+    return {row.label: copies(members, _reward(builder, row, seed))}
+
+
+def baselines(builder: RowBuilder, row: RowSpec, config: FitConfig, seed: int) -> Rankers:
+    """Make every ranker without learning that the data allow, each under its own name.
+
+    Args:
+        builder: of the data set.
+        row: not used.
+        config: not used.
+        seed: not used.
+    """
+    data = builder.parts.data
+    return dict(audit_baselines(data.train, data.info.candidate_features))
+
+
+def _reward(builder: RowBuilder, row: RowSpec, seed: int) -> Reward:
+    return builder.parts.reward(builder.helpers(row), seed, row.bias)
+
+
+def _member(builder: RowBuilder, config: FitConfig, name: str, seed: int) -> Ranker:
+    """Train a generator that an evaluator chooses from; rows of other k use the same one."""
+    kept = builder.parts.keep_members
+    return builder.parts.supervised(config, name, config.training, seed, shared=kept)

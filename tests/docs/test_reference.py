@@ -1,0 +1,107 @@
+"""Reference pages repeat declarations of the code; `python -m tests.docs.test_reference` writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pydantic import BaseModel
+
+from goalrank.evaluation import OffPolicyOptions
+from goalrank.requests import SCHEMA
+from goalrank.serving import ServeSettings
+
+FOLDER = Path(__file__).parents[2] / "docs" / "reference"
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A Markdown table."""
+    head = list(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
+
+
+def requests_table() -> str:
+    rows = [
+        (
+            f"`{column.name}`",
+            column.expected,
+            "required" if column.is_required else "empty" if column.is_filled else "optional",
+            f"`{column.along}`" if column.along else "",
+            column.meaning,
+        )
+        for column in SCHEMA
+    ]
+    return (
+        "# The requests table\n\n"
+        "One row per request, in Parquet: a file, or a folder of shards. Log import writes it, "
+        "training and evaluation read it, the server appends to it. The columns are declared in "
+        "`goalrank.requests.SCHEMA`; other names are refused.\n\n"
+        "*Absent*: what happens where a table has no such column: **required** tables are refused, "
+        "**empty** columns are filled with empty lists, **optional** ones stay away. *Along*: the "
+        "list that this one lines up with, entry by entry.\n\n"
+        + table(("column", "type", "absent", "along", "meaning"), rows)
+    )
+
+
+def fields(model: type[BaseModel], prefix: str = "") -> Iterable[tuple[object, ...]]:
+    """Name, option, default and description of each field."""
+    for name, field in model.model_fields.items():
+        option = "--estimator" if name == "estimators" else f"--{name.replace('_', '-')}"
+        default = "must be given" if field.is_required() else f"`{field.default}`"
+        default = "" if field.default is None else default
+        first = (f"`{option}`", f"`{prefix}{name.upper()}`") if prefix else (f"`{option}`",)
+        yield (f"`{name}`", *first, default, field.description)
+
+
+def serve_settings() -> str:
+    return (
+        "# Settings of a server\n\n"
+        "Declared in `goalrank.serving.ServeSettings`. A setting is taken from the first of: the "
+        "option of `goalrank serve`, the environment variable, the TOML file that `--settings` "
+        "names (keys are the names of the first column; paths are read from the file's folder; "
+        "`extends` lays the file over another), the default. `GOALRANK_STORE` and `GOALRANK_RATE` "
+        "of earlier versions are still read. API keys come from `GOALRANK_API_KEYS` alone.\n\n"
+        + table(
+            ("setting", "option", "environment", "default", "meaning"),
+            fields(ServeSettings, "GOALRANK_SERVE_"),
+        )
+    )
+
+
+def off_policy_options() -> str:
+    return (
+        "# Options of an off-policy estimate\n\n"
+        "Declared in `goalrank.evaluation.OffPolicyOptions`: keywords of `evaluate_off_policy` and "
+        "options of `goalrank ope`. The method is explained in [experiments](../experiments.md).\n\n"
+        + table(("keyword", "option", "default", "meaning"), fields(OffPolicyOptions))
+    )
+
+
+PAGES = {
+    "requests-table.md": requests_table,
+    "serve-settings.md": serve_settings,
+    "off-policy-options.md": off_policy_options,
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_page_says_what_the_code_says(name):
+    assert (FOLDER / name).read_text("utf-8") == PAGES[name](), (
+        "remedy: python -m tests.docs.test_reference"
+    )
+
+
+def test_choices_are_named_in_their_descriptions():
+    for model in (ServeSettings, OffPolicyOptions):
+        for name, field in model.model_fields.items():
+            for choice in get_args(field.annotation):
+                if isinstance(choice, str):
+                    assert choice in (field.description or ""), name
+
+
+if __name__ == "__main__":
+    for page, make in PAGES.items():
+        (FOLDER / page).write_text(make(), "utf-8")
