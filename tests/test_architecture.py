@@ -145,15 +145,13 @@ _ASKED_FOR = {
     "bundles/predictor.py": {"Requests"},  # an argument may be rows instead
     "encoders/id_table.py": {"IdTable"},  # a walk over a tree of any torch modules
     "errors.py": {"GoalRankError", "ValidationError"},  # an error rebuilt from its class's name
-    "logs/importer.py": {"ImportOptions", "RawLog"},  # a dictionary; what another's reader returns
-    "rankers/build.py": {"Ranker"},  # a class that somebody else's package names
+    "logs/importer.py": {"ImportOptions", "RawLog"},  # a dictionary instead; what others' code gave
     "reporting/tables.py": {"Bold", "Markup"},  # a cell is a plain value or a marked one
     "requests/encoding/encoded.py": {"EntityTable"},  # a walk over dataclass fields
-    "rewards/registry.py": {"Reward"},  # a class that somebody else's package names
     "serving/store/store.py": {"DataError"},  # an error beside the database's
     "testing/batches.py": {"EntityTable"},  # a walk over dataclass fields
-    "testing/readers.py": {"RawLog"},  # what another's reader returns
-    "training/config.py": {"FitConfig"},  # a recipe may be given as settings
+    "testing/readers.py": {"RawLog"},  # what others' code gave
+    "training/config.py": {"FitConfig"},  # an argument may be a path instead
 }
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -92,8 +92,7 @@ class Registry(Generic[T]):
         group: of the entry points; one of `GROUPS`, or None where plug-ins cannot add any.
         builtins: name → "module:attribute" within goalrank.
         option: the setting that takes such a name, said in errors.
-        accepts: whether a thing is of this kind.
-        wanted: what `accepts` wants, in words.
+        base: the class that things of this kind are subclasses of; None where they are functions.
     """
 
     def __init__(
@@ -103,15 +102,13 @@ class Registry(Generic[T]):
         builtins: Mapping[str, str],
         *,
         option: str,
-        accepts: Callable[[object], bool] = callable,
-        wanted: str = "a function",
+        base: type | None = None,
     ) -> None:
         self.kind = kind
         self.group = group
         self.option = option
         self._builtins = dict(builtins)
-        self._accepts = accepts
-        self._wanted = wanted
+        self._base = base
 
     @property
     def builtin_names(self) -> list[str]:
@@ -265,10 +262,12 @@ class Registry(Generic[T]):
                 value = _attribute(path)
             except (Exception, SystemExit) as error:  # others' code may raise anything
                 raise ConfigError(self._unusable(path, plugin, error, option)) from error
-        if not self._accepts(value):
+        base = self._base
+        if not (callable(value) if base is None else _is_subclass(value, base)):
+            wanted = "a function" if base is None else f"a subclass of {base.__name__}"
             raise ConfigError(
-                f"'{path}' is no {self.kind}: it is {_described(value)}, but must be "
-                f"{self._wanted}; option: {option}"
+                f"'{path}' is no {self.kind}: it is {_described(value)}, but must be {wanted}; "
+                f"option: {option}"
             )
         return cast(T, value)
 
@@ -328,6 +327,10 @@ def _attribute(path: str) -> Any:
     for attribute in attributes.split("."):
         value = getattr(value, attribute)
     return value
+
+
+def _is_subclass(value: object, base: type) -> bool:
+    return isinstance(value, type) and issubclass(value, base)
 
 
 def _described(value: object) -> str:

@@ -128,7 +128,7 @@ def test_slots_are_the_bundles(made):
     model, test = made[0], make_table(30, seed=3)
     card = evaluate(model, test, bootstrap=5)
     assert card.baselines.slots == model.config.slots == 3
-    assert evaluate(model, test, 4, bootstrap=5).rules.slots == 4
+    assert evaluate(model, test, 4, bootstrap=5).baselines.slots == 4
     other = make_bundle(reward=False)
     other.config = other.config.model_copy(update={"slots": 5})
     with pytest.raises(ConfigError, match=r"several lengths \('a' 3, 'b' 5\).*option: slots"):

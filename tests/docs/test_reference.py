@@ -13,6 +13,8 @@ from goalrank.evaluation import OffPolicyOptions
 from goalrank.requests import SCHEMA
 from goalrank.serving import ServeSettings
 
+# Options that are given once for each value have the name of one.
+_REPEATED = {"estimators": "estimator", "allow_plugins": "allow_plugin"}
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 
 
@@ -49,9 +51,9 @@ def requests_table() -> str:
 def fields(model: type[BaseModel], prefix: str = "") -> Iterable[tuple[object, ...]]:
     """Name, option, default and description of each field."""
     for name, field in model.model_fields.items():
-        option = "--estimator" if name == "estimators" else f"--{name.replace('_', '-')}"
+        option = f"--{_REPEATED.get(name, name).replace('_', '-')}"
         default = "must be given" if field.is_required() else f"`{field.default}`"
-        default = "" if field.default is None else default
+        default = "" if field.default in (None, ()) else default
         first = (f"`{option}`", f"`{prefix}{name.upper()}`") if prefix else (f"`{option}`",)
         yield (f"`{name}`", *first, default, field.description)
 

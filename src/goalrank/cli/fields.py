@@ -75,6 +75,6 @@ def _plain(annotation: Any) -> Any:
 
 def _shown(field: FieldInfo) -> str | bool:
     """The default as `--help` shows it."""
-    if field.is_required() or field.default is None or field.default is False:
+    if field.is_required() or field.default in (None, False, ()):
         return False
     return str(field.default)

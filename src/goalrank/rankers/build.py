@@ -46,8 +46,7 @@ RANKERS: Registry[type[Ranker]] = Registry(
         "setrank": f"{_ROOM}.scorers.setrank:SetRank",
     },
     option="ranker.name",
-    accepts=lambda value: isinstance(value, type) and issubclass(value, Ranker),
-    wanted="a subclass of goalrank.rankers.Ranker",
+    base=Ranker,
 )
 
 

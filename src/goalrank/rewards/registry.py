@@ -17,6 +17,5 @@ REWARDS: Registry[type[Reward]] = Registry(
         "weighted": f"{_ROOM}.combined:Weighted",
     },
     option="reward.name",
-    accepts=lambda value: isinstance(value, type) and issubclass(value, Reward),
-    wanted="a subclass of goalrank.rewards.Reward",
+    base=Reward,
 )

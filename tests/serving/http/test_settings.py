@@ -91,9 +91,16 @@ def test_every_option_reaches_its_field(monkeypatch):
     }  # fmt: skip
     options = [each for name, value in given.items()
                for each in (f"--{name.replace('_', '-')}", value)]  # fmt: skip
-    found = serve(monkeypatch, *options, "--trace")
-    assert found == settings(**given, trace=True)
-    assert set(given) | {"trace", "settings"} == set(ServeSettings.model_fields)
+    plugins = ("--allow-plugin", "one", "--allow-plugin", "two")
+    found = serve(monkeypatch, *options, "--trace", *plugins)
+    assert found == settings(**given, trace=True, allow_plugins=("one", "two"))
+    others = {"trace", "allow_plugins", "settings"}
+    assert set(given) | others == set(ServeSettings.model_fields)
+
+
+def test_packages_of_the_environment_are_parted_by_commas(monkeypatch):
+    monkeypatch.setenv("GOALRANK_SERVE_ALLOW_PLUGINS", "one, two,")
+    assert settings(bundle="b").allow_plugins == ("one", "two")
 
 
 def test_what_is_no_option_comes_from_environment_or_file(monkeypatch, tmp_path):

@@ -26,6 +26,7 @@ _EXTRAS = {
     "otel": "opentelemetry.sdk",
     "ab": "tea_tasting",
     "ray": "ray",
+    "testing": "pytest",
 }
 
 

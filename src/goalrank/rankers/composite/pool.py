@@ -43,6 +43,7 @@ class PoolPolicy(Ranker):
         """
 
     def pool_size(self, batch: Batch, slots: int) -> int:
+        """Number of lists in the pool of a request, duplicates included."""
         with torch.inference_mode():
             return self.pool(batch, slots).lists.shape[1]
 

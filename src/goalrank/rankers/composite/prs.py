@@ -34,8 +34,9 @@ class PRS(PoolPolicy):
     """A policy over permutations that PMatch proposes by beam search and PRank values.
 
     - PMatch: item-level p(feedback) and p(next), the probability that the user continues after an
-      item. With e_t = Π_{s<t} p(next)_s, the probability of reaching slot t, the beam keeps
-      the `beams` best prefixes by β Σ e_t p(feedback)_t + α Σ e_t p(next)_t (the paper's r_IPV and r_PV).
+      item. With e_t = Π_{s<t} p(next)_s, the probability of reaching slot t, the beam keeps the
+      `beams` best prefixes by β Σ e_t p(feedback)_t + α Σ e_t p(next)_t (the paper's r_IPV and
+      r_PV).
     - PRank: a bidirectional LSTM over the permutation predicts feedback at every slot; the list
       reward is the sum over slots.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -44,7 +45,7 @@ class ServeSettings(BaseSettings):
     bundle: Path = Field(
         description="The bundle's folder; a new bundle put there takes over without a restart."
     )
-    allow_plugins: tuple[str, ...] = Field(
+    allow_plugins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Package beside goalrank whose ranker or reward a bundle may load. Repeatable; "
         "also GOALRANK_ALLOW_PLUGINS=PACKAGE,…",
@@ -91,6 +92,13 @@ class ServeSettings(BaseSettings):
     trace: bool = Field(
         default=False, description="Send OpenTelemetry traces (OTEL_EXPORTER_OTLP_…)."
     )
+
+    @field_validator("allow_plugins", mode="before")
+    @classmethod
+    def _packages(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(filter(None, (each.strip() for each in value.split(","))))
 
     @field_validator("store", mode="before")
     @classmethod
