@@ -91,7 +91,7 @@ def test_injected_holds_the_last_six_of_every_user(folder):
     clear = {user for user, times in ordered.iter_rows() if len(set(times)) == 7}  # no ties
     assert len(clear) > 40
     hits = [wanted[u] in lists for u, lists in found.items() if u in clear]
-    assert all(hits)
+    assert all(hits), [(u, wanted[u], found[u]) for u in clear if wanted[u] not in found[u]]
 
 
 def test_minus_the_retriever_beats_the_retriever_when_injected(injected):
