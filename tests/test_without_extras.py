@@ -68,11 +68,11 @@ print(lists.columns)
 
 
 def extras() -> list[str]:
-    """Top-level modules that the extras bring, those of development left out."""
+    """Top-level modules that the extras bring; not pytest, which the tables of tests need."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     found = set()
     for extra, wanted in project["optional-dependencies"].items():
-        for requirement in wanted if extra != "dev" else ():
+        for requirement in wanted if extra not in ("dev", "testing") else ():
             name = requirement.split(";")[0]
             for mark in "[<>=!~ ":
                 name = name.split(mark)[0]
