@@ -54,7 +54,7 @@ def import_log(
     path: str | Path | None = None,
     options: ImportOptions | Mapping[str, Any] | None = None,
     *,
-    engine: Executor | None = None,
+    executor: Executor | None = None,
 ) -> ImportResult:
     """Read a raw log and make requests tables of it.
 
@@ -64,7 +64,7 @@ def import_log(
             ``GOALRANK_DATA`` names; ``None`` reads the data shipped with goalrank (``kuairand``,
             ``movielens``).
         options: settings, or a mapping of them.
-        engine: executor of retrieval and scoring, which is most of the work; reading, fitting and
+        executor: executor of retrieval and scoring, which is most of the work; reading, fitting and
             splitting run in this process. The result does not depend on it, bit for bit. ``None``
             uses ``options.threads`` threads of this process.
 
@@ -95,7 +95,7 @@ def import_log(
             "only; use protocol 'retrieved'"
         )
     with one_blas_thread(), LocalExecutor(options.threads) as local:
-        result = _import(raw, protocol, options, engine or local)
+        result = _import(raw, protocol, options, executor or local)
     result.report["seconds"] = {
         "read": round(read - begin, 3),
         "total": round(time.perf_counter() - begin, 3),
@@ -119,16 +119,16 @@ def _resolve_path(path: str | Path) -> Any:
 
 
 def _import(
-    raw: RawLog, protocol: Protocol, options: ImportOptions, engine: Executor
+    raw: RawLog, protocol: Protocol, options: ImportOptions, executor: Executor
 ) -> ImportResult:
     if protocol == "exposed":
         log = to_arrays(raw, options.seed)
-        pending, notes, log = exposed_requests(log, options, engine)
+        pending, notes, log = exposed_requests(log, options, executor)
         retrieved: Retrieved | None = None
     else:
         raw = consumed_only(raw, injected=protocol == "injected")
         log = to_arrays(raw, options.seed)
-        retrieved, notes = retrieved_requests(log, protocol, options, engine)
+        retrieved, notes = retrieved_requests(log, protocol, options, executor)
         pending = retrieved.pending
     notes["requests_placed"] = len(pending)
     said = raw.notes

@@ -108,7 +108,7 @@ def import_(
             busy(f"importing {path or source}"),
             own or open_executor(executor, workers=workers) as opened,
         ):
-            result = import_log(source, path, options, engine=opened)
+            result = import_log(source, path, options, executor=opened)
             if not features:
                 result = _without_features(result)
             write_import(result, out)

@@ -59,14 +59,14 @@ class _Transition:
 
 
 def exposed_requests(
-    log: ConsumptionLog, options: ImportOptions, engine: Executor
+    log: ConsumptionLog, options: ImportOptions, executor: Executor
 ) -> tuple[PendingRequests, dict[str, int], ConsumptionLog]:
     """Make the requests of an exposure log.
 
     Args:
         log: the log as arrays.
         options: settings of the import.
-        engine: executor of the scoring; links are learned in this process.
+        executor: executor of the scoring; links are learned in this process.
 
     Returns:
         Requests, counts of what was dropped by reason, and the log with the feedback of an item's
@@ -105,7 +105,7 @@ def exposed_requests(
     features |= linked_features(
         log.history, points, refits, pending.candidates,
         users=log.users, items=log.items, scorers=scorers, item_to_item=model,
-        engine=engine,
+        executor=executor,
     )  # fmt: skip
     log.raw.notes.merge("exposures of an item repeated within a list", windows.repeats)
     notes = {
@@ -133,7 +133,7 @@ def _channels(
 
 
 def retrieved_requests(
-    log: ConsumptionLog, protocol: str, options: ImportOptions, engine: Executor
+    log: ConsumptionLog, protocol: str, options: ImportOptions, executor: Executor
 ) -> tuple[Retrieved, dict[str, int]]:
     """Make requests with retrieved candidates.
 
@@ -141,7 +141,7 @@ def retrieved_requests(
         log: the log as arrays.
         protocol: ``retrieved`` or ``injected``.
         options: settings of the import.
-        engine: executor of retrieval and scoring.
+        executor: executor of retrieval and scoring.
 
     Returns:
         Requests, and counts of what was dropped by reason.
@@ -174,7 +174,7 @@ def retrieved_requests(
         users=log.users, items=log.items, channels=channels,
         quotas=list(options.shares.values()), learn_quotas=options.quotas is None, scorers=scorers, item_to_item=model,
         count=options.candidates, exclude_seen=options.exclude_seen, inject=inject,
-        engine=engine,
+        executor=executor,
     )  # fmt: skip
     pending = out.pending
     counted = counted_features(

@@ -265,7 +265,7 @@ def retrieve(
     count: int,
     exclude_seen: bool,
     inject: bool,
-    engine: Executor,
+    executor: Executor,
 ) -> Retrieved:
     """Retrieve candidates from channels that learned only from rows before each request.
 
@@ -285,7 +285,7 @@ def retrieve(
         count: N.
         exclude_seen: whether consumed items are left out.
         inject: whether to put ``future`` among the candidates.
-        engine: executor of the retrieval.
+        executor: executor of the retrieval.
     """
     rows = np.flatnonzero(refits.point_block >= 0)
     points = points.take(rows)
@@ -309,7 +309,7 @@ def retrieve(
         collected.add(no_rows, _empty_result(channels, scorers, count, future.rows.shape[1]))
     score_refits(
         log, points, refits, users=users, items=items, learners=learners,
-        score=worker.serve, collect=collect, engine=engine, before=learner.advance,
+        score=worker.serve, collect=collect, executor=executor, before=learner.advance,
     )  # fmt: skip
     arrays = collected.arrays
     pending = PendingRequests(
@@ -379,7 +379,7 @@ def linked_features(
     items: Codes,
     scorers: Sequence[ItemScorer],
     item_to_item: ItemToItem,
-    engine: Executor,
+    executor: Executor,
 ) -> dict[str, Floats]:
     """Score given candidates by models that learned only from rows before each request.
 
@@ -392,7 +392,7 @@ def linked_features(
         items: codes of items.
         scorers: models.
         item_to_item: the model that the refits train.
-        engine: executor of the scoring.
+        executor: executor of the scoring.
 
     Returns:
         Name of the scorer → [B, N]; 0 before the first refit.
@@ -401,7 +401,7 @@ def linked_features(
     collected.arrays = {s.name: np.zeros(candidates.shape, np.float32) for s in scorers}
     score_refits(
         log, points, refits, users=users, items=items, learners=[item_to_item.advance],
-        score=partial(_score_given, scorers, candidates), collect=collected.add, engine=engine,
+        score=partial(_score_given, scorers, candidates), collect=collected.add, executor=executor,
     )  # fmt: skip
     return collected.arrays
 

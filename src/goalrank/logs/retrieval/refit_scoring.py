@@ -61,7 +61,7 @@ def score_refits(
     learners: Sequence[Learner],
     score: ChunkScorer,
     collect: Collector,
-    engine: Executor,
+    executor: Executor,
     before: Callable[[int], None] | None = None,
 ) -> None:
     """Refit the learners and score the requests until the next refit, in order of time.
@@ -77,7 +77,7 @@ def score_refits(
         score: called with (rows of ``points``, chunk), in parallel, possibly in other processes; it
             must depend on the two alone and change nothing.
         collect: called in this process with (rows of ``points``, result of ``score``).
-        engine: executor of ``score``.
+        executor: executor of ``score``.
         before: called with the time of each refit before its requests are scored.
     """
     by_block = np.argsort(refits.row_block, kind="stable")
@@ -105,11 +105,11 @@ def score_refits(
             parts = [rows[i : i + size] for i in range(0, len(rows), size)]
             chunks = [(part, history_start[part], history_end[part]) for part in parts]
             per_task = 1
-            if engine.remote:
-                per_task = -(-len(chunks) // (_TASKS_PER_WORKER * engine.workers))
+            if executor.remote:
+                per_task = -(-len(chunks) // (_TASKS_PER_WORKER * executor.workers))
             tasks = [chunks[i : i + per_task] for i in range(0, len(chunks), per_task)]
-            state = _Block(score, log, known_items, size, engine.remote)
-            for task, results in zip(tasks, engine.map(_score_chunks, state, tasks)):
+            state = _Block(score, log, known_items, size, executor.remote)
+            for task, results in zip(tasks, executor.map(_score_chunks, state, tasks)):
                 for (part, _, _), result in zip(task, results):
                     collect(part, result)
 
