@@ -51,7 +51,10 @@ def test_an_import_prints_its_guesses_and_what_it_left_out(log, tmp_path):
     arguments = ["data", "import", "exposures", str(log), "--timezone", "UTC"]
     done = RUN.invoke(app, [*arguments, "--set", "min_test_list=1", "--out", str(tmp_path / "o")])
     assert done.exit_code == 0, done.output
-    assert "guessed: feedback type is 'click', the only column of 0 and 1" in done.output
+    assert (
+        "guessed: feedback type is 'click', the only column of 0 and 1  (otherwise: --kinds)"
+        in done.output
+    )
     assert "left out: 1 of 81 rows: in lists of fewer than 2 items" in done.output
 
 

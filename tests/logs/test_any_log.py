@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -414,3 +416,63 @@ def test_faults_name_what_is_wrong(tmp_path, content, match):
 def test_nothing_found_names_what_can_be_given(tmp_path):
     with pytest.raises(DataError, match="a folder of parts, a glob"):
         load(tmp_path / "absent")
+
+
+def test_rankings_and_interactions_as_metarank_reads_them(tmp_path):
+    lines = []
+    for day in DAYS:
+        items = [{"id": f"i{item}"} for item in range(4)]
+        when_ms = 1_700_000_000_000 + 60_000 * day
+        ranking = {"event": "ranking", "id": f"r{day}", "user": f"u{day % 3}", "items": items}
+        click = {"event": "interaction", "id": f"c{day}", "ranking": f"r{day}", "type": "click"}
+        lines.append(json.dumps({**ranking, "timestamp": str(when_ms)}))
+        more = {"item": f"i{day % 4}", "user": f"u{day % 3}", "timestamp": str(when_ms + 900)}
+        lines.append(json.dumps({**click, **more}))
+    path = tmp_path / "events.jsonl"
+    path.write_text("\n".join(lines))
+    assert clicks(frame(load(path))) == EXPECTED
+
+
+def test_a_bandits_log_has_all_items_as_candidates(tmp_path):
+    rows = ["item_id,time,position,click,propensity"]
+    rows += [f"i{k % 5},{when(1, k)},{k % 3},{int(k % 7 == 0)},0.2" for k in range(40)]
+    path = write(tmp_path, rows)
+    with pytest.raises(SchemaError, match="request_scope=row"):
+        load(path)
+    table = frame(load(path, request_scope="row", candidate_set="all"))
+    assert table.height == 40
+    assert table["candidates"].list.len().to_list() == [5] * 40
+    assert table["propensity"].to_list() == [0.2] * 40
+    assert clicks(table) == {str(k): [f"i{k % 5}"] if k % 7 == 0 else [] for k in range(40)}
+
+
+def test_an_order_stands_in_for_times(tmp_path):
+    rows = ["request_id,item_id,position,click"]
+    rows += [f"{r},i{i},{i},{int(i == r % 4)}" for r in range(20) for i in range(4)]
+    path = write(tmp_path, rows)
+    with pytest.raises(SchemaError, match="--columns order=NAME"):
+        load(path)
+    result = load(path, columns={"order": "request_id", "request_id": "request_id"})
+    assert clicks(frame(result)) == {str(r): [f"i{r % 4}"] for r in range(20)}
+    assert "one second per step of 'request_id'" in guesses(result)
+
+
+def test_shares_of_channels_follow_what_was_found_before(tmp_path):
+    """Items are taken by popularity alone: the other channels lose their places."""
+    rng = np.random.default_rng(0)
+    rows = ["user_id,item_id,time,rating"]
+    weight = 1.0 / np.arange(1, 201)
+    for user in range(120):
+        chosen = rng.choice(200, 40, replace=False, p=weight / weight.sum())
+        start = 1_700_000_000 + int(rng.integers(0, 10**6))
+        rows += [f"{user},{item},{start + 60 * n},5" for n, item in enumerate(chosen)]
+    path = write(tmp_path, rows)
+    options = {"first_fit": 500, "stride": 2, "horizon": 6, "candidates": 20}
+    learned = import_log("interactions", path, options).report["recall"]
+    fixed = {"item_to_item": 0.7, "factorisation": 0.25, "popularity": 0.05}
+    given = import_log("interactions", path, {**options, "quotas": fixed}).report["recall"]
+    assert given["shares"] == fixed
+    assert learned["shares"]["popularity"] > 0.05
+    assert learned["test"]["blend"] >= given["test"]["blend"]
+    best = max(learned["test"][name] for name in fixed)
+    assert learned["test"]["blend"] > 0.93 * best

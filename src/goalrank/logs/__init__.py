@@ -20,6 +20,7 @@ from goalrank.logs.retrieval.channels import CHANNELS, ChannelInputs
 from goalrank.logs.retrieval.item_to_item import ItemToItem
 from goalrank.logs.retrieval.log_factors import fit_factors
 from goalrank.logs.retrieval.refits import plan_refits
+from goalrank.logs.tabular.notes import how_to_tell
 
 __all__ = [
     "CHANNELS",
@@ -40,6 +41,7 @@ __all__ = [
     "data_root",
     "fetch",
     "fit_factors",
+    "how_to_tell",
     "import_log",
     "plan_refits",
     "preview_log",

@@ -63,7 +63,10 @@ class ImportOptions(BaseModel):
         window_hours: an answer counts for a showing up to so many hours before it (events, feedback).
         feedback: a second file (or folder, glob, address) with the answers.
         feedback_columns: like columns, for that file.
-        request_scope: request ids are unique in the whole ``log``, or only per ``user``.
+        request_scope: request ids are unique in the whole ``log``, or only per ``user``; ``row``
+            makes each row of the file a request of its own.
+        candidate_set: candidates are those that a request lists, or ``all`` items of the log (a
+            bandit's action set); items that are not listed were not shown.
         format, separator, decimal, encoding, header: of files; None and "auto" find out.
         time_unit: unit of numeric times; ``auto`` decides by their size.
         time_format: of times in text, as strptime writes it; None finds it.
@@ -104,7 +107,8 @@ class ImportOptions(BaseModel):
     window_hours: float = Field(default=24.0, gt=0.0)
     feedback: str | None = None
     feedback_columns: dict[str, str] = Field(default_factory=dict)
-    request_scope: Literal["log", "user"] = "log"
+    request_scope: Literal["log", "user", "row"] = "log"
+    candidate_set: Literal["listed", "all"] = "listed"
     format: Literal["csv", "jsonl", "parquet"] | None = None
     separator: str | None = Field(default=None, min_length=1, max_length=1)
     decimal: Literal[".", ","] | None = None

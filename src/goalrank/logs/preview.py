@@ -15,6 +15,7 @@ from goalrank.logs.options import ImportOptions
 from goalrank.logs.tabular.columns import find_roles
 from goalrank.logs.tabular.files import find_files, read_files
 from goalrank.logs.tabular.lists import with_lists
+from goalrank.logs.tabular.metarank import is_metarank
 from goalrank.logs.tabular.notes import ImportNotes
 from goalrank.logs.tabular.showings import Showings, read_showings, table_rules
 
@@ -113,8 +114,10 @@ def _understood(
     roles = find_roles(frame.columns, options.columns, ImportNotes(), where=str(path))
     rated = "rating" in frame.columns and not options.kinds
     lists = {"request_id", "position", "shown", "event"} & set(roles.of)
-    if rated and not lists:
-        notes.guess("source", "interactions: ratings without lists", "source")
+    bare = not roles.rest and not options.kinds
+    if (rated or bare) and not lists and not is_metarank(frame):
+        what = "ratings" if rated else "users, items and times"
+        notes.guess("source", f"interactions: {what} without lists", "source")
         return "interactions", None
     return "exposures", read_showings(path, options, notes)
 

@@ -139,6 +139,8 @@ def _without_features(result: ImportResult) -> ImportResult:
 def _print_report(report: dict[str, Any], out: Path) -> None:
     from rich.text import Text
 
+    from goalrank.logs import how_to_tell
+
     counts = report["counts"]
     show = console(stderr=False)
     show.print(
@@ -155,7 +157,7 @@ def _print_report(report: dict[str, Any], out: Path) -> None:
     )
     for guess in report.get("guesses", []):
         show.print(
-            f"  guessed: {guess['what']} is {guess['found']}  (otherwise: --{guess['option']})",
+            f"  guessed: {guess['what']} is {guess['found']}  (otherwise: {how_to_tell(guess['option'])})",
             soft_wrap=True,
         )
     for part in report.get("merged", []):

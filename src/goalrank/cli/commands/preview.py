@@ -57,6 +57,8 @@ def preview(
 def _print(found: Preview) -> None:
     from rich.text import Text
 
+    from goalrank.logs import how_to_tell
+
     show = console(stderr=False)
     count, form = found.files
     show.print(Text(f"{count} {form} file{'s' * (count != 1)}", style="bold"))
@@ -65,7 +67,9 @@ def _print(found: Preview) -> None:
     if found.click_rate:
         show.print("  answer rate by position  " + _rates(found.click_rate), soft_wrap=True)
     for what, value, option in found.notes.guesses:
-        show.print(f"  guessed: {what} is {value}  (otherwise: --{option})", soft_wrap=True)
+        show.print(
+            f"  guessed: {what} is {value}  (otherwise: {how_to_tell(option)})", soft_wrap=True
+        )
     for what, number in found.notes.merged:
         show.print(f"  merged:  {number:,} {what}", soft_wrap=True)
     for part in found.notes.left_out:

@@ -5,6 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+_OPTIONS = ("columns", "kinds", "target", "layout", "timezone", "feedback", "candidate-features")
+
+
+def how_to_tell(option: str) -> str:
+    """How a user decides what was guessed: an option of the command line, by its setting.
+
+    Args:
+        option: a setting, maybe with its value: "columns time=NAME", "separator".
+    """
+    if option == "source":
+        return "the first argument"
+    if option.split()[0] in _OPTIONS:
+        return f"--{option}"
+    return ", ".join(f"--set {each.strip()}=…" for each in option.split(","))
+
 
 @dataclass(frozen=True)
 class LeftOut:
@@ -46,7 +61,8 @@ class ImportNotes:
 
     def guess(self, what: str, found: str, option: str) -> None:
         """Note a guess; `option` is what a user gives to decide otherwise."""
-        self.guesses.append((what, found, option))
+        if (what, found, option) not in self.guesses:  # a file may be looked at twice
+            self.guesses.append((what, found, option))
 
     def leave_out(self, what: str, count: int, total: int, reason: str, option: str = "") -> None:
         """Note rows or requests that are not used; nothing is noted for a count of 0."""

@@ -20,6 +20,7 @@ from goalrank.logs.tabular.layouts import (
     rows_from_lists,
     with_parsed_lists,
 )
+from goalrank.logs.tabular.metarank import IMPRESSION, is_metarank, standard_events
 from goalrank.logs.tabular.notes import ImportNotes
 from goalrank.logs.tabular.times import TimeRules, as_micros
 
@@ -75,6 +76,10 @@ def read_showings(source: str | Path, options: ImportOptions, notes: ImportNotes
     files = find_files(source, table_rules(options))
     frame = read_files(files, table_rules(options), notes)
     where, read = files.name, frame.height
+    if is_metarank(frame):
+        notes.guess("layout", "events of rankings and interactions (Metarank)", "layout")
+        frame = standard_events(frame, where)
+        options = options.model_copy(update={"layout": "events", "impression": IMPRESSION})
     roles = find_roles(frame.columns, options.columns, notes, where=where, kinds=options.kinds)
     need(roles, "item_id", frame.columns, where=where, why="what was shown")
     layout = find_layout(frame, roles, options.layout, notes)
@@ -100,7 +105,10 @@ def read_showings(source: str | Path, options: ImportOptions, notes: ImportNotes
         frame = _with_times(frame, roles, options, notes, where)
     rows = _normalised(frame, roles, by_kind, features, options, notes, where)
     one = _merged(rows, tuple(by_kind), notes)
-    return Showings(one, tuple(by_kind), features, layout, read, rows.height - one.height, files)
+    merged = rows.height - one.height
+    if options.candidate_set == "all":
+        one = _with_all_items(one, tuple(by_kind), features, where)
+    return Showings(one, tuple(by_kind), features, layout, read, merged, files)
 
 
 def _event_rules(options: ImportOptions) -> EventRules:
@@ -204,7 +212,7 @@ def _normalised(
 ) -> pl.DataFrame:
     """Our columns and types, every value checked."""
     item = as_ids(frame[roles.of["item_id"]].alias("item_id"), where=where)
-    request = _requests(frame, roles, where)
+    request = _requests(frame, roles, options, where)
     user = _users(frame, roles, request, notes, where)
     rows = pl.DataFrame([user, item, frame[roles.of["time"]].cast(pl.Int64).alias("time")])
     if request is not None:
@@ -228,7 +236,12 @@ def _normalised(
     return _propensities(rows, notes)
 
 
-def _requests(frame: pl.DataFrame, roles: Roles, where: str) -> pl.Series | None:
+def _requests(
+    frame: pl.DataFrame, roles: Roles, options: ImportOptions, where: str
+) -> pl.Series | None:
+    if options.request_scope == "row":
+        rows = pl.int_range(frame.height, dtype=pl.Int64, eager=True)
+        return rows.cast(pl.String).alias("request_id")
     if "request_id" in roles:
         return as_ids(frame[roles.of["request_id"]].alias("request_id"), where=where).cast(
             pl.String
@@ -247,7 +260,11 @@ def _users(
         )
         return as_ids(frame[roles.of["session_id"]].alias("user_id"), where=where)
     if request is None:
-        need(roles, "user_id", frame.columns, where=where, why="who was asked; or a session_id")
+        need(
+            roles, "user_id", frame.columns, where=where,
+            why="who was asked; or a session_id; where each row is a request of its own: "
+            "--set request_scope=row",
+        )  # fmt: skip
     notes.guess("users", "anonymous, one per request", "columns user_id=NAME")
     assert request is not None
     return request.alias("user_id")
@@ -343,3 +360,27 @@ def _merged(rows: pl.DataFrame, kinds: tuple[str, ...], notes: ImportNotes) -> p
     one = rows.group_by(keys, maintain_order=True).agg(*best, *place, *first)
     notes.merge("rows of one showing (same request and item)", rows.height - one.height)
     return one.select(rows.columns)
+
+
+def _with_all_items(
+    rows: pl.DataFrame, kinds: tuple[str, ...], features: tuple[str, ...], where: str
+) -> pl.DataFrame:
+    """The rows, and one that was not shown for each item of the log that a request does not list.
+
+    Raises:
+        ConfigError: no request ids, or features, which such rows cannot have.
+    """
+    if features or "request_id" not in rows.columns:
+        raise ConfigError(
+            f"{where}: candidate_set=all needs request ids and no candidate features (they are "
+            f"known for listed items only); remedy: --set request_scope=row, or leave "
+            f"--candidate-features out; option: candidate_set"
+        )
+    per_request = ("request_id", "user_id", "time", *PER_REQUEST)
+    requests = rows.select(c for c in per_request if c in rows.columns).unique(
+        "request_id", keep="first", maintain_order=True
+    )
+    items = rows.select(pl.col("item_id").unique().sort())
+    others = requests.join(items, how="cross").join(rows, on=["request_id", "item_id"], how="anti")
+    fill = [pl.lit(False).alias("shown"), *(pl.lit(0.0, pl.Float32).alias(k) for k in kinds)]
+    return pl.concat([rows, others.with_columns(fill)], how="diagonal").select(rows.columns)
