@@ -21,6 +21,7 @@ def call(address: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
 
 
 def main(server: str) -> None:
+    """Ask for lists as the example users do, and report what they like."""
     users = call(f"{server}/v1/page/users?limit=100")["users"]
     clicks = 0
     for each in users:

@@ -19,7 +19,7 @@ def html_table(
 
     Args:
         title: bold, above.
-        rows: cells of each row; numbers stand to the right, the rest to the left.
+        rows: cells of each row; numbers are aligned to the right, the rest to the left.
         header: names of the columns; without it the first column is set in bold.
         notes: a line each, below.
     """

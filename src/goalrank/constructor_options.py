@@ -26,6 +26,7 @@ def check_options(
     """Refuse options that are unknown, missing or of another type than their defaults.
 
     Args:
+        given: option → value.
         known: what `keyword_options` gave.
         what: has the options, e.g. "ranker 'dnn'".
         option: name of the section that holds them, e.g. "ranker.options".
@@ -54,7 +55,7 @@ def check_options(
 
 
 def _fits(value: object, default: object) -> bool:
-    """Whether a value is of its default's type; None stands for a whole number."""
+    """Whether a value is of its default's type; None means a whole number."""
     if default is NO_DEFAULT:
         return True
     wanted = int if default is None else type(default)

@@ -36,7 +36,7 @@ _NO_MEMORY = re.compile(
 
 
 class GoalRankError(Exception):
-    """Base of all errors that a user can cause and mend."""
+    """Base of all errors that a user can cause and correct."""
 
     exit_code = 1
     code = "internal"
@@ -97,7 +97,7 @@ class BundleError(GoalRankError):
 
 
 class FetchError(GoalRankError):
-    """A download failed, or what came does not have the expected checksum."""
+    """A download failed, or the file does not have the expected checksum."""
 
     exit_code = 5
     code = "fetch_failed"

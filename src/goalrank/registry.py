@@ -64,7 +64,7 @@ class Plugin:
 
 @cache
 def _found(search: tuple[str, ...]) -> tuple[Plugin, ...]:
-    """Plug-ins of all groups; `search` is sys.path, so that a changed path is searched anew."""
+    """Plug-ins of all groups; `search` is sys.path, so that a changed path is searched again."""
     found: tuple[EntryPoint, ...] = tuple(
         point for group in GROUPS for point in entry_points(group=group)
     )
@@ -136,7 +136,8 @@ class Registry(Generic[T]):
         """A name as it is, for validators of settings; nothing is imported.
 
         Args:
-            also: words that the setting takes beside names.
+            name: a name or class path.
+            also: words that the setting takes besides names.
 
         Raises:
             ValueError: see `fault`.
@@ -149,9 +150,10 @@ class Registry(Generic[T]):
         return self.get(name)
 
     def get(self, name: str, *, option: str | None = None) -> T:
-        """What a name or class path stands for; imported now.
+        """What a name or class path refers to; imported now.
 
         Args:
+            name: a name or class path.
             option: the setting that took the name, where it is not the registry's usual one.
 
         Raises:
@@ -163,7 +165,7 @@ class Registry(Generic[T]):
         return self._import(path, plugin, option or self.option)
 
     def check(self, name: str, *, option: str | None = None) -> None:
-        """Refuse a name that nothing can stand behind; nothing is imported.
+        """Refuse a name that cannot refer to anything; nothing is imported.
 
         Raises:
             ConfigError: see `fault`.
@@ -175,7 +177,8 @@ class Registry(Generic[T]):
         """What is wrong with a name: unknown, with the nearest, or claimed by two; None if nothing.
 
         Args:
-            also: words that are taken beside names.
+            name: a name or class path.
+            also: words that are taken besides names.
         """
         if name in also:
             return None
@@ -204,7 +207,7 @@ class Registry(Generic[T]):
         return self._origin(name)[0]
 
     def builtin(self, name: str) -> T:
-        """One of goalrank's own, whatever plug-ins claim its name.
+        """One of goalrank's own, even if plug-ins claim its name.
 
         Args:
             name: its name; or its class's name, alone or in a path as it was in any version.
@@ -224,7 +227,7 @@ class Registry(Generic[T]):
     def recorded(self, reference: str) -> T:
         """What a file refers to: one of goalrank's own, or a class path of another package.
 
-        Names of entry points are not looked up: what they stand for may change.
+        Names of entry points are not looked up: what they refer to may change.
 
         Raises:
             ConfigError: goalrank has none of this name, or the class cannot be imported.
@@ -309,7 +312,7 @@ def class_path(thing: object) -> str:
     """The "module:Class" of an object's class.
 
     Raises:
-        BundleError: the class lies where no other process could find it.
+        BundleError: the class is defined where no other process could find it.
     """
     cls = type(thing)
     if cls.__module__ == "__main__" or "<locals>" in cls.__qualname__:

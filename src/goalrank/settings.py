@@ -1,5 +1,4 @@
-"""Settings from TOML files: read, checked, and every fault reported with its name and the nearest
-known one.
+"""Settings from TOML files, read and checked; a fault is reported with the nearest known name.
 
 A setting that gets a new name keeps its old one for one release: its model declares
 
@@ -31,8 +30,9 @@ def warn_renamed(old: str, new: str, option: str) -> None:
     """Warn that `option` was given the old name of something and say the new one.
 
     Args:
-        old, new: names as they stand in the file or call.
-        option: where they stand, e.g. "rankers".
+        old: earlier name.
+        new: name of today.
+        option: setting that holds the name, e.g. "rankers".
     """
     warnings.warn(
         f"'{old}' is now called '{new}'; the next release will refuse the old name; remedy: write "
@@ -50,6 +50,7 @@ def read_toml(path: str | Path, what: str, remedy: str) -> dict[str, Any]:
     folder of the file that was asked for.
 
     Args:
+        path: the file.
         what: kind of the file, e.g. "suite".
         remedy: said where there is no such file.
 
@@ -107,6 +108,8 @@ def checked(
     """Check settings and make a model of them; old names are replaced with a warning.
 
     Args:
+        model: class of the settings.
+        data: name → value, as read.
         what: where the settings come from, e.g. "the suite".
         remedy: of every fault.
         prefix: of the settings' names, e.g. "recipe.".
@@ -131,6 +134,7 @@ def with_new_names(
 
     Args:
         model: says by `renamed` which settings have new names, and has sections as fields.
+        data: name → value, as read.
         what: where the settings come from, e.g. "the suite".
         prefix: of the settings' names.
 
@@ -156,8 +160,9 @@ def with_new_names(
             )
         section = _section(model, name)
         if section is not None and isinstance(value, Mapping):
-            value = with_new_names(section, value, what, prefix=f"{prefix}{name}.")
-        out[name] = value
+            out[name] = with_new_names(section, value, what, prefix=f"{prefix}{name}.")
+        else:
+            out[name] = value
     return out
 
 
@@ -188,13 +193,13 @@ def faults(error: ValidationError, model: type[BaseModel], prefix: str = "") -> 
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """ "; did you mean 'x'?", or what is known where nothing is near."""
+    """The end of a message: "; did you mean 'x'?", or what is known where nothing is near."""
     known = list(known)
     return did_you_mean(name, known) or (f"; known: {', '.join(known)}" if known else "")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """ "; did you mean 'x'?", or nothing where nothing is near."""
+    """The end of a message: "; did you mean 'x'?", or nothing where nothing is near."""
     near = difflib.get_close_matches(name, list(known), 1)
     return f"; did you mean '{near[0]}'?" if near else ""
 

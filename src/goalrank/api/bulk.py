@@ -71,15 +71,16 @@ def rank_dataset(
     """Rank partitioned Parquet by an executor; the lists do not depend on which.
 
     Args:
+        bundle: the ranker and its encoder.
         requests: Parquet file or folder of shards: a path, or an fsspec address (s3://…).
         out: ending in .parquet: one file, which appears whole at the end or not at all. Else a
             folder, which each worker writes its own parts to (`part-000000.parquet`, …, each
             whole); `_lists.json` comes last and names them: without it the folder is incomplete.
         slots: L; None takes the length that the ranker was trained for.
         executor: None ranks in this process, part after part.
-        batch_size: requests a batch.
+        batch_size: requests per batch.
         device: where to compute.
-        part_rows: requests a part, held at once by a worker.
+        part_rows: requests per part, held at once by a worker.
         progress: called with (requests done, requests in all).
 
     Returns:
@@ -154,7 +155,7 @@ def _one_file(file: BinaryIO, frames: Iterator[pl.DataFrame]) -> None:
 
 
 def _clear(folder: Location) -> None:
-    """Refuse finished lists; take away what an interrupted run left."""
+    """Refuse finished lists; remove the files of an interrupted run."""
     if not folder.exists():
         return
     if folder.child(DONE).exists():

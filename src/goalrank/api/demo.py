@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,14 +28,14 @@ from goalrank.reporting import Report, choose_rows, make_examples, write_report
 from goalrank.requests import Requests
 from goalrank.serving import Examples
 from goalrank.storage import json_text, write_text
-from goalrank.training import load_config
+from goalrank.training import Job, load_config
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Demo:
-    """A shipped data set and what is done with it."""
+    """A shipped data set and its settings in the demo."""
 
     source: str
     protocol: str
@@ -49,7 +49,7 @@ DEMOS = {
         "movielens", "retrieved", "demo-movielens-small", "MovieLens (small): films"
     ),
 }
-# Baselines with a row of their own in the results: name in the audit → name there.
+# Baselines with their own row in the results: name in the audit → name there.
 _ROWS = {"retriever order": "retriever", "popularity": "popularity"}
 
 
@@ -128,7 +128,7 @@ def run_demo(
 
 
 def choose_examples(table: Requests, count: int = 50, *, seed: int = 0) -> Requests:
-    """Requests at random with a past and something liked, and the items table for titles."""
+    """Random requests with a history and a positive, and the items table for titles."""
     frame = table.frame
     liked = table.relevance().list.max().fill_null(0.0) > 0
     good = np.flatnonzero((liked & (frame["history"].list.len() > 2)).to_numpy())
@@ -147,7 +147,7 @@ def example_body(examples: Requests) -> dict[str, Any]:
 
 def _measure(run: _Run, model: Model, test: Requests, seed: int, progress: bool, say: Say) -> None:
     """Evaluate one seed's rankers and its reward model."""
-    assert model.job is not None
+    job = cast(Job, model.job)  # the model was fitted just now
     slots = model.config.slots
     for stage, seconds in model.fitted.seconds.items():
         run.seconds[stage] = run.seconds.get(stage, 0.0) + seconds
@@ -159,9 +159,7 @@ def _measure(run: _Run, model: Model, test: Requests, seed: int, progress: bool,
     if model.reward is not None:
         say("judging the reward model")
         with run.clock("reward-itemwise"):
-            itemwise = fit_itemwise(
-                replace(model.job, options=replace(model.job.options, progress=progress))
-            )
+            itemwise = fit_itemwise(replace(job, options=replace(job.options, progress=progress)))
         with run.clock("reward-report"):
             run.rewards.append(
                 reward_report(
@@ -194,20 +192,20 @@ def _rankers(model: Model, seed: int) -> dict[str, Ranker]:
 
 
 def _scorecard(run: _Run, test: Requests, say: Say) -> Scorecard:
-    """Means over seeds beside the baselines (which have no seed)."""
+    """Means over seeds, and the baselines (which have no seed)."""
     model = run.models[0]
-    assert model.job is not None
+    job = cast(Job, model.job)  # the model was fitted just now
     columns = model.encoder.encode(test)
     say("auditing baselines")
     with run.clock("audit"):
-        baselines, notes = find_baselines(model.encoder, columns, model.job.train)
+        baselines, notes = find_baselines(model.encoder, columns, job.train)
         return score(
             _mean(run.trained), baselines, columns, test, notes=notes, slots=model.config.slots
         )
 
 
 def _mean(parts: Sequence[Evaluation]) -> Evaluation:
-    """Each request's values averaged over seeds; intervals then speak of requests, not of seeds."""
+    """Each request's values averaged over seeds; intervals are then over requests, not seeds."""
     first = parts[0]
     values = {
         ranker: {m: np.mean([p.values[ranker][m] for p in parts], 0) for m in each}
@@ -218,13 +216,13 @@ def _mean(parts: Sequence[Evaluation]) -> Evaluation:
 
 
 def _results(dataset: str, demo: Demo, run: _Run, card: Scorecard) -> dict[str, Any]:
-    assert card.trained is not None
+    trained = cast(Evaluation, card.trained)
     baselines = card.baselines.to_dict()
     rows: dict[str, Any] = {
         name: baselines[known] for known, name in _ROWS.items() if known in baselines
     }
-    rows |= card.trained.to_dict()
-    for name, each in card.trained.values.items():
+    rows |= trained.to_dict()
+    for name, each in trained.values.items():
         for metric in each:
             rows[name][metric]["per_seed"] = [
                 float(np.nanmean(part.values[name][metric])) for part in run.trained
@@ -238,7 +236,7 @@ def _results(dataset: str, demo: Demo, run: _Run, card: Scorecard) -> dict[str, 
         "baselines": baselines,
         "audit": audit_dict(card.audit),
         "reward_model": _reward_model(run),
-        "requests": card.trained.metadata(),
+        "requests": trained.metadata(),
         "seconds": {name: round(value, 2) for name, value in run.seconds.items()},
     }
 
@@ -275,9 +273,8 @@ def _report(demo: Demo, run: _Run, card: Scorecard, test: Requests) -> Report:
 
 
 def _examples(model: Model, card: Scorecard, test: Requests) -> list[Any]:
-    assert card.trained is not None
     columns = model.encoder.encode(test)
-    rows = choose_rows(card.trained.rows.tolist())
+    rows = choose_rows(cast(Evaluation, card.trained).rows.tolist())
     rankers = _rankers(model, 0)
     if model.encoder.score is not None:
         rankers = {"retriever": RetrieverOrder(), **rankers}

@@ -38,7 +38,7 @@ Config = FitConfig | str | Path | None
 
 @dataclass(repr=False)
 class Model(Bundle):
-    """A bundle fresh from training, with what only the training knows.
+    """A bundle fresh from training, with results that only the training has.
 
     Attributes:
         fitted: every ranker of the job, telemetry and seconds of each stage; empty once saved and
@@ -86,13 +86,13 @@ def fit(
         callbacks: Lightning callbacks for every stage's trainer, or a function of the stage's name
             ("pretrain", "dnn", "reward-0", "goalrank", …) that gives a list. The same objects
             serve all stages, so what keeps a state (early stopping) wants a function.
-        loggers: Lightning loggers beside the CSV log, given likewise: TensorBoard (extra
-            `[tensorboard]`), MLflow (`[mlflow]`), W&B (`[wandb]`) and others. Every stage counts
-            its steps from 0, so a function that gives each stage a run of its own reads best.
+        loggers: Lightning loggers besides the CSV log, also a list or a function: TensorBoard
+            (extra `[tensorboard]`), MLflow (`[mlflow]`), W&B (`[wandb]`) and others. Every stage counts
+            its steps from 0, so a function that gives each stage its own run reads best.
         out: folder for `run/` (checkpoints, logs) and `bundle/`; None keeps nothing on disk.
         progress: show progress bars.
         resume: go on with the job in `out`; finished stages are not run again.
-        overwrite: start afresh in `out`, whatever job or bundle it holds.
+        overwrite: start again in `out`, even if it holds a job or bundle.
         run: accelerator, devices, strategy, nodes, split_data, tensorboard; see `RunOptions`.
 
     Under torchrun every process calls this with the same arguments; the first writes.

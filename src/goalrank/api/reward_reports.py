@@ -23,7 +23,7 @@ from goalrank.training import (
     unexposed_is_negative,
 )
 
-_LISTS = 16  # lists a request
+_LISTS = 16  # lists per request
 PROXY = (
     "within a request, over random lists of candidates with known feedback: the reward against the "
     "feedback observed on the same items, summed with the reward's own weights. A proxy: nobody "
@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 
 
 def fit_itemwise(job: Job) -> ListReward:
-    """The rival of a list reward model: each item on its own, blind to order and to neighbours.
+    """Fit a model of each item alone, blind to order and neighbours, to compare with.
 
     Trained on the same requests for as long as the reward model.
     """
@@ -84,7 +84,9 @@ def reward_report(
         columns: held-out requests.
         slots: L of the drawn lists.
         itemwise: from `fit_itemwise`.
-        proposer: a ranker whose lists are judged beside random ones.
+        proposer: a ranker whose lists are judged along with random ones.
+        seed: of every random draw.
+        batch_size: requests per batch; the result does not depend on it.
 
     Returns:
         kinds (name → auc, log_loss, gains, calibration_error), slots (rows of `slot_quality`),
@@ -148,7 +150,7 @@ def _judge_slots(
 def _judge_order(
     found: _Found, reward: Reward, batch: Batch, slots: int, rng: torch.Generator
 ) -> None:
-    """Rewards of random lists beside what was observed on their items; see `PROXY`."""
+    """Rewards of random lists, and what was observed on their items; see `PROXY`."""
     lists = _random_lists(batch, _LISTS, slots, rng)
     model = _members(reward)[0]
     label = feedback_at(batch, lists)[..., model.kind_index].clamp(0, 1)
@@ -164,7 +166,7 @@ def _flat(values: Tensor) -> Array:
 
 
 def _padded(parts: list[Any]) -> Any:
-    """Batches of different widths one below another; what is added is masked."""
+    """Batches of different widths one below another; added positions are masked."""
     width = max(part.shape[1] for part in parts)
     wide = [
         np.pad(part, [(0, 0), (0, width - part.shape[1])] + [(0, 0)] * (part.ndim - 2))
@@ -218,7 +220,7 @@ def _kind(p: Array, y: Array, rival: Array | None) -> dict[str, float]:
 
 
 def _facts(table: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """Lines for people."""
+    """Facts of the report: sentence → value."""
     facts: dict[str, Any] = {}
     for kind, row in table.items():
         facts[f"{kind}: AUC on held-out lists"] = row["auc"]

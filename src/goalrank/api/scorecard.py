@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, cast
 
@@ -122,7 +123,8 @@ def evaluate(
             "package.module:function".
         bootstrap: resamples of the intervals.
         seed: of the resamples.
-        batch_size, device: how rankers run; the results do not depend on it.
+        batch_size: requests per batch; the results do not depend on it.
+        device: where the rankers run.
         progress: called with (requests done, requests in all) of each encoder's rankers in turn.
 
     Raises:
@@ -155,11 +157,13 @@ def evaluate(
         "device": device,
         "progress": progress,
     }
-    trained: Evaluation | None = None
-    for encoder, group in _by_encoder(named, bundle.encoder):
-        part = ev.evaluate(group, encoder.encode(table), **options)
-        trained = part if trained is None else trained.merged(part)
-    assert trained is not None
+    trained = reduce(
+        Evaluation.merged,
+        (
+            ev.evaluate(group, encoder.encode(table), **options)
+            for encoder, group in _by_encoder(named, bundle.encoder)
+        ),
+    )
     columns = bundle.encoder.encode(table)
     baselines, notes = find_baselines(bundle.encoder, columns, _past(bundle, train))
     return score(trained, baselines, columns, table, notes=notes, metric=metric, **options)
@@ -195,7 +199,10 @@ def audit_table(
     Args:
         train: the past that baselines may count over.
         test: what they rank.
-        slots, metric, bootstrap, progress: as in `evaluate`.
+        slots: as in `evaluate`.
+        metric: as in `evaluate`.
+        bootstrap: as in `evaluate`.
+        progress: as in `evaluate`.
 
     Raises:
         DataError: no test request has a positive.
@@ -229,9 +236,10 @@ def score(
 def find_baselines(
     encoder: Encoder, columns: EncodedRequests, past: EncodedRequests | None
 ) -> tuple[dict[str, Ranker], list[str]]:
-    """Baselines, and sentences about those that cannot be had.
+    """Baselines by name, and sentences about those that cannot be made.
 
     Args:
+        encoder: the one that encoded both tables.
         columns: the requests to be ranked.
         past: encoded training requests, if known.
     """

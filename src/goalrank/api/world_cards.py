@@ -1,13 +1,14 @@
-"""`world_card`: bundles judged by a world's truth — regret, and whose fault it is."""
+"""`world_card`: bundles judged by a world's truth: regret, and which part causes it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from goalrank.bundles import Bundle
 from goalrank.errors import ConfigError, DataError
@@ -44,11 +45,11 @@ class WorldRow:
 
 @dataclass(frozen=True)
 class RegretParts:
-    """Regret of a taught ranker in two parts that sum to it, in true reward.
+    """Regret of a ranker trained with a reward model, in two parts that sum to it, in true reward.
 
     Attributes:
         policy_error: best list under the learned reward minus the ranker's list; below 0 where
-            the ranker is better than its teacher's favourite.
+            the ranker is better than the reward model's best list.
         reward_error: near-optimum minus the best list under the learned reward.
         policy_error_learned: as `policy_error`, in learned reward; never below 0.
         correlation: "random" or "proposed" lists → pearson, spearman, kendall of the learned
@@ -108,7 +109,7 @@ def world_card(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> WorldCard:
-    """RegretMeter bundles by the truth of the world that sampled the requests.
+    """Judge bundles by the truth of the world that sampled the requests.
 
     Args:
         bundles: name → bundle; at least one.
@@ -118,7 +119,7 @@ def world_card(
         bootstrap: resamples of the intervals, over users.
         beam: width of the search for the near-optimum.
         reward_beam: width of the search over learned rewards; 0 leaves the two parts out.
-        lists: random and proposed lists a request for the correlations.
+        lists: random and proposed lists per request for the correlations.
         seed: of resamples and random lists.
         device: where rankers and rewards run.
         progress: called with (bundles done, bundles in all).
@@ -188,20 +189,15 @@ def _row(reward: Array, truth: ReferenceRewards, resampler: Resampler, kind: str
 
 
 def _parts(judged: TrueEvaluation, truth: ReferenceRewards, resampler: Resampler) -> RegretParts:
-    assert judged.found is not None
-    assert judged.learned is not None
-    assert judged.learned_found is not None
-    values = [
-        judged.found - judged.reward,
-        truth.best - judged.found,
-        judged.learned_found - judged.learned,
-    ]
-    policy, reward, learned = resampler.intervals(np.stack([v.numpy() for v in values], 1))
+    found = cast(Tensor, judged.found)
+    learned, learned_found = cast(Tensor, judged.learned), cast(Tensor, judged.learned_found)
+    values = [found - judged.reward, truth.best - found, learned_found - learned]
+    policy, reward, search = resampler.intervals(np.stack([v.numpy() for v in values], 1))
     correlation = {
         which: {name: spread.to_dict() for name, spread in each.items()}
         for which, each in judged.correlation.items()
     }
-    return RegretParts(policy, reward, learned, correlation)
+    return RegretParts(policy, reward, search, correlation)
 
 
 def _row_table(rows: Mapping[str, WorldRow]) -> Table:

@@ -1,4 +1,4 @@
-"""`Bundle`: a ranker with its encoder, and the reward that taught it, kept as a folder."""
+"""`Bundle`: a ranker with its encoder, and the reward that trained it, kept as a folder."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Bundle:
         ranker: in evaluation mode.
         config: name and sizes that `build_ranker` makes it from.
         encoder: requests to tensors.
-        reward: what the ranker was taught by, if kept.
+        reward: the reward that the ranker was trained with, if kept.
         train: about the training: dataset, protocol, warning, seeds.
         examples: a few requests that the server's page offers to start from. They hold users'
             histories, so no bundle gets them unasked.
@@ -64,7 +64,7 @@ class Bundle:
         )
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: what it ranks with, how long its lists are, what taught it."""
+        """What a notebook shows: its ranker, the length of its lists, its reward."""
         spec = self.encoder.spec
         rows: list[tuple[str, object]] = [
             ("ranker", self.config.name),
@@ -83,7 +83,7 @@ class Bundle:
 
         Args:
             folder: a new or empty folder.
-            overwrite: replace a bundle that lies there; anything else is never replaced.
+            overwrite: replace a bundle that is there; anything else is never replaced.
 
         Raises:
             BundleError: the folder is taken or cannot be written, or a class cannot be found again.
@@ -119,7 +119,7 @@ class Bundle:
 
         Args:
             folder: of the bundle, or the output folder of a training that holds one.
-            allow: packages beside goalrank whose code may run, where the bundle's ranker or reward
+            allow: packages besides goalrank whose code may run, where the bundle's ranker or reward
                 is of such a package; also those of the variable GOALRANK_ALLOW_PLUGINS.
 
         Raises:
@@ -163,13 +163,13 @@ class Bundle:
         Args:
             requests: of the layout of the training table; feedback is not looked at.
             slots: L; None takes the length that the ranker was trained for.
-            batch_size: requests a batch; the lists do not depend on it.
+            batch_size: requests per batch; the lists do not depend on it.
             device: where to compute.
             progress: called with (requests done, requests in all) after each batch.
 
         Returns:
             request_id, user_id, items (list of ids), positions (list of i32 in `candidates`) and
-            log_prob (of the list under the policy), a row a request in their order. A request
+            log_prob (of the list under the policy), a row per request in their order. A request
             with fewer than L candidates gets them all.
 
         Raises:
@@ -203,8 +203,10 @@ class Bundle:
         Args:
             requests: what `Requests.iter_shards` reads.
             out: the file; it appears whole at the end or not at all.
-            slots, batch_size, device: as in `rank`.
+            slots: as in `rank`.
+            batch_size: as in `rank`.
             shard_rows: requests held at once.
+            device: as in `rank`.
             progress: called with (requests done, requests in all).
 
         Raises:
@@ -219,7 +221,7 @@ class Bundle:
 
 
 def _ranker_class(manifest: dict[str, Any]) -> type[Ranker]:
-    """The class that the manifest names; manifests of 0.1.0 name goalrank's own rankers alone.
+    """The class that the manifest names; manifests of 0.1.0 name only goalrank's own rankers.
 
     Raises:
         BundleError: the class cannot be imported, or is no ranker.

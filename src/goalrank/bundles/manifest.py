@@ -23,8 +23,9 @@ def write_folder(
     """Fill a temporary folder, add its manifest, and give it its name only then.
 
     Args:
+        folder: the target.
         write: writes files into a folder and returns the manifest without `format` and `files`.
-        overwrite: replace a bundle that lies there already.
+        overwrite: replace a bundle that is there already.
 
     Raises:
         BundleError: something is there that may not be replaced, or the disk refuses.
@@ -36,7 +37,7 @@ def write_folder(
         manifest["checksum"] = _checksum(manifest)
         text = json.dumps(manifest, indent=2) + "\n"
         (temporary / MANIFEST).write_text(text, encoding="utf-8")
-        for file in temporary.iterdir():  # one right for all, whatever wrote them
+        for file in temporary.iterdir():  # the same rights for all, whichever library wrote them
             shutil.copymode(temporary / MANIFEST, file)
     return folder
 

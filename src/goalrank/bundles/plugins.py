@@ -59,7 +59,9 @@ def check_plugins(folder: Path, manifest: Mapping[str, Any], allow: Sequence[str
     Nothing is imported.
 
     Args:
-        allow: packages whose code may run, beside those that `GOALRANK_ALLOW_PLUGINS` names (with
+        folder: the bundle.
+        manifest: content of its manifest.
+        allow: packages whose code may run, besides those that `GOALRANK_ALLOW_PLUGINS` names (with
             commas between them); "*" allows all that is installed.
 
     Raises:

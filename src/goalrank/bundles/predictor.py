@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -63,11 +63,11 @@ class Predictor:
     """Ranks requests with one bundle.
 
     Args:
-        bundle: at work.
-        name: of the policy, written beside exposures.
-        items: side table (`item_id` and columns) that rules look at and new items' features come
-            from, for requests that bring none.
-        users: side table of users, likewise.
+        bundle: the bundle to rank with.
+        name: of the policy, written with exposures.
+        items: side table (`item_id` and columns) for rules and for the features of new items;
+            used for requests that bring none.
+        users: side table of users, for the same purposes.
         rules: hold for every request; a request's own are added.
         temperature: None is greedy; a number draws from the policy, softened by it.
         seed: of the draws; a request's list depends on the seed and its request_id only.
@@ -146,7 +146,7 @@ class Predictor:
         return [out[row] for row in range(len(asked.flat))]
 
     def warm(self) -> None:
-        """Rank made-up requests once: what runs first is slow, and nobody should wait for it."""
+        """Rank made-up requests once: the first run is slow, and no user should wait for it."""
         observe, self.observe = self.observe, None
         try:
             for most in (1, 8, 64):
@@ -303,8 +303,8 @@ class Predictor:
         for name in names:
             if name not in self._values:  # kept, so that a request costs no join
                 attribute_columns([name], pl.Series("id", ids), self.items)
-                assert self.items is not None
-                self._values[name] = dict(zip(self.items["item_id"], self.items[name]))
+                items = cast(pl.DataFrame, self.items)  # refused above where there is none
+                self._values[name] = dict(zip(items["item_id"], items[name]))
         flat = [each for ids in asked.candidates for each in ids]
         return {name: [self._values[name].get(each) for each in flat] for name in names}
 
@@ -365,7 +365,7 @@ class Predictor:
 
 @dataclass(frozen=True)
 class _Asked:
-    """B requests, their candidates' ids a request, and the side tables that they brought."""
+    """B requests, the ids of each one's candidates, and the side tables sent with them."""
 
     flat: RequestArrays
     candidates: list[list[Any]]

@@ -1,4 +1,4 @@
-"""The command line: `goalrank VERB …`; one file a verb. Heavy libraries load when a verb runs."""
+"""The command line: `goalrank VERB …`; one file per verb. Heavy libraries load when a verb runs."""
 
 from goalrank.cli.application import app, main
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import IO, cast
 
 _SENTENCE = (
     "goalrank was ended by one of its libraries (abort), which most often means that memory ran "
@@ -33,13 +34,13 @@ def abort_message() -> Iterator[None]:
         faulthandler.enable()
         yield
         return
-    reader = subprocess.Popen([shell, "-c", _READER, _SENTENCE], stdin=subprocess.PIPE, bufsize=0)
-    assert reader.stdin is not None
-    faulthandler.enable(reader.stdin.fileno(), all_threads=False)
+    reader = subprocess.Popen([shell, "-c", _READER, _SENTENCE], stdin=subprocess.PIPE, bufsize=0)  # noqa: S603  fixed text
+    pipe = cast("IO[bytes]", reader.stdin)
+    faulthandler.enable(pipe.fileno(), all_threads=False)
     try:
         yield
     finally:
         faulthandler.disable()
-        reader.stdin.close()
+        pipe.close()
         with suppress(subprocess.TimeoutExpired):  # a child of this process still holds the pipe
             reader.wait(1)

@@ -1,4 +1,4 @@
-"""The application: verbs gathered, and options that stand before them."""
+"""The application: verbs gathered, and options that come before them."""
 
 from __future__ import annotations
 

@@ -72,7 +72,8 @@ def renamed(value: T, earlier: T | None, old: str, new: str) -> T:
     Args:
         value: what the option of today says.
         earlier: what the option of the earlier name says; None where it was not given.
-        old, new: the names, e.g. "--engine" and "--executor".
+        old: earlier name, e.g. "--engine".
+        new: name of today, e.g. "--executor".
     """
     if earlier is None:
         return value
@@ -159,7 +160,7 @@ def verb(interrupted: str = "Interrupted; nothing was written.") -> Callable[[F]
 
 @contextmanager
 def _old_names_said() -> Iterator[None]:
-    """Print goalrank's own warnings about old names as a line for people, others as ever."""
+    """Print goalrank's own warnings about old names as a line for people, others as usual."""
     with warnings.catch_warnings():
         usual = warnings.showwarning
 
@@ -181,7 +182,7 @@ def _first_line(error: Exception) -> str:
 
 def _fail(text: str, code: int) -> None:
     if settings.debug:
-        raise
+        raise  # noqa: PLE0704  called where an error is handled
     say(text, "red")
     raise typer.Exit(code) from None
 
@@ -190,7 +191,7 @@ def _fail(text: str, code: int) -> None:
 def only_json(wanted: bool) -> Iterator[Callable[[Any], None]]:
     """Give a function that prints the result.
 
-    With `wanted`, whatever else is printed meanwhile goes to stderr; without, nothing is printed
+    With `wanted`, all else that is printed meanwhile goes to stderr; without, nothing is printed
     by the function.
     """
     if not wanted:

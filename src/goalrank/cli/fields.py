@@ -18,7 +18,7 @@ Verb = Callable[..., None]
 def options_of(
     model: type[BaseModel], *, names: Mapping[str, str] | None = None
 ) -> Callable[[Verb], Verb]:
-    """Give a verb one option for each field of a settings class, beside its own parameters.
+    """Give a verb one option for each field of a settings class, besides its own parameters.
 
     The verb has a parameter `given`: the options that were given, by field. What was not given is
     not in it, so that the environment, a file or the field's default decides.

@@ -86,7 +86,7 @@ def read_training(path: Path) -> tuple[Requests, Requests | None, str | None]:
 
 
 def training_paths(path: Path) -> tuple[Path, Path | None, None]:
-    """As `read_training` of a folder, without reading: where its parts lie.
+    """As `read_training` of a folder, without reading: where its parts are.
 
     Raises:
         DataError: one table, of which no part by time can be held out unread.

@@ -19,18 +19,19 @@ S = TypeVar("S")
 
 
 class RayExecutor(Executor):
-    """A Ray cluster: the one that RAY_ADDRESS names, one that this process is connected to, or a
-    fresh one of this machine's cores.
+    """A Ray cluster that runs each part as a task on one core.
 
-    Each part is a task on one core. Ray runs it again, up to `tries` times in all, when its worker
-    process or machine is lost; errors that the function raises are not tried again and come out
-    as they would locally. At most four parts per worker are under way or waiting to be taken, so
-    memory stays bounded.
+    It is the cluster that RAY_ADDRESS names, the one that this process is connected to, or a fresh
+    one of this machine's cores.
+
+    Ray runs a part again, up to `tries` times in all, when its worker process or machine is lost;
+    errors that the function raises are not tried again and come out as they would locally. At
+    most four parts per worker are under way or waiting to be taken, so memory stays bounded.
 
     Args:
         workers: cores of a fresh cluster; 0 = all. A running cluster has its own number.
         gpus: GPUs that each part needs.
-        tries: of a part whose worker dies, the first one among them.
+        tries: of a part whose worker dies, including the first one.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -131,7 +132,7 @@ def _start(ray: Any, workers: int) -> None:
 
 
 def _refusal(said: str, address: str | None) -> str:
-    """Say why there is no cluster: nobody answers, or the cluster refuses this process."""
+    """Say why there is no cluster: none answers, or the cluster refuses this process."""
     where = f"at RAY_ADDRESS={address}" if address else "of this machine"
     first = said.splitlines()[0]
     if "token" in said.lower() or (address and _listens(said, address)):
@@ -148,7 +149,7 @@ def _refusal(said: str, address: str | None) -> str:
 
 
 def _listens(said: str, address: str) -> bool:
-    """Whether a program listens at the address that Ray tried: it names it, else that given."""
+    """Whether a program listens at the address in Ray's error, or else at the given one."""
     found = re.search(r"([\w.-]+):(\d+)", said) or re.search(r"([\w.-]+):(\d+)", address)
     if found is None:
         return False

@@ -176,6 +176,7 @@ def compile_constraints(
     """Compile rules for one request.
 
     Args:
+        rules: the constraints.
         candidates: N ids.
         attributes: column → N values (None: unknown; a list: several values).
         slots: L.
@@ -224,14 +225,13 @@ def attribute_columns(
     """
     if not names:
         return {}
-    for name in names:
-        if items is None or name not in items.columns:
-            have = "there is no items table" if items is None else f"it has {items.columns}"
-            raise ConfigError(
-                f"a rule reads item column '{name}', but {have}; remedy: give items with that "
-                f"column (option: items), or change the rule"
-            )
-    assert items is not None
+    missing = [name for name in names if items is None or name not in items.columns]
+    if items is None or missing:
+        have = "there is no items table" if items is None else f"it has {items.columns}"
+        raise ConfigError(
+            f"a rule reads item column '{missing[0]}', but {have}; remedy: give items with that "
+            f"column (option: items), or change the rule"
+        )
     wanted = ids.alias("item_id").to_frame()
     table = items.select("item_id", *names).with_columns(pl.col("item_id").cast(ids.dtype))
     joined = wanted.join(table, on="item_id", how="left", maintain_order="left")

@@ -37,9 +37,12 @@ def constrained_lists(
     lost in dead ends.
 
     Args:
+        ranker: a ranker that is `stepwise`.
         state: result of the ranker's `encode`.
+        batch: the encoded requests.
         constraints: per request; None where it has none.
         slots: L.
+        temperature: of the policy; above 0.
         salt: [B] noise of sampling; None is greedy.
         forced: [B, L] evaluate these lists instead; impossible ones get -inf.
         steps: gets each slot's log-probability [B] appended, 0 where the list has ended.
@@ -99,7 +102,7 @@ class _Chooser:
         return masked.argmax(-1).masked_fill(ended, -1)
 
     def _constrain(self, logits: Tensor, step: int) -> Tensor:
-        """Logits [B, N] less the diversity weight, -inf at forbidden candidates."""
+        """Logits [B, N] minus the diversity weight, -inf at forbidden candidates."""
         n = logits.shape[-1]
         forbidden = np.zeros((len(self.constraints), n), np.bool_)
         penalty = np.zeros((len(self.constraints), n))

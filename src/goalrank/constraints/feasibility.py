@@ -64,7 +64,7 @@ class Lookahead:
         return len(set(pins)) == len(pins) and self._fill([])
 
     def mask(self, prefix: Sequence[int]) -> NDArray[np.bool_]:
-        """[N] True where a candidate may stand next.
+        """[N] True where a candidate may be placed next.
 
         Args:
             prefix: positions at the first slots.
@@ -120,7 +120,7 @@ class Lookahead:
         return True
 
     def _lacking(self, before: list[int]) -> list[int]:
-        """Number of items that each minimum still needs beside the prefix and the later pins."""
+        """Number of items that each minimum still needs after the prefix and the later pins."""
         later = [p for slot, p in self.compiled.pins.items() if slot >= len(before)]
         there = [self.sample[t] for t in before] + later
         return [

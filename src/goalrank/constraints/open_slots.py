@@ -1,4 +1,4 @@
-"""Constraints known before decoding: which candidates each slot may take, whatever the prefix."""
+"""Constraints known before decoding: which candidates each slot may take, for any prefix."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ def is_prefix_free(compiled: CompiledConstraints) -> bool:
 
 
 def open_slots(constraints: Sequence[Resolved | None], slots: int, n: int) -> Tensor | None:
-    """[B, L, N] True where a candidate may stand in a slot, whatever the prefix.
+    """[B, L, N] True where a candidate may be placed in a slot, for any prefix.
 
     Args:
         constraints: per request, `is_prefix_free`; None allows everything.
+        slots: L.
         n: N of the batch.
 
     Returns:

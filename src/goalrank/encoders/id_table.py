@@ -31,7 +31,7 @@ def deferred_tables(wanted: bool = True) -> Iterator[None]:
     Args:
         wanted: False leaves tables as usual.
     """
-    global _deferred
+    global _deferred  # noqa: PLW0603  reset at the block's end
     before, _deferred = _deferred, wanted
     try:
         yield

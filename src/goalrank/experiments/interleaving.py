@@ -76,7 +76,7 @@ def team_draft(
 
     Args:
         first: [B, L] distinct positions on the N axis, -1 where the list has ended.
-        second: [B, L], alike.
+        second: as `first`.
         coins: [B, ceil(L / 2)] from `draft_coins`.
 
     Raises:

@@ -24,10 +24,10 @@ def sharing(share: float | None) -> Iterator[None]:
 
     Args:
         share: processes · requests of this process / requests of the batch; 0 for a process
-            without requests of its own, None where the batch is not split. Every process of the
+            without requests, None where the batch is not split. Every process of the
             group must set it.
     """
-    global _share
+    global _share  # noqa: PLW0603  reset at the block's end
     before, _share = _share, share
     try:
         yield

@@ -143,6 +143,7 @@ class Ranker(nn.Module):
         """Fit on whole tables at once; only rankers whose `closed_form` is True have this.
 
         Args:
+            train: the training requests.
             validation: for early stopping; may be None.
             slots: L that the ranker is fitted for.
             seed: of every random draw.
@@ -170,7 +171,9 @@ class Ranker(nn.Module):
         """Take the most probable candidate at every slot; also that list's probability.
 
         Args:
-            open_to: [B, L, N] True where a candidate may stand in a slot; None allows everything.
+            state: result of the ranker's `encode`.
+            slots: L.
+            open_to: [B, L, N] True where a candidate may fill a slot; None allows everything.
 
         Returns:
             lists [B, L], -1 where nothing is left; log-probabilities [B] in double precision.
@@ -187,6 +190,9 @@ class Ranker(nn.Module):
         """Fill one list per request slot by slot, [B, L], with a choice made from outside.
 
         Args:
+            state: result of the ranker's `encode`.
+            batch: the encoded requests.
+            slots: L.
             choose: called once per slot, with logits [B, 1, N], -inf where padded or placed.
 
         Raises:
@@ -241,9 +247,11 @@ class Scorer(Ranker):
         """Score the candidates: [B, N]; padding may hold anything finite."""
 
     def encode(self, batch: Batch) -> Tensor:
+        """Compute the scores [B, N], which are the state."""
         return self.scores(batch)
 
     def best(self, state: Tensor, batch: Batch, slots: int) -> Tensor:
+        """Return the candidates [B, L] with the highest scores, best first."""
         return top_slots(state, batch.candidate_mask, slots)
 
     def draw(
@@ -255,6 +263,7 @@ class Scorer(Ranker):
         rng: torch.Generator,
         temperature: float = 1.0,
     ) -> Tensor:
+        """Draw lists [B, G, L] by Gumbel top-k, which samples Plackett-Luce exactly."""
         noise = gumbel(request_salt(batch.key, rng), batch.candidates, lists)
         mask = batch.candidate_mask[:, None, :].expand_as(noise)
         return top_slots(state[:, None, :] / temperature + noise, mask, slots)
@@ -262,13 +271,16 @@ class Scorer(Ranker):
     def list_log_prob(
         self, state: Tensor, batch: Batch, lists: Tensor, temperature: float = 1.0
     ) -> Tensor:
+        """Compute the Plackett-Luce log-probabilities [B, G] of lists [B, G, L]."""
         return plackett_luce_log_prob(state / temperature, batch.candidate_mask, lists)
 
     def next_log_prob(self, state: Tensor, batch: Batch, prefix: Tensor) -> Tensor:
+        """Compute the log-softmax [B, N] of the scores of candidates after a prefix [B, T]."""
         left = batch.candidate_mask.scatter(1, prefix.clamp_min(0), False)
         return at_next(state.masked_fill(~left, -torch.inf))
 
     def decode_with(self, state: Tensor, batch: Batch, slots: int, choose: Choose) -> Tensor:
+        """Fill one list [B, L] per request; the logits are the scores of the candidates left."""
         left = state.masked_fill(~batch.candidate_mask, -torch.inf).unsqueeze(1)
         picks = []
         for step in range(min(slots, left.shape[-1])):
@@ -309,7 +321,7 @@ def top_slots(scores: Tensor, mask: Tensor, slots: int) -> Tensor:
     n = scores.shape[-1]
     keep = min(slots, n)
     masked = scores.masked_fill(~mask, -torch.inf)
-    # A stable sort resolves ties the same way whatever the padding; topk does not promise that.
+    # A stable sort resolves ties the same way for any padding; topk does not promise that.
     order = masked.sort(dim=-1, descending=True, stable=True).indices[..., :keep]
     order = order.masked_fill(~mask.gather(-1, order), -1)
     if keep < slots:

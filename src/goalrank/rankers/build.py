@@ -7,8 +7,8 @@ keyword-only parameters are the ranker's own options (`RankerConfig.options`). S
     class Mine(Scorer):
         def __init__(self, spec: InputSpec, sizes: EncoderSizes, *, gain: float = 1.0) -> None: ...
 
-can be asked for as "package.module:Mine" with options {"gain": 2.0}, and needs nothing else. Write
-`from_config` anew only where that is not enough.
+can be named as "package.module:Mine" with options {"gain": 2.0}, and needs nothing else. Override
+`from_config` only where that is not enough.
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ def build_ranker(spec: InputSpec, config: RankerConfig, cls: type[Ranker] | None
     """A fresh ranker.
 
     Args:
+        spec: input sizes.
+        config: name, sizes and options of the ranker.
         cls: the class, where it is known already; None looks `config.name` up.
 
     Raises:

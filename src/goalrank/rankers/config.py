@@ -14,7 +14,7 @@ from goalrank.errors import ConfigError
 from goalrank.requests import InputSpec
 from goalrank.settings import nearest
 
-# width, layers, heads, ratio of the decoder's network; about 10^4 … 10^9 parameters beside ids.
+# width, layers, heads, ratio of the decoder's network; about 10^4 … 10^9 parameters without ids.
 PRESETS: dict[str, tuple[int, int, int, int]] = {
     "xxs": (16, 1, 2, 2),
     "xs": (64, 2, 4, 2),

@@ -40,6 +40,9 @@ class StepPolicy(Ranker):
         """Fill G lists per request slot by slot.
 
         Args:
+            state: result of the ranker's `encode`.
+            lists: G.
+            slots: L.
             choose: called once per slot, with logits [B, G, N], -inf where padded or placed.
 
         Returns:
@@ -68,9 +71,11 @@ class StepPolicy(Ranker):
         return F.pad(out, (0, slots - out.shape[-1]), value=-1), torch.stack(seen, 2)
 
     def best(self, state: Any, batch: Batch, slots: int) -> Tensor:
+        """Return the greedy lists [B, L]: the most probable candidate at each slot."""
         return self.roll_out(state, 1, slots, lambda logits, _: _argmax(logits))[0].squeeze(1)
 
     def decode_with(self, state: Any, batch: Batch, slots: int, choose: Choose) -> Tensor:
+        """Fill one list per request slot by slot, [B, L], with a choice made from outside."""
         return self.roll_out(state, 1, slots, choose)[0].squeeze(1)
 
     def draw(
@@ -82,6 +87,7 @@ class StepPolicy(Ranker):
         rng: torch.Generator,
         temperature: float = 1.0,
     ) -> Tensor:
+        """Draw lists [B, G, L] slot by slot."""
         # Gumbel-max at every step draws exactly from the step's softmax.
         salt = request_salt(batch.key, rng)
 
@@ -108,9 +114,11 @@ class StepPolicy(Ranker):
     def list_log_prob(
         self, state: Any, batch: Batch, lists: Tensor, temperature: float = 1.0
     ) -> Tensor:
+        """Compute the log-probabilities [B, G] of lists [B, G, L]: the sum over their slots."""
         return self.slot_log_prob(state, batch, lists, temperature).sum(-1)
 
     def next_log_prob(self, state: Any, batch: Batch, prefix: Tensor) -> Tensor:
+        """Compute the log-probability [B, N] of each candidate after a prefix [B, T]."""
         return at_next(self.forced_logits(state, open_slot(prefix)[:, None])[:, 0, -1])
 
 

@@ -41,6 +41,7 @@ def make_examples(
     Args:
         rankers: name → ranker, in the order of the columns to print.
         columns: encoded requests; rows index them.
+        rows: indices into `columns`.
         candidates: row → ids of its candidates, in their order.
         titles: id → title; an id without one is printed itself.
         names: row → name of the request.

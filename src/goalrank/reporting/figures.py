@@ -49,7 +49,7 @@ def bar_chart(
         ends = np.array([[bar.low, bar.high] for bar in bars]).reshape(-1, 2)
         axes.barh(place, value, height=0.66, color=[hue[bar.group] for bar in bars])
         low, high = np.fmin(value, ends[:, 0]), np.fmax(value, ends[:, 1])
-        tips = np.maximum(high, 0.0)  # a bar to the left has its number beside its foot
+        tips = np.maximum(high, 0.0)  # a bar to the left has its number next to its foot
         for at, start, end in zip(place, *ends.T):
             if np.isfinite([start, end]).all():
                 axes.plot([start, end], [at, at], color=INK, linewidth=1.4, solid_capstyle="butt")
@@ -83,6 +83,13 @@ def line_chart(
     """Lines of y over x; long ones are averaged in blocks, NaNs are left out.
 
     Args:
+        series: name of the line → (x, y).
+        xlabel: label of the x axis.
+        ylabel: label of the y axis.
+        title: of the figure.
+        size: width and height in inches.
+        logx: use a logarithmic x axis.
+        markers: mark the points.
         spread: deviations of a series' points, drawn as a band of one up and down.
     """
     with style():
@@ -178,9 +185,17 @@ def scatter_fit(
     """Points, optionally with intervals, a fitted curve, and the line y = x.
 
     Args:
+        x: of the points.
+        y: of the points.
         fit: (x, y) of a curve to draw.
+        fit_label: name of the curve in the legend.
+        xlabel: label of the x axis.
+        ylabel: label of the y axis.
         errors: (low, high) ends of each point's interval.
+        logx: use a logarithmic x axis.
+        logy: use a logarithmic y axis.
         diagonal: draw y = x.
+        size: width and height in inches.
     """
     xs, ys = np.asarray(x, float), np.asarray(y, float)
     with style():
@@ -220,5 +235,5 @@ def _short(text: str, most: int) -> str:
 
 
 def _plain(text: str) -> str:
-    """Names are not formulas: a dollar sign is a dollar sign."""
+    """Escape dollar signs, so that names are not read as formulas."""
     return text.replace("$", r"\$")

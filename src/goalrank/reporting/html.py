@@ -239,7 +239,7 @@ def _template() -> jinja2.Template:
 
 
 def _number(value: Any, digits: int = 3) -> str:
-    """A cell's text; a dash where there is nothing to say."""
+    """A cell's text; a dash where there is no value."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
     if isinstance(value, float):

@@ -50,7 +50,7 @@ class Report:
         training: stage → telemetry rows with "step" and numbers; keys "best_from/NAME" are shares of
             groups whose best list came from NAME.
         reward_gaps: differences between neighbouring rewards within groups; if empty, the logged
-            "gap_median" stands in.
+            "gap_median" is used.
         reward_model: optional keys "slots" (rows of `slot_quality`), "correlation" (name → {"mean",
             "std", "count"}), "calibration" ({"predicted", "observed"}) and "facts" (name → value).
         examples: requests side by side.
@@ -86,9 +86,11 @@ class Report:
         """A report on evaluations of the same requests; `parts` are further fields.
 
         Args:
+            title: headline of the report.
             trained: evaluation of the trained rankers, if any.
             baselines: evaluation of the baselines.
             audit: their comparison.
+            **parts: further fields of the report.
         """
         differences = {}
         if trained is not None:

@@ -1,4 +1,4 @@
-"""Figures to SVG that can stand inside a page, or to a file.
+"""Figures to SVG that can be put inside a page, or to a file.
 
 Figures are drawn with `matplotlib.figure.Figure` alone: no global state, no display. Inside a page, ink
 takes the page's text colour (so dark mode works) and ids get a prefix (so that figures do not clash).
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from goalrank.errors import ConfigError
 from goalrank.storage import whole_file
 
-INK = "#1b1c1e"  # stands for the page's text colour until `to_svg` replaces it
+INK = "#1b1c1e"  # a placeholder of the page's text colour until `to_svg` replaces it
 FAINT = "#8a8c90"
 # Distinct for colour-blind readers too, and readable on white and on black (after Okabe & Ito).
 PALETTE = ("#2f7fd6", "#d97a1d", "#2a9d6f", "#b565b8", "#c8553d", "#8d8d2a", "#4aa8b8", "#7f7f8c")

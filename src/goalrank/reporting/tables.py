@@ -119,7 +119,7 @@ class Table:
 
 
 def make_columns(*headings: Cell, align: Align = "default") -> list[Column]:
-    """Make columns of these headings that are all aligned alike."""
+    """Make columns of these headings, all with the same alignment."""
     return [Column(heading, align) for heading in headings]
 
 

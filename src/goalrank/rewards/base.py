@@ -18,9 +18,9 @@ from goalrank.requests import Batch, EncodedRequests, InputSpec
 class Reward(nn.Module):
     """(request, list) → number; higher is better.
 
-    What a reward can do beside that is asked of the reward itself. The defaults here are those of
-    a reward that values whole lists and learns nothing. It is made from options by `from_config`,
-    saved by `config`, and taught by `fit`.
+    Properties and methods say what else a reward can do. The defaults here are those
+    of a reward that values whole lists and learns nothing. It is made from options by
+    `from_config`, described by `config`, and trained by `fit`.
     """
 
     kind_index: Sequence[int] = ()
@@ -73,7 +73,7 @@ class Reward(nn.Module):
         return next((state for state in states if state is not None), None)
 
     def config(self) -> dict[str, Any]:
-        """Constructor arguments beside the `InputSpec` and `parts`; plain JSON values.
+        """Constructor arguments besides the `InputSpec` and `parts`; plain JSON values.
 
         By default the keyword-only parameters of the constructor, read from attributes of the same
         names.
@@ -122,6 +122,7 @@ class Reward(nn.Module):
         """Learn from the training requests; a reward that learns nothing keeps this as it is.
 
         Args:
+            train: the training requests.
             validation: for early stopping; may be None.
             slots: L of the lists that will be valued.
             seed: of every random draw.

@@ -13,7 +13,7 @@ from goalrank.rewards.base import Reward, slot_rewards
 
 
 class Ensemble(Reward):
-    """Mean of several reward models, less a multiple of their disagreement.
+    """Mean of several reward models minus a multiple of their disagreement.
 
     A policy trained on one model seeks out its errors; where members disagree, lists are unlike
     those logged, and a pessimistic bound keeps the policy away from them.
@@ -31,13 +31,16 @@ class Ensemble(Reward):
 
     @property
     def members(self) -> Sequence[Reward]:
+        """Models whose mean the reward is."""
         return tuple(cast(Sequence[Reward], self._modules["members"]))
 
     @property
     def parts(self) -> Sequence[Reward]:
+        """The members."""
         return self.members
 
     def forward(self, batch: Batch, lists: Tensor) -> Tensor:
+        """Rewards [B, G]: mean of the members minus `pessimism` standard deviations."""
         each = torch.stack([member(batch, lists) for member in self.members])
         mean = each.mean(0)
         if self.pessimism == 0 or len(self.members) == 1:
@@ -46,20 +49,24 @@ class Ensemble(Reward):
 
     @property
     def has_slot_rewards(self) -> bool:
+        """Whether `by_slot` works: without pessimism, and where a member has rewards per slot."""
         return self.pessimism == 0 and any(m.has_slot_rewards for m in self.members)
 
     def by_slot(self, batch: Batch, lists: Tensor) -> Tensor:
+        """Mean reward [B, G, L] that the members give to each slot of lists [B, G, L]."""
         if not self.has_slot_rewards:
             return super().by_slot(batch, lists)
         return torch.stack([slot_rewards(m, batch, lists) for m in self.members]).mean(0)
 
     def config(self) -> dict[str, Any]:
+        """Constructor arguments without the members; plain JSON values."""
         return {"pessimism": self.pessimism}
 
     @classmethod
     def from_config(
         cls, spec: InputSpec, config: Mapping[str, Any], parts: Sequence[Reward]
     ) -> Self:
+        """Make an ensemble of rebuilt members."""
         return cls(parts, **config)
 
 
@@ -80,25 +87,31 @@ class Weighted(Reward):
 
     @property
     def parts(self) -> Sequence[Reward]:
+        """Rewards that are added up."""
         return tuple(cast(Sequence[Reward], self.rewards))
 
     def forward(self, batch: Batch, lists: Tensor) -> Tensor:
+        """Rewards [B, G] of lists [B, G, L]: the weighted sum of the parts."""
         return torch.stack([r(batch, lists) for r in self.parts], -1) @ self.weights
 
     @property
     def has_slot_rewards(self) -> bool:
+        """Whether `by_slot` works: where a part has rewards per slot."""
         return any(part.has_slot_rewards for part in self.parts)
 
     def by_slot(self, batch: Batch, lists: Tensor) -> Tensor:
+        """Weighted reward [B, G, L] of each slot of lists [B, G, L]."""
         if not self.has_slot_rewards:
             return super().by_slot(batch, lists)
         return torch.stack([slot_rewards(r, batch, lists) for r in self.parts], -1) @ self.weights
 
     def config(self) -> dict[str, Any]:
+        """Constructor arguments without the parts; plain JSON values."""
         return {"weights": self.weights.tolist()}
 
     @classmethod
     def from_config(
         cls, spec: InputSpec, config: Mapping[str, Any], parts: Sequence[Reward]
     ) -> Self:
+        """Make a weighted sum of rebuilt parts."""
         return cls(parts, **config)

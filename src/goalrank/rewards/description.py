@@ -20,7 +20,7 @@ def describe_reward(reward: Reward) -> dict[str, Any]:
         if any.
 
     Raises:
-        BundleError: a reward whose class cannot be found again, or that cannot say its arguments.
+        BundleError: a reward whose class cannot be found again, or its arguments cannot be written.
     """
     out: dict[str, Any] = {"class": class_path(reward), "arguments": reward.config()}
     if reward.parts:
@@ -48,7 +48,7 @@ def rebuild_reward(description: Mapping[str, Any], spec: InputSpec) -> Reward:
 
 
 def _arguments(description: Mapping[str, Any]) -> dict[str, Any]:
-    """Constructor arguments; bundles of 0.1.0 kept those of composites beside the class."""
+    """Constructor arguments; bundles of 0.1.0 kept those of composites next to the class."""
     if "arguments" in description:
         return dict(description["arguments"])
     return {k: v for k, v in description.items() if k not in ("class", "members")}

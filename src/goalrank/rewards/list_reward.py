@@ -50,16 +50,16 @@ class ListReward(Reward):
     Args:
         spec: input sizes; K feedback kinds come from it.
         sizes: of the request encoder; `layers` 0 keeps candidates independent of the set offered.
-        kinds: names of the kinds that are predicted; all must lie in [0, 1].
+        kinds: names of the kinds that are predicted; all must be in [0, 1].
         weights: weight of each kind in the reward.
         list_layers: attention layers between slots; 0 with relations 0 and positions False is the
             order-blind, item-wise model.
         relations: number of learned likeness measures.
-        slots: slot positions with vectors of their own; later slots share the last one's.
+        slots: number of slot positions with their own vectors; later slots share the last one's.
         slot_weights: weight of each slot in the reward; None = 1 for all. Later slots take the
             last weight.
         causal: slots see earlier slots only.
-        positions: whether slots have vectors of their own, so that their rank counts.
+        positions: whether slots have their own vectors, so that their rank counts.
         link: "sum" of logits or "product" of probabilities.
     """
 
@@ -113,6 +113,7 @@ class ListReward(Reward):
         """Encode what depends on the request alone; once for all its lists.
 
         Args:
+            batch: the encoded requests.
             at: [B, M] positions of the candidates that lists will hold, where that is not all and
                 `encoder.pointwise`; lists then hold positions on the M axis.
         """
@@ -155,21 +156,26 @@ class ListReward(Reward):
         return self.slot_logits(batch, lists).sigmoid() * (lists >= 0).unsqueeze(-1)
 
     def forward(self, batch: Batch, lists: Tensor) -> Tensor:
+        """Rewards [B, G] of lists [B, G, L]: the sum over their slots."""
         return self.by_slot(batch, lists).sum(-1)
 
     @property
     def has_slot_rewards(self) -> bool:
+        """True: each slot has its reward."""
         return True
 
     def by_slot(self, batch: Batch, lists: Tensor) -> Tensor:
+        """Reward [B, G, L] of each slot: probabilities by the kinds' weights and the slot's."""
         slot = torch.arange(lists.shape[-1], device=lists.device)
         weight = self.slot_weights[slot.clamp_max(len(self.slot_weights) - 1)]
         return (self.slot_probabilities(batch, lists) @ self.kind_weights) * weight
 
     def encoder_state(self) -> Mapping[str, Tensor]:
+        """Weights of the request encoder by name."""
         return self.encoder.state_dict()
 
     def config(self) -> dict[str, Any]:
+        """Constructor arguments without the `InputSpec`; plain JSON values."""
         return {
             "sizes": asdict(self.sizes),
             "kinds": list(self.kinds),
@@ -187,6 +193,7 @@ class ListReward(Reward):
     def from_config(
         cls, spec: InputSpec, config: Mapping[str, Any], parts: Sequence[Reward]
     ) -> Self:
+        """Make an unfitted model from what `config` described."""
         arguments = dict(config)
         sizes = EncoderSizes(**arguments.pop("sizes"))
         return cls(spec, sizes, **arguments)
@@ -202,6 +209,7 @@ class ListReward(Reward):
         """Mean binary cross-entropy over slots with known feedback.
 
         Args:
+            batch: the encoded requests.
             lists: [B, G, L].
             feedback: [B, G, L, K] all kinds of the table, in [0, 1] for those predicted.
             known: [B, G, L] True where the feedback counts.
@@ -214,13 +222,15 @@ class ListReward(Reward):
         return (each * known).sum() / divisor(known.sum())
 
     def listwise_loss(self, batch: Batch, feedback: Tensor, encoded: _Encoded) -> Tensor:
-        """Cross-entropy over the candidates, each at the first slot of a list of its own.
+        """Cross-entropy over the candidates, each at the first slot of a separate list.
 
-        Log losses teach how probable feedback is; which candidate is better than which is what a
-        group asks. The kinds of the reward count by their weights.
+        Log losses train how probable feedback is; a group also needs the order of candidates. The
+        kinds of the reward count by their weights.
 
         Args:
+            batch: the encoded requests.
             feedback: [B, N, K] all kinds of the table, of every candidate.
+            encoded: result of `encode`.
 
         Source: ListNet's top-one loss (Cao et al., 2007).
         """
@@ -235,7 +245,7 @@ class ListReward(Reward):
 
 
 def _likeness_before(vectors: Tensor, real: Tensor) -> Tensor:
-    """Likeness of each slot to the earlier ones: the greatest, the sum, and to the slot just before; each per measure.
+    """Similarity of each slot to earlier ones: maximum, sum and to the slot before; per measure.
 
     Args:
         vectors: [M, L, R, A] of unit length.

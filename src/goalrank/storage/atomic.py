@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all; nobody else renames what was written."""
+"""Files and folders that appear whole or not at all; only this file renames what was written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ErrorType = type[GoalRankError]
 
 
 def temporary_name(name: str) -> str:
-    """A hidden name of its own for what is still being written; readers of folders skip it."""
+    """A hidden name for a file that is still being written; readers of folders skip it."""
     return f".{name}.{secrets.token_hex(4)}.tmp"
 
 
@@ -50,7 +50,7 @@ def whole_file(path: Path, *, error: ErrorType = DataError) -> Iterator[Path]:
 def whole_folder(
     path: Path, *, replace: bool = False, error: ErrorType = DataError
 ) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; it becomes `path` on success, else it vanishes.
+    """Give a temporary folder next to `path`: it becomes `path` on success and is removed otherwise.
 
     Args:
         path: the folder; an empty one that is there is replaced.
@@ -77,7 +77,7 @@ def whole_folder(
 
 
 def surviving_folder(path: Path) -> Path:
-    """Where a folder of `whole_folder` lies: `path`, or the old one if a replacement was cut short.
+    """Where a folder of `whole_folder` is: `path`, or the old one if a replacement was cut short.
 
     A process that is killed between the two renames of a replacement leaves the old folder under
     a hidden name. `path` is returned also where neither is there.
@@ -113,7 +113,7 @@ def write_json(path: Path, value: object, *, indent: int | None = 2) -> None:
 
 
 def move_into_place(source: Path, path: Path) -> None:
-    """Give a finished file its name, replacing an older one; both lie on one file system.
+    """Give a finished file its name, replacing an older one; both are on one file system.
 
     Raises:
         OSError: the disk refuses; `path` is as it was.

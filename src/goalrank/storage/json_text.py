@@ -1,4 +1,4 @@
-"""JSON text of results: what JSON cannot hold is made plain first."""
+"""JSON text of results: values that JSON cannot hold are converted first."""
 
 from __future__ import annotations
 

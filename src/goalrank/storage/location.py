@@ -67,7 +67,7 @@ class Location:
         return bool(self._tried("looking for", lambda system, path: system.exists(path)))
 
     def is_folder(self) -> bool:
-        """Whether files lie below it."""
+        """Whether there are files below it."""
         return bool(self._tried("looking for", lambda system, path: system.isdir(path)))
 
     def child(self, name: str) -> Location:
@@ -101,7 +101,7 @@ class Location:
         ]
 
     def read(self, work: Callable[[BinaryIO], T]) -> T:
-        """What `work` makes of the open file; it is called again after a timeout."""
+        """Result of `work` on the open file; it is called again after a timeout."""
 
         def opened(system: Any, path: str) -> T:
             with system.open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""Another try for what fails now and then: stores that time out, connections that break."""
+"""Retries of operations that fail at times: stores that time out, connections that break."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def transient(error: BaseException) -> bool:
 def with_retries(
     work: Callable[[], T], what: str, *, retries: int = RETRIES, first_wait: float = 0.5
 ) -> T:
-    """Run `work`, again after ever longer waits while it fails by transient errors.
+    """Run `work`, again after longer and longer waits while it fails with transient errors.
 
     Args:
         work: safe to run again from its beginning.

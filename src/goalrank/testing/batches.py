@@ -79,8 +79,8 @@ def doubled(batch: Batch) -> Batch:
 def with_unknown(batch: Batch) -> Batch:
     """Give every request two unknown candidates, an unknown user and an unknown history.
 
-    The first candidate's id is in a bucket that unknown ids share; the second, and what the history
-    holds, has features of its own beside.
+    The first candidate's id is in a bucket that unknown ids share. The second candidate and the
+    items of the history also have their own features.
     """
     known = len(batch.items)
     candidates = batch.candidates.clone()
@@ -96,7 +96,7 @@ def with_unknown(batch: Batch) -> Batch:
 
 
 def _longer(table: EntityTable, rows: int) -> EntityTable:
-    """Add rows that share the ids' last bucket but have features of their own."""
+    """Add rows that share the ids' last bucket but have their own features."""
     bucket = torch.full((rows,), int(table.bucket_row.max()))
     generator = torch.Generator().manual_seed(7)
     numeric = torch.randn(rows, table.numeric.shape[1], generator=generator)

@@ -20,7 +20,10 @@ def make_entities(rows: int, buckets: int = 2, numeric: int = 0, seed: int = 0) 
     """Make features of entities: row 0 padding, then known ids, then shared rows; no categories.
 
     Args:
+        rows: rows of the table, row 0 and the shared ones included.
         buckets: rows that unknown ids share.
+        numeric: number of numeric features.
+        seed: of every random draw.
     """
     rng = np.random.default_rng(seed)
     ids = torch.arange(rows)
@@ -56,7 +59,14 @@ def make_requests(
     Args:
         requests: how many.
         n: candidates of a request, at most.
-        shown, history: shown items and history events of a request, at most.
+        shown: shown items of a request, at most.
+        history: history events of a request, at most.
+        items: size of the catalogue.
+        users: number of users.
+        features: number of features of a candidate.
+        kinds: feedback kinds.
+        protocol: "exposed" or "retrieved".
+        seed: of every random draw.
     """
     rng = np.random.default_rng(seed)
     item_table, user_table = make_entities(items + 3, seed=seed), make_entities(users + 3)
@@ -142,7 +152,14 @@ def make_table(
     """Make a table of requests of 1…`most` candidates; even items are liked more often, so there is a thing to learn.
 
     Args:
+        rows: number of requests.
+        seed: of every random draw.
         strings: ids are strings instead of integers.
+        protocol: "exposed" or "retrieved".
+        items: size of the catalogue.
+        users: number of users.
+        most: candidates of a request, at most.
+        warning: note in the description of the table.
     """
     rng = np.random.default_rng(seed)
 

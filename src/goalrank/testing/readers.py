@@ -60,7 +60,7 @@ class ReaderContract:
         assert ids.null_count().row(0) == (0, 0, 0)
 
     def test_times_are_microseconds(self, log: RawLog) -> None:
-        """Times lie between 1970 and 2100, so that no unit was mistaken for another."""
+        """Times are between 1970 and 2100, so that no unit was mistaken for another."""
         low, high = log.events["time"].min(), log.events["time"].max()
         assert isinstance(low, int)
         assert isinstance(high, int)
@@ -68,7 +68,7 @@ class ReaderContract:
         assert high - low >= 1000, "a log that spans less than a millisecond has another unit"
 
     def test_rates_are_rates(self, log: RawLog) -> None:
-        """Kinds whose averages become features lie in [0, 1]."""
+        """Kinds whose averages become features are in [0, 1]."""
         for kind in log.rate_kinds:
             assert log.events[kind].is_between(0.0, 1.0).all(), kind
 
@@ -93,7 +93,7 @@ class ReaderContract:
         assert (again.kinds, again.target, again.strength) == (log.kinds, log.target, log.strength)
 
     def test_the_log_becomes_requests(self, path: Path | None) -> None:
-        """An import gives requests whose histories lie strictly before them."""
+        """An import gives requests whose histories are strictly before them."""
         result = import_log(self.source, path, self.settings)
         parts = [result.train, result.validation, result.test]
         assert sum(len(part) for part in parts) > 0

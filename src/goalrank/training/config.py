@@ -73,7 +73,7 @@ class RewardLoopConfig(LoopConfig):
 
 
 class RewardConfig(_Strict):
-    """The reward that the generator is taught by; by default the list reward model.
+    """The reward that the generator is trained with; by default the list reward model.
 
     Rewards of other classes take their settings from `options`; of the settings below, `members`,
     `pessimism` and `observed` are theirs as well, and the others are the list reward model's alone.
@@ -81,7 +81,7 @@ class RewardConfig(_Strict):
     Attributes:
         name: which reward: one of `goalrank.rewards.REWARDS`, or "package.module:Class".
         options: settings of a reward that is not the list reward model.
-        kinds: feedback kinds to predict; none = every kind whose training values lie in [0, 1].
+        kinds: feedback kinds to predict; none = every kind whose training values are in [0, 1].
         weights: weight of each kind in the reward; none = 1 for the target and 0 for the others.
         members: models in the ensemble, trained with different seeds.
         pessimism: β in mean − β · deviation over the ensemble.
@@ -89,20 +89,20 @@ class RewardConfig(_Strict):
         id_dropout: share of ids swapped in training for a bucket that many share.
         id_width: width of the id vectors, projected to `width` by a shared matrix; 0 = `width`.
         list_layers, relations: of the list model, see `ListReward`.
-        positions: whether slots have vectors of their own; False with list_layers 0 and relations 0 is a
+        positions: whether slots have their own vectors; False with list_layers 0 and relations 0 is a
             reward that is blind to order.
         causal: a slot's feedback depends on earlier slots only (feeds); False for pages.
         link: how an item's own worth and what the list does to it meet, see `ListReward`: "sum"
             of logits, or "product" of probabilities, as in click models.
         slot_weights: "ones" (feedback itself tells what a slot is worth), "dcg" (discounted), or
             "auto": ones for exposed lists, dcg otherwise.
-        unexposed: what was not shown is ignored or counts as no feedback; "auto": ignored for
+        unexposed: candidates not shown are ignored or count as no feedback; "auto": ignored for
             exposed lists, negative otherwise.
         lists: lists per request in training, where unexposed counts as negative.
-        observed: weight of the logged feedback itself, as discounted gain of a list, beside the
-            learned reward. It is unbiased where every candidate's relevance is known, and knows
-            nothing of lists.
-        listwise: weight of a cross-entropy over the request's candidates beside each slot's log
+        observed: weight of the logged feedback itself, as discounted gain of a list, added to the
+            learned reward. It is unbiased where every candidate's relevance is known, and
+            ignores how items of a list affect each other.
+        listwise: weight of a cross-entropy over the request's candidates, added to each slot's log
             loss, where unexposed counts as negative: a group needs the right order more than the
             right probability, and a few drawn lists show only some of the candidates.
         propensity_cap: above 1, logged lists are weighed by how much rarer the logging policy

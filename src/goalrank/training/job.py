@@ -1,4 +1,4 @@
-"""The job: light models, a reward model, and the generator taught by it."""
+"""The job: light models, a reward model, and the generator trained with it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Fitted:
 
     Attributes:
         rankers: light models by name, and the generator under the configured ranker's name.
-        reward: what the generator was taught by; None for a supervised job.
+        reward: the reward that the generator was trained with; None for a supervised job.
         telemetry: rows of each stage's log.
         seconds: of each stage.
     """
@@ -102,7 +102,7 @@ class Job:
         return self.fitted
 
     def teacher(self, learned: Reward) -> Reward:
-        """What the generator is taught by: the learned reward, and the logged feedback itself."""
+        """The generator's reward: the learned one, and the logged feedback itself."""
         weight = self.config.reward.observed
         return Weighted([learned, ObservedGain()], [1.0, weight]).eval() if weight else learned
 
@@ -167,7 +167,7 @@ class Job:
         return ranker
 
     def fit_reward(self, pretrained: Weights | None = None) -> Reward:
-        """Fit the reward ensemble on what was shown and answered."""
+        """Fit the reward ensemble on the shown lists and their feedback."""
         config = self.config.reward
         members = []
         for i in range(config.members):
@@ -295,7 +295,7 @@ def _same_settings(record: Path, config: FitConfig) -> bool:
 
 
 def check_names(config: FitConfig) -> None:
-    """Import everything that a recipe names, so that a mistake is said before anything is trained.
+    """Import everything that a recipe names, so that a mistake is found before anything is trained.
 
     Raises:
         ConfigError: a name is unknown or claimed twice, or what it names cannot be imported.

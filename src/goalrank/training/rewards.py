@@ -82,7 +82,7 @@ def build_list_reward(
 
 
 def probability_kinds(train: EncodedRequests) -> tuple[str, ...]:
-    """Feedback kinds whose training values all lie in [0, 1]."""
+    """Feedback kinds whose training values are all in [0, 1]."""
     low = -all_reduce_max(-train.feedback.min(0, initial=0.0))
     high = all_reduce_max(train.feedback.max(0, initial=0.0))
     return tuple(

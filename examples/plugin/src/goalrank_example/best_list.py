@@ -14,7 +14,11 @@ def best_list(
     It is GoalRank's objective with a reference policy that is certain of the best list.
 
     Args:
-        log_prob, rewards, valid, own: [B, G].
+        log_prob: [B, G] of the lists under the policy.
+        rewards: [B, G].
+        valid: [B, G] False where a list does not exist.
+        own: [B, G] True where the policy drew the list; not used.
+        temperature: not used.
 
     Source: rejection-sampling fine-tuning (RAFT: Dong et al., 2023, arXiv 2304.06767).
     """

@@ -1,4 +1,4 @@
-"""Recipes that come with the package: one TOML file a training job."""
+"""Recipes that come with the package: one TOML file per training job."""
 
 from __future__ import annotations
 

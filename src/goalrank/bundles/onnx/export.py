@@ -58,8 +58,10 @@ def export_graph(ranker: Ranker, columns: EncodedRequests, slots: int, path: str
     the first of the given requests.
 
     Args:
+        ranker: the ranker to export.
         columns: any requests that the ranker's own encoder encoded.
         slots: L, fixed in the graph.
+        path: the ONNX file.
 
     Raises:
         ConfigError: a ranker whose lists are not greedy decodes, no slot, or no request.
@@ -152,7 +154,7 @@ def _made_up(encoder: Encoder) -> EncodedRequests:
 
 
 def export_main(folder: str, path: str) -> None:
-    """Export a folder's bundle to a path; the work of a process apart."""
+    """Export a folder's bundle to a path; the work of a separate process."""
     os.nice(10)  # a server may be answering meanwhile
     bundle = Bundle.load(folder)
     export_graph(bundle.ranker, _made_up(bundle.encoder), bundle.config.slots, path)

@@ -1,7 +1,7 @@
 """`ListGraph`: lists with their log-probabilities from one exported graph, in ONNX Runtime.
 
 Inputs are the batch, the feature tables (so that new items' rows work), and what every slot may
-take; the whole greedy decode lies in the graph. `goalrank.bundles.onnx.export` writes it.
+take; the whole greedy decode is in the graph. `goalrank.bundles.onnx.export` writes it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ListGraph:
             )
             self._inputs = [given.name for given in self._session.get_inputs()]
             self.slots = int(self._session.get_modelmeta().custom_metadata_map["slots"])
-        except Exception as error:  # the runtime raises classes of its own
+        except Exception as error:  # the runtime raises its own classes
             raise BundleError(
                 f"'{model}' cannot be read as an exported ranker ({str(error).splitlines()[0]}); "
                 f"remedy: remove it, and it is exported again"
@@ -72,6 +72,7 @@ class ListGraph:
         """Lists [B, slots] and log-probabilities [B] in double precision.
 
         Args:
+            batch: the encoded requests.
             slots: at most the graph's own.
             open_to: [B, slots, N] of `open_slots`; None allows everything.
         """
@@ -103,8 +104,10 @@ def load_graph(folder: str | Path, *, export: bool, threads: int = 1) -> ListGra
 
     Args:
         folder: that holds the manifest.
-        export: make it where it is not kept yet, in a process of its own (seconds of work that
-            must not hold up a server); several servers that want it make it once. False: None.
+        export: make the graph where it is not kept yet, in a separate process (seconds of work
+            that must not hold up a server); several servers make it only once. False: return None
+            then.
+        threads: of the ONNX runtime.
 
     Raises:
         BundleError: it cannot be exported, or emits other lists.
@@ -127,7 +130,7 @@ def load_graph(folder: str | Path, *, export: bool, threads: int = 1) -> ListGra
 
 def _export_apart(folder: Path, path: Path) -> None:
     code = "import sys; from goalrank.bundles.onnx.export import export_main; export_main(*sys.argv[1:])"
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603  this Python, no shell
         [sys.executable, "-c", code, str(folder), str(path)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""goalrank ab"""
+"""Command `goalrank ab`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""goalrank audit"""
+"""Command `goalrank audit`."""
 
 from __future__ import annotations
 

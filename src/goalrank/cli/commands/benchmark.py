@@ -1,4 +1,4 @@
-"""goalrank benchmark: run, table, plot, publish"""
+"""Commands `goalrank benchmark`: run, table, plot, publish."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def run(
 
         settings = load_suite(suite)
         gpus = 1.0 if accelerator == "gpu" else 0.0
-        # Locally a cell has a process of its own, which it may take with it.
+        # Locally a cell has its own process, which may end with it.
         own = nullcontext() if executor == "local" else None
         with (
             own or open_executor(executor, workers=jobs, gpus=gpus) as opened,

@@ -1,4 +1,4 @@
-"""goalrank data: preview, import, fetch, validate, describe"""
+"""Commands `goalrank data`: preview, import, fetch, validate, describe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""goalrank demo"""
+"""Command `goalrank demo`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""goalrank doctor"""
+"""Command `goalrank doctor`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""goalrank evaluate"""
+"""Command `goalrank evaluate`."""
 
 from __future__ import annotations
 

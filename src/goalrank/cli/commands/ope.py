@@ -1,4 +1,4 @@
-"""goalrank ope"""
+"""Command `goalrank ope`."""
 
 from __future__ import annotations
 

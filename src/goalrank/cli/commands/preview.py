@@ -1,4 +1,4 @@
-"""goalrank data preview"""
+"""Command `goalrank data preview`."""
 
 from __future__ import annotations
 

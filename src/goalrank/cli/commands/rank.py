@@ -1,4 +1,4 @@
-"""goalrank rank"""
+"""Command `goalrank rank`."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def rank(
             )
         loaded = Bundle.load(bundle, allow=allow_plugin or ())
         gpus = 1.0 if device.startswith("cuda") else 0.0
-        # Torch has threads of its own: locally, parts come one after another.
+        # Torch has its own threads: locally, parts come one after another.
         opened = LocalExecutor(1) if executor == "local" else open_executor(
             executor, workers=workers, gpus=gpus
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""goalrank scaling: parameters × data × group size as a grid, and the law in it"""
+"""Command `goalrank scaling`: parameters × data × group size as a grid, and the law in it."""
 
 from __future__ import annotations
 

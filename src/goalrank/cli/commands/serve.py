@@ -1,4 +1,4 @@
-"""goalrank serve"""
+"""Command `goalrank serve`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def serve(given: dict[str, Any]) -> None:
     """Serve lists over HTTP and keep every exposure. API keys: GOALRANK_API_KEYS=name:key,…
 
     Each option is an environment variable too: GOALRANK_SERVE_RATE is --rate.
-    """
+    """  # noqa: D415  the help text ends with an example
     from goalrank.serving import run_server
     from goalrank.settings import checked
 

@@ -1,4 +1,4 @@
-"""goalrank store"""
+"""Command `goalrank store`."""
 
 from __future__ import annotations
 

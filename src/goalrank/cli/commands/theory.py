@@ -1,4 +1,4 @@
-"""goalrank theory: the theorem and the bound, computed on worlds that can be enumerated"""
+"""Command `goalrank theory`: the theorem and the bound, on worlds that can be enumerated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""goalrank train"""
+"""Command `goalrank train`."""
 
 from __future__ import annotations
 

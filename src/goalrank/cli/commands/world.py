@@ -1,4 +1,4 @@
-"""goalrank world: requests and online tests in a simulator whose truth is known"""
+"""Command `goalrank world`: requests and online tests in a simulator whose truth is known."""
 
 from __future__ import annotations
 

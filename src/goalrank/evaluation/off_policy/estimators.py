@@ -77,7 +77,7 @@ def snips(logged: Logged, cap: float = np.inf) -> Terms:
 
 
 def clipped(logged: Logged, cap: float = np.inf) -> Terms:
-    """mean(min(w, cap) · r): less variance, and biased towards 0 by what lies above the cap."""
+    """mean(min(w, cap) · r): less variance, and biased towards 0 by what is above the cap."""
     return _plain(np.minimum(logged.weight, cap) * logged.reward)
 
 
@@ -161,12 +161,13 @@ def estimate(
     """Estimates with 95 % percentile-bootstrap intervals, all from the same resamples.
 
     Args:
+        logged: rewards and probabilities of R logged lists.
         names: keys of `ESTIMATORS`.
         resampler: clusters [R]; requests of one user belong to one cluster.
         cap: largest weight of the clipped estimator.
 
     Returns:
-        the log's own mean reward, and an estimate a name.
+        the log's own mean reward, and an estimate per name.
 
     Raises:
         ConfigError: an unknown name, or a cap that is not above 0.

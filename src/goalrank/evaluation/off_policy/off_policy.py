@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -215,8 +215,7 @@ def _logged(
     table: Requests, weights: Mapping[str, float], seen: Views, slots: Array | None, model: bool
 ) -> Logged:
     rewards = slot_rewards(table, weights)
-    propensity = _propensity(table)
-    assert propensity is not None  # `_usable` refused the others
+    propensity = cast(Array, _propensity(table))  # `_usable` refused logs without
     return Logged(
         reward=rewards.sum(1),
         log_target=seen.prefix[:, -1],

@@ -38,7 +38,7 @@ class TargetPolicy:
 
     @property
     def stepwise(self) -> bool:
-        """Whether the first items of a list have a probability of their own."""
+        """Whether the first items of a list have their own probability."""
         return self.temperature is None or self.bundle.ranker.stepwise
 
 
@@ -72,12 +72,16 @@ def view(
     """Judge logged lists by a policy, which is asked for as many items as were shown.
 
     Args:
+        policy: the policy to judge.
         requests: R, each with at least one item shown.
         model: reward model for `predicted` and `baseline`.
         weights: of the feedback kinds in the reward that the model is to predict.
         prefixes: fill all of `prefix`, not only its last column.
-        lists: drawn a request for the baseline's mean under the policy.
+        lists: drawn per request for the baseline's mean under the policy.
         seed: of these draws; they do not depend on `batch_size`.
+        batch_size: requests per batch; the result does not depend on it.
+        device: where to compute.
+        progress: called with (requests done, requests in all).
 
     Raises:
         ConfigError: a rule on an unknown column, or on a ranker that cannot be masked.
@@ -122,24 +126,26 @@ class _Under:
         self.state = self.ranker.encode(batch)
 
     def best(self) -> Tensor:
-        """[B, L]"""
+        """Best lists [B, L]."""
         if self.plans is None:
             return self.ranker.best(self.state, self.batch, self.slots)
-        return self._ruled()[0]
+        return self._ruled(self.plans)[0]
 
     def draw(self, lists: int, rng: torch.Generator) -> Tensor:
-        """[B, G, L]"""
+        """Drawn lists [B, G, L]."""
         if self.plans is None:
             warmth = self.temperature or 1.0
             return self.ranker.draw(self.state, self.batch, lists, self.slots, rng, warmth)
-        drawn = [self._ruled(salt=request_salt(self.batch.key, rng))[0] for _ in range(lists)]
+        drawn = [
+            self._ruled(self.plans, salt=request_salt(self.batch.key, rng))[0] for _ in range(lists)
+        ]
         return torch.stack(drawn, 1)
 
     def log_prob(self, shown: Tensor, prefixes: bool) -> Tensor:
         """[B, L] log-probabilities of prefixes, or [B, 1] of the whole lists."""
         if self.plans is not None:
             steps: list[Tensor] = []
-            _, total = self._ruled(forced=shown, steps=steps)
+            _, total = self._ruled(self.plans, forced=shown, steps=steps)
             return torch.stack(steps, 1).cumsum(1) if prefixes else total.unsqueeze(1)
         lists = shown.unsqueeze(1)
         if prefixes:
@@ -148,10 +154,9 @@ class _Under:
         warmth = self.temperature or 1.0
         return self.ranker.list_log_prob(self.state, self.batch, lists, warmth)
 
-    def _ruled(self, **how: Any) -> tuple[Tensor, Tensor]:
-        assert self.plans is not None
+    def _ruled(self, plans: Sequence[Resolved | None], **how: Any) -> tuple[Tensor, Tensor]:
         return constrained_lists(
-            self.ranker, self.state, self.batch, self.plans, self.slots,
+            self.ranker, self.state, self.batch, plans, self.slots,
             temperature=self.temperature or 1.0, **how,
         )  # fmt: skip
 
@@ -198,7 +203,7 @@ def _predictor(
     wanted = [kinds.index(kind) if kind in kinds else -1 for kind in weights]
     apt = [m for m in model.members if m.kind_index and set(wanted) <= set(m.kind_index)]
     if len(apt) < len(model.members):
-        return lambda batch, lists: model(batch, lists)
+        return model
     vectors = [
         torch.tensor([dict(zip(wanted, weights.values())).get(k, 0.0) for k in m.kind_index])
         for m in apt

@@ -22,7 +22,7 @@ class Support:
         requests: R that the estimates rest on.
         effective: (Σ w)² / Σ w², Kish's effective sample size.
         impossible: share of logged lists that the new policy cannot give.
-        mean_weight: 1 in expectation where the log covers the policy; what is missing below 1 is
+        mean_weight: 1 in expectation where the log covers the policy; the part missing below 1 is
             the new policy's probability of lists that could not be logged.
         mean_weight_error: its standard error.
         largest_weight: of one request.

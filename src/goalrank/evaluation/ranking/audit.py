@@ -91,13 +91,13 @@ def _check_names(train: EncodedRequests, names: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Audit:
-    """How the best trained ranker stands beside the best baseline.
+    """How the best trained ranker compares with the best baseline.
 
     Attributes:
         metric: full name, such as "ndcg@6".
         baseline, trained: the best of each; `trained` is None if none was evaluated.
         difference: trained minus baseline over the same requests; None without a trained ranker.
-        holds: True if the whole interval of the difference lies above 0.
+        holds: True if the whole interval of the difference is above 0.
         verdict: sentences for people, the most important first.
     """
 

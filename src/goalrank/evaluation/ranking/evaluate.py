@@ -41,14 +41,14 @@ def evaluate(
     """Measure each ranker's lists on every request that has a positive.
 
     Only candidates whose relevance is known take part: under the exposed protocol rankers order the
-    shown candidates alone, since nobody knows how the others would have been answered. Scorers are
+    shown candidates alone, since feedback on the others is unknown. Scorers are
     measured from their scores, ties at their expected value; other rankers from the lists they emit.
 
     Args:
         rankers: name → ranker; each is put in eval mode and left as it was found.
         columns: encoded requests.
         slots: L ≥ 1.
-        batch_size: requests a batch; the results do not depend on it.
+        batch_size: requests per batch; the results do not depend on it.
         metrics: names of `METRICS`, "package.module:function", or auc.
         bootstrap: number of resamples, at least 1.
         seed: of the resamples.
@@ -183,7 +183,7 @@ def _measure(
 
 
 def _checked(metric: str, value: Tensor, batch: Batch) -> Tensor:
-    """What a metric gave, if it is one number a request."""
+    """What a metric gave, if it is one number per request."""
     if value.shape != (batch.size,):
         raise GoalRankError(
             f"metric '{metric}' gave a tensor of shape {list(value.shape)} for {batch.size} "

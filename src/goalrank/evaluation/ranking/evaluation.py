@@ -1,4 +1,4 @@
-"""What an evaluation found: values a request, means with intervals, paired differences."""
+"""What an evaluation found: values per request, means with intervals, paired differences."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Evaluation:
     Attributes:
         slots: L.
         protocol: of the requests: exposed, retrieved or injected.
-        rows: [n] the requests scored, as rows of the Columns.
-        excluded: number of requests left out for want of a positive.
+        rows: [n] the requests scored, as rows of the encoded requests.
+        excluded: number of requests left out because they have no positive.
         values: ranker → metric name (such as "ndcg@6") → [n]; NaN where undefined.
         seconds: ranker → seconds spent in it, all requests together.
         resampler: how intervals are drawn.
@@ -72,7 +72,7 @@ class Evaluation:
 
     @cached_property
     def summaries(self) -> dict[str, dict[str, Interval]]:
-        """ranker → metric → mean and interval."""
+        """Mean and interval by ranker and metric."""
         keys = [(r, m) for r, each in self.values.items() for m in each]
         if not keys:
             return {}
@@ -88,7 +88,7 @@ class Evaluation:
         return self.summaries[ranker][self.metric_name(metric)]
 
     def paired(self, a: str, b: str, metric: str) -> Difference:
-        """Ranker a less ranker b over the same requests.
+        """Difference of ranker a and ranker b (a − b) over the same requests.
 
         Raises:
             ConfigError: no such ranker or metric.
@@ -104,7 +104,7 @@ class Evaluation:
         return max(having, key=lambda r: self.summaries[r][name].mean)
 
     def metric_name(self, metric: str) -> str:
-        """ "ndcg" → "ndcg@6"; full names stay."""
+        """Full name of a metric: "ndcg" → "ndcg@6"; full names stay."""
         full = f"{metric}@{self.slots}"
         return full if full in self.metrics else metric
 
@@ -139,7 +139,7 @@ class Evaluation:
         )
 
     def milliseconds(self, ranker: str) -> float:
-        """Mean time a request, in batches as evaluated."""
+        """Mean time per request, in batches as evaluated."""
         return 1000 * self.seconds[ranker] / max(self.n, 1)
 
     def to_dict(self) -> dict[str, dict[str, dict[str, float]]]:

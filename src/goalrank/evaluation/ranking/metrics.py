@@ -1,4 +1,4 @@
-"""Ranking metrics of one list a request, fair to ties.
+"""Ranking metrics of one list per request, fair to ties.
 
 Conventions, for every metric here:
 
@@ -90,8 +90,10 @@ def from_scores(
 
     Args:
         scores: [B, N], no NaN.
-        relevance, mask, gain: as in `from_lists`.
+        relevance: as in `from_lists`.
+        mask: as in `from_lists`.
         slots: L.
+        gain: as in `from_lists`.
     """
     relevance, gains = _gains(relevance, mask, gain)
     ties = _Ties.of(scores, mask)
@@ -114,7 +116,10 @@ def from_scores(
 
 
 def recall(v: SlotValues) -> Tensor:
-    """recall@L = Σ_t y_t / min(#positives, L): [B]. (H@L of the list-ranking papers is hits / #positives.)"""
+    """recall@L = Σ_t y_t / min(#positives, L): [B].
+
+    H@L of the list-ranking papers is hits / #positives.
+    """
     return v.undefined(v.hit.sum(1) / v.positives.clamp(1, v.slots))
 
 
@@ -215,7 +220,7 @@ class _Ties:
 
     Attributes:
         order: [B, N] candidates, best first.
-        start, end: [B, N] first and last rank (0-based) of the group that each rank lies in.
+        start, end: [B, N] first and last rank (0-based) of the group that each rank is in.
         real: [B, N] False at the ranks of padding.
     """
 

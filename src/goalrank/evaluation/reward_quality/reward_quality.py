@@ -1,4 +1,4 @@
-"""How good a list reward model is: its probabilities a slot, and its order of lists.
+"""How good a list reward model is: its probabilities per slot, and its order of lists.
 
 All functions take numpy arrays or CPU tensors and return plain numbers or numpy arrays.
 """
@@ -94,10 +94,11 @@ def calibration(probability: ArrayLike, label: ArrayLike, *, bins: int = 10) -> 
 def slot_quality(
     probability: ArrayLike, label: ArrayLike, mask: ArrayLike, kinds: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    """One row a kind and slot (slot 0 = all slots together): auc, log loss, gain, calibration error.
+    """One row per kind and slot (slot 0 = all slots together): auc, log loss, gain, calibration error.
 
     Args:
-        probability, label: [R, S, K].
+        probability: [R, S, K] predicted.
+        label: [R, S, K] observed.
         mask: [R, S] True where something was shown.
         kinds: names of the K kinds.
 
@@ -139,16 +140,18 @@ class Spread:
     count: int
 
     def to_dict(self) -> dict[str, float]:
+        """Values of the fields by name."""
         return asdict(self)
 
 
 def order_correlation(
     a: ArrayLike, b: ArrayLike, mask: ArrayLike | None = None
 ) -> dict[str, Spread]:
-    """Do two rewards order the lists of a request alike?
+    """Agreement of two rewards on the order of a request's lists.
 
     Args:
-        a, b: [B, G] rewards of the same lists.
+        a: [B, G] rewards of the lists.
+        b: [B, G] other rewards of the same lists.
         mask: [B, G] True = real list; all if None.
 
     Returns:

@@ -26,6 +26,7 @@ class Interval:
     high: float
 
     def to_dict(self) -> dict[str, float]:
+        """Mean and ends of the interval by name."""
         return {"mean": self.mean, "low": self.low, "high": self.high}
 
 
@@ -40,12 +41,13 @@ class Difference(Interval):
     p: float
 
     def to_dict(self) -> dict[str, float]:
+        """Mean, ends of the interval and p-value by name."""
         return {**super().to_dict(), "p": self.p}
 
 
 @dataclass(frozen=True)
 class Resampler:
-    """Draws of clusters with replacement; equal seeds give equal draws, whatever the values.
+    """Draws of clusters with replacement; equal seeds give equal draws for any values.
 
     Attributes:
         clusters: [R] 0…U-1, the cluster of each request.

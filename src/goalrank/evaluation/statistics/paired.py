@@ -53,7 +53,7 @@ def t_tail(t: float, df: int) -> float:
 
 
 def paired_t(differences: Sequence[float]) -> float:
-    """Two-sided p of the paired t-test of differences, one a seed; NaN below two seeds."""
+    """Two-sided p of the paired t-test of differences, one per seed; NaN below two seeds."""
     d = np.asarray(differences, dtype=np.float64)
     if len(d) < 2:
         return math.nan
@@ -72,8 +72,11 @@ def over_requests(
     users are drawn, where there are 30 or more.
 
     Args:
-        a, b: [seeds, n]; one row where a baseline has no seeds.
+        a: [seeds, n]; one row where a baseline has no seeds.
+        b: as `a`.
         users: [n].
+        resamples: of the bootstrap.
+        seed: of the resamples.
     """
     named, cluster = np.unique(users, return_inverse=True)
     units = cluster if len(named) >= _FEWEST_USERS else np.arange(len(users))

@@ -60,6 +60,8 @@ def find_roles(
     Args:
         columns: of the file.
         given: role → column, from option `columns`; names that are no role are feedback types.
+        notes: get what was guessed.
+        where: the file, named in errors.
         kinds: columns named as feedback; they have no other role.
 
     Raises:
@@ -117,9 +119,12 @@ def find_kinds(
 
     Args:
         frame: the file.
+        roles: which column plays which role.
         given: option `columns`; a name that is no role maps a feedback type.
         kinds: option `kinds`.
         features: option `candidate_features`; they are no feedback.
+        notes: get what was guessed.
+        where: the file, named in errors.
 
     Returns:
         feedback type → column.

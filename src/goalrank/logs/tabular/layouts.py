@@ -242,8 +242,12 @@ def attribute(
     Args:
         shown: one row per showing, with a column `_row`; times are microseconds.
         answers: one row per answer.
+        roles: which column plays which role, in both tables.
         kinds: names of answers; each becomes a column of `shown`.
         event: column of `answers` that names the kind.
+        rules: how long after a showing an answer counts.
+        notes: get what was left out.
+        where: the file, named in errors.
 
     Raises:
         ConfigError: a window that is not above 0.

@@ -259,15 +259,19 @@ def _users(
             "users", f"anonymous, one per '{roles.of['session_id']}'", "columns user_id=NAME"
         )
         return as_ids(frame[roles.of["session_id"]].alias("user_id"), where=where)
-    if request is None:
+    if request is not None:
+        notes.guess("users", "anonymous, one per request", "columns user_id=NAME")
+        return request.alias("user_id")
+    return frame[
         need(
-            roles, "user_id", frame.columns, where=where,
+            roles,
+            "user_id",
+            frame.columns,
+            where=where,
             why="who was asked; or a session_id; where each row is a request of its own: "
             "--set request_scope=row",
         )  # fmt: skip
-    notes.guess("users", "anonymous, one per request", "columns user_id=NAME")
-    assert request is not None
-    return request.alias("user_id")
+    ]
 
 
 def _unique_requests(

@@ -112,10 +112,9 @@ def _compact_dates(column: pl.Series) -> pl.Series | None:
 
 def _moments(column: pl.Series, rules: TimeRules, where: str) -> pl.Series:
     """Datetimes as microseconds; naive ones are read in the zone that was given."""
-    dtype = column.dtype
-    assert isinstance(dtype, pl.Datetime)
-    column = column.cast(pl.Datetime("us", dtype.time_zone))
-    if dtype.time_zone is not None:
+    time_zone = getattr(column.dtype, "time_zone", None)
+    column = column.cast(pl.Datetime("us", time_zone))
+    if time_zone is not None:
         return column.cast(pl.Int64)
     if rules.timezone is None:
         raise SchemaError(

@@ -78,7 +78,7 @@ class MMR(_DiversityBaseline):
         return state.similarity.new_zeros(b, lists, n)
 
     def step_logits(self, state: DiversityState, hidden: Tensor, step: int) -> Tensor:
-        """Relevance less redundancy of each candidate: [B, G, N]."""
+        """Relevance minus redundancy of each candidate: [B, G, N]."""
         return self.trade * state.relevance[:, None, :] - (1 - self.trade) * hidden
 
     def advance(self, state: DiversityState, hidden: Tensor, picked: Tensor, step: int) -> Tensor:

@@ -47,12 +47,14 @@ class Generator(Ranker):
         self.decoder = PointerDecoder(sizes.width, slots, sizes.dropout, ratio)
 
     def encode(self, batch: Batch) -> Memory:
+        """Compute the keys, values and biases of the candidates, once per request."""
         encoded = self.encoder(batch)
         return self.decoder.keys_values(encoded.candidates, encoded.context, batch.candidate_mask)
 
     def list_log_prob(
         self, state: Memory, batch: Batch, lists: Tensor, temperature: float = 1.0
     ) -> Tensor:
+        """Compute the log-probabilities [B, G] of lists [B, G, L] in one pass over all slots."""
         logits = self.decoder(state, lists) / temperature
         real = lists >= 0
         # A slot after the list's end may have no candidate left; its -inf must not reach the sum.
@@ -63,6 +65,7 @@ class Generator(Ranker):
         return out
 
     def best(self, state: Memory, batch: Batch, slots: int) -> Tensor:
+        """Decode the best lists [B, L]: greedily, or by beam search where `beam` is above 1."""
         if self.beam > 1:
             return self.beam_search(state, slots, self.beam)[0][:, 0]
         return self.decode(state, slots).squeeze(1)
@@ -76,6 +79,7 @@ class Generator(Ranker):
         rng: torch.Generator,
         temperature: float = 1.0,
     ) -> Tensor:
+        """Draw lists [B, G, L] from the policy: Gumbel noise is added to each slot's logits."""
         # Gumbel-max at every step draws exactly from the step's softmax.
         salt = request_salt(batch.key, rng)
         names = distinct(batch.candidates)
@@ -87,6 +91,7 @@ class Generator(Ranker):
         return self.decode(state, slots, lists, perturb)
 
     def next_log_prob(self, state: Memory, batch: Batch, prefix: Tensor) -> Tensor:
+        """Compute the log-probability [B, N] of each candidate after a prefix [B, T]."""
         return at_next(self.decoder(state, open_slot(prefix)[:, None])[:, 0, -1])
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
@@ -99,6 +104,7 @@ class Generator(Ranker):
         return self.supervised_loss(self.encode(batch), batch, slots)
 
     def supervised_loss(self, state: Memory, batch: Batch, slots: int) -> Tensor:
+        """Compute `loss` of an encoded batch, a scalar."""
         known = known_candidates(batch)
         state = replace(state, bias=state.bias.masked_fill(~known, -torch.inf))
         prefix = self.decode(state, slots)
@@ -108,11 +114,13 @@ class Generator(Ranker):
 
     @property
     def decodes_greedily(self) -> bool:
+        """Whether the best lists are those of `greedy`: True without a beam."""
         return self.beam == 1
 
     def greedy(
         self, state: Memory, slots: int, open_to: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
+        """Decode the greedy lists [B, L] and their log-probabilities [B] in double precision."""
         kept: list[Tensor] = []
 
         def mask_and_keep(logits: Tensor, step: int) -> Tensor:
@@ -130,6 +138,8 @@ class Generator(Ranker):
         return lists, -rest.masked_fill(ended.squeeze(-1), 0.0).sum(-1)
 
     def decode_with(self, state: Memory, batch: Batch, slots: int, choose: Choose) -> Tensor:
+        """Fill one list per request slot by slot, [B, L], with a choice made from outside."""
+
         def only_choice(logits: Tensor, step: int) -> Tensor:
             pick = choose(logits, step).unsqueeze(-1)
             only = torch.full_like(logits, -torch.inf)
@@ -171,6 +181,7 @@ class Generator(Ranker):
         return F.pad(result, (0, slots - steps), value=-1) if steps < slots else result
 
     def beam_search(self, state: Memory, slots: int, width: int) -> tuple[Tensor, Tensor]:
+        """Find the W best lists of a beam: lists [B, W, L] and log-probabilities [B, W]."""
         b, n = state.bias.shape
         steps = min(slots, n)
         lists = torch.full((b, 1, slots), -1, dtype=torch.long, device=state.bias.device)

@@ -153,7 +153,7 @@ class PrefixState:
         self.rows = rows.flatten(0, 1)
         self.pointer = rows[..., -d:].transpose(1, 2)  # or the candidates themselves
         self.offset = torch.arange(b, device=rows.device)[:, None] * n
-        # Added at each step beside the prefix, [T, B, 1, D]; keys get their slot's position.
+        # Added at each step, with the prefix, [T, B, 1, D]; keys get their slot's position.
         position = decoder._slot(decoder.position, steps)[:, None, None, :]
         self.step_offset = position + memory.start[:, None, :]
         self.key_position = F.pad(decoder._slot(decoder.key_position, steps), (0, d))
@@ -192,7 +192,7 @@ class PrefixState:
 
 
 def _pointer_logits(state: Tensor, pointer: Tensor, scores: Tensor, scale: float) -> Tensor:
-    """scores + scale · state @ pointer, [B, G, N]; a state [B, 1, D] is shared by all G lists."""
+    """Logits scores + scale · state @ pointer, [B, G, N]; a state [B, 1, D] is shared by all G lists."""
     if state.shape[1] == scores.shape[1] and state.dtype == scores.dtype == pointer.dtype:
         return torch.baddbmm(scores, state, pointer, alpha=scale)
     return torch.add(scores, at_least_single(state @ pointer), alpha=scale)
@@ -202,7 +202,8 @@ def _causal_weights(query: Tensor, key: Tensor, position: Tensor, at: Tensor) ->
     """Attention of each of T slots to itself and those before: [B, G, T, T], rows sum to one.
 
     Args:
-        query, key: [B, N, D/2] of the candidates.
+        query: [B, N, D/2] of the candidates.
+        key: [B, N, D/2] of the candidates.
         position: [T, D/2] added to the key of each slot.
         at: [B, G, T] candidate at each slot.
     """
@@ -231,7 +232,9 @@ def _prefix_weights(weight: Tensor, at: Tensor, real: Tensor, n: int) -> tuple[T
 
     Args:
         weight: [B, G, T, T] of slots s ≤ t in the state after slot t.
-        at, real: [B, G, T] candidate at each slot, and whether there is one.
+        at: [B, G, T] candidate at each slot.
+        real: [B, G, T] False where a slot is empty.
+        n: N.
 
     Returns:
         Both [B, G·T, N]: 1 + weight, and 1, at the candidates of slots 0…t; 0 elsewhere.

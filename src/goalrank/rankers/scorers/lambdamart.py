@@ -26,7 +26,7 @@ class LambdaMART(Scorer):
     order. The state holds the trees as text, so that saving needs no pickle.
 
     Cross-fitted counts: the popularity, rates and links in the features of a training request are
-    counted on other users' requests (`folds` groups of users), because later histories of its own
+    counted on other users' requests (`folds` groups of users), because later histories of the same
     user contain its labels. For serving they are counted on all training requests.
 
     Args:

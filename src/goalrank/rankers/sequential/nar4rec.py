@@ -93,7 +93,7 @@ class NAR4Rec(StepPolicy):
         return state.unit.new_full((b, lists, n), -1.0)
 
     def step_logits(self, state: MatchState, hidden: Tensor, step: int) -> Tensor:
-        """Logits [B, G, N] of slot `step`, less the penalty for similarity to placed candidates."""
+        """Logits [B, G, N] of slot `step` minus the penalty for similarity to placed candidates."""
         at = min(step, state.logits.shape[1] - 1)
         penalty = self.contrast * hidden if step else torch.zeros_like(hidden)
         return state.logits[:, at, None, :].log_softmax(-1) - penalty.to(state.logits.dtype)

@@ -1,4 +1,4 @@
-"""Requests as flat arrays, before ids become rows: the one form that tables and plain rows meet in.
+"""Requests as flat arrays, before ids become rows: the common form of tables and plain rows.
 
 A table goes through polars; a handful of plain rows (what a server gets) goes through numpy
 without it, as making a data frame would cost a server more than ranking.
@@ -26,7 +26,7 @@ _EPOCH, _MICRO = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class RequestArrays:
-    """R requests; entries of all requests stand one after another, lengths [R] part them.
+    """R requests; entries of all requests one after another, separated by lengths [R].
 
     Attributes:
         time, history_time: microseconds since 1970; `history_time` is empty where not known.
@@ -117,8 +117,11 @@ class RequestArrays:
         in all rows or in none. Other keys are not looked at; nothing counts as shown.
 
         Args:
-            item_type, user_type: Int64 or String.
+            rows: R rows.
+            item_type: Int64 or String.
+            user_type: Int64 or String.
             width: F.
+            protocol: of the requests: "exposed" or "retrieved".
 
         Raises:
             DataError: ids of another type, lists that do not fit together, or features of another

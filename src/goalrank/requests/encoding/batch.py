@@ -19,7 +19,7 @@ class EntityTable:
         bucket_row: [R] the hashed bucket of the same id, whether the id is known or not.
         numeric: [R, Fn] standardised numbers.
         category: [R, M] rows of the joint category table, 0 is padding.
-        category_weight: [R, M] weights that make a weighted sum a mean a column.
+        category_weight: [R, M] weights that turn a weighted sum into a mean, per column.
     """
 
     id_row: Tensor
@@ -62,7 +62,7 @@ class Batch:
     """B requests, padded. Lists index the N axis of `candidates`.
 
     Attributes:
-        index: [B] rows in the `Columns` they came from.
+        index: [B] rows in the `EncodedRequests` they came from.
         key: [B] int64 hash of request_id; sampling noise depends on it and not on neighbours.
         items, users: feature tables that the rows below point into.
         user: [B] rows of `users`.
@@ -103,7 +103,7 @@ class Batch:
 
     @property
     def lists_of_one(self) -> Tensor:
-        """[B, N, 1] positions: each candidate as a list of its own."""
+        """[B, N, 1] positions: each candidate as a list of one."""
         b, n = self.candidates.shape
         return torch.arange(n, device=self.candidates.device).view(1, n, 1).expand(b, n, 1)
 

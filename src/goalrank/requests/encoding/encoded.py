@@ -129,7 +129,7 @@ class EncodedRequests:
             yield self.batch(rows)
 
     def take(self, indices: NDArray[Any] | slice) -> EncodedRequests:
-        """The chosen requests as EncodedRequests of their own; the feature tables are shared."""
+        """The chosen requests as separate EncodedRequests; the feature tables are shared."""
         if isinstance(indices, slice):
             indices = np.arange(*indices.indices(len(self)))
         rows = np.asarray(indices, dtype=np.int64)
@@ -228,7 +228,7 @@ def _take(values: NDArray[Any], at: NDArray[np.int64]) -> NDArray[Any]:
 
 
 def _real(values: NDArray[Any], at: NDArray[np.int64], real: NDArray[np.bool_]) -> NDArray[Any]:
-    """Values at the flat positions, zero in padding (whatever stands at its position, even NaN)."""
+    """Values at the flat positions, zero in padding (whatever its position holds, even NaN)."""
     taken = _take(values, at)
     return np.where(real.reshape(real.shape + (1,) * (taken.ndim - 2)), taken, 0)
 

@@ -1,4 +1,4 @@
-"""Encodes requests as numbers by what training data teach: vocabularies and feature ranges."""
+"""Encodes requests as numbers by vocabularies and feature ranges of the training data."""
 
 from __future__ import annotations
 
@@ -72,15 +72,14 @@ class EntityEncoder:
     ) -> tuple[NDArray[np.int64], EntityTable]:
         """Rows [n] of ids, in the table returned with them.
 
-        Ids unknown in training that have a side-table row get a row of their own at the end, so
-        that they are ranked by their features; other unknown ids get their bucket's row. A known
-        id whose side-table row differs from training gets a row with its vector and the features
-        of today.
+        Ids unknown in training that have a side-table row get their own row at the end, so that
+        they are ranked by their features; other unknown ids get their bucket's row. A known id
+        whose side-table row differs from training gets a row with its vector and these features.
 
         Args:
             ids: [n] ids.
-            side: side table that comes with the requests; None uses what training knew.
-            id_column: name of the id's column.
+            side: side table that comes with the requests; None uses the one of training.
+            id_column: name of the column of ids.
         """
         rows = self.vocabulary.rows(ids)
         if side is None or side.height == 0:
@@ -131,6 +130,8 @@ class Encoder:
         """Learn vocabularies and feature ranges from training requests.
 
         Args:
+            train: the training requests.
+            config: sizes and limits of the encoder; None takes the defaults.
             exchange: gives bytes to all processes and returns those of each, where every process
                 has a shard of the requests (`read_shard`): all learn the same from all shards.
         """

@@ -84,7 +84,7 @@ def load_encoder(folder: str | Path) -> Encoder:
             f"the encoder in '{source}' cannot be read ({_first_line(error)}); remedy: save the "
             f"bundle again or fetch it anew"
         ) from error
-    except Exception as error:  # safetensors raises a class of its own
+    except Exception as error:  # safetensors raises its own class
         if type(error).__module__.startswith("safetensors"):
             raise BundleError(
                 f"'{source / _TABLES}' is damaged ({error}); remedy: save the bundle again"

@@ -1,4 +1,4 @@
-"""One process's even shard of a dataset, and what all processes learn from theirs together."""
+"""One process's even shard of a dataset, and statistics over the shards of all processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import reduce
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -46,12 +46,13 @@ def list_rows(path: str | Path) -> dict[Path, int]:
 def read_shard(path: str | Path, rank: int, ranks: int, exchange: Exchange = alone) -> Requests:
     """The rows of one process: an even run of the dataset's rows, from the shards that hold it.
 
-    Runs differ by one row at most, whatever the files' sizes; a file that lies within one run is
+    Runs differ by one row at most, for any file sizes; a file that is within one run is
     opened by its process only. With fewer rows than processes every process gets all.
 
     Args:
         path: file or folder of shards.
-        rank, ranks: this process and how many there are.
+        rank: of this process, from 0.
+        ranks: number of processes.
         exchange: by which the processes compare their lists of shards.
 
     Raises:
@@ -66,8 +67,7 @@ def read_shard(path: str | Path, rank: int, ranks: int, exchange: Exchange = alo
         return Requests.read(path, allow_empty=True)
     first, last = total * rank // ranks, total * (rank + 1) // ranks
     sides = _read_sides(path, None, None)
-    frames: list[pl.DataFrame] = []
-    info: TableInfo | None = None
+    parts: list[tuple[pl.DataFrame, TableInfo]] = []
     at = 0
     for shard, count in rows.items():
         low, high = max(first - at, 0), min(last - at, count)
@@ -75,12 +75,10 @@ def read_shard(path: str | Path, rank: int, ranks: int, exchange: Exchange = alo
         if low >= high:
             continue
         frame, told = _read_rows(shard, low, high, *_key_types(sides))
-        if frames and info is not None:
-            io.check_alike(f"'{shard}'", frame, told, frames[0], info)
-        info = info or told
-        frames.append(frame)
-    assert info is not None
-    requests = Requests._trusted(pl.concat(frames), *sides, info)
+        if parts:
+            io.check_alike(f"'{shard}'", frame, told, *parts[0])
+        parts.append((frame, told))
+    requests = Requests._trusted(pl.concat([frame for frame, _ in parts]), *sides, parts[0][1])
     faults = requests.validate()
     if faults:
         raise validation_error(faults, f"{path} (rows {first} … {last - 1})", len(requests))
@@ -96,8 +94,8 @@ def _read_rows(
         starts = np.concatenate([[0], np.cumsum(counts)])
         groups = [i for i in range(len(counts)) if starts[i] < high and starts[i + 1] > low]
         table = file.read_row_groups(groups).slice(low - int(starts[groups[0]]), high - low)
-    frame = pl.from_arrow(pa.Table.from_batches(table.to_batches(), table.schema))
-    assert isinstance(frame, pl.DataFrame)
+    whole = pa.Table.from_batches(table.to_batches(), table.schema)
+    frame = cast(pl.DataFrame, pl.from_arrow(whole))
     try:
         return conform(frame, told, item_id=item_id, user_id=user_id)
     except DataError as error:

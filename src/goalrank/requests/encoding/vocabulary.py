@@ -1,10 +1,10 @@
-"""Ids to rows: known ids get a row of their own, unknown ids share hashed buckets."""
+"""Ids to rows: known ids get their own row, unknown ids share hashed buckets."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -143,9 +143,9 @@ class Vocabulary:
             )
         if isinstance(ids, list):
             return self._look_up(ids)
-        assert self._sorted is not None
-        at = np.minimum(np.searchsorted(self._sorted, ids), self.size - 1)
-        return np.where(self._sorted[at] == ids, at + 1, -1).astype(np.int64)
+        known = cast(IntArray, self._sorted)  # ids are numbers
+        at = np.minimum(np.searchsorted(known, ids), self.size - 1)
+        return np.where(known[at] == ids, at + 1, -1).astype(np.int64)
 
     def _look_up(self, ids: list[str]) -> IntArray:
         if self._lookup is None:

@@ -18,7 +18,7 @@ REQUIRED = tuple(column.name for column in SCHEMA if column.is_required)
 
 @dataclass(frozen=True)
 class Context:
-    """What a column's check needs beside the column: id types and the table's description."""
+    """What a column's check needs besides the column: id types and the table's description."""
 
     item: pl.DataType
     user: pl.DataType
@@ -41,7 +41,8 @@ def conform(
     Args:
         frame: the user's table.
         info: its description; what it leaves open is taken from the table.
-        item_id, user_id: id types of the side tables, None without them.
+        item_id: id type of the table of items, None without it.
+        user_id: id type of the table of users, None without it.
 
     Raises:
         SchemaError: a column is missing, unknown, or of a type that cannot be cast safely.
@@ -167,7 +168,7 @@ def _wrong(name: str, found: object, expected: str, remedy: str) -> SchemaError:
 
 
 def _inner(column: pl.Series, expected: str) -> pl.DataType:
-    """Type of a list column's entries; Null where the column says nothing."""
+    """Type of a list column's entries; Null where the column has none."""
     dtype = column.dtype
     if isinstance(dtype, pl.List):
         return dtype.inner  # type: ignore[return-value]
@@ -258,9 +259,11 @@ def _positions(column: pl.Series, context: Context) -> pl.Series:
 
 
 def _check_time(name: str, dtype: pl.DataType, value: str) -> None:
-    """Refuse what names no instant: a wrong guess of the zone shifts every event.
+    """Refuse times without a zone: a wrong guess of the zone shifts every event.
 
     Args:
+        name: of the column.
+        dtype: its type.
         value: the polars expression that the remedy applies to.
     """
     if dtype == pl.Null or (isinstance(dtype, pl.Datetime) and dtype.time_zone is not None):
@@ -288,7 +291,7 @@ def _times(column: pl.Series, context: Context) -> pl.Series:
 
 
 def _vectors(column: pl.Series, context: Context) -> pl.Series | None:
-    """List of F-wide arrays; None where no row has a vector and nobody named the features."""
+    """List of F-wide arrays; None where no row has a vector and no features are named."""
     inner = _inner(column, EXPECTED[column.name])
     if isinstance(inner, pl.Array):
         dtype = pl.List(pl.Array(pl.Float32, inner.size))
@@ -338,7 +341,7 @@ def _feedback(column: pl.Series, context: Context) -> pl.Series:
 
 
 def _empty(name: str, height: int, context: Context) -> pl.Series | None:
-    """Column of empty lists for what a table made for ranking only may leave out."""
+    """Column of empty lists for a column that a table made for ranking only may leave out."""
     if name == "feedback":
         return _empty_struct(height, context)
     column = BY_NAME[name]

@@ -1,4 +1,4 @@
-"""Tables of polars and pandas, under names of their own, as columns of a requests table."""
+"""Tables of polars and pandas, with their own column names, as columns of a requests table."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def pandas_to_polars(frame: Any, what: str) -> pl.DataFrame:
         what: named in errors.
 
     Raises:
-        SchemaError: no pandas table, a time without a zone beside times with one, or a column of
+        SchemaError: no pandas table, times of which only some have a zone, or a column of
             mixed types.
     """
     if isinstance(frame, pl.DataFrame) or not hasattr(frame, "iloc"):
@@ -113,7 +113,7 @@ def _column(column: Any, name: str, what: str) -> pl.Series:
 
 
 def _refuse_mixed_zones(column: Any, name: str, what: str) -> None:
-    """Beside times with a zone, those without would be read as UTC."""
+    """Refuse columns where only some times have a zone: the others would be read as UTC."""
     cells = (cell if isinstance(cell, list | tuple | np.ndarray) else [cell] for cell in column)
     naive = {time.tzinfo is None for cell in cells for time in cell if isinstance(time, datetime)}
     if len(naive) > 1:

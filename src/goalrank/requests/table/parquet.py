@@ -33,9 +33,9 @@ def write_table(path: Path, frames: Iterable[pl.DataFrame], info: TableInfo | No
     try:
         for frame in frames:
             # Parquet cannot hold a struct without fields; reading puts the column back.
-            if frame.schema.get("feedback") == pl.Struct([]):
-                frame = frame.drop("feedback")
-            table = frame.to_arrow().replace_schema_metadata(metadata)
+            empty = frame.schema.get("feedback") == pl.Struct([])
+            held = frame.drop("feedback") if empty else frame
+            table = held.to_arrow().replace_schema_metadata(metadata)
             if writer is None:
                 writer = pq.ParquetWriter(
                     path, table.schema, compression="zstd", write_page_checksum=True
@@ -99,7 +99,7 @@ def new_shard(path: Path) -> Path:
 
 
 def side_path(path: Path, name: str) -> Path | None:
-    """Where a dataset's side table lies: in the folder of shards, or beside file or folder."""
+    """Path of a dataset's side table: in the folder of shards, or next to the file or folder."""
     places = ([path / name] if path.is_dir() else []) + [path.parent / name]
     return next((place for place in places if place.is_file()), None)
 
@@ -127,7 +127,7 @@ def open_table(path: Path) -> Iterator[tuple[Any, TableInfo | None]]:
 
 
 def read_side(path: Path) -> pl.DataFrame:
-    """A side table as it lies on disk."""
+    """A side table as it is on disk."""
     with open_table(path) as (file, _):
         return _frame(file.read())
 
@@ -146,7 +146,8 @@ def stream(
     Args:
         path: file or folder.
         rows: rows of a frame.
-        item_id, user_id: id types of the side tables, None without them.
+        item_id: id type of the table of items, None without it.
+        user_id: id type of the table of users, None without it.
         default: description for files that have none.
 
     Raises:
@@ -183,8 +184,8 @@ def _pieces(
     """Conforming frames as they come from the files; every file gives one, if only an empty one."""
     first: tuple[pl.DataFrame, TableInfo] | None = None
     for shard in shard_files(path):
-        with open_table(shard) as (file, told):
-            told = told or default
+        with open_table(shard) as (file, own):
+            told = own or default
             for frame in _raw_frames(file, rows):
                 try:
                     piece, info = conform(frame, told, item_id=item_id, user_id=user_id)
@@ -232,13 +233,13 @@ def check_alike(
 
 
 def append_dataset(path: Path, more: pl.DataFrame, info: TableInfo) -> None:
-    """Add conforming requests to a dataset that exists: a new shard, or a file written anew.
+    """Add conforming requests to a dataset that exists: a new shard, or a file written again.
 
     Raises:
         DataError: a request id is there already, or the tables differ.
     """
     check_new_ids(path, more["request_id"])
-    # A file is written anew and may gain a description; shards that have none must stay as they are.
+    # A file is written again and may gain a description; shards without one must stay as they are.
     default = None if path.is_dir() else info
     with closing(_pieces(path, 1, None, None, default)) as pieces:
         check_alike("what is appended", more, info, *next(pieces))

@@ -72,7 +72,7 @@ def open_dataset(address: str, rows: int = io.ROW_GROUP) -> Dataset:
 
     Args:
         address: Parquet file or folder of shards: a path, or an fsspec address (s3://…).
-        rows: at most so many requests a part. A file's row groups are joined up to it, and larger
+        rows: at most so many requests per part. A file's row groups are joined up to it, and larger
             ones are cut.
 
     Raises:

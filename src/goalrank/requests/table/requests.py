@@ -78,7 +78,9 @@ class Requests:
             frame: one row per request, lists in its columns; ids stay as they are.
             names: our name → the table's; "feedback.KIND" → a column with one list per row. Columns
                 that have our names need no entry; others are refused.
-            items, users, info: as in `Requests`.
+            items: as in `Requests`.
+            users: as in `Requests`.
+            info: as in `Requests`.
             validate: refuse a table with faulty rows.
 
         Raises:
@@ -124,8 +126,11 @@ class Requests:
 
         Args:
             frame: one row per request; cells of list columns are lists or arrays of numpy.
-            names, info, validate: as in `from_polars`.
-            items, users: side tables of pandas, or None.
+            names: as in `from_polars`.
+            items: side table of pandas, or None.
+            users: side table of pandas, or None.
+            info: as in `from_polars`.
+            validate: as in `from_polars`.
 
         Raises:
             SchemaError: as `from_polars`; times without a zone.
@@ -159,7 +164,7 @@ class Requests:
         users: pl.DataFrame | None,
         info: TableInfo,
     ) -> Requests:
-        """From parts that conform already: no checks, so that a row's worth stays cheap."""
+        """Make requests from parts that conform already, without checks: fast for single rows."""
         made = cls.__new__(cls)
         made.frame, made.items, made.users, made.info = frame, items, users, info
         return made
@@ -206,12 +211,13 @@ class Requests:
     ) -> Requests:
         """Read a Parquet file or a folder of shards (in the order of their names).
 
-        Tables that goalrank did not write are welcome: their description is taken from the columns.
+        Tables that goalrank did not write can be read: their description comes from the columns.
 
         Args:
             path: file or folder.
-            items, users: table or path; by default items.parquet and users.parquet in the folder
-                of shards or beside `path`, if they exist.
+            items: table or path; by default items.parquet and users.parquet in the folder
+                of shards, or next to `path`, if they exist.
+            users: as `items`, with users.parquet.
             validate: refuse a table with faulty rows.
             allow_empty: accept a table without rows.
 
@@ -235,7 +241,7 @@ class Requests:
     def iter_shards(cls, path: Source, rows: int = io.ROW_GROUP) -> Iterator[Requests]:
         """Stream a file or folder in tables of `rows` requests (the last may be shorter).
 
-        Memory stays bounded whatever the file's size; side tables are read once and shared. Rows
+        Memory stays bounded for any file size; side tables are read once and shared. Rows
         are not validated: call `validate` on a shard where wanted.
 
         Raises:
@@ -260,12 +266,12 @@ class Requests:
             raise _no_requests(path)
 
     def write(self, path: Source) -> Path:
-        """Write the table, and side tables beside it, whole or not at all.
+        """Write the table, and side tables next to it, whole or not at all.
 
         Args:
             path: a name ending in `.parquet` is a file, replaced if it exists. Any other name is a
                 folder of shards, made with one shard and the side tables inside. A side table that
-                lies there already is replaced only if it differs.
+                is there already is replaced only if it differs.
 
         Raises:
             DataError: the disk is full, the folder cannot be written or holds shards already;
@@ -288,7 +294,7 @@ class Requests:
     def append(path: Source, more: Requests) -> None:
         """Add requests to a file or a folder of shards; makes it where it does not exist.
 
-        A folder gets a new shard, so the cost is that of `more`. A file is written anew in bounded
+        A folder gets a new shard, so the cost is that of `more`. A file is written again in bounded
         memory, so the cost is that of the whole file: prefer a folder for steady growth. The side
         tables of an existing dataset are left as they are.
 
@@ -388,7 +394,7 @@ def _key_types(
 def _read_sides(
     path: Path, items: pl.DataFrame | Source | None, users: pl.DataFrame | Source | None
 ) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
-    """Items and users from tables, given paths, or the files that lie with the dataset."""
+    """Items and users from tables, given paths, or the files next to the dataset."""
     sides = []
     for given, name in ((items, "items"), (users, "users")):
         where = io.side_path(path, f"{name}.parquet") if given is None else given

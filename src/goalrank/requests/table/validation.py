@@ -41,7 +41,7 @@ class Fault:
         row: row of the table, from 0; None where the fault is the whole table's.
         column: column, or `feedback.<kind>`.
         rule: key of `RULES`.
-        value: what was found.
+        value: the value found.
     """
 
     row: int | None
@@ -91,7 +91,7 @@ def find_faults(frame: pl.DataFrame, info: TableInfo, max_faults: int | None = N
 
 
 def validation_error(faults: Sequence[Fault], source: str, rows: int) -> ValidationError:
-    """One screen about many faults: the first ten, counts per rule, what to do next."""
+    """A summary of many faults: the first ten, counts per rule, and what to do next."""
     counts = Counter(fault.rule for fault in faults)
     lines = [f"{source}: {len(faults)} faults in {rows} requests"]
     lines += [f"  {fault}" for fault in faults[:10]]

@@ -89,6 +89,7 @@ def run_server(settings: ServeSettings, *, say: Callable[[str], None] | None = N
     """Serve until SIGTERM or Ctrl-C; requests under way are answered first.
 
     Args:
+        settings: address, bundles, store and limits.
         say: told the address once everything that can be refused has been accepted.
 
     Raises:

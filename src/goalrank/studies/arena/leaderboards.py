@@ -1,4 +1,4 @@
-"""From the ledger to leaderboards: one a data set and size, its rows compared with the main row."""
+"""From the ledger to leaderboards: one per data set and size, its rows compared with the main row."""
 
 from __future__ import annotations
 
@@ -161,10 +161,10 @@ def _leaderboard(
 def _rows(
     good: pl.DataFrame, metric: str
 ) -> tuple[list[LeaderboardRow], dict[str, pl.DataFrame], int]:
-    """Rows best first, where their values lie, and how many weaker baselines were left out."""
+    """Rows best first, where their values are, and how many weaker baselines were left out."""
     rows, samples = [], {}
-    for (label,), part in good.group_by(["ranker"], maintain_order=True):
-        part = part.sort("seed")
+    for (label,), group in good.group_by(["ranker"], maintain_order=True):
+        part = group.sort("seed")
         rows.append(_row(str(label), part, metric))
         samples[str(label)] = part.select("key", "column", "seed")
     rows.sort(key=lambda row: -np.nan_to_num(row.means.get(metric, math.nan), nan=-np.inf))
@@ -227,7 +227,7 @@ def _compared(
     metric: str,
     resamples: int,
 ) -> list[LeaderboardRow]:
-    """Each row beside the main one, p values corrected over all of them."""
+    """Each row compared with the main one, p values corrected over all of them."""
     if main not in samples:
         return list(rows)
     loaded: dict[str, Values] = {}
@@ -237,8 +237,9 @@ def _compared(
     for row in rows:
         if row.label != main and metric in row.means:
             other = _sample(ledger, samples[row.label], metric, loaded)
-            row = _beside(row, own, other, users, resamples)
-        out.append(row)
+            out.append(_beside(row, own, other, users, resamples))
+        else:
+            out.append(row)
     requests = holm([row.p_requests for row in out])
     seeds = holm([row.p_seeds for row in out])
     return [
@@ -255,7 +256,7 @@ def _beside(
     resamples: int,
 ) -> LeaderboardRow:
     """A row with its difference from the main one, over the seeds that both have."""
-    if row.baseline:  # it has no seeds: the same answer stands beside each seed of the main row
+    if row.baseline:  # it has no seeds: each seed of the main row is compared with the same answer
         other = dict.fromkeys(own, next(iter(other.values())))
     shared = sorted(set(own) & set(other))
     if not shared:

@@ -366,7 +366,7 @@ class _WorkerPool:
         threads = os.environ.get("OMP_NUM_THREADS") or str(max(usable_cores() // self.workers, 1))
         command = [sys.executable, "-m", "goalrank.studies.arena.worker"]
         with log.open("ab") as errors:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603  this Python, no shell
                 [*command, str(self.folder), *self.settings],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
                 env={**os.environ, "OMP_NUM_THREADS": threads, "GOALRANK_NO_PROGRESS": "1"},

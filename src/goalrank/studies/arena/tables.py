@@ -12,7 +12,7 @@ from goalrank.studies.arena.ledger import BASELINE_PREFIX
 
 _OTHERS = ("recall", "hit_rate", "map")
 _BASELINE = "†"
-_SHORT = 6  # columns of the LaTeX table, beside further metrics
+_SHORT = 6  # columns of the LaTeX table, without further metrics
 
 
 def markdown(leaderboards: Sequence[Leaderboard]) -> str:
@@ -45,7 +45,7 @@ def _markdown(leaderboard: Leaderboard) -> str:
 
 
 def _other_metrics(leaderboard: Leaderboard) -> list[str]:
-    """Columns beside the main metric: three of ours, and all of other packages that were measured."""
+    """Columns besides the main metric: three of ours, and all of other packages that were measured."""
     names = [f"{m}@{leaderboard.facts.get('slots')}" for m in _OTHERS]
     measured = dict.fromkeys(metric for row in leaderboard.rows for metric in row.means)
     ours = {*METRICS.builtin_names, "auc"}
@@ -96,7 +96,7 @@ def _p(value: float) -> str:
 
 
 def verdict(leaderboard: Leaderboard) -> str:
-    """A sentence: the main row beside the best rival and the best baseline."""
+    """A sentence: the main row compared with the best rival and the best baseline."""
     main = leaderboard.row(leaderboard.main)
     if main is None:
         return (

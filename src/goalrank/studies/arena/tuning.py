@@ -74,7 +74,7 @@ _MOST_COPIES = 3  # generators in trials of multi-generators; their best setting
 
 
 def space(row: RowSpec, width: int, sized: bool) -> Knobs:
-    """List the settings that can be drawn for a row; what the row itself sets is left out.
+    """List the settings that can be drawn for a row; settings of the row itself are left out.
 
     Args:
         row: the row.

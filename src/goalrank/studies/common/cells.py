@@ -50,7 +50,7 @@ def json_hash(content: object) -> str:
 def plan_cells(suite: Suite) -> list[Cell]:
     """List all cells, seed by seed, so that the table of the first seed is complete first.
 
-    Baselines learn nothing: they have one cell per data set, whatever the seeds and sizes.
+    Baselines learn nothing: they have one cell per data set, for all seeds and sizes.
 
     Args:
         suite: the suite.

@@ -33,8 +33,8 @@ class DatasetSpec(_Strict):
         protocol: exposed, retrieved or injected; None takes the default of the source.
         options: other import options.
         max_train: training requests to keep, at most, drawn at random; 0 keeps all.
-        max_validation: validation requests to keep, likewise.
-        max_test: test requests to keep, likewise.
+        max_validation: validation requests to keep, drawn in the same way.
+        max_test: test requests to keep, drawn in the same way.
         seed: of that draw.
     """
 

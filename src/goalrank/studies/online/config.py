@@ -111,7 +111,7 @@ class OnlineConfig(_Strict):
         seeds: of traffic, assignment and training; the world stays the same.
         warm: number of requests of the common log, served by the world's logging policy before
             the test; every arm starts from models trained on it.
-        window: days of its own logs that an arm learns from after each day; 0 takes all.
+        window: number of days of its own logs that an arm learns from after each day; 0 takes all.
         explore: share in [0, 1] of requests that get a list drawn from the policy instead of its
             best list.
         temperature: of the drawn lists, above 0.

@@ -64,7 +64,7 @@ class Lift:
 
     Attributes:
         control: the metric of control, adjusted by the pre-period if there is one.
-        arm: the metric of the arm, likewise.
+        arm: the metric of the arm, adjusted in the same way.
         absolute: arm − control.
         relative: arm / control − 1.
         cuped: whether the pre-period was used to reduce the variance.

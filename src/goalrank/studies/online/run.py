@@ -192,7 +192,7 @@ class SeedRun:
         with whole_folder(self._state(day), replace=True) as temporary:
             for arm in self.config.arms:
                 logs[arm.name].write_parquet(temporary / f"{arm.name}.parquet")
-            if day + 1 < self.config.days:  # models trained after the last day would serve nobody
+            if day + 1 < self.config.days:  # models trained after the last day would never serve
                 for arm in self.config.arms:
                     self._retrain(arm, models[arm.name], temporary, day)
         with whole_folder(self._ledger(day), replace=True) as temporary:

@@ -37,7 +37,7 @@ class TrueTest:
 
 @dataclass(frozen=True)
 class CellData:
-    """Requests of a cell, and what is known of them.
+    """Requests of a cell, and the known facts about them.
 
     Attributes:
         data: encoded training, validation and test requests.

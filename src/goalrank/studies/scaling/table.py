@@ -1,4 +1,4 @@
-"""Rows of scaling grids side by side: true reward, and how much of what there is to win."""
+"""Rows of scaling grids side by side: true reward, and its share of the possible gain."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FAMILIES = {
 
 
 def scaling_table(folders: Sequence[str | Path], *, against: str | None = None) -> pl.DataFrame:
-    """One line a row of the grids, best first; cells on a world only.
+    """One line per row of the grids, best first; cells on a world only.
 
     What there is to win is the gap from the best scorer (a row that scores items and sorts them,
     without an evaluator) of that data size to the near-optimum, seed by seed; for each seed the
@@ -242,7 +242,7 @@ def _named(name: str, row: Mapping[str, Any], several: Sequence[str]) -> str:
 
 
 def _several(table: pl.DataFrame, names: Sequence[str]) -> list[str]:
-    """Columns in which rows differ; group 0 stands for rows that groups do not teach."""
+    """Columns in which rows differ; group 0 means rows that are not trained on groups."""
     taught = table.with_columns(pl.col("group").replace(0, None))
     return [name for name in names if taught[name].drop_nulls().n_unique() > 1]
 

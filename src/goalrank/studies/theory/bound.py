@@ -130,7 +130,7 @@ def evidence_bound(
         beta: β >= max |b|.
         floor: δ in (0, 1), so that Λ = log(P / δ).
         temperature: of the reference policy, as in `goalrank.training.reference_policy`.
-        scale: of the reference policy, likewise.
+        scale: of the reference policy, as there.
     """
     chosen, valid = group
     tau = population.temperature

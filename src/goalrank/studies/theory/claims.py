@@ -1,4 +1,4 @@
-"""Tables of what the fits say about Theorem 1 and about equal numbers of parameters."""
+"""Tables of the fits' results on Theorem 1 and on equal numbers of parameters."""
 
 from __future__ import annotations
 

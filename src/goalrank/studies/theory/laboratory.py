@@ -181,8 +181,8 @@ def run(
 
     Args:
         out_dir: folder of the results; made if missing.
-        seed: >= 0; the same seed on the same machine gives the same ``theory.json``, whatever
-            ``jobs`` and the number of threads of PyTorch are.
+        seed: >= 0; the same seed on the same machine gives the same ``theory.json``, for
+            any ``jobs`` and any number of threads of PyTorch.
         progress: called with one line per finished fit or run.
         config: settings; None runs the full laboratory (five to ten minutes on one core).
         jobs: processes that fit starts in parallel, at least 1. Several processes are spawned, so a

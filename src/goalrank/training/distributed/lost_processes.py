@@ -1,4 +1,4 @@
-"""What is said when a process of a job ends before the others."""
+"""Messages for the case that a process of a job ends before the others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def lost_processes() -> Iterator[None]:
     """Say what happened to another process, and the way on, where one ends or fails.
 
     Raises:
-        PeerLostError: another process ended without a message of its own.
+        PeerLostError: another process ended without a message.
         GoalRankError: the error of ours that another process met.
         FloatingPointError: the loss of another process is no longer a number.
     """

@@ -49,7 +49,7 @@ class RunOptions:
     loggers: PerStage[Logger] = ()
 
     def refuse_odd(self) -> None:
-        """Refuse callbacks and loggers that are none, before anything is read or trained.
+        """Refuse objects that are no callbacks or loggers, before anything is read or trained.
 
         Raises:
             ConfigError: an object of another kind among them.

@@ -43,25 +43,26 @@ class MultiProcessStrategy(DDPStrategy):
 
     @property
     def restore_checkpoint_after_setup(self) -> bool:
+        """Whether a checkpoint is loaded after the weights were split: where they are split."""
         return self.shards
 
     def model_to_device(self) -> None:
+        """Split the id tables over the processes, then move the model to its device."""
         self._tables: list[str] = []
         if self.shards:
             from torch.distributed.device_mesh import init_device_mesh
 
             self._mesh = init_device_mesh(self.root_device.type, (self.world_size,))
         if self.shard_tables:
-            assert self.model is not None
-            for name, table in id_tables(self.model).items():
+            for name, table in id_tables(cast(torch.nn.Module, self.model)).items():
                 if table.shardable(self.world_size):
                     table.shard_(self._mesh)
                     self._tables.append(f"{name}.weight")
         super().model_to_device()
 
     def configure_ddp(self) -> None:
-        model = self.model
-        assert model is not None
+        """Wrap the model: copies in each process, or all weights split over them."""
+        model = cast(torch.nn.Module, self.model)
         if not self.shard_all:
             torch.nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
                 model, self._tables
@@ -79,26 +80,31 @@ class MultiProcessStrategy(DDPStrategy):
             register_fsdp_forward_method(model, method)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the loss with this process's share of the batch."""
         with sharing(getattr(self.lightning_module, "share", None)):
             return super().training_step(*args, **kwargs)
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any = None
     ) -> None:
+        """Write a checkpoint; every process takes part."""
         # Every process sends its rows; the first writes.
         self.checkpoint_io.save_checkpoint(checkpoint, filepath, storage_options=storage_options)
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        assert self.lightning_module is not None
-        mine = self.lightning_module.state_dict()
+        """Load the weights of a checkpoint, each process its own part."""
+        module = cast(torch.nn.Module, self.lightning_module)
+        mine = module.state_dict()
         state = {k: _sharded_like(v, mine.get(k)) for k, v in checkpoint["state_dict"].items()}
-        self.lightning_module.load_state_dict(state, strict=strict)
+        module.load_state_dict(state, strict=strict)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Load the optimizer states of a checkpoint, each process its own part."""
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             optimizer.load_state_dict(_shard_state(optimizer, state))
 
     def teardown(self) -> None:
+        """Release the split weights, so that they are not gathered again."""
         if self.shards and self.lightning_module is not None:
             # The weights are on disk; without this every process would gather them once more.
             cast("Task[Any]", self.lightning_module).release_weights()

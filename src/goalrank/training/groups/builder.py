@@ -1,4 +1,4 @@
-"""Groups of lists for each request: own samples beside lists from auxiliary sources."""
+"""Groups of lists for each request: the policy's samples and lists from auxiliary sources."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ class GroupBuilder:
         Args:
             policy: the ranker in training.
             state: result of its `encode`.
+            batch: the encoded requests.
+            rng: generator of every draw.
         """
         c, slots = self.config, self.slots
         parts: list[tuple[str, Tensor]] = []

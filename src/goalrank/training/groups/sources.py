@@ -1,4 +1,4 @@
-"""Sources of lists for groups, beside the policy's own samples."""
+"""Sources of lists for groups, other than the policy's own samples."""
 
 from __future__ import annotations
 

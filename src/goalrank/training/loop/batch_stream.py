@@ -67,7 +67,7 @@ class BatchStream(IterableDataset[SharedBatch]):
 
 
 class PartStream(IterableDataset[SharedBatch]):
-    """As `BatchStream`, where each process has requests of its own and none has them all.
+    """As `BatchStream`, where each process has its own part of the requests and none has all of them.
 
     Every process gives an even share of each batch, drawn from a shuffled pass over its own
     requests; the few at the end of a pass that fill no batch are skipped, others in each pass.

@@ -18,11 +18,13 @@ class Resumable(Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        """Seed the global generator for one step."""
         seed = int(getattr(module, "seed", 0))
         own = trainer.global_rank * 7_368_787  # each process drops other units
         torch.manual_seed((seed * 1_000_003 + trainer.global_step + own) % 2**63)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Write what the loggers hold."""
         for logger in trainer.loggers:  # before the checkpoint, which is the last callback
             logger.save()
 
@@ -34,6 +36,7 @@ class KeepLastWeights(Callback):
         self.path = path
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Write the model's weights."""
         write_tensors(self.path, model_weights(module.state_dict()))
 
 
@@ -51,6 +54,7 @@ class StageProgressBar(TQDMProgressBar):
         self.stage = stage
 
     def on_train_epoch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        """Show the stage and the interval in the progress bar."""
         super().on_train_epoch_start(trainer, *args)
         done, last = trainer.current_epoch + 1, trainer.max_epochs
         self.train_progress_bar.set_description(f"{self.stage}, interval {done}/{last}")
@@ -62,6 +66,7 @@ class StopOnNaN(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
+        """Stop where the loss is not finite; checked at every tenth step and the last one."""
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs
         due = trainer.global_step % 10 == 0 or trainer.is_last_batch  # each check makes a GPU wait
         if loss is not None and due and not torch.isfinite(loss):

@@ -26,6 +26,7 @@ class SafeCheckpointIO(CheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
+        """Write a checkpoint as a folder of JSON and safetensors, whole or not at all."""
         target = Path(path)
         tensors: dict[str, torch.Tensor] = {}
         state = _pack(checkpoint, tensors)
@@ -39,6 +40,7 @@ class SafeCheckpointIO(CheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
+        """Read a checkpoint folder."""
         source = surviving_folder(Path(path))
         try:
             state = json.loads((source / "state.json").read_text())
@@ -53,6 +55,7 @@ class SafeCheckpointIO(CheckpointIO):
         return unpacked
 
     def remove_checkpoint(self, path: str | Path) -> None:
+        """Remove a checkpoint folder."""
         remove_folder(Path(path))
 
 

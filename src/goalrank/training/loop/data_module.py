@@ -19,7 +19,7 @@ class StageData(L.LightningDataModule):
     Args:
         task: its loop sets the batch size and the interval.
         train, validation: encoded requests; validation may be empty or None.
-        split: whether each process has requests of its own.
+        split: whether each process has its own part of the requests.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class StageData(L.LightningDataModule):
         self.requests = sum(self.sizes[0]) if self.sizes else len(train)
 
     def train_dataloader(self) -> DataLoader[SharedBatch]:
+        """Batches of the current interval between two validations."""
         loop = self.task.loop
         epoch = self.trainer.current_epoch if self.trainer else 0
         first = epoch * loop.validate_every
@@ -51,6 +52,7 @@ class StageData(L.LightningDataModule):
         return DataLoader(stream, batch_size=None)
 
     def val_dataloader(self) -> Any:
+        """Batches of the validation requests; none without such requests."""
         if self.validation is None or len(self.validation) == 0:
             return []
         size, (rank, ranks) = max(self.task.loop.batch_size, 256), self._rank_and_ranks()

@@ -19,7 +19,7 @@ def set_log_aside(folder: Path) -> None:
 def read_telemetry(folder: Path) -> list[dict[str, float]]:
     """Read the rows of a stage's CSV log; empty cells are left out.
 
-    Each resumption has a file of its own, whose first row is the step where it resumed.
+    Each resumption has its own file; its first row is the step where it resumed.
     """
     rows: list[dict[str, float]] = []
     for path in [*sorted(folder.glob("log/metrics-*.csv")), folder / "log" / "metrics.csv"]:

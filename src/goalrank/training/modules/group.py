@@ -49,11 +49,13 @@ class GroupTask(PolicyTask[Ranker]):
             ranker.eval().requires_grad_(False)
 
     def transfer_batch_to_device(self, batch: SharedBatch, device: Any, index: int) -> Batch:
+        """Move a batch, and the auxiliary rankers, to the device."""
         for ranker in self.groups.light:
             ranker.to(device)
         return super().transfer_batch_to_device(batch, device, index)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Compute the loss of one batch: the objective's, plus the weighted supervised one."""
         objective, rng = self.objective, self.step_rng()
         state = self.model.encode(batch)
         alone = is_on_policy(OBJECTIVES[objective.name])
@@ -95,6 +97,7 @@ class GroupTask(PolicyTask[Ranker]):
         return loss_of(log_prob, rewards, group.valid, group.valid, self.objective.temperature)
 
     def validate_batch(self, batch: Batch) -> dict[str, Tensor]:
+        """Quality [B] of the best lists by name; `score` is the monitored one."""
         quality = self.list_quality(batch)
         score = "reward" if self.objective.monitor == "reward" else "ndcg"
         return {**quality, "score": quality[score]}

@@ -1,4 +1,4 @@
-"""Telemetry of groups: figures that show whether a group teaches anything."""
+"""Telemetry of groups: figures that show whether a policy can learn from a group."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ def group_telemetry(
     """Summarise a batch of groups: reward spread and gaps, entropies, source of the best list.
 
     Args:
-        rewards, log_prob: [B, G].
+        group: lists of the batch.
+        rewards: [B, G].
+        log_prob: [B, G] under the policy.
+        temperature: of the reference policy.
     """
     valid = group.valid
     statistics = group_statistics(rewards, valid)

@@ -41,6 +41,7 @@ class NeighbourTask(PolicyTask[NLGR]):
         self.lists, self.others = lists, others
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Compute the loss of one batch, a scalar."""
         loss = self.neighbour_loss(batch, self.step_rng())
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
@@ -78,7 +79,9 @@ def neighbour_gradient(logits: Tensor, rewards: Tensor, valid: Tensor) -> Tensor
     """−Σ_i softmax(logits)_i · A_i, A the rewards of neighbours standardised; mean over lists.
 
     Args:
-        logits, rewards, valid: [B, G, M] of the neighbours of each list.
+        logits: [B, G, M] of the neighbours of each list.
+        rewards: [B, G, M].
+        valid: [B, G, M] False where a neighbour does not exist.
 
     Returns:
         a scalar; lists without two valid neighbours, or with equal ones, give 0.

@@ -43,10 +43,12 @@ class PolicyTask(Task[R]):
         return self._reward[0]
 
     def transfer_batch_to_device(self, batch: SharedBatch, device: Any, index: int) -> Batch:
+        """Move a batch, and the reward, to the device."""
         self.reward.to(device)
         return super().transfer_batch_to_device(batch, device, index)
 
     def validate_batch(self, batch: Batch) -> dict[str, Tensor]:
+        """Reward and NDCG [B] of the best lists; `score` is the reward."""
         quality = self.list_quality(batch)
         return {"score": quality["reward"], "ndcg": quality["ndcg"]}
 

@@ -42,6 +42,7 @@ class PPOTask(PolicyTask[StepPolicy]):
         self.behaviour = copy.deepcopy(model).requires_grad_(False)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Compute the clipped surrogate of one batch; refresh the behaviour policy when due."""
         if self.global_step % self.refresh == 0:
             self.behaviour.load_state_dict(self.model.state_dict())
         loss = self.surrogate(batch, self.step_rng())
@@ -84,7 +85,10 @@ def clipped_surrogate(
     """PPO: −mean min(ρ A, clip(ρ, 1 ± ε) A) over filled slots, ρ = exp(log π − log π_old).
 
     Args:
-        log_prob, old, advantage, real: [B, G, L].
+        log_prob: [B, G, L] under the policy.
+        old: [B, G, L] under the policy that drew the lists.
+        advantage: [B, G, L].
+        real: [B, G, L] False where a slot is empty.
         clip: ε.
 
     Source: Schulman et al., 2017 (arXiv 1707.06347), eq. 7.

@@ -31,6 +31,7 @@ class PretrainTask(Task[RequestEncoder]):
         self.score = nn.Linear(sizes.width, 1)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Compute the mean cross-entropy of the next items among the items of the batch."""
         cut, target = cut_histories(batch, self.step_rng())
         encoded = self.model(cut)
         logits = self.score(encoded.candidates).squeeze(-1)
@@ -44,6 +45,7 @@ class PretrainTask(Task[RequestEncoder]):
         return value
 
     def configure_optimizers(self) -> Any:
+        """Optimizer and schedule, with the scoring layer added."""
         chosen = super().configure_optimizers()
         chosen["optimizer"].add_param_group(
             {"params": list(self.score.parameters()), "weight_decay": 0.0}
@@ -53,6 +55,7 @@ class PretrainTask(Task[RequestEncoder]):
         return chosen
 
     def validate_batch(self, batch: Batch) -> dict[str, Tensor]:
+        """Refuse: pre-training is not validated."""
         raise NotImplementedError("pre-training is not validated")
 
 

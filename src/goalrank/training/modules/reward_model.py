@@ -67,6 +67,7 @@ class RewardTask(Task[ListReward]):
         return model.encode(batch, batch.shown.clamp_min(0)), torch.where(lists >= 0, slot, -1)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Compute the loss of one batch: per slot, plus the listwise one where it has a weight."""
         model = self.model
         lists, feedback, known = self._examples(batch, self.step_rng())
         if self.propensity_cap > 0:
@@ -83,6 +84,7 @@ class RewardTask(Task[ListReward]):
         return self.model.listwise_loss(batch, feedback, encoded)
 
     def validate_batch(self, batch: Batch) -> dict[str, Tensor]:
+        """Negative log loss [B] of each request as `score`; NaN where no feedback is known."""
         model = self.model
         rng = torch.Generator().manual_seed(self.seed)
         lists, feedback, known = self._examples(batch, rng)

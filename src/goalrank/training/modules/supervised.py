@@ -19,11 +19,13 @@ class SupervisedTask(Task[Ranker]):
         self.slots = slots
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Compute the ranker's supervised loss of one batch, a scalar."""
         loss = self.model.loss(batch, self.slots)
         self.log("loss", loss, prog_bar=True)
         return loss
 
     def validate_batch(self, batch: Batch) -> dict[str, Tensor]:
+        """NDCG [B] of the best lists over candidates of known relevance."""
         batch = known_only(batch)
         lists = self.model.rank(batch, self.slots)
         return {"score": list_ndcg(batch, lists)}

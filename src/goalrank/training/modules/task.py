@@ -28,7 +28,7 @@ class Task(L.LightningModule, Generic[M]):
     """A model to fit, its schedule, and `score`: the validation figure, higher is better.
 
     Args:
-        model: what is fitted, in place.
+        model: the model that is fitted, in place.
         loop: steps, batch size and learning rate.
         seed: of every random draw.
     """
@@ -48,7 +48,7 @@ class Task(L.LightningModule, Generic[M]):
     def configure_optimizers(self) -> Any:
         """Make AdamW with warm-up and cosine decay; norms, biases and vectors are not decayed.
 
-        Id tables have a group of their own: one call of an optimizer takes either distributed
+        Id tables have their own group: one call of an optimizer takes either distributed
         tensors or plain ones.
         """
         tables = [table.weight for table in id_tables(self.model).values()]
@@ -87,9 +87,11 @@ class Task(L.LightningModule, Generic[M]):
         """Compute figures [B] per request, `score` among them; NaN leaves a request out."""
 
     def on_validation_epoch_start(self) -> None:
+        """Start the sums of a validation."""
         self._sums, self._counts = {}, {}
 
     def validation_step(self, batch: Batch, _: int) -> None:
+        """Add the values of one batch to the sums."""
         for name, values in self.validate_batch(batch).items():
             real = ~torch.isnan(values) & (
                 self.share != 0
@@ -98,12 +100,14 @@ class Task(L.LightningModule, Generic[M]):
             self._counts[name] = self._counts.get(name, 0.0) + float(real.sum())
 
     def on_validation_epoch_end(self) -> None:
+        """Log the means over all requests of all processes."""
         self._sums, self._counts = all_reduce_sums(self._sums, self._counts)
         for name, total in self._sums.items():
             mean = total / max(self._counts[name], 1.0)
             self.log(f"val_{name}", mean, prog_bar=name == "score")
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Log the norm of the gradient, where this step is logged."""
         if not self.logs_this_step:
             return
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
@@ -129,6 +133,7 @@ class Task(L.LightningModule, Generic[M]):
         self._released = True
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Weights by name; none after `release_weights`."""
         return {} if self._released else super().state_dict(*args, **kwargs)
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:

@@ -37,7 +37,7 @@ class Objective(Protocol):
         Args:
             log_prob: [B, G] of each list under the policy; gradients flow through it.
             rewards: [B, G] of each list.
-            valid: [B, G] False where a list does not exist or stands in the group already; what the
+            valid: [B, G] False where a list does not exist or is in the group already; what the
                 other arguments hold there must not matter.
             own: [B, G] True for samples of the policy.
             temperature: τ, above 0.

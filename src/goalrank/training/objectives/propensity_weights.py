@@ -17,7 +17,8 @@ def list_weights(batch: Batch, cap: float) -> Tensor:
     that the logging policy preferred.
 
     Args:
-        cap: above 1; weights lie in [1/cap, cap]. In a log of which a share e was random no
+        batch: the encoded requests.
+        cap: above 1; weights are in [1/cap, cap]. Where a share e of the log was random, no
             weight is above 1/e.
 
     Returns:

@@ -206,11 +206,12 @@ def sample_to(
     with whole_folder(path) as temporary:
         parts = _blocks(world, requests, seed, policy, start_time, first)
         for number, shard in enumerate(_shards(parts, shard_rows)):
+            whole = shard
             if number == 0:
-                shard = Requests(
+                whole = Requests(
                     shard.frame, items=item_table(world), users=user_table(world), info=shard.info
                 )
-            shard.write(temporary / f"part-{number:06d}-world.parquet")
+            whole.write(temporary / f"part-{number:06d}-world.parquet")
             written += len(shard)
             if progress is not None:
                 progress(written)

@@ -35,7 +35,7 @@ class KindConfig(_Strict):
     """One feedback type. The first type of a world is always ``click``.
 
     P(kind | click) = sigmoid(bias + scale · <user, item rotated by the type's own matrix>), so that
-    each type follows preferences of its own.
+    each type follows its own preferences.
 
     Attributes:
         name: column name in the feedback struct.
