@@ -270,7 +270,7 @@ def _users(
             where=where,
             why="who was asked; or a session_id; where each row is a request of its own: "
             "--set request_scope=row",
-        )  # fmt: skip
+        )
     ]
 
 
