@@ -146,6 +146,7 @@ _ASKED_FOR = {
     "encoders/id_table.py": {"IdTable"},  # a walk over a tree of any torch modules
     "errors.py": {"GoalRankError", "ValidationError"},  # an error rebuilt from its class's name
     "logs/importer.py": {"ImportOptions", "RawLog"},  # a dictionary instead; what others' code gave
+    "logs/preview.py": {"ImportOptions"},  # an argument may be a dictionary instead
     "reporting/tables.py": {"Bold", "Markup"},  # a cell is a plain value or a marked one
     "requests/encoding/encoded.py": {"EntityTable"},  # a walk over dataclass fields
     "serving/store/store.py": {"DataError"},  # an error beside the database's

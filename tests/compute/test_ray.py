@@ -79,7 +79,7 @@ def compare_imports(cluster, tmp_path, protocol: str) -> None:
         **OPTIONS, "protocol": protocol
     }  # fmt: skip
     here = import_log(source, folder, options)
-    there = import_log(source, folder, options, engine=cluster)
+    there = import_log(source, folder, options, executor=cluster)
     assert len(here.train) > 20
     for part in ("train", "validation", "test"):
         assert_same(getattr(there, part), getattr(here, part))
@@ -107,7 +107,7 @@ def test_lists_are_equal_whatever_the_engine(cluster, tmp_path):
     want = pl.read_parquet(one)
     for name, engine in (("here", None), ("threads", LocalExecutor(2)), ("there", cluster)):
         out = f"file://{tmp_path}/{name}.parquet"
-        count = rank_dataset(bundle, f"file://{requests}", out, engine=engine, part_rows=32)
+        count = rank_dataset(bundle, f"file://{requests}", out, executor=engine, part_rows=32)
         assert count == len(want) == 150
     here, threads, there = (
         pl.read_parquet(tmp_path / f"{name}.parquet") for name in ("here", "threads", "there")
@@ -116,7 +116,7 @@ def test_lists_are_equal_whatever_the_engine(cluster, tmp_path):
     assert threads.equals(here)
     assert here.drop("log_prob").equals(want.drop("log_prob"))
     assert (here["log_prob"] - want["log_prob"]).abs().max() < 1e-4
-    rank_dataset(bundle, str(requests), str(tmp_path / "parts"), engine=cluster, part_rows=32)
+    rank_dataset(bundle, str(requests), str(tmp_path / "parts"), executor=cluster, part_rows=32)
     assert pl.read_parquet(tmp_path / "parts" / "part-*.parquet").equals(here)
 
 
@@ -128,7 +128,7 @@ def test_faulty_rows_are_told_from_there(cluster, tmp_path):
     bad.write(tmp_path / "bad.parquet")
     with pytest.raises(ValidationError, match="counted from request"):
         rank_dataset(make_bundle(reward=False), str(tmp_path / "bad.parquet"),
-                     str(tmp_path / "out.parquet"), engine=cluster)  # fmt: skip
+                     str(tmp_path / "out.parquet"), executor=cluster)  # fmt: skip
     assert not (tmp_path / "out.parquet").exists()
 
 

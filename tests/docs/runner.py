@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -67,7 +68,7 @@ def run(path: Path, keep: Callable[[str], bool] = lambda command: True) -> list[
 def _shell(command: str, where: str) -> None:
     """`goalrank …` within this process (loading torch once), anything else as it is."""
     if command.startswith("goalrank "):
-        result = CliRunner().invoke(app, shlex.split(command)[1:])
+        result = CliRunner().invoke(app, shlex.split(os.path.expandvars(command))[1:])
         assert result.exit_code == 0, f"{where}: {command}\n{result.output}\n{result.exception!r}"
     else:
         subprocess.run(["bash", "-euo", "pipefail", "-c", command], check=True, timeout=60)

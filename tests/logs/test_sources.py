@@ -197,7 +197,8 @@ def test_time_units(tmp_path, unit):
     else:
         times = seconds * {"s": 1, "ms": 1000, "us": 10**6}[unit]
     log.with_columns(timestamp=times).write_csv(tmp_path / "log.csv")
-    got = SOURCES["interactions"](tmp_path / "log.csv", PLAIN)
+    options = ImportOptions(timezone="UTC") if unit == "text" else PLAIN
+    got = SOURCES["interactions"](tmp_path / "log.csv", options)
     assert got.events["time"].to_list() == (seconds * 10**6).to_list()
 
 
@@ -234,13 +235,13 @@ FAULTS = {
     "misspelt": (SchemaError, "did you mean 'itm_id'"),
     "missing": (SchemaError, "time"),
     "text rating": (SchemaError, "'good' in row 0"),
-    "null id": (SchemaError, "user_id is null in row"),
+    "null id": (SchemaError, "user_id is empty in row"),
     "bad time": (SchemaError, "soon|unreadable"),
     "header only": (DataError, "no rows"),
     "empty": (DataError, "0 bytes"),
-    "truncated": (DataError, "truncated"),
-    "absent": (DataError, "no such file"),
-    "ending": (DataError, "unknown ending"),
+    "truncated": (DataError, "cannot be read as parquet"),
+    "absent": (DataError, "nothing found at"),
+    "ending": (DataError, "has no rows|unknown"),
 }
 
 
@@ -278,8 +279,8 @@ def test_damaged_zip(tmp_path):
     ("source", "options", "text"),
     [
         ("netflix", {}, "source 'netflix' is unknown"),
-        ("amazon", {}, "needs a path"),
-        ("interactions", {}, "needs a path"),
+        ("amazon", {}, "needs a file"),
+        ("interactions", {}, "needs a file"),
         ("kuairand", {"candiates": 3}, "did you mean 'candidates'"),
         ("kuairand", {"candidates": "many"}, "candidates"),
         ("kuairand", {"fractions": (0.5, 0.1, 0.1)}, "sum to 1"),

@@ -69,6 +69,7 @@ def test_future_exposures_do_not_change_earlier_requests(tmp_path):
 
 def test_the_feedback_of_a_window_does_not_leak_into_its_features(tmp_path):
     log = exposures(users=1, rows=5)
+    log = log.with_columns(is_click=pl.Series([1, 0, 1, 0, 0]))
     flipped = log.with_columns(is_click=1 - pl.col("is_click"))
     options = {**OPTIONS, "min_list": 2, "max_list": 5}
     a, b = (

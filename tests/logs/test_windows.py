@@ -68,7 +68,8 @@ def test_windows_equal_the_loop(rows, gap, span, most, least):
         min_list=min(least, most), max_list=most, max_gap_minutes=float(gap),
         max_span_minutes=float(span),
     )  # fmt: skip
-    points, flat, offsets = cut_windows(events, options)
+    windows = cut_windows(events, options)
+    points, flat, offsets = windows.points, windows.rows, windows.offsets
     got = [tuple(flat[a:b].tolist()) for a, b in pairwise(offsets)]
     assert sorted(got) == sorted(by_loop(events, gap, span, most, min(least, most)))
     assert (np.diff(points.time) >= 0).all()
@@ -81,5 +82,5 @@ def test_windows_equal_the_loop(rows, gap, span, most, least):
 def test_request_ids_decide_where_they_exist():
     events, _, _ = build([(0, i, 0) for i in range(6)])
     options = ImportOptions(min_list=2, max_list=50)
-    _, _, offsets = cut_windows(events, options, np.array([1, 1, 1, 2, 2, 3]))
+    offsets = cut_windows(events, options, np.array([1, 1, 1, 2, 2, 3])).offsets
     assert np.diff(offsets).tolist() == [3, 2]

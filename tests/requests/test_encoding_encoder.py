@@ -100,19 +100,26 @@ def test_new_items_with_features_get_rows_of_their_own() -> None:
     columns = encoder.encode(Requests(asked([10, 200, 77, 201]), items=side, info=INFO))
     known = len(encoder.items.table)
     row = columns.candidates.tolist()
-    assert row[0] == 3
     assert 6 <= row[2] < known  # nothing is known of 77 but its bucket
-    assert sorted([row[1], row[3]]) == [known, known + 1]
-    assert len(columns.items) == known + 2  # 202 was not asked for
+    assert sorted([row[0], row[1], row[3]]) == [known, known + 1, known + 2]
+    assert len(columns.items) == known + 3  # 202 was not asked for
     table, features = columns.items, encoder.items.features
     prices = features.encode(side).numeric[:, 0]
     assert table.numeric[row[3], 0] == pytest.approx(prices[0])
     assert table.numeric[row[1], 0] == pytest.approx(prices[2])
-    assert table.numeric[row[0], 0] == encoder.items.table.numeric[3, 0]  # what training knew
+    assert table.id_row[row[0]] == 3  # the vector of the known item, and its price of today
+    assert table.numeric[row[0], 0] == pytest.approx(prices[1])
+    assert table.numeric[row[0], 0] != encoder.items.table.numeric[3, 0]
     buckets = encoder.items.vocabulary.bucket(pl.Series([200, 201]))
     assert table.id_row[[row[1], row[3]]].tolist() == buckets.tolist()
     assert table.bucket_row[[row[1], row[3]]].tolist() == buckets.tolist()
     assert len(encoder.items.table) == known  # the encoder itself is unchanged
+
+
+def test_known_items_whose_features_are_those_of_training_keep_their_rows() -> None:
+    encoder = trained()
+    first = encoder.encode(Requests(hand_frame(), items=ITEMS, info=INFO))
+    assert first.items is encoder.items.table
 
 
 def test_new_users_with_features() -> None:

@@ -62,13 +62,13 @@ def rank_dataset(
     out: str,
     slots: int | None = None,
     *,
-    engine: Executor | None = None,
+    executor: Executor | None = None,
     batch_size: int = 256,
     device: str = "cpu",
     part_rows: int = _PART_ROWS,
     progress: Progress | None = None,
 ) -> int:
-    """Rank partitioned Parquet by an engine; the lists do not depend on which.
+    """Rank partitioned Parquet by an executor; the lists do not depend on which.
 
     Args:
         bundle: the ranker and its encoder.
@@ -77,7 +77,7 @@ def rank_dataset(
             folder, which each worker writes its own parts to (`part-000000.parquet`, …, each
             whole); `_lists.json` comes last and names them: without it the folder is incomplete.
         slots: L; None takes the length that the ranker was trained for.
-        engine: None ranks in this process, part after part.
+        executor: None ranks in this process, part after part.
         batch_size: requests per batch.
         device: where to compute.
         part_rows: requests per part, held at once by a worker.
@@ -105,7 +105,7 @@ def rank_dataset(
     job = _Job(bundle, dataset, requests, slots, batch_size, device, None if one_file else target)
     if not one_file:
         _clear(target)
-    runner = engine or LocalExecutor(1)
+    runner = executor or LocalExecutor(1)
 
     def results() -> Iterator[Any]:
         return _counted(runner.map(rank_part, job, dataset.parts), dataset, progress)

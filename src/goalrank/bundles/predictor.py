@@ -117,7 +117,7 @@ class Predictor:
             requests: a table, or plain rows (dictionaries with its columns; much faster for few).
             slots: L; None takes the length that the ranker was trained for.
             rules: each request's own.
-            temperature: instead of the engine's.
+            temperature: instead the predictor's.
 
         Raises:
             ConfigError: a rule on an unknown column, or on a ranker that cannot be masked.
@@ -235,7 +235,7 @@ class Predictor:
     def plans(
         self, requests: Requests | Sequence[Row], slots: int | None = None
     ) -> list[Resolved | None]:
-        """What the engine's rules allow in lists for requests; None where there are no rules.
+        """What the predictor's rules allow in lists for requests; None where there are no rules.
 
         Raises:
             ConfigError: a rule on an unknown column.

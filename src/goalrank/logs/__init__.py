@@ -11,6 +11,7 @@ from goalrank.logs.download.fetch import DATASETS, Dataset, fetch
 from goalrank.logs.importer import ImportResult, import_log
 from goalrank.logs.options import ImportOptions
 from goalrank.logs.output import write_import
+from goalrank.logs.preview import Preview, preview_log
 from goalrank.logs.readers.raw_log import RawLog
 from goalrank.logs.readers.sources import SOURCES, Reader
 from goalrank.logs.retrieval.blending import blend, reciprocal_ranks, top_items, top_items_shared
@@ -19,6 +20,7 @@ from goalrank.logs.retrieval.channels import CHANNELS, ChannelInputs
 from goalrank.logs.retrieval.item_to_item import ItemToItem
 from goalrank.logs.retrieval.log_factors import fit_factors
 from goalrank.logs.retrieval.refits import plan_refits
+from goalrank.logs.tabular.notes import how_to_tell
 
 __all__ = [
     "CHANNELS",
@@ -31,6 +33,7 @@ __all__ = [
     "ImportOptions",
     "ImportResult",
     "ItemToItem",
+    "Preview",
     "RawLog",
     "Reader",
     "RetrievalChannel",
@@ -38,8 +41,10 @@ __all__ = [
     "data_root",
     "fetch",
     "fit_factors",
+    "how_to_tell",
     "import_log",
     "plan_refits",
+    "preview_log",
     "reciprocal_ranks",
     "shipped_path",
     "top_items",

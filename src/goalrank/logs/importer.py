@@ -26,7 +26,7 @@ from goalrank.logs.events.split import DROPPED, TEST, TRAIN, VALIDATION, split_p
 from goalrank.logs.options import ImportOptions, Protocol
 from goalrank.logs.readers.raw_log import RawLog
 from goalrank.logs.readers.sources import SOURCES
-from goalrank.logs.report import make_report, no_requests_message, recall
+from goalrank.logs.report import check_usable, make_report, no_requests_message, recall
 from goalrank.logs.retrieval.refit_scoring import one_blas_thread
 from goalrank.requests import Requests, TableInfo
 
@@ -54,7 +54,7 @@ def import_log(
     path: str | Path | None = None,
     options: ImportOptions | Mapping[str, Any] | None = None,
     *,
-    engine: Executor | None = None,
+    executor: Executor | None = None,
 ) -> ImportResult:
     """Read a raw log and make requests tables of it.
 
@@ -64,7 +64,7 @@ def import_log(
             ``GOALRANK_DATA`` names; ``None`` reads the data shipped with goalrank (``kuairand``,
             ``movielens``).
         options: settings, or a mapping of them.
-        engine: executor of retrieval and scoring, which is most of the work; reading, fitting and
+        executor: executor of retrieval and scoring, which is most of the work; reading, fitting and
             splitting run in this process. The result does not depend on it, bit for bit. ``None``
             uses ``options.threads`` threads of this process.
 
@@ -79,7 +79,7 @@ def import_log(
     reader = SOURCES[source]
     if not isinstance(options, ImportOptions):
         options = ImportOptions.from_mapping(options or {})
-    raw = reader(None if path is None else _resolve_path(Path(path)), options)
+    raw = reader(None if path is None else _resolve_path(path), options)
     if not isinstance(raw, RawLog):
         raise DataError(
             f"source '{source}' gave a {type(raw).__name__}, but a reader gives a "
@@ -95,7 +95,7 @@ def import_log(
             "only; use protocol 'retrieved'"
         )
     with one_blas_thread(), LocalExecutor(options.threads) as local:
-        result = _import(raw, protocol, options, engine or local)
+        result = _import(raw, protocol, options, executor or local)
     result.report["seconds"] = {
         "read": round(read - begin, 3),
         "total": round(time.perf_counter() - begin, 3),
@@ -110,36 +110,67 @@ def _min_test_candidates(log: ConsumptionLog, options: ImportOptions) -> int:
     return 6 if log.raw.shape == "exposures" and log.events.request is None else 2
 
 
-def _resolve_path(path: Path) -> Path:
-    """The path itself, or the data set of that name in ``GOALRANK_DATA``."""
+def _resolve_path(path: str | Path) -> Any:
+    """The path or address itself, or the data set of that name in ``GOALRANK_DATA``."""
+    if "://" in str(path):
+        return str(path)
+    path = Path(path)
     return path if path.exists() else data_root(str(path)) or path
 
 
 def _import(
-    raw: RawLog, protocol: Protocol, options: ImportOptions, engine: Executor
+    raw: RawLog, protocol: Protocol, options: ImportOptions, executor: Executor
 ) -> ImportResult:
     if protocol == "exposed":
-        log = to_arrays(raw)
-        pending, notes = exposed_requests(log, options, engine)
+        log = to_arrays(raw, options.seed)
+        pending, notes, log = exposed_requests(log, options, executor)
         retrieved: Retrieved | None = None
     else:
         raw = consumed_only(raw, injected=protocol == "injected")
-        log = to_arrays(raw)
-        retrieved, notes = retrieved_requests(log, protocol, options, engine)
+        log = to_arrays(raw, options.seed)
+        retrieved, notes = retrieved_requests(log, protocol, options, executor)
         pending = retrieved.pending
     notes["requests_placed"] = len(pending)
-    kept = enough_positives(pending, log, protocol, options)
-    notes["dropped_few_positives"] = len(pending) - len(kept)
+    said = raw.notes
+    placed = len(pending)
+    if "exposures_outside_windows" in notes:
+        said.leave_out(
+            "rows", notes["exposures_outside_windows"], len(log.events),
+            f"in lists of fewer than {options.min_list} items", "min_list",
+        )  # fmt: skip
+    if "dropped_before_first_refit" in notes:
+        before = notes["dropped_before_first_refit"]
+        said.leave_out(
+            "requests", before, placed + before,
+            f"before the retriever's first fit on {options.first_fit} rows", "first_fit",
+        )  # fmt: skip
+    kept, single = enough_positives(pending, log, protocol, options)
+    notes["dropped_single_candidate"] = single
+    notes["dropped_few_positives"] = placed - single - len(kept)
+    said.leave_out("requests", single, placed, "a single candidate: nothing to rank", "min_list")
+    said.leave_out(
+        "requests", notes["dropped_few_positives"], placed,
+        "fewer positives among the candidates than asked for", "min_positives",
+    )  # fmt: skip
     if not len(kept):
         raise DataError(no_requests_message(raw, protocol, notes))
     pending = shuffle_candidates(pending.take(kept), log.users, log.items, options.seed)
     part = split_points(pending.points, options.split, options.fractions)
     notes["dropped_reaching_into_next_part"] = int((part < 0).sum())
+    said.leave_out(
+        "requests", notes["dropped_reaching_into_next_part"], len(part),
+        "answers that reach into the next part of the split", "split",
+    )  # fmt: skip
     short = (part == TEST) & (
         (pending.candidates >= 0).sum(axis=1) < _min_test_candidates(log, options)
     )
     notes["dropped_short_in_test"] = int(short.sum())
+    said.leave_out(
+        "requests", notes["dropped_short_in_test"], len(part),
+        f"test lists of fewer than {_min_test_candidates(log, options)} candidates", "min_test_list",
+    )  # fmt: skip
     part[short] = DROPPED
+    check_usable(pending, log, part)
     frame = assemble(
         pending, log.history, log.events, raw.kinds,
         users=log.users, items=log.items, depth=options.history, strength=raw.strength,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from goalrank.errors import DataError
 from goalrank.logs.candidates.pending import PendingRequests
 from goalrank.logs.candidates.protocols import Retrieved
 from goalrank.logs.events.consumption import ConsumptionLog
@@ -16,7 +17,7 @@ from goalrank.logs.options import ImportOptions
 from goalrank.logs.readers.raw_log import RawLog
 from goalrank.requests import TableInfo
 
-__all__ = ["make_report", "no_requests_message", "recall"]
+__all__ = ["check_usable", "make_report", "no_requests_message", "recall"]
 
 
 def no_requests_message(raw: RawLog, protocol: str, notes: Mapping[str, int]) -> str:
@@ -74,9 +75,52 @@ def make_report(
         "positives_per_request": round(float(positive.sum(axis=1).mean()), 3),
         "recall": {},
         "candidate_features": list(info.candidate_features),
+        **raw.notes.to_dict(),
         "options": options.model_dump(mode="json"),
-        "warnings": [*raw.warnings, *([info.warning] if info.warning else [])],
+        "warnings": [
+            *raw.warnings,
+            *raw.notes.warnings(),
+            *_missing_parts(part),
+            *([info.warning] if info.warning else []),
+        ],
     }
+
+
+def _missing_parts(part: NDArray[np.int8]) -> list[str]:
+    """A sentence per part of the split that got no request."""
+    names = {VALIDATION: "validation", TEST: "test"}
+    without = {
+        VALIDATION: "training cannot stop early or choose between models",
+        TEST: "nothing can be evaluated",
+    }
+    return [
+        f"no request is left for {names[which]}, so {without[which]}; options: fractions, split"
+        for which in (VALIDATION, TEST)
+        if not (part == which).any()
+    ]
+
+
+def check_usable(pending: PendingRequests, log: ConsumptionLog, part: NDArray[np.int8]) -> None:
+    """Refuse an import from which nothing can be learnt.
+
+    Raises:
+        DataError: no training request, or no positive among the training requests.
+    """
+    raw, train = log.raw, part == TRAIN
+    if not train.any():
+        raise DataError(
+            f"{raw.dataset}: none of {len(part):,} requests is left to train on (validation "
+            f"{int((part == VALIDATION).sum()):,}, test {int((part == TEST).sum()):,}); remedy: more "
+            f"requests, or other shares (options: fractions, split)"
+        )
+    good = (log.events.values[raw.target][pending.log_row] > 0) & (pending.position >= 0)
+    if not good[train].any():
+        values = log.events.values[raw.target]
+        raise DataError(
+            f"{raw.dataset}: no training request has a positive of '{raw.target}' (values from "
+            f"{float(values.min()):g} to {float(values.max()):g}); remedy: another feedback type "
+            f"(option: target), or mend that column"
+        )
 
 
 def recall(
@@ -97,7 +141,10 @@ def recall(
     times = retrieved.pending.points.time
     test = kept[part == TEST]
     from_test = times >= times[test].min() if len(test) else np.zeros(len(times), bool)
-    out: dict[str, Any] = {"at": count}
+    out: dict[str, Any] = {
+        "at": count,
+        "shares": {name: round(s, 4) for name, s in retrieved.shares.items()},
+    }
     for name, chosen in (("all", np.ones(len(times), bool)), ("test", from_test)):
         some = chosen & (retrieved.positives > 0)
         if some.any():

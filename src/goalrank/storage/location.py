@@ -89,6 +89,17 @@ class Location:
             if name.endswith(ending) and not name.startswith((".", "_"))
         ]
 
+    def walk(self) -> list[Location]:
+        """All files below, by path; hidden ones and those in hidden folders (. and _) left out."""
+        found = self._tried("listing", lambda system, path: (system.find(path), path))
+        base = found[1].rstrip("/")
+        below = [str(entry)[len(base) :].strip("/") for entry in sorted(found[0])]
+        return [
+            self.child(name)
+            for name in below
+            if not any(part.startswith((".", "_")) for part in name.split("/"))
+        ]
+
     def read(self, work: Callable[[BinaryIO], T]) -> T:
         """Result of `work` on the open file; it is called again after a timeout."""
 

@@ -1,4 +1,4 @@
-"""Commands `goalrank data`: import, fetch, validate, describe."""
+"""Commands `goalrank data`: preview, import, fetch, validate, describe."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from goalrank.cli.commands import preview
 from goalrank.cli.common import (
     EngineOption,
     ExecutorOption,
@@ -17,18 +18,29 @@ from goalrank.cli.common import (
     console,
     examples,
     only_json,
-    pairs,
-    parse_value,
     renamed,
     show_progress,
     verb,
     warn,
+)
+from goalrank.cli.log_options import (
+    ColumnsOption,
+    FeaturesOption,
+    FeedbackColumnsOption,
+    FeedbackOption,
+    KindsOption,
+    LayoutOption,
+    SetOption,
+    TargetOption,
+    TimezoneOption,
+    log_options,
 )
 
 if TYPE_CHECKING:
     from goalrank.logs import ImportResult
 
 app = typer.Typer(help="Raw logs to requests; look into requests.", no_args_is_help=True)
+preview.add(app)
 
 
 @app.command(
@@ -47,25 +59,24 @@ def import_(
         str, typer.Argument(help="kuairand, movielens, amazon, exposures or interactions.")
     ],
     path: Annotated[
-        Path | None, typer.Argument(help="File or folder; left out: the shipped data.")
+        str | None,
+        typer.Argument(help="File, folder, glob (quoted) or address; left out: the shipped data."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("data"),
     protocol: Annotated[
         str | None, typer.Option(help="exposed, retrieved or injected; default: the source's own.")
     ] = None,
     candidates: Annotated[int | None, typer.Option(help="N, candidates to retrieve.")] = None,
-    columns: Annotated[
-        list[str] | None, typer.Option(help="OURS=THEIRS, another column name. Repeatable.")
-    ] = None,
-    kinds: Annotated[
-        str | None, typer.Option(help="Feedback columns of an exposures log, with commas.")
-    ] = None,
-    target: Annotated[str | None, typer.Option(help="The kind that counts as relevance.")] = None,
+    columns: ColumnsOption = None,
+    kinds: KindsOption = None,
+    target: TargetOption = None,
+    candidate_features: FeaturesOption = None,
+    layout: LayoutOption = None,
+    timezone: TimezoneOption = None,
+    feedback: FeedbackOption = None,
+    feedback_columns: FeedbackColumnsOption = None,
     split: Annotated[str | None, typer.Option(help="time or user.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any other import option: NAME=VALUE. Repeatable."),
-    ] = None,
+    set_: SetOption = None,
     features: Annotated[
         bool,
         typer.Option(
@@ -85,23 +96,19 @@ def import_(
         from goalrank.compute import open_executor
         from goalrank.logs import import_log, write_import
 
-        given: dict[str, Any] = {
-            "protocol": protocol,
-            "candidates": candidates,
-            "columns": pairs(columns or [], "--columns") or None,
-            "kinds": None if kinds is None else tuple(k.strip() for k in kinds.split(",")),
-            "target": target,
-            "split": split,
-        }
-        options = {name: value for name, value in given.items() if value is not None}
-        options |= {k: parse_value(v) for k, v in pairs(set_ or [], "--set").items()}
+        options = log_options(
+            columns=columns, kinds=kinds, target=target, candidate_features=candidate_features,
+            layout=layout, timezone=timezone, feedback=feedback,
+            feedback_columns=feedback_columns, set_=set_,
+            protocol=protocol, candidates=candidates, split=split,
+        )  # fmt: skip
         # Locally, without --workers, the option threads decides.
         own = nullcontext() if executor == "local" and not workers else None
         with (
             busy(f"importing {path or source}"),
             own or open_executor(executor, workers=workers) as opened,
         ):
-            result = import_log(source, path, options, engine=opened)
+            result = import_log(source, path, options, executor=opened)
             if not features:
                 result = _without_features(result)
             write_import(result, out)
@@ -132,6 +139,8 @@ def _without_features(result: ImportResult) -> ImportResult:
 def _print_report(report: dict[str, Any], out: Path) -> None:
     from rich.text import Text
 
+    from goalrank.logs import how_to_tell
+
     counts = report["counts"]
     show = console(stderr=False)
     show.print(
@@ -144,8 +153,20 @@ def _print_report(report: dict[str, Any], out: Path) -> None:
     )
     show.print(
         f"  {report['candidates_per_request']} candidates and "
-        f"{report['positives_per_request']} positives a request"
+        f"{report['positives_per_request']} positives per request"
     )
+    for guess in report.get("guesses", []):
+        show.print(
+            f"  guessed: {guess['what']} is {guess['found']}  (otherwise: {how_to_tell(guess['option'])})",
+            soft_wrap=True,
+        )
+    for part in report.get("merged", []):
+        show.print(f"  merged: {part['count']:,} {part['what']}", soft_wrap=True)
+    for part in report.get("left_out", []):
+        show.print(
+            f"  left out: {part['count']:,} of {part['of']:,} {part['what']}: {part['reason']}",
+            soft_wrap=True,
+        )
     for name, recall in report["recall"].get("test", {}).items():
         show.print(f"  recall@{report['recall']['at']} of {name}: {recall:.1%}")
     for warning in report["warnings"]:

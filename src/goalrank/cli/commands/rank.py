@@ -68,7 +68,7 @@ def rank(
         )  # fmt: skip
         with opened, progress_bar("ranking") as bar:
             count = rank_dataset(
-                loaded, requests, out, slots, engine=opened, batch_size=batch_size,
+                loaded, requests, out, slots, executor=opened, batch_size=batch_size,
                 device=device, progress=bar,
             )  # fmt: skip
         emit({"out": out, "requests": count})

@@ -87,7 +87,7 @@ def view(
         ConfigError: a rule on an unknown column, or on a ranker that cannot be masked.
         InfeasibleError: rules that no list obeys and that must not be relaxed.
     """
-    engine = Predictor(policy.bundle, rules=policy.rules)
+    predictor = Predictor(policy.bundle, rules=policy.rules)
     columns = policy.bundle.encoder.encode(requests)
     columns = replace(columns, items=columns.items.to(device), users=columns.users.to(device))
     policy.bundle.ranker.to(device)
@@ -101,7 +101,7 @@ def view(
         for start in range(0, len(rows), batch_size):
             part = rows[start : start + batch_size]
             batch = columns.batch(part).to(device)
-            plans = None if policy.rules.empty else engine.plans(requests.take(part), int(slots))
+            plans = None if policy.rules.empty else predictor.plans(requests.take(part), int(slots))
             under = _Under(policy, plans, batch, int(slots))
             _judge(out, part, under, value, prefixes, lists, seed)
             done += len(part)

@@ -57,8 +57,11 @@ def assemble(
     shown_count = shown.sum(axis=1)
     log_rows = pending.log_row[shown]
     user_ids = users.ids.gather(points.user)
+    label = None if log.carried is None else log.carried.get_column("request_label", default=None)
     columns = [
-        _request_ids(user_ids, points.time),
+        _request_ids(user_ids, points.time)
+        if label is None
+        else label.gather(points.row).rename("request_id"),
         user_ids.rename("user_id"),
         _timestamps(points.time).rename("time"),
         _list_column("history", items.ids.gather(history.item[rows]), lengths),
@@ -74,7 +77,33 @@ def assemble(
         columns.append(_list_column("candidate_features", vectors, count))
     columns.append(_list_column("shown", pl.Series(pending.position[shown]), shown_count))
     feedback = [_list_column(k, pl.Series(log.values[k][log_rows]), shown_count) for k in kinds]
-    return pl.DataFrame(columns).with_columns(pl.DataFrame(feedback).to_struct("feedback"))
+    frame = pl.DataFrame(columns).with_columns(pl.DataFrame(feedback).to_struct("feedback"))
+    return frame.with_columns(_carried(log, points.row, log_rows, shown_count))
+
+
+def _carried(
+    log: Events, row: Longs, log_rows: Longs, shown_count: NDArray[np.integer]
+) -> list[pl.Series]:
+    """Columns of propensities, policy and experiment, as the log has them."""
+    if log.carried is None:
+        return []
+    carried = log.carried
+    out = [
+        carried[name].gather(row).rename(name)
+        for name in ("policy", "experiment")
+        if name in carried.columns
+    ]
+    if "slot_propensity" in carried.columns:
+        each = _list_column(
+            "slot_propensity", carried["slot_propensity"].gather(log_rows), shown_count
+        )
+        out.append(each)
+        if "propensity" not in carried.columns:
+            product = each.list.eval(pl.element().product()).list.first()
+            out.append(product.alias("propensity"))
+    if "propensity" in carried.columns:
+        out.append(carried["propensity"].gather(row).rename("propensity"))
+    return out
 
 
 def _request_ids(user_ids: pl.Series, time: Longs) -> pl.Series:

@@ -59,29 +59,32 @@ class _Transition:
 
 
 def exposed_requests(
-    log: ConsumptionLog, options: ImportOptions, engine: Executor
-) -> tuple[PendingRequests, dict[str, int]]:
+    log: ConsumptionLog, options: ImportOptions, executor: Executor
+) -> tuple[PendingRequests, dict[str, int], ConsumptionLog]:
     """Make the requests of an exposure log.
 
     Args:
         log: the log as arrays.
         options: settings of the import.
-        engine: executor of the scoring; links are learned in this process.
+        executor: executor of the scoring; links are learned in this process.
 
     Returns:
-        Requests, and counts of what was dropped by reason.
+        Requests, counts of what was dropped by reason, and the log with the feedback of an item's
+        repeats within a request merged.
 
     Raises:
         DataError: no window has enough exposures.
     """
-    points, rows, offsets = cut_windows(log.events, options, log.events.request)
+    gap = log.raw.max_gap_minutes
+    windows = cut_windows(log.events, options, log.events.request, gap)
+    points = windows.points
     if len(points) == 0:
         raise DataError(
             f"{log.raw.dataset}: no window of {options.min_list} exposures or more within "
-            f"{options.max_gap_minutes} minutes of each other; lower min_list or raise "
+            f"{options.max_gap_minutes or gap:g} minutes of each other; lower min_list or raise "
             "max_gap_minutes"
         )
-    pending = window_requests(log.events, points, rows, offsets)
+    pending = window_requests(log.events, points, windows.rows, windows.offsets)
     refits = plan_refits(log.history.time, points.time, options.first_fit, options.refit_growth)
     model = ItemToItem(log.history, len(log.items))
     scorers: list[ItemScorer] = [
@@ -89,18 +92,28 @@ def exposed_requests(
         _Transition(model, last=False),
         *_affinities(log, options.history),
     ]
-    features = counted_features(
-        log.events, points, pending.candidates, log.raw.rate_kinds, repeats=True
+    counted = log.events.only(log.events.shown) if not log.events.shown.all() else log.events
+    features = {
+        name: np.where(
+            pending.candidates >= 0, log.events.values[name][pending.log_row], 0.0
+        ).astype(np.float32)
+        for name in log.raw.features
+    }
+    features |= counted_features(
+        counted, points, pending.candidates, log.raw.rate_kinds, repeats=True
     )
     features |= linked_features(
         log.history, points, refits, pending.candidates,
         users=log.users, items=log.items, scorers=scorers, item_to_item=model,
-        engine=engine,
+        executor=executor,
     )  # fmt: skip
-    return replace(pending, features=features), {
-        "exposures_in_windows": len(rows),
-        "exposures_outside_windows": len(log.events) - len(rows),
+    log.raw.notes.merge("exposures of an item repeated within a list", windows.repeats)
+    notes = {
+        "exposures_in_windows": len(windows.rows),
+        "exposures_repeated": windows.repeats,
+        "exposures_outside_windows": len(log.events) - len(windows.rows) - windows.repeats,
     }
+    return replace(pending, features=features), notes, replace(log, events=windows.answers)
 
 
 def _channels(
@@ -116,11 +129,11 @@ def _channels(
         threads=worker_count(options.threads),
         seed=options.seed,
     )
-    return [CHANNELS[name](inputs) for name in options.quotas]
+    return [CHANNELS[name](inputs) for name in options.shares]
 
 
 def retrieved_requests(
-    log: ConsumptionLog, protocol: str, options: ImportOptions, engine: Executor
+    log: ConsumptionLog, protocol: str, options: ImportOptions, executor: Executor
 ) -> tuple[Retrieved, dict[str, int]]:
     """Make requests with retrieved candidates.
 
@@ -128,7 +141,7 @@ def retrieved_requests(
         log: the log as arrays.
         protocol: ``retrieved`` or ``injected``.
         options: settings of the import.
-        engine: executor of retrieval and scoring.
+        executor: executor of retrieval and scoring.
 
     Returns:
         Requests, and counts of what was dropped by reason.
@@ -159,9 +172,9 @@ def retrieved_requests(
     out = retrieve(
         log.history, points, refits, future, positive,
         users=log.users, items=log.items, channels=channels,
-        quotas=list(options.quotas.values()), scorers=scorers, item_to_item=model,
+        quotas=list(options.shares.values()), learn_quotas=options.quotas is None, scorers=scorers, item_to_item=model,
         count=options.candidates, exclude_seen=options.exclude_seen, inject=inject,
-        engine=engine,
+        executor=executor,
     )  # fmt: skip
     pending = out.pending
     counted = counted_features(
@@ -175,7 +188,7 @@ def retrieved_requests(
 
 def enough_positives(
     pending: PendingRequests, log: ConsumptionLog, protocol: str, options: ImportOptions
-) -> NDArray[np.int64]:
+) -> tuple[NDArray[np.int64], int]:
     """Indices of the requests with at least two candidates and enough positives.
 
     Args:
@@ -183,10 +196,13 @@ def enough_positives(
         log: the log as arrays.
         protocol: protocol of the import.
         options: settings of the import.
+
+    Returns:
+        The indices, and the number of requests with a single candidate.
     """
     least = options.min_positives
     if least is None:
         least = 0 if protocol == "exposed" else 1
     positive = (log.events.values[log.raw.target][pending.log_row] > 0) & (pending.position >= 0)
     some = (pending.candidates >= 0).sum(axis=1) >= 2
-    return np.flatnonzero((positive.sum(axis=1) >= least) & some)
+    return np.flatnonzero((positive.sum(axis=1) >= least) & some), int((~some).sum())

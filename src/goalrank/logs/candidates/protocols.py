@@ -34,6 +34,7 @@ from goalrank.logs.retrieval.channel import (
 from goalrank.logs.retrieval.item_to_item import (
     ItemToItem,
 )
+from goalrank.logs.retrieval.learned_blend import BlendLearner
 from goalrank.logs.retrieval.refit_scoring import (
     ChunkResult,
     score_refits,
@@ -41,6 +42,7 @@ from goalrank.logs.retrieval.refit_scoring import (
 from goalrank.logs.retrieval.refits import (
     Refits,
 )
+from goalrank.requests import mix64
 
 __all__ = [
     "INJECTED_WARNING",
@@ -86,11 +88,13 @@ class Retrieved:
         pending: all requests after the first refit.
         hits: name of a channel (or ``blend``) → [B] positives among its first N.
         positives: [B] positives of each request, retrieved or not.
+        shares: channel -> its share of the candidates at the end of the log.
     """
 
     pending: PendingRequests
     hits: dict[str, NDArray[np.int64]]
     positives: NDArray[np.int64]
+    shares: dict[str, float]
 
 
 def gather(scores: Floats, candidates: Ints) -> Floats:
@@ -126,7 +130,7 @@ class _Retriever:
         future: FutureInteractions,
         positive: NDArray[np.bool_],
         channels: Sequence[RetrievalChannel],
-        quotas: Sequence[float],
+        learner: BlendLearner,
         scorers: Sequence[ItemScorer],
         count: int,
         *,
@@ -134,7 +138,7 @@ class _Retriever:
         inject: bool,
     ) -> None:
         self._log, self._future, self._positive = log, future, positive
-        self._channels, self._quotas, self._scorers = channels, quotas, scorers
+        self._channels, self._learner, self._scorers = channels, learner, scorers
         self._count, self._exclude_seen, self._inject = count, exclude_seen, inject
 
     def serve(self, part: Longs, chunk: Chunk) -> ChunkResult:
@@ -151,10 +155,11 @@ class _Retriever:
         scores = [channel.score(chunk) for channel in self._channels]
         tops = [self._top(c, s, chunk) for c, s in zip(self._channels, scores)]
         forced = consumed if self._inject else None
-        candidates = blend(tops, self._quotas, self._count, chunk.items, forced)
+        shares = self._learner.shares
+        candidates = blend(tops, shares, self._count, chunk.items, forced)
         score = np.zeros(candidates.shape, np.float32)
         features: ChunkResult = {}
-        for channel, quota, values, top in zip(self._channels, self._quotas, scores, tops):
+        for channel, quota, values, top in zip(self._channels, shares, scores, tops):
             channel_score = gather(values, candidates)
             largest = np.maximum(
                 np.abs(channel_score).max(axis=1, keepdims=True), np.float32(1e-12)
@@ -174,7 +179,22 @@ class _Retriever:
             "score": score,
             **features,
             **self._count_hits(part, chunk, consumed, {**by_channel, "blend": candidates}),
+            "choices": self._choices(part, chunk, consumed, tops),
         }
+
+    def _choices(self, part: Longs, chunk: Chunk, consumed: Ints, tops: list[Ints]) -> Longs:
+        """Positives that each choice of shares would have brought: [P, choices], -1 = not judged."""
+        learner = self._learner
+        out = np.full((len(part), len(learner.choices)), -1, np.int64)
+        rows = np.flatnonzero(learner.judged[part])
+        if len(rows) == 0:
+            return out
+        positive = self._retrievable(part, chunk, consumed)[rows]
+        few = [top[rows] for top in tops]
+        for number, shares in enumerate(learner.choices):
+            found = blend(few, shares, self._count, chunk.items)
+            out[rows, number] = (positive & (locate(found, consumed[rows]) >= 0)).sum(axis=1)
+        return out
 
     def _top(self, channel: RetrievalChannel, scores: Floats, chunk: Chunk) -> Ints:
         if not channel.personal:
@@ -188,14 +208,19 @@ class _Retriever:
             excluded = scores <= 0 if excluded is None else (scores <= 0) | excluded
         return top_items(scores, 2 * self._count, excluded)
 
-    def _count_hits(
-        self, part: Longs, chunk: Chunk, consumed: Ints, tops: dict[str, Ints]
-    ) -> ChunkResult:
+    def _retrievable(self, part: Longs, chunk: Chunk, consumed: Ints) -> NDArray[np.bool_]:
+        """Whether each consumed item is a positive that a retriever may bring: [P, S]."""
         positive = self._positive[part] & (consumed >= 0)
         if self._exclude_seen:
             known = (consumed >= 0) & (consumed < chunk.items)
             safe = np.where(known, consumed, 0).astype(np.int64)
             positive &= ~(known & np.take_along_axis(chunk.seen, safe, axis=1))
+        return positive
+
+    def _count_hits(
+        self, part: Longs, chunk: Chunk, consumed: Ints, tops: dict[str, Ints]
+    ) -> ChunkResult:
+        positive = self._retrievable(part, chunk, consumed)
         hits = {
             f"hits {name}": (positive & (locate(top[:, : self._count], consumed) >= 0)).sum(axis=1)
             for name, top in tops.items()
@@ -234,12 +259,13 @@ def retrieve(
     items: Codes,
     channels: Sequence[RetrievalChannel],
     quotas: Sequence[float],
+    learn_quotas: bool,
     scorers: Sequence[ItemScorer],
     item_to_item: ItemToItem,
     count: int,
     exclude_seen: bool,
     inject: bool,
-    engine: Executor,
+    executor: Executor,
 ) -> Retrieved:
     """Retrieve candidates from channels that learned only from rows before each request.
 
@@ -252,37 +278,51 @@ def retrieve(
         users: codes of users.
         items: codes of items.
         channels: retrievers.
-        quotas: share of the candidates per retriever.
+        quotas: share of the candidates per retriever, to begin with.
+        learn_quotas: whether shares follow what earlier requests show; see `BlendLearner`.
         scorers: further models whose scores become features.
         item_to_item: learns with the channels (it may be one of them).
         count: N.
         exclude_seen: whether consumed items are left out.
         inject: whether to put ``future`` among the candidates.
-        engine: executor of the retrieval.
+        executor: executor of the retrieval.
     """
     rows = np.flatnonzero(refits.point_block >= 0)
     points = points.take(rows)
     refits = Refits(refits.moments, refits.row_block, refits.point_block[rows])
     future = FutureInteractions(future.rows[rows], future.real[rows])
+    hashes = mix64(users.hashes[points.user] ^ mix64(points.time.astype(np.uint64)))
+    learner = BlendLearner(quotas, hashes, points.end, fixed=inject or not learn_quotas)
     worker = _Retriever(
-        log, future, positive[rows], channels, quotas, scorers, count,
+        log, future, positive[rows], channels, learner, scorers, count,
         exclude_seen=exclude_seen, inject=inject,
     )  # fmt: skip
     learners = [c.advance for c in channels if c is not item_to_item] + [item_to_item.advance]
     collected = _Collected(len(points))
+
+    def collect(part: Longs, result: ChunkResult) -> None:
+        learner.keep(part, result.pop("choices"), result["positives"])
+        collected.add(part, result)
+
     if len(points) == 0:  # the arrays need shapes even without requests
         no_rows = np.zeros(0, np.int64)
         collected.add(no_rows, _empty_result(channels, scorers, count, future.rows.shape[1]))
     score_refits(
         log, points, refits, users=users, items=items, learners=learners,
-        score=worker.serve, collect=collected.add, engine=engine,
+        score=worker.serve, collect=collect, executor=executor, before=learner.advance,
     )  # fmt: skip
     arrays = collected.arrays
     pending = PendingRequests(
         points, arrays["candidates"], arrays["position"], future.rows, arrays["score"],
         collected.named("feature"),
     )  # fmt: skip
-    return Retrieved(pending, collected.named("hits"), arrays["positives"])
+    names = [channel.name for channel in channels]
+    return Retrieved(
+        pending,
+        collected.named("hits"),
+        arrays["positives"],
+        dict(zip(names, learner.shares)),
+    )
 
 
 def _empty_result(
@@ -305,7 +345,9 @@ def _empty_result(
 def window_requests(
     shown: Events, points: RequestPoints, rows: Longs, offsets: Longs
 ) -> PendingRequests:
-    """Make requests of windows of exposures; the candidates are the shown items, in order.
+    """Make requests of windows of exposures; the candidates are the items, in order.
+
+    Items that were not shown are candidates without a position and without feedback.
 
     Args:
         shown: exposures.
@@ -319,8 +361,12 @@ def window_requests(
     log_row = np.zeros((len(points), width), dtype=np.int64)
     log_row[real] = rows
     candidates = np.where(real, shown.item[log_row], -1).astype(np.int32)
-    position = np.where(real, np.arange(width), -1).astype(np.int32)
-    return PendingRequests(points, candidates, position, log_row)
+    position = np.where(real & shown.shown[log_row], np.arange(width), -1).astype(np.int32)
+    score = None
+    if shown.carried is not None and "candidate_score" in shown.carried.columns:
+        values = shown.carried["candidate_score"].fill_null(0.0).to_numpy().astype(np.float32)
+        score = np.where(real, values[log_row], np.float32(0))
+    return PendingRequests(points, candidates, position, log_row, score)
 
 
 def linked_features(
@@ -333,7 +379,7 @@ def linked_features(
     items: Codes,
     scorers: Sequence[ItemScorer],
     item_to_item: ItemToItem,
-    engine: Executor,
+    executor: Executor,
 ) -> dict[str, Floats]:
     """Score given candidates by models that learned only from rows before each request.
 
@@ -346,7 +392,7 @@ def linked_features(
         items: codes of items.
         scorers: models.
         item_to_item: the model that the refits train.
-        engine: executor of the scoring.
+        executor: executor of the scoring.
 
     Returns:
         Name of the scorer → [B, N]; 0 before the first refit.
@@ -355,7 +401,7 @@ def linked_features(
     collected.arrays = {s.name: np.zeros(candidates.shape, np.float32) for s in scorers}
     score_refits(
         log, points, refits, users=users, items=items, learners=[item_to_item.advance],
-        score=partial(_score_given, scorers, candidates), collect=collected.add, engine=engine,
+        score=partial(_score_given, scorers, candidates), collect=collected.add, executor=executor,
     )  # fmt: skip
     return collected.arrays
 

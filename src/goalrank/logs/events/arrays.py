@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from goalrank.requests import mix64
 
-__all__ = ["Codes", "Events", "Ints", "Longs", "distinct", "ragged_ranges", "time_order"]
+__all__ = [
+    "Codes",
+    "Events",
+    "Ints",
+    "Longs",
+    "distinct",
+    "ragged_ranges",
+    "stable_hashes",
+    "time_order",
+]
 
 Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
@@ -48,13 +57,35 @@ def ragged_ranges(starts: Longs, lengths: Longs) -> Longs:
     return out
 
 
-def time_order(frame: pl.DataFrame) -> pl.DataFrame:
-    """Sort rows by time; ties keep the row order.
+def time_order(frame: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
+    """Rows by time; ties by what the log knows of their order, then by a hash of their ids.
+
+    The order of rows in a file says nothing, so that it cannot leak: an item-sorted file gives the
+    same log as a shuffled one.
 
     Args:
-        frame: rows with a column ``time``.
+        frame: user_id, item_id, time; perhaps request_id, position and order.
+        seed: of the hash.
     """
-    return frame.sort("time", maintain_order=True)
+    known = [name for name in ("request_id", "position", "order") if name in frame.columns]
+    start = mix64(np.array([seed], dtype=np.int64).view(np.uint64))
+    tie = mix64(mix64(stable_hashes(frame["user_id"]) ^ start) ^ stable_hashes(frame["item_id"]))
+    return (
+        frame.with_columns(_tie=pl.Series(tie))
+        .sort("time", *known, "_tie", maintain_order=True, nulls_last=True)
+        .drop("_tie")
+    )
+
+
+def stable_hashes(ids: pl.Series) -> NDArray[np.uint64]:
+    """64 bits per id, a function of the id alone, the same on every machine and version."""
+    if ids.dtype != pl.String:
+        return mix64(ids.to_numpy().astype(np.int64).view(np.uint64))
+    names = ids.unique()
+    words = [zlib.crc32(t.encode()) << 32 | zlib.adler32(t.encode()) for t in names]
+    table = pl.DataFrame({"id": names, "hash": pl.Series(words, dtype=pl.UInt64)})
+    found = pl.DataFrame({"id": ids}).join(table, on="id", how="left", maintain_order="left")
+    return mix64(found["hash"].to_numpy())
 
 
 @dataclass(frozen=True)
@@ -82,12 +113,7 @@ class Codes:
         frame = pl.DataFrame({"id": ids, "time": times})
         first = frame.unique("id", keep="first", maintain_order=True)
         unique = first["id"]
-        if unique.dtype == pl.String:
-            words = [zlib.crc32(t.encode()) << 32 | zlib.adler32(t.encode()) for t in unique]
-            raw = np.array(words, dtype=np.uint64)
-        else:
-            raw = unique.to_numpy().astype(np.int64).view(np.uint64)
-        return cls(unique, mix64(raw), first["time"].to_numpy())
+        return cls(unique, stable_hashes(unique), first["time"].to_numpy())
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -122,6 +148,7 @@ class Events:
         values: column name → [E] float32.
         user_start: [U + 1] rows of user u are ``user_start[u]:user_start[u + 1]``.
         request: [E] request numbers of the log; None if it has none.
+        carried: E rows of columns that go to the requests table; None where there are none.
     """
 
     user: Ints
@@ -130,10 +157,16 @@ class Events:
     values: dict[str, Floats]
     user_start: Longs
     request: Longs | None = None
+    carried: pl.DataFrame | None = None
 
     @classmethod
     def build(
-        cls, frame: pl.DataFrame, users: Codes, items: Codes, columns: tuple[str, ...]
+        cls,
+        frame: pl.DataFrame,
+        users: Codes,
+        items: Codes,
+        columns: tuple[str, ...],
+        carried: tuple[str, ...] = (),
     ) -> Events:
         """Make arrays from a table.
 
@@ -142,6 +175,7 @@ class Events:
             users: codes of users.
             items: codes of items.
             columns: columns to take as values.
+            carried: columns to keep as they are.
         """
         coded = pl.DataFrame(
             {
@@ -150,6 +184,7 @@ class Events:
                 "time": frame["time"],
                 **{name: frame[name] for name in columns},
                 **({"request": frame["request_id"]} if "request_id" in frame.columns else {}),
+                **{f"carried {name}": frame[name] for name in carried},
             }
         ).sort("user", "time", maintain_order=True)
         user = coded["user"].to_numpy()
@@ -161,10 +196,34 @@ class Events:
             values={name: coded[name].cast(pl.Float32).to_numpy() for name in columns},
             user_start=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             request=coded["request"].to_numpy() if "request" in coded.columns else None,
+            carried=(
+                coded.select(pl.col(f"carried {name}").alias(name) for name in carried)
+                if carried
+                else None
+            ),
         )
 
     def __len__(self) -> int:
         return len(self.user)
+
+    @property
+    def shown(self) -> NDArray[np.bool_]:
+        """[E] whether a row was shown; all are where the log does not say."""
+        if self.carried is None or "shown" not in self.carried.columns:
+            return np.ones(len(self), dtype=bool)
+        return self.carried["shown"].to_numpy()
+
+    def only(self, keep: NDArray[np.bool_]) -> Events:
+        """The rows where `keep` [E] is true, without what is carried."""
+        counts = np.bincount(self.user[keep], minlength=len(self.user_start) - 1)
+        return Events(
+            user=self.user[keep],
+            item=self.item[keep],
+            time=self.time[keep],
+            values={name: values[keep] for name, values in self.values.items()},
+            user_start=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            request=None if self.request is None else self.request[keep],
+        )
 
     def rows_before(self, user: Ints, time: Longs) -> Longs:
         """First row per query that is of its user and not strictly before its time.

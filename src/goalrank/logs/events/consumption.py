@@ -8,7 +8,7 @@ import polars as pl
 
 from goalrank.errors import DataError
 from goalrank.logs.events.arrays import Codes, Events, time_order
-from goalrank.logs.readers.raw_log import RawLog
+from goalrank.logs.readers.raw_log import CARRIED, RawLog
 
 __all__ = ["CONSUMED", "ConsumptionLog", "consumed_only", "to_arrays"]
 
@@ -56,26 +56,31 @@ def consumed_only(raw: RawLog, *, injected: bool) -> RawLog:
     return replace(raw, events=events)
 
 
-def to_arrays(raw: RawLog) -> ConsumptionLog:
+def to_arrays(raw: RawLog, seed: int = 0) -> ConsumptionLog:
     """Turn a log into arrays: codes by first appearance in time, rows by user and time.
 
     Args:
         raw: the log.
+        seed: of the order of rows that share a time.
     """
-    events = time_order(raw.events)
+    events = time_order(raw.events, seed)
     base = events.select("user_id", "item_id", "time")
     if raw.prior is not None:
-        base = time_order(pl.concat([raw.prior.select(base.columns), base]))
+        base = pl.concat([raw.prior.select(base.columns), base]).sort("time", maintain_order=True)
     users = Codes.fit(base["user_id"], base["time"])
     items = Codes.fit(base["item_id"], base["time"])
-    columns = tuple(dict.fromkeys((*raw.kinds, *raw.rate_kinds, raw.strength)))
-    table = Events.build(events, users, items, columns)
+    columns = tuple(dict.fromkeys((*raw.kinds, *raw.rate_kinds, raw.strength, *raw.features)))
+    carried = tuple(name for name in CARRIED if name in events.columns)
+    table = Events.build(events, users, items, columns, carried)
     if raw.shape == "interactions":
         return ConsumptionLog(raw, users, items, table, table)
-    consumed = events.filter(pl.col(raw.strength) > 0).select(*base.columns, raw.strength)
+    taken = pl.col(raw.strength) > 0
+    if "shown" in events.columns:
+        taken &= pl.col("shown")
+    consumed = events.filter(taken).select(*base.columns, raw.strength)
     if raw.prior is not None:
         earlier = raw.prior.select(*base.columns, pl.col("strength").alias(raw.strength))
-        consumed = time_order(pl.concat([earlier, consumed]))
+        consumed = pl.concat([earlier, consumed]).sort("time", maintain_order=True)
     return ConsumptionLog(
         raw, users, items, table, Events.build(consumed, users, items, (raw.strength,))
     )

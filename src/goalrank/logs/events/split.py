@@ -45,9 +45,9 @@ def split_points(
     ordered = np.sort(points.time)
     cuts = [ordered[min(int(len(ordered) * f), len(ordered) - 1)] for f in (first, second)]
     if second >= 1.0:
-        cuts[1] = ordered[-1] + 1
+        cuts[1] = np.iinfo(np.int64).max
     if first >= 1.0:
-        cuts[0] = ordered[-1] + 1
+        cuts[0] = np.iinfo(np.int64).max
     part = np.searchsorted(np.array(cuts), points.time, side="right").astype(np.int8)
     ends = np.array([*cuts, np.iinfo(np.int64).max])
     part[points.end >= ends[part]] = DROPPED

@@ -32,7 +32,9 @@ def read_amazon(path: Path | None, options: ImportOptions) -> RawLog:
         SchemaError: a column is missing or of the wrong type.
     """
     if path is None:
-        raise ConfigError("source 'amazon' needs a path: its licence does not let it ship")
+        raise ConfigError(
+            "source 'amazon' needs a file: its licence does not let it ship (option: path)"
+        )
     main = path
     if path.is_dir():
         found = first_existing(

@@ -7,7 +7,20 @@ from typing import Literal
 
 import polars as pl
 
-__all__ = ["RawLog"]
+from goalrank.logs.tabular.notes import ImportNotes
+
+__all__ = ["CARRIED", "RawLog"]
+
+CARRIED = (
+    "request_label",
+    "shown",
+    "candidate_score",
+    "propensity",
+    "slot_propensity",
+    "policy",
+    "experiment",
+)
+"""Columns of exposures that travel to the requests table as they are."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +31,9 @@ class RawLog:
         dataset: name of the data set.
         shape: ``interactions`` (chosen items) or ``exposures`` (shown items).
         events: user_id, item_id, time (Int64, microseconds since 1970, UTC), one Float32 column
-            per feedback type; exposures may have request_id. Row order breaks ties of time.
+            per feedback type; exposures may have request_id (Int64), position and the
+            columns of `CARRIED`. Ties in time are broken by ``order`` where there is such a
+            column, else by a seeded hash.
         kinds: feedback columns of ``events``.
         target: the feedback type whose values above 0 are positives.
         strength: column of ``events`` for history_feedback (a rating, or an engagement).
@@ -28,6 +43,9 @@ class RawLog:
         prior: user_id, item_id, time, strength of items consumed before the log began.
         counts: counts of reading (rows read, duplicates dropped, ...).
         warnings: warnings for the report.
+        features: columns of ``events`` with the caller's own numbers per candidate.
+        max_gap_minutes: pause that ends a window where requests have no id.
+        notes: what reading guessed, merged and left out.
     """
 
     dataset: str
@@ -43,3 +61,6 @@ class RawLog:
     prior: pl.DataFrame | None = None
     counts: dict[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    max_gap_minutes: float = 1440.0
+    notes: ImportNotes = field(default_factory=ImportNotes)

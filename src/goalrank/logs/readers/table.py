@@ -1,4 +1,4 @@
-"""Reader of any csv or Parquet table of interactions or exposures, by a column mapping."""
+"""Any table of interactions or of exposures, in any of the usual formats and layouts."""
 
 from __future__ import annotations
 
@@ -11,57 +11,55 @@ from goalrank.errors import ConfigError, SchemaError
 from goalrank.logs.options import ImportOptions
 from goalrank.logs.readers.parsing import (
     as_float,
-    as_id,
-    as_micros,
     drop_duplicates,
     first_existing,
     pick,
     read_any,
 )
-from goalrank.logs.readers.raw_log import RawLog
+from goalrank.logs.readers.raw_log import CARRIED, RawLog
+from goalrank.logs.tabular.columns import ALIASES
+from goalrank.logs.tabular.files import find_files, read_files
+from goalrank.logs.tabular.ids import as_ids
+from goalrank.logs.tabular.lists import with_lists
+from goalrank.logs.tabular.notes import ImportNotes
+from goalrank.logs.tabular.showings import Showings, read_showings, table_rules, time_rules
+from goalrank.logs.tabular.times import as_micros
+from goalrank.storage import Location
 
-__all__ = ["interactions_log", "read_exposures", "read_interactions", "read_items"]
+__all__ = ["exposures_log", "interactions_log", "read_exposures", "read_interactions", "read_items"]
 
 _INTERACTIONS = {
-    "user_id": ("user_id", "user"),
-    "item_id": ("item_id", "item"),
-    "time": ("time", "timestamp"),
+    "user_id": ALIASES["user_id"],
+    "item_id": ALIASES["item_id"],
+    "time": ALIASES["time"],
     "rating": ("rating",),
+    "order": ("order", "pos"),
 }
-_EXPOSURES = {
-    "user_id": ("user_id", "user"),
-    "item_id": ("item_id", "item"),
-    "time": ("time", "timestamp"),
-    "request_id": ("request_id",),
-    "position": ("position",),
-}
+_GAP_MINUTES = 30.0
 
 
-def read_interactions(path: Path | None, options: ImportOptions) -> RawLog:
-    """Read a table with user_id, item_id, time and optionally rating.
+def read_interactions(path: Path | str | None, options: ImportOptions) -> RawLog:
+    """A table with user_id, item_id, time and perhaps rating (``columns`` maps other names).
 
-    Feedback types: rating and like (target) if there are ratings, otherwise interaction (always 1).
-    ``items.parquet`` and ``users.parquet`` in the same folder become the side tables.
-
-    Args:
-        path: csv or Parquet file.
-        options: settings of the import; ``columns`` maps other column names.
+    Feedback types: rating and like (target) where there are ratings, else interaction (always 1).
+    ``items.parquet`` and ``users.parquet`` beside the file become the side tables.
 
     Raises:
-        ConfigError: no path, or an unknown column or target.
-        DataError: the file is missing, empty or damaged.
-        SchemaError: a column is missing or of the wrong type.
+        ConfigError, DataError, SchemaError: what cannot be read or understood.
     """
-    path = _required_path(path, "interactions")
+    path = _given(path, "interactions")
     aliases = _mapped(_INTERACTIONS, options.columns, "interactions")
+    notes = ImportNotes()
+    found = find_files(path, table_rules(options))
     return interactions_log(
-        read_any(path),
+        read_files(found, table_rules(options), notes),
         aliases,
         options,
-        dataset=path.stem,
+        dataset=_name(path),
         where=str(path),
-        items=read_items(path.parent),
-        users=_read_side(path.parent, "users.parquet"),
+        items=_side(found.folder, "items.parquet"),
+        users=_side(found.folder, "users.parquet"),
+        notes=notes,
     )
 
 
@@ -74,26 +72,23 @@ def interactions_log(
     where: str,
     items: pl.DataFrame | None = None,
     users: pl.DataFrame | None = None,
+    notes: ImportNotes | None = None,
 ) -> RawLog:
-    """Make the log of interactions, with or without ratings.
-
-    Args:
-        frame: the table as read.
-        aliases: column name of goalrank → names in the table, in order of preference.
-        options: settings of the import.
-        dataset: name of the data set.
-        where: name of the table for errors.
-        items: side table of items, or ``None``.
-        users: side table of users, or ``None``.
-
-    Raises:
-        ConfigError: an unknown target.
-        SchemaError: a column is missing or of the wrong type.
-    """
+    """A RawLog of interactions, with ratings or without."""
+    notes = ImportNotes() if notes is None else notes
     rows = frame.height
-    frame = pick(frame, aliases, where=where, optional=("rating",))
-    frame, duplicates = drop_duplicates(frame)
-    events = _base(frame, where, options)
+    frame = pick(frame, aliases, where=where, optional=("rating", "order"))
+    frame, doubles = drop_duplicates(frame)
+    notes.leave_out("rows", doubles, rows, "exact copies of other rows")
+    events = pl.DataFrame(
+        [
+            as_ids(frame["user_id"], where=where),
+            as_ids(frame["item_id"], where=where),
+            as_micros(frame["time"], time_rules(options), notes, where=where).alias("time"),
+        ]
+    )
+    if "order" in frame.columns:
+        events = events.with_columns(as_float(frame, "order", where=where).alias("order"))
     rated = "rating" in frame.columns
     if rated:
         rating = as_float(frame, "rating", where=where)
@@ -115,104 +110,102 @@ def interactions_log(
         items=_match_ids(items, "item_id", events),
         users=_match_ids(users, "user_id", events),
         categories=_categories(items),
-        counts={"rows_read": rows, "duplicates_dropped": duplicates},
+        counts={"rows_read": rows, "duplicates_dropped": doubles},
+        notes=notes,
     )
 
 
-def read_exposures(path: Path | None, options: ImportOptions) -> RawLog:
-    """Read a table with user_id, item_id, time, feedback, and optionally request_id and position.
+def read_exposures(path: Path | str | None, options: ImportOptions) -> RawLog:
+    """A log of lists that were shown, in any layout; see `goalrank.logs.tabular.layouts`.
 
-    ``kinds`` names the feedback columns (default: all other numeric columns; ``columns`` may rename
-    them), ``target`` the one that is relevance (default: the first). With request ids, the rows of
-    one id are one request; otherwise windows are cut. Position orders rows of the same time.
-
-    Args:
-        path: csv or Parquet file.
-        options: settings of the import.
+    ``kinds`` names the feedback columns; without it the only column of 0 and 1 is taken.
+    ``target`` is the one that is relevance (default: the first). With request ids, rows of one id
+    are one request; without, lists are found and that is said.
 
     Raises:
-        ConfigError: no path, or an unknown column or target.
-        DataError: the file is missing, empty or damaged.
-        SchemaError: a column is missing or of the wrong type.
+        ConfigError, DataError, SchemaError: what cannot be read or understood.
     """
-    path = _required_path(path, "exposures")
-    frame = read_any(path)
-    extra = {k: v for k, v in options.columns.items() if k not in _EXPOSURES}
-    aliases = _mapped(
-        _EXPOSURES, {k: v for k, v in options.columns.items() if k in _EXPOSURES}, "exposures"
+    path = _given(path, "exposures")
+    notes = ImportNotes()
+    showings = read_showings(path, options, notes)
+    folder = showings.files.folder
+    return exposures_log(
+        showings,
+        options,
+        dataset=_name(path),
+        items=_side(folder, "items.parquet"),
+        users=_side(folder, "users.parquet"),
+        notes=notes,
     )
-    taken = {name for names in aliases.values() for name in names}
-    kinds = options.kinds or tuple(extra) or tuple(
-        name for name, dtype in frame.schema.items()
-        if name not in taken and (dtype.is_numeric() or dtype == pl.Boolean)
-    )  # fmt: skip
-    if not kinds:
-        raise SchemaError(f"{path}: no feedback column; name them with kinds=(...)")
-    wanted = {**aliases, **{kind: (extra.get(kind, kind),) for kind in kinds}}
-    rows = frame.height
-    frame = pick(frame, wanted, where=str(path), optional=("request_id", "position"))
-    frame, duplicates = drop_duplicates(frame)
+
+
+def exposures_log(
+    showings: Showings,
+    options: ImportOptions,
+    *,
+    dataset: str,
+    items: pl.DataFrame | None,
+    users: pl.DataFrame | None,
+    notes: ImportNotes,
+) -> RawLog:
+    """A RawLog of showings."""
+    kinds = showings.kinds
     target = options.target or kinds[0]
     _check_target(target, kinds)
-    items = read_items(path.parent)
-    events = _exposure_events(frame, kinds, target, str(path), options)
+    if options.target is None and len(kinds) > 1:
+        notes.guess("target", f"'{target}', the first feedback type", "target")
+    rows = with_lists(showings.rows, options, notes)
+    if "request_id" in rows.columns and rows.schema["request_id"] == pl.String:
+        rows = rows.with_columns(
+            request_label=pl.col("request_id"),
+            request_id=pl.col("request_id").rank("dense").cast(pl.Int64),
+        )
+    if rows["shown"].all():
+        rows = rows.drop("shown")
+    known = ("user_id", "item_id", "time", "request_id", "position", *CARRIED)
+    events = rows.select(
+        *(name for name in known if name in rows.columns),
+        *kinds,
+        *showings.features,
+        pl.col(target).alias("strength"),
+    )
     return RawLog(
-        dataset=path.stem,
+        dataset=dataset,
         shape="exposures",
         events=events,
         kinds=kinds,
         target=target,
         strength="strength",
-        rate_kinds=tuple(k for k in kinds if _minimum(events, k) >= 0 and _maximum(events, k) <= 1),
+        rate_kinds=tuple(k for k in kinds if _low(events, k) >= 0 and _high(events, k) <= 1),
         items=_match_ids(items, "item_id", events),
-        users=_match_ids(_read_side(path.parent, "users.parquet"), "user_id", events),
+        users=_match_ids(users, "user_id", events),
         categories=_categories(items),
-        counts={"rows_read": rows, "duplicates_dropped": duplicates},
+        counts={"rows_read": showings.read, "rows_merged": showings.merged},
+        features=showings.features,
+        max_gap_minutes=_GAP_MINUTES,
+        notes=notes,
     )
 
 
-def _exposure_events(
-    frame: pl.DataFrame, kinds: tuple[str, ...], target: str, where: str, options: ImportOptions
-) -> pl.DataFrame:
-    events = _base(frame, where, options)
-    events = events.with_columns(as_float(frame, kind, where=where).alias(kind) for kind in kinds)
-    events = events.with_columns(pl.col(target).alias("strength"))
-    if "request_id" in frame.columns:
-        number = frame["request_id"].cast(pl.String).rank("dense").cast(pl.Int64)
-        # All rows of a request get its first time, so that they stay together.
-        events = events.with_columns(request_id=number)
-        events = events.with_columns(pl.col("time").min().over("request_id"))
-    order = [
-        c for c in ("time", "request_id", "position") if c in events.columns or c in frame.columns
-    ]
-    if "position" in frame.columns:
-        events = events.with_columns(position=as_float(frame, "position", where=where))
-    events = events.sort(order, maintain_order=True)
-    return events.drop("position", strict=False)
-
-
-def _minimum(frame: pl.DataFrame, name: str) -> float:
+def _low(frame: pl.DataFrame, name: str) -> float:
     return float(frame[name].min())  # type: ignore[arg-type]
 
 
-def _maximum(frame: pl.DataFrame, name: str) -> float:
+def _high(frame: pl.DataFrame, name: str) -> float:
     return float(frame[name].max())  # type: ignore[arg-type]
 
 
-def _base(frame: pl.DataFrame, where: str, options: ImportOptions) -> pl.DataFrame:
-    return pl.DataFrame(
-        {
-            "user_id": as_id(frame, "user_id", where=where),
-            "item_id": as_id(frame, "item_id", where=where),
-            "time": as_micros(frame, "time", where=where, unit=options.time_unit),
-        }
-    )
-
-
-def _required_path(path: Path | None, source: str) -> Path:
+def _given(path: Path | str | None, source: str) -> str:
     if path is None:
-        raise ConfigError(f"source '{source}' needs a path to a csv or Parquet file")
-    return path
+        raise ConfigError(
+            f"source '{source}' needs a file: goalrank data import {source} FILE (option: path)"
+        )
+    return str(path)
+
+
+def _name(path: str) -> str:
+    """The data set's name: the last part of the path without endings."""
+    return Path(path.rstrip("/")).name.split(".")[0] or path
 
 
 def _mapped(
@@ -221,43 +214,51 @@ def _mapped(
     unknown = [name for name in columns if name not in aliases]
     if unknown:
         raise ConfigError(
-            f"columns maps '{unknown[0]}', which source '{source}' does not have; "
-            f"column names: {', '.join(aliases)}"
+            f"columns maps '{unknown[0]}', which source '{source}' does not know; "
+            f"our names: {', '.join(aliases)}"
         )
     return {ours: (columns[ours],) if ours in columns else names for ours, names in aliases.items()}
 
 
 def _check_target(target: str, kinds: tuple[str, ...]) -> None:
     if target not in kinds:
-        raise ConfigError(f"target '{target}' is no feedback kind; kinds: {', '.join(kinds)}")
+        raise ConfigError(
+            f"target '{target}' is no feedback type; feedback types: {', '.join(kinds)}; "
+            f"option: target"
+        )
 
 
 def read_items(folder: Path) -> pl.DataFrame | None:
-    """Read ``items.parquet`` of a folder; ``None`` if there is none.
-
-    Args:
-        folder: the folder.
-    """
-    return _read_side(folder, "items.parquet")
-
-
-def _read_side(folder: Path, name: str) -> pl.DataFrame | None:
-    path = first_existing(folder, (name,))
+    """``items.parquet`` in the folder, if there is one."""
+    path = first_existing(folder, ("items.parquet",))
     return None if path is None else read_any(path)
 
 
+def _side(folder: Location | None, name: str) -> pl.DataFrame | None:
+    """A side table beside the log."""
+    if folder is None or not folder.child(name).exists():
+        return None
+    return folder.child(name).read(lambda file: pl.read_parquet(file.read()))
+
+
 def _match_ids(side: pl.DataFrame | None, key: str, events: pl.DataFrame) -> pl.DataFrame | None:
-    """Convert the ids of a side table to the log's type."""
+    """The side table with ids of the log's type."""
     if side is None:
         return None
     if key not in side.columns:
         raise SchemaError(f"side table without column {key}; present: {', '.join(side.columns)}")
-    side = side.with_columns(pl.col(key).cast(events.schema[key], strict=False))
-    return side.drop_nulls(key).unique(key, keep="first", maintain_order=True)
+    ids = as_ids(side[key], where=f"side table of {key}")
+    if ids.dtype != events.schema[key]:
+        raise SchemaError(
+            f"{key} is {events.schema[key]} in the log ({events[key].head(3).to_list()}) and "
+            f"{ids.dtype} in the side table ({ids.head(3).to_list()}); remedy: write ids the same "
+            f"way in both"
+        )
+    return side.with_columns(ids).unique(key, keep="first", maintain_order=True)
 
 
 def _categories(items: pl.DataFrame | None) -> tuple[str, ...]:
-    """Columns for affinity features: strings and lists of strings, without those for display."""
+    """Columns for affinity features: strings and lists of strings, but what is for display."""
     if items is None:
         return ()
     good = (pl.String, pl.List(pl.String))

@@ -61,7 +61,8 @@ def score_refits(
     learners: Sequence[Learner],
     score: ChunkScorer,
     collect: Collector,
-    engine: Executor,
+    executor: Executor,
+    before: Callable[[int], None] | None = None,
 ) -> None:
     """Refit the learners and score the requests until the next refit, in order of time.
 
@@ -76,7 +77,8 @@ def score_refits(
         score: called with (rows of ``points``, chunk), in parallel, possibly in other processes; it
             must depend on the two alone and change nothing.
         collect: called in this process with (rows of ``points``, result of ``score``).
-        engine: executor of ``score``.
+        executor: executor of ``score``.
+        before: called with the time of each refit before its requests are scored.
     """
     by_block = np.argsort(refits.row_block, kind="stable")
     ends = np.searchsorted(refits.row_block[by_block], np.arange(len(refits.moments)), "right")
@@ -96,16 +98,18 @@ def score_refits(
             futures = [pool.submit(f, new_rows, known_items, known_users) for f in learners]
             for future in futures:
                 future.result()
+            if before is not None:
+                before(int(moment))
             size = int(min(_LARGEST_CHUNK, max(16, _CELLS // max(1, known_items))))
             rows = np.arange(point_starts[block], point_ends[block], dtype=np.int64)
             parts = [rows[i : i + size] for i in range(0, len(rows), size)]
             chunks = [(part, history_start[part], history_end[part]) for part in parts]
             per_task = 1
-            if engine.remote:
-                per_task = -(-len(chunks) // (_TASKS_PER_WORKER * engine.workers))
+            if executor.remote:
+                per_task = -(-len(chunks) // (_TASKS_PER_WORKER * executor.workers))
             tasks = [chunks[i : i + per_task] for i in range(0, len(chunks), per_task)]
-            state = _Block(score, log, known_items, size, engine.remote)
-            for task, results in zip(tasks, engine.map(_score_chunks, state, tasks)):
+            state = _Block(score, log, known_items, size, executor.remote)
+            for task, results in zip(tasks, executor.map(_score_chunks, state, tasks)):
                 for (part, _, _), result in zip(task, results):
                     collect(part, result)
 

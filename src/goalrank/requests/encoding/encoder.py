@@ -72,26 +72,38 @@ class EntityEncoder:
     ) -> tuple[NDArray[np.int64], EntityTable]:
         """Rows [n] of ids, in the table returned with them.
 
-        Ids unknown in training that have a side-table row get their own row at the end, so
-        that they are ranked by their features; the rest get their bucket's row.
+        Ids unknown in training that have a side-table row get their own row at the end, so that
+        they are ranked by their features; other unknown ids get their bucket's row. A known id
+        whose side-table row differs from training gets a row with its vector and these features.
+
+        Args:
+            ids: [n] ids.
+            side: side table that comes with the requests; None uses the one of training.
+            id_column: name of the column of ids.
         """
         rows = self.vocabulary.rows(ids)
         if side is None or side.height == 0:
             return rows, self.table
         ids = as_series(ids)
-        new = side.filter(pl.Series(~self.vocabulary.contains(side[id_column])))
-        new = new.filter(new[id_column].is_in(ids.unique().implode()))
-        if new.height == 0:
+        side = side.filter(side[id_column].is_in(ids.unique().implode()))
+        side = side.unique(id_column, keep="first", maintain_order=True).sort(id_column)
+        if side.height == 0:
             return rows, self.table
-        new = new.unique(id_column, keep="first", maintain_order=True)
-        extra = Vocabulary(new[id_column], 1)
-        new = new.sort(id_column)
-        found = extra.rows(ids.cast(extra.ids.dtype))
-        own = (found > 0) & (found <= extra.size) & (rows > self.vocabulary.size)
-        rows = np.where(own, found - 1 + len(self.table), rows)
-        return rows, _append(
-            self.table, _feature_rows(self.vocabulary, self.features, new, id_column)
-        )
+        fresh = _feature_rows(self.vocabulary, self.features, side, id_column)
+        known = self.vocabulary.contains(side[id_column])
+        at = self.vocabulary.rows(side[id_column])
+        wanted = ~known | ~_same_features(fresh, self.table, at)
+        if not wanted.any():
+            return rows, self.table
+        fresh = _with_ids(fresh, np.where(known, at, fresh.id_row.numpy()))
+        fresh = EntityTable(*(column[torch.from_numpy(wanted)] for column in _columns(fresh)))
+        own = side.filter(pl.Series(wanted))
+        number = pl.DataFrame({id_column: own[id_column], "row": np.arange(own.height)})
+        asked = ids.cast(own.schema[id_column]).alias(id_column).to_frame()
+        found = asked.join(number, on=id_column, how="left", maintain_order="left")["row"]
+        new = found.fill_null(-1).to_numpy()
+        rows = np.where(new >= 0, new + len(self.table), rows)
+        return rows, _append(self.table, fresh)
 
 
 @dataclass(frozen=True)
@@ -286,9 +298,32 @@ def _feature_rows(
     )
 
 
-def _append(table: EntityTable, more: EntityTable) -> EntityTable:
+def _columns(table: EntityTable) -> list[torch.Tensor]:
     names = ("id_row", "bucket_row", "numeric", "category", "category_weight")
-    return EntityTable(*(torch.cat([getattr(table, n), getattr(more, n)]) for n in names))
+    return [getattr(table, name) for name in names]
+
+
+def _append(table: EntityTable, more: EntityTable) -> EntityTable:
+    return EntityTable(*(torch.cat(pair) for pair in zip(_columns(table), _columns(more))))
+
+
+def _with_ids(table: EntityTable, rows: NDArray[np.int64]) -> EntityTable:
+    """The table with other rows of id vectors."""
+    return EntityTable(torch.from_numpy(rows), *_columns(table)[1:])
+
+
+def _same_features(
+    fresh: EntityTable, table: EntityTable, rows: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Whether the features [n] are those of the table at the rows."""
+    at = torch.from_numpy(rows)
+    same = torch.ones(len(rows), dtype=torch.bool)
+    for name in ("numeric", "category", "category_weight"):
+        own, old = getattr(fresh, name), getattr(table, name)[at]
+        if own.shape != old.shape:
+            return np.zeros(len(rows), dtype=bool)
+        same &= (own == old).flatten(1).all(1)
+    return same.numpy()
 
 
 def _starts(lengths: NDArray[Any]) -> NDArray[np.int64]:

@@ -1,0 +1,286 @@
+"""Layouts of a log of lists: rows, lists or events, each brought to one row per candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from goalrank.errors import ConfigError, SchemaError
+from goalrank.logs.tabular.columns import Roles
+from goalrank.logs.tabular.notes import ImportNotes
+
+LAYOUTS = ("rows", "lists", "events")
+IMPRESSIONS = (
+    "impression",
+    "impressions",
+    "view",
+    "show",
+    "shown",
+    "exposure",
+    "exposed",
+    "display",
+)
+_PER_ROW = ("position", "shown", "propensity", "slot_propensity", "candidate_score")
+
+
+@dataclass(frozen=True)
+class EventRules:
+    """How rows of events become lists.
+
+    Attributes:
+        impression: value of the event column that says that an item was shown; None finds it.
+        window_hours: an answer counts for a showing up to so many hours before it.
+    """
+
+    impression: str | None = None
+    window_hours: float = 24.0
+
+
+def find_layout(frame: pl.DataFrame, roles: Roles, wanted: str | None, notes: ImportNotes) -> str:
+    """The layout of a file: as given, or by its columns.
+
+    Raises:
+        ConfigError: an unknown layout.
+    """
+    if wanted is not None:
+        if wanted not in LAYOUTS:
+            raise ConfigError(
+                f"layout '{wanted}' is unknown; known: {', '.join(LAYOUTS)}; option: layout"
+            )
+        return wanted
+    items = roles.of.get("item_id")
+    found = "rows"
+    if items is not None and _holds_lists(frame[items]):
+        found = "lists"
+    elif "event" in roles and frame[roles.of["event"]].dtype == pl.String:
+        found = "events"
+    notes.guess("layout", found, "layout")
+    return found
+
+
+def _holds_lists(column: pl.Series) -> bool:
+    if isinstance(column.dtype, pl.List | pl.Array):
+        return True
+    return column.dtype == pl.String and bool(
+        column.head(100).drop_nulls().str.contains(r"^\s*\[.*\]\s*$").all()
+    )
+
+
+def _as_lists(column: pl.Series, where: str) -> pl.Series:
+    """A list column; JSON arrays in text are parsed."""
+    if isinstance(column.dtype, pl.List):
+        return column
+    if isinstance(column.dtype, pl.Array):
+        return column.cast(pl.List(column.dtype.inner))
+    if column.dtype == pl.String:
+        try:
+            parsed = column.str.json_decode(pl.List(pl.Int64))
+        except pl.exceptions.PolarsError:
+            try:
+                parsed = column.str.json_decode(pl.List(pl.Float64))
+            except pl.exceptions.PolarsError:
+                try:
+                    parsed = column.str.json_decode(pl.List(pl.String))
+                except pl.exceptions.PolarsError:
+                    raise SchemaError(
+                        f"{where}: {column.name} = {column[0]!r} is no JSON array of numbers or "
+                        f"of text; remedy: write ['a', 'b'] as [\"a\", \"b\"]"
+                    ) from None
+        return parsed
+    raise SchemaError(f"{where}: {column.name} has type {column.dtype}; expected lists")
+
+
+def with_parsed_lists(frame: pl.DataFrame, where: str) -> pl.DataFrame:
+    """The frame with JSON arrays in text as list columns."""
+    texts = [c for c in frame.get_columns() if c.dtype == pl.String and _holds_lists(c)]
+    return frame.with_columns(_as_lists(column, where) for column in texts)
+
+
+def rows_from_lists(
+    frame: pl.DataFrame,
+    roles: Roles,
+    kinds: Mapping[str, str],
+    features: tuple[str, ...],
+    notes: ImportNotes,
+    *,
+    where: str,
+) -> pl.DataFrame:
+    """One row per item of each list.
+
+    Feedback is a list aligned with the items (0 and 1, or numbers), or a list of the ids that
+    were answered, or one such id. Positions count from 0 in the order of the list unless given.
+
+    Raises:
+        SchemaError: lists of one row differ in length, or ids of answers that were not listed.
+    """
+    item = roles.of["item_id"]
+    frame = frame.with_row_index("_list").with_columns(_as_lists(frame[item], where).alias(item))
+    length = frame[item].list.len()
+    aligned = [roles.of[r] for r in _PER_ROW if r in roles and _holds_lists(frame[roles.of[r]])]
+    aligned += [name for name in features if _holds_lists(frame[name])]
+    for name in aligned:
+        frame = frame.with_columns(_as_lists(frame[name], where).alias(name))
+    by_id: dict[str, str] = {}
+    for kind, name in kinds.items():
+        if _holds_lists(frame[name]):
+            frame = frame.with_columns(_as_lists(frame[name], where).alias(name))
+            if _flags(frame[name], length):
+                aligned.append(name)
+                continue
+        by_id[kind] = name
+        notes.guess(f"feedback '{kind}'", "the ids that were answered", "layout")
+    _check_lengths(frame, item, aligned, where)
+    answered = {kind: _answered(frame, item, name) for kind, name in by_id.items()}
+    frame = frame.drop([n for n in by_id.values() if n != item], strict=False)
+    columns = [item, *dict.fromkeys(n for n in aligned if n != item)]
+    rows = frame.explode(columns, empty_as_null=False)
+    if "position" not in roles:
+        rows = rows.with_columns(position=pl.int_range(pl.len()).over("_list"))
+    for kind, pairs in answered.items():
+        _check_answers(pairs, rows, item, kind, where)
+        rows = rows.join(
+            pairs.with_columns(pl.lit(1.0).alias(kind)), on=["_list", item], how="left",
+            maintain_order="left",
+        ).with_columns(pl.col(kind).fill_null(0.0))  # fmt: skip
+    return rows
+
+
+def _flags(values: pl.Series, length: pl.Series) -> bool:
+    inner = values.dtype.inner  # type: ignore[attr-defined]
+    return bool((values.list.len() == length).all()) and (inner.is_numeric() or inner == pl.Boolean)
+
+
+def _check_lengths(frame: pl.DataFrame, item: str, aligned: list[str], where: str) -> None:
+    length = frame[item].list.len()
+    for name in aligned:
+        wrong = (frame[name].list.len() != length).fill_null(True)
+        if wrong.any():
+            row = int(wrong.arg_max() or 0)
+            raise SchemaError(
+                f"{where}: row {row + 1} has {length[row]} items and {frame[name].list.len()[row]} "
+                f"values of {name}; remedy: one value per item in each list"
+            )
+
+
+def _answered(frame: pl.DataFrame, item: str, name: str) -> pl.DataFrame:
+    """(_list, item) of each answer."""
+    inner = frame.schema[item].inner  # type: ignore[attr-defined]
+    pairs = frame.select("_list", pl.col(name).alias(item))
+    if isinstance(pairs.schema[item], pl.List):
+        pairs = pairs.explode(item, empty_as_null=False)
+    return pairs.drop_nulls().with_columns(pl.col(item).cast(inner)).unique(maintain_order=True)
+
+
+def _check_answers(
+    pairs: pl.DataFrame, rows: pl.DataFrame, item: str, kind: str, where: str
+) -> None:
+    lost = pairs.join(rows.select("_list", item), on=["_list", item], how="anti")
+    if lost.height:
+        first = lost.row(0)
+        raise SchemaError(
+            f"{where}: row {first[0] + 1} answers item {first[1]!r} in {kind}, which is not in its "
+            f"list ({lost.height:,} in all); remedy: list what was shown, or leave these answers out"
+        )
+
+
+def rows_from_events(
+    frame: pl.DataFrame, roles: Roles, rules: EventRules, notes: ImportNotes, *, where: str
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """One row per showing, with a column of 0 and 1 (or the event's value) per kind of answer.
+
+    Answers find their showing by request and item where events carry the request, else by user
+    and item: the latest showing at most `window_hours` before the answer.
+
+    Returns:
+        The rows, and the kinds of answers.
+
+    Raises:
+        SchemaError: no row says that something was shown.
+        ConfigError: a window that is not above 0.
+    """
+    event = roles.of["event"]
+    names = frame[event].cast(pl.String).str.to_lowercase()
+    shown_as = (rules.impression or _impression(names, where)).lower()
+    if rules.impression is None:
+        notes.guess("event that shows an item", f"'{shown_as}'", "impression")
+    frame = frame.with_columns(names.alias(event)).with_row_index("_row")
+    shown = frame.filter(pl.col(event) == shown_as)
+    answers = frame.filter(pl.col(event) != shown_as)
+    if shown.height == 0:
+        raise SchemaError(f"{where}: no row has {event} = '{shown_as}'; option: impression")
+    kinds = tuple(sorted(answers[event].unique().drop_nulls()))
+    rows = attribute(shown, answers, roles, kinds, event, rules, notes, where=where)
+    return rows.drop("_row", event, strict=False), kinds
+
+
+def _impression(names: pl.Series, where: str) -> str:
+    present = set(names.unique().drop_nulls())
+    found = [name for name in IMPRESSIONS if name in present]
+    if len(found) == 1:
+        return found[0]
+    raise SchemaError(
+        f"{where}: events {', '.join(sorted(present)[:20])}: which of them says that an item was "
+        f"shown? remedy: --set impression=NAME (option: impression)"
+    )
+
+
+def attribute(
+    shown: pl.DataFrame,
+    answers: pl.DataFrame,
+    roles: Roles,
+    kinds: tuple[str, ...],
+    event: str,
+    rules: EventRules,
+    notes: ImportNotes,
+    *,
+    where: str,
+) -> pl.DataFrame:
+    """Showings with the answers that belong to them.
+
+    Args:
+        shown: one row per showing, with a column `_row`; times are microseconds.
+        answers: one row per answer.
+        roles: which column plays which role, in both tables.
+        kinds: names of answers; each becomes a column of `shown`.
+        event: column of `answers` that names the kind.
+        rules: how long after a showing an answer counts.
+        notes: get what was left out.
+        where: the file, named in errors.
+
+    Raises:
+        ConfigError: a window that is not above 0.
+    """
+    if rules.window_hours <= 0:
+        raise ConfigError(
+            f"window_hours is {rules.window_hours}, but must be above 0; option: window_hours"
+        )
+    keys = [roles.of[r] for r in ("request_id", "item_id") if r in roles]
+    if "request_id" not in roles or answers[roles.of["request_id"]].null_count():
+        keys = [roles.of[r] for r in ("user_id", "session_id", "item_id") if r in roles][-2:]
+    time = roles.of["time"]
+    worth = pl.col(roles.of["value"]).cast(pl.Float64) if "value" in roles else pl.lit(1.0)
+    right = shown.select(*keys, "_row", _shown_at=pl.col(time)).sort("_shown_at")
+    left = answers.select(*keys, event, _at=pl.col(time), _worth=worth).sort("_at")
+    joined = left.join_asof(
+        right, left_on="_at", right_on="_shown_at", by=keys, strategy="backward",
+        check_sortedness=False,
+    )  # fmt: skip
+    window = int(rules.window_hours * 3_600_000_000)
+    lost = joined["_row"].is_null()
+    late = ((joined["_at"] - joined["_shown_at"]) > window).fill_null(False)
+    total = answers.height
+    notes.leave_out("rows", int(lost.sum()), total, "answers to items that were not shown before")
+    notes.leave_out(
+        "rows", int(late.sum()), total,
+        f"answers later than {rules.window_hours:g} hours after the showing", "window_hours",
+    )  # fmt: skip
+    good = joined.filter(~lost & ~late)
+    wide = good.group_by("_row", event).agg(pl.col("_worth").max())
+    for kind in kinds:
+        one = wide.filter(pl.col(event) == kind).select("_row", pl.col("_worth").alias(kind))
+        shown = shown.join(one, on="_row", how="left", maintain_order="left").with_columns(
+            pl.col(kind).fill_null(0.0)
+        )
+    return shown

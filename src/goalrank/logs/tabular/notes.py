@@ -1,0 +1,104 @@
+"""Notes of an import: every guess that was made and every row or request that was left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+_OPTIONS = ("columns", "kinds", "target", "layout", "timezone", "feedback", "candidate-features")
+
+
+def how_to_tell(option: str) -> str:
+    """How a user decides what was guessed: an option of the command line, by its setting.
+
+    Args:
+        option: a setting, maybe with its value: "columns time=NAME", "separator".
+    """
+    if option == "source":
+        return "the first argument"
+    if option.split()[0] in _OPTIONS:
+        return f"--{option}"
+    return ", ".join(f"--set {each.strip()}=…" for each in option.split(","))
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Rows or requests that an import did not use.
+
+    Attributes:
+        what: "rows" or "requests".
+        count: how many; at least 1.
+        total: how many there were of that kind before.
+        reason: why, as a clause: "shown before the log's first refit".
+        option: the option that decides, without dashes; empty where none does.
+    """
+
+    what: str
+    count: int
+    total: int
+    reason: str
+    option: str = ""
+
+    @property
+    def share(self) -> float:
+        """Part of the total, in [0, 1]."""
+        return self.count / self.total if self.total else 0.0
+
+
+@dataclass
+class ImportNotes:
+    """What an import guessed and left out, in the order in which it happened.
+
+    Attributes:
+        guesses: what was found out instead of told, as (what, found, option that overrides).
+        left_out: rows and requests that were not used.
+        merged: what was combined, as (what, count).
+    """
+
+    guesses: list[tuple[str, str, str]] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    merged: list[tuple[str, int]] = field(default_factory=list)
+
+    def guess(self, what: str, found: str, option: str) -> None:
+        """Note a guess; `option` is what a user gives to decide otherwise."""
+        if (what, found, option) not in self.guesses:  # a file may be looked at twice
+            self.guesses.append((what, found, option))
+
+    def leave_out(self, what: str, count: int, total: int, reason: str, option: str = "") -> None:
+        """Note rows or requests that are not used; nothing is noted for a count of 0."""
+        if count:
+            self.left_out.append(LeftOut(what, int(count), int(total), reason, option))
+
+    def merge(self, what: str, count: int) -> None:
+        """Note rows that were combined; nothing is noted for a count of 0."""
+        if count:
+            self.merged.append((what, int(count)))
+
+    def warnings(self, limit: float = 0.05) -> list[str]:
+        """A sentence per loss of more than `limit` of the rows or requests there were."""
+        return [
+            f"{part.share:.0%} of the {part.what} ({part.count:,} of {part.total:,}) were left "
+            f"out: {part.reason}" + (f"; option: {part.option}" if part.option else "")
+            for part in self.left_out
+            if part.share > limit
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for import.json."""
+        return {
+            "guesses": [
+                {"what": what, "found": found, "option": option}
+                for what, found, option in self.guesses
+            ],
+            "left_out": [
+                {
+                    "what": part.what,
+                    "count": part.count,
+                    "of": part.total,
+                    "reason": part.reason,
+                    "option": part.option,
+                }
+                for part in self.left_out
+            ],
+            "merged": [{"what": what, "count": count} for what, count in self.merged],
+        }
