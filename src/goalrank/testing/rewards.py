@@ -144,7 +144,7 @@ class RewardContract:
 
 @cache
 def _requests() -> EncodedRequests:
-    return make_rich_requests(5, 6, seed=3, kinds=("click", "long"))
+    return make_rich_requests(5, 6, seed=0, shown=6, kinds=("click", "long"))
 
 
 def _spec() -> InputSpec:
@@ -152,7 +152,7 @@ def _spec() -> InputSpec:
 
 
 def _lists(slots: int = 4) -> tuple[Batch, Tensor]:
-    """Five requests and random lists [B, G, L]."""
+    """Requests and random lists [B, G, L]."""
     batch = _requests().batch(slice(None))
     return batch, _drawn(batch, slots)
 
