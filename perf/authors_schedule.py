@@ -42,7 +42,8 @@ def step_logits(model: Generator, batch: Batch, prefix: Tensor) -> Tensor:
     """
     memory = model.encode(batch)
     following = torch.cat([prefix, prefix.new_full((len(prefix), 1), -1)], 1)
-    return model.decoder(memory, following.unsqueeze(1))[:, 0, -1]
+    logits: Tensor = model.decoder(memory, following.unsqueeze(1))[:, 0, -1]
+    return logits
 
 
 def sample_list(

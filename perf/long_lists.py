@@ -42,7 +42,7 @@ def measure(n: int, slots: int, inducing: int, batch: int, train: bool) -> dict[
     model = Generator(spec, EncoderSizes(width=128, layers=2, inducing=inducing), slots)
     rows = columns.batch(slice(0, batch))
     before = _peak()
-    seconds = []
+    seconds: list[float] = []
     begin = time.process_time()
     while len(seconds) < 2 or (time.process_time() - begin < 0.3 and len(seconds) < 20):
         start = time.process_time()

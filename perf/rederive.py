@@ -17,6 +17,7 @@ import json
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,7 +60,8 @@ class PlainInput(nn.Module):
         user = history.sum(1) / batch.history_mask.sum(1, keepdim=True).clamp_min(1)
         user = user[:, None, :].expand_as(item)
         plain = torch.cat([batch.candidate_score[..., None], batch.candidate_features], -1)
-        return self.mix(torch.cat([item, user, item * user, plain], -1))
+        vectors: Tensor = self.mix(torch.cat([item, user, item * user, plain], -1))
+        return vectors
 
 
 class PlainPRM(nn.Module):
@@ -82,7 +84,8 @@ class PlainPRM(nn.Module):
         """Score the candidates: [B, N]."""
         x = self.input(batch) + self.position[retriever_rank(batch)]
         x = self.layers(x, src_key_padding_mask=~batch.candidate_mask)
-        return self.head(x).squeeze(-1)
+        scores: Tensor = self.head(x).squeeze(-1)
+        return scores
 
 
 class PlainSetRank(nn.Module):
@@ -111,7 +114,8 @@ class PlainSetRank(nn.Module):
         ):
             induced = to_points(points.expand(len(x), -1, -1), x, padding)
             x = to_items(x, induced, None)
-        return self.head(x).squeeze(-1)
+        scores: Tensor = self.head(x).squeeze(-1)
+        return scores
 
 
 class PlainBlock(nn.Module):
@@ -129,7 +133,8 @@ class PlainBlock(nn.Module):
         """Attend from `query` [B, Q, D] to `key` [B, K, D], without keys that are padding [B, K]."""
         attended = self.attention(query, key, key, key_padding_mask=padding, need_weights=False)[0]
         h = self.first(query + attended)
-        return self.second(h + self.forward_layer(h))
+        out: Tensor = self.second(h + self.forward_layer(h))
+        return out
 
 
 def retriever_rank(batch: Batch) -> Tensor:
@@ -256,13 +261,13 @@ def main() -> None:
     parts = {}
     for part, most in (("train", a.train), ("validation", 1000), ("test", a.test)):
         table = Requests.read(a.folder / f"{part}.parquet", validate=False)
-        rows = np.random.default_rng(0).permutation(len(table))[:most]
-        parts[part] = table.take(np.sort(rows))
+        chosen = np.random.default_rng(0).permutation(len(table))[:most]
+        parts[part] = table.take(np.sort(chosen))
     encoder = Encoder.fit(parts["train"], EncoderConfig(history=20))
     train, held, test = (encoder.encode(parts[part]) for part in ("train", "validation", "test"))
     items = 1 + max(int(part.items.id_row.max()) for part in (train, held, test))
     features = encoder.spec.candidate_features
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, plain in (("prm", PlainPRM), ("setrank", PlainSetRank)):
         for seed in range(a.seeds):
             found = {}
@@ -283,6 +288,7 @@ def main() -> None:
                 values = plain_ndcg(model, test)
                 found[kind] = (float(values.mean()), lr, time.perf_counter() - start, values)
                 if kind == "ours":
+                    assert isinstance(model, _Scores)
                     check = evaluate({name: model.ranker}, test, slots=SLOTS, metrics=("ndcg",))
                     theirs = float(np.nanmean(check.values[name]["ndcg@6"]))
                     if abs(theirs - found[kind][0]) >= 1e-4:
@@ -314,7 +320,7 @@ class _Scores(nn.Module):
         ranker: a scorer.
     """
 
-    def __init__(self, ranker: nn.Module) -> None:
+    def __init__(self, ranker: Ranker) -> None:
         super().__init__()
         self.ranker = ranker
 

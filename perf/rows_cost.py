@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from multiprocessing.synchronize import Barrier
+from typing import Any
 
 import torch
 
@@ -64,7 +65,7 @@ def exponents(pairs: int) -> Iterator[tuple[str, float, str, dict[str, float]]]:
         yield f"exponent: {name}", exponent(values, medians), target, absolute
 
 
-def _train(barrier: Barrier, seconds: float, out: object) -> None:
+def _train(barrier: Barrier, seconds: float, out: Any) -> None:
     torch.set_num_threads(1)
     step = _step(make_models(Sizes(batch=64)))
     for _ in range(3):
@@ -74,7 +75,7 @@ def _train(barrier: Barrier, seconds: float, out: object) -> None:
     while time.perf_counter() - start < seconds:
         step()
         done += 1
-    out.put(done * 64 / (time.perf_counter() - start))  # type: ignore[attr-defined]
+    out.put(done * 64 / (time.perf_counter() - start))
 
 
 def _rate(count: int, seconds: float) -> float:
@@ -83,7 +84,7 @@ def _rate(count: int, seconds: float) -> float:
     workers = [context.Process(target=_train, args=(barrier, seconds, out)) for _ in range(count)]
     for worker in workers:
         worker.start()
-    total = sum(out.get() for _ in workers)
+    total: float = sum(out.get() for _ in workers)
     for worker in workers:
         worker.join()
     return total

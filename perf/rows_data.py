@@ -72,7 +72,8 @@ def growth(sizes: list[int]) -> tuple[float, dict[str, float]]:
         RuntimeError: an import failed.
     """
     context = multiprocessing.get_context("spawn")
-    seconds, absolute = [], {}
+    seconds: list[float] = []
+    absolute: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         for rows in sizes:
             path = Path(folder) / f"{rows}.parquet"

@@ -9,6 +9,7 @@ import torch
 
 import authors_schedule
 from goalrank.rankers import parameter_count
+from goalrank.requests import Batch
 from timing import Compared, compare, once
 from workloads import Sizes, group_task, make_models, make_step
 
@@ -112,9 +113,11 @@ def gpu(pairs: int) -> tuple[float, float]:
     task.to("cuda")
     columns = models.columns
 
-    def loss(batch: object) -> torch.Tensor:
+    def loss(batch: Batch) -> torch.Tensor:
         with torch.autocast("cuda", torch.bfloat16):
-            return task.training_step(batch.to("cuda"), 0)
+            value = task.training_step(batch.to("cuda"), 0)
+        assert isinstance(value, torch.Tensor)
+        return value
 
     step = make_step(task, columns, sizes.batch, loss)
 
@@ -124,7 +127,8 @@ def gpu(pairs: int) -> tuple[float, float]:
 
     once(synchronised, 3)
     seconds = once(synchronised, pairs)
-    dense = parameter_count(models.generator) - models.generator.encoder.items.ids.weight.numel()
+    ids = models.generator.encoder.items.ids
+    dense = parameter_count(models.generator) - (0 if ids is None else ids.weight.numel())
     used = 6 * dense * sizes.batch * sizes.candidates / seconds / product_rate()
     rows = columns.batch(slice(0, 256)).to("cuda")
     times = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 import authors_schedule
+from goalrank.requests import Batch
 from timing import Compared, compare
 from workloads import Sizes, group_task, make_models, make_step, prm_task
 
@@ -21,7 +22,7 @@ def against_authors(batch: int, pairs: int) -> Compared:
     ours = make_step(group_task(models), models.columns, batch)
     rng = torch.Generator().manual_seed(0)
 
-    def loss(chosen: object) -> torch.Tensor:
+    def loss(chosen: Batch) -> torch.Tensor:
         return authors_schedule.loss(
             models.generator, models.reward, chosen, sizes.slots, sizes.lists, rng
         )

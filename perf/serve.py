@@ -92,7 +92,7 @@ def make_bundle(ranker: str = "goalrank") -> Bundle:
     )
     encoder = Encoder.fit(Requests(frame))
     torch.manual_seed(0)
-    config = RankerConfig(name=ranker, width=128, layers=2, heads=4, slots=L)  # type: ignore[arg-type]
+    config = RankerConfig(name=ranker, width=128, layers=2, heads=4, slots=L)
     return Bundle(build_ranker(encoder.spec, config), config, encoder, None, {"dataset": "made up"})
 
 
@@ -314,10 +314,10 @@ def figures(found: dict[str, Any], rate: float) -> list[Figure]:
     even = {q: median(rounds) for q, rounds in found["single_ms"]["even"].items()}
     growth, lists = slope(found["memory_mb"]), found["batch_lists_s"]
     paced = [
-        Figure(f"{q} at {rate:g} requests/s, {name}", median(rounds), "ms", *reached, rounds)
+        Figure(f"{q} at {rate:g} requests/s, {name}", median(rounds), "ms", target, reached, rounds)
         for name, values in found["single_ms"].items()
         for q, rounds in values.items()
-        for reached in [("≤ 10", median(rounds) <= 10) if q == "p99" else ("", None)]
+        for target, reached in [("≤ 10", median(rounds) <= 10) if q == "p99" else ("", None)]
     ]  # fmt: skip
     return [
         *paced,
@@ -398,7 +398,7 @@ def main() -> None:
     )
     show(Console(), rows, note)
     if settings.json is not None:
-        content = {"machine": platform.cpu_seconds() or platform.machine(), "cores": os.cpu_count(),
+        content = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(),
                    "backend": settings.backend, "workers": settings.workers, **found,
                    "figures": [asdict(row) for row in rows]}  # fmt: skip
         with whole_file(settings.json) as temporary:

@@ -17,6 +17,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ def load(world: bool, requests: int) -> tuple[Encoder, EncodedRequests]:
     return encoder, encoder.encode(table)
 
 
-def make_step(task: Task, columns: EncodedRequests, batch_size: int) -> Callable[[], None]:
+def make_step(task: Task[Any], columns: EncodedRequests, batch_size: int) -> Callable[[], None]:
     """Make a function that runs one optimiser step of a task on the next batch.
 
     Args:
@@ -71,14 +72,18 @@ def make_step(task: Task, columns: EncodedRequests, batch_size: int) -> Callable
         batch = columns.batch(order[state["step"] % len(order)])
         state["step"] += 1
         optimizer.zero_grad(set_to_none=True)
-        task.training_step(batch, state["step"]).backward()
+        loss = task.training_step(batch, state["step"])
+        assert isinstance(loss, torch.Tensor)
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(task.model.parameters(), 1.0)
         optimizer.step()
 
     return step
 
 
-def tasks(encoder: Encoder, columns: EncodedRequests, args: argparse.Namespace) -> dict[str, Task]:
+def tasks(
+    encoder: Encoder, columns: EncodedRequests, args: argparse.Namespace
+) -> dict[str, Task[Any]]:
     """Make the two tasks with equal encoder sizes.
 
     Args:

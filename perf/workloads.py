@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from goalrank.encoders import EncoderSizes
 from goalrank.rankers import PRM, Generator
@@ -83,8 +85,13 @@ def make_columns(sizes: Sizes, requests: int, seed: int = 0) -> EncodedRequests:
     rng = np.random.default_rng(seed)
     n, h, slots = sizes.candidates, sizes.history, sizes.slots
     time = np.arange(requests, dtype=np.int64) * 10**6 + 10**12
-    rows = lambda width: np.arange(requests + 1, dtype=np.int64) * width  # noqa: E731
-    ids = lambda count: rng.integers(1, ITEMS + 1, count).astype(np.int32)  # noqa: E731
+
+    def rows(width: int) -> NDArray[np.int64]:
+        return np.arange(requests + 1, dtype=np.int64) * width
+
+    def ids(count: int) -> NDArray[np.int32]:
+        return rng.integers(1, ITEMS + 1, count).astype(np.int32)
+
     shown = np.argsort(rng.random((requests, n)), 1)[:, :slots].astype(np.int32).ravel()
     return EncodedRequests(
         items=entities(ITEMS + 2), users=entities(USERS + 2), kinds=("click",), target=0,
@@ -196,7 +203,7 @@ def prm_task(models: Models) -> SupervisedTask:
 
 
 def make_step(
-    task: Task,
+    task: Task[Any],
     columns: EncodedRequests,
     batch_size: int,
     loss: Callable[[Batch], torch.Tensor] | None = None,
@@ -221,6 +228,7 @@ def make_step(
         batch = columns.batch(order[i % len(order)])
         optimizer.zero_grad(set_to_none=True)
         value = task.training_step(batch, i) if loss is None else loss(batch)
+        assert isinstance(value, torch.Tensor)
         value.backward()
         torch.nn.utils.clip_grad_norm_(task.model.parameters(), 1.0)
         optimizer.step()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
+from typing import Any
 
 from grimp import ImportGraph
 from importlinter import Contract, ContractCheck, fields, output
@@ -19,8 +20,9 @@ class LibraryHome(Contract):
 
     type_name = "library_home"
 
-    libraries = fields.SetField(subfield=fields.StringField())
-    homes = fields.SetField(subfield=fields.StringField())
+    # Fields on the class, sets of strings on its instances.
+    libraries: Any = fields.SetField(subfield=fields.StringField())
+    homes: Any = fields.SetField(subfield=fields.StringField())
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
         """Look at the importers of each library."""

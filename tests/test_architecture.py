@@ -166,8 +166,9 @@ def test_capabilities_are_asked_of_the_object():
     ours = {node.name for _, node in nodes if isinstance(node, ast.ClassDef)}
     found: dict[str, set[str]] = {}
     for name, node in nodes:
-        called = isinstance(node, ast.Call) and len(node.args) == 2
-        if called and _names(node.func) & {"isinstance", "issubclass"}:
+        if not isinstance(node, ast.Call) or len(node.args) != 2:
+            continue
+        if _names(node.func) & {"isinstance", "issubclass"}:
             found.setdefault(name, set()).update(_names(node.args[1]) & ours)
     assert {name: classes for name, classes in found.items() if classes} == _ASKED_FOR
 

@@ -19,15 +19,17 @@ from tests.tables import make_table
 def small(monkeypatch):
     def import_log(source, path=None, options=None):
         protocol = options["protocol"]
-        parts = [make_table(60, seed=s, protocol=protocol, warning="small data") for s in range(3)]
-        return ImportResult(*parts, {"dataset": "small"})
+        train, validation, test = (
+            make_table(60, seed=s, protocol=protocol, warning="small data") for s in range(3)
+        )
+        return ImportResult(train, validation, test, {"dataset": "small"})
 
     monkeypatch.setattr("goalrank.api.demo.import_log", import_log)
 
 
 @pytest.mark.parametrize("dataset", ["kuairand", "movielens-small"])
 def test_what_the_demo_leaves(tmp_path, small, dataset):
-    said = []
+    said: list[str] = []
     results, card = run_demo(
         dataset, tmp_path / "out", seeds=2, overrides=TINY, progress=False, say=said.append
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 import torch
@@ -24,11 +26,11 @@ ITEMS = pl.DataFrame(
 )
 
 
-def make_reward(encoder: Encoder, seed: int = 0, **arguments: object) -> ListReward:
+def make_reward(encoder: Encoder, seed: int = 0, **arguments: Any) -> ListReward:
     torch.manual_seed(seed)
     return ListReward(
         encoder.spec, SIZES, ("click", "long"), (1.0, 0.5), slots=6, **arguments
-    ).eval()  # type: ignore[arg-type]
+    ).eval()
 
 
 def make_bundle(
@@ -37,13 +39,13 @@ def make_bundle(
     *,
     reward: bool = True,
     slots: int = 4,
-    **settings: object,
+    **settings: Any,
 ) -> Bundle:
     """An untrained (or, where closed form, quickly fitted) ranker in a bundle."""
     train = make_table() if train is None else train
     encoder = Encoder.fit(train)
     torch.manual_seed(0)
-    config = RankerConfig(name=name, width=16, layers=1, heads=2, slots=slots, **settings)  # type: ignore[arg-type]
+    config = RankerConfig(name=name, width=16, layers=1, heads=2, slots=slots, **settings)
     ranker = build_ranker(encoder.spec, config)
     if ranker.closed_form:
         ranker.fit_closed_form(encoder.encode(train), None, slots, 0)

@@ -36,6 +36,7 @@ def test_list_rewards_survive_saving(tmp_path, arguments):
 def test_rewards_made_of_rewards_survive_saving(tmp_path):
     bundle = make_bundle()
     assert_same_reward(bundle, tmp_path / "ensemble")
+    assert bundle.reward is not None
     bundle.reward = Weighted([bundle.reward, ObservedGain()], [0.5, 2.0])
     assert_same_reward(bundle, tmp_path / "weighted")
 

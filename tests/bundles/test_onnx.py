@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from goalrank.bundles import ListGraph, Predictor, export_graph
-from goalrank.bundles.onnx import graph as room
 from goalrank.bundles.onnx.graph import cached_graph, load_graph
 from goalrank.bundles.synthetic_requests import synthetic_requests
 from goalrank.constraints import AtMost, Constraints, Diversity
@@ -47,7 +48,7 @@ def graph(path):
     return ListGraph(path)
 
 
-def rows(count: int, seed: int, most: int = 9) -> list[dict]:
+def rows(count: int, seed: int, most: int = 9) -> list[dict[str, Any]]:
     rng = np.random.default_rng(seed)
     out = []
     for row in range(count):
@@ -184,7 +185,7 @@ def test_without_the_extra_it_is_named(monkeypatch, tmp_path):
     def missing(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr(room.importlib, "import_module", missing)
+    monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(MissingExtraError, match=r"goalrank\[onnx\]"):
         export_graph(BUNDLE.ranker, COLUMNS, 4, tmp_path / "g.onnx")
     with pytest.raises(MissingExtraError, match=r"goalrank\[onnx\]"):

@@ -75,7 +75,9 @@ def test_a_class_that_is_allowed_loads(foreign, way, monkeypatch):
         monkeypatch.setenv("GOALRANK_ALLOW_PLUGINS", "other, mine" if way == "variable" else "*")
     again = load(foreign, allow=allow)
     assert type(again.ranker).__module__ == "mine"
-    assert float(again.ranker.gain.detach()) == -2.0
+    gain = again.ranker.gain
+    assert isinstance(gain, torch.Tensor)
+    assert float(gain.detach()) == -2.0
     asked = make_table(8, seed=4)
     scores = [-2.0 * np.array(row) for row in asked.frame["candidate_score"]]
     assert again.rank(asked, 1)["positions"].to_list() == [[int(row.argmax())] for row in scores]

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -138,14 +139,14 @@ def test_a_fault_of_ours_is_said_to_be_one(goalrank, data, monkeypatch):
     goalrank("--version")
 
 
-def command(*arguments: object, **options: object) -> subprocess.Popen[str]:
+def command(*arguments: object, **options: Any) -> subprocess.Popen[str]:
     """The command line in a process of its own."""
     code = "from goalrank.cli import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"}, **options,
-    )  # type: ignore[call-overload]  # fmt: skip
+    )  # fmt: skip
 
 
 def test_full_disk_while_ranking(bundle, data, tmp_path):

@@ -82,6 +82,7 @@ def test_the_options_of_ope_are_the_fields_of_the_estimate(monkeypatch):
     for name, field in OffPolicyOptions.model_fields.items():
         option = "estimator" if name == "estimators" else name.replace("_", "-")
         assert f"--{option} " in text
+        assert field.description is not None
         assert field.description.split(".")[0][:30] in " ".join(text.split())
 
 

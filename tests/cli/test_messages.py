@@ -73,11 +73,14 @@ def test_no_console_takes_text_for_markup():
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"\[/?(bold|dim|red|yellow|green|italic)[^\]\n]*\]", text), path
         for node in ast.walk(ast.parse(text)):
-            name = getattr(getattr(node, "func", None), "id", "")
-            options = {word.arg: word.value for word in getattr(node, "keywords", ())}
+            if not isinstance(node, ast.Call):
+                continue
+            name = getattr(node.func, "id", "")
+            options = {word.arg: word.value for word in node.keywords}
             if name in ("Console", "TextColumn"):
-                assert isinstance(options.get("markup"), ast.Constant), (path, node.lineno)
-                assert options["markup"].value is False, (path, node.lineno)
+                markup = options.get("markup")
+                assert isinstance(markup, ast.Constant), (path, node.lineno)
+                assert markup.value is False, (path, node.lineno)
             assert name != "Progress" or all(not isinstance(a, ast.Constant) for a in node.args)
 
 

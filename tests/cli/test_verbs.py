@@ -200,9 +200,10 @@ def test_world_fit_to_a_log_and_describe(goalrank, data, tmp_path):
 def test_demo(goalrank, tiny, tmp_path, monkeypatch):
     from goalrank.logs import ImportResult
 
-    parts = [make_table(60, seed=s) for s in range(3)]
+    train, validation, test = (make_table(60, seed=s) for s in range(3))
     monkeypatch.setattr(
-        "goalrank.api.demo.import_log", lambda *_: ImportResult(*parts, {"dataset": "small"})
+        "goalrank.api.demo.import_log",
+        lambda *_: ImportResult(train, validation, test, {"dataset": "small"}),
     )
     result = goalrank("demo", "--out", tmp_path / "out", *tiny, "--json")
     assert result.exit_code == 0, result.output

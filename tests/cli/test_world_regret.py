@@ -36,7 +36,7 @@ def test_sample_train_evaluate(goalrank, tiny, tmp_path):
     assert goalrank(*again, "--policy", tmp_path / "run", "--explore", 0.5).exit_code == 0
     before, after = Requests.read(table).frame, Requests.read(second).frame
     assert after["policy"].unique().to_list() == ["goalrank"]
-    assert before["time"].max() < after["time"].min()
+    assert before["time"].to_numpy().max() < after["time"].to_numpy().min()
     assert before["user_id"].to_list() != after["user_id"].to_list()
     wrong = goalrank(*again, "--policy", tmp_path / "run", "--explore", 2)
     assert wrong.exit_code == 2
@@ -49,5 +49,6 @@ def test_sample_train_evaluate(goalrank, tiny, tmp_path):
     sample = ("world", "sample", _WORLD, "--requests", 60, "--out", shards)
     assert goalrank(*sample).exit_code == 0
     train, validation, _ = read_training(shards)
+    assert validation is not None
     assert (len(train), len(validation)) == (57, 3)
-    assert train.frame["time"].max() <= validation.frame["time"].min()
+    assert train.frame["time"].to_numpy().max() <= validation.frame["time"].to_numpy().min()

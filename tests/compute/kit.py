@@ -48,7 +48,7 @@ def refuses(_: object, part: int) -> int:
     return part
 
 
-class FlakyFileSystem(LocalFileSystem):
+class FlakyFileSystem(LocalFileSystem):  # type: ignore[misc]  # fsspec is untyped
     """Local files whose next `fail` openings time out."""
 
     protocol = "flaky"

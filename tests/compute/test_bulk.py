@@ -47,6 +47,7 @@ def test_parts_are_the_dataset(folder, rows):
     assert pl.concat([one.frame for one in found]).equals(whole.frame)
     assert found[0].info == whole.info
     assert found[0].items is not None
+    assert whole.items is not None
     assert found[0].items.equals(whole.items)
     starts = [part.first for part in dataset.parts]
     assert starts == [sum(p.rows for p in dataset.parts[:i]) for i in range(len(starts))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import errno
+from collections.abc import Generator
 
 import fsspec
 import pytest
@@ -46,6 +47,7 @@ def test_parts_are_taken_as_they_are_needed(workers):
         results = engine.map(scaled, 1, parts())
         assert next(results) == 0
         assert len(taken) < 10
+        assert isinstance(results, Generator)
         results.close()
 
 

@@ -115,7 +115,7 @@ def test_lists_are_equal_whatever_the_engine(cluster, tmp_path):
     assert there.equals(here)
     assert threads.equals(here)
     assert here.drop("log_prob").equals(want.drop("log_prob"))
-    assert (here["log_prob"] - want["log_prob"]).abs().max() < 1e-4
+    assert (here["log_prob"] - want["log_prob"]).abs().to_numpy().max() < 1e-4
     rank_dataset(bundle, str(requests), str(tmp_path / "parts"), executor=cluster, part_rows=32)
     assert pl.read_parquet(tmp_path / "parts" / "part-*.parquet").equals(here)
 

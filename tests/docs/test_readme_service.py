@@ -39,7 +39,9 @@ def test_the_two_terminals(tmp_path):
         port = free.getsockname()[1]
     first, second = terminals()
     body = (tmp_path / "demo-out" / "request.json").read_text()
-    item = re.search(r'"candidates": \[\s*(\d+)', body).group(1)
+    found = re.search(r'"candidates": \[\s*(\d+)', body)
+    assert found is not None
+    item = found.group(1)
     served, asked = (
         re.sub(r"\bgoalrank (?=serve|ab|store)", lambda _: f"{GOALRANK} ", text)
         for text in (
@@ -71,7 +73,7 @@ def test_the_two_terminals(tmp_path):
     assert (tmp_path / "data" / "served" / "train").exists()
 
 
-def wait(port: int, server: subprocess.Popen) -> None:
+def wait(port: int, server: subprocess.Popen[str]) -> None:
     """Until the server is ready."""
     end = time.monotonic() + 60
     while time.monotonic() < end and server.poll() is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +61,8 @@ def test_padding_neighbours_and_order(sizes):
 def changed(batch: Batch, name: str) -> Batch:
     value = getattr(batch, name)
     if name in ("history", "candidates"):
-        return replace(batch, **{name: torch.where(value > 0, value % 30 + 1, 0)})
+        moved: dict[str, Any] = {name: torch.where(value > 0, value % 30 + 1, 0)}
+        return replace(batch, **moved)
     if name == "user":
         return replace(batch, user=value % 10 + 1)
     return replace(batch, **{name: value + 0.5})
@@ -126,7 +128,7 @@ def test_layers_between_candidates_need_all_of_them():
         encoder(SMALL)(whole(), at=torch.zeros(len(COLUMNS), 1, dtype=torch.int64))
 
 
-def embedding(**options: float) -> EntityEmbedding:
+def embedding(**options: Any) -> EntityEmbedding:
     torch.manual_seed(0)
     items = COLUMNS.items
     return EntityEmbedding(
@@ -205,8 +207,8 @@ def test_id_dropout_swaps_ids_for_their_bucket_in_training_only():
 
 def test_unknown_entities_are_zero():
     model = EntityEmbedding(0, 0, 1, 0, 8)
-    bare = EntityTable(*(torch.zeros(3, dtype=torch.int64) for _ in range(2)),
-                       torch.zeros(3, 0), torch.zeros(3, 0, dtype=torch.int64), torch.zeros(3, 0))  # fmt: skip
+    ids = torch.zeros(3, dtype=torch.int64)
+    bare = EntityTable(ids, ids.clone(), torch.zeros(3, 0), torch.zeros(3, 0, dtype=torch.int64), torch.zeros(3, 0))  # fmt: skip
     assert torch.equal(model(bare, torch.tensor([[0, 2]])), torch.zeros(1, 2, 8))
 
 
@@ -230,6 +232,7 @@ def test_the_product_with_the_context_learns_preferences():
         torch.manual_seed(0)
         ranker = DNN(spec_of(train), SIZES)
         with torch.no_grad():
+            assert ranker.encoder.items.ids is not None
             ranker.encoder.items.ids.weight *= 5  # less waiting until ids differ
         if not product:
             torch.nn.init.zeros_(ranker.encoder.match.weight).requires_grad_(False)

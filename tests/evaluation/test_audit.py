@@ -73,6 +73,7 @@ def test_a_real_gain_is_granted():
     assert found.holds
     assert found.trained == "oracle"
     assert "exceeds the best baseline" in found.verdict[0]
+    assert found.difference is not None
     assert found.difference.low > 0
     assert len(found.verdict) == 1
 

@@ -39,10 +39,16 @@ class Emitter(Ranker):
             lists[:, 0] = (~batch.candidate_mask).float().argmax(1)
         return lists
 
-    def propose(self, batch, lists, slots, rng, *, temperature=1.0):
+    def encode(self, batch):
         raise NotImplementedError
 
-    def log_prob(self, batch, lists, *, temperature=1.0):
+    def best(self, state, batch, slots):
+        raise NotImplementedError
+
+    def draw(self, state, batch, lists, slots, rng, temperature=1.0):
+        raise NotImplementedError
+
+    def list_log_prob(self, state, batch, lists, temperature=1.0):
         raise NotImplementedError
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -43,7 +44,7 @@ def new(log) -> Bundle:
 def bundle(log: Requests, name: str) -> Bundle:
     encoder = Encoder.fit(log)
     torch.manual_seed(3)
-    sizes = {} if name in ("retriever",) else {"width": 16, "layers": 1, "heads": 2}
+    sizes: dict[str, Any] = {} if name in ("retriever",) else {"width": 16, "layers": 1, "heads": 2}
     config = RankerConfig(name=name, slots=SLOTS, **sizes)
     reward = ListReward(
         encoder.spec, EncoderSizes(width=16, layers=1, heads=2, dropout=0.0), ("click",), (1.0,)
@@ -125,7 +126,7 @@ def ruled_truth(new: Bundle, log: Requests, temperature: float | None) -> float:
 
 @pytest.mark.parametrize("temperature", [1.0, None])
 def test_the_value_under_rules(new, kinds, temperature):
-    options = {"temperature": temperature, "cap": 1e6, "bootstrap": 300}
+    options: dict[str, Any] = {"temperature": temperature, "cap": 1e6, "bootstrap": 300}
     found = evaluate_off_policy(new, kinds, rules=RULES, **options)
     true = ruled_truth(new, kinds, temperature)
     for name, each in found.estimates.items():
@@ -146,7 +147,7 @@ def test_a_log_served_under_rules_gives_its_propensities_back(new, kinds):
         propensity=pl.Series([each.propensity for each in served]),
     )
     log = Requests(frame, items=kinds.items, info=kinds.info)
-    options = {"temperature": 1.0, "bootstrap": 20, "logging": (new, 1.0)}
+    options: dict[str, Any] = {"temperature": 1.0, "bootstrap": 20, "logging": (new, 1.0)}
     found = evaluate_off_policy(new, log, rules=RULES, logging_rules=RULES, **options)
     for each in ("ips", "position-ips"):
         assert found.estimates[each].value.mean == pytest.approx(found.logged.mean, rel=1e-4)
@@ -156,7 +157,7 @@ def test_a_log_served_under_rules_gives_its_propensities_back(new, kinds):
 
 def test_numbers_do_not_depend_on_batches_and_follow_the_seed(new, log):
     part = log.head(300)
-    same = {"temperature": 1.0, "bootstrap": 50, "lists": 3}
+    same: dict[str, Any] = {"temperature": 1.0, "bootstrap": 50, "lists": 3}
     one = evaluate_off_policy(new, part, batch_size=7, **same)
     two = evaluate_off_policy(new, part, batch_size=300, **same)
     for name, each in one.estimates.items():
@@ -180,7 +181,7 @@ def test_the_bundle_that_served_gives_slot_propensities_back(new, log):
     served = Requests(frame, info=log.info)
     with pytest.raises(DataError, match="slot_propensity"):
         evaluate_off_policy(new, served, temperature=1.0, estimators=["position-ips"])
-    options = {"temperature": 1.0, "bootstrap": 20, "min_effective": 1}
+    options: dict[str, Any] = {"temperature": 1.0, "bootstrap": 20, "min_effective": 1}
     assert "position-ips" not in evaluate_off_policy(new, served, **options).estimates
     found = evaluate_off_policy(new, served, logging=(serving, 1.0), **options)
     assert "position-ips" in found.estimates
@@ -237,12 +238,13 @@ def test_refusals(new, log):
         ).settings["left_out"]
         == 1
     )
-    for message, options in {
+    faults: dict[str, dict[str, Any]] = {
         "temperature": {"temperature": 0.0},
         "buy": {"reward": {"buy": 1.0}},
         "bootstrap": {"bootstrap": 0},
         "magic": {"estimators": ["magic"]},
-    }.items():
+    }
+    for message, options in faults.items():
         with pytest.raises(ConfigError, match=message):
             evaluate_off_policy(new, log, **({"temperature": 1.0} | options))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -47,7 +48,9 @@ def naive_auc(scores: list[float], relevance: list[float]) -> float:
     return sum(pairs) / len(pairs) if pairs else math.nan
 
 
-def naive_expected(scores: list[float], relevance: list[float], slots: int, gain: str) -> dict:
+def naive_expected(
+    scores: list[float], relevance: list[float], slots: int, gain: str
+) -> dict[str, Any]:
     """Mean over every order that sorts the scores, ties in any order."""
     n = len(scores)
     orders = [

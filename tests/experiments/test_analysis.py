@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -29,9 +30,11 @@ def world(lift: float, seed: int, *, users: int = 1500, labelled: bool = True, d
     """Users of differing zeal who see 1…4 lists of 3 items; arm b multiplies the click rate."""
     rng = np.random.default_rng(seed)
     zeal = np.random.default_rng(99).uniform(0.05, 0.5, users)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for user in range(users):
-        arm = EXPERIMENT.assign(user).name
+        variant = EXPERIMENT.assign(user)
+        assert variant is not None
+        arm = variant.name
         if labelled and arm == "b" and rng.random() < drop:
             continue
         rate = zeal[user] * (1 + lift if arm == "b" and labelled else 1)

@@ -81,9 +81,10 @@ def test_faults(options, message):
 
 
 def test_impossible_baselines():
-    for name, change in {"mean": (0, 1, 1), "sd": (1, 0, 1), "traffic": (1, 1, 0)}.items():
+    faults = {"mean": (0.0, 1.0, 1.0), "sd": (1.0, 0.0, 1.0), "traffic": (1.0, 1.0, 0.0)}
+    for name, (mean, deviation, traffic) in faults.items():
         with pytest.raises(ConfigError, match=name):
-            ab_plan(MetricBaseline(*map(float, change)), lift=0.1)
+            ab_plan(MetricBaseline(mean, deviation, traffic), lift=0.1)
     with pytest.raises(DataError, match="two"):
         read_baseline([world(0.0, 3, users=1, labelled=False)], "click")
     with pytest.raises(DataError, match="buy"):

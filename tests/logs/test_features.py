@@ -31,7 +31,8 @@ def refit_moment(times, now):
 
 def links(sequences, moment, reach=20):
     """S[a][b] by loops over users, of rows before ``moment``."""
-    count, pairs = {}, {}
+    count: dict[int, int] = {}
+    pairs: dict[tuple[int, int], float] = {}
     for rows in sequences.values():
         seen = [item for time, item in rows if time < moment]
         for later, b in enumerate(seen):
@@ -57,7 +58,7 @@ def test_counted_features_of_exposures(exposed):
         user = table.frame["user_id"][k]
         past = [r for r in rows if r["time_ms"] < now - 1e-3]
         mean = sum(r["is_click"] for r in past) / max(len(past), 1)
-        expected = {
+        expected: dict[str, list[float]] = {
             n: []
             for n in ("log_popularity", "click_rate", "item_age", "item_idle", "user_item_count")
         }
@@ -80,7 +81,7 @@ def test_counted_features_of_exposures(exposed):
 def test_linked_features_of_exposures(exposed):
     log, table = exposed
     clicked = log.filter(pl.col("is_click") > 0).sort("user_id", "time_ms", maintain_order=True)
-    sequences = {}
+    sequences: dict[int, list[tuple[int, int]]] = {}
     for r in clicked.rows(named=True):
         sequences.setdefault(r["user_id"], []).append((r["time_ms"], r["item_id"]))
     author = {i: i % 7 for i in range(40)}

@@ -8,6 +8,7 @@ import io
 import tarfile
 import threading
 import zipfile
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,8 @@ class Server:
     """Serves one file, with ranges; ``short`` cuts an answer, ``ranges`` turns ranges off."""
 
     def __init__(self, data):
-        self.data, self.short, self.ranges, self.asked = data, None, True, []
+        self.data, self.short, self.ranges = data, None, True
+        self.asked: list[Any] = []
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):

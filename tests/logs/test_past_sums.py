@@ -53,7 +53,7 @@ def test_sums_do_not_depend_on_other_groups_bit_for_bit():
 
 def test_many_queries_at_once_equal_few_queries():
     rng = np.random.default_rng(1)
-    past = PastSums(rng.integers(0, 30, 500), rng.integers(0, 90, 500), [rng.random(500)])
+    past = PastSums(rng.integers(0, 30, 500), rng.integers(0, 90, 500), [rng.random(500)])  # type: ignore[list-item]
     group, time = rng.integers(-1, 33, (3000, 30)), rng.integers(0, 99, 3000)
     whole = past.before(group, time)
     for rows in np.array_split(np.arange(len(time)), 6):

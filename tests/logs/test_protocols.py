@@ -84,7 +84,7 @@ def test_injected_holds_the_last_six_of_every_user(folder):
     )  # fmt: skip
     last = log.sort("timestamp").group_by("user_id").agg(pl.col("item_id").tail(6))
     wanted = dict(last.iter_rows())
-    found = {u: [] for u in wanted}
+    found: dict[int, list[list[int]]] = {u: [] for u in wanted}
     for row in result.train.frame.rows(named=True):
         found[row["user_id"]].append([row["candidates"][p] for p in row["shown"]])
     ordered = log.sort("timestamp").group_by("user_id").agg(pl.col("timestamp").tail(7))

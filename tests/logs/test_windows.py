@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -35,7 +36,8 @@ def build(rows):
 
 
 def by_loop(events, gap, span, most, least):
-    found, current = [], []
+    found: list[Any] = []
+    current: list[Any] = []
 
     def close():
         kept, seen = [], set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -46,7 +47,7 @@ __all__ = [
 SMALL = EncoderSizes(width=16, layers=1, heads=2, dropout=0.1)
 
 
-def config(name: str, **options: int) -> RankerConfig:
+def config(name: str, **options: Any) -> RankerConfig:
     """A tiny size of a ranker."""
     return RankerConfig(name=name, width=16, layers=1, heads=2, slots=4, **options)
 
@@ -76,7 +77,7 @@ def _multi_generator(columns: EncodedRequests) -> MultiGenerator:
 Factory = Callable[[EncodedRequests], Ranker]
 
 
-def _named(name: str, **options: int) -> Factory:
+def _named(name: str, **options: Any) -> Factory:
     return lambda columns: build_ranker(spec_of(columns), config(name, **options))
 
 
@@ -85,7 +86,7 @@ def _in_chunks(columns: EncodedRequests) -> Ranker:
     ranker = _named("goalrank", inducing=3)(columns)
     for module in ranker.modules():
         if hasattr(module, "chunk_rows"):
-            module.chunk_rows = 8
+            module.chunk_rows = 8  # type: ignore[assignment]  # torch: a tensor or a module
     return ranker
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from goalrank.rankers import Ranker
 from goalrank.requests import EncodedRequests, EntityTable
 from tests.helpers import make_columns, make_entities
 
+R = TypeVar("R", bound=Ranker)
 SIZES = EncoderSizes(width=24, layers=1, heads=2, dropout=0.0, id_dropout=0.0)
 
 
@@ -88,9 +89,7 @@ def _flat(values: NDArray[Any] | None, size: int) -> NDArray[np.float32]:
     return np.zeros(size, np.float32) if values is None else values.reshape(-1).astype(np.float32)
 
 
-def fit(
-    ranker: Ranker, columns: EncodedRequests, slots: int, steps: int = 110, lr: float = 6e-3
-) -> Ranker:
+def fit(ranker: R, columns: EncodedRequests, slots: int, steps: int = 110, lr: float = 6e-3) -> R:
     """AdamW on the ranker's own loss."""
     torch.manual_seed(0)
     optimizer = torch.optim.AdamW(ranker.parameters(), lr=lr, weight_decay=0.0)

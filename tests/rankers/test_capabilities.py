@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from goalrank.errors import ConfigError
+from goalrank.rankers import Generator
 from tests.rankers.kit import FACTORIES, WHOLE_LIST, make_ranker, rich_columns
 
 COLUMNS = rich_columns(8, 6, seed=3)
@@ -77,6 +80,7 @@ def test_only_the_generator_is_greedy_and_searches_by_beam():
 
 def test_a_wide_beam_is_not_greedy():
     ranker = make_ranker("goalrank", COLUMNS)
+    assert isinstance(ranker, Generator)
     ranker.beam = 3
     assert not ranker.decodes_greedily
 
@@ -85,7 +89,7 @@ def test_the_size_of_a_pool_is_the_number_of_its_lists():
     batch = COLUMNS.batch(slice(0, 1))
     assert make_ranker("dnn", COLUMNS).pool_size(batch, SLOTS) == 1
     for name in WHOLE_LIST:
-        ranker = make_ranker(name, COLUMNS)
+        ranker: Any = make_ranker(name, COLUMNS)
         with torch.no_grad():
             assert ranker.pool_size(batch, SLOTS) == ranker.pool(batch, SLOTS).lists.shape[1] > 1
 

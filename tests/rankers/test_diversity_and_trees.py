@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -196,7 +197,7 @@ def test_cross_fitted_counts_do_not_leak():
 def test_trees_need_their_extra(monkeypatch):
     real = builtins.__import__
 
-    def refuse(name: str, *rest: object):
+    def refuse(name: str, *rest: Any):
         if name == "lightgbm":
             raise ImportError(name)
         return real(name, *rest)

@@ -161,9 +161,9 @@ def test_group_loss_gradient_matches_finite_differences():
         with torch.no_grad():
             ends = []
             for sign in (1, -1):
-                parameter += sign * 1e-5 * direction
+                parameter.add_(sign * 1e-5 * direction)
                 ends.append(float(loss()))
-                parameter -= sign * 1e-5 * direction
+                parameter.sub_(sign * 1e-5 * direction)
         assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(want, rel=1e-4, abs=1e-7), name
         checked += 1
     assert checked > 30

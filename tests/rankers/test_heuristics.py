@@ -95,7 +95,7 @@ def test_transitions_count_each_event_once():
     scores = scorer.scores(columns.batch([1, 2]))
     assert scores[0].tolist() == pytest.approx([math.log(2), math.log(2), 0])  # 1, 3, 4 after 2
     assert scores[1].tolist() == [0, 0, 0]  # nothing ever followed 3
-    code = (1 * scorer.rows + 2 == scorer.pairs).nonzero()
+    code = (scorer.pairs == 1 * scorer.rows + 2).nonzero()
     assert float(scorer.weights[code]) == pytest.approx(math.log(3))
 
 

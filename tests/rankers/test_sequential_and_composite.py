@@ -223,7 +223,9 @@ def test_pier_proposes_around_the_item_level_order():
     data = fatigue_world(60, 0)
     batch = data.batch(slice(None))
     ranker = PIER(spec_of(data), SIZES, 4, proposals=20, keep=20).eval()
-    torch.nn.init.normal_(ranker.like[-1].weight)
+    last = ranker.like[-1]
+    assert isinstance(last, torch.nn.Linear)
+    torch.nn.init.normal_(last.weight)
 
     def worth_of_pool(spread: float) -> float:
         ranker.spread = spread

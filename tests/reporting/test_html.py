@@ -55,7 +55,7 @@ def full() -> Report:
     baselines = evaluate(audit_baselines(columns, ["a", "b"]), columns, slots=3, bootstrap=50)
     measured = evaluate(trained, columns, slots=3, bootstrap=50)
     found = audit(measured, baselines, notes=absent_baselines(columns))
-    rows = choose_rows(measured.rows, 10)
+    rows = choose_rows(measured.rows.tolist(), 10)
     ids = {
         r: columns.candidates[columns.candidate_start[r] : columns.candidate_start[r + 1]].tolist()
         for r in rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ COLUMNS = st.builds(
 quick = settings(max_examples=60, deadline=None)
 
 
-def naive(columns: EncodedRequests, row: int, limit: int) -> dict[str, list]:
+def naive(columns: EncodedRequests, row: int, limit: int) -> dict[str, list[Any]]:
     """One request's entries, unpadded."""
     h = slice(columns.history_start[row], columns.history_start[row + 1])
     c = slice(columns.candidate_start[row], columns.candidate_start[row + 1])

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
-from requests_tables import INFO, NOON, hand_frame, hand_table, tables
+from tests.requests.requests_tables import INFO, NOON, hand_frame, hand_table, tables
 
 from goalrank.errors import DataError
 from goalrank.requests import Encoder, EncoderConfig, Requests

@@ -51,7 +51,7 @@ def test_each_type() -> None:
     assert len({*genre.tolist(), *tags.ravel().tolist()} - {0}) == 4
     assert got.category.max() < encoder.category_rows
     np.testing.assert_allclose(
-        got.category_weight, [[1, 0.5, 0.5], [1, 1, 0], [1, 0, 0], [0, 0, 0]]
+        got.category_weight, np.array([[1, 0.5, 0.5], [1, 1, 0], [1, 0, 0], [0, 0, 0]])
     )
 
 

@@ -44,10 +44,13 @@ def test_polars_under_other_names():
     assert made.frame.equals(OURS.frame)
     assert made.info == OURS.info
     assert made.items is not None
+    assert OURS.items is not None
     assert made.items.equals(OURS.items)
 
 
 def test_pandas_under_other_names():
+    assert OURS.items is not None
+    assert OURS.users is not None
     made = Requests.from_pandas(
         in_pandas(theirs()), names=NAMES, items=OURS.items.to_pandas(),
         users=OURS.users.to_pandas(), info=OURS.info,

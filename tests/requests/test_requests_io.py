@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
-from requests_tables import INFO, hand_frame, hand_table, tables
+from tests.requests.requests_tables import INFO, hand_frame, hand_table, tables
 
 from goalrank.errors import ConfigError, DataError, SchemaError, ValidationError
 from goalrank.requests.table import parquet as io
@@ -288,7 +288,7 @@ def test_streaming_reads_no_more_than_asked(
 ) -> None:
     path = hand_table(1000).write(tmp_path / "t.parquet")
     sizes: list[int] = []
-    real = io.conform
+    real = io.conform  # type: ignore[attr-defined]  # imported there, and replaced there below
 
     def counted(frame: pl.DataFrame, *args: Any, **options: Any) -> Any:
         sizes.append(frame.height)

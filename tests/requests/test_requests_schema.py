@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from polars.testing import assert_frame_equal
-from requests_tables import INFO, NOON, hand_frame, tables
+from tests.requests.requests_tables import INFO, NOON, hand_frame, tables
 
 from goalrank.errors import ConfigError, DataError, SchemaError
 from goalrank.requests.table.info import TableInfo

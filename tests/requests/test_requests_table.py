@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
-from requests_tables import INFO, hand_frame, hand_table, replaced, tables
+from tests.requests.requests_tables import INFO, hand_frame, hand_table, replaced, tables
 
 from goalrank.errors import DataError
 from goalrank.requests.table.requests import Requests

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 from hypothesis import given, settings
-from requests_tables import INFO, NOON, hand_frame, hand_table, replaced, tables
+from tests.requests.requests_tables import INFO, NOON, hand_frame, hand_table, replaced, tables
 
 from goalrank.requests.table.info import TableInfo
 from goalrank.requests.table.requests import Requests

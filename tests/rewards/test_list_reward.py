@@ -269,7 +269,9 @@ def test_product_link_is_finite_where_both_are_certain():
     batch, lists = material()
     for bias in (200.0, 60.0, -60.0, -200.0):
         torch.nn.init.constant_(model.head.bias, bias)
-        torch.nn.init.constant_(model.item_head[-1].bias, bias)
+        last = model.item_head[-1]
+        assert isinstance(last, torch.nn.Linear)
+        torch.nn.init.constant_(last.bias, bias)
         loss = model.slot_logits(batch, lists).square().mean()
         loss.backward()
         assert torch.isfinite(loss)

@@ -86,7 +86,7 @@ class Postgres:
         with psycopg.connect(
             host=str(self.folder), user="goalrank", dbname=database, autocommit=True
         ) as connection:
-            cursor = connection.execute(statement)  # type: ignore[call-overload]
+            cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
     def url(self, database: str) -> str:

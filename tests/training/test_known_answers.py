@@ -38,7 +38,7 @@ def task(layers: int, negative: bool = False) -> tuple[RewardTask, ListReward, l
     model = ListReward(spec_of(LOGGED), sizes, LOGGED.kinds, [1.0], slots=4)
     shake(model)
     made = RewardTask(model, LoopConfig(), 0, slots=4, negative=negative, lists=2)
-    made.log = lambda *_, **__: None
+    made.log = lambda *_, **__: None  # type: ignore[method-assign]
     widths: list[int] = []
     model.encoder.register_forward_hook(lambda _, __, out: widths.append(out.candidates.shape[1]))
     return made, model, widths

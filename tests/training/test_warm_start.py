@@ -33,9 +33,15 @@ def config(**objective: object) -> FitConfig:
     )
 
 
+def list_reward(columns: EncodedRequests) -> ListReward:
+    made = build_reward(spec_of(columns), config().reward, columns, 4)
+    assert isinstance(made, ListReward)
+    return made
+
+
 def models(count: int) -> list[ListReward]:
     torch.manual_seed(1)
-    return [build_reward(spec_of(LOGGED), config().reward, LOGGED, 4) for _ in range(count)]
+    return [list_reward(LOGGED) for _ in range(count)]
 
 
 def begun(settings: FitConfig, reward: Reward, tmp_path) -> dict[str, Tensor]:
@@ -48,7 +54,7 @@ def begun(settings: FitConfig, reward: Reward, tmp_path) -> dict[str, Tensor]:
 def shared(columns: EncodedRequests) -> set[str]:
     """Names of what both encoders have: all but the layers between candidates."""
     torch.manual_seed(2)
-    return set(build_reward(spec_of(columns), config().reward, columns, 4).encoder.state_dict())
+    return set(list_reward(columns).encoder.state_dict())
 
 
 @pytest.mark.parametrize("wrap", ["alone", "ensemble", "observed"])

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from goalrank.worlds import KindConfig, World, WorldConfig
 
-RICH = {
+RICH: dict[str, Any] = {
     "users": 30,
     "items": 40,
     "clusters": 5,
@@ -22,7 +24,7 @@ RICH = {
 }
 
 
-def rich(**changes: object) -> WorldConfig:
+def rich(**changes: Any) -> WorldConfig:
     """A small world in which every effect is switched on."""
     return WorldConfig(**(RICH | changes))
 

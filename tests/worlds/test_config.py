@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ PRESETS = Path(__file__).parents[2] / "configs" / "worlds"
         ("colour", "red"),
     ],
 )
-def test_refused_at_construction(option: str, value: object) -> None:
+def test_refused_at_construction(option: str, value: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         WorldConfig(**{option: value})
     assert str(value if isinstance(value, str) else option) in str(caught.value).lower()

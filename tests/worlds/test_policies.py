@@ -97,8 +97,8 @@ def test_propensities_sum_to_one_and_match_draws(shuffle: float) -> None:
     )
     p = policy.log_prob(world, twelve, lists).exp()
     assert float(p.sum()) == pytest.approx(1.0, abs=1e-12)
-    drawn, propensity = policy(world, many, torch.Generator().manual_seed(2))
-    at = (drawn[:, None] == lists).all(dim=2)
+    chosen, propensity = policy(world, many, torch.Generator().manual_seed(2))
+    at = (chosen[:, None] == lists).all(dim=2)
     share = at.double().mean(dim=0)
     assert bool(((share - p).abs() < 4 * (p * (1 - p) / rows).sqrt()).all())
     assert propensity is not None

@@ -103,6 +103,9 @@ def test_the_true_reward_has_no_reward_error_and_its_negative_has_all(table):
     torch.testing.assert_close(good.found, best, atol=1e-5, rtol=0)
     assert good.correlation["random"]["spearman"].mean == pytest.approx(1.0, abs=1e-6)
     bad = judge.evaluate(ranker, Backwards(truth), columns, lists=8)
+    assert bad.found is not None
+    assert bad.learned is not None
+    assert bad.learned_found is not None
     assert float((best - bad.found).mean()) > float((best - bad.reward).mean())
     assert bad.correlation["proposed"]["pearson"].mean == pytest.approx(-1.0, abs=1e-6)
     assert bool((bad.learned_found >= bad.learned - 1e-6).all())

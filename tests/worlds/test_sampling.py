@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from goalrank.errors import ConfigError, DataError
 from goalrank.requests import Requests
-from goalrank.worlds import EPOCH_US, DrawnRequests, World, drawn_table
+from goalrank.worlds import EPOCH_US, DrawnRequests, PlantedWorld, World, drawn_table
 from goalrank.worlds.sampling.request_draws import draw_requests
 from goalrank.worlds.sampling.sampler import BLOCK
 from tests.worlds.conftest import rich
+
+
+def stacked(lists: pl.Series) -> NDArray[Any]:
+    """A column of lists of one length as a matrix."""
+    return np.stack(list(lists.to_numpy()))
 
 
 class Fixed:
@@ -24,12 +31,12 @@ class Fixed:
     name = "fixed"
 
     def __call__(
-        self, world: World, drawn: DrawnRequests, generator: torch.Generator
+        self, world: PlantedWorld, drawn: DrawnRequests, generator: torch.Generator
     ) -> tuple[torch.Tensor, None]:
         table = drawn_table(drawn)
         assert table.validate() == []
         assert table.frame["shown"].list.len().sum() == 0
-        scores = np.stack(table.frame["candidate_score"].to_numpy())
+        scores = stacked(table.frame["candidate_score"])
         return torch.from_numpy(np.argsort(-scores, axis=1)[:, :2].copy()), None
 
 
@@ -66,7 +73,8 @@ def test_same_seed_gives_the_same_table_and_rounds_continue() -> None:
 
 
 def test_streamed_rows_are_the_sampled_rows(tmp_path: Path) -> None:
-    world, steps = World(rich(vector_features=True)), []
+    world = World(rich(vector_features=True))
+    steps: list[int] = []
     path = world.sample_to(tmp_path / "log", 5000, seed=2, shard_rows=1500, progress=steps.append)
     assert steps == [1500, 3000, 4500, 5000]
     read, made = Requests.read(path), world.sample(5000, seed=2)
@@ -113,12 +121,12 @@ def test_feedback_in_the_table_has_the_true_mean() -> None:
     world = World(rich(drift=0.2, season=0.5, requests_per_day=1000))
     frame = world.sample(6000, seed=5).frame
     users = torch.from_numpy(frame["user_id"].to_numpy().copy())
-    items = torch.from_numpy(np.stack(frame["candidates"].to_numpy()))
-    shown = torch.from_numpy(np.stack(frame["shown"].to_numpy())).long()
+    items = torch.from_numpy(stacked(frame["candidates"]))
+    shown = torch.from_numpy(stacked(frame["shown"])).long()
     days = torch.from_numpy((frame["time"].dt.timestamp("us").to_numpy() - EPOCH_US) / 86.4e9)
     want = world.slot_probabilities(users, items, shown[:, None], days)[:, 0]
     for k, kind in enumerate(("click", "long_view")):
-        feedback = np.stack(frame["feedback"].struct.field(kind).to_numpy())
+        feedback = stacked(frame["feedback"].struct.field(kind))
         got = torch.from_numpy(feedback).double()
         error = (want[..., k] * (1 - want[..., k])).sum(dim=0).sqrt() / 6000
         assert bool(((got - want[..., k]).mean(dim=0).abs() < 4 * error).all())

@@ -201,7 +201,7 @@ class Predictor:
     @torch.inference_mode()
     def log_prob(
         self,
-        requests: Requests,
+        requests: Requests | Sequence[Row],
         lists: Sequence[Sequence[int]],
         slots: int | None = None,
         *,

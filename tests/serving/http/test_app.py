@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time as clock
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -103,7 +104,7 @@ def test_rules_of_a_request(client):
     assert got[0] == plain[2]
 
 
-BAD = {
+BAD: dict[str, dict[str, Any]] = {
     "no candidates": {"candidates": []},
     "duplicate ids": {"candidates": [1, 1]},
     "ids of the wrong type": {"user_id": "u1"},

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from typing import Any
 
 import httpx
 import pytest
@@ -59,7 +60,7 @@ def server(request, tmp_path):
     process.wait()
 
 
-def _ask(url: str, user: int, acknowledged: list[dict]) -> None:
+def _ask(url: str, user: int, acknowledged: list[dict[str, Any]]) -> None:
     body = {"user_id": user, "candidates": [3, 4, 5, 6, 7], "candidate_features": [[0, 1]] * 5}
     with httpx.Client(base_url=url, timeout=10) as client:
         try:
@@ -73,7 +74,7 @@ def _ask(url: str, user: int, acknowledged: list[dict]) -> None:
 
 def test_sigkill_under_load_then_export_and_report(server):
     process, url, folder = server
-    acknowledged: list[dict] = []
+    acknowledged: list[dict[str, Any]] = []
     threads = [threading.Thread(target=_ask, args=(url, user, acknowledged)) for user in range(4)]
     for thread in threads:
         thread.start()
@@ -109,7 +110,7 @@ def test_sigkill_under_load_then_export_and_report(server):
 
 def test_sigterm_answers_what_is_under_way(server):
     process, url, _ = server
-    acknowledged: list[dict] = []
+    acknowledged: list[dict[str, Any]] = []
     thread = threading.Thread(target=_ask, args=(url, 1, acknowledged))
     thread.start()
     while not acknowledged:

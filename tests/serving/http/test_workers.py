@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -41,12 +42,12 @@ def server(tmp_path):
     process.wait()
 
 
-def _ask(url: str) -> dict:
+def _ask(url: str) -> dict[str, Any]:
     """One list on a connection of its own, so that any worker may take it."""
     return httpx.post(f"{url}/v1/rank", json=BODY, timeout=30).raise_for_status().json()
 
 
-def _workers(process: subprocess.Popen) -> set[int]:
+def _workers(process: subprocess.Popen[str]) -> set[int]:
     """Children that listen; the first child may be multiprocessing's tracker."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     lines = {int(c): Path(f"/proc/{c}/cmdline").read_bytes() for c in children}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -49,23 +50,23 @@ def client(service):
         yield opened
 
 
-def example(client, at: int = 0) -> dict:
+def example(client, at: int = 0) -> dict[str, Any]:
     user = client.get("/v1/page/users").json()["users"][at]["user"]
     return client.get("/v1/page/request", params={"user": user}).json()["request"]
 
 
-def compare(client, request: dict, **side) -> dict:
+def compare(client, request: dict[str, Any], **side) -> dict[str, Any]:
     side = {"variant": "default", "request_id": "r"} | side
     answer = client.post("/v1/page/compare", json={"request": request, "sides": [side]})
     assert answer.status_code == 200, answer.text
     return answer.json()["lists"][0]
 
 
-def full(request: dict) -> bool:
+def full(request: dict[str, Any]) -> bool:
     return len(request["candidates"]) >= 6
 
 
-def some(client, count: int = 6) -> list[dict]:
+def some(client, count: int = 6) -> list[dict[str, Any]]:
     users = client.get("/v1/page/users").json()["users"]
     found = [example(client, at) for at in range(len(users))]
     return [each for each in found if full(each)][:count]
@@ -74,6 +75,9 @@ def some(client, count: int = 6) -> list[dict]:
 def test_the_bundle_keeps_its_examples(folder):
     table = make_table(20, seed=3)
     kept = Bundle.load(folder).examples
+    assert kept is not None
+    assert kept.items is not None
+    assert table.items is not None
     assert kept.frame.equals(table.frame)
     assert kept.items.equals(table.items)
     assert kept.users is None
@@ -189,7 +193,7 @@ def test_typed_candidates_have_average_features(client):
     assert compare(client, request | {"candidate_features": [mean] * 5})["items"] == shown["items"]
 
 
-BAD = {
+BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "unknown variant": ({}, {"variant": "nobody"}, "invalid_request"),
     "cold": ({}, {"temperature": 0}, "invalid_request"),
     "string ids": ({"candidates": ["a", "b"]}, {}, "invalid_request"),

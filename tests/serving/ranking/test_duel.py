@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -42,7 +44,7 @@ def served(folders, tmp_path):
 
 def test_the_list_is_the_draft_and_its_teams_are_kept(served, folders):
     service, duel = served
-    bodies = [RankBody(**body(row)) for row in ROWS]
+    bodies: list[Any] = [RankBody(**body(row)) for row in ROWS]
     answers = service.rank(bodies)
     predictors = service.predictors
     alone = [

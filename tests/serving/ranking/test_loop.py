@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -83,7 +84,7 @@ class Served:
         return stored
 
 
-def command(*arguments: object) -> dict:
+def command(*arguments: object) -> dict[str, Any]:
     done = CliRunner().invoke(goalrank, [*map(str, arguments), "--json"])
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -17,7 +18,7 @@ from tests.serving.store.test_store import events, exposures
 from tests.tables import NOON, make_table
 
 
-def command(*arguments: object) -> dict:
+def command(*arguments: object) -> dict[str, Any]:
     done = CliRunner().invoke(app, ["store", *map(str, arguments), "--json"])
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)

@@ -83,7 +83,8 @@ def test_away_for_long_refuses_at_once_and_goes_on_later(postgres):
 def test_a_commit_whose_answer_was_lost_counts_once(postgres):
     import psycopg
 
-    rows, lost = exposures(make_table(6)), []
+    rows = exposures(make_table(6))
+    lost: list[bool] = []
 
     def lose(connection):
         if not lost:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from goalrank.studies.online.config import policy_names
 from tests.studies.online.kit import SMOKE, smoke
 
 
-def _data() -> dict:
+def _data() -> dict[str, Any]:
     data = tomllib.loads(SMOKE.read_text(encoding="utf-8"))
     return data | {"world": SMOKE.parent / data["world"]}
 

@@ -40,7 +40,9 @@ def test_requests_of_a_user_are_not_independent():
     rng = np.random.default_rng(1)
     a, b = (arm(rng, 300, 2.0, before=False) for _ in range(2))
     once = compare(a, b).absolute
-    ten = compare(*(UserSums(10 * x.value, 10 * x.requests) for x in (a, b))).absolute
+    ten = compare(
+        UserSums(10 * a.value, 10 * a.requests), UserSums(10 * b.value, 10 * b.requests)
+    ).absolute
     assert ten.high - ten.low == pytest.approx(once.high - once.low)
 
 

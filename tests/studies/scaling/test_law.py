@@ -45,7 +45,7 @@ def test_no_law_in_data_is_said_and_not_predicted():
     assert law.reason
     with pytest.raises(InfeasibleError, match="no law"):
         law.predict([1e4], [1e4])
-    assert frontier(law, p, d, p * d).reason.startswith("no law")
+    assert str(frontier(law, p, d, p * d).reason).startswith("no law")
 
 
 def test_pure_noise_is_no_law():
@@ -64,6 +64,8 @@ def test_the_frontier_is_the_least_loss_of_its_budget():
     law = fit_law(p, d, loss, bootstrap=20)
     found = frontier(law, p, d, 6.0 * p * d)
     assert found.reason is None
+    assert found.cost is not None
+    assert found.exponents is not None
     c, x, y = found.cost
     assert (c, x, y) == pytest.approx((6.0, 1.0, 1.0), rel=1e-6)
     assert sum(found.exponents) == pytest.approx(1.0)
@@ -76,7 +78,7 @@ def test_the_frontier_is_the_least_loss_of_its_budget():
 def test_fixed_steps_have_no_frontier():
     p, d, loss = grid(0.0)
     law = fit_law(p, d, loss, bootstrap=20)
-    assert "epochs" in frontier(law, p, d, 6.0 * p).reason
+    assert "epochs" in str(frontier(law, p, d, 6.0 * p).reason)
 
 
 def test_too_small_grids_are_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ from goalrank.worlds import World, WorldConfig
 _ROOT = Path(__file__).parents[3] / "configs"
 _TINY = _ROOT / "worlds" / "tiny.toml"
 _LOOP = {"steps": 2, "batch_size": 16, "warmup": 0, "validate_every": 2}
-MINI = {
+MINI: dict[str, Any] = {
     "name": "mini",
     "world": _TINY,
     "rankers": ["goalrank", {"name": "mg_e_copies", "options": {"k": 2}}],
@@ -249,7 +250,9 @@ def test_groups_have_their_size(size):
 def test_epochs_set_steps():
     assert steps_for(2.0, 320, 32)["steps"] == 20
     loops = {"light_loop": 8, "reward": 16, "training": 32}
-    recipe = {name: {"batch_size": size} for name, size in loops.items() if name != "reward"}
+    recipe: dict[str, Any] = {
+        name: {"batch_size": size} for name, size in loops.items() if name != "reward"
+    }
     recipe["reward"] = {"loop": {"batch_size": loops["reward"]}}
     over = steps_overrides(build_scaling(MINI | {"recipe": recipe, "epochs": 2.0}), 320)
     over["reward"] = over["reward"]["loop"]

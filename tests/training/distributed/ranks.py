@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -50,7 +50,7 @@ CASES = [
 ]
 
 
-def make_task(kind: str, shard_items: bool = False, steps: int = 20) -> Task:
+def make_task(kind: str, shard_items: bool = False, steps: int = 20) -> Task[Any]:
     torch.manual_seed(0)
     spec = spec_of(TRAIN)
     loop = LoopConfig(

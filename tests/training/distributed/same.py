@@ -16,5 +16,5 @@ def assert_same_weights(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> N
     for name, value in theirs.items():
         if not name.endswith(UNDONE):
             torch.testing.assert_close(
-                mine[name], value, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+                mine[name], value, rtol=1e-3, atol=1e-4, msg=f"{name}: {{}}".format
             )

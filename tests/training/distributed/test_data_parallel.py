@@ -16,6 +16,7 @@ from goalrank.encoders import deferred_tables
 from goalrank.encoders import id_table as tables
 from goalrank.errors import ConfigError
 from goalrank.rankers import Generator
+from goalrank.requests import EncodedRequests
 from goalrank.rewards import ObservedGain
 from goalrank.training import (
     GroupBuilder,
@@ -46,11 +47,13 @@ def test_shares_make_up_the_batch(batch_size, ranks, seed):
             assert torch.equal(mine[0].batch.index, batch.index)
             assert mine[0].share is None
             continue
-        rows = [m.batch.index.tolist() for m in mine if m.share > 0]
+        shared = [(m.share, m.batch) for m in mine if m.share is not None]
+        assert len(shared) == ranks
+        rows = [b.index.tolist() for share, b in shared if share > 0]
         assert sorted(itertools.chain(*rows)) == sorted(batch.index.tolist())
         # The mean over processes of weighted means is the mean over the batch.
-        value = sum(m.share * m.batch.index.double().mean() for m in mine) / ranks
-        assert float(value) == pytest.approx(float(batch.index.double().mean()))
+        value = sum(share * float(b.index.double().mean()) for share, b in shared) / ranks
+        assert value == pytest.approx(float(batch.index.double().mean()))
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
@@ -77,7 +80,7 @@ def test_more_devices_than_exist_are_refused():
         check_shard(1, 2)
 
 
-def task(train: object, shard: bool, later: bool) -> GroupTask:
+def task(train: EncodedRequests, shard: bool, later: bool) -> GroupTask:
     torch.manual_seed(0)
     sizes = replace(SMALL, dropout=0.0, id_dropout=0.0)
     with deferred_tables(later):  # never whole before its rows are spread

@@ -7,8 +7,8 @@ import socket
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file
+from torch.multiprocessing.spawn import spawn
 
 from goalrank.training import read_telemetry
 from tests.training.distributed.ranks import CASES, Case, as_rank, run
@@ -21,7 +21,7 @@ def check(cases: list[Case], folder: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(as_rank, (2, port, folder / "two", cases), nprocs=2)
+    spawn(as_rank, (2, port, folder / "two", cases), nprocs=2)
     for case in cases:
         one, two = (
             run(case, folder / "one", several=False),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -65,7 +66,7 @@ def two(data, tmp_path_factory) -> Path:
     return out
 
 
-def weights(out: Path, name: str = "ranker") -> dict:
+def weights(out: Path, name: str = "ranker") -> dict[str, Any]:
     return load_file(out / "bundle" / f"{name}.safetensors")
 
 

@@ -47,7 +47,7 @@ def trained(policy: str, steps: int, folder: Path, **objective: Any) -> tuple[Ra
     )  # fmt: skip
     options = RunOptions(folder, progress=False, accelerator="cpu", devices=1)
     run_stage(task, TRAIN, None, options)
-    return task.model.eval(), groups.built  # type: ignore[return-value]
+    return task.model.eval(), groups.built
 
 
 @pytest.mark.parametrize(

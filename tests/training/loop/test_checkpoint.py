@@ -51,7 +51,7 @@ def test_plain_state_round_trip(tmp_path_factory, state):
 
 def test_tensors_round_trip(tmp_path: Path):
     shared = torch.arange(6.0)
-    state = {
+    state: dict[str, Any] = {
         "state_dict": OrderedDict(a=shared, b=shared, c=torch.randn(3, 4).t()),
         "optimizer": {"state": {0: {"step": torch.tensor(3.0)}, 1: {}}, "groups": [(0.9, 0.98)]},
         "@tensor": "a name of ours",

@@ -37,24 +37,24 @@ VALIDATION = replace(rich_columns(10, 6, seed=2), items=TRAIN.items, users=TRAIN
 LOOP = LoopConfig(steps=10, batch_size=4, lr=3e-3, warmup=2, validate_every=4, patience=9)
 
 
-def supervised(loop: LoopConfig = LOOP) -> Task:
+def supervised(loop: LoopConfig = LOOP) -> Task[Any]:
     return SupervisedTask(make_ranker("prm", TRAIN).train(), loop, 3, slots=4)
 
 
-def rewarded(loop: LoopConfig = LOOP) -> Task:
+def rewarded(loop: LoopConfig = LOOP) -> Task[Any]:
     torch.manual_seed(0)
     model = ListReward(spec_of(TRAIN), SMALL, TRAIN.kinds, [1.0])
     return RewardTask(model, loop, 3, slots=4, negative=True, lists=3)
 
 
-def grouped(loop: LoopConfig = LOOP) -> Task:
+def grouped(loop: LoopConfig = LOOP) -> Task[Any]:
     groups = GroupBuilder(GroupConfig(), 4, [make_ranker("dnn", TRAIN)])
     objective = ObjectiveConfig(supervised=0.1)
     policy = make_ranker("goalrank", TRAIN).train()
     return GroupTask(policy, loop, 3, reward=ObservedGain(), groups=groups, objective=objective)
 
 
-def pretrained(loop: LoopConfig = LOOP) -> Task:
+def pretrained(loop: LoopConfig = LOOP) -> Task[Any]:
     torch.manual_seed(0)
     return PretrainTask(spec_of(TRAIN), SMALL, loop, 3)
 
@@ -74,18 +74,20 @@ class Crash(Exception):
     """Stands for whatever ends a process."""
 
 
-def stepping(task: Task, change: Callable[[Tensor], Tensor]) -> Task:
+def stepping(task: Task[Any], change: Callable[[Tensor], Tensor]) -> Task[Any]:
     """The task with every training loss changed."""
     whole = task.training_step
 
-    def training_step(self: Task, batch: Any, _: int) -> Tensor:
-        return change(whole(batch, 0))
+    def training_step(self: Task[Any], batch: Any, _: int) -> Tensor:
+        loss = whole(batch, 0)
+        assert isinstance(loss, Tensor)
+        return change(loss)
 
     task.training_step = MethodType(training_step, task)  # type: ignore[method-assign]
     return task
 
 
-def crash_at(task: Task, step: int, error: BaseException | None = None) -> Task:
+def crash_at(task: Task[Any], step: int, error: BaseException | None = None) -> Task[Any]:
     def change(loss: Tensor) -> Tensor:
         if task.global_step == step:
             raise error or Crash
@@ -94,7 +96,7 @@ def crash_at(task: Task, step: int, error: BaseException | None = None) -> Task:
     return stepping(task, change)
 
 
-def not_a_number(task: Task, since: int) -> Task:
+def not_a_number(task: Task[Any], since: int) -> Task[Any]:
     return stepping(task, lambda x: x * (float("nan") if task.global_step >= since else 1))
 
 
@@ -110,7 +112,12 @@ def test_resumed_equals_uninterrupted_bit_for_bit(name, step, tmp_path: Path):
     torch.rand(7)  # another process has another random state
     resumed = TASKS[name]()
     first: list[int] = []
-    stepping(resumed, lambda loss: (first.append(resumed.global_step), loss)[1])
+
+    def note_step(loss: Tensor) -> Tensor:
+        first.append(resumed.global_step)
+        return loss
+
+    stepping(resumed, note_step)
     again = run_stage(resumed, TRAIN, validation(name), options(tmp_path / "cut", resume=True))
     assert first == list(range(step // 4 * 4, 10))
     for key, value in resumed.model.state_dict().items():
@@ -132,7 +139,7 @@ def test_a_finished_stage_is_loaded(tmp_path: Path):
     assert torch.equal(next(afresh.model.parameters()), next(task.model.parameters()))
 
 
-def scored(task: Task, scores: list[float]) -> Task:
+def scored(task: Task[Any], scores: list[float]) -> Task[Any]:
     """Validation that gives these scores, one a validation."""
     left = iter(scores)
     current = [0.0]
@@ -215,7 +222,7 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_can_be_resumed(tmp_path: Path):
 
 def test_user_faults(tmp_path: Path):
     with pytest.raises(ConfigError, match="no training requests"):
-        run_stage(supervised(), TRAIN.take([]), None, options(tmp_path))
+        run_stage(supervised(), TRAIN.take(slice(0)), None, options(tmp_path))
     bad = replace(options(tmp_path), accelerator="abacus")
     with pytest.raises(ConfigError, match="accelerator=abacus"):
         run_stage(supervised(), TRAIN, None, bad)

@@ -178,6 +178,7 @@ def test_neighbour_gradient_by_hand():
     assert float(neighbour_gradient(logits, rewards * 0, valid)) == 0.0
     none = neighbour_gradient(logits.requires_grad_(), rewards, valid & False)
     none.backward()
+    assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
 
 

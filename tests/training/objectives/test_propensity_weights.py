@@ -52,7 +52,7 @@ def task(cap: float) -> RewardTask:
     made = RewardTask(
         model, LoopConfig(), 0, slots=4, negative=False, lists=1, propensity_cap=cap
     ).eval()
-    made.log = lambda *_, **__: None
+    made.log = lambda *_, **__: None  # type: ignore[method-assign]
     return made
 
 

@@ -37,7 +37,8 @@ class TwoTower(Scorer):
         """Score every candidate: [B, N]."""
         encoded = self.encoder(batch)
         product = torch.einsum("bd,bnd->bn", encoded.context, encoded.items)
-        return self.scale * product / encoded.context.shape[-1] ** 0.5
+        scores: Tensor = self.scale * product / encoded.context.shape[-1] ** 0.5
+        return scores
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
         """Softmax cross-entropy over the candidates whose relevance is known."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
@@ -14,7 +14,7 @@ from goalrank.errors import ConfigError
 from goalrank.training.distributed.data_parallel import is_multi_process
 
 T = TypeVar("T")
-PerStage = Sequence[T] | Callable[[str], Sequence[T]]
+PerStage: TypeAlias = Sequence[T] | Callable[[str], Sequence[T] | T] | T
 """The same objects for every stage, or a function of the stage's name that makes its own."""
 
 
