@@ -44,6 +44,14 @@ from safetensors.numpy import load_file
 # spellings, newest first, e.g. {"light_loop.steps": ("light.loop.steps",)}. Where a checkout
 # refuses a spelling the next one is tried, and at last the name itself.
 NEWER: dict[str, tuple[str, ...]] = {}
+# Words of figures' names that were changed between versions; values are compared under the new ones.
+RENAMED = (
+    (r"/rules/", "/baselines/"),
+    (r"/rule$", "/baseline"),
+    (r"\brule: ", "baseline: "),
+    (r"best_rule", "best_baseline"),
+    (r"hidden_rules", "hidden_baselines"),
+)
 # Keys whose values differ from run to run, and settings, which are no results.
 LEFT_OUT = {"seconds", "training_seconds", "ms_per_request", "peak_memory_mb", "threads", "cores",
             "options", "settings"}  # fmt: skip
@@ -312,9 +320,16 @@ def measure(checkout: Path, out: Path, parts: list[str]) -> None:
     print(f"{len(figures)} figures in {out / 'golden.json'}")
 
 
+def _renamed(figures: dict[str, str]) -> dict[str, str]:
+    """The figures under the words of today."""
+    for word, now in RENAMED:
+        figures = {re.sub(word, now, name): value for name, value in figures.items()}
+    return figures
+
+
 def compare(before: Path, after: Path) -> int:
     """Print each difference; 1 if there is any."""
-    old, new = (json.loads(path.read_text()) for path in (before, after))
+    old, new = (_renamed(json.loads(path.read_text())) for path in (before, after))
     differ = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
     for key in differ:
         print(f"{key}: {old.get(key, 'missing')} -> {new.get(key, 'missing')}")
