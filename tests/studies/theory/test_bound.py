@@ -19,8 +19,8 @@ from goalrank.studies.theory import (
     train,
     with_floor,
 )
+from goalrank.studies.theory.bounds.training_run import draw_distinct, light_policy, make_group
 from goalrank.studies.theory.settings import tiny_world
-from goalrank.studies.theory.training_run import draw_distinct, light_policy, make_group
 
 POPULATION = make_population(tiny_world(), 4, temperature=0.1, seed=1)
 

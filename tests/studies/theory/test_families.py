@@ -11,7 +11,7 @@ from goalrank.studies.theory import (
     Sizes,
     score_classes,
 )
-from goalrank.studies.theory.warm_starts import (
+from goalrank.studies.theory.fits.warm_starts import (
     as_mixture,
     doubled,
     stacked,

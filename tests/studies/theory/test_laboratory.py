@@ -11,8 +11,8 @@ import torch
 
 from goalrank.errors import ConfigError
 from goalrank.studies.theory import FitOptions, GroupTraining, LabConfig, run
-from goalrank.studies.theory.claims import _verdict
 from goalrank.studies.theory.figures import error_chart
+from goalrank.studies.theory.fits.claims import _verdict
 from goalrank.studies.theory.settings import tiny_world
 
 SMALL = LabConfig(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from goalrank.errors import ConfigError
 from goalrank.studies.theory import Population, order_survival, thin_by_gap
-from goalrank.studies.theory.order_survival import draw_groups
+from goalrank.studies.theory.bounds.order_survival import draw_groups
 
 
 def _study(population: Population, kind: Any) -> dict[str, object]:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from goalrank.studies.theory.approximation import FamilyFits
-from goalrank.studies.theory.best_of import score_classes
-from goalrank.studies.theory.families import BestOf, ListPolicy
+from goalrank.studies.theory.fits.approximation import FamilyFits
+from goalrank.studies.theory.fits.best_of import score_classes
+from goalrank.studies.theory.fits.families import BestOf, ListPolicy
 from goalrank.studies.theory.population import Population
 
 

@@ -16,20 +16,20 @@ import torch
 from goalrank.compute import ParallelMap, process_map
 from goalrank.errors import ConfigError
 from goalrank.storage import write_json
-from goalrank.studies.theory.approximation import FamilyFits
+from goalrank.studies.theory.bounds.order_survival import order_survival
+from goalrank.studies.theory.bounds.training_run import train
 from goalrank.studies.theory.checks import step_checks
-from goalrank.studies.theory.claims import (
+from goalrank.studies.theory.figures import draw_all
+from goalrank.studies.theory.fits.approximation import FamilyFits
+from goalrank.studies.theory.fits.claims import (
     budget_rows,
     budget_widths,
     mixture_target_rows,
     theorem_rows,
 )
-from goalrank.studies.theory.families import Mixture
-from goalrank.studies.theory.figures import draw_all
-from goalrank.studies.theory.order_survival import order_survival
+from goalrank.studies.theory.fits.families import Mixture
 from goalrank.studies.theory.population import Population, make_population
 from goalrank.studies.theory.settings import LabConfig
-from goalrank.studies.theory.training_run import train
 
 
 def _approximation(

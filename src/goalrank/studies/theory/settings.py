@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from goalrank.studies.theory.fit import FitOptions
-from goalrank.studies.theory.reward_bias import BiasKind
-from goalrank.studies.theory.training_run import GroupTraining
+from goalrank.studies.theory.bounds.reward_bias import BiasKind
+from goalrank.studies.theory.bounds.training_run import GroupTraining
+from goalrank.studies.theory.fits.fit import FitOptions
 from goalrank.worlds import WorldConfig
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from goalrank.studies.theory.best_of import best_of_log_prob
+from goalrank.studies.theory.fits.best_of import best_of_log_prob
 from goalrank.studies.theory.population import Population
 
 
@@ -166,7 +166,7 @@ class Mixture(ListPolicy):
 class BestOf(ListPolicy):
     """Policy in which k generators draw a list each and an evaluator picks one; exact.
 
-    See `goalrank.studies.theory.best_of`.
+    See `goalrank.studies.theory.fits.best_of`.
 
     Args:
         sizes: input and output sizes.

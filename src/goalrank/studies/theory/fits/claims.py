@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from goalrank.studies.theory.approximation import FamilyFits
-from goalrank.studies.theory.families import Mixture, SingleGenerator
-from goalrank.studies.theory.fit import Fitted, fit
+from goalrank.studies.theory.fits.approximation import FamilyFits
+from goalrank.studies.theory.fits.families import Mixture, SingleGenerator
+from goalrank.studies.theory.fits.fit import Fitted, fit
+from goalrank.studies.theory.fits.warm_starts import stacked, widened
 from goalrank.studies.theory.population import population_for_policy
-from goalrank.studies.theory.warm_starts import stacked, widened
 
 
 def _verdict(single: float, single_done: bool, mixture: float, mixture_done: bool) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from goalrank.compute import ParallelMap
 from goalrank.errors import ConfigError
-from goalrank.studies.theory.families import ListPolicy
+from goalrank.studies.theory.fits.families import ListPolicy
 from goalrank.studies.theory.population import Population
 
 P = TypeVar("P", bound=ListPolicy)

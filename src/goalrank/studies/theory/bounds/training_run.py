@@ -9,10 +9,16 @@ import torch
 from torch import Tensor
 
 from goalrank.errors import ConfigError
-from goalrank.studies.theory.bound import BoundParts, Group, Scale, evidence_bound, with_floor
-from goalrank.studies.theory.families import SingleGenerator, Sizes
+from goalrank.studies.theory.bounds.bound import (
+    BoundParts,
+    Group,
+    Scale,
+    evidence_bound,
+    with_floor,
+)
+from goalrank.studies.theory.bounds.reward_bias import BiasKind, draw_bias
+from goalrank.studies.theory.fits.families import SingleGenerator, Sizes
 from goalrank.studies.theory.population import Population
-from goalrank.studies.theory.reward_bias import BiasKind, draw_bias
 from goalrank.training import group_cross_entropy, reference_policy
 
 

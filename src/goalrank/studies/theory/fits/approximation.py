@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 from goalrank.compute import ParallelMap
-from goalrank.studies.theory.best_of import score_classes
-from goalrank.studies.theory.families import BestOf, Mixture, SingleGenerator, Sizes
-from goalrank.studies.theory.fit import FitOptions, Fitted, P, fit
-from goalrank.studies.theory.population import Population
-from goalrank.studies.theory.reward_bias import draw_bias
-from goalrank.studies.theory.warm_starts import (
+from goalrank.studies.theory.bounds.reward_bias import draw_bias
+from goalrank.studies.theory.fits.best_of import score_classes
+from goalrank.studies.theory.fits.families import BestOf, Mixture, SingleGenerator, Sizes
+from goalrank.studies.theory.fits.fit import FitOptions, Fitted, P, fit
+from goalrank.studies.theory.fits.warm_starts import (
     as_mixture,
     doubled,
     stacked,
     widened,
     widened_mixture,
 )
+from goalrank.studies.theory.population import Population
 
 Progress = Callable[[str], None]
 _SINGLE, _MIXTURE, _BEST_OF, _OTHER = range(4)

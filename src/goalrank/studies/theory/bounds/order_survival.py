@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from goalrank.errors import ConfigError
+from goalrank.studies.theory.bounds.reward_bias import BiasKind, draw_bias
 from goalrank.studies.theory.population import Population
-from goalrank.studies.theory.reward_bias import BiasKind, draw_bias
 
 
 def thin_by_gap(rewards: Tensor, sigma: float) -> Tensor:

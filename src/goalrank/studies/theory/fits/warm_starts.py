@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor
 
-from goalrank.studies.theory.families import Generators, Mixture, SingleGenerator
+from goalrank.studies.theory.fits.families import Generators, Mixture, SingleGenerator
 
 
 def _copy_units(target: Generators, source: Generators) -> None:

@@ -1,0 +1,1 @@
+"""The evidence bound, and whether the order within a group survives a biased reward."""

@@ -1,0 +1,1 @@
+"""Families of list policies and their fits: exact approximation errors."""
