@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from goalrank.errors import ConfigError
 from goalrank.settings import did_you_mean
 
-__all__ = ["NO_DEFAULT", "check_options", "keyword_options"]
+__all__ = ["NO_DEFAULT", "check_options", "keyword_options", "other_parameters"]
 
 NO_DEFAULT = inspect.Parameter.empty
 
@@ -18,6 +18,13 @@ def keyword_options(cls: Callable[..., object]) -> dict[str, Any]:
     """Keyword-only parameters with their defaults; `NO_DEFAULT` where there is none."""
     parameters = inspect.signature(cls).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def other_parameters(cls: Callable[..., object], given: Iterable[str]) -> list[str]:
+    """Parameters before the star that have no default and are not among those given."""
+    parameters = inspect.signature(cls).parameters.values()
+    wanted = (p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
+    return [p.name for p in wanted if p.default is NO_DEFAULT and p.name not in set(given)]
 
 
 def check_options(

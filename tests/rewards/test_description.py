@@ -124,16 +124,6 @@ def test_rewards_of_slots_are_asked_for_first():
         assert ((found != 0).sum(-1) <= 1).all()
 
 
-class Forgetful(Reward):
-    """Keeps its option in no attribute, so that nobody can save it."""
-
-    def __init__(self, *, size: int = 1) -> None:
-        super().__init__()
-
-    def forward(self, batch, lists):
-        return lists.sum(-1).float()
-
-
 def test_a_reward_that_predicts_no_feedback_says_so():
     whole, batch = Whole(), COLUMNS.batch(slice(None))
     assert whole.kind_index == ()
@@ -141,9 +131,39 @@ def test_a_reward_that_predicts_no_feedback_says_so():
         whole.slot_probabilities(batch, batch.lists_of_one)
 
 
-def test_a_reward_that_cannot_be_saved_or_found_says_so():
-    for reward in (Forgetful(), Ensemble([Forgetful()])):
-        with pytest.raises(BundleError, match=r"Forgetful.*\['size'\].*remedy"):
-            describe_reward(reward)
-    with pytest.raises(BundleError, match=r"'Whole'.*remedy"):
+class Scaled(Whole):
+    """Has an option, and forgets it."""
+
+    def __init__(self, *, factor: float = 1.0) -> None:
+        super().__init__()
+        self._factor = factor
+
+
+class Wrapped(Whole):
+    """Made from another reward, which options cannot say."""
+
+    def __init__(self, inner: Reward) -> None:
+        super().__init__()
+        self.inner = inner
+
+
+def test_a_class_of_any_package_is_described_by_its_path():
+    description = describe_reward(Ensemble([Whole()]))
+    assert description["members"] == [{"class": f"{__name__}:Whole", "arguments": {}}]
+    again = rebuild_reward(description, spec_of(COLUMNS))
+    assert type(again.parts[0]) is Whole
+
+
+@pytest.mark.parametrize(
+    ("reward", "lost"), [(Scaled(factor=2.0), "factor"), (Wrapped(Whole()), "inner")]
+)
+def test_a_reward_whose_arguments_are_lost_is_not_saved(reward, lost):
+    with pytest.raises(BundleError, match=rf"{type(reward).__name__}.*{lost}.*remedy"):
+        describe_reward(Weighted([reward], [1.0]))
+
+
+def test_a_class_that_options_cannot_make_or_nobody_knows_is_refused():
+    with pytest.raises(ConfigError, match=r"Wrapped.*'inner'.*remedy"):
+        Wrapped.from_config(spec_of(COLUMNS), {}, ())
+    with pytest.raises(BundleError, match="no reward 'Whole'"):
         rebuild_reward({"class": "Whole"}, spec_of(COLUMNS))

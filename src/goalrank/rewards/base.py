@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from goalrank.constructor_options import check_options, keyword_options
+from goalrank.constructor_options import check_options, keyword_options, other_parameters
 from goalrank.errors import BundleError, ConfigError
 from goalrank.requests import Batch, EncodedRequests, InputSpec
 
@@ -81,13 +81,15 @@ class Reward(nn.Module):
         Raises:
             BundleError: an attribute is missing.
         """
-        names = list(keyword_options(type(self)))
-        missing = [name for name in names if not hasattr(self, name)]
-        if missing:
+        cls = type(self)
+        names = list(keyword_options(cls))
+        lost = other_parameters(cls, ["spec"]) + [name for name in names if not hasattr(self, name)]
+        if lost:
             raise BundleError(
-                f"a bundle cannot hold a reward of class {type(self).__name__}, which keeps its "
-                f"options {missing} in no attributes of these names; remedy: keep them so, or write "
-                f"a method `config`, or save the bundle without the reward"
+                f"a bundle cannot hold a reward of class {cls.__name__}, since its arguments {lost} "
+                f"are unknown afterwards; remedy: make them keyword-only and keep them in attributes "
+                f"of their names, or write `config` and `from_config`, or save the bundle without "
+                f"the reward"
             )
         return {name: getattr(self, name) for name in names}
 
@@ -106,8 +108,14 @@ class Reward(nn.Module):
             parts: the rewards of `parts`, rebuilt; a class that has parts writes its own method.
 
         Raises:
-            ConfigError: an option is unknown, missing or of the wrong type.
+            ConfigError: an option is unknown, missing or of the wrong type, or the constructor wants
+                more than that.
         """
+        if more := other_parameters(cls, ["spec"]):
+            raise ConfigError(
+                f"reward {cls.__name__} cannot be made from options: it wants {more} as well; remedy: "
+                f"write `from_config`, or make them keyword-only"
+            )
         check_options(config, keyword_options(cls), f"reward {cls.__name__}", "reward.options")
         given = {"spec": spec} if "spec" in inspect.signature(cls).parameters else {}
         return cls(**given, **config)
