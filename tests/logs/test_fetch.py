@@ -66,6 +66,7 @@ def server():
     made = Server(zipped())
     yield made
     made.http.shutdown()
+    made.http.server_close()
 
 
 def md5(data):
@@ -116,6 +117,7 @@ def test_damaged_archive(tmp_path):
         fetch("small", tmp_path, datasets=made.entry(), show=False)
     assert list(tmp_path.iterdir()) == []
     made.http.shutdown()
+    made.http.server_close()
 
 
 def tar_of(name: str, link: str = "") -> bytes:
@@ -143,6 +145,7 @@ def test_tar_archives(tmp_path):
     folder = fetch("small", tmp_path, datasets=made.entry("small.tar.gz"), show=False)
     assert (folder / "log.csv").read_text() == "a,b"
     made.http.shutdown()
+    made.http.server_close()
 
 
 @pytest.mark.usefixtures("_tarfile")
@@ -154,6 +157,7 @@ def test_archives_that_write_outside_their_folder_are_refused(tmp_path, name, li
         fetch("small", folder, datasets=made.entry("small.tar.gz"), show=False)
     assert [p for p in tmp_path.rglob("*") if not p.is_dir()] == []
     made.http.shutdown()
+    made.http.server_close()
 
 
 def test_not_found(server, tmp_path):

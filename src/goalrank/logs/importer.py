@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,9 @@ def _import(
         log = to_arrays(raw, options.seed)
         retrieved, notes = retrieved_requests(log, protocol, options, executor)
         pending = retrieved.pending
+    if not options.computed_features:
+        own = {name: pending.features[name] for name in raw.features}
+        pending = replace(pending, features=own)
     notes["requests_placed"] = len(pending)
     said = raw.notes
     placed = len(pending)

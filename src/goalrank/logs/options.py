@@ -57,6 +57,7 @@ class ImportOptions(BaseModel):
             ``exposures``.
         kinds, target: feedback types of an exposures log, and the one that is relevance (the first).
         candidate_features: columns of the caller's own numbers per candidate.
+        computed_features: keep features computed from the log (counts, rates, links).
         layout: rows (a row per item shown), lists (a row per request) or events (a row per event);
             None finds it.
         impression: event that shows an item, in layout events; None finds it.
@@ -102,6 +103,7 @@ class ImportOptions(BaseModel):
     kinds: tuple[str, ...] = Field(default=(), strict=False)
     target: str | None = None
     candidate_features: tuple[str, ...] = Field(default=(), strict=False)
+    computed_features: bool = True
     layout: Literal["rows", "lists", "events"] | None = None
     impression: str | None = None
     window_hours: float = Field(default=24.0, gt=0.0)

@@ -37,7 +37,7 @@ from goalrank.cli.log_options import (
 )
 
 if TYPE_CHECKING:
-    from goalrank.logs import ImportResult
+    pass
 
 app = typer.Typer(help="Raw logs to requests; look into requests.", no_args_is_help=True)
 preview.add(app)
@@ -101,6 +101,7 @@ def import_(
             layout=layout, timezone=timezone, feedback=feedback,
             feedback_columns=feedback_columns, set_=set_,
             protocol=protocol, candidates=candidates, split=split,
+            computed_features=None if features else False,
         )  # fmt: skip
         # Locally, without --workers, the option threads decides.
         own = nullcontext() if executor == "local" and not workers else None
@@ -109,31 +110,10 @@ def import_(
             own or open_executor(executor, workers=workers) as opened,
         ):
             result = import_log(source, path, options, executor=opened)
-            if not features:
-                result = _without_features(result)
             write_import(result, out)
         emit(result.report)
         if not as_json:
             _print_report(result.report, out)
-
-
-def _without_features(result: ImportResult) -> ImportResult:
-    from dataclasses import replace
-
-    from goalrank.requests import Requests
-
-    def bare(part: Requests) -> Requests:
-        frame = part.frame.drop("candidate_features", strict=False)
-        info = part.info.replace(candidate_features=())
-        return Requests(frame, items=part.items, users=part.users, info=info)
-
-    return replace(
-        result,
-        train=bare(result.train),
-        validation=bare(result.validation),
-        test=bare(result.test),
-        report={**result.report, "candidate_features": []},
-    )
 
 
 def _print_report(report: dict[str, Any], out: Path) -> None:

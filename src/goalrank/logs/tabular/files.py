@@ -29,6 +29,8 @@ _ENDINGS = {
 _PACKED = (".gz", ".gzip", ".zst", ".zstd")
 _SEPARATORS = (",", "\t", ";", "|")
 _HIVE = re.compile(r"^([A-Za-z_][\w.-]*)=(.*)$")
+# Text that a float would not give back: zero-padded or long whole numbers, and "12e5" without a dot.
+_NO_NUMBER = r"^-?(0\d+|\d{19,}|\d+[eE]\d+)$"
 _HEAD = 1 << 16
 _TRUTH = {"true": True, "false": False}
 
@@ -99,8 +101,11 @@ def find_files(source: str | Path, rules: TableRules) -> TableFiles:
 
 
 def _parts(folder: Location) -> list[Location]:
-    """Data files of a folder and of its hive partitions; hidden and marker files left out."""
-    return [file for file in folder.walk() if _ending(file.name) is not None]
+    """Data files of a folder and of its hive partitions; hidden files and side tables left out."""
+    sides = ("items.parquet", "users.parquet")
+    return [
+        file for file in folder.walk() if _ending(file.name) is not None and file.name not in sides
+    ]
 
 
 def _ending(name: str) -> str | None:
@@ -214,6 +219,9 @@ def _read_csv(data: bytes, file: Location, rules: TableRules, notes: ImportNotes
         has_header=not rules.header,
         new_columns=list(rules.header) or None,
     )
+    rows = frame.height
+    frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
+    notes.leave_out("rows", rows - frame.height, rows, "empty lines")
     frame = _without_index(frame, notes).rename(_plain_names(frame.columns, notes), strict=False)
     comma = rules.decimal == "," or (rules.decimal is None and separator != ",")
     return frame.select(_typed(column, comma, rules, notes) for column in frame.get_columns())
@@ -260,9 +268,10 @@ def _typed(column: pl.Series, comma: bool, rules: TableRules, notes: ImportNotes
         if whole.null_count() == empty:
             same = (whole.cast(pl.String) == column).all()
             return whole if same else column
-    number = column.cast(pl.Float64, strict=False)
-    if number.null_count() == empty:
-        return number
+    if not column.str.contains(_NO_NUMBER).fill_null(False).any():
+        number = column.cast(pl.Float64, strict=False)
+        if number.null_count() == empty:
+            return number
     if comma and column.str.contains(r"^-?\d+(,\d+)?$").all():
         notes.guess(f"decimal sign of {name}", "','", "decimal")
         return column.str.replace(",", ".").cast(pl.Float64)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from goalrank.errors import ConfigError, SchemaError
-from goalrank.logs.tabular.columns import Roles
+from goalrank.logs.tabular.columns import ALIASES, Roles
 from goalrank.logs.tabular.notes import ImportNotes
 
 LAYOUTS = ("rows", "lists", "events")
@@ -63,9 +63,10 @@ def find_layout(frame: pl.DataFrame, roles: Roles, wanted: str | None, notes: Im
 def _holds_lists(column: pl.Series) -> bool:
     if isinstance(column.dtype, pl.List | pl.Array):
         return True
-    return column.dtype == pl.String and bool(
-        column.head(100).drop_nulls().str.contains(r"^\s*\[.*\]\s*$").all()
-    )
+    if column.dtype != pl.String:
+        return False
+    some = column.drop_nulls().head(100)
+    return len(some) > 0 and bool(some.str.contains(r"^\s*\[.*\]\s*$").all())
 
 
 def _as_lists(column: pl.Series, where: str) -> pl.Series:
@@ -76,20 +77,34 @@ def _as_lists(column: pl.Series, where: str) -> pl.Series:
         return column.cast(pl.List(column.dtype.inner))
     if column.dtype == pl.String:
         try:
-            parsed = column.str.json_decode(pl.List(pl.Int64))
+            texts = column.str.json_decode(pl.List(pl.String))
         except pl.exceptions.PolarsError:
-            try:
-                parsed = column.str.json_decode(pl.List(pl.Float64))
-            except pl.exceptions.PolarsError:
-                try:
-                    parsed = column.str.json_decode(pl.List(pl.String))
-                except pl.exceptions.PolarsError:
-                    raise SchemaError(
-                        f"{where}: {column.name} = {column[0]!r} is no JSON array of numbers or "
-                        f"of text; remedy: write ['a', 'b'] as [\"a\", \"b\"]"
-                    ) from None
-        return parsed
+            row = int((~column.str.contains(r"^\s*\[.*\]\s*$")).fill_null(True).arg_max() or 0)
+            raise SchemaError(
+                f"{where}: {column.name} = {column[row]!r} in row {row + 1} is no JSON array of "
+                f"numbers or of text; remedy: write ['a', 'b'] as [\"a\", \"b\"]"
+            ) from None
+        return _typed_lists(texts)
     raise SchemaError(f"{where}: {column.name} has type {column.dtype}; expected lists")
+
+
+def _typed_lists(texts: pl.Series) -> pl.Series:
+    """Lists of text as lists of numbers or truth values where nothing is lost."""
+    flat = texts.explode(empty_as_null=False)
+    present = flat.drop_nulls()
+    low = present.str.to_lowercase()
+    if len(present) and bool(low.is_in(["true", "false"]).all()):
+        return texts.list.eval(pl.element().str.to_lowercase() == "true")
+    for dtype in (pl.Int64, pl.Float64):
+        cast = present.cast(dtype, strict=False)
+        if cast.null_count():
+            continue
+        whole = dtype == pl.Int64
+        if not whole and present.str.contains(r"^-?\d{19,}$").any():
+            continue  # ids that a float would round
+        if not whole or bool((cast.cast(pl.String) == present).all()):
+            return texts.cast(pl.List(dtype))
+    return texts
 
 
 def with_parsed_lists(frame: pl.DataFrame, where: str) -> pl.DataFrame:
@@ -164,13 +179,41 @@ def _check_lengths(frame: pl.DataFrame, item: str, aligned: list[str], where: st
             )
 
 
+def _worth(answers: pl.DataFrame, roles: Roles, where: str) -> pl.Series:
+    """Value of each answer; 1 where it has none.
+
+    Raises:
+        SchemaError: a value that is no number.
+    """
+    if "value" not in roles:
+        return pl.Series("_worth", [1.0]).new_from_index(0, answers.height)
+    column = answers[roles.of["value"]]
+    values = column.cast(pl.Float64, strict=False)
+    bad = values.is_null() & column.is_not_null()
+    if bad.any():
+        row = int(bad.arg_max() or 0)
+        raise SchemaError(
+            f"{where}: {column.name} = {column[row]!r} is no number; remedy: mend these values, or "
+            f"name another column: --columns value=NAME"
+        )
+    return values.fill_null(1.0).alias("_worth")
+
+
 def _answered(frame: pl.DataFrame, item: str, name: str) -> pl.DataFrame:
     """(_list, item) of each answer."""
     inner = frame.schema[item].inner  # type: ignore[attr-defined]
     pairs = frame.select("_list", pl.col(name).alias(item))
     if isinstance(pairs.schema[item], pl.List):
         pairs = pairs.explode(item, empty_as_null=False)
-    return pairs.drop_nulls().with_columns(pl.col(item).cast(inner)).unique(maintain_order=True)
+    pairs = pairs.drop_nulls()
+    found = pairs[item].cast(inner, strict=False)
+    if found.null_count():
+        row = int(found.is_null().arg_max() or 0)
+        raise SchemaError(
+            f"answers of {name} hold {pairs[item][row]!r}, but the listed ids are {inner}; remedy: "
+            f"write ids the same way in both, and leave the value empty where nothing was answered"
+        )
+    return pairs.with_columns(found).unique(maintain_order=True)
 
 
 def _check_answers(
@@ -201,6 +244,9 @@ def rows_from_events(
         ConfigError: a window that is not above 0.
     """
     event = roles.of["event"]
+    empty = frame[event].null_count()
+    notes.leave_out("rows", empty, frame.height, f"rows without a value of '{event}'", "columns")
+    frame = frame.filter(pl.col(event).is_not_null())
     names = frame[event].cast(pl.String).str.to_lowercase()
     shown_as = (rules.impression or _impression(names, where)).lower()
     if rules.impression is None:
@@ -211,8 +257,28 @@ def rows_from_events(
     if shown.height == 0:
         raise SchemaError(f"{where}: no row has {event} = '{shown_as}'; option: impression")
     kinds = tuple(sorted(answers[event].unique().drop_nulls()))
+    check_kind_names(kinds, frame.columns, where)
     rows = attribute(shown, answers, roles, kinds, event, rules, notes, where=where)
     return rows.drop("_row", event, strict=False), kinds
+
+
+def check_kind_names(kinds: tuple[str, ...], columns: list[str], where: str) -> None:
+    """Refuse feedback types that are called like a column.
+
+    Args:
+        kinds: feedback types.
+        columns: of the log, beside those of goalrank.
+        where: the file, named in errors.
+
+    Raises:
+        SchemaError: such a name.
+    """
+    taken = sorted(set(kinds) & ({*ALIASES, *columns} - {"event"}))
+    if taken:
+        raise SchemaError(
+            f"{where}: the event '{taken[0]}' is called like a column; remedy: rename the event in "
+            f"the log, or leave it out by --kinds"
+        )
 
 
 def _impression(names: pl.Series, where: str) -> str:
@@ -260,14 +326,15 @@ def attribute(
     if "request_id" not in roles or answers[roles.of["request_id"]].null_count():
         keys = [roles.of[r] for r in ("user_id", "session_id", "item_id") if r in roles][-2:]
     time = roles.of["time"]
-    worth = pl.col(roles.of["value"]).cast(pl.Float64) if "value" in roles else pl.lit(1.0)
+    worth = _worth(answers, roles, where)
     right = shown.select(*keys, "_row", _shown_at=pl.col(time)).sort("_shown_at")
     left = answers.select(*keys, event, _at=pl.col(time), _worth=worth).sort("_at")
     joined = left.join_asof(
         right, left_on="_at", right_on="_shown_at", by=keys, strategy="backward",
         check_sortedness=False,
     )  # fmt: skip
-    window = int(rules.window_hours * 3_600_000_000)
+    timed = rules.window_hours < float("inf")
+    window = int(rules.window_hours * 3_600_000_000) if timed else 2**62
     lost = joined["_row"].is_null()
     late = ((joined["_at"] - joined["_shown_at"]) > window).fill_null(False)
     total = answers.height

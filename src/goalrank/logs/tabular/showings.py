@@ -15,6 +15,7 @@ from goalrank.logs.tabular.ids import as_ids
 from goalrank.logs.tabular.layouts import (
     EventRules,
     attribute,
+    check_kind_names,
     find_layout,
     rows_from_events,
     rows_from_lists,
@@ -86,7 +87,7 @@ def read_showings(source: str | Path, options: ImportOptions, notes: ImportNotes
     if layout == "lists":
         frame = with_parsed_lists(frame, where)
     features = tuple(options.candidate_features)
-    _check_features(frame, features, where)
+    _check_features(frame, features, roles, where)
     if layout == "events" or options.feedback is not None:
         frame = _with_times(frame, roles, options, notes, where)
         if options.feedback is not None:
@@ -104,6 +105,11 @@ def read_showings(source: str | Path, options: ImportOptions, notes: ImportNotes
             by_kind = {k: k if k in frame.columns else n for k, n in by_kind.items()}
         frame = _with_times(frame, roles, options, notes, where)
     rows = _normalised(frame, roles, by_kind, features, options, notes, where)
+    if not rows["shown"].any():
+        raise SchemaError(
+            f"{where}: no candidate was shown; remedy: name the column that says so "
+            f"(--columns shown=NAME), or positions"
+        )
     one = _merged(rows, tuple(by_kind), notes)
     merged = rows.height - one.height
     if options.candidate_set == "all":
@@ -126,8 +132,15 @@ def _wanted_kinds(found: tuple[str, ...], options: ImportOptions) -> tuple[str, 
     return options.kinds or found
 
 
-def _check_features(frame: pl.DataFrame, features: tuple[str, ...], where: str) -> None:
+def _check_features(
+    frame: pl.DataFrame, features: tuple[str, ...], roles: Roles, where: str
+) -> None:
     for name in features:
+        if name in roles.of.values() or name in roles.of:
+            raise ConfigError(
+                f"{where}: '{name}' is a column that goalrank uses itself; remedy: a copy of it "
+                f"under another name; option: candidate_features"
+            )
         if name not in frame.columns:
             raise SchemaError(
                 f"{where}: no column '{name}'; present: {', '.join(frame.columns[:30])}; "
@@ -180,11 +193,17 @@ def _with_feedback(
     answers = frame.rename({a: b for a, b in names.items() if a != b}).with_columns(
         pl.col(event).cast(pl.String).str.to_lowercase()
     )
-    if roles.of["time"] not in answers.columns:  # joined by request: any later moment will do
+    rules = _event_rules(options)
+    if roles.of["time"] not in answers.columns:  # joined by request: no answer is too late
+        rules = EventRules(rules.impression, float("inf"))
         answers = answers.with_columns(
             pl.lit(shown[roles.of["time"]].max()).alias(roles.of["time"])
         )
+    empty = answers[event].null_count()
+    notes.leave_out("rows", empty, answers.height, f"answers without a value of '{event}'")
+    answers = answers.filter(pl.col(event).is_not_null())
     kinds = _wanted_kinds(tuple(sorted(answers[event].unique())), options)
+    check_kind_names(kinds, shown.columns, files.name)
     for role in ("request_id", "user_id", "item_id"):
         if role in roles and roles.of[role] in answers.columns:
             name = roles.of[role]
@@ -192,7 +211,7 @@ def _with_feedback(
             shown, answers = shown.with_columns(both[0]), answers.with_columns(both[1])
     rows = attribute(
         shown.with_row_index("_row"), answers, Roles({**roles.of, **_value(own)}, ()), kinds,
-        event, _event_rules(options), notes, where=where,
+        event, rules, notes, where=where,
     )  # fmt: skip
     return rows.drop("_row"), kinds
 
@@ -230,10 +249,10 @@ def _normalised(
         if role in roles:
             rows = rows.with_columns(frame[roles.of[role]].cast(pl.String).alias(role))
     for name in features:
-        rows = rows.with_columns(_numbers(frame[name], where).cast(pl.Float32).alias(name))
+        rows = rows.with_columns(_feature(frame[name], notes, where))
     for kind, name in kinds.items():
         rows = rows.with_columns(_feedback(frame[name], kind, rows["shown"], notes, where))
-    return _propensities(rows, notes)
+    return _propensities(rows, notes, where)
 
 
 def _requests(
@@ -281,7 +300,7 @@ def _unique_requests(
     frame = pl.DataFrame([request, user])
     if options.request_scope == "user":
         return frame.select(
-            pl.format("{}/{}", pl.col("user_id").cast(pl.String), "request_id").alias("request_id")
+            pl.format("{}/{}", _escaped("user_id"), "request_id").alias("request_id")
         )["request_id"]
     shared = (
         frame.unique().group_by("request_id", maintain_order=True).len().filter(pl.col("len") > 1)
@@ -294,6 +313,11 @@ def _unique_requests(
             f"USER/REQUEST; option: request_scope"
         )
     return request
+
+
+def _escaped(name: str) -> pl.Expr:
+    """An id as text in which "/" cannot be taken for the sign between two ids."""
+    return pl.col(name).cast(pl.String).str.replace_all("%", "%25").str.replace_all("/", "%2F")
 
 
 def _shown(
@@ -327,6 +351,23 @@ def _numbers(column: pl.Series, where: str) -> pl.Series:
     raise SchemaError(f"{where}: {column.name} has type {column.dtype}; expected numbers")
 
 
+def _feature(column: pl.Series, notes: ImportNotes, where: str) -> pl.Series:
+    """A feature as Float32; empty values are its mean, which is said.
+
+    Raises:
+        SchemaError: no value at all.
+    """
+    out = _numbers(column, where)
+    empty = out.null_count()
+    if empty == len(out):
+        raise SchemaError(f"{where}: {column.name} has no value; option: candidate_features")
+    if empty:
+        mean = float(out.mean() or 0.0)  # type: ignore[arg-type]
+        notes.guess(f"empty '{column.name}'", f"the mean {mean:g} in {empty:,} rows", "columns")
+        out = out.fill_null(mean)
+    return out.cast(pl.Float32).alias(column.name)
+
+
 def _feedback(
     column: pl.Series, kind: str, shown: pl.Series, notes: ImportNotes, where: str
 ) -> pl.Series:
@@ -338,8 +379,22 @@ def _feedback(
     return out.fill_null(0.0).cast(pl.Float32).alias(kind)
 
 
-def _propensities(rows: pl.DataFrame, notes: ImportNotes) -> pl.DataFrame:
-    """Propensities that differ within a request are those of its slots."""
+def _propensities(rows: pl.DataFrame, notes: ImportNotes, where: str) -> pl.DataFrame:
+    """Propensities that differ within a request are those of its slots.
+
+    Raises:
+        SchemaError: a probability that is not above 0 and at most 1.
+    """
+    for name in ("propensity", "slot_propensity"):
+        if name in rows.columns:
+            bad = rows["shown"] & ~rows[name].is_between(0.0, 1.0, closed="right").fill_null(False)
+            if bad.any():
+                row = int(bad.arg_max() or 0)
+                raise SchemaError(
+                    f"{where}: {name} = {rows[name][row]!r} in row {row + 1} is no probability above "
+                    f"0 and at most 1 ({int(bad.sum()):,} shown rows); remedy: mend these rows, or "
+                    f"rename the column so that it is not used"
+                )
     if "propensity" not in rows.columns or "request_id" not in rows.columns:
         return rows
     shown = rows.filter("shown")

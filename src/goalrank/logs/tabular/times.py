@@ -14,7 +14,10 @@ from goalrank.logs.tabular.notes import ImportNotes
 MICROS_PER_UNIT = {"s": 1_000_000.0, "ms": 1_000.0, "us": 1.0, "ns": 0.001}
 _AUTO = (("s", 1e11), ("ms", 1e14), ("us", 1e17), ("ns", float("inf")))
 _SLASHED = re.compile(r"^\s*(\d{1,2})([/.\-])(\d{1,2})\2(\d{4})(.*)$")
-_ZONED = r"(Z|[+-]\d{2}:?\d{2})\s*$"
+_ZONED = r":\d{2}[^+\-Z]*\s*(Z|[+-]\d{2}:?\d{2})\s*$"  # an offset stands behind a time of day
+_OFFSET = r"\s*(Z|[+-]\d{2}:?\d{2})\s*$"
+_COMPACT = ((8, "YYYYMMDD"), (12, "YYYYMMDDHHMM"), (14, "YYYYMMDDHHMMSS"))
+_RANGE = (-2_208_988_800_000_000, 7_258_118_400_000_000)  # 1900 to 2200
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S%.f", "T%H:%M:%S", "T%H:%M:%S%.f")
 _ISO = ("%Y-%m-%d", "%Y/%m/%d", "%Y%m%d")
 
@@ -37,11 +40,30 @@ class TimeRules:
 def as_micros(column: pl.Series, rules: TimeRules, notes: ImportNotes, *, where: str) -> pl.Series:
     """A column of times as Int64 microseconds since 1970, UTC.
 
+    Args:
+        column: numbers, dates or text.
+        rules: how to read it.
+        notes: get what was guessed.
+        where: the file, named in errors.
+
     Raises:
         SchemaError: an empty or unreadable time (row, value and remedy are named), a time without
             a zone and no `timezone`, or text in which day and month cannot be told apart.
         ConfigError: an unknown time zone.
     """
+    found = _read(column, rules, notes, where)
+    odd = ~found.is_between(*_RANGE)
+    if odd.any():
+        row = int(odd.arg_max() or 0)
+        raise SchemaError(
+            f"{where}: {column.name} = {column[row]!r} in row {row + 1} is a time outside 1900 to "
+            f"2200 ({int(odd.sum()):,} rows); remedy: another unit or format (options: time_unit, "
+            f"time_format), or mend these rows"
+        )
+    return found
+
+
+def _read(column: pl.Series, rules: TimeRules, notes: ImportNotes, where: str) -> pl.Series:
     if column.null_count():
         row = int(column.is_null().arg_max() or 0)
         raise SchemaError(
@@ -88,7 +110,9 @@ def _numbers(column: pl.Series, rules: TimeRules, notes: ImportNotes, where: str
     if unit == "auto":
         dates = _compact_dates(column)
         if dates is not None:
-            notes.guess(f"format of {column.name}", "dates as YYYYMMDD", "time_unit")
+            notes.guess(
+                f"format of {column.name}", "dates written as one number, YYYYMMDD…", "time_unit"
+            )
             return _moments(dates, rules, where)
         middle = abs(float(column.cast(pl.Float64).median() or 0.0))  # type: ignore[arg-type]
         unit = next(name for name, top in _AUTO if middle < top)
@@ -96,18 +120,29 @@ def _numbers(column: pl.Series, rules: TimeRules, notes: ImportNotes, where: str
     if unit == "ns":
         return column.cast(pl.Int64) // 1000
     factor = MICROS_PER_UNIT[unit]
+    large = column.cast(pl.Float64).abs() * factor > 9e18
+    if large.any():  # the product would not fit
+        return pl.Series(column.name, [_RANGE[1] + 1]).new_from_index(0, len(column))
     if column.dtype.is_integer():
         return column.cast(pl.Int64) * int(factor)
     return (column * factor).round(0).cast(pl.Int64)
 
 
 def _compact_dates(column: pl.Series) -> pl.Series | None:
-    """Numbers such as 20260102 as naive moments, if all of them are dates."""
-    low, high = column.min(), column.max()
-    if not column.dtype.is_integer() or low < 19_000_101 or high > 21_001_231:  # type: ignore[operator]
+    """Numbers such as 20260102 or 20260102103000 as naive moments, if all of them are dates."""
+    if column.dtype.is_float() and bool((column == column.floor()).all()):
+        column = column.cast(pl.Int64, strict=False)
+    if not column.dtype.is_integer() or column.null_count():
         return None
-    dates = column.cast(pl.String).str.strptime(pl.Date, "%Y%m%d", strict=False)
-    return None if dates.null_count() else dates.cast(pl.Datetime("us"))
+    text = column.cast(pl.String)
+    digits = text.str.len_chars()
+    for count, _ in _COMPACT:
+        years = text.str.head(4).cast(pl.Int32, strict=False)
+        if bool((digits == count).all()) and bool(years.is_between(1900, 2199).all()):
+            full = text + ("000000" if count == 8 else "00" if count == 12 else "")
+            read = full.str.strptime(pl.Datetime("us"), "%Y%m%d%H%M%S", strict=False)
+            return None if read.null_count() else read
+    return None
 
 
 def _moments(column: pl.Series, rules: TimeRules, where: str) -> pl.Series:
@@ -141,8 +176,8 @@ def _text(column: pl.Series, rules: TimeRules, notes: ImportNotes, where: str) -
     zoned = column.str.contains(_ZONED)
     if rules.format is None and zoned.any():
         plain = column.str.replace(r"\s*Z$", "+00:00")
-        plain = plain.str.replace(r"\s*([+-]\d{2}):?(\d{2})$", "$1:$2")
-        _check_read(_parsed(plain.str.replace(_ZONED, ""), pattern), column, pattern, where)
+        plain = plain.str.replace(r"(:\d{2}[^+\-]*?)\s*([+-]\d{2}):?(\d{2})$", "$1$2:$3")
+        _check_read(_parsed(_bare(column), pattern), column, pattern, where)
         if not zoned.all():
             row = int((~zoned).arg_max() or 0)
             raise SchemaError(
@@ -154,6 +189,14 @@ def _text(column: pl.Series, rules: TimeRules, notes: ImportNotes, where: str) -
         read = _parsed(column, pattern)
     _check_read(read, column, pattern, where)
     return _moments(read, rules, where)
+
+
+def _bare(column: pl.Series) -> pl.Series:
+    """Text without the offset that stands behind a time of day."""
+    frame = pl.DataFrame({"text": column})
+    stripped = pl.col("text").str.replace(_OFFSET, "")
+    zoned = pl.col("text").str.contains(_ZONED)
+    return frame.select(pl.when(zoned).then(stripped).otherwise("text"))["text"]
 
 
 def _parsed(column: pl.Series, pattern: str) -> pl.Series:
@@ -177,10 +220,11 @@ def _check_read(read: pl.Series, column: pl.Series, pattern: str, where: str) ->
 
 def _format(column: pl.Series, notes: ImportNotes, where: str) -> str:
     """The strptime format of a column of text, without its offset."""
-    bare = column.str.replace(r"\s*" + _ZONED, "")
+    bare = _bare(column)
     first = str(bare[0])
     slashed = _SLASHED.match(first)
-    dates = _slashed(bare, slashed, notes, where) if slashed else _ISO
+    years = re.match(r"^\d{4}(?!\d{1,3}$)", first)
+    dates = _slashed(bare, slashed, notes, where) if slashed else _ISO if years else ()
     for date in dates:
         for clock in _CLOCKS:
             form = date + clock
