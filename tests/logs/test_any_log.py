@@ -476,3 +476,61 @@ def test_shares_of_channels_follow_what_was_found_before(tmp_path):
     assert learned["test"]["blend"] >= given["test"]["blend"]
     best = max(learned["test"][name] for name in fixed)
     assert learned["test"]["blend"] > 0.93 * best
+
+
+# Odd values: each is read as it stands, or refused with the remedy.
+def test_empty_lines_are_no_rows_and_that_is_said(tmp_path):
+    rows = lists()
+    result = load(write(tmp_path, [*rows[:9], "", *rows[9:], ""]))
+    assert clicks(frame(result)) == EXPECTED
+
+
+@pytest.mark.parametrize("ids", [["1e2", "100"], ["12345678901234567890123", "7"]])
+def test_ids_that_look_like_other_numbers_stay_apart(tmp_path, ids):
+    rows = ["request_id,user_id,item_id,time,click"]
+    for day in DAYS:
+        rows += [f"r{day},u1,{item},{when(day)},{int(item == ids[0])}" for item in ids]
+    found = clicks(frame(load(write(tmp_path, rows))))
+    assert {tuple(items) for items in found.values()} == {(ids[0],)}
+
+
+def test_years_of_two_digits_are_refused(tmp_path):
+    with pytest.raises(SchemaError, match="time"):
+        load(write(tmp_path, lists(time=lambda day: f"{day:02d}/01/26 10:00")))
+
+
+def test_dates_and_times_written_as_one_number(tmp_path):
+    rows = lists(time=lambda day: f"202601{day:02d}103000")
+    table = frame(load(write(tmp_path, rows), timezone="UTC"))
+    assert table["time"].min() == datetime(2026, 1, 1, 10, 30, tzinfo=UTC)
+
+
+def test_times_of_a_wrong_unit_are_refused(tmp_path):
+    rows = lists(time=lambda day: f"{10**16 + day}")
+    with pytest.raises(SchemaError, match="1900 to 2200"):
+        load(write(tmp_path, rows), time_unit="us")
+
+
+@pytest.mark.parametrize("value", ["1.5", "0", "-0.2"])
+def test_a_propensity_is_a_probability(tmp_path, value):
+    path = write(tmp_path, lists(",propensity", f",{value}"))
+    with pytest.raises(SchemaError, match="no probability above 0"):
+        load(path)
+
+
+def test_empty_features_are_the_mean_and_that_is_said(tmp_path):
+    rows = lists(",price")
+    rows = [rows[0], *(f"{row},{'' if at == 0 else 2 + at % 2}" for at, row in enumerate(rows[1:]))]
+    result = load(write(tmp_path, rows), candidate_features=("price",))
+    assert "empty 'price'" in guesses(result)
+
+
+def test_features_of_the_caller_stay_without_ours(tmp_path):
+    path = write(tmp_path, lists(",price", ",2.5"))
+    result = load(path, candidate_features=("price",), computed_features=False)
+    assert list(result.train.info.candidate_features) == ["price"]
+
+
+def test_a_feature_must_not_be_a_column_with_a_meaning(tmp_path):
+    with pytest.raises(ConfigError, match="uses itself"):
+        load(write(tmp_path, lists()), candidate_features=("time",))

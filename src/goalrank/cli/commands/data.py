@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -35,9 +35,6 @@ from goalrank.cli.log_options import (
     TimezoneOption,
     log_options,
 )
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(help="Raw logs to requests; look into requests.", no_args_is_help=True)
 preview.add(app)
