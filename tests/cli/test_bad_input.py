@@ -34,6 +34,7 @@ def assert_clean(result, code, *words):
         assert word in text, text
 
 
+@pytest.mark.filterwarnings("always::goalrank.errors.RenamedSettingWarning")
 def test_an_old_name_of_a_setting_is_named_in_one_line(goalrank, tmp_path):
     """The next fault ends the command, after the warning."""
     sets = ("--set", "objective.slots=0.5", "--set", "group.own=x")

@@ -24,6 +24,16 @@ from goalrank.logs.tabular.layouts import (
 from goalrank.logs.tabular.metarank import IMPRESSION, is_metarank, standard_events
 from goalrank.logs.tabular.notes import ImportNotes
 from goalrank.logs.tabular.times import TimeRules, as_micros
+from goalrank.logs.tabular.values import (
+    feature,
+    feedback,
+    numbers,
+    request_ids,
+    shown_flags,
+    unique_request_ids,
+    user_ids,
+    with_propensities,
+)
 
 SECOND = 1_000_000
 PER_REQUEST = ("propensity", "policy", "experiment")
@@ -231,180 +241,28 @@ def _normalised(
 ) -> pl.DataFrame:
     """Our columns and types, every value checked."""
     item = as_ids(frame[roles.of["item_id"]].alias("item_id"), where=where)
-    request = _requests(frame, roles, options, where)
-    user = _users(frame, roles, request, notes, where)
+    request = request_ids(frame, roles, options, where)
+    user = user_ids(frame, roles, request, notes, where)
     rows = pl.DataFrame([user, item, frame[roles.of["time"]].cast(pl.Int64).alias("time")])
     if request is not None:
-        rows = rows.with_columns(request_id=_unique_requests(request, user, options, where))
+        rows = rows.with_columns(request_id=unique_request_ids(request, user, options, where))
         rows = rows.with_columns(pl.col("time").min().over("request_id"))
     position = None
     if "position" in roles or "position" in frame.columns:
-        position = _numbers(frame[roles.of.get("position", "position")], where).alias("position")
+        position = numbers(frame[roles.of.get("position", "position")], where).alias("position")
         rows = rows.with_columns(position)
-    rows = rows.with_columns(shown=_shown(frame, roles, position, notes, where))
+    rows = rows.with_columns(shown=shown_flags(frame, roles, position, notes, where))
     for role in ("candidate_score", "propensity", "slot_propensity"):
         if role in roles:
-            rows = rows.with_columns(_numbers(frame[roles.of[role]], where).alias(role))
+            rows = rows.with_columns(numbers(frame[roles.of[role]], where).alias(role))
     for role in ("policy", "experiment"):
         if role in roles:
             rows = rows.with_columns(frame[roles.of[role]].cast(pl.String).alias(role))
     for name in features:
-        rows = rows.with_columns(_feature(frame[name], notes, where))
+        rows = rows.with_columns(feature(frame[name], notes, where))
     for kind, name in kinds.items():
-        rows = rows.with_columns(_feedback(frame[name], kind, rows["shown"], notes, where))
-    return _propensities(rows, notes, where)
-
-
-def _requests(
-    frame: pl.DataFrame, roles: Roles, options: ImportOptions, where: str
-) -> pl.Series | None:
-    if options.request_scope == "row":
-        rows = pl.int_range(frame.height, dtype=pl.Int64, eager=True)
-        return rows.cast(pl.String).alias("request_id")
-    if "request_id" in roles:
-        return as_ids(frame[roles.of["request_id"]].alias("request_id"), where=where).cast(
-            pl.String
-        )
-    return frame["_list"].cast(pl.String).alias("request_id") if "_list" in frame.columns else None
-
-
-def _users(
-    frame: pl.DataFrame, roles: Roles, request: pl.Series | None, notes: ImportNotes, where: str
-) -> pl.Series:
-    if "user_id" in roles:
-        return as_ids(frame[roles.of["user_id"]].alias("user_id"), where=where)
-    if "session_id" in roles:
-        notes.guess(
-            "users", f"anonymous, one per '{roles.of['session_id']}'", "columns user_id=NAME"
-        )
-        return as_ids(frame[roles.of["session_id"]].alias("user_id"), where=where)
-    if request is not None:
-        notes.guess("users", "anonymous, one per request", "columns user_id=NAME")
-        return request.alias("user_id")
-    return frame[
-        need(
-            roles,
-            "user_id",
-            frame.columns,
-            where=where,
-            why="who was asked; or a session_id; where each row is a request of its own: "
-            "--set request_scope=row",
-        )
-    ]
-
-
-def _unique_requests(
-    request: pl.Series, user: pl.Series, options: ImportOptions, where: str
-) -> pl.Series:
-    """Request ids that belong to one user each."""
-    frame = pl.DataFrame([request, user])
-    if options.request_scope == "user":
-        return frame.select(
-            pl.format("{}/{}", _escaped("user_id"), "request_id").alias("request_id")
-        )["request_id"]
-    shared = (
-        frame.unique().group_by("request_id", maintain_order=True).len().filter(pl.col("len") > 1)
-    )
-    if shared.height:
-        name, users = shared.row(0)
-        raise SchemaError(
-            f"{where}: request_id {name!r} belongs to {users} users ({shared.height:,} such ids); "
-            f"remedy: where ids count anew for each user, --set request_scope=user makes them "
-            f"USER/REQUEST; option: request_scope"
-        )
-    return request
-
-
-def _escaped(name: str) -> pl.Expr:
-    """An id as text in which "/" cannot be taken for the sign between two ids."""
-    return pl.col(name).cast(pl.String).str.replace_all("%", "%25").str.replace_all("/", "%2F")
-
-
-def _shown(
-    frame: pl.DataFrame, roles: Roles, position: pl.Series | None, notes: ImportNotes, where: str
-) -> pl.Series:
-    """Whether each candidate was shown: as said, else where it has a position."""
-    if "shown" in roles:
-        values = _numbers(frame[roles.of["shown"]], where)
-        return (values.fill_null(0.0) > 0).alias("shown")
-    if position is not None and position.null_count():
-        notes.guess("shown", "candidates with a position", "columns shown=NAME")
-        return position.is_not_null().alias("shown")
-    return pl.Series("shown", [True]).new_from_index(0, frame.height)
-
-
-def _numbers(column: pl.Series, where: str) -> pl.Series:
-    """Float64, nulls kept.
-
-    Raises:
-        SchemaError: text that is no number, or a number that is not finite.
-    """
-    if column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.String, pl.Null):
-        out = column.cast(pl.Float64, strict=False)
-        bad = (out.is_null() & column.is_not_null()) | out.is_nan() | out.is_infinite()
-        if not bad.fill_null(False).any():
-            return out
-        row = int(bad.fill_null(False).arg_max() or 0)
-        raise SchemaError(
-            f"{where}: {column.name} = {column[row]!r} in row {row + 1} is not a finite number"
-        )
-    raise SchemaError(f"{where}: {column.name} has type {column.dtype}; expected numbers")
-
-
-def _feature(column: pl.Series, notes: ImportNotes, where: str) -> pl.Series:
-    """A feature as Float32; empty values are its mean, which is said.
-
-    Raises:
-        SchemaError: no value at all.
-    """
-    out = _numbers(column, where)
-    empty = out.null_count()
-    if empty == len(out):
-        raise SchemaError(f"{where}: {column.name} has no value; option: candidate_features")
-    if empty:
-        mean = float(out.mean() or 0.0)  # type: ignore[arg-type]
-        notes.guess(f"empty '{column.name}'", f"the mean {mean:g} in {empty:,} rows", "columns")
-        out = out.fill_null(mean)
-    return out.cast(pl.Float32).alias(column.name)
-
-
-def _feedback(
-    column: pl.Series, kind: str, shown: pl.Series, notes: ImportNotes, where: str
-) -> pl.Series:
-    """Feedback as Float32; none is 0, which is said."""
-    out = _numbers(column, where)
-    empty = int((out.is_null() & shown).sum())
-    if empty:
-        notes.guess(f"empty '{kind}'", f"0 in {empty:,} shown rows", "kinds")
-    return out.fill_null(0.0).cast(pl.Float32).alias(kind)
-
-
-def _propensities(rows: pl.DataFrame, notes: ImportNotes, where: str) -> pl.DataFrame:
-    """Propensities that differ within a request are those of its slots.
-
-    Raises:
-        SchemaError: a probability that is not above 0 and at most 1.
-    """
-    for name in ("propensity", "slot_propensity"):
-        if name in rows.columns:
-            bad = rows["shown"] & ~rows[name].is_between(0.0, 1.0, closed="right").fill_null(False)
-            if bad.any():
-                row = int(bad.arg_max() or 0)
-                raise SchemaError(
-                    f"{where}: {name} = {rows[name][row]!r} in row {row + 1} is no probability above "
-                    f"0 and at most 1 ({int(bad.sum()):,} shown rows); remedy: mend these rows, or "
-                    f"rename the column so that it is not used"
-                )
-    if "propensity" not in rows.columns or "request_id" not in rows.columns:
-        return rows
-    shown = rows.filter("shown")
-    differs = shown.group_by("request_id").agg(pl.col("propensity").n_unique())["propensity"].max()
-    if "slot_propensity" in rows.columns or (differs or 1) == 1:
-        return rows
-    notes.guess(
-        "propensity", "differs within a request: one per slot", "columns slot_propensity=NAME"
-    )
-    return rows.rename({"propensity": "slot_propensity"})
+        rows = rows.with_columns(feedback(frame[name], kind, rows["shown"], notes, where))
+    return with_propensities(rows, notes, where)
 
 
 def _merged(rows: pl.DataFrame, kinds: tuple[str, ...], notes: ImportNotes) -> pl.DataFrame:
