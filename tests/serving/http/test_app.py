@@ -13,6 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from goalrank.errors import StoreError
+from goalrank.requests import Requests
 from goalrank.serving.http.access import Keys
 from goalrank.serving.http.app import create_app
 from goalrank.serving.ranking.service import Service
@@ -58,8 +59,14 @@ def code(response) -> tuple[int, str]:
     return response.status_code, response.json()["error"]["code"]
 
 
+def plain_requests() -> Requests:
+    """The requests of `body`, which bring no features of items or users."""
+    table = make_table(20, seed=3)
+    return Requests(table.frame, info=table.info)
+
+
 def test_the_served_list_is_the_librarys(client, folder):
-    wanted = make_bundle(reward=False).rank(make_table(20, seed=3))
+    wanted = make_bundle(reward=False).rank(plain_requests())
     for row in range(20):
         got = client.post("/v1/rank", json=body(row)).json()
         assert got["items"] == wanted["items"][row].to_list()
@@ -70,7 +77,7 @@ def test_the_served_list_is_the_librarys(client, folder):
 
 def test_a_batch_gives_the_same_lists(client):
     answer = client.post("/v1/rank:batch", json={"requests": [body(r) for r in range(20)]})
-    wanted = make_bundle(reward=False).rank(make_table(20, seed=3))
+    wanted = make_bundle(reward=False).rank(plain_requests())
     assert [each["items"] for each in answer.json()["lists"]] == wanted["items"].to_list()
 
 

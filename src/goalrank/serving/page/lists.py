@@ -121,8 +121,8 @@ def make_list(
     """
     retriever = choice.variant == RETRIEVER
     variant = DEFAULT if retriever else choice.variant
-    predictor = _page_predictor(service, variant, choice.temperature)
-    table = _table(body, choice.request_id, predictor, items)
+    predictor = _page_predictor(service, variant, choice.temperature, items)
+    table = _table(body, choice.request_id, predictor)
     rules = service.predictors[DEFAULT].rules.merged(body.rules)
     slots = body.slots or predictor.slots
     ranked = _rank(predictor, table, slots, [rules], retriever)[0]
@@ -139,8 +139,14 @@ def make_list(
     return PageList(ranked, policy, probabilities, explained)
 
 
-def _page_predictor(service: Service, key: str, temperature: float | None) -> Predictor:
-    """Copy a predictor for the page: without the server's constraints, at another temperature."""
+def _page_predictor(
+    service: Service, key: str, temperature: float | None, items: pl.DataFrame | None
+) -> Predictor:
+    """Copy a predictor for the page: without the server's constraints, at another temperature.
+
+    Its side table, if it has none, is that of the examples. A served request brings no features
+    of items, so that those of known ids are the bundle's here too.
+    """
     known = served_variants(service)
     if key not in known:
         raise ConfigError(
@@ -148,6 +154,7 @@ def _page_predictor(service: Service, key: str, temperature: float | None) -> Pr
         )
     predictor = copy.copy(known[key][1])
     predictor.rules, predictor.temperature = Constraints(), temperature
+    predictor.items = items if predictor.items is None else predictor.items
     return predictor
 
 
@@ -176,9 +183,7 @@ def _slot_probabilities(
     return [math.exp(float(step[0])) for step in steps[: len(ranked.positions)]]
 
 
-def _table(
-    body: RankBody, request_id: str, predictor: Predictor, items: pl.DataFrame | None
-) -> Requests:
+def _table(body: RankBody, request_id: str, predictor: Predictor) -> Requests:
     """Make a requests table of one row; missing candidate features become the average ones."""
     encoder = predictor.bundle.encoder
     width = len(encoder.info.candidate_features)
@@ -203,7 +208,7 @@ def _table(
     )  # fmt: skip
     drop = [] if width else ["candidate_features"]
     drop += ["candidate_score"] if body.candidate_score is None else []
-    return Requests(frame.drop(drop), items=items, info=encoder.info)
+    return Requests(frame.drop(drop), info=encoder.info)
 
 
 def _finite(value: float) -> float | None:

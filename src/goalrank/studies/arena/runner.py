@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -313,6 +314,7 @@ class _WorkerPool:
             for process in self.processes:
                 process.kill()
                 process.wait()
+                _close_pipes(process)
 
     def _report_progress(self, progress: Progress | None) -> None:
         if progress is not None:
@@ -386,6 +388,13 @@ class _WorkerPool:
             return f"its process was ended by signal {-code}"
         lines = self._log(number).read_text(errors="replace").strip().splitlines()
         return f"its process ended with code {code}: {lines[-1] if lines else 'nothing was said'}"
+
+
+def _close_pipes(process: subprocess.Popen[str]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(OSError):  # what a dead worker did not read is lost
+                pipe.close()
 
 
 def _run_on_worker(process: subprocess.Popen[str], cell: Cell) -> str | None:
