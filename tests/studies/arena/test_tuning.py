@@ -42,7 +42,7 @@ def test_rows_that_learn_have_a_space_and_baselines_have_none():
         assert all(len(values) > 1 for values in knobs.values())
 
 
-@pytest.mark.parametrize(("trials", "seed"), product([1, 2, 8], [0, 1]))
+@pytest.mark.parametrize(("trials", "seed"), list(product([1, 2, 8], [0, 1])))
 def test_draws_are_fixed_and_begin_with_the_recipe(trials, seed):
     knobs = space(RowSpec(name="prm"), 64, sized=False)
     drawn = draw(knobs, trials, seed)
