@@ -511,6 +511,12 @@ def test_times_of_a_wrong_unit_are_refused(tmp_path):
         load(write(tmp_path, rows), time_unit="us")
 
 
+def test_a_time_too_large_to_count_is_named_by_its_row(tmp_path):
+    rows = lists(time=lambda day: f"{10**14 if day == 3 else 1_767_225_600 + day}")
+    with pytest.raises(SchemaError, match=r"time = 10{14} in row 9 is .* \(4 rows\)"):
+        load(write(tmp_path, rows), time_unit="s")
+
+
 @pytest.mark.parametrize("value", ["1.5", "0", "-0.2"])
 def test_a_propensity_is_a_probability(tmp_path, value):
     path = write(tmp_path, lists(",propensity", f",{value}"))

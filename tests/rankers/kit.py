@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from goalrank.encoders import EncoderSizes
 from goalrank.rankers import (
     BestOf,
@@ -32,6 +30,7 @@ from goalrank.testing import (
     all_lists,
     blocked,
     doubled,
+    fresh_model,
     padded,
     permuted,
     shake,
@@ -122,8 +121,4 @@ WITH_TIES = BY_INPUT | {"constant", "popularity", "feedback rate", "transitions"
 
 def make_ranker(name: str, columns: EncodedRequests, seed: int = 0) -> Ranker:
     """The ranker of that name in evaluation mode, with weights that matter."""
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
-        ranker = FACTORIES[name](columns)
-    shake(ranker, seed)
-    return ranker.eval()
+    return fresh_model(FACTORIES[name], columns, seed)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from goalrank.requests import Batch, EntityTable
+
+Model = TypeVar("Model", bound=nn.Module)
+Sizes = TypeVar("Sizes")
 
 _CANDIDATE = (
     "candidates",
@@ -28,6 +32,15 @@ def shake(module: nn.Module, seed: int = 0, size: float = 0.3) -> None:
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(size * torch.randn(parameter.shape, generator=rng))
+
+
+def fresh_model(make: Callable[[Sizes], Model], sizes: Sizes, seed: int = 0) -> Model:
+    """Make a model in evaluation mode, with weights that matter; torch's own generator stays."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        model = make(sizes)
+    shake(model, seed)
+    return model.eval()
 
 
 def all_lists(n: int, slots: int) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from goalrank.bundles import Bundle
 from goalrank.rankers import Ranker, RankerConfig, build_ranker
 from goalrank.requests import Batch, EncodedRequests, Encoder
-from goalrank.testing.batches import all_lists, blocked, padded, permuted, shake, with_unknown
+from goalrank.testing.batches import all_lists, blocked, fresh_model, padded, permuted, with_unknown
 from goalrank.testing.data import make_rich_requests, make_table, spec_of
 
 _LIMIT = 29.9  # of chi-square with 5 degrees of freedom, exceeded once in 60 000
@@ -47,11 +47,7 @@ class RankerCase:
 
     def ranker(self, columns: EncodedRequests, seed: int = 0) -> Ranker:
         """Make the ranker in evaluation mode, with weights that matter."""
-        with torch.random.fork_rng([]):
-            torch.manual_seed(seed)
-            ranker = self.make(columns)
-        shake(ranker, seed)
-        return ranker.eval()
+        return fresh_model(self.make, columns, seed)
 
 
 class RankerContract:

@@ -16,7 +16,7 @@ from goalrank.bundles import Bundle
 from goalrank.rankers import RandomOrder, RankerConfig, build_ranker
 from goalrank.requests import Batch, EncodedRequests, Encoder, InputSpec
 from goalrank.rewards import REWARDS, Reward
-from goalrank.testing.batches import padded, permuted, shake, with_unknown
+from goalrank.testing.batches import fresh_model, padded, permuted, with_unknown
 from goalrank.testing.data import make_rich_requests, make_table, spec_of
 
 _LISTS = 5
@@ -36,11 +36,7 @@ class RewardCase:
 
     def reward(self, spec: InputSpec, seed: int = 0) -> Reward:
         """Make the reward in evaluation mode, with weights that matter."""
-        with torch.random.fork_rng([]):
-            torch.manual_seed(seed)
-            reward = self.make(spec)
-        shake(reward, seed)
-        return reward.eval()
+        return fresh_model(self.make, spec, seed)
 
 
 class RewardContract:

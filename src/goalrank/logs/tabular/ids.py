@@ -23,13 +23,7 @@ def as_ids(column: pl.Series, *, where: str, option: str = "columns") -> pl.Seri
     Raises:
         SchemaError: a null, a type that cannot be an id, or numbers beside other text.
     """
-    name = column.name
-    if column.null_count():
-        row = int(column.is_null().arg_max() or 0)
-        raise SchemaError(
-            f"{where}: {name} is empty in row {row + 1} ({column.null_count():,} in all); remedy: "
-            f"fill or remove these rows, or name another column (option: {option})"
-        )
+    check_no_empty(column, where=where, option=option)
     if column.dtype.is_integer():
         return _integers(column)
     if column.dtype.is_float():
@@ -37,8 +31,27 @@ def as_ids(column: pl.Series, *, where: str, option: str = "columns") -> pl.Seri
     if column.dtype in (pl.Categorical, pl.Enum) or column.dtype == pl.String:
         return _strings(column.cast(pl.String), where)
     raise SchemaError(
-        f"{where}: {name} has type {column.dtype}; ids are integers or strings (option: {option})"
+        f"{where}: {column.name} has type {column.dtype}; ids are integers or strings (option: {option})"
     )
+
+
+def check_no_empty(column: pl.Series, *, where: str, option: str = "columns") -> None:
+    """Refuse a column with empty values.
+
+    Args:
+        column: values that every row needs.
+        where: file, named in errors.
+        option: option that names the column, for errors.
+
+    Raises:
+        SchemaError: an empty value; its row is named.
+    """
+    if column.null_count():
+        row = int(column.is_null().arg_max() or 0)
+        raise SchemaError(
+            f"{where}: {column.name} is empty in row {row + 1} ({column.null_count():,} in all); "
+            f"remedy: fill or remove these rows, or name another column (option: {option})"
+        )
 
 
 def _integers(column: pl.Series) -> pl.Series:

@@ -244,22 +244,37 @@ def rows_from_events(
         ConfigError: a window that is not above 0.
     """
     event = roles.of["event"]
-    empty = frame[event].null_count()
-    notes.leave_out("rows", empty, frame.height, f"rows without a value of '{event}'", "columns")
-    frame = frame.filter(pl.col(event).is_not_null())
-    names = frame[event].cast(pl.String).str.to_lowercase()
-    shown_as = (rules.impression or _impression(names, where)).lower()
+    frame = with_event_names(frame, event, notes, "rows", "columns")
+    shown_as = (rules.impression or _impression(frame[event], where)).lower()
     if rules.impression is None:
         notes.guess("event that shows an item", f"'{shown_as}'", "impression")
-    frame = frame.with_columns(names.alias(event)).with_row_index("_row")
+    frame = frame.with_row_index("_row")
     shown = frame.filter(pl.col(event) == shown_as)
     answers = frame.filter(pl.col(event) != shown_as)
     if shown.height == 0:
         raise SchemaError(f"{where}: no row has {event} = '{shown_as}'; option: impression")
-    kinds = tuple(sorted(answers[event].unique().drop_nulls()))
+    kinds = tuple(sorted(answers[event].unique()))
     check_kind_names(kinds, frame.columns, where)
     rows = attribute(shown, answers, roles, kinds, event, rules, notes, where=where)
     return rows.drop("_row", event, strict=False), kinds
+
+
+def with_event_names(
+    frame: pl.DataFrame, event: str, notes: ImportNotes, what: str, option: str = ""
+) -> pl.DataFrame:
+    """The rows that name an event, with the names in lower case.
+
+    Args:
+        frame: rows of events.
+        event: column of their names.
+        notes: get the rows without a name, which are left out.
+        what: the rows are, in that note.
+        option: that decides which column it is.
+    """
+    empty = frame[event].null_count()
+    notes.leave_out("rows", empty, frame.height, f"{what} without a value of '{event}'", option)
+    named = frame.filter(pl.col(event).is_not_null())
+    return named.with_columns(pl.col(event).cast(pl.String).str.to_lowercase())
 
 
 def check_kind_names(kinds: tuple[str, ...], columns: list[str], where: str) -> None:
@@ -282,7 +297,7 @@ def check_kind_names(kinds: tuple[str, ...], columns: list[str], where: str) -> 
 
 
 def _impression(names: pl.Series, where: str) -> str:
-    present = set(names.unique().drop_nulls())
+    present = set(names.unique())
     found = [name for name in IMPRESSIONS if name in present]
     if len(found) == 1:
         return found[0]

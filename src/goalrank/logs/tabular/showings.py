@@ -19,6 +19,7 @@ from goalrank.logs.tabular.layouts import (
     find_layout,
     rows_from_events,
     rows_from_lists,
+    with_event_names,
     with_parsed_lists,
 )
 from goalrank.logs.tabular.metarank import IMPRESSION, is_metarank, standard_events
@@ -200,18 +201,14 @@ def _with_feedback(
             notes.guess("feedback type", f"every row of {files.name} is a '{name}'", "kinds")
         event, frame = "_event", frame.with_columns(pl.lit(name).alias("_event"))
     names = {own.of[role]: roles.of[role] for role in own.of if role in roles}
-    answers = frame.rename({a: b for a, b in names.items() if a != b}).with_columns(
-        pl.col(event).cast(pl.String).str.to_lowercase()
-    )
+    answers = frame.rename({a: b for a, b in names.items() if a != b})
     rules = _event_rules(options)
     if roles.of["time"] not in answers.columns:  # joined by request: no answer is too late
         rules = EventRules(rules.impression, float("inf"))
         answers = answers.with_columns(
             pl.lit(shown[roles.of["time"]].max()).alias(roles.of["time"])
         )
-    empty = answers[event].null_count()
-    notes.leave_out("rows", empty, answers.height, f"answers without a value of '{event}'")
-    answers = answers.filter(pl.col(event).is_not_null())
+    answers = with_event_names(answers, event, notes, "answers")
     kinds = _wanted_kinds(tuple(sorted(answers[event].unique())), options)
     check_kind_names(kinds, shown.columns, files.name)
     for role in ("request_id", "user_id", "item_id"):

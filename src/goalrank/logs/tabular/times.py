@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from goalrank.errors import ConfigError, SchemaError
+from goalrank.logs.tabular.ids import check_no_empty
 from goalrank.logs.tabular.notes import ImportNotes
 
 MICROS_PER_UNIT = {"s": 1_000_000.0, "ms": 1_000.0, "us": 1.0, "ns": 0.001}
@@ -16,7 +17,7 @@ _AUTO = (("s", 1e11), ("ms", 1e14), ("us", 1e17), ("ns", float("inf")))
 _SLASHED = re.compile(r"^\s*(\d{1,2})([/.\-])(\d{1,2})\2(\d{4})(.*)$")
 _ZONED = r":\d{2}[^+\-Z]*\s*(Z|[+-]\d{2}:?\d{2})\s*$"  # an offset stands behind a time of day
 _OFFSET = r"\s*(Z|[+-]\d{2}:?\d{2})\s*$"
-_COMPACT = ((8, "YYYYMMDD"), (12, "YYYYMMDDHHMM"), (14, "YYYYMMDDHHMMSS"))
+_COMPACT = {8: "000000", 12: "00", 14: ""}  # digits of a date → what makes it YYYYMMDDHHMMSS
 _RANGE = (-2_208_988_800_000_000, 7_258_118_400_000_000)  # 1900 to 2200
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S%.f", "T%H:%M:%S", "T%H:%M:%S%.f")
 _ISO = ("%Y-%m-%d", "%Y/%m/%d", "%Y%m%d")
@@ -64,12 +65,7 @@ def as_micros(column: pl.Series, rules: TimeRules, notes: ImportNotes, *, where:
 
 
 def _read(column: pl.Series, rules: TimeRules, notes: ImportNotes, where: str) -> pl.Series:
-    if column.null_count():
-        row = int(column.is_null().arg_max() or 0)
-        raise SchemaError(
-            f"{where}: {column.name} is empty in row {row + 1} ({column.null_count():,} in all); "
-            f"remedy: fill or remove these rows, or name another column (option: columns)"
-        )
+    check_no_empty(column, where=where)
     if column.dtype == pl.String:
         numbers = column.cast(pl.Float64, strict=False)
         if rules.format is None and not numbers.null_count():
@@ -120,12 +116,12 @@ def _numbers(column: pl.Series, rules: TimeRules, notes: ImportNotes, where: str
     if unit == "ns":
         return column.cast(pl.Int64) // 1000
     factor = MICROS_PER_UNIT[unit]
-    large = column.cast(pl.Float64).abs() * factor > 9e18
-    if large.any():  # the product would not fit
-        return pl.Series(column.name, [_RANGE[1] + 1]).new_from_index(0, len(column))
+    large = column.cast(pl.Float64).abs() * factor > 9e18  # the product would not fit
     if column.dtype.is_integer():
-        return column.cast(pl.Int64) * int(factor)
-    return (column * factor).round(0).cast(pl.Int64)
+        found = column.cast(pl.Int64, strict=False) * int(factor)
+    else:
+        found = (column * factor).round(0).cast(pl.Int64, strict=False)
+    return found.set(large, _RANGE[1] + 1)  # outside the range, so that its row is named
 
 
 def _compact_dates(column: pl.Series) -> pl.Series | None:
@@ -136,11 +132,10 @@ def _compact_dates(column: pl.Series) -> pl.Series | None:
         return None
     text = column.cast(pl.String)
     digits = text.str.len_chars()
-    for count, _ in _COMPACT:
+    for count, rest in _COMPACT.items():
         years = text.str.head(4).cast(pl.Int32, strict=False)
         if bool((digits == count).all()) and bool(years.is_between(1900, 2199).all()):
-            full = text + ("000000" if count == 8 else "00" if count == 12 else "")
-            read = full.str.strptime(pl.Datetime("us"), "%Y%m%d%H%M%S", strict=False)
+            read = (text + rest).str.strptime(pl.Datetime("us"), "%Y%m%d%H%M%S", strict=False)
             return None if read.null_count() else read
     return None
 
