@@ -144,6 +144,7 @@ _ASKED_FOR = {
     "api/scorecard.py": {"Bundle", "Requests"},  # an argument may be a path, or a bare ranker
     "bundles/predictor.py": {"Requests"},  # an argument may be rows instead
     "encoders/id_table.py": {"IdTable"},  # a walk over a tree of any torch modules
+    "encoders/wide.py": {"Wide"},  # a walk over a tree of any torch modules
     "errors.py": {"GoalRankError", "ValidationError"},  # an error rebuilt from its class's name
     "logs/importer.py": {"ImportOptions", "RawLog"},  # a dictionary instead; what others' code gave
     "logs/preview.py": {"ImportOptions"},  # an argument may be a dictionary instead

@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 
 from goalrank.errors import ConfigError
-from goalrank.evaluation import absent_baselines, audit, audit_baselines, evaluate
+from goalrank.evaluation import (
+    absent_baselines,
+    audit,
+    audit_baselines,
+    evaluate,
+    linear_baseline,
+)
 from goalrank.rankers import RandomOrder, Scorer
-from tests.helpers import make_columns
+from goalrank.testing import spec_of
+from tests.helpers import make_columns, planted_choices
 
 EXPECTED = {
     "retriever order", "retriever order (reversed)", "popularity", "popularity (reversed)",
@@ -63,6 +70,27 @@ def test_a_leak_is_called_one():
     assert "above the best trained ranker (prm" in found.verdict[0]
     assert "does not measure ranking" in found.verdict[0]
     assert "minus the retriever's score" in found.verdict[1]
+
+
+def test_the_linear_baseline_is_fitted_where_features_and_a_target_are() -> None:
+    columns = make_columns(200, 6, shown=6)
+    (name,) = linear_baseline(spec_of(columns), columns)
+    assert name == "linear baseline"
+    assert linear_baseline(spec_of(columns), replace(columns, target=-1)) == {}
+    bare = make_columns(features=0)
+    assert linear_baseline(replace(spec_of(bare), has_score=False), bare) == {}
+
+
+def test_a_ranker_below_the_linear_baseline_is_told_what_to_do() -> None:
+    columns = planted_choices([2.0, -1.0], 600)
+    learned = linear_baseline(spec_of(columns), columns)
+    assert "linear baseline" in learned
+    baselines = evaluate({**learned, "random": RandomOrder()}, columns, slots=3, bootstrap=200)
+    trained = evaluate({"prm": RandomOrder(7)}, columns, slots=3, bootstrap=200)
+    found = audit(trained, baselines, "ndcg")
+    assert found.baseline == "linear baseline"
+    assert "ranker.name=linear" in found.verdict[0]
+    assert "does not measure" not in found.verdict[0]
 
 
 def test_a_real_gain_is_granted():

@@ -202,6 +202,7 @@ def test_supervised_loss_against_a_loop(slots):
 
 def test_dropout_makes_training_differ_from_evaluation():
     model = Generator(spec_of(COLUMNS), SMALL, 4)
+    shake(model)  # untrained its networks give 0
     batch = tiny_batch()
     lists = model.eval().rank(batch, 3).unsqueeze(1)
     quiet = [model.log_prob(batch, lists) for _ in range(2)]

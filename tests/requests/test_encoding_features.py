@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
 import polars as pl
@@ -133,7 +133,6 @@ def test_an_empty_table() -> None:
 @pytest.mark.parametrize(
     ("column", "part"),
     [
-        (pl.Series("x", [date(2024, 1, 1)]), "age in days"),
         (pl.Series("x", [{"a": 1}]), "unsupported type"),
         (pl.Series("x", [[[1.0]]]), "unsupported type"),
     ],
@@ -141,6 +140,23 @@ def test_an_empty_table() -> None:
 def test_types_that_are_no_features(column, part) -> None:
     with pytest.raises(DataError, match=part):
         FeatureEncoder.fit(pl.DataFrame({"id": [1]}).with_columns(column), "id")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [date(2024, 1, 1), None, date(2024, 1, 11)],
+        [datetime(2024, 1, 1), None, datetime(2024, 1, 11)],
+        [datetime(2024, 1, 1, tzinfo=UTC), None, datetime(2024, 1, 11, tzinfo=UTC)],
+        [timedelta(days=3), None, timedelta(days=13)],
+        [time(1), None, time(11)],
+    ],
+)
+def test_dates_and_durations_are_days(values: list[object]) -> None:
+    """Two values stand one deviation from their mean; the missing one has its flag."""
+    table = pl.DataFrame({"id": [1, 2, 3], "x": values})
+    got = FeatureEncoder.fit(table, "id").encode(table).numeric
+    np.testing.assert_allclose(got, [[-1, 0], [0, 1], [1, 0]], atol=1e-6)
 
 
 def test_changes_since_training() -> None:

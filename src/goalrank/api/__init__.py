@@ -11,6 +11,7 @@ from goalrank._lazy import lazy_door
 
 if TYPE_CHECKING:
     from goalrank.api.bulk import load, rank_dataset
+    from goalrank.api.competition import Competition, compete
     from goalrank.api.demo import DEMOS, run_demo
     from goalrank.api.model import Model, fit
     from goalrank.api.recipes import recipe_names, recipe_path
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEMOS",
+    "Competition",
     "Model",
     "RegretParts",
     "Scorecard",
     "WorldCard",
     "WorldRow",
     "audit_table",
+    "compete",
     "evaluate",
     "evaluate_off_policy",
     "fit",
@@ -44,12 +47,14 @@ __getattr__ = lazy_door(
     __name__,
     {
         "DEMOS": "goalrank.api.demo",
+        "Competition": "goalrank.api.competition",
         "Model": "goalrank.api.model",
         "RegretParts": "goalrank.api.world_cards",
         "Scorecard": "goalrank.api.scorecard",
         "WorldCard": "goalrank.api.world_cards",
         "WorldRow": "goalrank.api.world_cards",
         "audit_table": "goalrank.api.scorecard",
+        "compete": "goalrank.api.competition",
         "evaluate": "goalrank.api.scorecard",
         "evaluate_off_policy": "goalrank.evaluation",
         "fit": "goalrank.api.model",

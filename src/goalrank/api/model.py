@@ -12,7 +12,7 @@ from goalrank.api.recipes import recipe_path
 from goalrank.bundles import Bundle
 from goalrank.errors import BundleError, ConfigError
 from goalrank.rankers import Ranker
-from goalrank.requests import EncodedRequests, Encoder, Requests, read_shard
+from goalrank.requests import EncodedRequests, Encoder, Requests, TableInfo, read_shard
 from goalrank.training import (
     FitConfig,
     Fitted,
@@ -129,7 +129,7 @@ def fit(
     options = resolve_options(asked)
     options.refuse_odd()
     if out is not None:
-        _check_free(Path(out), options.resume or overwrite)
+        check_free(Path(out), options.resume or overwrite)
     elif process_rank() is not None:
         raise ConfigError(
             "several processes share checkpoints and weights on disk; remedy: a folder (--out)"
@@ -155,7 +155,18 @@ def _fit(
     columns = encoder.encode(train)
     held = None if validation is None else encoder.encode(validation)
     fitted = run_job(encoder.spec, columns, held, config, options)
-    info = train.info
+    return model_of(Job(encoder.spec, columns, held, config, options, fitted), encoder, train.info)
+
+
+def model_of(job: Job, encoder: Encoder, info: TableInfo) -> Model:
+    """Make a model of a finished job; its ranker is the one that the recipe names.
+
+    Args:
+        job: with its fitted rankers.
+        encoder: of the job's requests.
+        info: description of the training table.
+    """
+    config, fitted = job.config, job.fitted
     return Model(
         ranker=fitted.rankers[config.ranker.name],
         config=config.ranker,
@@ -166,12 +177,12 @@ def _fit(
             "protocol": info.protocol,
             "target": info.target,
             "warning": info.warning,
-            "requests": _count(columns, options),
+            "requests": _count(job.train, job.options),
             "seeds": [config.seed],
             "recipe": config.model_dump(mode="json"),
         },
         fitted=fitted,
-        job=Job(encoder.spec, columns, held, config, options, fitted),
+        job=job,
     )
 
 
@@ -200,7 +211,12 @@ def _source(config: Config) -> FitConfig | Path | None:
     return config if config is None or isinstance(config, FitConfig) else recipe_path(config)
 
 
-def _check_free(out: Path, allowed: bool) -> None:
+def check_free(out: Path, allowed: bool) -> None:
+    """Refuse a folder that holds a job or a bundle, unless that is allowed.
+
+    Raises:
+        BundleError: it holds one.
+    """
     what = "a finished bundle" if (out / "bundle").exists() else "an unfinished job"
     if not allowed and ((out / "bundle").exists() or (out / "run").exists()):
         raise BundleError(

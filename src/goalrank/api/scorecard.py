@@ -21,6 +21,7 @@ from goalrank.requests import EncodedRequests, Encoder, Requests
 Progress = Callable[[int, int], None]
 # Baselines that count over past requests, and so need the training table.
 _COUNTED = ("popularity", "smoothed feedback rate", "last-item transitions")
+_LEARNED = "linear baseline"
 
 
 @dataclass(frozen=True)
@@ -245,13 +246,15 @@ def find_baselines(
     """
     names = encoder.info.candidate_features
     if past is not None:
-        return dict(ev.audit_baselines(past, names)), ev.absent_baselines(past)
+        found: dict[str, Ranker] = dict(ev.audit_baselines(past, names))
+        found |= ev.linear_baseline(encoder.spec, past)
+        return found, ev.absent_baselines(past)
     baselines = ev.audit_baselines(columns, names)
     kept: dict[str, Ranker] = {
         name: baseline for name, baseline in baselines.items() if not name.startswith(_COUNTED)
     }
     note = (
-        f"Baselines that count over past requests ({', '.join(_COUNTED)}) were left out, since no "
+        f"Baselines that learn or count over past requests ({_LEARNED}, {', '.join(_COUNTED)}) were left out, since no "
         f"training table was given."
     )
     return kept, [note]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from goalrank.encoders.entities import EntityEmbedding
+from goalrank.encoders.plain import PlainFeatures
 from goalrank.nn import (
     CHUNK_ROWS,
     Attention,
@@ -29,11 +30,13 @@ class Encoded(NamedTuple):
         candidates: [B, N, D] encoded candidates.
         context: [B, D] encoded user and history.
         items: [B, N, D] item embeddings of the candidates, without user, history and each other.
+        plain: [B, N, P] plain features of the candidates.
     """
 
     candidates: Tensor
     context: Tensor
     items: Tensor
+    plain: Tensor
 
 
 @dataclass(frozen=True)
@@ -96,9 +99,8 @@ class RequestEncoder(nn.Module):
         self.no_event = nn.Parameter(torch.randn(1, 1, d) * 0.02)
         self.pool = nn.Linear(d, 1)
         self.context = nn.LayerNorm(d)
-        plain = 2 * (spec.candidate_features + int(spec.has_score))
-        self.plain = mlp(plain, d, d) if plain else None
-        self.has_score = spec.has_score
+        self.features = PlainFeatures(spec)
+        self.plain = mlp(self.features.width, d, d) if self.features.width else None
         self.norm_items = nn.LayerNorm(d)
         self.norm_history = nn.LayerNorm(d)
         self.cross = Attention(d, sizes.heads, sizes.dropout)
@@ -150,14 +152,16 @@ class RequestEncoder(nn.Module):
             out: Tensor = x + self.cross.attend(self.norm_items(x), keys, values, mask) + shift
             return out
 
-        parts = (items,) if self.plain is None else (items, self._plain(batch, at))
+        plain = self.features(batch)
+        plain = plain if at is None else take_rows(plain, at)
+        parts = (items,) if self.plain is None else (items, plain)
         x = in_chunks(add_user, *parts, rows=self.chunk_rows)
         if extra is not None:
             x = x + extra
         real = batch.candidate_mask
         for block in self.blocks:
             x = block(x, real, rows=self.chunk_rows)
-        return Encoded(self.out(x), context, items)
+        return Encoded(self.out(x), context, items, plain)
 
     def _history(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """History vectors [B, 1+H, D], of which the first is always present, and their mask."""
@@ -166,17 +170,3 @@ class RequestEncoder(nn.Module):
         first = self.no_event.expand(batch.history.shape[0], -1, -1)
         mask = nn.functional.pad(batch.history_mask, (1, 0), value=True)
         return self.norm_history(torch.cat([first, history], 1)), mask
-
-    def _plain(self, batch: Batch, at: Tensor | None) -> Tensor:
-        """Numbers per candidate: scaled, and relative to the request's other candidates."""
-        x = batch.candidate_features
-        if self.has_score:
-            x = torch.cat([x, batch.candidate_score[..., None]], -1)
-        x = x.clamp(-8, 8)
-        real = batch.candidate_mask[..., None].to(x.dtype)
-        count = real.sum(1, keepdim=True).clamp_min(1)
-        mean = (x * real).sum(1, keepdim=True) / count
-        centred = (x - mean) * real
-        std = ((centred**2).sum(1, keepdim=True) / count + 1e-4).sqrt()
-        plain = torch.cat([x, centred / std], -1)
-        return plain if at is None else take_rows(plain, at)

@@ -28,7 +28,14 @@ if TYPE_CHECKING:
         measure_support,
         refuse,
     )
-    from goalrank.evaluation.ranking.audit import Audit, absent_baselines, audit, audit_baselines
+    from goalrank.evaluation.ranking.audit import (
+        LINEAR,
+        Audit,
+        absent_baselines,
+        audit,
+        audit_baselines,
+        linear_baseline,
+    )
     from goalrank.evaluation.ranking.evaluate import (
         DEFAULT_METRICS,
         evaluate,
@@ -72,6 +79,7 @@ __all__ = [
     "CONVENTIONS",
     "DEFAULT_METRICS",
     "ESTIMATORS",
+    "LINEAR",
     "METRICS",
     "Audit",
     "Calibration",
@@ -105,6 +113,7 @@ __all__ = [
     "holm",
     "html_summary",
     "known_only",
+    "linear_baseline",
     "log_loss",
     "log_loss_gain",
     "measure_support",
@@ -125,6 +134,7 @@ __getattr__ = lazy_door(
         "CONVENTIONS": "goalrank.evaluation.ranking.evaluation",
         "DEFAULT_METRICS": "goalrank.evaluation.ranking.evaluate",
         "ESTIMATORS": "goalrank.evaluation.off_policy.estimators",
+        "LINEAR": "goalrank.evaluation.ranking.audit",
         "METRICS": "goalrank.evaluation.ranking.metrics",
         "Audit": "goalrank.evaluation.ranking.audit",
         "Calibration": "goalrank.evaluation.reward_quality.reward_quality",
@@ -158,6 +168,7 @@ __getattr__ = lazy_door(
         "holm": "goalrank.evaluation.statistics.paired",
         "html_summary": "goalrank.evaluation.ranking.evaluation",
         "known_only": "goalrank.evaluation.ranking.evaluate",
+        "linear_baseline": "goalrank.evaluation.ranking.audit",
         "log_loss": "goalrank.evaluation.reward_quality.reward_quality",
         "log_loss_gain": "goalrank.evaluation.reward_quality.reward_quality",
         "measure_support": "goalrank.evaluation.off_policy.support",

@@ -3,7 +3,7 @@
 from goalrank.nn.chunks import CHUNK_ROWS, in_chunks
 from goalrank.nn.distributed_means import divisor, sharing, whole_ids, whole_sum
 from goalrank.nn.gather import take_rows
-from goalrank.nn.linear import Linear, linear, linear_gelu
+from goalrank.nn.linear import Linear, linear, linear_gelu, zeroed
 from goalrank.nn.losses import softmax_cross_entropy
 from goalrank.nn.noise import distinct, gumbel, mixed_seed, request_salt, uniform
 from goalrank.nn.precision import at_least_single
@@ -32,4 +32,5 @@ __all__ = [
     "uniform",
     "whole_ids",
     "whole_sum",
+    "zeroed",
 ]

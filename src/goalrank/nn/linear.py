@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+Network = TypeVar("Network", bound=nn.Module)
 _SMALL = 16  # rows; with fewer, the call costs more than the product
 
 
@@ -101,6 +102,18 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     if torch.is_grad_enabled() or not _usable(x, weight):
         return F.gelu(linear(x, weight, bias), approximate="tanh")
     return _product(x, weight, bias, gelu=True)
+
+
+def zeroed(network: Network) -> Network:
+    """Set the last linear layer of a network to 0, so that its output is 0 until it has learned.
+
+    Args:
+        network: a linear layer, or a sequence that ends with one; changed in place.
+    """
+    last = network[-1] if isinstance(network, nn.Sequential) else network
+    for parameter in last.parameters():
+        nn.init.zeros_(parameter)
+    return network
 
 
 class Linear(nn.Linear):

@@ -36,6 +36,7 @@ from goalrank.rankers.goalrank.generator import Generator
 from goalrank.rankers.scorers.dlcm import DLCM
 from goalrank.rankers.scorers.dnn import DNN
 from goalrank.rankers.scorers.lambdamart import LambdaMART
+from goalrank.rankers.scorers.linear import LinearScores
 from goalrank.rankers.scorers.mir import MIR
 from goalrank.rankers.scorers.prm import PRM
 from goalrank.rankers.scorers.rankmixer import RankMixer
@@ -68,6 +69,7 @@ __all__ = [
     "ItemStatistic",
     "LambdaMART",
     "LastItemTransitions",
+    "LinearScores",
     "Member",
     "MultiGenerator",
     "NAR4Rec",

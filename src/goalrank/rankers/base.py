@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from goalrank.encoders import RequestEncoder
+from goalrank.encoders import RequestEncoder, Wide
 from goalrank.errors import ConfigError
 from goalrank.nn import gumbel, request_salt
 from goalrank.rankers.config import RankerConfig, constructor_arguments
@@ -159,6 +159,11 @@ class Ranker(nn.Module):
     def request_encoder(self) -> RequestEncoder | None:
         """The encoder that may start from other models' weights: the attribute `encoder`."""
         return getattr(self, "encoder", None)
+
+    @property
+    def wide_path(self) -> Wide | None:
+        """The linear part that the ranker begins as: the attribute `wide`."""
+        return getattr(self, "wide", None)
 
     @property
     def decodes_greedily(self) -> bool:

@@ -34,6 +34,7 @@ RANKERS: Registry[type[Ranker]] = Registry(
         "generator": f"{_ROOM}.goalrank.generator:Generator",
         "goalrank": f"{_ROOM}.goalrank.generator:Generator",
         "lambdamart": f"{_ROOM}.scorers.lambdamart:LambdaMART",
+        "linear": f"{_ROOM}.scorers.linear:LinearScores",
         "mir": f"{_ROOM}.scorers.mir:MIR",
         "mmr": f"{_ROOM}.baselines.diversity:MMR",
         "nar4rec": f"{_ROOM}.sequential.nar4rec:NAR4Rec",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from goalrank.encoders import EncoderSizes, RequestEncoder
+from goalrank.encoders import EncoderSizes, RequestEncoder, Wide
 from goalrank.nn import (
     Block,
     Linear,
@@ -19,6 +19,7 @@ from goalrank.nn import (
     mlp,
     softmax_cross_entropy,
     take_rows,
+    zeroed,
 )
 from goalrank.requests import Batch, InputSpec
 from goalrank.rewards.base import Reward
@@ -39,7 +40,8 @@ class ListReward(Reward):
     Slots attend to one another (to earlier ones only when `causal`, which suits feeds read top
     down and makes every prefix of a logged list a valid list). Likeness of each slot to the
     earlier ones is an explicit input: it is what fatigue and complementarity act through, and it
-    is hard to learn from logged lists alone. A network of sums learns taste slowly too, so the
+    is hard to learn from logged lists alone. Linear scores of the plain features are part of an
+    item's logits, and networks begin at zero beside them. A network of sums learns taste slowly too, so the
     product of the user's context and the item's own vector is an input as well (Rendle et al.,
     2020, arXiv 2005.09683, on dot products against networks).
 
@@ -89,6 +91,7 @@ class ListReward(Reward):
         self.causal = causal
         self.relations = relations
         self.kind_index = [spec.kinds.index(kind) for kind in kinds]
+        self.wide = Wide(spec, len(self.kinds), probabilities=True)
         self.encoder = RequestEncoder(spec, sizes)
         self.position = nn.Parameter(torch.randn(slots, d) * 0.02) if positions else None
         self.likeness = Linear(d, d, bias=False) if relations else None
@@ -97,12 +100,12 @@ class ListReward(Reward):
             [Block(d, sizes.heads, sizes.dropout) for _ in range(list_layers)]
         )
         self.norm = nn.LayerNorm(d)
-        self.head = nn.Linear(d, len(kinds))
+        self.head = zeroed(nn.Linear(d, len(kinds)))
         if link == "product":
             nn.init.constant_(self.head.bias, _EXAMINED)
-        self.item_head = mlp(d, d, len(kinds))
+        self.item_head = zeroed(mlp(d, d, len(kinds)))
         self.taste = Linear(d, d)
-        self.match = nn.Linear(d, len(kinds), bias=False)
+        self.match = zeroed(nn.Linear(d, len(kinds), bias=False))
         self.register_buffer(
             "kind_weights", torch.tensor(list(weights), dtype=torch.float32), persistent=False
         )
@@ -125,6 +128,7 @@ class ListReward(Reward):
             likeness = F.normalize(likeness, dim=-1)
         match = self.taste(encoded.context).unsqueeze(1) * encoded.items
         item_logits = self.item_head(encoded.candidates) + self.match(match)
+        item_logits = item_logits + self.wide(batch, encoded.plain, at)
         return _Encoded(encoded.candidates, item_logits, likeness)
 
     def slot_logits(self, batch: Batch, lists: Tensor, encoded: _Encoded | None = None) -> Tensor:

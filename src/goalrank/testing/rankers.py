@@ -268,6 +268,20 @@ class RankerContract:
         batch = replace(batch, candidates=same)
         assert _chi_square(case.ranker(_requests()), batch, 3, 2, 1.0) < _LIMIT
 
+    def test_a_network_begins_as_its_wide_path(self, case: RankerCase) -> None:
+        """Before training a ranker with a wide path is linear: the first slot's scores are its."""
+        columns, batch = _requests(), _batch()
+        ranker = case.make(columns).eval()
+        wide = ranker.wide_path
+        if wide is None or case.sparse:
+            pytest.skip("no wide path, or lists from a pool")
+        with torch.no_grad():
+            for number, parameter in enumerate(wide.parameters()):
+                parameter.copy_(torch.randn(parameter.shape, generator=_rng(number)))
+            scores = wide(batch).squeeze(-1).masked_fill(~batch.candidate_mask, -torch.inf)
+            first = ranker.next_log_prob(ranker.encode(batch), batch, batch.shown[:, :0])
+        _close(first.exp(), scores.softmax(-1))
+
     def test_gradients_are_finite(self, case: RankerCase) -> None:
         """Gradients of log-probabilities and of the ranker's own loss are finite."""
         ranker, batch = case.ranker(_requests()), _batch()

@@ -30,7 +30,8 @@ class LoopConfig(_Strict):
         steps: optimiser steps at most.
         batch_size: requests per step.
         lr: peak learning rate (AdamW); rises over `warmup` steps, then falls by a cosine.
-        weight_decay: of AdamW.
+        weight_decay: of AdamW; the wide path, norms and biases have none.
+        wide_rate: learning rate of the wide path, as a share of `lr`; 0 keeps its solution.
         clip: largest gradient norm; 0 = no clipping.
         validate_every: steps between validations, checkpoints and early-stop decisions; 0 = twice
             a pass over the training requests, and at least every 200 steps.
@@ -44,6 +45,7 @@ class LoopConfig(_Strict):
     batch_size: int = Field(default=64, ge=1)
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
+    wide_rate: float = Field(default=0.1, ge=0)
     warmup: int = Field(default=50, ge=0)
     clip: float = Field(default=1.0, ge=0)
     validate_every: int = Field(default=200, ge=0)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,7 @@ from goalrank.training.distributed.process_group import (
 )
 from goalrank.training.groups.builder import GroupBuilder
 from goalrank.training.groups.cached_scores import cache_scores
+from goalrank.training.linear_start import LinearStart
 from goalrank.training.loop.stage import run_stage
 from goalrank.training.modules.group import GroupTask
 from goalrank.training.modules.pretraining import PretrainTask, transfer_encoder
@@ -101,6 +103,11 @@ class Job:
         self.fit_generator(self.teacher(self.fitted.reward), pretrained)
         return self.fitted
 
+    @cached_property
+    def linear_start(self) -> LinearStart:
+        """Linear solutions that networks start from."""
+        return LinearStart(self.spec, self.train, self.config.seed)
+
     def teacher(self, learned: Reward) -> Reward:
         """The generator's reward: the learned one, and the logged feedback itself."""
         weight = self.config.reward.observed
@@ -159,6 +166,7 @@ class Job:
             ranker.fit_closed_form(self.train, self.validation, slots, seed)
         elif ranker.trainable:
             transfer_encoder(pretrained, ranker.request_encoder)
+            self.linear_start.give(ranker.wide_path, [self.train.target])
             task = SupervisedTask(ranker, loop, seed, slots)
             rows = run_stage(task, self.train, self.validation, self.stage(name))
             self.fitted.telemetry[name] = rows
@@ -202,6 +210,7 @@ class Job:
         with self._tables(config.loop):
             model = build_list_reward(self.spec, config, self.train, self.config.ranker.slots)
         transfer_encoder(pretrained, model.encoder)
+        self.linear_start.give(model.wide, model.kind_index, all_known=negative)
         task = RewardTask(
             model,
             config.loop,
@@ -226,6 +235,7 @@ class Job:
         transfer_encoder(pretrained, ranker.request_encoder)
         if config.objective.warm_start:
             transfer_encoder(_encoder_of(reward), ranker.request_encoder)
+        self.linear_start.give(ranker.wide_path, [self.train.target])
         names = config.light if config.group.light else ()
         light = [self.fitted.rankers[n] for n in names if n in self.fitted.rankers]
         visits = config.training.steps * config.training.batch_size

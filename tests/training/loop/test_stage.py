@@ -29,12 +29,19 @@ from goalrank.training import (
     read_telemetry,
     run_stage,
 )
+from goalrank.training.loop.start_candidate import StartCandidate
 from goalrank.training.modules.pretraining import PretrainTask
 from tests.rankers.kit import SMALL, make_ranker, rich_columns, spec_of
 
 TRAIN = rich_columns(24, 6, seed=1)
 VALIDATION = replace(rich_columns(10, 6, seed=2), items=TRAIN.items, users=TRAIN.users)
 LOOP = LoopConfig(steps=10, batch_size=4, lr=3e-3, warmup=2, validate_every=4, patience=9)
+
+
+@pytest.fixture(autouse=True)
+def _trained_weights_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether they are better than the start is the matter of test_start_candidate."""
+    monkeypatch.setattr(StartCandidate, "choose", lambda self, trained: None)
 
 
 def supervised(loop: LoopConfig = LOOP) -> Task[Any]:

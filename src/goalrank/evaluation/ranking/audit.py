@@ -1,8 +1,9 @@
-"""The audit: baselines (rankers without learning), measured under the same protocol as the trained rankers.
+"""The audit: baselines, measured under the same protocol as the trained rankers.
 
 If a baseline comes near the best trained ranker, the protocol rewards something other than ranking: in
 protocols that add the answers to retrieved candidates, for example, sorting by *minus* the retriever's
-score finds the added ones.
+score finds the added ones. One baseline learns: a linear model of the candidates' features, solved in
+seconds (`linear_baseline`).
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ from goalrank.rankers import (
     InputOrder,
     ItemStatistic,
     LastItemTransitions,
+    LinearScores,
     RandomOrder,
     RetrieverOrder,
     Scorer,
 )
-from goalrank.requests import EncodedRequests
+from goalrank.requests import EncodedRequests, InputSpec
 
 _REVERSED = " (reversed)"
 _CHANCE = ("constant", "random")
+LINEAR = "linear baseline"
 
 
 def audit_baselines(train: EncodedRequests, feature_names: Sequence[str] = ()) -> dict[str, Scorer]:
@@ -57,6 +60,23 @@ def audit_baselines(train: EncodedRequests, feature_names: Sequence[str] = ()) -
     for i, name in enumerate(feature_names):
         _both(baselines, f"feature:{name}", FeatureOrder(i), FeatureOrder(i, reverse=True))
     return baselines
+
+
+def linear_baseline(spec: InputSpec, train: EncodedRequests) -> dict[str, Scorer]:
+    """Fit the baseline that learns: a conditional logit on the candidates' features.
+
+    Args:
+        spec: shapes of the requests.
+        train: encoded requests of the past.
+
+    Returns:
+        The fitted baseline by its name; empty where there are no features or no target.
+    """
+    linear = LinearScores(spec)
+    if train.target < 0 or not linear.trainable:
+        return {}
+    linear.fit_closed_form(train, None, 0, 0)
+    return {LINEAR: linear.eval()}
 
 
 def absent_baselines(train: EncodedRequests) -> list[str]:
@@ -159,12 +179,21 @@ def _sentence(
         return (
             f"A baseline ({baseline}) scores {b:.3f} {metric}, "
             f"{'above' if b > a else 'level with'} the best trained ranker ({trained}, {a:.3f}; {span}): "
-            f"this protocol, with these rankers, does not measure ranking."
+            f"{_above(baseline)}"
         )
     return (
         f"A baseline ({baseline}) scores {b:.3f} {metric}, within the interval of the best "
         f"trained ranker ({trained}, {a:.3f}; {span}): a gain over the baseline is not shown."
     )
+
+
+def _above(baseline: str) -> str:
+    if baseline == LINEAR:
+        return (
+            "train longer, or deploy the linear model itself "
+            "(--set ranker.name=linear --set objective.name=supervised)."
+        )
+    return "this protocol, with these rankers, does not measure ranking."
 
 
 def _leak(baselines: Evaluation, metric: str) -> list[str]:

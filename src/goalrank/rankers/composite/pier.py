@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from goalrank.encoders import EncoderSizes, RequestEncoder
+from goalrank.encoders import EncoderSizes, RequestEncoder, Wide
 from goalrank.errors import ConfigError
-from goalrank.nn import Attention, FeedForward, at_least_single, divisor, gumbel, mlp
+from goalrank.nn import Attention, FeedForward, at_least_single, divisor, gumbel, mlp, zeroed
 from goalrank.rankers.base import top_slots
 from goalrank.rankers.composite.pool import Pool, PoolPolicy
 from goalrank.rankers.history_vectors import HistoryVectors
@@ -26,6 +26,7 @@ class _Encoded(NamedTuple):
     history: Tensor  # [B, 1+H, D]
     history_mask: Tensor  # [B, 1+H]
     item_logits: Tensor  # [B, N]
+    wide: Tensor  # [B, N, 1] linear scores
 
 
 class PIER(PoolPolicy):
@@ -88,22 +89,24 @@ class PIER(PoolPolicy):
         self.contrast, self.seed = contrast, seed
         self.encoder = RequestEncoder(spec, replace(sizes, layers=0))
         self.history = HistoryVectors(d)
-        self.like = mlp(d, d, 1, dropout=sizes.dropout)
+        self.wide = Wide(spec, probabilities=True)
+        self.like = zeroed(mlp(d, d, 1, dropout=sizes.dropout))
         self.weigh = nn.Parameter(1.0 + torch.randn(slots, d) * 0.2)
         rng = torch.Generator().manual_seed(seed)
         self.register_buffer("planes", torch.randn(d, bits, generator=rng))
         self.position = nn.Parameter(torch.randn(slots, d) * 0.02)
         self.blocks = nn.ModuleList([_Omni(d, sizes) for _ in range(max(sizes.layers, 1))])
         self.out = nn.LayerNorm(d)
-        self.head = nn.Linear(d, 1)
+        self.head = zeroed(nn.Linear(d, 1))
 
     def _encode(self, batch: Batch) -> _Encoded:
         encoded = self.encoder(batch)
         history = self.history(self.encoder.items, batch)
         history = torch.cat([encoded.context[:, None, :], history], 1)
         mask = F.pad(batch.history_mask, (1, 0), value=True)
-        item_logits = at_least_single(self.like(encoded.candidates).squeeze(-1))
-        return _Encoded(encoded.candidates, encoded.items, history, mask, item_logits)
+        wide = self.wide(batch, encoded.plain)
+        item_logits = (at_least_single(self.like(encoded.candidates)) + wide).squeeze(-1)
+        return _Encoded(encoded.candidates, encoded.items, history, mask, item_logits, wide)
 
     def _slot_rows(self, table: Tensor, slots: int) -> Tensor:
         return table[torch.arange(slots, device=table.device).clamp_max(len(table) - 1)]
@@ -161,7 +164,8 @@ class PIER(PoolPolicy):
         for block in self.blocks:
             x = block(x, lists >= 0, encoded.history, encoded.history_mask,
                       encoded.candidates, mask)  # fmt: skip
-        return at_least_single(self.head(self.out(x)).squeeze(-1))
+        logits = at_least_single(self.head(self.out(x))) + gather_lists(encoded.wide, lists)
+        return logits.squeeze(-1)
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
         """Joint loss on labelled lists, a scalar."""

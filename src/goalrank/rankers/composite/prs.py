@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import at_least_single, mlp
+from goalrank.encoders import EncoderSizes, RequestEncoder, Wide
+from goalrank.nn import at_least_single, mlp, zeroed
 from goalrank.rankers.composite.pool import Pool, PoolPolicy
 from goalrank.rankers.history_vectors import run_packed
 from goalrank.rankers.initial_order import pointwise_loss
@@ -28,6 +28,7 @@ class _Encoded(NamedTuple):
     candidates: Tensor  # [B, N, D]
     feedback: Tensor  # [B, N] logit of feedback
     continuation: Tensor  # [B, N] logit that the user continues after this item
+    wide: Tensor  # [B, N, 1] linear scores
 
 
 class PRS(PoolPolicy):
@@ -66,22 +67,22 @@ class PRS(PoolPolicy):
         d = sizes.width
         self.beams, self.alpha, self.beta = beams, alpha, beta
         self.encoder = RequestEncoder(spec, replace(sizes, layers=0))
-        self.like = mlp(d, d, 1, dropout=sizes.dropout)
-        self.go_on = nn.Linear(d, 1)
-        nn.init.zeros_(self.go_on.weight)
-        nn.init.zeros_(self.go_on.bias)
+        self.wide = Wide(spec, probabilities=True)
+        self.like = zeroed(mlp(d, d, 1, dropout=sizes.dropout))
+        self.go_on = zeroed(nn.Linear(d, 1))
         depth = max(sizes.layers, 1)
         self.reader = nn.LSTM(
             d, d // 2, depth, batch_first=True, bidirectional=True,
             dropout=sizes.dropout if depth > 1 else 0.0,
         )  # fmt: skip
-        self.rank_head = mlp(2 * d, d, 1, dropout=sizes.dropout)
+        self.rank_head = zeroed(mlp(2 * d, d, 1, dropout=sizes.dropout))
 
     def _encode(self, batch: Batch) -> _Encoded:
-        x = self.encoder(batch).candidates
-        return _Encoded(
-            x, at_least_single(self.like(x).squeeze(-1)), at_least_single(self.go_on(x).squeeze(-1))
-        )
+        encoded = self.encoder(batch)
+        x = encoded.candidates
+        wide = self.wide(batch, encoded.plain)
+        feedback = (at_least_single(self.like(x)) + wide).squeeze(-1)
+        return _Encoded(x, feedback, at_least_single(self.go_on(x).squeeze(-1)), wide)
 
     def pool(self, batch: Batch, slots: int) -> Pool:
         """Propose the permutations of the beam, and value them by PRank."""
@@ -94,17 +95,16 @@ class PRS(PoolPolicy):
             self.beams,
             (self.alpha, self.beta),
         )
-        p = self._slot_logits(encoded.candidates, lists).sigmoid()
+        p = self._slot_logits(encoded, lists).sigmoid()
         return Pool(lists, (p * (lists >= 0)).sum(-1))
 
-    def _slot_logits(self, candidates: Tensor, lists: Tensor) -> Tensor:
+    def _slot_logits(self, encoded: _Encoded, lists: Tensor) -> Tensor:
         """PRank's logits [B, G, L] of feedback at every slot."""
-        x = gather_lists(candidates, lists)
+        x = gather_lists(encoded.candidates, lists)
         flat = x.flatten(0, 1)
         read, _ = run_packed(self.reader, flat, (lists >= 0).sum(-1).flatten())
-        return at_least_single(
-            self.rank_head(torch.cat([flat, read], -1)).squeeze(-1).view(lists.shape)
-        )
+        logits = at_least_single(self.rank_head(torch.cat([flat, read], -1)))
+        return logits.view(lists.shape) + gather_lists(encoded.wide, lists).squeeze(-1)
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
         """Joint loss on labelled lists, a scalar."""
@@ -112,7 +112,7 @@ class PRS(PoolPolicy):
         loss = pointwise_loss(encoded.feedback, batch)
         lists = labelled_lists(batch, slots, encoded.feedback)
         gain, real = list_relevance(batch, lists), lists >= 0
-        loss = loss + slot_loss(self._slot_logits(encoded.candidates, lists), gain, real)
+        loss = loss + slot_loss(self._slot_logits(encoded, lists), gain, real)
         if labels_beyond_shown(batch):
             return loss
         good = (gain > 0).to(gain.dtype)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from goalrank.encoders import EncoderSizes, RequestEncoder
+from goalrank.encoders import EncoderSizes, RequestEncoder, Wide
 from goalrank.nn import distinct, gumbel, request_salt
 from goalrank.rankers.base import Choose, Ranker, at_next, open_slot
 from goalrank.rankers.goalrank.pointer_decoder import Memory, PointerDecoder, PrefixState
@@ -43,13 +43,17 @@ class Generator(Ranker):
     ) -> None:
         super().__init__()
         self.beam = beam
+        self.wide = Wide(spec)
         self.encoder = RequestEncoder(spec, sizes)
         self.decoder = PointerDecoder(sizes.width, slots, sizes.dropout, ratio)
 
     def encode(self, batch: Batch) -> Memory:
         """Compute the keys, values and biases of the candidates, once per request."""
         encoded = self.encoder(batch)
-        return self.decoder.keys_values(encoded.candidates, encoded.context, batch.candidate_mask)
+        wide = self.wide(batch, encoded.plain).squeeze(-1)
+        return self.decoder.keys_values(
+            encoded.candidates, encoded.context, batch.candidate_mask, wide
+        )
 
     def list_log_prob(
         self, state: Memory, batch: Batch, lists: Tensor, temperature: float = 1.0

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from goalrank.nn import FeedForward, Linear, at_least_single, linear, take_rows
+from goalrank.nn import FeedForward, Linear, at_least_single, linear, take_rows, zeroed
 
 
 @dataclass(eq=False)
@@ -49,7 +49,7 @@ class PointerDecoder(nn.Module):
         d = width
         self.width = d
         self.parts = Linear(d, 4 * d)
-        self.bias = nn.Linear(d, 1)
+        self.bias = zeroed(nn.Linear(d, 1))
         self.start = Linear(d, d)
         self.first = nn.Parameter(torch.zeros(d))
         self.position = nn.Parameter(torch.randn(slots, d) * 0.02)
@@ -57,10 +57,23 @@ class PointerDecoder(nn.Module):
         self.norm = nn.LayerNorm(d)
         self.feed_forward = FeedForward(d, ratio, dropout)
         self.norm_out = nn.LayerNorm(d)
+        with torch.no_grad():  # the pointer begins at 0, so that the scores from outside decide
+            self.parts.weight[3 * d :] = 0.0
+            self.parts.bias[3 * d :] = 0.0
 
-    def keys_values(self, candidates: Tensor, context: Tensor, allowed: Tensor) -> Memory:
-        """Precompute from candidates [B, N, D], context [B, D] and allowed [B, N]."""
-        bias = at_least_single(self.bias(candidates).squeeze(-1)).masked_fill(~allowed, -torch.inf)
+    def keys_values(
+        self, candidates: Tensor, context: Tensor, allowed: Tensor, scores: Tensor
+    ) -> Memory:
+        """Precompute what decoding needs.
+
+        Args:
+            candidates: [B, N, D] encoded.
+            context: [B, D] the user's context.
+            allowed: [B, N] False where padded or blocked.
+            scores: [B, N] added to the logits of every slot.
+        """
+        bias = at_least_single(self.bias(candidates).squeeze(-1)) + scores
+        bias = bias.masked_fill(~allowed, -torch.inf)
         memory = Memory(candidates, self.start(context), bias)
         if torch.is_grad_enabled():
             self.all_parts(memory)

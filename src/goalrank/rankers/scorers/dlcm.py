@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import at_least_single, divisor, take_rows
+from goalrank.encoders import EncoderSizes, RequestEncoder, Wide
+from goalrank.nn import at_least_single, divisor, take_rows, zeroed
 from goalrank.rankers.base import Scorer
 from goalrank.rankers.initial_order import initial_order, known_candidates, pointwise_loss
 from goalrank.requests import Batch, InputSpec
@@ -37,12 +37,13 @@ class DLCM(Scorer):
         d = sizes.width
         depth = max(sizes.layers, 1)
         self.encoder = RequestEncoder(spec, replace(sizes, layers=0))
-        self.first = None if spec.has_score else nn.Linear(d, 1)
+        self.wide = Wide(spec)
+        self.first = None if spec.has_score else zeroed(nn.Linear(d, 1))
         self.gru = nn.GRU(
             d, d, depth, batch_first=True, dropout=sizes.dropout if depth > 1 else 0.0
         )
         self.state = nn.Linear(d, d)
-        self.head = nn.Linear(d, 1, bias=False)
+        self.head = zeroed(nn.Linear(d, 1, bias=False))
 
     def scores(self, batch: Batch) -> Tensor:
         """Score the candidates: [B, N]."""
@@ -50,8 +51,12 @@ class DLCM(Scorer):
 
     def _scores_and_first(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Scores [B, N], and the first scores [B, N]; None where the retriever orders."""
-        x = self.encoder(batch).candidates
-        first = at_least_single(self.first(x).squeeze(-1)) if self.first is not None else None
+        encoded = self.encoder(batch)
+        x = encoded.candidates
+        wide = self.wide(batch, encoded.plain).squeeze(-1)
+        first = None
+        if self.first is not None:  # it has its own loss, which the linear part does not serve
+            first = at_least_single(self.first(x).squeeze(-1)) + wide.detach()
         order = initial_order(batch, batch.candidate_score if first is None else first)
         length = batch.candidate_mask.sum(-1)
         # Last position first: position p is read at step length - 1 - p; padding comes after.
@@ -63,7 +68,7 @@ class DLCM(Scorer):
         last = take_rows(outputs, (length - 1).clamp_min(0)[:, None])  # [B, 1, D]
         hidden = take_rows(outputs, read.argsort(-1))  # back to the order of the candidates
         scores = at_least_single(self.head(hidden * torch.tanh(self.state(last))).squeeze(-1))
-        return scores, first
+        return scores + wide, first
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
         """Attention rank loss, and the loss of the first scores where there are any."""

@@ -7,8 +7,8 @@ from dataclasses import replace
 from torch import Tensor
 from torch.nn import functional as F
 
-from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import at_least_single, divisor, mlp
+from goalrank.encoders import EncoderSizes, RequestEncoder, Wide
+from goalrank.nn import at_least_single, divisor, mlp, zeroed
 from goalrank.rankers.base import Scorer
 from goalrank.requests import Batch, InputSpec
 
@@ -17,7 +17,8 @@ class DNN(Scorer):
     """A scorer of each candidate alone, trained by binary cross-entropy.
 
     The request encoder without layers between candidates, then a network of `sizes.layers` hidden
-    layers, so that the depth is that of the other rankers.
+    layers, so that the depth is that of the other rankers. Its output is added to linear scores of
+    the plain features.
 
     Args:
         spec: shapes of the batches.
@@ -28,14 +29,20 @@ class DNN(Scorer):
         super().__init__()
         self.encoder = RequestEncoder(spec, replace(sizes, layers=0))
         hidden = [2 * sizes.width] * max(sizes.layers, 1)
-        self.head = mlp(sizes.width, *hidden, 1, dropout=sizes.dropout)
+        self.wide = Wide(spec, probabilities=True)
+        self.head = zeroed(mlp(sizes.width, *hidden, 1, dropout=sizes.dropout))
 
     def scores(self, batch: Batch) -> Tensor:
         """Score the candidates: [B, N]."""
         return self._scores(batch, None)
 
     def _scores(self, batch: Batch, at: Tensor | None) -> Tensor:
-        return at_least_single(self.head(self.encoder(batch, at=at).candidates).squeeze(-1))
+        encoded = self.encoder(batch, at=at)
+        scores = at_least_single(self.head(encoded.candidates)) + self.wide(
+            batch, encoded.plain, at
+        )
+        out: Tensor = scores.squeeze(-1)
+        return out
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
         """Binary cross-entropy on candidates with known feedback, a scalar."""

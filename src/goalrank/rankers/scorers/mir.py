@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import Block, at_least_single, mlp
+from goalrank.encoders import EncoderSizes, RequestEncoder, Wide
+from goalrank.nn import Block, at_least_single, mlp, zeroed
 from goalrank.rankers.base import Scorer
 from goalrank.rankers.history_vectors import HistoryVectors, run_packed
 from goalrank.rankers.initial_order import pointwise_loss
@@ -58,7 +58,8 @@ class MIR(Scorer):
             self.query = nn.Linear(d, d, bias=False)
             nn.init.eye_(self.query.weight)  # starts as plain similarity
             self.decay = nn.Linear(d, sizes.heads)
-        self.head = mlp(width, 2 * d, 1, dropout=sizes.dropout)
+        self.wide = Wide(spec, probabilities=True)
+        self.head = zeroed(mlp(width, 2 * d, 1, dropout=sizes.dropout))
 
     def scores(self, batch: Batch) -> Tensor:
         """Score the candidates: [B, N]."""
@@ -69,7 +70,9 @@ class MIR(Scorer):
         x = self.norm(x)
         if self.interaction:
             x = torch.cat([x, *self._interact(encoded.items, encoded.context, batch)], -1)
-        return at_least_single(self.head(x).squeeze(-1))
+        scores = at_least_single(self.head(x)) + self.wide(batch, encoded.plain)
+        out: Tensor = scores.squeeze(-1)
+        return out
 
     def _interact(self, items: Tensor, context: Tensor, batch: Batch) -> list[Tensor]:
         """Features of every candidate from the history: three [B, N, D] and one [B, N, heads]."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import at_least_single, softmax_cross_entropy
+from goalrank.encoders import EncoderSizes, RequestEncoder, Wide
+from goalrank.nn import at_least_single, softmax_cross_entropy, zeroed
 from goalrank.rankers.base import Scorer
 from goalrank.requests import Batch, InputSpec
 
@@ -18,7 +18,8 @@ class PRM(Scorer):
 
     The initial list is the retriever's order; where requests have no retriever score there is no
     initial order and positions are left out. The personal vector is the encoder's user context and
-    history, instead of the paper's pre-trained click model.
+    history, instead of the paper's pre-trained click model. The network's output is added to linear
+    scores of the plain features.
 
     Args:
         spec: shapes of the batches.
@@ -31,7 +32,8 @@ class PRM(Scorer):
         self.positions = nn.Embedding(_MAX_POSITIONS, sizes.width) if spec.has_score else None
         if self.positions is not None:
             nn.init.normal_(self.positions.weight, std=0.02)
-        self.head = nn.Linear(sizes.width, 1)
+        self.wide = Wide(spec)
+        self.head = zeroed(nn.Linear(sizes.width, 1))
 
     def scores(self, batch: Batch) -> Tensor:
         """Score the candidates: [B, N]."""
@@ -39,7 +41,10 @@ class PRM(Scorer):
         if self.positions is not None:
             rank = initial_rank(batch).clamp_max(_MAX_POSITIONS - 1)
             extra = self.positions(rank)
-        return at_least_single(self.head(self.encoder(batch, extra).candidates).squeeze(-1))
+        encoded = self.encoder(batch, extra)
+        scores = at_least_single(self.head(encoded.candidates)) + self.wide(batch, encoded.plain)
+        out: Tensor = scores.squeeze(-1)
+        return out
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
         """Softmax cross-entropy on candidates with known feedback, a scalar."""

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from goalrank.encoders import EncoderSizes, RequestEncoder
+from goalrank.encoders import EncoderSizes, RequestEncoder, Wide
 from goalrank.errors import ConfigError
-from goalrank.nn import at_least_single
+from goalrank.nn import at_least_single, zeroed
 from goalrank.rankers.base import Scorer
 from goalrank.rankers.initial_order import pointwise_loss
 from goalrank.requests import Batch, InputSpec
@@ -64,7 +64,8 @@ class RankMixer(Scorer):
             [_Layer(self.tokens, d, ratio, sizes.dropout, mixing) for _ in range(sizes.layers)]
         )
         self.norm = nn.LayerNorm(d)
-        self.head = nn.Linear(d, 1)
+        self.wide = Wide(spec, probabilities=True)
+        self.head = zeroed(nn.Linear(d, 1))
 
     def scores(self, batch: Batch) -> Tensor:
         """Score the candidates: [B, N]."""
@@ -75,7 +76,10 @@ class RankMixer(Scorer):
         x = self.tokenise(groups.unflatten(-1, (self.tokens, -1)))  # [B, N, T, D]
         for layer in self.layers:
             x = layer(x)
-        return at_least_single(self.head(self.norm(x.mean(-2))).squeeze(-1))
+        scores = at_least_single(self.head(self.norm(x.mean(-2))))
+        scores = scores + self.wide(batch, encoded.plain)
+        out: Tensor = scores.squeeze(-1)
+        return out
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
         """Binary cross-entropy on candidates with known feedback, a scalar."""

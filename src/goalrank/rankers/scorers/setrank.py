@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import at_least_single
+from goalrank.encoders import EncoderSizes, RequestEncoder, Wide
+from goalrank.nn import at_least_single, zeroed
 from goalrank.rankers.base import Scorer
 from goalrank.rankers.initial_order import known_candidates
 from goalrank.rankers.scorers.dlcm import attention_rank
@@ -34,11 +34,15 @@ class SetRank(Scorer):
         super().__init__()
         points = sizes.inducing if inducing is None else inducing
         self.encoder = RequestEncoder(spec, replace(sizes, inducing=points))
-        self.head = nn.Linear(sizes.width, 1)
+        self.wide = Wide(spec)
+        self.head = zeroed(nn.Linear(sizes.width, 1))
 
     def scores(self, batch: Batch) -> Tensor:
         """Score the candidates: [B, N]."""
-        return at_least_single(self.head(self.encoder(batch).candidates).squeeze(-1))
+        encoded = self.encoder(batch)
+        scores = at_least_single(self.head(encoded.candidates)) + self.wide(batch, encoded.plain)
+        out: Tensor = scores.squeeze(-1)
+        return out
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
         """Attention rank loss, a scalar."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import Attention, Block, at_least_single, divisor, take_rows, whole_sum
+from goalrank.encoders import EncoderSizes, RequestEncoder, Wide
+from goalrank.nn import Attention, Block, at_least_single, divisor, take_rows, whole_sum, zeroed
 from goalrank.rankers.logged_lists import fully_labelled
 from goalrank.rankers.step_policy import StepPolicy
 from goalrank.requests import Batch, InputSpec
@@ -72,7 +72,8 @@ class NAR4Rec(StepPolicy):
         self.between = Block(d, sizes.heads, sizes.dropout)
         self.norm = nn.LayerNorm(d)
         self.across = Attention(d, sizes.heads, sizes.dropout)
-        self.slot_out = nn.Linear(d, d)
+        self.wide = Wide(spec)
+        self.slot_out = zeroed(nn.Linear(d, d))
         self.candidate_out = nn.Linear(d, d)
 
     def encode(self, batch: Batch) -> MatchState:
@@ -84,6 +85,7 @@ class NAR4Rec(StepPolicy):
         p = p + self.across(self.norm(p), x, batch.candidate_mask)
         c = self.candidate_out(x)
         logits = at_least_single(self.slot_out(p) @ c.transpose(1, 2)) * c.shape[-1] ** -0.5
+        logits = logits + self.wide(batch, encoded.plain).transpose(1, 2)
         logits = logits.masked_fill(~batch.candidate_mask[:, None, :], -torch.inf)
         return MatchState(logits, F.normalize(c, dim=-1))
 

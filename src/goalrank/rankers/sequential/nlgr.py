@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import at_least_single, gumbel, mlp, request_salt, take_rows
+from goalrank.encoders import EncoderSizes, RequestEncoder, Wide
+from goalrank.nn import at_least_single, gumbel, mlp, request_salt, take_rows, zeroed
 from goalrank.rankers.base import top_slots
 from goalrank.rankers.initial_order import known_candidates, pointwise_loss
 from goalrank.rankers.step_policy import StepPolicy, remaining_cross_entropy
@@ -61,8 +61,9 @@ class NLGR(StepPolicy):
         super().__init__()
         d = sizes.width
         self.encoder = RequestEncoder(spec, sizes)
-        self.first = nn.Linear(d, 1)
-        self.key = nn.Linear(d, d)
+        self.wide = Wide(spec, probabilities=True)
+        self.first = zeroed(nn.Linear(d, 1))
+        self.key = zeroed(nn.Linear(d, d))
         self.value = nn.Linear(d, 3 * d)
         self.position = nn.Parameter(torch.randn(slots, d) * 0.1)
         self.editor = mlp(3 * d, 2 * d, d, dropout=sizes.dropout)
@@ -72,7 +73,8 @@ class NLGR(StepPolicy):
         """Encode requests, and score the candidates for the first list."""
         encoded = self.encoder(batch)
         x = encoded.candidates
-        first = at_least_single(self.first(x).squeeze(-1))
+        first = at_least_single(self.first(x)) + self.wide(batch, encoded.plain)
+        first = first.squeeze(-1)
         return EditState(x, self.key(x), encoded.context, first, batch.candidate_mask)
 
     def begin(self, state: EditState, lists: int, slots: int) -> Tensor:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from goalrank.encoders import EncoderSizes, RequestEncoder
-from goalrank.nn import at_least_single, take_rows
+from goalrank.encoders import EncoderSizes, RequestEncoder, Wide
+from goalrank.nn import at_least_single, take_rows, zeroed
 from goalrank.rankers.history_vectors import run_packed
 from goalrank.rankers.initial_order import initial_order, known_candidates, pointwise_loss
 from goalrank.rankers.step_policy import StepPolicy, remaining_cross_entropy
@@ -28,6 +28,7 @@ class PointerState(NamedTuple):
         start: hidden and cell state [B, D] after the encoder.
         mask: [B, N] True for real candidates.
         first: [B, N] scores that order the initial list; None where the retriever's do.
+        wide: [B, N] linear scores, part of every slot's logits.
     """
 
     inputs: Tensor
@@ -35,6 +36,7 @@ class PointerState(NamedTuple):
     start: tuple[Tensor, Tensor]
     mask: Tensor
     first: Tensor | None
+    wide: Tensor
 
 
 _Hidden = tuple[Tensor, Tensor]  # [B, G, D] each
@@ -62,7 +64,8 @@ class Seq2Slate(StepPolicy):
         super().__init__()
         d, depth = sizes.width, max(sizes.layers, 1)
         self.encoder = RequestEncoder(spec, replace(sizes, layers=0))
-        self.first = None if spec.has_score else nn.Linear(d, 1)
+        self.wide = Wide(spec)
+        self.first = None if spec.has_score else zeroed(nn.Linear(d, 1))
         self.reader = nn.LSTM(
             d, d, depth, batch_first=True, dropout=sizes.dropout if depth > 1 else 0.0
         )
@@ -70,17 +73,22 @@ class Seq2Slate(StepPolicy):
         self.go = nn.Parameter(torch.randn(d) * 0.02)
         self.key = nn.Linear(d, d)
         self.query = nn.Linear(d, d, bias=False)
-        self.point = nn.Linear(d, 1, bias=False)
+        self.point = zeroed(nn.Linear(d, 1, bias=False))
 
     def encode(self, batch: Batch) -> PointerState:
         """Encode requests and read the initial list."""
-        x = self.encoder(batch).candidates
-        first = at_least_single(self.first(x).squeeze(-1)) if self.first is not None else None
+        encoded = self.encoder(batch)
+        x = encoded.candidates
+        wide = self.wide(batch, encoded.plain).squeeze(-1)
+        first = None
+        if self.first is not None:  # it has its own loss, which the linear part does not serve
+            first = at_least_single(self.first(x).squeeze(-1)) + wide.detach()
         order = initial_order(batch, batch.candidate_score if first is None else first)
         length = batch.candidate_mask.sum(-1)
         read, (hidden, cell) = run_packed(self.reader, take_rows(x, order), length)
         out = take_rows(read, order.argsort(-1))
-        return PointerState(x, self.key(out), (hidden[-1], cell[-1]), batch.candidate_mask, first)
+        start = (hidden[-1], cell[-1])
+        return PointerState(x, self.key(out), start, batch.candidate_mask, first, wide)
 
     def begin(self, state: PointerState, lists: int, slots: int) -> _Hidden:
         """State of the decoder before the first slot, [B, G, D] each."""
@@ -100,6 +108,7 @@ class Seq2Slate(StepPolicy):
         """Logits [B, G, N] of slot `step`."""
         query = self.query(hidden[0])[:, :, None, :]  # [B, G, 1, D]
         logits = at_least_single(self.point(torch.tanh(state.keys[:, None] + query)).squeeze(-1))
+        logits = logits + state.wide[:, None, :]
         return logits.masked_fill(~state.mask[:, None, :], -torch.inf)
 
     def advance(self, state: PointerState, hidden: _Hidden, picked: Tensor, step: int) -> _Hidden:

@@ -14,6 +14,7 @@ from goalrank.requests.encoding.vocabulary import Vocabulary
 
 DISPLAY_COLUMNS = frozenset({"title", "url"})
 _CATEGORY_BUCKETS = 4
+_DAY = 86_400e6  # microseconds
 _MAX_VALUES = 8  # values kept of one multi-categorical cell
 
 FloatArray = NDArray[np.float32]
@@ -66,8 +67,8 @@ class FeatureEncoder:
         return encoder
 
     def _fit_column(self, name: str, dtype: pl.DataType, column: pl.Series) -> None:
-        if dtype.is_numeric() or dtype == pl.Boolean:
-            self.numeric[name] = _fit_numeric(column)
+        if dtype.is_numeric() or dtype == pl.Boolean or dtype.is_temporal():
+            self.numeric[name] = _fit_numeric(_numbers(column))
         elif dtype in (pl.String, pl.Categorical, pl.Enum):
             self.categorical[name] = Vocabulary(column.cast(pl.String), _CATEGORY_BUCKETS)
             self.multi[name] = 1
@@ -79,15 +80,10 @@ class FeatureEncoder:
             isinstance(dtype, pl.List) and dtype.inner.is_numeric()
         ):
             self._fit_vector(name, column)
-        elif dtype.is_temporal():
-            raise DataError(
-                f"side-table column '{name}' is {dtype}; features are numbers, strings, lists of "
-                f"strings or vectors; remedy: turn it into a number (an age in days, say) or drop it"
-            )
         else:
             raise DataError(
                 f"side-table column '{name}' has the unsupported type {dtype}; features are "
-                f"numbers, booleans, strings, lists of strings or lists of floats"
+                f"numbers, booleans, dates, strings, lists of strings or lists of floats"
             )
 
     def _fit_vector(self, name: str, column: pl.Series) -> None:
@@ -151,6 +147,8 @@ class FeatureEncoder:
         if name not in table.columns:
             return np.tile(np.array([0.0, 1.0]), (table.height, 1))
         column = table[name]
+        if column.dtype.is_temporal():
+            column = _numbers(column)
         if not (column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null)):
             raise DataError(
                 f"feature '{name}' was numeric in training and is {column.dtype} now; "
@@ -192,6 +190,19 @@ class FeatureEncoder:
             flat = column.drop_nulls().explode().to_numpy().reshape(-1, length)
             out[present] = np.where(np.isfinite(flat), flat, 0.0) / rms
         return out
+
+
+def _numbers(column: pl.Series) -> pl.Series:
+    """Dates and times as days since 1970, durations and times of day as days; others unchanged."""
+    if not column.dtype.is_temporal():
+        return column
+    wide = pl.Duration("us") if column.dtype in (pl.Duration, pl.Time) else pl.Datetime("us")
+    naive = column.dt.replace_time_zone(None) if _has_zone(column.dtype) else column
+    return naive.cast(wide).to_physical().cast(pl.Float64) / _DAY
+
+
+def _has_zone(dtype: pl.DataType) -> bool:
+    return isinstance(dtype, pl.Datetime) and dtype.time_zone is not None
 
 
 def _fit_numeric(column: pl.Series) -> tuple[bool, float, float]:

@@ -32,6 +32,8 @@ class RunOptions:
         nodes: machines; None is the number that torchrun started, else 1.
         split_data: under torchrun each process has a part of the requests, not all of them.
         tensorboard: write TensorBoard logs as well (extra `tensorboard`).
+        max_seconds: time after which each stage stops with what it has; None is no limit. Unlike
+            the others it changes results.
         callbacks: further Lightning callbacks.
         loggers: further Lightning loggers.
     """
@@ -45,6 +47,7 @@ class RunOptions:
     nodes: int | None = None
     tensorboard: bool = False
     split_data: bool = False
+    max_seconds: float | None = None
     callbacks: PerStage[Callback] = ()
     loggers: PerStage[Logger] = ()
 

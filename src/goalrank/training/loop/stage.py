@@ -27,6 +27,7 @@ from goalrank.training.distributed.process_group import (
 from goalrank.training.loop.callbacks import model_weights
 from goalrank.training.loop.checkpoint import SafeCheckpointIO
 from goalrank.training.loop.data_module import StageData
+from goalrank.training.loop.start_candidate import StartCandidate, write_comparison
 from goalrank.training.loop.telemetry import read_telemetry, set_log_aside
 from goalrank.training.loop.tensors import write_tensors
 from goalrank.training.loop.trainer import LAST_WEIGHTS, make_trainer
@@ -39,7 +40,8 @@ def run_stage(
     """Fit a task's model in place and return its telemetry, one row per logged step.
 
     Weights of the best validation score are kept (the last ones where there is no validation or
-    patience is 0). When resuming, a finished stage found in the folder is loaded instead. Where
+    patience is 0); those of the start, where training is not better than a linear start by more
+    than `Task.start_margin` standard errors (see `StartCandidate`). When resuming, a finished stage found in the folder is loaded instead. Where
     torchrun started several processes all of them call this, on a folder that all can access.
 
     Raises:
@@ -63,23 +65,41 @@ def run_stage(
         folder.mkdir(parents=True, exist_ok=True)
         set_log_aside(folder)
     barrier()
+    split = options.split_data and is_distributed()
+    start = StartCandidate(task, validation, split=split)
     fitted = task.model
     if process_rank() is not None:  # the trained copy may end up sharded; this one stays whole
         task.model = copy.deepcopy(fitted)
-    data = StageData(task, train, validation, options.split_data and is_distributed())
+    data = StageData(task, train, validation, split)
     task.loop = task.loop.over(data.requests)
     trainer, best = make_trainer(task.loop, validation, options)
     _run(trainer, task, data, last if resume else None)
     task.model = fitted if _has_undrawn_tables(fitted) else fitted.cpu()
+    unnamed = folder / LAST_WEIGHTS
+    if is_first() and best is not None and best.best_model_path:
+        state = SafeCheckpointIO().load_checkpoint(best.best_model_path)["state_dict"]
+        write_tensors(unnamed, model_weights(state))
+    elif is_first() and best is not None:  # stopped before its first validation
+        write_tensors(unnamed, dict(task.model.state_dict()))
+    barrier()
+    load_weights(fitted, unnamed)
+    if best is not None:
+        _keep_better(start, unnamed)
     if is_first():
-        unnamed = folder / LAST_WEIGHTS
-        if best is not None and best.best_model_path:
-            state = SafeCheckpointIO().load_checkpoint(best.best_model_path)["state_dict"]
-            write_tensors(unnamed, model_weights(state))
         move_into_place(unnamed, weights)
     barrier()
-    load_weights(fitted, weights)
     return read_telemetry(folder)
+
+
+def _keep_better(start: StartCandidate, weights: Path) -> None:
+    """Put the weights at the start into the file where training was not better."""
+    found = start.choose(load_file(weights))
+    barrier()  # until all have read
+    if found is None or not is_first():
+        return
+    write_comparison(weights.parent, found)
+    if found.kept == "start":
+        write_tensors(weights, dict(start.task.model.state_dict()))
 
 
 def load_weights(model: nn.Module, weights: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,9 @@ def make_trainer(
         trainer = L.Trainer(
             # Not max_steps: the last interval's batches end with the last step, and with a limit on
             # steps Lightning takes a finished epoch for an unfinished one when it resumes.
+            max_time=None
+            if options.max_seconds is None
+            else timedelta(seconds=options.max_seconds),
             max_epochs=math.ceil(loop.steps / loop.validate_every),
             accelerator=options.accelerator,
             devices=options.devices,

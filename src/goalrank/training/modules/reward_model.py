@@ -27,6 +27,8 @@ class RewardTask(Task[ListReward]):
         propensity_cap: logged lists are weighed by `list_weights` up to this; 0 = equal weights.
     """
 
+    start_margin = 0.0  # what a reward is worth away from the log, its log loss does not tell
+
     def __init__(
         self,
         model: ListReward,

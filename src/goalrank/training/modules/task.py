@@ -10,7 +10,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from goalrank.encoders import id_tables
+from goalrank.encoders import id_tables, wide_parameters
 from goalrank.requests import Batch
 from goalrank.training.config import LoopConfig
 from goalrank.training.distributed.data_parallel import (
@@ -34,10 +34,14 @@ class Task(L.LightningModule, Generic[M]):
     """
 
     model: M
+    start_margin: float = 1.0
+    """Standard errors by which training must be better than its linear start to be kept."""
 
     def __init__(self, model: M, loop: LoopConfig, seed: int) -> None:
         super().__init__()
         self.model = model
+        for parameter in wide_parameters(model):
+            parameter.requires_grad_(loop.wide_rate > 0)
         self.loop = loop
         self.seed = seed
         self._sums: dict[str, float] = {}
@@ -49,17 +53,23 @@ class Task(L.LightningModule, Generic[M]):
         """Make AdamW with warm-up and cosine decay; norms, biases and vectors are not decayed.
 
         Id tables have their own group: one call of an optimizer takes either distributed
-        tensors or plain ones.
+        tensors or plain ones. Wide paths have a lower rate and no decay: they begin as a solution.
         """
         tables = [table.weight for table in id_tables(self.model).values()]
-        known = {id(p) for p in tables}
+        wide = wide_parameters(self.model)
+        known = {id(p) for p in [*tables, *wide]}
         rest = [p for p in self.model.parameters() if p.requires_grad and id(p) not in known]
         kinds = [
             ([p for p in tables if p.requires_grad], self.loop.weight_decay),
             ([p for p in rest if p.dim() > 1], self.loop.weight_decay),
             ([p for p in rest if p.dim() <= 1], 0.0),
         ]
-        groups = [{"params": ps, "weight_decay": decay} for ps, decay in kinds if ps]
+        groups: list[dict[str, Any]] = [
+            {"params": ps, "weight_decay": decay} for ps, decay in kinds if ps
+        ]
+        if wide and wide[0].requires_grad:
+            rate = self.loop.wide_rate * self.loop.lr
+            groups.append({"params": wide, "weight_decay": 0.0, "lr": rate})
         # Lightning refuses to clip the gradients of a fused optimizer under mixed precision.
         fused = self.loop.precision != "bf16-mixed" or self.loop.clip == 0
         optimizer = torch.optim.AdamW(groups, lr=self.loop.lr, betas=(0.9, 0.98), fused=fused)

@@ -1,0 +1,80 @@
+"""Plain features of candidates: numbers that a linear model can use."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from goalrank.requests import Batch, InputSpec
+
+_LARGEST = 8.0  # standardised values beyond it are clipped
+_SMALLEST_VARIANCE = 1e-4
+MOST_ITEM_NUMBERS = 32  # numbers of the item's side table; longer vectors are left to networks
+
+
+class PlainFeatures(nn.Module):
+    """Each number of a candidate in three encodings, without parameters.
+
+    The numbers are the candidate features, the retriever's score and the first
+    `MOST_ITEM_NUMBERS` numbers of the item's side table (a missing one has its flag among them).
+    Each is given
+
+    - as it is, standardised over training and clipped to [-8, 8];
+    - relative to the request: less the mean of the request's candidates, over their deviation;
+    - as its rank within the request, from -0.5 (lowest) to 0.5; equal values share the mean rank.
+
+    Ranks do not change when the scale of a feature drifts, which absolute bins do not survive.
+
+    Args:
+        spec: shapes of the batches.
+
+    Attributes:
+        width: P, numbers per candidate; 0 where there are none.
+    """
+
+    def __init__(self, spec: InputSpec) -> None:
+        super().__init__()
+        self.has_score = spec.has_score
+        self.item_numbers = min(spec.item_numeric, MOST_ITEM_NUMBERS)
+        self.numbers = spec.candidate_features + int(spec.has_score) + self.item_numbers
+        self.width = 3 * self.numbers
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Encode the candidates of a batch: [B, N, P]; padding gets 0."""
+        real = batch.candidate_mask
+        if not self.width:
+            return batch.candidate_score.new_zeros(*real.shape, 0)
+        x = self._values(batch).clamp(-_LARGEST, _LARGEST) * real[..., None]
+        return torch.cat([x, _relative(x, real), _ranks(x, real)], -1)
+
+    def _values(self, batch: Batch) -> Tensor:
+        parts = [batch.candidate_features]
+        if self.has_score:
+            parts.append(batch.candidate_score[..., None])
+        if self.item_numbers:
+            parts.append(batch.items.numeric[batch.candidates][..., : self.item_numbers])
+        return torch.cat(parts, -1)
+
+
+def _relative(x: Tensor, real: Tensor) -> Tensor:
+    """Values [B, N, F] less the mean of their request, over its deviation."""
+    weight = real[..., None].to(x.dtype)
+    count = weight.sum(1, keepdim=True).clamp_min(1)
+    centred = (x - x.sum(1, keepdim=True) / count) * weight
+    variance = (centred**2).sum(1, keepdim=True) / count
+    return centred * (variance + _SMALLEST_VARIANCE).rsqrt()
+
+
+def _ranks(x: Tensor, real: Tensor) -> Tensor:
+    """Rank of each value [B, N, F] within its request, in (-0.5, 0.5); 0 for padding."""
+    columns = x.masked_fill(~real[..., None], torch.inf).transpose(1, 2)  # padding comes last
+    ordered, order = columns.sort(-1)
+    run = (ordered[..., 1:] != ordered[..., :-1]).cumsum(-1)
+    run = nn.functional.pad(run, (1, 0))
+    place = torch.arange(x.shape[1], device=x.device, dtype=x.dtype).expand_as(ordered)
+    total = torch.zeros_like(place).scatter_add(-1, run, place)
+    size = torch.zeros_like(place).scatter_add(-1, run, torch.ones_like(place))
+    mean = (total / size.clamp_min(1)).gather(-1, run)
+    ranks = torch.zeros_like(place).scatter(-1, order, mean).transpose(1, 2)
+    count = real.sum(1)[:, None, None].clamp_min(1)
+    return ((ranks + 0.5) / count - 0.5) * real[..., None]

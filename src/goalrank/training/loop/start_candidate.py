@@ -1,0 +1,142 @@
+"""The model before training as a candidate of model selection.
+
+A network begins as the linear solution. On a small validation part the best of many checkpoints is
+better by luck alone, so the trained weights must be better than the start by more than an error.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from goalrank.encoders import wide_parameters
+from goalrank.requests import EncodedRequests
+from goalrank.storage import write_text
+from goalrank.training.distributed.data_parallel import SharedBatch, all_reduce_sums
+from goalrank.training.modules.task import Task
+
+_BATCH = 256
+RECORD = "start.json"
+
+
+@dataclass(frozen=True)
+class StartComparison:
+    """The trained weights against those at the start, on validation.
+
+    Attributes:
+        start, trained: mean scores.
+        gain: trained - start.
+        error: standard error of the gain; requests of one user count as one draw.
+        kept: "start" or "trained".
+    """
+
+    start: float
+    trained: float
+    gain: float
+    error: float
+    kept: str
+
+
+class StartCandidate:
+    """Remembers a model before it is trained, where it has a wide path to fall back on.
+
+    Args:
+        task: its model is the start, its `start_margin` how many errors training must gain.
+        validation: requests to compare on; None or empty compares nothing.
+        split: whether each process has its own part of the requests.
+    """
+
+    def __init__(
+        self, task: Task[Any], validation: EncodedRequests | None, *, split: bool = False
+    ) -> None:
+        self.task = task
+        self.validation = validation
+        self.split = split
+        whole = not any(p.is_meta for p in task.model.parameters())
+        comparable = whole and validation is not None and len(validation) > 0
+        self.weights: Mapping[str, Tensor] | None = None
+        if comparable and wide_parameters(task.model):
+            self.weights = {k: v.clone() for k, v in task.model.state_dict().items()}
+
+    def choose(self, trained: Mapping[str, Tensor]) -> StartComparison | None:
+        """Compare trained weights with the start; the model holds the better ones afterwards.
+
+        Args:
+            trained: weights by name.
+
+        Returns:
+            The comparison; None where nothing can be compared, and the model is left as it is.
+        """
+        if self.weights is None or self.validation is None:
+            return None
+        model, device = self.task.model, self.task.device
+        was_training = model.training
+        model.load_state_dict(self.weights)
+        before = self._scores(device)
+        model.load_state_dict(trained)
+        after = self._scores(device)
+        found = _compare(
+            before, after, self.validation.user, self.task.start_margin, split=self.split
+        )
+        if found.kept == "start":
+            model.load_state_dict(self.weights)
+        model.train(was_training)
+        return found
+
+    @torch.no_grad()
+    def _scores(self, device: torch.device) -> NDArray[np.float64]:
+        """Score of every validation request; NaN where a request has none."""
+        if self.validation is None:
+            raise TypeError("there are no validation requests")
+        self.task.model.eval().to(device)
+        out = []
+        for batch in self.validation.batches(_BATCH):
+            moved = self.task.transfer_batch_to_device(SharedBatch(batch), device, 0)
+            out.append(self.task.validate_batch(moved)["score"].double().cpu())
+        self.task.model.cpu()
+        return torch.cat(out).numpy()
+
+
+def _compare(
+    before: NDArray[np.float64],
+    after: NDArray[np.float64],
+    user: NDArray[np.integer],
+    margin: float,
+    *,
+    split: bool,
+) -> StartComparison:
+    real = np.isfinite(before) & np.isfinite(after)
+    sums = {"before": float(before[real].sum()), "after": float(after[real].sum())}
+    counts = dict.fromkeys(sums, float(real.sum()))
+    if split:
+        sums, counts = all_reduce_sums(sums, counts)
+    count = max(counts["after"], 1.0)
+    gain = (sums["after"] - sums["before"]) / count
+    _, cluster = np.unique(user[real], return_inverse=True)
+    off = np.bincount(cluster, (after - before)[real] - gain)
+    spread = {"spread": float((off**2).sum())}
+    if split:
+        spread, _ = all_reduce_sums(spread, {"spread": 0.0})
+    error = math.sqrt(spread["spread"]) / count
+    kept = "trained" if gain > margin * error or not counts["after"] else "start"
+    return StartComparison(sums["before"] / count, sums["after"] / count, gain, error, kept)
+
+
+def write_comparison(folder: Path, found: StartComparison) -> None:
+    """Keep a comparison beside a stage's weights."""
+    write_text(folder / RECORD, json.dumps(asdict(found), indent=2))
+
+
+def read_comparison(folder: Path) -> StartComparison | None:
+    """The comparison of a stage; None where there was none."""
+    path = folder / RECORD
+    return StartComparison(**json.loads(path.read_text())) if path.exists() else None

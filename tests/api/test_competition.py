@@ -1,0 +1,117 @@
+"""`compete`: a line-up within a budget, chosen on validation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from goalrank.api import compete, load
+from goalrank.api.competition import simplest_within_error
+from goalrank.cli import app
+from goalrank.cli.commands.train import seconds_of
+from goalrank.errors import BundleError, ConfigError
+from goalrank.evaluation import Evaluation
+from goalrank.evaluation.statistics.bootstrap import Resampler
+from goalrank.testing import make_table
+
+TINY = {
+    "ranker.width": 8,
+    "ranker.heads": 2,
+    "ranker.layers": 1,
+    "reward.width": 8,
+    "reward.heads": 2,
+    "light_loop.steps": 4,
+    "training.steps": 4,
+    "reward.loop.steps": 4,
+}
+
+
+def evaluation(**means: float) -> Evaluation:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(len(means), 400))
+    noise -= noise.mean(1, keepdims=True)
+    values = {
+        name: {"ndcg@6": mean + 0.1 * noise[i]} for i, (name, mean) in enumerate(means.items())
+    }
+    rows = np.arange(400)
+    return Evaluation(
+        6, "exposed", rows, 0, values, dict.fromkeys(means, 1.0), Resampler(rows, 500, 0)
+    )
+
+
+def test_the_simplest_within_an_error_is_chosen() -> None:
+    """The error of a difference of two independent columns is 0.1 · √2 / 20 = 0.007."""
+    names = ["linear", "prm", "goalrank"]
+    level = evaluation(linear=0.500, prm=0.502, goalrank=0.505)
+    assert simplest_within_error(level, names, "ndcg") == "linear"
+    ahead = evaluation(linear=0.500, prm=0.520, goalrank=0.523)
+    assert simplest_within_error(ahead, names, "ndcg") == "prm"
+    far = evaluation(linear=0.500, prm=0.520, goalrank=0.560)
+    assert simplest_within_error(far, names, "ndcg") == "goalrank"
+
+
+def test_the_winner_is_left_as_a_bundle_and_the_table_beside_it(tmp_path: Path) -> None:
+    train, validation = make_table(80), make_table(60, seed=1)
+    result = compete(
+        train, validation, overrides=TINY, bootstrap=20, out=tmp_path, progress=False,
+        accelerator="cpu",
+    )  # fmt: skip
+    assert set(result.evaluation.rankers) >= {"linear", "prm", "goalrank", "random"}
+    assert result.left_out == {}
+    assert f"Deploy {result.winner}" in result.verdict[0]
+    written = json.loads((tmp_path / "compete.json").read_text())
+    assert written["winner"] == result.winner
+    assert load(tmp_path / "bundle").config.name == result.winner
+    lists = load(tmp_path / "bundle").rank(validation, slots=3)
+    assert lists.equals(result.model.rank(validation, slots=3))
+    with pytest.raises(BundleError, match="--overwrite"):
+        compete(train, validation, overrides=TINY, out=tmp_path, progress=False)
+
+
+def test_a_budget_too_short_for_networks_says_what_was_left_out() -> None:
+    said: list[str] = []
+    result = compete(
+        make_table(60), make_table(40, seed=1), budget=5.0, overrides=TINY, bootstrap=20,
+        progress=False, accelerator="cpu", say=said.append,
+    )  # fmt: skip
+    assert result.winner == "linear"
+    assert {"lambdamart", "prm", "goalrank"} == set(result.left_out)
+    assert "it needs 10" in result.left_out["prm"]
+    assert any("prm was left out" in sentence for sentence in result.verdict)
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    make_table(60).write(tmp_path / "data" / "train.parquet")
+    make_table(40, seed=1).write(tmp_path / "data" / "validation.parquet")
+    out = str(tmp_path / "out")
+    data = str(tmp_path / "data")
+    run = CliRunner().invoke(
+        app, ["train", data, "--compete", "--budget", "5s", "--out", out, "--json"]
+    )
+    assert run.exit_code == 0, run.output
+    assert json.loads(run.stdout)["winner"] == "linear"
+    for more, part in (
+        (["--budget", "5s"], "--compete"),
+        (["--compete", "--resume"], "--resume"),
+        (["--compete", "--budget", "soon"], "'soon' is no duration"),
+    ):
+        run = CliRunner().invoke(app, ["train", data, "--out", out, "--overwrite", *more])
+        assert run.exit_code == ConfigError.exit_code
+        assert part in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90.0), ("10m", 600.0), ("1.5h", 5400.0), ("2", 120.0)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0m", "-1s", "nan", "inf", "tenm"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ConfigError, match="--budget"):
+        seconds_of(text)
