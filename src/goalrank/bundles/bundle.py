@@ -21,7 +21,7 @@ from goalrank.bundles.ranked_lists import list_frame, rank_file
 from goalrank.errors import BundleError, ConfigError
 from goalrank.rankers import RANKERS, Ranker, RankerConfig, build_ranker
 from goalrank.registry import class_path
-from goalrank.requests import Encoder, Requests, load_encoder, save_encoder
+from goalrank.requests import Encoder, Missing, Requests, load_encoder, save_encoder
 from goalrank.rewards import Reward, describe_reward, rebuild_reward
 
 _RANKER, _REWARD = "ranker.safetensors", "reward.safetensors"
@@ -157,6 +157,7 @@ class Bundle:
         batch_size: int = 256,
         device: torch.device | str = "cpu",
         progress: Progress | None = None,
+        missing: Missing = "refuse",
     ) -> pl.DataFrame:
         """The ranker's best list for every request.
 
@@ -166,14 +167,20 @@ class Bundle:
             batch_size: requests per batch; the lists do not depend on it.
             device: where to compute.
             progress: called with (requests done, requests in all) after each batch.
+            missing: what is done where an input that the model was trained with is lacking
+                (candidate_score, candidate_features, history_feedback, history_time, columns of new
+                items and users): "refuse", or "mean", which takes its mean over the training
+                requests.
 
         Returns:
             request_id, user_id, items (list of ids), positions (list of i32 in `candidates`) and
             log_prob (of the list under the policy), a row per request in their order. A request
-            with fewer than L candidates gets them all.
+            with fewer than L candidates gets them all. With `missing` "mean" also filled: the names
+            of the inputs of each request that are means.
 
         Raises:
             ConfigError: slots or batch_size below 1.
+            MissingInputError: a request lacks an input that the model was trained with.
             DataError: ids or features of other types than in training.
         """
         length = self.config.slots if slots is None else slots
@@ -185,6 +192,7 @@ class Bundle:
             batch_size=batch_size,
             device=device,
             progress=progress,
+            missing=missing,
         )
 
     def rank_file(
@@ -197,6 +205,7 @@ class Bundle:
         shard_rows: int = 65_536,
         device: torch.device | str = "cpu",
         progress: Progress | None = None,
+        missing: Missing = "refuse",
     ) -> Path:
         """Rank a Parquet file or folder of shards into a Parquet file, in bounded memory.
 
@@ -208,6 +217,7 @@ class Bundle:
             shard_rows: requests held at once.
             device: as in `rank`.
             progress: called with (requests done, requests in all).
+            missing: as in `rank`.
 
         Raises:
             ValidationError: faulty rows; nothing is written.
@@ -215,7 +225,7 @@ class Bundle:
         """
 
         def rank(shard: Requests) -> pl.DataFrame:
-            return self.rank(shard, slots, batch_size=batch_size, device=device)
+            return self.rank(shard, slots, batch_size=batch_size, device=device, missing=missing)
 
         return rank_file(rank, Path(requests), Path(out), shard_rows, progress)
 

@@ -62,10 +62,19 @@ class ServeSettings(BaseSettings):
     )
     experiments: Path | None = Field(default=None, description="TOML file of experiments.")
     rules: Path | None = Field(default=None, description="TOML file of rules for every list.")
-    items: Path | None = Field(default=None, description="items.parquet, for rules and new items.")
-    users: Path | None = Field(default=None, description="users.parquet, for new users.")
+    items: Path | None = Field(
+        default=None,
+        description="items.parquet, for rules and the features of items, new and known.",
+    )
+    users: Path | None = Field(
+        default=None, description="users.parquet, for the features of users, new and known."
+    )
     examples: Path | None = Field(
         default=None, description="Requests that the page offers; default: the bundle's."
+    )
+    missing: Literal["refuse", "mean"] = Field(
+        default="refuse",
+        description="Where a request lacks an input of training: refuse, or take the training mean.",
     )
     temperature: float | None = Field(
         default=None, gt=0, description="Draw lists, softened by it; default: the best list."
