@@ -40,7 +40,7 @@ def load(folder: str | Path, *, allow: Sequence[str] = ()) -> Bundle:
     """Read a bundle that training wrote; see `Bundle.load`.
 
     Args:
-        folder: of the bundle, or the `out` of a training.
+        folder: of the bundle, or the `out` of a training; a path, or an fsspec address (s3://…).
         allow: packages whose rankers and rewards may be loaded.
 
     Raises:

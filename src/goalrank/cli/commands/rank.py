@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,7 +22,7 @@ from goalrank.cli.common import (
 
 @verb()
 def rank(
-    bundle: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    bundle: Annotated[str, typer.Option(help="The bundle's folder, or s3://… and the like.")],
     requests: Annotated[
         str,
         typer.Option(
@@ -63,8 +62,11 @@ def rank(
         from goalrank.compute import LocalExecutor, open_executor
         from goalrank.errors import ConfigError
         from goalrank.requests import check_missing
+        from goalrank.storage import check_place
 
         told = check_missing(missing)
+        for place in (requests, out):
+            check_place(place)
         if executor == "local" and "://" not in out and not out.endswith(".parquet"):
             raise ConfigError(
                 f"lists are written as Parquet, but '{out}' does not end in .parquet; option: out"

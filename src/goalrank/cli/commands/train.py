@@ -22,10 +22,10 @@ from goalrank.cli.common import (
 @verb("Interrupted; finished stages and checkpoints are kept: run the same command with --resume.")
 def train(
     data: Annotated[
-        Path,
+        str,
         typer.Argument(
             help="Folder with train.parquet (and validation.parquet), or one Parquet file, whose "
-            "last 5 % by time are held out as validation."
+            "last 5 % by time are held out as validation; a path, or s3://… and the like."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for run/ and bundle/.")],

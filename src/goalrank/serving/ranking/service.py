@@ -45,6 +45,7 @@ from goalrank.serving.ranking.jobs import (
 from goalrank.serving.ranking.pending_work import PendingWork, run_async, run_blocking
 from goalrank.serving.store.records import Event, FeedbackCounts
 from goalrank.serving.store.store import CONFIRM_S, Store, confirm
+from goalrank.storage import local_path
 
 _LOG = logging.getLogger("goalrank.serving")
 DEFAULT = "default"
@@ -55,7 +56,7 @@ class Service:
     """Serves lists: answers requests with the lists of its bundles and stores what was shown.
 
     Args:
-        bundle: folder of the bundle that ranks users who are in no experiment.
+        bundle: folder of this machine with the bundle that ranks users who are in no experiment.
         store: database to which exposures are written before their lists are returned; None
             stores nothing.
         experiments: experiments with their variants and bundles; None runs none.
@@ -80,7 +81,7 @@ class Service:
 
     Raises:
         BundleError: a folder holds no bundle that can be loaded.
-        ConfigError: two bundles need different candidate features.
+        ConfigError: two bundles need different candidate features, or a bundle at an address.
     """
 
     def __init__(
@@ -112,7 +113,9 @@ class Service:
             "seed": seed, "observe": self.metrics.count, "missing": missing,
         }  # fmt: skip
         self._backend, self._threads = backend, threads
-        self._folders = {DEFAULT: Path(bundle)} | {b: Path(b) for b in self.experiments.bundles}
+        self._folders = {DEFAULT: local_path(bundle, "bundle")} | {
+            name: local_path(name, "experiments") for name in self.experiments.bundles
+        }
         self._predictors: dict[str, Predictor] = {}
         self._versions: dict[str, object] = {}
         self._reloading = threading.Lock()
