@@ -103,10 +103,12 @@ def make_bodies(count: int) -> list[dict[str, Any]]:
         count: number of requests.
     """
     rng = np.random.default_rng(1)
+    noon = datetime(2024, 1, 1, 12, tzinfo=UTC)
     return [
         {
             "user_id": int(rng.integers(0, USERS + 15)),
             "history": rng.integers(0, ITEMS + 100, H).tolist(),
+            "history_time": [(noon + timedelta(minutes=k)).isoformat() for k in range(H)],
             "candidates": rng.choice(ITEMS + 100, N, replace=False).tolist(),
             "candidate_score": rng.normal(size=N).round(4).tolist(),
         }
@@ -122,7 +124,9 @@ def prm_pass(repeats: int) -> float:
     """
     bundle = make_bundle("prm")
     rows = [
-        body | {"request_id": "", "time": datetime(2024, 6, 1, tzinfo=UTC)}
+        body
+        | {"request_id": "", "time": datetime(2024, 6, 1, tzinfo=UTC)}
+        | {"history_time": [datetime.fromisoformat(each) for each in body["history_time"]]}
         for body in make_bodies(1)
     ]
     batch = bundle.encoder.encode_flat(bundle.encoder.flat(rows)).batch(slice(0, 1))

@@ -7,6 +7,7 @@
     ├── DataError          a table, a log or a side table breaks a rule
     │   ├── SchemaError    a column is missing, misspelt or of the wrong type
     │   ├── ValidationError  rows break a rule; carries every fault
+    │   ├── MissingInputError      a request lacks what the model was trained with
     │   ├── UnknownRequestError    feedback on what was never shown
     │   └── DuplicateRequestError  a request id is in the store already
     ├── BundleError        a bundle is missing, altered, or of another version
@@ -75,6 +76,12 @@ class ValidationError(DataError):
     def __init__(self, message: str, faults: Sequence[object] = ()) -> None:
         super().__init__(message)
         self.faults = tuple(faults)
+
+
+class MissingInputError(DataError):
+    """A request lacks an input that the model was trained with."""
+
+    code = "missing_input"
 
 
 class UnknownRequestError(DataError):

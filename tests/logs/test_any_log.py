@@ -499,6 +499,22 @@ def test_years_of_two_digits_are_refused(tmp_path):
         load(write(tmp_path, lists(time=lambda day: f"{day:02d}/01/26 10:00")))
 
 
+def test_text_in_brackets_that_is_not_used_is_left_alone(tmp_path):
+    rows = [
+        {"request_id": f"r{day}", "user_id": day % 3, "time": when(day), "item_id": [1, 2, 3],
+         "click": [1, 0, 0], "note": "[see: ticket 7]", "policy": "[old]"}
+        for day in DAYS
+    ]  # fmt: skip
+    path = tmp_path / "log.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    result = load(path)
+    assert len(frame(result)) == 20
+    assert frame(result)["policy"].unique().to_list() == ["[old]"]
+    for used in ({"kinds": ("note",)}, {"candidate_features": ("note",)}):
+        with pytest.raises(SchemaError, match=r"note = .*no JSON array"):
+            load(path, **used)
+
+
 def test_dates_and_times_written_as_one_number(tmp_path):
     rows = lists(time=lambda day: f"202601{day:02d}103000")
     table = frame(load(write(tmp_path, rows), timezone="UTC"))
@@ -529,6 +545,30 @@ def test_empty_features_are_the_mean_and_that_is_said(tmp_path):
     rows = [rows[0], *(f"{row},{'' if at == 0 else 2 + at % 2}" for at, row in enumerate(rows[1:]))]
     result = load(write(tmp_path, rows), candidate_features=("price",))
     assert "empty 'price'" in guesses(result)
+
+
+@pytest.mark.parametrize("name", ["price", "candidate_score"])
+def test_empty_values_are_the_mean_of_training_alone(tmp_path, name):
+    """Values grow a hundredfold after training; item i0 never has one."""
+    rows = [f"{lists()[0]},{name}"]
+    for row in lists()[1:]:
+        day = int(row.split(",")[0][1:])
+        value = "" if ",i0," in row else (100 * day if day > 14 else 2)
+        rows.append(f"{row},{value}")
+    features = (name,) if name == "price" else ()
+    result = load(write(tmp_path, rows), candidate_features=features, computed_features=False)
+    assert f"empty '{name}'" in guesses(result)
+    column = "candidate_features" if features else name
+    table = frame(result).explode("candidates", column)
+    values = table[column].arr.first() if features else table[column]
+    assert values.filter(table["candidates"] == "i0").to_list() == [2.0] * len(frame(result))
+
+
+def test_a_feature_without_a_value_in_training_is_refused(tmp_path):
+    rows = [f"{lists()[0]},price"]
+    rows += [f"{row},{3 if int(row.split(',')[0][1:]) > 18 else ''}" for row in lists()[1:]]
+    with pytest.raises(DataError, match=r"price is empty in all 14 training requests.*options"):
+        load(write(tmp_path, rows), candidate_features=("price",))
 
 
 def test_features_of_the_caller_stay_without_ours(tmp_path):

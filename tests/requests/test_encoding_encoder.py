@@ -151,9 +151,12 @@ def test_history_keeps_the_latest() -> None:
 
 def test_optional_columns() -> None:
     bare = hand_frame().drop("candidate_score", "history_feedback", "propensity", "policy")
-    columns = trained().encode(Requests(bare, info=INFO))
-    assert not columns.candidate_score.any()
+    columns = trained().encode(Requests(bare, info=INFO), "mean")
+    assert np.allclose(columns.candidate_score, 0, atol=1e-6)
     assert np.isnan(columns.propensity).all()
+    assert (columns.history_feedback == 0.5).all()
+    columns = Encoder.fit(Requests(bare, info=INFO)).encode(Requests(bare, info=INFO))
+    assert not columns.candidate_score.any()
     assert (columns.history_feedback == 1).all()
     assert Encoder.fit(Requests(bare, info=INFO)).score is None
     assert not Encoder.fit(Requests(bare, info=INFO)).spec.has_score

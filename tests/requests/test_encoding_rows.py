@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.tables import make_table
 
-from goalrank.errors import DataError
+from goalrank.errors import DataError, MissingInputError
 from goalrank.requests import EncodedRequests, Encoder, EncoderConfig, EntityTable, Requests
 
 ENCODERS = {
@@ -89,18 +89,20 @@ def test_rows_equal_the_table(given, sides):
     strings, rows = given
     encoder, table = ENCODERS[strings], _table(rows, strings)
     more = (SIDES[strings].items, SIDES[strings].users) if sides else (None, None)
-    wanted = encoder.encode(Requests(table.frame, info=table.info, items=more[0], users=more[1]))
-    _same(encoder.encode_flat(encoder.flat(rows), *more), wanted)
+    asked = Requests(table.frame, info=table.info, items=more[0], users=more[1])
+    _same(encoder.encode_flat(encoder.flat(rows), *more, "mean"), encoder.encode(asked, "mean"))
 
 
-def test_what_is_absent_is_taken_for_none():
+def test_what_is_absent_is_the_mean_where_that_is_wanted():
     row = {"request_id": "a", "user_id": 1, "time": _NOON, "candidates": [1, 2]}
     row["candidate_features"] = [[0.0, 1.0], [2.0, 3.0]]
     encoder = ENCODERS[False]
-    columns = encoder.encode_flat(encoder.flat([row]))
+    with pytest.raises(MissingInputError, match="candidate_score"):
+        encoder.encode_flat(encoder.flat([row]))
+    columns = encoder.encode_flat(encoder.flat([row]), missing="mean")
     assert len(columns.history) == 0
-    assert not columns.candidate_score.any()
-    _same(columns, encoder.encode(_table([{**row, "history": []}], False)))
+    assert np.allclose(columns.candidate_score, 0.0, atol=1e-6)
+    _same(columns, encoder.encode(_table([{**row, "history": []}], False), "mean"))
 
 
 @pytest.mark.parametrize(
@@ -113,12 +115,13 @@ def test_what_is_absent_is_taken_for_none():
         ({"user_id": 2**70}, "64 bits"),
         ({"candidate_features": [[0.0, 1.0]]}, "candidate_features"),
         ({"candidate_features": [[0.0], [1.0]]}, "2 features"),
-        ({"candidate_features": None}, "2 features"),
+        ({"candidate_features": None}, r"candidate_features \(p, q\)"),
         ({"candidate_score": [1.0]}, "candidate_score has 1"),
     ],
 )
 def test_rows_that_do_not_fit_are_refused(change, match):
     row = {"request_id": "a", "user_id": 1, "time": _NOON, "candidates": [1, 2]}
-    row |= {"candidate_features": [[0.0, 1.0], [2.0, 3.0]]} | change
+    row |= {"candidate_score": [0.5, 0.1], "candidate_features": [[0.0, 1.0], [2.0, 3.0]]}
+    row |= change
     with pytest.raises(DataError, match=match):
         ENCODERS[False].encode_flat(ENCODERS[False].flat([row]))

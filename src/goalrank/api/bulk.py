@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from goalrank.bundles import Bundle
 from goalrank.compute import Executor, LocalExecutor
 from goalrank.errors import ConfigError
-from goalrank.requests import Dataset, Partition, open_dataset
+from goalrank.requests import Dataset, Missing, Partition, open_dataset
 from goalrank.storage import Location
 
 Progress = Callable[[int, int], None]
@@ -33,13 +33,14 @@ class _Job:
     batch_size: int
     device: str
     folder: Location | None
+    missing: Missing
 
 
 def load(folder: str | Path, *, allow: Sequence[str] = ()) -> Bundle:
     """Read a bundle that training wrote; see `Bundle.load`.
 
     Args:
-        folder: of the bundle, or the `out` of a training.
+        folder: of the bundle, or the `out` of a training; a path, or an fsspec address (s3://…).
         allow: packages whose rankers and rewards may be loaded.
 
     Raises:
@@ -67,6 +68,7 @@ def rank_dataset(
     device: str = "cpu",
     part_rows: int = _PART_ROWS,
     progress: Progress | None = None,
+    missing: Missing = "refuse",
 ) -> int:
     """Rank partitioned Parquet by an executor; the lists do not depend on which.
 
@@ -82,6 +84,8 @@ def rank_dataset(
         device: where to compute.
         part_rows: requests per part, held at once by a worker.
         progress: called with (requests done, requests in all).
+        missing: what is done where an input that the model was trained with is lacking; see
+            `Bundle.rank`.
 
     Returns:
         Requests ranked.
@@ -102,7 +106,8 @@ def rank_dataset(
         raise ConfigError(f"'{out}' is the requests table itself; option: out")
     dataset = open_dataset(requests, part_rows)
     one_file = out.endswith(".parquet")
-    job = _Job(bundle, dataset, requests, slots, batch_size, device, None if one_file else target)
+    folder = None if one_file else target
+    job = _Job(bundle, dataset, requests, slots, batch_size, device, folder, missing)
     if not one_file:
         _clear(target)
     runner = executor or LocalExecutor(1)
@@ -124,7 +129,9 @@ def rank_part(job: _Job, part: Partition) -> Any:
     """Lists of one part: the table, or the name of the file that holds it."""
     requests = job.dataset.read(part)
     requests.refuse_faults(part.file.address, part.first)
-    frame = job.bundle.rank(requests, job.slots, batch_size=job.batch_size, device=job.device)
+    frame = job.bundle.rank(
+        requests, job.slots, batch_size=job.batch_size, device=job.device, missing=job.missing
+    )
     if job.folder is None:
         return frame
     number = job.dataset.parts.index(part)

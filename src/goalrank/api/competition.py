@@ -18,7 +18,7 @@ from goalrank.evaluation import Difference, Evaluation
 from goalrank.rankers import Ranker
 from goalrank.reporting import evaluation_table
 from goalrank.requests import Encoder, Requests
-from goalrank.storage import json_text, write_text
+from goalrank.storage import json_text, local_path, write_text
 from goalrank.training import FitConfig, Job, RunOptions, load_config
 
 Say = Callable[[str], None]
@@ -121,13 +121,14 @@ def compete(
     """
     if not budget > 0:
         raise ConfigError(f"budget {budget:g} s must be above 0; option: --budget")
+    out = None if out is None else local_path(out, "out")
     settings = load_config(config, overrides)
     settings = settings.model_copy(update={"light": ("linear", "prm")})
     if out is not None:
-        check_free(Path(out), overwrite)
+        check_free(out, overwrite)
     clock = _Clock(budget)
     with tempfile.TemporaryDirectory(prefix="goalrank-") as scratch:
-        folder = Path(scratch) if out is None else Path(out) / "run"
+        folder = Path(scratch) if out is None else out / "run"
         options = RunOptions(folder, progress=progress, accelerator=accelerator, devices=1)
         encoder = Encoder.fit(train, settings.encoder)
         job = Job(
@@ -140,8 +141,8 @@ def compete(
     say("comparing on validation")
     result = _choose(job, encoder, train, metric, bootstrap, left_out)
     if out is not None:
-        result.model.save(Path(out) / "bundle", overwrite=True)
-        write_text(Path(out) / "compete.json", json_text(result.to_dict()))
+        result.model.save(out / "bundle", overwrite=True)
+        write_text(out / "compete.json", json_text(result.to_dict()))
     return result
 
 

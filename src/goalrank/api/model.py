@@ -13,6 +13,7 @@ from goalrank.bundles import Bundle
 from goalrank.errors import BundleError, ConfigError
 from goalrank.rankers import Ranker
 from goalrank.requests import EncodedRequests, Encoder, Requests, TableInfo, read_shard
+from goalrank.storage import local_path
 from goalrank.training import (
     FitConfig,
     Fitted,
@@ -78,7 +79,7 @@ def fit(
     """Train the light models, the reward model and the generator of a recipe.
 
     Args:
-        train: requests with feedback, or their file.
+        train: requests with feedback, or their file: a path, or an fsspec address (s3://…).
         validation: decides when to stop and which weights to keep; None keeps the last.
         config: settings, a recipe's file or name; None takes the defaults.
         overrides: settings that replace those of `config`, by name: {"training.steps": 500}; or
@@ -89,7 +90,8 @@ def fit(
         loggers: Lightning loggers besides the CSV log, also a list or a function: TensorBoard
             (extra `[tensorboard]`), MLflow (`[mlflow]`), W&B (`[wandb]`) and others. Every stage counts
             its steps from 0, so a function that gives each stage its own run reads best.
-        out: folder for `run/` (checkpoints, logs) and `bundle/`; None keeps nothing on disk.
+        out: folder of this machine for `run/` (checkpoints, logs) and `bundle/`; None keeps
+            nothing on disk.
         progress: show progress bars.
         resume: go on with the job in `out`; finished stages are not run again.
         overwrite: start again in `out`, even if it holds a job or bundle.
@@ -124,12 +126,13 @@ def fit(
         >>> sorted(path.name for path in (folder / "logs").iterdir())
         ['dnn', 'goalrank', 'prm', 'reward-0']
     """
+    out = None if out is None else local_path(out, "out")
     settings = load_config(_source(config), overrides)
     asked = RunOptions(Path(), resume, progress, callbacks=callbacks, loggers=loggers, **run)
     options = resolve_options(asked)
     options.refuse_odd()
     if out is not None:
-        check_free(Path(out), options.resume or overwrite)
+        check_free(out, options.resume or overwrite)
     elif process_rank() is not None:
         raise ConfigError(
             "several processes share checkpoints and weights on disk; remedy: a folder (--out)"
@@ -139,10 +142,10 @@ def fit(
         barrier()  # until all have looked at the folder
         table = _read(train, options)
         held = None if validation is None else _read(validation, options)
-        folder = Path(out) / "run" if out is not None else Path(scratch)
+        folder = out / "run" if out is not None else Path(scratch)
         model = _fit(table, held, settings, replace(options, folder=folder))
     if out is not None and is_first():
-        model.save(Path(out) / "bundle", overwrite=True)
+        model.save(out / "bundle", overwrite=True)
     return model
 
 
@@ -197,7 +200,7 @@ def _read(requests: Requests | str | Path, options: RunOptions) -> Requests:
             "split_data reads each process's own rows, so it needs paths and not tables; remedy: "
             "give the file or the folder of shards"
         )
-    return read_shard(requests, here.rank, here.ranks, gather_bytes)
+    return read_shard(local_path(requests, "train"), here.rank, here.ranks, gather_bytes)
 
 
 def _count(columns: EncodedRequests, options: RunOptions) -> int:

@@ -1,10 +1,11 @@
 """Bundles: a trained ranker with all it needs, on disk and in use without a server."""
 
+from goalrank.bundles.asked import Ranked
 from goalrank.bundles.bundle import Bundle
 from goalrank.bundles.manifest import FORMAT_VERSION, MANIFEST
 from goalrank.bundles.onnx.export import export_graph
 from goalrank.bundles.onnx.graph import Backend, ListGraph, load_graph
-from goalrank.bundles.predictor import Predictor, Ranked
+from goalrank.bundles.predictor import Predictor
 from goalrank.bundles.synthetic_requests import synthetic_requests
 from goalrank.bundles.timing import TimedStep, record_times
 

@@ -21,8 +21,9 @@ from goalrank.bundles.ranked_lists import list_frame, rank_file
 from goalrank.errors import BundleError, ConfigError
 from goalrank.rankers import RANKERS, Ranker, RankerConfig, build_ranker
 from goalrank.registry import class_path
-from goalrank.requests import Encoder, Requests, load_encoder, save_encoder
+from goalrank.requests import Encoder, Missing, Requests, load_encoder, save_encoder
 from goalrank.rewards import Reward, describe_reward, rebuild_reward
+from goalrank.storage import local_copy, local_path
 
 _RANKER, _REWARD = "ranker.safetensors", "reward.safetensors"
 _EXAMPLES = "examples.parquet"
@@ -88,7 +89,7 @@ class Bundle:
         Raises:
             BundleError: the folder is taken or cannot be written, or a class cannot be found again.
         """
-        return write_folder(Path(folder), self._write, overwrite=overwrite)
+        return write_folder(local_path(folder, "folder"), self._write, overwrite=overwrite)
 
     def _write(self, folder: Path) -> dict[str, Any]:
         save_encoder(self.encoder, folder)
@@ -118,7 +119,8 @@ class Bundle:
         """Read a bundle; every file's checksum is verified.
 
         Args:
-            folder: of the bundle, or the output folder of a training that holds one.
+            folder: of the bundle, or the output folder of a training that holds one; a path, or an
+                fsspec address (s3://…).
             allow: packages besides goalrank whose code may run, where the bundle's ranker or reward
                 is of such a package; also those of the variable GOALRANK_ALLOW_PLUGINS.
 
@@ -126,7 +128,11 @@ class Bundle:
             BundleError: no bundle there, a changed byte, a missing file, a newer format, or a
                 plug-in that is not installed or not allowed.
         """
-        path = Path(folder)
+        with local_copy(folder) as path:
+            return cls._read(path, allow)
+
+    @classmethod
+    def _read(cls, path: Path, allow: Sequence[str]) -> Self:
         if not (path / MANIFEST).is_file() and (path / "bundle" / MANIFEST).is_file():
             path = path / "bundle"
         manifest = read_manifest(path)
@@ -157,6 +163,7 @@ class Bundle:
         batch_size: int = 256,
         device: torch.device | str = "cpu",
         progress: Progress | None = None,
+        missing: Missing = "refuse",
     ) -> pl.DataFrame:
         """The ranker's best list for every request.
 
@@ -166,14 +173,20 @@ class Bundle:
             batch_size: requests per batch; the lists do not depend on it.
             device: where to compute.
             progress: called with (requests done, requests in all) after each batch.
+            missing: what is done where an input that the model was trained with is lacking
+                (candidate_score, candidate_features, history_feedback, history_time, columns of new
+                items and users): "refuse", or "mean", which takes its mean over the training
+                requests.
 
         Returns:
             request_id, user_id, items (list of ids), positions (list of i32 in `candidates`) and
             log_prob (of the list under the policy), a row per request in their order. A request
-            with fewer than L candidates gets them all.
+            with fewer than L candidates gets them all. With `missing` "mean" also filled: the names
+            of the inputs of each request that are means.
 
         Raises:
             ConfigError: slots or batch_size below 1.
+            MissingInputError: a request lacks an input that the model was trained with.
             DataError: ids or features of other types than in training.
         """
         length = self.config.slots if slots is None else slots
@@ -185,6 +198,7 @@ class Bundle:
             batch_size=batch_size,
             device=device,
             progress=progress,
+            missing=missing,
         )
 
     def rank_file(
@@ -197,17 +211,20 @@ class Bundle:
         shard_rows: int = 65_536,
         device: torch.device | str = "cpu",
         progress: Progress | None = None,
+        missing: Missing = "refuse",
     ) -> Path:
         """Rank a Parquet file or folder of shards into a Parquet file, in bounded memory.
 
         Args:
-            requests: what `Requests.iter_shards` reads.
+            requests: what `Requests.iter_shards` reads, on this machine; `rank_dataset` reads and
+                writes addresses.
             out: the file; it appears whole at the end or not at all.
             slots: as in `rank`.
             batch_size: as in `rank`.
             shard_rows: requests held at once.
             device: as in `rank`.
             progress: called with (requests done, requests in all).
+            missing: as in `rank`.
 
         Raises:
             ValidationError: faulty rows; nothing is written.
@@ -215,9 +232,10 @@ class Bundle:
         """
 
         def rank(shard: Requests) -> pl.DataFrame:
-            return self.rank(shard, slots, batch_size=batch_size, device=device)
+            return self.rank(shard, slots, batch_size=batch_size, device=device, missing=missing)
 
-        return rank_file(rank, Path(requests), Path(out), shard_rows, progress)
+        places = local_path(requests, "requests"), local_path(out, "out")
+        return rank_file(rank, *places, shard_rows, progress)
 
 
 def _ranker_class(manifest: dict[str, Any]) -> type[Ranker]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from goalrank.bundles.asked import Asked, Ranked, new_rows, parted, retriever_scores
 from goalrank.bundles.bundle import Bundle
 from goalrank.bundles.onnx.graph import Backend, ListGraph
 from goalrank.bundles.synthetic_requests import synthetic_requests
@@ -30,33 +31,16 @@ from goalrank.constraints import (
 from goalrank.errors import ConfigError, GoalRankError
 from goalrank.nn import request_salt
 from goalrank.rankers import RetrieverOrder
-from goalrank.requests import Batch, EncodedRequests, RequestArrays, Requests, Row
+from goalrank.requests import (
+    Batch,
+    EncodedRequests,
+    Missing,
+    Requests,
+    Row,
+    check_missing,
+)
 
 _GRAPH_MOST = 32  # requests; beyond, PyTorch's products are the faster ones (N 50, width 128)
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """One request's list.
-
-    Attributes:
-        items: ids, best first.
-        positions: the same in the request's candidates.
-        log_prob: of the list under the constrained policy at the temperature (1 where greedy).
-        propensity: probability with which this very list was served: exp(log_prob) where it was
-            drawn, 1 where greedy, None where degraded.
-        relaxed: rules given up because no list obeys them all.
-        degraded: the retriever's order, not the ranker's.
-    """
-
-    request_id: str
-    user_id: Any
-    items: list[Any]
-    positions: list[int]
-    log_prob: float
-    propensity: float | None
-    relaxed: tuple[str, ...] = ()
-    degraded: bool = False
 
 
 class Predictor:
@@ -65,17 +49,21 @@ class Predictor:
     Args:
         bundle: the bundle to rank with.
         name: of the policy, written with exposures.
-        items: side table (`item_id` and columns) for rules and for the features of new items;
-            used for requests that bring none.
+        items: side table (`item_id` and columns) for rules and features. Its columns override the
+            bundle's features of known items and are those of new ones; a request's own side table
+            overrides both.
         users: side table of users, for the same purposes.
         rules: hold for every request; a request's own are added.
         temperature: None is greedy; a number draws from the policy, softened by it.
         seed: of the draws; a request's list depends on the seed and its request_id only.
         graph: exported from this bundle; ranks what it can (see `backend`), PyTorch the rest.
         observe: called after each ranking with the encoded requests and the backend at work.
+        missing: what is done where a request lacks an input that the model was trained with:
+            "refuse", or "mean", which takes its mean over the training requests.
 
     Raises:
-        ConfigError: a temperature that is not above 0.
+        ConfigError: a temperature that is not above 0, or another word for `missing`.
+        DataError: a column of a side table changed its type since training.
     """
 
     def __init__(
@@ -90,9 +78,13 @@ class Predictor:
         seed: int = 0,
         graph: ListGraph | None = None,
         observe: Callable[[Bundle, EncodedRequests, Backend], None] | None = None,
+        missing: Missing = "refuse",
     ) -> None:
         _check_temperature(temperature)
+        check_missing(missing)
         self.bundle, self.name, self.items, self.users = bundle, name, items, users
+        self.encoder = bundle.encoder.overridden(items, users)
+        self.missing: Missing = missing
         self.rules = rules or Constraints()
         self.temperature, self.seed = temperature, seed
         self.graph, self.observe = graph, observe
@@ -110,6 +102,7 @@ class Predictor:
         *,
         rules: Sequence[Constraints | None] | None = None,
         temperature: float | None = None,
+        missing: Missing | None = None,
     ) -> list[Ranked]:
         """Lists for B requests, in their order.
 
@@ -118,10 +111,12 @@ class Predictor:
             slots: L; None takes the length that the ranker was trained for.
             rules: each request's own.
             temperature: instead the predictor's.
+            missing: instead the predictor's.
 
         Raises:
             ConfigError: a rule on an unknown column, or on a ranker that cannot be masked.
             InfeasibleError: no list obeys the rules and they must not be relaxed.
+            MissingInputError: a request lacks an input that the model was trained with.
             DataError: ids or features of other types than in training.
         """
         length = _length(self.slots if slots is None else slots)
@@ -131,8 +126,9 @@ class Predictor:
         plans = self._plans(asked, rules, length)
         if not len(asked.flat):
             return []
+        missing = missing or self.missing
         with timed("encode"):
-            columns = self._columns(asked)
+            columns = self._columns(asked, missing)
         out: dict[int, Ranked] = {}
         for rows in _alike(plans):
             part = [plans[row] for row in rows]
@@ -143,7 +139,22 @@ class Predictor:
             if self.observe is not None:
                 seen = columns if len(rows) == len(columns) else columns.take(np.array(rows))
                 self.observe(self.bundle, seen, self.backend(part, length, temperature))
-        return [out[row] for row in range(len(asked.flat))]
+        found = [out[row] for row in range(len(asked.flat))]
+        return found if missing == "refuse" else self._marked(asked, found)
+
+    def completed(
+        self, row: Row, missing: Missing | None = None
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """A plain row with values for the inputs that it lacks, and the names of the means.
+
+        Args:
+            row: as `rank` takes it.
+            missing: instead the predictor's.
+
+        Raises:
+            MissingInputError: it lacks an input that the model was trained with.
+        """
+        return self.encoder.inputs.completed(row, missing or self.missing)
 
     def warm(self) -> None:
         """Rank made-up requests once: the first run is slow, and no user should wait for it."""
@@ -220,7 +231,7 @@ class Predictor:
         plans = self._plans(asked, rules, length)
         if not len(asked.flat):
             return np.zeros(0)
-        batch = self._columns(asked).batch(slice(0, len(asked.flat)))
+        batch = self._columns(asked, self.missing).batch(slice(0, len(asked.flat)))
         forced = torch.full((len(lists), length), -1)
         for row, positions in enumerate(lists):
             forced[row, : len(positions)] = torch.tensor(positions, dtype=torch.long)
@@ -261,40 +272,44 @@ class Predictor:
         plans = self._plans(asked, rules, length)
         if not len(asked.flat):
             return []
-        scores, batch = _retriever(asked)
+        scores, batch = retriever_scores(asked)
         lists, log_prob = constrained_lists(RetrieverOrder(), scores, batch, plans, length)
         rows = range(len(asked.flat))
         return self._ranked(asked, rows, plans, lists, log_prob, greedy=True, degraded=True)
 
-    def _asked(self, requests: Requests | Sequence[Row]) -> _Asked:
+    def _asked(self, requests: Requests | Sequence[Row]) -> Asked:
         if isinstance(requests, Requests):
-            self.bundle.encoder.check_features(requests)
-            flat = RequestArrays.of_table(requests)
-            return _Asked(flat, _parted(flat), requests.items, requests.users)
-        flat = self.bundle.encoder.flat(requests)
-        return _Asked(flat, [list(row["candidates"]) for row in requests])
+            flat = self.encoder.flat_table(requests)
+            return Asked(flat, parted(flat), requests.items, requests.users)
+        flat = self.encoder.flat(requests)
+        return Asked(flat, [list(row["candidates"]) for row in requests])
 
-    def _columns(self, asked: _Asked) -> EncodedRequests:
-        sides = {"items": asked.items, "users": asked.users}
-        for side, own in (("items", self.items), ("users", self.users)):
-            if sides[side] is None and own is not None:
-                sides[side] = self._relevant(own, asked.flat, side)
-        return self.bundle.encoder.encode_flat(asked.flat, sides["items"], sides["users"])
+    def _columns(self, asked: Asked, missing: Missing) -> EncodedRequests:
+        return self.encoder.encode_flat(asked.flat, *self._sides(asked), missing)
 
-    def _relevant(self, side: pl.DataFrame, flat: RequestArrays, name: str) -> pl.DataFrame | None:
-        """Rows of a side table that are new to the encoder; the rest it knows already."""
-        if name == "items":
-            ids, vocabulary = flat.item_ids, self.bundle.encoder.items.vocabulary
-        else:
-            ids, vocabulary = flat.user_id, self.bundle.encoder.users.vocabulary
-        new = ~vocabulary.contains(ids)
-        if not new.any():
-            return None
-        own = pl.Series("id", ids).filter(pl.Series(new)).unique()
-        rows = side.filter(pl.col(f"{name[:-1]}_id").is_in(own.implode()))
-        return rows if rows.height else None
+    def _marked(self, asked: Asked, found: list[Ranked]) -> list[Ranked]:
+        """The lists with the names of the inputs that were filled in."""
+        absent = self.encoder.absent(asked.flat, *self._sides(asked))
+        if not absent:
+            return found
+        return [
+            replace(each, filled=tuple(name for name, rows in absent.items() if rows[row]))
+            for row, each in enumerate(found)
+        ]
 
-    def _attributes(self, names: list[str], asked: _Asked) -> dict[str, list[Any]]:
+    def _sides(self, asked: Asked) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
+        """Side tables of the requests, else the predictor's rows of new ids.
+
+        The predictor's rows of known ids are in its encoder already.
+        """
+        items, users = asked.items, asked.users
+        if items is None and self.items is not None:
+            items = new_rows(self.items, "item_id", asked.flat.item_ids, self.encoder.items)
+        if users is None and self.users is not None:
+            users = new_rows(self.users, "user_id", asked.flat.user_id, self.encoder.users)
+        return items, users
+
+    def _attributes(self, names: list[str], asked: Asked) -> dict[str, list[Any]]:
         """Values of item columns for the flat candidates."""
         ids = asked.flat.candidates
         if asked.items is not None or isinstance(ids, pl.Series):
@@ -309,7 +324,7 @@ class Predictor:
         return {name: [self._values[name].get(each) for each in flat] for name in names}
 
     def _plans(
-        self, asked: _Asked, rules: Sequence[Constraints | None] | None, slots: int
+        self, asked: Asked, rules: Sequence[Constraints | None] | None, slots: int
     ) -> list[Resolved | None]:
         count = len(asked.flat)
         if rules is not None and len(rules) != count:
@@ -338,7 +353,7 @@ class Predictor:
 
     def _ranked(
         self,
-        asked: _Asked,
+        asked: Asked,
         rows: Sequence[int],
         plans: list[Resolved | None],
         lists: Tensor,
@@ -363,45 +378,11 @@ class Predictor:
         return out
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """B requests, the ids of each one's candidates, and the side tables sent with them."""
-
-    flat: RequestArrays
-    candidates: list[list[Any]]
-    items: pl.DataFrame | None = None
-    users: pl.DataFrame | None = None
-
-
-def _parted(flat: RequestArrays) -> list[list[Any]]:
-    ids, ends = list(flat.candidates), np.cumsum(flat.candidate_length).tolist()
-    return [ids[start:end] for start, end in zip([0, *ends], ends)]
-
-
 def _alike(plans: Sequence[Resolved | None]) -> list[list[int]]:
     """Rows whose rules are known beforehand, and the rest; what is empty is left out."""
     easy = [plan is None or is_prefix_free(plan[0]) for plan in plans]
     parts = [[i for i, flag in enumerate(easy) if flag == wanted] for wanted in (True, False)]
     return [part for part in parts if part]
-
-
-def _retriever(asked: _Asked) -> tuple[Tensor, Batch]:
-    """Scores [B, N] and just enough of a batch: the mask and names of the candidates."""
-    sizes, given = asked.flat.candidate_length, asked.flat.candidate_score
-    real = torch.from_numpy(np.arange(int(sizes.max())) < sizes[:, None])
-    n = real.shape[1]
-    scores = -torch.arange(n, dtype=torch.float64).repeat(len(sizes), 1)
-    if given is not None and len(given) == int(sizes.sum()):
-        scores[real] = torch.from_numpy(given).double()
-    names = torch.arange(n).expand(len(sizes), n)
-    none = torch.zeros(len(sizes), 0)
-    batch = Batch(
-        index=none, key=none, items=None, users=None, user=none,  # type: ignore[arg-type]
-        history=none, history_mask=none, history_feedback=none, history_age=none,
-        candidates=names, candidate_mask=real, candidate_score=scores, candidate_features=none,
-        shown=none, feedback=none, relevance=none, observed=none, propensity=none,
-    )  # fmt: skip
-    return scores, batch
 
 
 def _length(slots: int) -> int:

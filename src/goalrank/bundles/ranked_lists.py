@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from goalrank.errors import ConfigError
 from goalrank.rankers import Ranker
-from goalrank.requests import EncodedRequests, Encoder, Requests
+from goalrank.requests import Absent, EncodedRequests, Encoder, Missing, Requests
 from goalrank.storage import whole_file
 
 Progress = Callable[[int, int], None]
@@ -29,18 +29,32 @@ def list_frame(
     batch_size: int,
     device: torch.device | str,
     progress: Progress | None,
+    missing: Missing = "refuse",
 ) -> pl.DataFrame:
     """See `Bundle.rank`."""
     for name, value in (("slots", slots), ("batch_size", batch_size)):
         if value < 1:
             raise ConfigError(f"{name} is {value}, but must be at least 1 (option: {name})")
-    columns = encoder.encode(requests)
+    flat, sides = encoder.flat_table(requests), (requests.items, requests.users)
+    columns = encoder.encode_flat(flat, *sides, missing)
     columns = replace(columns, items=columns.items.to(device), users=columns.users.to(device))
     ranker.to(device)
     parts = list(_batches(ranker, columns, slots, batch_size, device, progress))
     lists = np.concatenate([lists for lists, _ in parts] or [np.zeros((0, slots), np.int64)])
     log_prob = np.concatenate([values for _, values in parts] or [np.zeros(0)])
-    return _frame(requests.frame, columns.candidate_start, lists, log_prob)
+    frame = _frame(requests.frame, columns.candidate_start, lists, log_prob)
+    if missing == "refuse":
+        return frame
+    return frame.with_columns(_filled(encoder.absent(flat, *sides), frame.height))
+
+
+def _filled(absent: Absent, rows: int) -> pl.Series:
+    """Names of the inputs of each request that are the training mean."""
+    marks = pl.DataFrame({name: pl.Series(where) for name, where in absent.items()})
+    named = [pl.when(pl.col(name)).then(pl.lit(name)) for name in absent]
+    if not named:
+        return pl.Series("filled", [[]], dtype=pl.List(pl.String)).new_from_index(0, rows)
+    return marks.select(pl.concat_list(named).list.drop_nulls().alias("filled"))["filled"]
 
 
 def _batches(

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -134,7 +135,7 @@ def verb(interrupted: str = "Interrupted; nothing was written.") -> Callable[[F]
         def run(*args: Any, **kwargs: Any) -> Any:
             try:
                 with _old_names_said():
-                    return function(*args, **kwargs)
+                    return function(*args, **{n: _on_disk(v, n) for n, v in kwargs.items()})
             except KeyboardInterrupt:
                 say(interrupted, "yellow")
                 raise typer.Exit(INTERRUPTED) from None
@@ -156,6 +157,19 @@ def verb(interrupted: str = "Interrupted; nothing was written.") -> Callable[[F]
         return run  # type: ignore[return-value]
 
     return decorate
+
+
+def _on_disk(value: Any, name: str) -> Any:
+    """A parameter's value; paths are of this machine. Parameters that take addresses are texts.
+
+    Raises:
+        ConfigError: an address where a path is needed.
+    """
+    from goalrank.storage import local_path
+
+    if isinstance(value, list):
+        return [_on_disk(each, name) for each in value]
+    return local_path(value, name.replace("_", "-")) if isinstance(value, Path) else value
 
 
 @contextmanager

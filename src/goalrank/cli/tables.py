@@ -9,17 +9,28 @@ import numpy as np
 
 from goalrank.errors import DataError
 from goalrank.requests import Requests
+from goalrank.storage import Place, local_copy, local_path
 
+SIDE_FILES = ("items.parquet", "users.parquet")
 _PARTS = ("train", "validation", "test")
 _HELD_OUT = 20  # one request in so many, the last by time, is validation where only a file is given
 
 
-def read_data(folder: Path, needed: Sequence[str]) -> dict[str, Requests]:
+def read_data(folder: Place, needed: Sequence[str]) -> dict[str, Requests]:
     """Those of train, validation and test that a folder holds; each may be a file or shards.
+
+    Args:
+        folder: a path, or an address.
+        needed: those that must be there.
 
     Raises:
         DataError: no such folder, or one that is needed is missing.
     """
+    with local_copy(folder) as here:
+        return _parts(here, needed)
+
+
+def _parts(folder: Path, needed: Sequence[str]) -> dict[str, Requests]:
     if not folder.is_dir():
         raise DataError(
             f"'{folder}' is not a folder; remedy: give the folder that goalrank data import wrote"
@@ -38,15 +49,20 @@ def read_data(folder: Path, needed: Sequence[str]) -> dict[str, Requests]:
     return tables
 
 
-def read_every(path: Path) -> list[Requests]:
+def read_every(place: Place) -> list[Requests]:
     """All tables of a folder, or the one of a Parquet file or of a folder of shards.
 
     Raises:
         DataError: nothing there.
     """
+    with local_copy(place, SIDE_FILES) as path:
+        return _every(path)
+
+
+def _every(path: Path) -> list[Requests]:
     if _is_table(path):
         return [Requests.read(path)]
-    tables = read_data(path, needed=())
+    tables = _parts(path, needed=())
     if not tables:
         raise DataError(
             f"'{path}' holds none of {', '.join(f'{part}.parquet' for part in _PARTS)}; remedy: "
@@ -55,7 +71,7 @@ def read_every(path: Path) -> list[Requests]:
     return list(tables.values())
 
 
-def read_training(path: Path) -> tuple[Requests, Requests | None, str | None]:
+def read_training(place: Place) -> tuple[Requests, Requests | None, str | None]:
     """Training and validation requests of a folder, or of one Parquet file.
 
     Of a file the last 5 % by time (at least one request) are held out as validation.
@@ -66,8 +82,13 @@ def read_training(path: Path) -> tuple[Requests, Requests | None, str | None]:
     Raises:
         DataError: nothing there, or a file with fewer than two requests.
     """
+    with local_copy(place, SIDE_FILES) as path:
+        return _training(path)
+
+
+def _training(path: Path) -> tuple[Requests, Requests | None, str | None]:
     if not _is_table(path):
-        tables = read_data(path, needed=("train",))
+        tables = _parts(path, needed=("train",))
         return tables["train"], tables.get("validation"), None
     table = Requests.read(path)
     count = len(table)
@@ -85,12 +106,14 @@ def read_training(path: Path) -> tuple[Requests, Requests | None, str | None]:
     return table.take(np.sort(order[:-held])), table.take(np.sort(order[-held:])), said
 
 
-def training_paths(path: Path) -> tuple[Path, Path | None, None]:
+def training_paths(place: Place) -> tuple[Path, Path | None, None]:
     """As `read_training` of a folder, without reading: where its parts are.
 
     Raises:
+        ConfigError: an address; each process reads its own rows from disk.
         DataError: one table, of which no part by time can be held out unread.
     """
+    path = local_path(place, "data, with split-data")
     if _is_table(path):
         raise DataError(
             f"'{path}' is one table, and --split-data reads no whole table to hold out the last "
@@ -108,9 +131,10 @@ def training_paths(path: Path) -> tuple[Path, Path | None, None]:
     return found["train"], found["validation"], None
 
 
-def read_test(path: Path) -> Requests:
+def read_test(place: Place) -> Requests:
     """Requests to judge: those of a Parquet file, or the test requests of a folder."""
-    return Requests.read(path) if _is_table(path) else read_data(path, needed=("test",))["test"]
+    with local_copy(place, SIDE_FILES) as path:
+        return Requests.read(path) if _is_table(path) else _parts(path, needed=("test",))["test"]
 
 
 def _is_table(path: Path) -> bool:

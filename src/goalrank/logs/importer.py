@@ -20,6 +20,7 @@ from goalrank.logs.candidates.pipelines import (
     retrieved_requests,
 )
 from goalrank.logs.candidates.protocols import INJECTED_WARNING, Retrieved
+from goalrank.logs.candidates.training_means import with_training_means
 from goalrank.logs.download.data_folders import data_root
 from goalrank.logs.events.consumption import ConsumptionLog, consumed_only, to_arrays
 from goalrank.logs.events.split import DROPPED, TEST, TRAIN, VALIDATION, split_points
@@ -174,6 +175,7 @@ def _import(
     )  # fmt: skip
     part[short] = DROPPED
     check_usable(pending, log, part)
+    pending = with_training_means(pending, part == TRAIN, raw.dataset)
     frame = assemble(
         pending, log.history, log.events, raw.kinds,
         users=log.users, items=log.items, depth=options.history, strength=raw.strength,

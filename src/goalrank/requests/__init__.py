@@ -20,27 +20,34 @@ if TYPE_CHECKING:
     from goalrank.requests.encoding.encoded import EncodedRequests
     from goalrank.requests.encoding.encoder import Encoder, EncoderConfig
     from goalrank.requests.encoding.encoder_files import load_encoder, save_encoder
+    from goalrank.requests.encoding.entities import EntityEncoder
+    from goalrank.requests.encoding.missing import Absent, Missing, check_missing
     from goalrank.requests.encoding.shard import read_shard
-    from goalrank.requests.encoding.vocabulary import mix64
+    from goalrank.requests.encoding.vocabulary import Ids, mix64
 
 __all__ = [
     "SCHEMA",
     "TIME",
+    "Absent",
     "Batch",
     "Column",
     "Dataset",
     "EncodedRequests",
     "Encoder",
     "EncoderConfig",
+    "EntityEncoder",
     "EntityTable",
     "Fault",
+    "Ids",
     "InputSpec",
+    "Missing",
     "Partition",
     "RequestArrays",
     "Requests",
     "Row",
     "TableInfo",
     "aligned_with",
+    "check_missing",
     "load_encoder",
     "mix64",
     "open_dataset",
@@ -51,14 +58,19 @@ __all__ = [
 __getattr__ = lazy_door(
     __name__,
     {
+        "Absent": "goalrank.requests.encoding.missing",
         "Batch": "goalrank.requests.encoding.batch",
         "EncodedRequests": "goalrank.requests.encoding.encoded",
         "Encoder": "goalrank.requests.encoding.encoder",
         "EncoderConfig": "goalrank.requests.encoding.encoder",
+        "EntityEncoder": "goalrank.requests.encoding.entities",
         "EntityTable": "goalrank.requests.encoding.batch",
+        "Ids": "goalrank.requests.encoding.vocabulary",
         "RequestArrays": "goalrank.requests.encoding.arrays",
         "InputSpec": "goalrank.requests.encoding.batch",
+        "Missing": "goalrank.requests.encoding.missing",
         "Row": "goalrank.requests.encoding.arrays",
+        "check_missing": "goalrank.requests.encoding.missing",
         "load_encoder": "goalrank.requests.encoding.encoder_files",
         "mix64": "goalrank.requests.encoding.vocabulary",
         "read_shard": "goalrank.requests.encoding.shard",

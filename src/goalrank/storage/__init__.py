@@ -13,14 +13,28 @@ from goalrank.storage.json_text import json_text, json_values
 from goalrank.storage.location import Location
 from goalrank.storage.locks import Claim, holding
 from goalrank.storage.retry import RETRIES, transient, with_retries
+from goalrank.storage.staging import (
+    Place,
+    address_of,
+    check_place,
+    local_copy,
+    local_draft,
+    local_path,
+)
 
 __all__ = [
     "RETRIES",
     "Claim",
     "Location",
+    "Place",
+    "address_of",
+    "check_place",
     "holding",
     "json_text",
     "json_values",
+    "local_copy",
+    "local_draft",
+    "local_path",
     "move_into_place",
     "remove_folder",
     "surviving_folder",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import time as clock
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -280,9 +280,11 @@ def test_ready_until_closed(service):
     assert service.draining
 
 
-def test_history_without_times_is_just_before(client, service):
-    request = body(4, history=[1, 2], history_feedback=None, history_time=None)
-    assert client.post("/v1/rank", json=request).status_code == 200
+def test_history_without_times_has_the_mean_age_of_training(client, service):
+    request = body(4, history=[1, 2], history_feedback=None, history_time=None, missing="mean")
+    assert client.post("/v1/rank", json=request).json()["filled"] == ["history_time"]
     [[row]] = list(service.store.rows())
-    assert [row["time"] - t for t in row["history_time"]] == [2, 1]
-    assert timedelta(microseconds=1)
+    age = service.predictors["default"].bundle.encoder.history_age[0]
+    first, second = (row["time"] - each for each in row["history_time"])
+    assert first == second + 1  # microseconds: their order is that of the history
+    assert math.isclose(math.log1p(second / 3.6e9), age, rel_tol=1e-6)

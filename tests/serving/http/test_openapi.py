@@ -97,12 +97,12 @@ def _suited(case):
     for body in case.body.get("requests", [case.body]):
         ids = list(dict.fromkeys(_number(each) for each in body["candidates"]))
         past = [_number(each) for each in body.get("history") or []]
-        scores = body.get("candidate_score") or []
+        scores = body.get("candidate_score") or [0.5]
         body |= {
             "user_id": _number(body["user_id"]),
             "candidates": ids,
             "candidate_features": [[0.5, float(number)] for number in range(len(ids))],
-            "candidate_score": (scores * len(ids))[: len(ids)] or None,
+            "candidate_score": (scores * len(ids))[: len(ids)],
             "history": past,
             "history_feedback": None,
             "history_time": None,

@@ -61,7 +61,10 @@ def server(request, tmp_path):
 
 
 def _ask(url: str, user: int, acknowledged: list[dict[str, Any]]) -> None:
-    body = {"user_id": user, "candidates": [3, 4, 5, 6, 7], "candidate_features": [[0, 1]] * 5}
+    body = {
+        "user_id": user, "candidates": [3, 4, 5, 6, 7], "candidate_score": [5, 4, 3, 2, 1],
+        "candidate_features": [[0, 1]] * 5,
+    }  # fmt: skip
     with httpx.Client(base_url=url, timeout=10) as client:
         try:
             while True:

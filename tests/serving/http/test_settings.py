@@ -87,7 +87,7 @@ def test_every_option_reaches_its_field(monkeypatch):
         "bundle": "b", "host": "::1", "port": 9, "workers": 2, "store": "none", "experiments": "e",
         "rules": "r", "items": "i", "users": "u", "examples": "x", "temperature": 0.5, "seed": 3,
         "backend": "torch", "threads": 4, "deadline": 0.1, "on_store_failure": "serve-unlogged",
-        "rate": 2.5, "max_body": 2048, "watch": 0.2,
+        "rate": 2.5, "max_body": 2048, "watch": 0.2, "missing": "mean",
     }  # fmt: skip
     options = [each for name, value in given.items()
                for each in (f"--{name.replace('_', '-')}", value)]  # fmt: skip

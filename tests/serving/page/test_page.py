@@ -186,17 +186,24 @@ def test_items_are_found_by_title_and_id(client):
 
 
 def test_typed_candidates_have_average_features(client):
-    request = {"user_id": 1, "candidates": [3, 4, 5, 6, 99]}
+    request = {"user_id": 1, "candidates": [3, 4, 5, 6, 99], "missing": "mean"}
     shown = compare(client, request)
     assert len(shown["items"]) == 4
-    mean = make_bundle(reward=False).encoder.candidate[:, 0].tolist()
-    assert compare(client, request | {"candidate_features": [mean] * 5})["items"] == shown["items"]
+    assert shown["filled"] == ["candidate_score", "candidate_features"]
+    encoder = make_bundle(reward=False).encoder
+    assert encoder.score is not None
+    mean, score = encoder.candidate[:, 0].tolist(), encoder.score
+    given = request | {"candidate_features": [mean] * 5, "candidate_score": [score[0]] * 5}
+    again = compare(client, given)
+    assert again["items"] == shown["items"]
+    assert again["filled"] == []
 
 
 BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "unknown variant": ({}, {"variant": "nobody"}, "invalid_request"),
     "cold": ({}, {"temperature": 0}, "invalid_request"),
     "string ids": ({"candidates": ["a", "b"]}, {}, "invalid_request"),
+    "no features": ({"candidate_features": None}, {}, "missing_input"),
     "wrong width": ({"candidate_features": [[1.0]] * 3}, {}, "invalid_request"),
     "unknown column": ({"rules": {"dedupe": "shape"}}, {}, "invalid_request"),
     "no such slot": ({"rules": {"pinned": {"9": 1}}}, {}, "invalid_request"),
@@ -207,9 +214,12 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 def test_bad_requests_have_a_code(client, service, name):
     request, side, code = BAD[name]
     body = {
-        "request": {"user_id": 1, "candidates": [1, 2, 3]} | request,
+        "request": {
+            "user_id": 1, "candidates": [1, 2, 3], "candidate_score": [3, 2, 1],
+            "candidate_features": [[0, 1]] * 3,
+        } | request,
         "sides": [{"request_id": "r"} | side],
-    }
+    }  # fmt: skip
     for route in ("/v1/page/compare", "/v1/page/keep"):
         answer = client.post(route, json=body)
         assert (answer.status_code, answer.json()["error"]["code"]) == (422, code)

@@ -127,7 +127,7 @@ def test_feedback_makes_the_next_bundle_better(world, tmp_path):
         train(out, tmp_path / "second", [*_SMALL, *_REAL]).save(tmp_path / "b", overwrite=True)
         old, polls = collecting.policies, 0
         while {m["policy"] for m in client.get("/v1/models").json()["models"]} == old:
-            body = {"user_id": 1, "candidates": [1, 2, 3, 4, 5]}
+            body = {"user_id": 1, "candidates": [1, 2, 3, 4, 5], "missing": "mean"}
             assert client.post("/v1/rank", json=body).status_code == 200
             polls += 1
             assert polls < 600

@@ -6,6 +6,7 @@ import difflib
 from pathlib import Path
 
 from goalrank.errors import ConfigError
+from goalrank.storage import local_path
 
 _HOME = Path(__file__).parent
 
@@ -21,7 +22,7 @@ def recipe_path(name: str | Path) -> Path:
     Raises:
         ConfigError: neither a file nor a shipped recipe; the nearest is suggested.
     """
-    path = Path(name)
+    path = local_path(name, "config")
     if path.is_file():
         return path
     shipped = _HOME / f"{path.name}.toml"

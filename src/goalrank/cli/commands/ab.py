@@ -107,8 +107,10 @@ def report(
 @verb()
 def plan_(
     log: Annotated[
-        Path | None,
-        typer.Option(help="Requests to take the metric and its traffic from: file or folder."),
+        str | None,
+        typer.Option(
+            help="Requests to take the metric and its traffic from: file, folder or address."
+        ),
     ] = None,
     kind: Annotated[
         str | None, typer.Option(help="With --log: feedback; default: the log's target.")
@@ -164,7 +166,7 @@ def _given(mean: float | None, sd: float | None, traffic: float | None) -> Metri
 
 
 def _measured(
-    log: Path,
+    log: str,
     kind: str | None,
     per: str,
     unit: str,

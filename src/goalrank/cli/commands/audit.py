@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,7 +18,9 @@ from goalrank.cli.common import (
 
 @verb()
 def audit(
-    data: Annotated[Path, typer.Argument(help="Folder with train.parquet and test.parquet.")],
+    data: Annotated[
+        str, typer.Argument(help="Folder with train.parquet and test.parquet, or its address.")
+    ],
     slots: Annotated[int, typer.Option(help="L, length of the lists.")] = 6,
     metric: Annotated[str, typer.Option(help="What baselines are ordered by.")] = "ndcg",
     bootstrap: Annotated[int, typer.Option(help="Resamples of the intervals.")] = 1000,

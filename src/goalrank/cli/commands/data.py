@@ -59,7 +59,7 @@ def import_(
         str | None,
         typer.Argument(help="File, folder, glob (quoted) or address; left out: the shipped data."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("data"),
+    out: Annotated[str, typer.Option(help="Folder to write to, or s3://… and the like.")] = "data",
     protocol: Annotated[
         str | None, typer.Option(help="exposed, retrieved or injected; default: the source's own.")
     ] = None,
@@ -92,7 +92,9 @@ def import_(
     with only_json(as_json) as emit:
         from goalrank.compute import open_executor
         from goalrank.logs import import_log, write_import
+        from goalrank.storage import check_place
 
+        check_place(out)
         options = log_options(
             columns=columns, kinds=kinds, target=target, candidate_features=candidate_features,
             layout=layout, timezone=timezone, feedback=feedback,
@@ -113,7 +115,7 @@ def import_(
             _print_report(result.report, out)
 
 
-def _print_report(report: dict[str, Any], out: Path) -> None:
+def _print_report(report: dict[str, Any], out: str) -> None:
     from rich.text import Text
 
     from goalrank.logs import how_to_tell
@@ -178,7 +180,7 @@ def fetch(
 @app.command("validate", epilog=examples("goalrank data validate data/mine/train.parquet"))
 @verb()
 def validate(
-    file: Annotated[Path, typer.Argument(help="Parquet file, or folder of shards.")],
+    file: Annotated[str, typer.Argument(help="Parquet file, folder of shards, or address.")],
     limit: Annotated[int, typer.Option(help="Faults to print; 0 = all.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
@@ -211,7 +213,7 @@ def validate(
 @app.command("describe", epilog=examples("goalrank data describe data/mine/train.parquet"))
 @verb()
 def describe(
-    file: Annotated[Path, typer.Argument(help="Parquet file, or folder of shards.")],
+    file: Annotated[str, typer.Argument(help="Parquet file, folder of shards, or address.")],
     as_json: JsonOption = False,
 ) -> None:
     """Sizes, feedback, protocol and time span of a requests table."""

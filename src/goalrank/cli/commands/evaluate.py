@@ -26,11 +26,17 @@ if TYPE_CHECKING:
 @verb()
 def evaluate(
     bundle: Annotated[
-        list[str], typer.Option(help="A bundle's folder, or NAME=FOLDER. Repeatable.")
+        list[str],
+        typer.Option(
+            help="A bundle's folder, or NAME=FOLDER; also s3://… and the like. Repeatable."
+        ),
     ],
     data: Annotated[
-        Path,
-        typer.Option(help="Folder with test.parquet and train.parquet; with --world also a file."),
+        str,
+        typer.Option(
+            help="Folder with test.parquet and train.parquet, or its address; with --world also a "
+            "file."
+        ),
     ],
     world: Annotated[
         Path | None,
@@ -105,7 +111,7 @@ def _refuse_beside_world(slots: int | None, report: Path | None) -> None:
 
 
 def _judge(
-    bundles: dict[str, Bundle], data: Path, world: Path, limit: int, bootstrap: int, device: str
+    bundles: dict[str, Bundle], data: str, world: Path, limit: int, bootstrap: int, device: str
 ) -> WorldCard:
     from goalrank.api import world_card
     from goalrank.cli.tables import read_test
@@ -123,11 +129,13 @@ def _load(given: list[str], allow: Sequence[str]) -> dict[str, Bundle]:
     """Bundles by name; a bare folder takes the ranker's name, or the folder's where that is taken."""
     from goalrank.bundles import Bundle
     from goalrank.errors import ConfigError
+    from goalrank.storage import address_of
 
     out: dict[str, Bundle] = {}
     for text in given:
         name, _, folder = text.partition("=")
-        named = bool(folder) and not Path(text).exists()  # a folder's own name may hold "="
+        # a folder's own name, or an address, may hold "="
+        named = bool(folder) and address_of(text) is None and not Path(text).exists()
         each = Bundle.load(folder if named else text, allow=allow)
         if not named:
             name = each.config.name if each.config.name not in out else Path(text).name

@@ -30,17 +30,19 @@ if TYPE_CHECKING:
 @options_of(OffPolicyOptions, names={"estimators": "estimator"})
 def ope(
     given: dict[str, Any],
-    bundle: Annotated[Path, typer.Option(help="The new bundle's folder.")],
+    bundle: Annotated[str, typer.Option(help="The new bundle's folder, or its address.")],
     log: Annotated[
-        Path,
-        typer.Option(help="Requests with propensities: a Parquet file or a folder of shards."),
+        str,
+        typer.Option(
+            help="Requests with propensities: a Parquet file or a folder of shards, or its address."
+        ),
     ],
     model: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="Bundle whose reward model dr uses; default: the new bundle's own."),
     ] = None,
     logging: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="Bundle that served the log, for position-wise estimators."),
     ] = None,
     logging_temperature: Annotated[
@@ -99,7 +101,7 @@ def _weights(given: list[str]) -> dict[str, float] | None:
         raise ConfigError(f"--reward {given}: {error}; remedy: --reward click=1.0") from error
 
 
-def _reward(folder: Path, allow: Sequence[str]) -> Reward:
+def _reward(folder: str, allow: Sequence[str]) -> Reward:
     from goalrank.bundles import Bundle
     from goalrank.errors import ConfigError
 

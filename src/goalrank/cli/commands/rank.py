@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,7 +22,7 @@ from goalrank.cli.common import (
 
 @verb()
 def rank(
-    bundle: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    bundle: Annotated[str, typer.Option(help="The bundle's folder, or s3://… and the like.")],
     requests: Annotated[
         str,
         typer.Option(
@@ -42,6 +41,13 @@ def rank(
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Requests a batch.")] = 256,
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
+    missing: Annotated[
+        str,
+        typer.Option(
+            help="Where requests lack an input of training: refuse, or mean: the mean over the "
+            "training requests, and a column 'filled' that names it."
+        ),
+    ] = "refuse",
     executor: ExecutorOption = "local",
     workers: WorkersOption = 0,
     allow_plugin: AllowOption = None,
@@ -55,7 +61,12 @@ def rank(
         from goalrank.bundles import Bundle
         from goalrank.compute import LocalExecutor, open_executor
         from goalrank.errors import ConfigError
+        from goalrank.requests import check_missing
+        from goalrank.storage import check_place
 
+        told = check_missing(missing)
+        for place in (requests, out):
+            check_place(place)
         if executor == "local" and "://" not in out and not out.endswith(".parquet"):
             raise ConfigError(
                 f"lists are written as Parquet, but '{out}' does not end in .parquet; option: out"
@@ -69,7 +80,7 @@ def rank(
         with opened, progress_bar("ranking") as bar:
             count = rank_dataset(
                 loaded, requests, out, slots, executor=opened, batch_size=batch_size,
-                device=device, progress=bar,
+                device=device, progress=bar, missing=told,
             )  # fmt: skip
         emit({"out": out, "requests": count})
         if not as_json:

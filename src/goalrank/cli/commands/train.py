@@ -28,10 +28,10 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 @verb("Interrupted; finished stages and checkpoints are kept: run the same command with --resume.")
 def train(
     data: Annotated[
-        Path,
+        str,
         typer.Argument(
             help="Folder with train.parquet (and validation.parquet), or one Parquet file, whose "
-            "last 5 % by time are held out as validation."
+            "last 5 % by time are held out as validation; a path, or s3://… and the like."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for run/ and bundle/.")],

@@ -49,7 +49,7 @@ def sample(
         ),
     ] = 0,
     policy: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             help="A bundle, or a training's folder, whose ranker fills the lists instead of the "
             "world's logging policy."
@@ -89,7 +89,7 @@ def sample(
 
 
 def _policy(
-    folder: Path | None, explore: float | None, temperature: float | None, allow: Sequence[str]
+    folder: str | None, explore: float | None, temperature: float | None, allow: Sequence[str]
 ) -> RankerPolicy | None:
     chosen = {"explore": explore, "temperature": temperature}
     given = {name: value for name, value in chosen.items() if value is not None}
@@ -119,7 +119,10 @@ def _policy(
 @verb()
 def fit(
     data: Annotated[
-        Path, typer.Argument(help="Folder that `goalrank data import` wrote, or one Parquet file.")
+        str,
+        typer.Argument(
+            help="Folder that `goalrank data import` wrote, or one Parquet file; also an address."
+        ),
     ],
     like: Annotated[
         Path,

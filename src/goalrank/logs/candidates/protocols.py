@@ -364,7 +364,7 @@ def window_requests(
     position = np.where(real & shown.shown[log_row], np.arange(width), -1).astype(np.int32)
     score = None
     if shown.carried is not None and "candidate_score" in shown.carried.columns:
-        values = shown.carried["candidate_score"].fill_null(0.0).to_numpy().astype(np.float32)
+        values = shown.carried["candidate_score"].to_numpy().astype(np.float32)  # NaN: none
         score = np.where(real, values[log_row], np.float32(0))
     return PendingRequests(points, candidates, position, log_row, score)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -107,10 +107,36 @@ def _typed_lists(texts: pl.Series) -> pl.Series:
     return texts
 
 
-def with_parsed_lists(frame: pl.DataFrame, where: str) -> pl.DataFrame:
-    """The frame with JSON arrays in text as list columns."""
-    texts = [c for c in frame.get_columns() if c.dtype == pl.String and _holds_lists(c)]
-    return frame.with_columns(_as_lists(column, where) for column in texts)
+def with_parsed_lists(
+    frame: pl.DataFrame, roles: Roles, named: Sequence[str], where: str
+) -> pl.DataFrame:
+    """The frame with JSON arrays in text as list columns.
+
+    Args:
+        frame: the file.
+        roles: which column plays which role; roles that no list can play are left alone.
+        named: columns that options name.
+        where: the file, named in errors.
+
+    Raises:
+        SchemaError: a column that is used looks like arrays and is none. Another stays text.
+    """
+    lists = [roles.of[role] for role in ("item_id", *_PER_ROW) if role in roles]
+    single = set(roles.of.values()) - set(lists)
+    texts = [c for c in frame.get_columns() if c.dtype == pl.String and c.name not in single]
+    return frame.with_columns(
+        _as_lists(column, where) if column.name in (*lists, *named) else _lists_or_text(column)
+        for column in texts
+        if _holds_lists(column)
+    )
+
+
+def _lists_or_text(column: pl.Series) -> pl.Series:
+    """A column that may not be used at all: lists where it holds JSON arrays, else as it is."""
+    try:
+        return _as_lists(column, "")
+    except SchemaError:
+        return column
 
 
 def rows_from_lists(

@@ -28,6 +28,7 @@ from goalrank.logs.tabular.times import TimeRules, as_micros
 from goalrank.logs.tabular.values import (
     feature,
     feedback,
+    note_empty,
     numbers,
     request_ids,
     shown_flags,
@@ -96,7 +97,8 @@ def read_showings(source: str | Path, options: ImportOptions, notes: ImportNotes
     need(roles, "item_id", frame.columns, where=where, why="what was shown")
     layout = find_layout(frame, roles, options.layout, notes)
     if layout == "lists":
-        frame = with_parsed_lists(frame, where)
+        named = (*options.columns.values(), *options.kinds, *options.candidate_features)
+        frame = with_parsed_lists(frame, roles, named, where)
     features = tuple(options.candidate_features)
     _check_features(frame, features, roles, where)
     if layout == "events" or options.feedback is not None:
@@ -252,6 +254,8 @@ def _normalised(
     for role in ("candidate_score", "propensity", "slot_propensity"):
         if role in roles:
             rows = rows.with_columns(numbers(frame[roles.of[role]], where).alias(role))
+    if "candidate_score" in rows.columns:
+        note_empty(rows["candidate_score"], notes)
     for role in ("policy", "experiment"):
         if role in roles:
             rows = rows.with_columns(frame[roles.of[role]].cast(pl.String).alias(role))

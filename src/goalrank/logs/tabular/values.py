@@ -114,20 +114,23 @@ def numbers(column: pl.Series, where: str) -> pl.Series:
 
 
 def feature(column: pl.Series, notes: ImportNotes, where: str) -> pl.Series:
-    """A feature as Float32; empty values are its mean, which is said.
+    """A feature as Float32. Empty values stay; the import fills them, which is said here.
 
     Raises:
         SchemaError: no value at all.
     """
     out = numbers(column, where)
-    empty = out.null_count()
-    if empty == len(out):
+    if out.null_count() == len(out):
         raise SchemaError(f"{where}: {column.name} has no value; option: candidate_features")
-    if empty:
-        mean = float(out.mean() or 0.0)  # type: ignore[arg-type]
-        notes.guess(f"empty '{column.name}'", f"the mean {mean:g} in {empty:,} rows", "columns")
-        out = out.fill_null(mean)
+    note_empty(out, notes)
     return out.cast(pl.Float32).alias(column.name)
+
+
+def note_empty(column: pl.Series, notes: ImportNotes) -> None:
+    """Say that the mean of the training requests will stand for empty values."""
+    if empty := column.null_count():
+        found = f"its mean over the training requests, in {empty:,} rows"
+        notes.guess(f"empty '{column.name}'", found, "columns")
 
 
 def feedback(

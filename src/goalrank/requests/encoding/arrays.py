@@ -20,8 +20,12 @@ from goalrank.errors import DataError
 from goalrank.requests.encoding.vocabulary import Ids, as_series
 from goalrank.requests.table.requests import Requests
 
+HOUR_US = 3_600_000_000
 Row = Mapping[str, Any]
-_EPOCH, _MICRO = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+_EVENTS = ("history_feedback", "history_time")
+_OF_CANDIDATES = ("candidate_score", "candidate_features")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICRO = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class RequestArrays:
         time, history_time: microseconds since 1970; `history_time` is empty where not known.
         history_feedback: empty where not known.
         candidate_score: as given, None where the requests have none.
-        candidate_features: [n, F].
+        candidate_features: [n, F]; no rows where the requests have none.
         feedback: kind → values along `shown`.
         protocol: see `TableInfo`.
     """
@@ -67,6 +71,30 @@ class RequestArrays:
             return np.concatenate([first, second])
         return pl.concat([as_series(first), as_series(second)])
 
+    def any_item(self, marks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which requests [R] have a marked item, given a mark for each of `item_ids`."""
+        rows = np.arange(len(self))
+        owner = np.concatenate(
+            [np.repeat(rows, self.history_length), np.repeat(rows, self.candidate_length)]
+        )
+        return np.bincount(owner[marks], minlength=len(self)) > 0
+
+    def refuse_misaligned(self) -> None:
+        """Refuse optional inputs that some requests have and others lack.
+
+        Raises:
+            DataError: such an input, by name.
+        """
+        for base, names in (("history", _EVENTS), ("candidates", _OF_CANDIDATES)):
+            wanted = len(getattr(self, base))
+            for name in names:
+                values = getattr(self, name)
+                if values is not None and len(values) not in (0, wanted):
+                    raise DataError(
+                        f"{name} has {len(values)} entries for {wanted} of {base}; remedy: give one "
+                        f"for each, in all requests or in none (goalrank data validate names the rows)"
+                    )
+
     @classmethod
     def of_table(cls, requests: Requests) -> RequestArrays:
         """Flatten a table; its columns conform already."""
@@ -93,7 +121,7 @@ class RequestArrays:
             else None,
             candidate_features=feature_matrix(frame, width)
             if width
-            else np.zeros((len(candidates), 0), np.float32),
+            else np.zeros((0, 0), np.float32),
             shown_length=_lengths(frame["shown"]),
             shown=entries(frame["shown"]).to_numpy().astype(np.int32),
             feedback={k: _float32(entries(frame["feedback"].struct.field(k))) for k in kinds},
@@ -165,9 +193,20 @@ def feature_matrix(frame: pl.DataFrame, width: int) -> NDArray[np.float32]:
     return cells.to_numpy().reshape(-1, width)
 
 
+def history_ages(time: NDArray[np.int64], event_time: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Age of history events as models see it: log(1 + hours).
+
+    Args:
+        time: [n] microseconds of each event's request.
+        event_time: [n] microseconds of the events.
+    """
+    ages: NDArray[np.float64] = np.log1p(np.maximum(time - event_time, 0) / HOUR_US)
+    return ages
+
+
 def micros(time: datetime) -> int:
     """Microseconds since 1970, exactly."""
-    return (time - _EPOCH) // _MICRO
+    return (time - EPOCH) // _MICRO
 
 
 def _lengths(column: pl.Series) -> NDArray[np.int64]:
@@ -228,15 +267,12 @@ def _aligned(rows: Sequence[Row], name: str, sizes: NDArray[np.int64]) -> list[A
 
 
 def _vectors(rows: Sequence[Row], sizes: NDArray[np.int64], width: int) -> NDArray[np.float32]:
-    """Candidate features [n, F]."""
-    n = int(sizes.sum())
-    if width == 0:
-        return np.zeros((n, 0), np.float32)
-    vectors = _aligned(rows, "candidate_features", sizes)
+    """Candidate features [n, F]; no rows where they are absent or not wanted."""
+    vectors = _aligned(rows, "candidate_features", sizes) if width else []
     odd = {len(vector) for vector in vectors} - {width}
-    if odd or len(vectors) != n:
+    if odd:
         raise DataError(
-            f"candidate_features have widths {sorted(odd)} for {n} candidates, but training had "
-            f"{width} features; remedy: supply the same features in the same order"
+            f"candidate_features have widths {sorted(odd)}, but training had {width} features; "
+            f"remedy: supply the same features in the same order"
         )
-    return np.array(vectors, np.float32).reshape(n, width)
+    return np.array(vectors, np.float32).reshape(len(vectors), width)

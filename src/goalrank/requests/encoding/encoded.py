@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from goalrank.errors import DataError
+from goalrank.requests.encoding.arrays import history_ages
 from goalrank.requests.encoding.batch import Batch, EntityTable
 from goalrank.storage import whole_folder
-
-_HOUR_US = 3_600_000_000
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class EncodedRequests:
         shown = np.where(s_ok, _take(self.shown, s_at), -1).astype(np.int64)
         feedback = _real(self.feedback, s_at, s_ok)
         relevance, observed = self._relevance(shown, feedback, c_ok)
-        age = np.maximum(self.time[rows][:, None] - _take(self.history_time, h_at), 0) / _HOUR_US
+        age = history_ages(self.time[rows][:, None], _take(self.history_time, h_at))
         return Batch(
             index=torch.from_numpy(rows),
             key=torch.from_numpy(np.ascontiguousarray(self.key[rows])),
@@ -76,7 +75,7 @@ class EncodedRequests:
             history=_tensor(_real(self.history, h_at, h_ok), np.int64),
             history_mask=torch.from_numpy(h_ok),
             history_feedback=_tensor(_real(self.history_feedback, h_at, h_ok)),
-            history_age=_tensor(np.log1p(age) * h_ok),
+            history_age=_tensor(age * h_ok),
             candidates=_tensor(_real(self.candidates, c_at, c_ok), np.int64),
             candidate_mask=torch.from_numpy(c_ok),
             candidate_score=_tensor(_real(self.candidate_score, c_at, c_ok)),

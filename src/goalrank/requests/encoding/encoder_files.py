@@ -14,12 +14,15 @@ from safetensors.torch import load_file, save_file
 
 from goalrank.errors import BundleError, ConfigError
 from goalrank.requests.encoding.batch import EntityTable
-from goalrank.requests.encoding.encoder import Encoder, EncoderConfig, EntityEncoder
+from goalrank.requests.encoding.encoder import Encoder, EncoderConfig
+from goalrank.requests.encoding.entities import EntityEncoder
 from goalrank.requests.encoding.features import FeatureEncoder
+from goalrank.requests.encoding.missing import Range
 from goalrank.requests.encoding.vocabulary import Vocabulary
 from goalrank.requests.table.info import TableInfo
 
 _SIDES = ("items", "users")
+_HISTORY = ("history_feedback", "history_age")  # unknown to bundles of earlier versions
 _JSON, _TABLES = "encoder.json", "encoder.safetensors"
 
 
@@ -35,6 +38,7 @@ def save_encoder(encoder: Encoder, folder: str | Path) -> list[str]:
         "info": encoder.info.model_dump(mode="json"),
         "score": encoder.score,
         "candidate": encoder.candidate.tolist(),
+        **{name: getattr(encoder, name) for name in _HISTORY},
     }
     tensors = {}
     for side in _SIDES:
@@ -62,14 +66,15 @@ def load_encoder(folder: str | Path) -> Encoder:
         state = json.loads((source / _JSON).read_text(encoding="utf-8"))
         tensors = load_file(source / _TABLES)
         sides = {side: _entity(source, side, state[side], tensors) for side in _SIDES}
-        score = state["score"]
+        known = {name: _range(state[name]) for name in _HISTORY if name in state}
         return Encoder(
             config=EncoderConfig(**state["config"]),
             info=TableInfo(**state["info"]),
             items=sides["items"],
             users=sides["users"],
-            score=None if score is None else (float(score[0]), float(score[1])),
+            score=_range(state["score"]),
             candidate=np.array(state["candidate"], np.float64).reshape(-1, 2),
+            **known,
         )
     except (
         OSError,
@@ -90,6 +95,10 @@ def load_encoder(folder: str | Path) -> Encoder:
                 f"'{source / _TABLES}' is damaged ({error}); remedy: save the bundle again"
             ) from error
         raise
+
+
+def _range(value: list[float] | None) -> Range | None:
+    return None if value is None else (float(value[0]), float(value[1]))
 
 
 def _features(encoder: FeatureEncoder) -> dict[str, Any]:

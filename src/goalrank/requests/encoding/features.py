@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,6 +115,26 @@ class FeatureEncoder:
     def category_rows(self) -> int:
         """Rows of the joint category table, padding row 0 included."""
         return 1 + sum(vocabulary.rows_total for vocabulary in self.categorical.values())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Columns that were learned."""
+        return (*self.numeric, *self.vector, *self.categorical)
+
+    def lacking(self, columns: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which encoded numbers [Fn] and categories [M] belong to none of the columns.
+
+        Args:
+            columns: of a side table.
+        """
+        widths = [(name, 2) for name in self.numeric]
+        widths += [(name, length) for name, (length, _) in self.vector.items()]
+        parts = (widths, list(self.multi.items()))
+        numeric, category = (
+            np.array([name not in columns for name, width in part for _ in range(width)], bool)
+            for part in parts
+        )
+        return numeric, category
 
     def encode(self, table: pl.DataFrame) -> FeatureArrays:
         """Encode rows [R] of a side table; absent columns count as missing.

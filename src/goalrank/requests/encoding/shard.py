@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from goalrank.errors import DataError
-from goalrank.requests.encoding.arrays import entries, feature_matrix
+from goalrank.requests.encoding.arrays import entries, feature_matrix, history_ages
 from goalrank.requests.table import parquet as io
 from goalrank.requests.table.columns import conform
 from goalrank.requests.table.info import TableInfo
@@ -133,6 +133,26 @@ def seen_ids(frame: pl.DataFrame, least: int, exchange: Exchange) -> pl.Series:
     counts = ids.alias("id").to_frame().group_by("id").len()
     whole = gather_frames(counts, exchange).group_by("id").agg(pl.col("len").sum())
     return whole.filter(pl.col("len") >= least)["id"]
+
+
+def feedback_range(frame: pl.DataFrame, exchange: Exchange) -> tuple[float, float] | None:
+    """Mean and deviation of the feedback to history items; None if no process knows any."""
+    values = entries(frame["history_feedback"]).cast(pl.Float64).drop_nulls().drop_nans()
+    return _range(values.to_numpy(), exchange)
+
+
+def age_range(frame: pl.DataFrame, exchange: Exchange) -> tuple[float, float] | None:
+    """Mean and deviation of the age of history items, log(1 + hours); None if no times are known."""
+    times = frame.select(
+        event=pl.col("history_time"), at=pl.col("time").repeat_by(pl.col("history_time").list.len())
+    )
+    event, at = (entries(times[name]).to_physical().to_numpy() for name in ("event", "at"))
+    return _range(history_ages(at, event), exchange)
+
+
+def _range(values: NDArray[Any], exchange: Exchange) -> tuple[float, float] | None:
+    n, mean, std = _moments(values, exchange)
+    return (float(mean[0]), float(std[0])) if n else None
 
 
 def score_range(frame: pl.DataFrame, exchange: Exchange) -> tuple[float, float] | None:

@@ -18,6 +18,7 @@ from goalrank.requests.table.frames import pandas_to_polars, refuse_naive_times,
 from goalrank.requests.table.info import TableInfo
 from goalrank.requests.table.summary import summary_html, summary_text
 from goalrank.requests.table.validation import Fault, find_faults, validation_error
+from goalrank.storage import address_of, local_copy, local_path
 
 Source = str | Path
 
@@ -214,7 +215,7 @@ class Requests:
         Tables that goalrank did not write can be read: their description comes from the columns.
 
         Args:
-            path: file or folder.
+            path: file or folder; a path, or an fsspec address (s3://…).
             items: table or path; by default items.parquet and users.parquet in the folder
                 of shards, or next to `path`, if they exist.
             users: as `items`, with users.parquet.
@@ -226,11 +227,11 @@ class Requests:
             SchemaError: a column is missing, unknown, or of a wrong type.
             ValidationError: rows break rules; `.faults` has them all.
         """
-        path = Path(path)
-        sides = _read_sides(path, items, users)
-        frame, info = io.read_all(path, *_key_types(sides))
-        if frame.height == 0 and not allow_empty:
-            raise _no_requests(path)
+        with local_copy(path, io.SIDE_FILES) as file:
+            sides = _read_sides(file, items, users)
+            frame, info = io.read_all(file, *_key_types(sides))
+            if frame.height == 0 and not allow_empty:
+                raise _no_requests(file)
         requests = cls._trusted(frame, *sides, info)
         faults = requests.validate() if validate else []
         if faults:
@@ -242,7 +243,8 @@ class Requests:
         """Stream a file or folder in tables of `rows` requests (the last may be shorter).
 
         Memory stays bounded for any file size; side tables are read once and shared. Rows
-        are not validated: call `validate` on a shard where wanted.
+        are not validated: call `validate` on a shard where wanted. What is at an address (s3://…)
+        is copied to a temporary folder first.
 
         Raises:
             ConfigError: `rows` is below 1.
@@ -252,24 +254,26 @@ class Requests:
             raise ConfigError(
                 f"rows = {rows}, but a shard holds at least one request; remedy: rows >= 1"
             )
-        path = Path(path)
-        io.shard_files(path)  # complain here, not at the first step of the loop
+        if address_of(path) is None:  # complain here, not at the first step of the loop
+            io.shard_files(local_path(path, "path"))
         return cls._shards(path, rows)
 
     @classmethod
-    def _shards(cls, path: Path, rows: int) -> Iterator[Requests]:
-        sides, any_rows = _read_sides(path, None, None), False
-        for frame, info in io.stream(path, rows, *_key_types(sides)):
-            any_rows = True
-            yield cls._trusted(frame, *sides, info)
-        if not any_rows:
-            raise _no_requests(path)
+    def _shards(cls, path: Source, rows: int) -> Iterator[Requests]:
+        any_rows = False
+        with local_copy(path, io.SIDE_FILES) as file:
+            sides = _read_sides(file, None, None)
+            for frame, info in io.stream(file, rows, *_key_types(sides)):
+                any_rows = True
+                yield cls._trusted(frame, *sides, info)
+            if not any_rows:
+                raise _no_requests(file)
 
     def write(self, path: Source) -> Path:
         """Write the table, and side tables next to it, whole or not at all.
 
         Args:
-            path: a name ending in `.parquet` is a file, replaced if it exists. Any other name is a
+            path: on this machine; a name ending in `.parquet` is a file, replaced if it exists. Any other name is a
                 folder of shards, made with one shard and the side tables inside. A side table that
                 is there already is replaced only if it differs.
 
@@ -277,7 +281,7 @@ class Requests:
             DataError: the disk is full, the folder cannot be written or holds shards already;
                 what was there before is untouched.
         """
-        path = Path(path)
+        path = local_path(path, "path")
         target, home = path, path.parent
         if io.is_folder(path):
             if path.is_dir() and any(f.name not in io.SIDE_FILES for f in path.glob("*.parquet")):
@@ -302,7 +306,7 @@ class Requests:
             DataError: a request id is there already, columns or descriptions differ, or the disk
                 is full; the dataset is as it was.
         """
-        path = Path(path)
+        path = local_path(path, "path")
         if not path.exists() or (path.is_dir() and not any(path.iterdir())):
             more.write(path)
         elif len(more):
@@ -398,7 +402,7 @@ def _read_sides(
     sides = []
     for given, name in ((items, "items"), (users, "users")):
         where = io.side_path(path, f"{name}.parquet") if given is None else given
-        side = io.read_side(Path(where)) if isinstance(where, str | Path) else where
+        side = io.read_side(local_path(where, name)) if isinstance(where, str | Path) else where
         sides.append(conform_side(side, f"{name[:-1]}_id"))
     return sides[0], sides[1]
 

@@ -72,12 +72,14 @@ SCHEMA: tuple[Column, ...] = (
     ),
     Column(
         "history_feedback", "a list of float32", pl.Float32(),
-        "How strongly each of them was liked; empty in every row where not known.",
+        "How strongly each of them was liked; empty in every row where not known. Rankers that were "
+        "trained with it ask for it.",
         is_list=True, is_filled=True, along="history",
     ),
     Column(
         "history_time", "a list of times with a zone (Datetime[us, UTC])", TIME,
-        "When each happened, strictly before `time`; empty in every row where not known.",
+        "When each happened, strictly before `time`; empty in every row where not known. Rankers "
+        "that were trained with it ask for it.",
         is_list=True, is_filled=True, along="history", entries_known=True,
     ),
     Column(
@@ -85,12 +87,12 @@ SCHEMA: tuple[Column, ...] = (
         is_list=True, is_required=True, entries_known=True,
     ),
     Column(
-        "candidate_score", "a list of float32", pl.Float32(), "The retriever's score of each.",
+        "candidate_score", "a list of float32", pl.Float32(), "The retriever's score of each; as above.",
         is_list=True, along="candidates",
     ),
     Column(
         "candidate_features", "a list of arrays of float32, one array per candidate", None,
-        "F numbers of each; their names are in `TableInfo.candidate_features`.",
+        "F numbers of each; their names are in `TableInfo.candidate_features`. As above.",
         is_list=True, along="candidates",
     ),
     Column(

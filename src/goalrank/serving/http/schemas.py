@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, StrictStr
 from pydantic import model_validator as check
@@ -39,13 +39,16 @@ class RankBody(_Body):
         user_id: a string or an integer, as in training.
         time: of the request, with a time zone; now if absent.
         history: item ids, oldest first.
-        history_feedback: one value per item of the history; 1 if absent.
-        history_time: one time per item of the history, before `time`; just before it if absent.
+        history_feedback: one value per item of the history, for models trained with such.
+        history_time: one time per item of the history, before `time`, for models trained with such.
         candidates: 1 … 10,000 distinct item ids.
-        candidate_score: the retriever's scores, one per candidate.
+        candidate_score: the retriever's scores, one per candidate, for models trained with such.
         candidate_features: one vector per candidate, for models trained with such features.
         slots: L, 1 … 100; the model's if absent.
         rules: constraints of this request, in addition to the server's.
+        missing: what is done where an input that the model was trained with is absent: "refuse"
+            (422, missing_input) or "mean", its mean over the training requests; the server's
+            setting if absent.
     """
 
     request_id: RequestId | None = None
@@ -59,6 +62,7 @@ class RankBody(_Body):
     candidate_features: list[list[Score]] | None = None
     slots: int | None = Field(default=None, strict=True, ge=1, le=100)
     rules: Constraints | None = None
+    missing: Literal["refuse", "mean"] | None = None
 
     @check(mode="after")
     def _consistent(self) -> RankBody:
@@ -80,23 +84,19 @@ class RankBody(_Body):
         return self
 
     def row(self, request_id: str, now: datetime) -> dict[str, Any]:
-        """Make a row of the requests table.
+        """Make a row of the requests table; what the body lacks is None or empty in it.
 
         Args:
             request_id: of the row; the body's may be absent.
             now: time of the row if the body has none.
         """
-        time = (self.time or now).astimezone(UTC)
-        count = len(self.history)
-        if self.history_time is None:
-            times = [time - timedelta(microseconds=count - k) for k in range(count)]
-        else:
-            times = [each.astimezone(UTC) for each in self.history_time]
+        times = self.history_time
         return {
-            "request_id": request_id, "user_id": self.user_id, "time": time,
-            "history": self.history, "history_feedback": self.history_feedback or [1.0] * count,
-            "history_time": times, "candidates": self.candidates,
-            "candidate_score": self.candidate_score,
+            "request_id": request_id, "user_id": self.user_id,
+            "time": (self.time or now).astimezone(UTC),
+            "history": self.history, "history_feedback": self.history_feedback or [],
+            "history_time": [each.astimezone(UTC) for each in times or []],
+            "candidates": self.candidates, "candidate_score": self.candidate_score,
             "candidate_features": self.candidate_features or [],
         }  # fmt: skip
 
@@ -126,6 +126,8 @@ class Answer(_Body):
         degraded: the list is in the retriever's order, because the model failed or the deadline
             passed.
         logged: the exposure is in the store.
+        filled: inputs that the request lacks, of which the model got its mean over the training
+            requests; the store keeps these values.
     """
 
     request_id: str
@@ -137,6 +139,7 @@ class Answer(_Body):
     relaxed: list[str] = Field(default_factory=list)
     degraded: bool = False
     logged: bool = True
+    filled: list[str] = Field(default_factory=list)
 
 
 class BatchAnswer(_Body):

@@ -51,6 +51,7 @@ def build_app(settings: ServeSettings) -> FastAPI:
         items=_side(settings.items, "items"),
         users=_side(settings.users, "users"),
         rules=read_constraints(settings.rules) if settings.rules else None,
+        missing=settings.missing,
         temperature=settings.temperature,
         seed=settings.seed,
         backend=settings.backend,

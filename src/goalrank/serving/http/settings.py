@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -17,6 +17,7 @@ from pydantic_settings import (
 )
 
 from goalrank.settings import read_toml
+from goalrank.storage import address_of, local_path
 
 DEFAULT_STORE = "sqlite:///goalrank.db"
 MAX_BODY = 4 << 20  # bytes
@@ -62,10 +63,19 @@ class ServeSettings(BaseSettings):
     )
     experiments: Path | None = Field(default=None, description="TOML file of experiments.")
     rules: Path | None = Field(default=None, description="TOML file of rules for every list.")
-    items: Path | None = Field(default=None, description="items.parquet, for rules and new items.")
-    users: Path | None = Field(default=None, description="users.parquet, for new users.")
+    items: Path | None = Field(
+        default=None,
+        description="items.parquet, for rules and the features of items, new and known.",
+    )
+    users: Path | None = Field(
+        default=None, description="users.parquet, for the features of users, new and known."
+    )
     examples: Path | None = Field(
         default=None, description="Requests that the page offers; default: the bundle's."
+    )
+    missing: Literal["refuse", "mean"] = Field(
+        default="refuse",
+        description="Where a request lacks an input of training: refuse, or take the training mean.",
     )
     temperature: float | None = Field(
         default=None, gt=0, description="Draw lists, softened by it; default: the best list."
@@ -100,6 +110,11 @@ class ServeSettings(BaseSettings):
             return value
         return tuple(filter(None, (each.strip() for each in value.split(","))))
 
+    @field_validator("bundle", "settings", "experiments", "rules", "items", "users", "examples")
+    @classmethod
+    def _of_this_machine(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        return None if value is None else local_path(value, info.field_name or "")
+
     @field_validator("store", mode="before")
     @classmethod
     def _no_store(cls, value: object) -> object:
@@ -131,10 +146,10 @@ class _SettingsFile(PydanticBaseSettingsSource):
         given = self.current_state.get("settings")
         if not given:
             return {}
-        file = Path(given)
+        file = local_path(given, "settings")
         values = read_toml(file, "settings file", "give another path; option: settings")
         for name, field in self.settings_cls.model_fields.items():
             is_path = Path in (field.annotation, *get_args(field.annotation))
-            if is_path and isinstance(values.get(name), str):
+            if is_path and isinstance(values.get(name), str) and not address_of(values[name]):
                 values[name] = file.parent / values[name]
         return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import numpy as np
 from prometheus_client import (
@@ -36,6 +37,7 @@ class Metrics:
         ranked: lists of the model, by backend.
         surprise: −log probability of the served lists, in nats.
         ids: ids in requests, known to the model or not.
+        filled: requests that lack an input, for which the model got its training mean, by input.
     """
 
     def __init__(self) -> None:
@@ -73,6 +75,9 @@ class Metrics:
             "goalrank_ids", "Ids in requests, known to the model or not.", ["side", "known"],
             registry=r,
         )  # fmt: skip
+        self.filled = Counter(
+            "goalrank_filled", "Requests with the training mean of an input.", ["input"], registry=r
+        )
         # Looked up once: finding a counter by its labels costs more than counting.
         self._ranked = {name: self.ranked.labels(name) for name in ("onnx", "torch")}
         self._ids = {
@@ -99,6 +104,15 @@ class Metrics:
             yes, no = self._ids[side]
             yes.inc(known)
             no.inc(len(rows) - known)
+
+    def count_filled(self, names: Iterable[str]) -> None:
+        """Count a request that lacks inputs.
+
+        Args:
+            names: of the inputs.
+        """
+        for name in names:
+            self.filled.labels(name).inc()
 
     def text(self) -> bytes:
         """Write the answer of `/metrics`; summed over the workers if several share a folder."""

@@ -19,7 +19,7 @@ from goalrank.errors import ConfigError
 from goalrank.requests import Requests
 from goalrank.serving.http.schemas import RankBody, RequestId
 from goalrank.serving.page.explanations import explain
-from goalrank.serving.ranking.jobs import check_ids
+from goalrank.serving.ranking.jobs import check_body
 from goalrank.serving.ranking.service import DEFAULT, Service
 
 RETRIEVER = "retriever"
@@ -64,12 +64,14 @@ class PageList:
         policy: name of the policy that made it.
         probabilities: of the item in each slot given those before it; None if the policy has none.
         rules: effect of each constraint, see `explain`.
+        filled: inputs that the request lacks, of which the model got the training mean.
     """
 
     ranked: Ranked
     policy: str
     probabilities: list[float] | None
     rules: list[dict[str, Any]]
+    filled: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Make plain values for JSON."""
@@ -80,6 +82,7 @@ class PageList:
             "positions": ranked.positions, "probabilities": self.probabilities,
             "log_prob": _finite(ranked.log_prob) if has_probabilities else None,
             "propensity": ranked.propensity, "relaxed": list(ranked.relaxed), "rules": self.rules,
+            "filled": list(dict.fromkeys((*self.filled, *ranked.filled))),
         }  # fmt: skip
 
 
@@ -117,12 +120,15 @@ def make_list(
 
     Raises:
         ConfigError: an unknown variant, or a request that no model can rank.
+        MissingInputError: the request lacks an input that the model was trained with.
         InfeasibleError: constraints that no list obeys and that must not be relaxed.
     """
     retriever = choice.variant == RETRIEVER
     variant = DEFAULT if retriever else choice.variant
     predictor = _page_predictor(service, variant, choice.temperature, items)
-    table = _table(body, choice.request_id, predictor)
+    predictor.missing = body.missing or predictor.missing
+    row, filled = completed_row(body, choice.request_id, predictor)
+    table = _table(row, predictor)
     rules = service.predictors[DEFAULT].rules.merged(body.rules)
     slots = body.slots or predictor.slots
     ranked = _rank(predictor, table, slots, [rules], retriever)[0]
@@ -136,7 +142,7 @@ def make_list(
         table, ranked, rules, slots,
     )  # fmt: skip
     policy = RETRIEVER if retriever else predictor.name
-    return PageList(ranked, policy, probabilities, explained)
+    return PageList(ranked, policy, probabilities, explained, filled)
 
 
 def _page_predictor(
@@ -183,20 +189,31 @@ def _slot_probabilities(
     return [math.exp(float(step[0])) for step in steps[: len(ranked.positions)]]
 
 
-def _table(body: RankBody, request_id: str, predictor: Predictor) -> Requests:
-    """Make a requests table of one row; missing candidate features become the average ones."""
+def completed_row(
+    body: RankBody, request_id: str, predictor: Predictor
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Make a row of the requests table that lacks nothing, and the names of what was filled in.
+
+    Args:
+        body: the request.
+        request_id: of the row.
+        predictor: the predictor that is to rank it.
+
+    Raises:
+        ConfigError: ids of another type, or candidate features of another number.
+        MissingInputError: the request lacks an input that the model was trained with.
+    """
+    check_body(body, predictor)
+    return predictor.completed(
+        body.row(request_id, datetime.now(UTC)), body.missing or predictor.missing
+    )
+
+
+def _table(row: dict[str, Any], predictor: Predictor) -> Requests:
+    """Make a requests table of one row."""
     encoder = predictor.bundle.encoder
     width = len(encoder.info.candidate_features)
-    row = body.row(request_id, datetime.now(UTC))
-    given = row["candidate_features"] or [encoder.candidate[:, 0].tolist()] * len(body.candidates)
-    if any(len(vector) != width for vector in given):
-        raise ConfigError(
-            f"candidate_features: this model wants {width} numbers per candidate; remedy: send "
-            f"them, or none at all"
-        )
-    row["candidate_features"] = given
     users, ids = encoder.users.vocabulary.ids.dtype, encoder.items.vocabulary.ids.dtype
-    check_ids(body, predictor)
     frame = pl.DataFrame(
         [row],
         schema_overrides={
@@ -207,7 +224,7 @@ def _table(body: RankBody, request_id: str, predictor: Predictor) -> Requests:
         },
     )  # fmt: skip
     drop = [] if width else ["candidate_features"]
-    drop += ["candidate_score"] if body.candidate_score is None else []
+    drop += ["candidate_score"] if row["candidate_score"] is None else []
     return Requests(frame.drop(drop), info=encoder.info)
 
 

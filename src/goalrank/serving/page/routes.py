@@ -13,6 +13,7 @@ import polars as pl
 from fastapi import Depends, FastAPI, Query, Request, Response
 from starlette.exceptions import HTTPException
 
+from goalrank.bundles import Predictor
 from goalrank.errors import ConfigError
 from goalrank.requests import Requests
 from goalrank.serving.http.schemas import RankBody
@@ -22,6 +23,7 @@ from goalrank.serving.page.lists import (
     RETRIEVER,
     CompareBody,
     ListChoice,
+    completed_row,
     make_list,
     served_variants,
 )
@@ -234,13 +236,19 @@ class _PageRoutes:
 
     def _exposure(self, request: RankBody, choice: ListChoice) -> tuple[Exposure, dict[str, Any]]:
         made = make_list(self.service, request, choice, self.items)
-        row = request.row(choice.request_id, datetime.now(UTC))
+        row, _ = completed_row(request, choice.request_id, self._predictor(choice))
         ranked = made.ranked
         exposure = Exposure(
             **row, shown=ranked.positions, propensity=ranked.propensity, policy=made.policy,
             experiment=f"{LABEL}:{choice.variant.replace(':', '.')}",
         )  # fmt: skip
         return exposure, made.to_dict()
+
+    def _predictor(self, choice: ListChoice) -> Predictor:
+        """The predictor of a choice; the default one for the retriever's order."""
+        return served_variants(self.service)[
+            DEFAULT if choice.variant == RETRIEVER else choice.variant
+        ][1]
 
     def stored(self, request_id: str, time: datetime) -> dict[str, Any]:
         """Read an exposure and its feedback from the store."""

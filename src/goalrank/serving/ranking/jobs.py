@@ -14,6 +14,7 @@ from goalrank.bundles import Predictor, Ranked, TimedStep
 from goalrank.constraints import Constraints
 from goalrank.errors import ConfigError
 from goalrank.experiments import Experiment, draft_coins, draft_label, team_draft
+from goalrank.requests import Missing
 from goalrank.serving.http.schemas import Answer, RankBody
 from goalrank.serving.store.records import Exposure
 
@@ -29,6 +30,8 @@ class RankJob:
         rules: constraints of this request; None adds none to the predictor's own.
         experiment: label of the experiments that the user takes part in; None for none.
         policy: name written with the exposure.
+        missing: what is done where an input of training is lacking, see `Predictor`.
+        filled: inputs of the row that are means over the training requests.
         steps: timed steps of ranking, appended where traces are kept.
     """
 
@@ -38,6 +41,8 @@ class RankJob:
     rules: Constraints | None
     experiment: str | None
     policy: str
+    missing: Missing
+    filled: tuple[str, ...] = ()
     steps: list[TimedStep] = field(default_factory=list)
 
 
@@ -65,8 +70,7 @@ def check_body(body: RankBody, predictor: Predictor) -> None:
         ConfigError: candidate features of another number, or ids of another type.
     """
     names = predictor.bundle.encoder.info.candidate_features
-    given = body.candidate_features or []
-    if any(len(vector) != len(names) for vector in given) or (names and not given):
+    if any(len(vector) != len(names) for vector in body.candidate_features or []):
         raise ConfigError(
             f"candidate_features: this model wants {len(names)} numbers per candidate "
             f"({list(names)}); remedy: send them"
@@ -159,6 +163,7 @@ def answer_of(job: RankJob, ranked: Ranked, logged: bool) -> Answer:
         propensity=ranked.propensity,
         policy=_policy(job, ranked), experiment=job.experiment, relaxed=list(ranked.relaxed),
         degraded=ranked.degraded, logged=logged,
+        filled=list(dict.fromkeys((*job.filled, *ranked.filled))),
     )  # fmt: skip
 
 

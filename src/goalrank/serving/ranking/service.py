@@ -29,7 +29,7 @@ from goalrank.bundles import (
 from goalrank.constraints import Constraints
 from goalrank.errors import BundleError, ConfigError, GoalRankError, MissingExtraError, StoreError
 from goalrank.experiments import Experiments
-from goalrank.requests import TableInfo
+from goalrank.requests import Missing, TableInfo
 from goalrank.serving.http.schemas import Answer, RankBody
 from goalrank.serving.observability.metrics import Metrics
 from goalrank.serving.observability.tracing import Tracing
@@ -45,6 +45,7 @@ from goalrank.serving.ranking.jobs import (
 from goalrank.serving.ranking.pending_work import PendingWork, run_async, run_blocking
 from goalrank.serving.store.records import Event, FeedbackCounts
 from goalrank.serving.store.store import CONFIRM_S, Store, confirm
+from goalrank.storage import local_path
 
 _LOG = logging.getLogger("goalrank.serving")
 DEFAULT = "default"
@@ -55,7 +56,7 @@ class Service:
     """Serves lists: answers requests with the lists of its bundles and stores what was shown.
 
     Args:
-        bundle: folder of the bundle that ranks users who are in no experiment.
+        bundle: folder of this machine with the bundle that ranks users who are in no experiment.
         store: database to which exposures are written before their lists are returned; None
             stores nothing.
         experiments: experiments with their variants and bundles; None runs none.
@@ -66,6 +67,8 @@ class Service:
         items: side table of items, see `Predictor`.
         users: side table of users, see `Predictor`.
         rules: constraints of every request, see `Predictor`.
+        missing: what is done where a request lacks an input that the model was trained with, and
+            does not say itself, see `Predictor`.
         temperature: above 0, see `Predictor`; None serves the best list.
         seed: of the drawn lists, see `Predictor`.
         backend: "torch"; "onnx" ranks by exported graphs and exports them where they are missing;
@@ -78,7 +81,7 @@ class Service:
 
     Raises:
         BundleError: a folder holds no bundle that can be loaded.
-        ConfigError: two bundles need different candidate features.
+        ConfigError: two bundles need different candidate features, or a bundle at an address.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Service:
         items: pl.DataFrame | None = None,
         users: pl.DataFrame | None = None,
         rules: Constraints | None = None,
+        missing: Missing = "refuse",
         temperature: float | None = None,
         seed: int = 0,
         backend: Literal["torch", "onnx", "auto"] = "torch",
@@ -106,10 +110,12 @@ class Service:
         self._allow = tuple(allow)
         self._options: dict[str, Any] = {
             "items": items, "users": users, "rules": rules, "temperature": temperature,
-            "seed": seed, "observe": self.metrics.count,
+            "seed": seed, "observe": self.metrics.count, "missing": missing,
         }  # fmt: skip
         self._backend, self._threads = backend, threads
-        self._folders = {DEFAULT: Path(bundle)} | {b: Path(b) for b in self.experiments.bundles}
+        self._folders = {DEFAULT: local_path(bundle, "bundle")} | {
+            name: local_path(name, "experiments") for name in self.experiments.bundles
+        }
         self._predictors: dict[str, Predictor] = {}
         self._versions: dict[str, object] = {}
         self._reloading = threading.Lock()
@@ -197,7 +203,7 @@ class Service:
             B answers, in the order of the requests.
 
         Raises:
-            GoalRankError: a request that no model can rank (types, features, constraints), a
+            GoalRankError: a request that no model can rank (types, lacking inputs, constraints), a
                 request id that is in use, or a store that refuses.
         """
         return run_blocking(self._rank(bodies))
@@ -225,7 +231,10 @@ class Service:
             lists = iter(ranked)
             shown = [shown_list(each, [next(lists) for _ in each.jobs]) for each in requests]
             logged = yield from self._store_exposures(shown)
-            return [answer_of(job, each, logged) for job, each in shown]
+            answers = [answer_of(job, each, logged) for job, each in shown]
+            for answer in answers:
+                self.metrics.count_filled(answer.filled)
+            return answers
 
     def _submit(self, job: RankJob) -> Future[Ranked] | None:
         try:
@@ -254,8 +263,12 @@ class Service:
     ) -> RankJob:
         predictor = self._predictors[name]
         check_body(body, predictor)
-        row, slots = body.row(request_id, now), body.slots or predictor.slots
-        return RankJob(predictor, row, slots, body.rules, experiment, predictor.name)
+        missing = body.missing or predictor.missing
+        row, filled = predictor.completed(body.row(request_id, now), missing)
+        slots = body.slots or predictor.slots
+        return RankJob(
+            predictor, row, slots, body.rules, experiment, predictor.name, missing, filled
+        )
 
     def _list_in_time(
         self, job: RankJob, future: Future[Ranked] | None, end: float
@@ -287,14 +300,16 @@ class Service:
         groups: dict[tuple[Any, ...], list[int]] = {}
         for i, job in enumerate(jobs):
             scored = job.row["candidate_score"] is not None
-            groups.setdefault((id(job.predictor), job.slots, scored), []).append(i)
+            layout = (id(job.predictor), job.slots, scored, job.missing)
+            groups.setdefault(layout, []).append(i)
         out: dict[int, Ranked] = {}
         for rows in groups.values():
             part = [jobs[i] for i in rows]
             with record_times(self.tracing is not None) as steps:
                 lists = part[0].predictor.rank(
-                    [job.row for job in part], part[0].slots, rules=[job.rules for job in part]
-                )
+                    [job.row for job in part], part[0].slots,
+                    rules=[job.rules for job in part], missing=part[0].missing,
+                )  # fmt: skip
             for job in part:
                 job.steps.extend(steps)
             out.update(zip(rows, lists))

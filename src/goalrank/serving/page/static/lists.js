@@ -56,7 +56,8 @@ export function listsPanel(state) {
 
   function body(side) {
     const rules = rulesBody(state.rules);
-    const request = Object.fromEntries(Object.entries({ ...state.request, rules }).filter(([, v]) => v !== null && v !== undefined));
+    const missing = "mean"; // a request made up here may lack inputs; the list says which
+    const request = Object.fromEntries(Object.entries({ ...state.request, rules, missing }).filter(([, v]) => v !== null && v !== undefined));
     return { request, sides: [{ variant: side.variant, temperature: side.temperature, request_id: side.id }] };
   }
 
@@ -134,6 +135,7 @@ export function listsPanel(state) {
     const { result } = side;
     const parts = [["policy", result.policy]];
     if (result.log_prob !== null) parts.push(["whole list", chance(Math.exp(result.log_prob))]);
+    if (result.filled.length) parts.push(["means of training for", result.filled.join(", ")]);
     if (side.experiment) parts.push(["this user’s variant", side.experiment]);
     return h("dl", { class: "facts" }, parts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
   }
