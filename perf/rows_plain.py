@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from goalrank.compute import keep_freed_memory
 from goalrank.requests import Batch
 from plain_prm import PlainPRM
 from timing import Compared, Work, compare
@@ -32,6 +33,7 @@ def against_plain(history: int, pairs: int) -> Iterator[tuple[str, float, Compar
     Yields:
         Name, ratio to reach, and result of each comparison.
     """
+    keep_freed_memory()  # as in training; here it helps both
     models = make_models(Sizes(width=64, layers=1, history=history, features=4))
     torch.manual_seed(0)
     plain = PlainPRM(spec_of(models.columns), width=64, layers=1, heads=4)
