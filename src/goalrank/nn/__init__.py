@@ -1,6 +1,6 @@
 """PyTorch layers and losses that do not depend on recommender data."""
 
-from goalrank.nn.attention import attention_bias
+from goalrank.nn.attention import attention_bias, dot_product_attention
 from goalrank.nn.chunks import CHUNK_ROWS, in_chunks
 from goalrank.nn.distributed_means import divisor, sharing, whole_ids, whole_sum
 from goalrank.nn.gather import take_rows
@@ -27,6 +27,7 @@ __all__ = [
     "attention_bias",
     "distinct",
     "divisor",
+    "dot_product_attention",
     "gumbel",
     "in_chunks",
     "linear",
