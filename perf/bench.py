@@ -23,6 +23,7 @@ import torch
 
 from rows_cost import exponents, processes
 from rows_data import growth, movielens
+from rows_plain import against_plain
 from rows_serving import decoding, gpu, onnx
 from rows_step import against_authors, against_prm
 
@@ -96,6 +97,16 @@ def step_rows(setting: Setting) -> Iterator[Row]:
         yield judged(name, result.ratio, "≤ 2.2", result.ms)
 
 
+def plain_rows(setting: Setting) -> Iterator[Row]:
+    """Measure PRM against a plain one: training, and scoring at two batch sizes."""
+    for history in (0, 20):
+        for name, least, result in against_plain(history, pairs=5 if setting.quick else 31):
+            low, high = result.quartiles
+            absolute = {**result.ms, "quartiles of the ratio": low, "and": high}
+            row = f"plain PRM / PRM, {name}, history {history}"
+            yield judged(row, result.ratio, f"≥ {least}", absolute)
+
+
 def decode_rows(setting: Setting) -> Iterator[Row]:
     """Measure greedy decoding against PRM and the authors' decoding."""
     for batch in (1, 16, 256):
@@ -159,6 +170,7 @@ def gpu_rows(setting: Setting) -> Iterator[Row]:
 SECTIONS.update(
     {
         "step": step_rows,
+        "plain": plain_rows,
         "decode": decode_rows,
         "onnx": onnx_rows,
         "data": data_rows,

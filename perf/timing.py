@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 Work = Callable[[], object]
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -19,24 +20,27 @@ class Compared:
         ratio: median of the ratios of pairs.
         ms: name → median milliseconds.
         pairs: number of pairs.
+        quartiles: first and third quartile of the ratios of pairs.
     """
 
     ratio: float
     ms: dict[str, float]
     pairs: int
+    quartiles: tuple[float, float] = (math.nan, math.nan)
 
 
-def once(work: Work, repeats: int = 1) -> float:
+def once(work: Work, repeats: int = 1, clock: Clock = time.perf_counter) -> float:
     """Measure seconds per call.
 
     Args:
         work: is called.
         repeats: calls in a row.
+        clock: seconds; `time.process_time` leaves out the time in which other processes ran.
     """
-    start = time.perf_counter()
+    start = clock()
     for _ in range(repeats):
         work()
-    return (time.perf_counter() - start) / repeats
+    return (clock() - start) / repeats
 
 
 def interleave(
@@ -45,6 +49,7 @@ def interleave(
     *,
     warm: int = 1,
     repeats: Mapping[str, int] | None = None,
+    clock: Clock = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Measure several works in turn.
 
@@ -53,6 +58,7 @@ def interleave(
         pairs: measurements of each work.
         warm: calls of each work before the measurements.
         repeats: name → calls per measurement, for short works; 1 by default.
+        clock: of `once`.
 
     Returns:
         Name → seconds per call of each measurement.
@@ -65,7 +71,7 @@ def interleave(
     names = list(works)
     for i in range(pairs):
         for name in names if i % 2 == 0 else names[::-1]:
-            seconds[name].append(once(works[name], repeats.get(name, 1)))
+            seconds[name].append(once(works[name], repeats.get(name, 1), clock))
     return seconds
 
 
@@ -76,6 +82,7 @@ def compare(
     *,
     warm: int = 1,
     repeats: Mapping[str, int] | None = None,
+    clock: Clock = time.perf_counter,
 ) -> Compared:
     """Measure how many times as long one work takes as another.
 
@@ -85,11 +92,13 @@ def compare(
         pairs: number of pairs.
         warm: calls of each work before the measurements.
         repeats: name → calls per measurement, for short works; 1 by default.
+        clock: of `once`.
     """
-    seconds = interleave(dict([top, bottom]), pairs, warm=warm, repeats=repeats)
-    ratio = statistics.median(a / b for a, b in zip(seconds[top[0]], seconds[bottom[0]]))
+    seconds = interleave(dict([top, bottom]), pairs, warm=warm, repeats=repeats, clock=clock)
+    ratios = [a / b for a, b in zip(seconds[top[0]], seconds[bottom[0]])]
+    low, ratio, high = statistics.quantiles(ratios, n=4, method="inclusive")
     ms = {name: round(statistics.median(values) * 1e3, 3) for name, values in seconds.items()}
-    return Compared(ratio, ms, pairs)
+    return Compared(ratio, ms, pairs, (round(low, 3), round(high, 3)))
 
 
 def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:

@@ -41,6 +41,7 @@ class Sizes:
         layers: of the encoder.
         heads: of the attention.
         batch: B.
+        features: F, numbers per candidate.
     """
 
     candidates: int = 50
@@ -51,6 +52,7 @@ class Sizes:
     layers: int = 2
     heads: int = 4
     batch: int = 16
+    features: int = 0
 
     def but(self, **changed: int) -> Sizes:
         """Change some sizes.
@@ -78,7 +80,7 @@ def make_columns(sizes: Sizes, requests: int, seed: int = 0) -> EncodedRequests:
     """Make requests of exactly N candidates, H events and L shown items with random clicks.
 
     Args:
-        sizes: N, H and L.
+        sizes: N, H, L and F.
         requests: number of requests.
         seed: of the random numbers.
     """
@@ -92,6 +94,7 @@ def make_columns(sizes: Sizes, requests: int, seed: int = 0) -> EncodedRequests:
     def ids(count: int) -> NDArray[np.int32]:
         return rng.integers(1, ITEMS + 1, count).astype(np.int32)
 
+    features = np.random.default_rng([seed, 1]).normal(size=(requests * n, sizes.features))
     shown = np.argsort(rng.random((requests, n)), 1)[:, :slots].astype(np.int32).ravel()
     return EncodedRequests(
         items=entities(ITEMS + 2), users=entities(USERS + 2), kinds=("click",), target=0,
@@ -102,7 +105,7 @@ def make_columns(sizes: Sizes, requests: int, seed: int = 0) -> EncodedRequests:
         history_feedback=np.ones(requests * h, np.float32), history_time=np.repeat(time, h) - 1,
         candidate_start=rows(n), candidates=ids(requests * n),
         candidate_score=rng.normal(size=requests * n).astype(np.float32),
-        candidate_features=np.zeros((requests * n, 0), np.float32),
+        candidate_features=features.astype(np.float32),
         shown_start=rows(slots), shown=shown,
         feedback=rng.integers(0, 2, (requests * slots, 1)).astype(np.float32),
     )  # fmt: skip
@@ -117,7 +120,7 @@ def spec_of(columns: EncodedRequests) -> InputSpec:
     return InputSpec(
         item_ids=len(columns.items), item_numeric=0, item_category=0, item_category_width=0,
         user_ids=len(columns.users), user_numeric=0, user_category=0, user_category_width=0,
-        candidate_features=0, has_score=True, kinds=columns.kinds,
+        candidate_features=columns.candidate_features.shape[1], has_score=True, kinds=columns.kinds,
     )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -9,9 +11,12 @@ from torch.nn import functional as F
 from goalrank.nn import Linear, linear, linear_gelu
 
 
+@pytest.mark.parametrize("least", [1, 1 << 40], ids=["large", "small"])
 @pytest.mark.parametrize("shape", [(3,), (40,), (4, 9), (2, 3, 20)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_values_and_gradients_equal_torchs(shape, bias):
+def test_values_and_gradients_equal_torchs(monkeypatch, shape, bias, least):
+    for name in ("_LARGE", "_LARGE_GELU"):
+        monkeypatch.setattr(import_module("goalrank.nn.linear"), name, least)
     torch.manual_seed(0)
     layer = Linear(24, 10, bias=bias)
     x = torch.randn(*shape, 24, requires_grad=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -65,25 +67,32 @@ class EntityEmbedding(nn.Module):
             [..., D].
         """
         flat = rows.reshape(-1)
-        out = torch.zeros((), device=rows.device)
+        parts = list(self._parts(table, flat))
+        out = sum(parts[1:], parts[0]) if parts else self._nothing(flat)
+        return out.view(*rows.shape, self.width)
+
+    def _parts(self, table: EntityTable, flat: Tensor) -> Iterator[Tensor]:
+        """Vectors [n, D] of rows [n], by id and by each kind of feature."""
         if self.ids is not None:
             vectors = self.ids(self._id_rows(table, flat))
-            out = out + (vectors if self.ids_out is None else self.ids_out(vectors))
+            yield vectors if self.ids_out is None else self.ids_out(vectors)
         if self.numeric is not None:
-            out = out + self.numeric(table.numeric[flat].clamp(-8, 8))
+            yield self.numeric(table.numeric.index_select(0, flat).clamp(-8, 8))
         if self.category is not None and self.category_out is not None:
+            weights = table.category_weight.index_select(0, flat)
             bags = self.category(
-                table.category[flat],
-                per_sample_weights=table.category_weight[flat].to(self.category.weight.dtype),
+                table.category.index_select(0, flat),
+                per_sample_weights=weights.to(self.category.weight.dtype),
             )
-            out = out + self.category_out(bags)
-        if out.dim() == 0:
-            out = out.new_zeros(flat.shape[0], self.width)
-        return out.view(*rows.shape, self.width)
+            yield self.category_out(bags)
+
+    def _nothing(self, flat: Tensor) -> Tensor:
+        return torch.zeros(flat.shape[0], self.width, device=flat.device)
 
     def _id_rows(self, table: EntityTable, flat: Tensor) -> Tensor:
         if self.training and self.id_dropout > 0:
             # Like dropout, the replacement depends on the step: it uses the global generator.
             replaced = torch.rand(flat.shape, device=flat.device) < self.id_dropout
-            return torch.where(replaced, table.bucket_row[flat], table.id_row[flat])
-        return table.id_row[flat]
+            own, bucket = (t.index_select(0, flat) for t in (table.id_row, table.bucket_row))
+            return torch.where(replaced, bucket, own)
+        return table.id_row.index_select(0, flat)

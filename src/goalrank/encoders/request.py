@@ -16,6 +16,7 @@ from goalrank.nn import (
     Block,
     InducedBlock,
     Linear,
+    attention_bias,
     in_chunks,
     mlp,
     take_rows,
@@ -137,13 +138,13 @@ class RequestEncoder(nn.Module):
         if at is not None and not self.pointwise:
             raise ValueError("an encoder with layers between candidates encodes all of them")
         rows = batch.candidates if at is None else batch.candidates.gather(1, at)
-        items = self.items(batch.items, rows)
-        history, mask = self._history(batch)
-        weight = self.pool(history).squeeze(-1).masked_fill(~mask, -torch.inf).softmax(-1)
-        pooled = (weight[:, None, :] @ history).squeeze(1)
+        items, events = self._embedded(batch, rows)
+        history, mask = self._history(batch, events)
+        weight = (self.pool(history).squeeze(-1) + mask).softmax(-1)
+        pooled = (weight.unsqueeze(1) @ history).squeeze(1)
         context = self.context(pooled + self.users(batch.users, batch.user))
         keys, values = self.cross.keys_values(history)
-        shift, taste = self.mix(context)[:, None, :], self.taste(context)[:, None, :]
+        shift, taste = self.mix(context).unsqueeze(1), self.taste(context).unsqueeze(1)
 
         def add_user(x: Tensor, plain: Tensor | None = None) -> Tensor:
             x = x + self.match(taste * x)
@@ -158,15 +159,23 @@ class RequestEncoder(nn.Module):
         x = in_chunks(add_user, *parts, rows=self.chunk_rows)
         if extra is not None:
             x = x + extra
-        real = batch.candidate_mask
-        for block in self.blocks:
-            x = block(x, real, rows=self.chunk_rows)
+        if self.blocks:
+            real = attention_bias(batch.candidate_mask, x.dtype)
+            for block in self.blocks:
+                x = block(x, real, rows=self.chunk_rows)
         return Encoded(self.out(x), context, items, plain)
 
-    def _history(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """History vectors [B, 1+H, D], of which the first is always present, and their mask."""
+    def _embedded(self, batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Item embeddings of candidates [B, N, D] and of the history's events [B, H, D]."""
+        sides = rows, batch.history
+        vectors = self.items(batch.items, torch.cat([side.reshape(-1) for side in sides]))
+        candidates, events = vectors.split([side.numel() for side in sides])
+        return candidates.view(*rows.shape, -1), events.view(*batch.history.shape, -1)
+
+    def _history(self, batch: Batch, events: Tensor) -> tuple[Tensor, Tensor]:
+        """History vectors [B, 1+H, D], of which the first is always present, and their bias."""
         event = torch.stack([batch.history_feedback, batch.history_age], -1)
-        history = self.items(batch.items, batch.history) + self.event(event)
-        first = self.no_event.expand(batch.history.shape[0], -1, -1)
+        first = self.no_event.expand(events.shape[0], -1, -1)
         mask = nn.functional.pad(batch.history_mask, (1, 0), value=True)
-        return self.norm_history(torch.cat([first, history], 1)), mask
+        history = self.norm_history(torch.cat([first, events + self.event(event)], 1))
+        return history, attention_bias(mask, history.dtype)

@@ -1,5 +1,6 @@
 """PyTorch layers and losses that do not depend on recommender data."""
 
+from goalrank.nn.attention import attention_bias, dot_product_attention
 from goalrank.nn.chunks import CHUNK_ROWS, in_chunks
 from goalrank.nn.distributed_means import divisor, sharing, whole_ids, whole_sum
 from goalrank.nn.gather import take_rows
@@ -7,7 +8,13 @@ from goalrank.nn.linear import Linear, linear, linear_gelu, zeroed
 from goalrank.nn.losses import softmax_cross_entropy
 from goalrank.nn.noise import distinct, gumbel, mixed_seed, request_salt, uniform
 from goalrank.nn.precision import at_least_single
-from goalrank.nn.transformer import Attention, Block, FeedForward, InducedBlock, mlp
+from goalrank.nn.transformer import (
+    Attention,
+    Block,
+    FeedForward,
+    InducedBlock,
+    mlp,
+)
 
 __all__ = [
     "CHUNK_ROWS",
@@ -17,8 +24,10 @@ __all__ = [
     "InducedBlock",
     "Linear",
     "at_least_single",
+    "attention_bias",
     "distinct",
     "divisor",
+    "dot_product_attention",
     "gumbel",
     "in_chunks",
     "linear",

@@ -6,8 +6,8 @@ import itertools
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from goalrank.nn.attention import dot_product_attention
 from goalrank.nn.chunks import CHUNK_ROWS, in_chunks
 from goalrank.nn.dropout import Dropout
 from goalrank.nn.dropout import dropout as drop
@@ -36,13 +36,13 @@ class FeedForward(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention through PyTorch's fused kernel.
+    """Multi-head attention.
 
     Args:
         width: D, divisible by heads.
         heads: number of heads.
         dropout: probability of dropout on the output, in training. (Dropout of attention weights
-            would rule out the fused kernel.)
+            would rule out PyTorch's fused kernel.)
     """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
@@ -65,7 +65,8 @@ class Attention(nn.Module):
         Args:
             x: [B, N, D] queries.
             memory: [B, M, D].
-            mask: [B, M] True for attended entries, at least one per row; None attends to all.
+            mask: [B, M] True for attended entries, at least one per row, or `attention_bias` of
+                it; None attends to all.
             causal: position i attends to memory 0…i (needs N = M and no mask).
 
         Returns:
@@ -82,8 +83,10 @@ class Attention(nn.Module):
         Returns:
             Keys and values, [B, heads, M, D / heads] each.
         """
-        k, v = self.key_value(memory).chunk(2, -1)
-        return self._split(k), self._split(v)
+        b, m, d = memory.shape
+        both = self.key_value(memory).view(b, m, 2, self.heads, d // self.heads)
+        k, v = both.permute(2, 0, 3, 1, 4).unbind()
+        return k, v
 
     def attend(
         self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, causal: bool = False
@@ -100,17 +103,8 @@ class Attention(nn.Module):
         Returns:
             [B, N, D].
         """
-        q = self._split(self.query(x))
-        attn = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=None if mask is None else mask[:, None, None, :],
-            is_causal=causal,
-        )
-        b, _, n, _ = attn.shape
-        out = self.out(attn.transpose(1, 2).reshape(b, n, -1))
-        return drop(out, self.dropout, self.training)
+        attended = dot_product_attention(self._split(self.query(x)), k, v, mask, causal=causal)
+        return drop(self.out(attended), self.dropout, self.training)
 
 
 class Block(nn.Module):
@@ -144,7 +138,7 @@ class Block(nn.Module):
 
         Args:
             x: [B, N, D].
-            mask: [B, N] True for real entries; None for all.
+            mask: [B, N] True for real entries, or `attention_bias` of it; None for all.
             causal: position i attends to positions 0…i.
             rows: rows per chunk, see `in_chunks`; a causal block uses no chunks.
         """

@@ -13,6 +13,7 @@ import lightning as L
 from safetensors.torch import load_file
 from torch import nn
 
+from goalrank.compute import keep_freed_memory
 from goalrank.errors import ConfigError
 from goalrank.requests import EncodedRequests
 from goalrank.storage import move_into_place, surviving_folder
@@ -122,6 +123,7 @@ def _has_undrawn_tables(model: nn.Module) -> bool:
 
 
 def _run(trainer: L.Trainer, task: Task[Any], data: StageData, checkpoint: Path | None) -> None:
+    keep_freed_memory()
     handler = signal.getsignal(signal.SIGINT)
     try:
         with warnings.catch_warnings(), lost_processes():
