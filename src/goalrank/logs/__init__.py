@@ -8,7 +8,7 @@
 from goalrank.logs.candidates.protocols import INJECTED_WARNING
 from goalrank.logs.download.data_folders import data_root, shipped_path
 from goalrank.logs.download.fetch import DATASETS, Dataset, fetch
-from goalrank.logs.importer import ImportResult, import_log
+from goalrank.logs.importer import ImportResult, import_dataset, import_log
 from goalrank.logs.options import ImportOptions
 from goalrank.logs.output import write_import
 from goalrank.logs.preview import Preview, preview_log
@@ -42,6 +42,7 @@ __all__ = [
     "fetch",
     "fit_factors",
     "how_to_tell",
+    "import_dataset",
     "import_log",
     "plan_refits",
     "preview_log",

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from goalrank.compute import Executor, LocalExecutor
 from goalrank.errors import ConfigError, DataError
-from goalrank.logs.candidates.assembly import assemble
-from goalrank.logs.candidates.pending import shuffle_candidates
-from goalrank.logs.candidates.pipelines import (
-    enough_positives,
-    exposed_requests,
-    retrieved_requests,
-)
-from goalrank.logs.candidates.protocols import INJECTED_WARNING, Retrieved
 from goalrank.logs.download.data_folders import data_root
-from goalrank.logs.events.consumption import ConsumptionLog, consumed_only, to_arrays
-from goalrank.logs.events.split import DROPPED, TEST, TRAIN, VALIDATION, split_points
+from goalrank.logs.events.split import TEST, TRAIN, VALIDATION
+from goalrank.logs.making import MadeRequests, make_requests
 from goalrank.logs.options import ImportOptions, Protocol
+from goalrank.logs.output import write_made
 from goalrank.logs.readers.raw_log import RawLog
 from goalrank.logs.readers.sources import SOURCES
-from goalrank.logs.report import check_usable, make_report, no_requests_message, recall
 from goalrank.logs.retrieval.refit_scoring import one_blas_thread
-from goalrank.requests import Requests, TableInfo
+from goalrank.logs.spill.folder import Spill, spilling
+from goalrank.requests import Requests
 
-__all__ = ["ImportResult", "import_log"]
+__all__ = ["ImportResult", "import_dataset", "import_log"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +67,58 @@ def import_log(
         MissingExtraError: the factorisation channel needs ``implicit``.
         ExecutorError: a remote executor failed on every try.
     """
+    with tempfile.TemporaryDirectory(prefix="goalrank-import-") as folder:
+        made = _make(source, path, options, executor, Spill(Path(folder)))
+        store = made.store
+        train, validation, test = (
+            Requests(
+                store.frame(made.part == p), items=store.items, users=store.users, info=store.info
+            )
+            for p in (TRAIN, VALIDATION, TEST)
+        )
+    return ImportResult(train, validation, test, made.report)
+
+
+def import_dataset(
+    source: str,
+    path: str | Path | None = None,
+    options: ImportOptions | Mapping[str, Any] | None = None,
+    *,
+    out: str | Path,
+    executor: Executor | None = None,
+) -> dict[str, Any]:
+    """Read a raw log and write requests tables of it, in bounded memory.
+
+    The tables equal those of `import_log`. What does not fit memory lies in a hidden folder in
+    ``out`` meanwhile.
+
+    Args:
+        source: as for `import_log`.
+        path: as for `import_log`.
+        options: as for `import_log`.
+        out: folder to write to; it is made if it is missing.
+        executor: as for `import_log`.
+
+    Returns:
+        The report, which import.json holds too.
+
+    Raises:
+        ConfigError, SchemaError, DataError, MissingExtraError, ExecutorError: as `import_log`.
+        DataError: the folder cannot be written, or another import writes to it.
+    """
+    with spilling(Path(out)) as spill:
+        made = _make(source, path, options, executor, spill)
+        write_made(made, Path(out), spill)
+    return made.report
+
+
+def _make(
+    source: str,
+    path: str | Path | None,
+    options: ImportOptions | Mapping[str, Any] | None,
+    executor: Executor | None,
+    spill: Spill,
+) -> MadeRequests:
     begin = time.perf_counter()
     reader = SOURCES[source]
     if not isinstance(options, ImportOptions):
@@ -95,19 +139,12 @@ def import_log(
             "only; use protocol 'retrieved'"
         )
     with one_blas_thread(), LocalExecutor(options.threads) as local:
-        result = _import(raw, protocol, options, executor or local)
-    result.report["seconds"] = {
+        made = make_requests(raw, protocol, options, executor or local, spill)
+    made.report["seconds"] = {
         "read": round(read - begin, 3),
         "total": round(time.perf_counter() - begin, 3),
     }
-    return result
-
-
-def _min_test_candidates(log: ConsumptionLog, options: ImportOptions) -> int:
-    """Minimum of candidates of a test request; see ``ImportOptions.min_test_list``."""
-    if options.min_test_list is not None:
-        return options.min_test_list
-    return 6 if log.raw.shape == "exposures" and log.events.request is None else 2
+    return made
 
 
 def _resolve_path(path: str | Path) -> Any:
@@ -116,81 +153,3 @@ def _resolve_path(path: str | Path) -> Any:
         return str(path)
     path = Path(path)
     return path if path.exists() else data_root(str(path)) or path
-
-
-def _import(
-    raw: RawLog, protocol: Protocol, options: ImportOptions, executor: Executor
-) -> ImportResult:
-    if protocol == "exposed":
-        log = to_arrays(raw, options.seed)
-        pending, notes, log = exposed_requests(log, options, executor)
-        retrieved: Retrieved | None = None
-    else:
-        raw = consumed_only(raw, injected=protocol == "injected")
-        log = to_arrays(raw, options.seed)
-        retrieved, notes = retrieved_requests(log, protocol, options, executor)
-        pending = retrieved.pending
-    if not options.computed_features:
-        own = {name: pending.features[name] for name in raw.features}
-        pending = replace(pending, features=own)
-    notes["requests_placed"] = len(pending)
-    said = raw.notes
-    placed = len(pending)
-    if "exposures_outside_windows" in notes:
-        said.leave_out(
-            "rows", notes["exposures_outside_windows"], len(log.events),
-            f"in lists of fewer than {options.min_list} items", "min_list",
-        )  # fmt: skip
-    if "dropped_before_first_refit" in notes:
-        before = notes["dropped_before_first_refit"]
-        said.leave_out(
-            "requests", before, placed + before,
-            f"before the retriever's first fit on {options.first_fit} rows", "first_fit",
-        )  # fmt: skip
-    kept, single = enough_positives(pending, log, protocol, options)
-    notes["dropped_single_candidate"] = single
-    notes["dropped_few_positives"] = placed - single - len(kept)
-    said.leave_out("requests", single, placed, "a single candidate: nothing to rank", "min_list")
-    said.leave_out(
-        "requests", notes["dropped_few_positives"], placed,
-        "fewer positives among the candidates than asked for", "min_positives",
-    )  # fmt: skip
-    if not len(kept):
-        raise DataError(no_requests_message(raw, protocol, notes))
-    pending = shuffle_candidates(pending.take(kept), log.users, log.items, options.seed)
-    part = split_points(pending.points, options.split, options.fractions)
-    notes["dropped_reaching_into_next_part"] = int((part < 0).sum())
-    said.leave_out(
-        "requests", notes["dropped_reaching_into_next_part"], len(part),
-        "answers that reach into the next part of the split", "split",
-    )  # fmt: skip
-    short = (part == TEST) & (
-        (pending.candidates >= 0).sum(axis=1) < _min_test_candidates(log, options)
-    )
-    notes["dropped_short_in_test"] = int(short.sum())
-    said.leave_out(
-        "requests", notes["dropped_short_in_test"], len(part),
-        f"test lists of fewer than {_min_test_candidates(log, options)} candidates", "min_test_list",
-    )  # fmt: skip
-    part[short] = DROPPED
-    check_usable(pending, log, part)
-    frame = assemble(
-        pending, log.history, log.events, raw.kinds,
-        users=log.users, items=log.items, depth=options.history, strength=raw.strength,
-    )  # fmt: skip
-    info = TableInfo(
-        dataset=raw.dataset,
-        protocol=protocol,
-        feedback_kinds=raw.kinds,
-        target=raw.target,
-        candidate_features=tuple(pending.features),
-        warning=INJECTED_WARNING if protocol == "injected" else None,
-    )
-    train, validation, test = (
-        Requests(frame.filter(pl.Series(part == p)), items=raw.items, users=raw.users, info=info)
-        for p in (TRAIN, VALIDATION, TEST)
-    )
-    report = make_report(raw, info, log, pending, part, notes, options)
-    if retrieved is not None:
-        report["recall"] = recall(retrieved, kept, part, options.candidates)
-    return ImportResult(train, validation, test, report)

@@ -91,7 +91,7 @@ def import_(
     executor = renamed(executor, engine, "--engine", "--executor")
     with only_json(as_json) as emit:
         from goalrank.compute import open_executor
-        from goalrank.logs import import_log, write_import
+        from goalrank.logs import import_dataset
 
         options = log_options(
             columns=columns, kinds=kinds, target=target, candidate_features=candidate_features,
@@ -106,11 +106,10 @@ def import_(
             busy(f"importing {path or source}"),
             own or open_executor(executor, workers=workers) as opened,
         ):
-            result = import_log(source, path, options, executor=opened)
-            write_import(result, out)
-        emit(result.report)
+            report = import_dataset(source, path, options, out=out, executor=opened)
+        emit(report)
         if not as_json:
-            _print_report(result.report, out)
+            _print_report(report, out)
 
 
 def _print_report(report: dict[str, Any], out: Path) -> None:
@@ -148,7 +147,8 @@ def _print_report(report: dict[str, Any], out: Path) -> None:
         show.print(f"  recall@{report['recall']['at']} of {name}: {recall:.1%}")
     for warning in report["warnings"]:
         warn(warning)
-    show.print(f"  wrote {out}", soft_wrap=True)
+    spilled = report["disk"]["spilled_mb"]
+    show.print(f"  wrote {out} ({spilled:,.0f} MB of temporary files meanwhile)", soft_wrap=True)
 
 
 @app.command(

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from goalrank.logs.candidates.pending import PendingRequests
 from goalrank.logs.events.arrays import Codes, Events, Longs, ragged_ranges
+from goalrank.logs.events.request_points import RequestPoints
 from goalrank.requests import TIME
 
-__all__ = ["assemble"]
+__all__ = ["RequestNumbers", "assemble"]
 
 
 def _list_column(name: str, values: pl.Series, lengths: NDArray[np.integer]) -> pl.Series:
@@ -26,6 +27,7 @@ def _timestamps(values: Longs) -> pl.Series:
 
 def assemble(
     pending: PendingRequests,
+    number: Longs,
     history: Events,
     log: Events,
     kinds: tuple[str, ...],
@@ -39,6 +41,7 @@ def assemble(
 
     Args:
         pending: B requests.
+        number: [B] earlier requests of the same user and moment, for names where the log has none.
         history: consumed items; a request gets its user's last ``depth`` strictly before it.
         log: rows that ``pending.log_row`` refers to; its values are the feedback.
         kinds: feedback columns of ``log.values``.
@@ -59,7 +62,7 @@ def assemble(
     user_ids = users.ids.gather(points.user)
     label = None if log.carried is None else log.carried.get_column("request_label", default=None)
     columns = [
-        _request_ids(user_ids, points.time)
+        _request_ids(user_ids, points.time, number)
         if label is None
         else label.gather(points.row).rename("request_id"),
         user_ids.rename("user_id"),
@@ -106,10 +109,37 @@ def _carried(
     return out
 
 
-def _request_ids(user_ids: pl.Series, time: Longs) -> pl.Series:
+def _request_ids(user_ids: pl.Series, time: Longs, number: Longs) -> pl.Series:
     """Ids ``user@microseconds``, with a number where a user has several requests at one moment."""
-    frame = pl.DataFrame({"user": user_ids.cast(pl.String), "time": time})
-    number = pl.int_range(pl.len()).over("user", "time")
+    frame = pl.DataFrame({"user": user_ids.cast(pl.String), "time": time, "number": number})
     name = pl.format("{}@{}", "user", "time")
-    text = pl.when(number > 0).then(pl.format("{}-{}", name, number)).otherwise(name)
-    return frame.select(request_id=text)["request_id"]
+    several = pl.format("{}-{}", name, "number")
+    return frame.select(request_id=pl.when(pl.col("number") > 0).then(several).otherwise(name))[
+        "request_id"
+    ]
+
+
+class RequestNumbers:
+    """Numbers of requests of one user at one moment, over requests that come in order of time."""
+
+    def __init__(self) -> None:
+        self._last: tuple[int, int] | None = None
+        self._count = 0
+
+    def of(self, points: RequestPoints) -> Longs:
+        """Earlier requests of the same user and moment: [B].
+
+        Args:
+            points: B requests by time and user, none earlier than in the call before.
+        """
+        if not len(points):
+            return np.zeros(0, np.int64)
+        same = (points.user[1:] == points.user[:-1]) & (points.time[1:] == points.time[:-1])
+        row = np.arange(len(points))
+        start = np.maximum.accumulate(np.where(np.append(False, same), 0, row))
+        number = row - start
+        if self._last == (int(points.user[0]), int(points.time[0])):
+            number[start == 0] += self._count
+        self._last = (int(points.user[-1]), int(points.time[-1]))
+        self._count = int(number[-1]) + 1
+        return number
