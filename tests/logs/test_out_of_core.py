@@ -138,7 +138,7 @@ def test_small_pieces_and_shards_give_the_same_tables(tmp_path, monkeypatch, pro
     if not exposed:
         options |= {"factors": 4, "candidates": 20, "stride": 5}
     whole = import_log(source, log, options)
-    monkeypatch.setattr("goalrank.logs.spill.folder.CHUNK", 37)
+    monkeypatch.setattr("goalrank.logs.importer.rows_at_once", lambda _: 37)
     monkeypatch.setattr("goalrank.logs.candidates.store.SHARD", 29)
     monkeypatch.setattr("goalrank.logs.output.SHARD", 29)
     monkeypatch.setattr("goalrank.logs.candidates.protocols._CELLS", 700)

@@ -12,14 +12,17 @@ from typing import Any
 from goalrank.compute import Executor, LocalExecutor
 from goalrank.errors import ConfigError, DataError
 from goalrank.logs.download.data_folders import data_root
+from goalrank.logs.events.consumption import ConsumptionLog, consumed_only, to_arrays
 from goalrank.logs.events.split import TEST, TRAIN, VALIDATION
 from goalrank.logs.making import MadeRequests, make_requests
+from goalrank.logs.memory_needs import needs_of_reading, needs_of_requests
 from goalrank.logs.options import ImportOptions, Protocol
 from goalrank.logs.output import write_made
 from goalrank.logs.readers.raw_log import RawLog
 from goalrank.logs.readers.sources import SOURCES
 from goalrank.logs.retrieval.refit_scoring import one_blas_thread
 from goalrank.logs.spill.folder import Spill, spilling
+from goalrank.logs.spill.memory import check_memory, memory_limit, rows_at_once
 from goalrank.requests import Requests
 
 __all__ = ["ImportResult", "import_dataset", "import_log"]
@@ -61,7 +64,8 @@ def import_log(
             uses ``options.threads`` threads of this process.
 
     Raises:
-        ConfigError: unknown source or option, or a protocol that the source does not support.
+        ConfigError: unknown source or option, a protocol that the source does not support, or more
+            memory needed than may be used.
         SchemaError: a column of the log is missing or of the wrong type.
         DataError: the log breaks another rule.
         MissingExtraError: the factorisation channel needs ``implicit``.
@@ -120,16 +124,35 @@ def _make(
     spill: Spill,
 ) -> MadeRequests:
     begin = time.perf_counter()
-    reader = SOURCES[source]
     if not isinstance(options, ImportOptions):
         options = ImportOptions.from_mapping(options or {})
-    raw = reader(None if path is None else _resolve_path(path), options)
+    log, protocol, read = _read(source, path, options, spill)
+    with one_blas_thread(), LocalExecutor(options.threads) as local:
+        made = make_requests(log, protocol, options, executor or local, spill)
+    made.report["seconds"] = {
+        "read": round(read, 3),
+        "total": round(time.perf_counter() - begin, 3),
+    }
+    return made
+
+
+def _read(
+    source: str, path: str | Path | None, options: ImportOptions, spill: Spill
+) -> tuple[ConsumptionLog, Protocol, float]:
+    """A log as arrays on disk, its protocol, and the seconds of reading."""
+    begin = time.perf_counter()
+    limit = memory_limit(options.memory_gb)
+    spill.chunk = rows_at_once(limit)
+    place = None if path is None else _resolve_path(path)
+    reader = SOURCES[source]
+    check_memory(needs_of_reading(place, source), limit)
+    raw = reader(place, options)
     if not isinstance(raw, RawLog):
         raise DataError(
             f"source '{source}' gave a {type(raw).__name__}, but a reader gives a "
             f"goalrank.logs.RawLog; remedy: mend the reader"
         )
-    read = time.perf_counter()
+    seconds = time.perf_counter() - begin
     protocol: Protocol = options.protocol or (
         "exposed" if raw.shape == "exposures" else "retrieved"
     )
@@ -138,13 +161,11 @@ def _make(
             f"protocol 'exposed' needs a log of exposures, and {raw.dataset} holds interactions "
             "only; use protocol 'retrieved'"
         )
-    with one_blas_thread(), LocalExecutor(options.threads) as local:
-        made = make_requests(raw, protocol, options, executor or local, spill)
-    made.report["seconds"] = {
-        "read": round(read - begin, 3),
-        "total": round(time.perf_counter() - begin, 3),
-    }
-    return made
+    if protocol != "exposed":
+        raw = consumed_only(raw, injected=protocol == "injected")
+    log = to_arrays(raw, spill, options.seed)
+    check_memory(needs_of_requests(log, protocol, options), limit)
+    return log, protocol, seconds
 
 
 def _resolve_path(path: str | Path) -> Any:

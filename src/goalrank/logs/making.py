@@ -16,7 +16,7 @@ from goalrank.logs.candidates.pending import shuffle_candidates
 from goalrank.logs.candidates.pipelines import exposed_requests, retrieved_requests
 from goalrank.logs.candidates.protocols import INJECTED_WARNING, RequestSource
 from goalrank.logs.candidates.store import RequestStore
-from goalrank.logs.events.consumption import ConsumptionLog, consumed_only, to_arrays
+from goalrank.logs.events.consumption import ConsumptionLog
 from goalrank.logs.events.split import DROPPED, TEST, split_points
 from goalrank.logs.options import ImportOptions, Protocol
 from goalrank.logs.readers.raw_log import RawLog
@@ -43,26 +43,27 @@ class MadeRequests:
 
 
 def make_requests(
-    raw: RawLog, protocol: Protocol, options: ImportOptions, executor: Executor, spill: Spill
+    log: ConsumptionLog,
+    protocol: Protocol,
+    options: ImportOptions,
+    executor: Executor,
+    spill: Spill,
 ) -> MadeRequests:
     """Make the requests of a log.
 
     Args:
-        raw: the log.
+        log: the log as arrays.
         protocol: where candidates come from.
         options: settings of the import.
         executor: executor of retrieval and scoring.
         spill: room for arrays and requests.
 
     Raises:
-        DataError: nothing was consumed, or nothing is left to train on.
+        DataError: nothing is left to train on.
     """
     if protocol == "exposed":
-        log = to_arrays(raw, spill, options.seed)
         requests, notes = exposed_requests(log, options, executor, spill)
     else:
-        raw = consumed_only(raw, injected=protocol == "injected")
-        log = to_arrays(raw, spill, options.seed)
         requests, notes = retrieved_requests(log, protocol, options, executor, spill)
     raw = log.raw
     info = _table_info(raw, protocol, options, requests)

@@ -82,6 +82,12 @@ def import_(
             "a model needs nothing at ranking time but ids, histories and side tables.",
         ),
     ] = True,
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            help="GB of memory that the import may use; default: four fifths of what is available."
+        ),
+    ] = None,
     executor: ExecutorOption = "local",
     workers: WorkersOption = 0,
     engine: EngineOption = None,
@@ -97,7 +103,7 @@ def import_(
             columns=columns, kinds=kinds, target=target, candidate_features=candidate_features,
             layout=layout, timezone=timezone, feedback=feedback,
             feedback_columns=feedback_columns, set_=set_,
-            protocol=protocol, candidates=candidates, split=split,
+            protocol=protocol, candidates=candidates, split=split, memory_gb=memory,
             computed_features=None if features else False,
         )  # fmt: skip
         # Locally, without --workers, the option threads decides.

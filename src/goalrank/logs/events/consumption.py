@@ -78,10 +78,7 @@ def to_arrays(raw: RawLog, spill: Spill, seed: int = 0) -> ConsumptionLog:
         made = _Tables(spill, {"events": columns})
         for rows in ordered.buckets:
             made.add("events", rows)
-        raw.notes.leave_out(
-            "rows", raw.events.height - made.rows["events"], raw.events.height,
-            "exact copies of other rows",
-        )  # fmt: skip
+        raw = _without_copies(raw, made.rows["events"])
         events = _with_carried(made.events("events", ordered), made.row("events"), raw)
         return ConsumptionLog(_without_rows(raw), ordered.users, ordered.items, events, events)
     made = _Tables(spill, {"events": columns, "history": (raw.strength,)})
@@ -96,6 +93,15 @@ def to_arrays(raw: RawLog, spill: Spill, seed: int = 0) -> ConsumptionLog:
     events = _with_carried(made.events("events", ordered), made.row("events") - prior, raw)
     history = made.events("history", ordered)
     return ConsumptionLog(_without_rows(raw), ordered.users, ordered.items, events, history)
+
+
+def _without_copies(raw: RawLog, left: int) -> RawLog:
+    """The log, of which `left` rows are not copies of others; the copies are noted."""
+    if not raw.copies:
+        return raw
+    copies = raw.events.height - left
+    raw.notes.leave_out("rows", copies, raw.events.height, "exact copies of other rows")
+    return replace(raw, counts={**raw.counts, "duplicates_dropped": copies})
 
 
 def _shown(raw: RawLog) -> NDArray[np.bool_]:

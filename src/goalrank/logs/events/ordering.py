@@ -16,15 +16,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from goalrank.logs.events.arrays import Codes, Ints, stable_hashes
+from goalrank.logs.events.copies import COPY
 from goalrank.logs.events.id_coding import IdCoder
 from goalrank.logs.spill.buckets import Buckets, Records, chunk_ranges
 from goalrank.logs.spill.folder import Spill
 from goalrank.requests import mix64
 
-__all__ = ["COPY", "OrderedRows", "order_rows"]
+__all__ = ["OrderedRows", "order_rows"]
 
-COPY = "copy"
-"""Column with a hash of what conversion rounds: rows that agree in it and all else are copies."""
 _KNOWN = ("request_id", "position", "order")
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from goalrank.logs.events.arrays import Longs
 from goalrank.logs.retrieval.sparse import load_sparse
 
-__all__ = ["PairCounts", "pair_counts"]
+__all__ = ["PairCounts", "pair_bytes", "pair_counts"]
 
 _STRIPE = 128  # rows per step, so that they fit the cache
 _DENSE_CELLS = 50_000_000  # up to here counts are a dense matrix (float64, 400 MB)
@@ -50,6 +50,17 @@ def pair_counts(size: int) -> PairCounts:
         size: I.
     """
     return _Dense(size) if size * size <= _DENSE_CELLS else _Sparse(size)
+
+
+def pair_bytes(size: int, pairs: float) -> float:
+    """Memory of `pair_counts`, in bytes.
+
+    Args:
+        size: I.
+        pairs: pairs to count, with repetitions.
+    """
+    cells = float(size) * size
+    return 8 * cells if cells <= _DENSE_CELLS else 40 * min(cells, pairs)
 
 
 class _Dense:

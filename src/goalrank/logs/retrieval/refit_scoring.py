@@ -17,7 +17,14 @@ from goalrank.logs.events.arrays import Codes, Events, Longs, ragged_ranges
 from goalrank.logs.events.request_points import RequestPoints
 from goalrank.logs.retrieval.channel import Chunk
 
-__all__ = ["ChunkResult", "Learner", "one_blas_thread", "score_refits", "worker_count"]
+__all__ = [
+    "ChunkResult",
+    "Learner",
+    "chunk_size",
+    "one_blas_thread",
+    "score_refits",
+    "worker_count",
+]
 
 _CELLS = 8_000_000  # scores per thread and channel; bounds the memory
 _LARGEST_CHUNK = 256  # requests; small chunks fit the cache
@@ -35,6 +42,11 @@ def worker_count(threads: int) -> int:
         threads: the number; 0 uses all cores.
     """
     return threads or os.cpu_count() or 1
+
+
+def chunk_size(items: int) -> int:
+    """Requests that are scored at once, for a number of known items."""
+    return int(min(_LARGEST_CHUNK, max(16, _CELLS // max(1, items))))
 
 
 def one_blas_thread() -> AbstractContextManager[object]:
@@ -94,7 +106,7 @@ def score_refits(
             del new_rows, futures
             if before is not None:
                 before(int(moment))
-            size = int(min(_LARGEST_CHUNK, max(16, _CELLS // max(1, known_items))))
+            size = chunk_size(known_items)
             parts = [
                 np.arange(i, min(i + size, end), dtype=np.int64) for i in range(start, end, size)
             ]

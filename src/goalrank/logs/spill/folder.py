@@ -53,7 +53,7 @@ class Spill:
 
     Attributes:
         folder: where the files lie.
-        chunk: as given.
+        chunk: rows that are worked on at once; it may change between steps.
         peak: bytes that the files took at most, as far as `measure` was called.
     """
 
