@@ -168,14 +168,14 @@ def test_temporary_files_go_away_also_after_a_crash(tmp_path):
     left.write_bytes(b"left by a killed run")
     import_dataset("movielens", log, {"first_fit": 100, "factors": 4}, out=tmp_path / "out")
     assert not left.parent.exists()
-    with pytest.raises(DataError, match="lists nothing"), spilling(tmp_path / "out"):
+    with pytest.raises(DataError, match="lists nothing"), spilling(tmp_path / "out", print):
         raise DataError("lists nothing")
     assert not left.parent.exists()
 
 
 def test_two_imports_do_not_write_to_one_folder(tmp_path):
     log = movielens_folder(tmp_path / "log")
-    with spilling(tmp_path), pytest.raises(DataError, match="another import"):
+    with spilling(tmp_path, print), pytest.raises(DataError, match="another import"):
         import_dataset("movielens", log, {"first_fit": 100, "factors": 4}, out=tmp_path)
 
 

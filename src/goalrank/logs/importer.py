@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +18,17 @@ from goalrank.logs.events.split import TEST, TRAIN, VALIDATION
 from goalrank.logs.making import MadeRequests, make_requests
 from goalrank.logs.memory_needs import needs_of_reading, needs_of_requests
 from goalrank.logs.options import ImportOptions, Protocol
-from goalrank.logs.output import write_made
+from goalrank.logs.output import finish_writing, ready_folder, write_made
 from goalrank.logs.readers.raw_log import RawLog
 from goalrank.logs.readers.sources import SOURCES
+from goalrank.logs.result import ImportResult
 from goalrank.logs.retrieval.refit_scoring import one_blas_thread
+from goalrank.logs.saved_log import FOLDER, SavedLog, joined_logs, load_log, save_log
 from goalrank.logs.spill.folder import Spill, spilling
 from goalrank.logs.spill.memory import check_memory, memory_limit, rows_at_once
 from goalrank.requests import Requests
 
-__all__ = ["ImportResult", "import_dataset", "import_log"]
-
-
-@dataclass(frozen=True)
-class ImportResult:
-    """Tables of train, validation and test, and a report of the import.
-
-    Attributes:
-        train, validation, test: requests; some may be empty, but not all.
-        report: dataset, protocol, target, counts, seconds, recall (channel → share among N),
-            candidate_features, options and warnings, as JSON values.
-    """
-
-    train: Requests
-    validation: Requests
-    test: Requests
-    report: dict[str, Any]
+__all__ = ["append_rows", "import_dataset", "import_log"]
 
 
 def import_log(
@@ -72,7 +59,9 @@ def import_log(
         ExecutorError: a remote executor failed on every try.
     """
     with tempfile.TemporaryDirectory(prefix="goalrank-import-") as folder:
-        made = _make(source, path, options, executor, Spill(Path(folder)))
+        options = _checked(options)
+        spill = Spill(Path(folder))
+        made = _make(lambda: _read(source, path, options), options, executor, spill)
         store = made.store
         train, validation, test = (
             Requests(
@@ -110,48 +99,108 @@ def import_dataset(
         ConfigError, SchemaError, DataError, MissingExtraError, ExecutorError: as `import_log`.
         DataError: the folder cannot be written, or another import writes to it.
     """
-    with spilling(Path(out)) as spill:
-        made = _make(source, path, options, executor, spill)
-        write_made(made, Path(out), spill)
+    options = _checked(options)
+    folder = Path(out)
+
+    def read() -> RawLog:
+        raw = _read(source, path, options)
+        save_log(SavedLog(source, options, raw), ready_folder(spill.folder) / FOLDER)
+        return raw
+
+    with spilling(folder, partial(_recover, folder)) as spill:
+        made = _make(read, options, executor, spill)
+        write_made(made, folder, spill)
     return made.report
 
 
+def append_rows(
+    dataset: str | Path, *paths: str | Path, executor: Executor | None = None
+) -> dict[str, Any]:
+    """Add later rows to an imported data set; the old log's files are not read again.
+
+    The data set then equals an import of the old and the new rows together, with the source and the
+    options of its import. Until the new tables are whole it is as it was.
+
+    Args:
+        dataset: folder of `import_dataset`.
+        paths: files of new rows, in order of time.
+        executor: as for `import_log`.
+
+    Returns:
+        The report, which import.json holds too.
+
+    Raises:
+        DataError: no such data set, or rows that are not later than its last moment.
+        SchemaError: the rows have other columns or kinds of ids.
+        ConfigError: nothing can be appended to this data set.
+    """
+    folder = Path(dataset)
+    if not folder.is_dir():
+        raise DataError(
+            f"'{folder}' is no folder; remedy: give the folder that goalrank data import wrote"
+        )
+    with spilling(folder, partial(_recover, folder)) as spill:
+        saved = load_log(folder)
+
+        def read() -> RawLog:
+            raw = saved.raw
+            for path in paths:
+                raw = joined_logs(raw, _read(saved.source, path, saved.options), str(path))
+            save_log(replace(saved, raw=raw), ready_folder(spill.folder) / FOLDER)
+            return raw
+
+        made = _make(read, saved.options, executor, spill)
+        write_made(made, folder, spill)
+    return made.report
+
+
+def _recover(folder: Path, left: Path) -> None:
+    """Finish what a killed import had ready."""
+    finish_writing(folder, ready_folder(left))
+
+
+def _checked(options: ImportOptions | Mapping[str, Any] | None) -> ImportOptions:
+    if isinstance(options, ImportOptions):
+        return options
+    return ImportOptions.from_mapping(options or {})
+
+
 def _make(
-    source: str,
-    path: str | Path | None,
-    options: ImportOptions | Mapping[str, Any] | None,
-    executor: Executor | None,
-    spill: Spill,
+    read: Callable[[], RawLog], options: ImportOptions, executor: Executor | None, spill: Spill
 ) -> MadeRequests:
     begin = time.perf_counter()
-    if not isinstance(options, ImportOptions):
-        options = ImportOptions.from_mapping(options or {})
-    log, protocol, read = _read(source, path, options, spill)
+    log, protocol, seconds = _in_order(read, options, spill)
     with one_blas_thread(), LocalExecutor(options.threads) as local:
         made = make_requests(log, protocol, options, executor or local, spill)
     made.report["seconds"] = {
-        "read": round(read, 3),
+        "read": round(seconds, 3),
         "total": round(time.perf_counter() - begin, 3),
     }
     return made
 
 
-def _read(
-    source: str, path: str | Path | None, options: ImportOptions, spill: Spill
-) -> tuple[ConsumptionLog, Protocol, float]:
-    """A log as arrays on disk, its protocol, and the seconds of reading."""
-    begin = time.perf_counter()
-    limit = memory_limit(options.memory_gb)
-    spill.chunk = rows_at_once(limit)
+def _read(source: str, path: str | Path | None, options: ImportOptions) -> RawLog:
+    """A log as its reader gives it."""
     place = None if path is None else _resolve_path(path)
     reader = SOURCES[source]
-    check_memory(needs_of_reading(place, source), limit)
+    check_memory(needs_of_reading(place, source), memory_limit(options.memory_gb))
     raw = reader(place, options)
     if not isinstance(raw, RawLog):
         raise DataError(
             f"source '{source}' gave a {type(raw).__name__}, but a reader gives a "
             f"goalrank.logs.RawLog; remedy: mend the reader"
         )
+    return raw
+
+
+def _in_order(
+    read: Callable[[], RawLog], options: ImportOptions, spill: Spill
+) -> tuple[ConsumptionLog, Protocol, float]:
+    """A log as arrays on disk, its protocol, and the seconds of reading."""
+    begin = time.perf_counter()
+    limit = memory_limit(options.memory_gb)
+    spill.chunk = rows_at_once(limit)
+    raw = read()
     seconds = time.perf_counter() - begin
     protocol: Protocol = options.protocol or (
         "exposed" if raw.shape == "exposures" else "retrieved"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -14,15 +12,15 @@ from goalrank.errors import DataError
 from goalrank.logs.candidates.store import SHARD, RequestStore
 from goalrank.logs.events.split import TEST, TRAIN, VALIDATION
 from goalrank.logs.making import MadeRequests
+from goalrank.logs.result import ImportResult
 from goalrank.logs.spill.folder import Spill
 from goalrank.requests import Requests
-from goalrank.storage import move_into_place, write_json
+from goalrank.storage import move_into_place, put_in_place, write_json
 
-if TYPE_CHECKING:
-    from goalrank.logs.importer import ImportResult
+__all__ = ["finish_writing", "ready_folder", "write_import", "write_made"]
 
-__all__ = ["write_import", "write_made"]
-
+_READY = "ready"
+_WHOLE = "whole"  # a file that says that all others are there
 _PARTS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 
@@ -69,8 +67,8 @@ def write_made(made: MadeRequests, folder: Path, spill: Spill) -> None:
         folder: to write to.
         spill: room for the tables before they take their names.
     """
-    ready = spill.folder / "ready"
-    ready.mkdir()
+    ready = spill.folder / _READY
+    ready.mkdir(exist_ok=True)
     store = made.store
     for name, number in _PARTS.items():
         _write_part(store, made.part == number, ready / f"{name}.parquet")
@@ -82,10 +80,33 @@ def write_made(made: MadeRequests, folder: Path, spill: Spill) -> None:
     (ready / "none.parquet").unlink()
     spill.measure()
     made.report["disk"] = {"spilled_mb": round(spill.peak / 1e6, 1)}
-    (folder / "import.json").unlink(missing_ok=True)
-    for made_file in sorted(ready.iterdir()):
-        _replace(made_file, folder / made_file.name)
-    write_json(folder / "import.json", made.report)
+    write_json(ready / "import.json", made.report)
+    (ready / _WHOLE).touch()
+    finish_writing(folder, ready)
+
+
+def ready_folder(spill: Path) -> Path:
+    """Where tables lie before they take their names, in a folder of temporary files."""
+    return spill / _READY
+
+
+def finish_writing(folder: Path, ready: Path) -> None:
+    """Give what an import has written its names, also what a killed import left ready.
+
+    Args:
+        folder: of the data set.
+        ready: what is to be put there; nothing happens where it is not whole.
+    """
+    if not (ready / _WHOLE).exists():
+        return
+    report = ready / "import.json"
+    if report.exists():
+        (folder / "import.json").unlink(missing_ok=True)
+        for made in sorted(ready.iterdir()):
+            if made.name not in (_WHOLE, "import.json"):
+                put_in_place(made, folder / made.name)
+        put_in_place(report, folder / "import.json")
+    (ready / _WHOLE).unlink()
 
 
 def _write_part(store: RequestStore, chosen: NDArray[np.bool_], path: Path) -> None:
@@ -99,15 +120,3 @@ def _write_part(store: RequestStore, chosen: NDArray[np.bool_], path: Path) -> N
             move_into_place(shard, target)
         elif frame is not None and len(frame):
             store.table(frame).write(target)
-
-
-def _replace(source: Path, target: Path) -> None:
-    """Give what was made its name; a folder or file of that name goes away."""
-    if target.is_dir():
-        shutil.rmtree(target)
-    elif source.is_dir():
-        target.unlink(missing_ok=True)
-    if source.is_dir():
-        source.replace(target)
-    else:
-        move_into_place(source, target)

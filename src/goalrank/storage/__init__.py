@@ -2,6 +2,7 @@
 
 from goalrank.storage.atomic import (
     move_into_place,
+    put_in_place,
     remove_folder,
     surviving_folder,
     whole_file,
@@ -22,6 +23,7 @@ __all__ = [
     "json_text",
     "json_values",
     "move_into_place",
+    "put_in_place",
     "remove_folder",
     "surviving_folder",
     "transient",

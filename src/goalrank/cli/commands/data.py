@@ -1,4 +1,4 @@
-"""Commands `goalrank data`: preview, import, fetch, validate, describe."""
+"""Commands `goalrank data`: preview, import, append, fetch, validate, describe."""
 
 from __future__ import annotations
 
@@ -116,6 +116,43 @@ def import_(
         emit(report)
         if not as_json:
             _print_report(report, out)
+
+
+@app.command(
+    "append",
+    epilog=examples(
+        "goalrank data append data/mine monday.parquet",
+        "goalrank data append data/mine monday.parquet tuesday.parquet",
+    ),
+)
+@verb("Interrupted; the data set is as it was.")
+def append(
+    dataset: Annotated[Path, typer.Argument(help="Folder that goalrank data import wrote.")],
+    files: Annotated[
+        list[str], typer.Argument(help="Files of later rows, in order of time, as for import.")
+    ],
+    executor: ExecutorOption = "local",
+    workers: WorkersOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Add later rows to an imported log of interactions, without its old files.
+
+    The tables are made anew from the log that the data set keeps and the new rows, and equal those
+    of one import of all rows.
+    """
+    with only_json(as_json) as emit:
+        from goalrank.compute import open_executor
+        from goalrank.logs import append_rows
+
+        own = nullcontext() if executor == "local" and not workers else None
+        with (
+            busy(f"appending to {dataset}"),
+            own or open_executor(executor, workers=workers) as opened,
+        ):
+            report = append_rows(dataset, *files, executor=opened)
+        emit(report)
+        if not as_json:
+            _print_report(report, dataset)
 
 
 def _print_report(report: dict[str, Any], out: Path) -> None:

@@ -100,7 +100,7 @@ def interactions_log(
     else:
         columns.append(pl.Series("interaction", [1.0], pl.Float32).new_from_index(0, len(micros)))
     if rounded:
-        columns.append(pl.DataFrame(rounded).hash_rows(seed=0).rename(COPY))
+        columns.append(pl.DataFrame(rounded).hash_rows(seed=0).alias(COPY))
     events = pl.DataFrame(columns)
     target = options.target or ("like" if rated else "interaction")
     kinds = ("rating", "like") if rated else ("interaction",)

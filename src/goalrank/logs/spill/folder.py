@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -108,13 +108,14 @@ class Spill:
 
 
 @contextmanager
-def spilling(beside: Path) -> Iterator[Spill]:
+def spilling(beside: Path, recover: Callable[[Path], None]) -> Iterator[Spill]:
     """A folder of temporary files in a folder; it is removed at the end.
 
     What an earlier run that was killed has left there is removed first.
 
     Args:
         beside: the folder, which is made if it is missing.
+        recover: called with what a killed run has left, before it is removed.
 
     Raises:
         DataError: another import writes there now, or the folder cannot be written.
@@ -128,14 +129,20 @@ def spilling(beside: Path) -> Iterator[Spill]:
                 f"folder (option: out)"
             )
         try:
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder.exists():
+                recover(folder)
+            _remove(folder)
             folder.mkdir(parents=True)
             yield Spill(folder)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
             claim.drop()
     except OSError as error:
         raise DataError(
             f"{beside} cannot be written: {error.strerror or error}; remedy: free space on the "
             f"disk, or choose another folder (option: out)"
         ) from error
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
