@@ -46,12 +46,15 @@ def attended(model: Attention, x: Tensor, memory: Tensor, mask: Tensor) -> Tenso
 
 
 def plain_numbers(batch: Batch) -> Tensor:
-    x = torch.cat([batch.candidate_features, batch.candidate_score[..., None]], -1).clamp(-8, 8)
-    out = torch.zeros(*x.shape[:2], 2 * x.shape[2])
+    x = torch.cat([batch.candidate_features, batch.candidate_score[..., None]], -1)
+    x = torch.cat([x, batch.items.numeric[batch.candidates]], -1).clamp(-8, 8)
+    out = torch.zeros(*x.shape[:2], 3 * x.shape[2])
     for b in range(len(x)):
         real = batch.candidate_mask[b]
-        mean, variance = x[b][real].mean(0), x[b][real].var(0, correction=0)
-        out[b][real] = torch.cat([x[b][real], (x[b][real] - mean) / (variance + 1e-4).sqrt()], -1)
+        mine = x[b][real]
+        relative = (mine - mine.mean(0)) / (mine.var(0, correction=0) + 1e-4).sqrt()
+        below = (mine[None] < mine[:, None]).sum(1) + (mine[None] == mine[:, None]).sum(1) / 2
+        out[b][real] = torch.cat([mine, relative, below / len(mine) - 0.5], -1)
     return out
 
 
@@ -117,5 +120,5 @@ def test_prm_adds_the_vector_of_the_retrievers_rank():
     better = (score[:, None, :] > score[:, :, None]) & real[:, None, :]
     assert model.positions is not None
     out = encoded(model.encoder, batch, model.positions.weight[better.sum(-1)])
-    want = model.head(out).squeeze(-1)
+    want = (model.head(out) + model.wide(batch)).squeeze(-1)
     torch.testing.assert_close(model.scores(batch)[real], want[real], rtol=1e-4, atol=1e-4)

@@ -104,6 +104,8 @@ def test_user_ids_count_only_when_asked_for():
 @torch.no_grad()
 def test_without_layers_candidates_are_independent():
     batch = whole()
+    numbers = torch.zeros_like(batch.items.numeric)  # which are relative to the request
+    batch = replace(batch, items=replace(batch.items, numeric=numbers))
     other = batch.candidates.clone()
     other[:, 0] = other[:, 0] % 30 + 1
     swapped = replace(batch, candidates=other)

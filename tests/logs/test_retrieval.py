@@ -20,6 +20,7 @@ from goalrank.logs import (
     top_items,
     top_items_shared,
 )
+from goalrank.logs.retrieval.blending import _smallest, _smallest_of_many
 from tests.logs.logs_data import START, movielens_folder
 
 
@@ -72,7 +73,8 @@ def test_sparse_and_dense_counts_agree(tmp_path, monkeypatch):
     folder = movielens_folder(tmp_path / "m")
     options = {"first_fit": 100, "candidates": 20, "stride": 5, "quotas": {"item_to_item": 1.0}}
     dense = import_log("movielens", folder, options)
-    monkeypatch.setattr(sys.modules[ItemToItem.__module__], "_DENSE_CELLS", 0)
+    monkeypatch.setattr("goalrank.logs.retrieval.pair_counts._DENSE_CELLS", 0)
+    monkeypatch.setattr("goalrank.logs.retrieval.pair_counts._WAITING", 50)
     sparse = import_log("movielens", folder, options)
     assert dense.report["recall"] == sparse.report["recall"]
     assert dense.train.frame["candidates"].to_list() == sparse.train.frame["candidates"].to_list()
@@ -177,3 +179,12 @@ def test_without_scipy_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(MissingExtraError, match="retrieval"):
         import_log("kuairand")
+
+
+@settings(max_examples=100, deadline=None)
+@given(scores, st.integers(1, 6), st.integers(0, 90), st.sampled_from([3, 50, 10**6]))
+def test_wide_rows_give_the_items_of_plain_selection(rng, count, more, values):
+    table = rng.integers(0, values, (5, 12 * count + more)).astype(np.float32)
+    table[rng.random(table.shape) < 0.3] = np.inf
+    table[0] = np.inf
+    assert np.array_equal(_smallest_of_many(table, count), _smallest(table, count))

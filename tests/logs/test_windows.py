@@ -10,9 +10,9 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from goalrank.logs.events.arrays import Codes, Events, time_order
 from goalrank.logs.events.windows import cut_windows
 from goalrank.logs.options import ImportOptions
+from tests.logs.plain_arrays import build_events, fit_codes, time_order
 
 MINUTE = 60_000_000
 log_rows = st.lists(
@@ -30,9 +30,9 @@ def build(rows):
             }
         )
     )
-    users = Codes.fit(frame["user_id"], frame["time"])
-    items = Codes.fit(frame["item_id"], frame["time"])
-    return Events.build(frame, users, items, ()), users, items
+    users = fit_codes(frame["user_id"], frame["time"])
+    items = fit_codes(frame["item_id"], frame["time"])
+    return build_events(frame, users, items, ()), users, items
 
 
 def by_loop(events, gap, span, most, least):

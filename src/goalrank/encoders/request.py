@@ -118,7 +118,7 @@ class RequestEncoder(nn.Module):
 
     @property
     def pointwise(self) -> bool:
-        """Whether each candidate is encoded independently of the other candidates."""
+        """Whether candidates are encoded one by one, but for numbers relative to the request."""
         return not self.blocks
 
     def forward(

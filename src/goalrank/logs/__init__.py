@@ -8,12 +8,13 @@
 from goalrank.logs.candidates.protocols import INJECTED_WARNING
 from goalrank.logs.download.data_folders import data_root, shipped_path
 from goalrank.logs.download.fetch import DATASETS, Dataset, fetch
-from goalrank.logs.importer import ImportResult, import_log
+from goalrank.logs.importer import append_rows, import_dataset, import_log
 from goalrank.logs.options import ImportOptions
 from goalrank.logs.output import write_import
 from goalrank.logs.preview import Preview, preview_log
 from goalrank.logs.readers.raw_log import RawLog
 from goalrank.logs.readers.sources import SOURCES, Reader
+from goalrank.logs.result import ImportResult
 from goalrank.logs.retrieval.blending import blend, reciprocal_ranks, top_items, top_items_shared
 from goalrank.logs.retrieval.channel import Chunk, RetrievalChannel
 from goalrank.logs.retrieval.channels import CHANNELS, ChannelInputs
@@ -37,11 +38,13 @@ __all__ = [
     "RawLog",
     "Reader",
     "RetrievalChannel",
+    "append_rows",
     "blend",
     "data_root",
     "fetch",
     "fit_factors",
     "how_to_tell",
+    "import_dataset",
     "import_log",
     "plan_refits",
     "preview_log",

@@ -2,52 +2,34 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from goalrank.compute import Executor, LocalExecutor
 from goalrank.errors import ConfigError, DataError
-from goalrank.logs.candidates.assembly import assemble
-from goalrank.logs.candidates.pending import shuffle_candidates
-from goalrank.logs.candidates.pipelines import (
-    enough_positives,
-    exposed_requests,
-    retrieved_requests,
-)
-from goalrank.logs.candidates.protocols import INJECTED_WARNING, Retrieved
-from goalrank.logs.candidates.training_means import with_training_means
 from goalrank.logs.download.data_folders import data_root
 from goalrank.logs.events.consumption import ConsumptionLog, consumed_only, to_arrays
-from goalrank.logs.events.split import DROPPED, TEST, TRAIN, VALIDATION, split_points
+from goalrank.logs.events.split import TEST, TRAIN, VALIDATION
+from goalrank.logs.making import MadeRequests, make_requests
+from goalrank.logs.memory_needs import needs_of_reading, needs_of_requests
 from goalrank.logs.options import ImportOptions, Protocol
+from goalrank.logs.output import REPORT, finish_writing, ready_folder, write_made
 from goalrank.logs.readers.raw_log import RawLog
 from goalrank.logs.readers.sources import SOURCES
-from goalrank.logs.report import check_usable, make_report, no_requests_message, recall
+from goalrank.logs.result import ImportResult
 from goalrank.logs.retrieval.refit_scoring import one_blas_thread
-from goalrank.requests import Requests, TableInfo
+from goalrank.logs.saved_log import FOLDER, SavedLog, joined_logs, load_log, save_log
+from goalrank.logs.spill.folder import Spill, spilling
+from goalrank.logs.spill.memory import check_memory, memory_limit, rows_at_once
+from goalrank.requests import Requests
+from goalrank.storage import local_draft, local_path
 
-__all__ = ["ImportResult", "import_log"]
-
-
-@dataclass(frozen=True)
-class ImportResult:
-    """Tables of train, validation and test, and a report of the import.
-
-    Attributes:
-        train, validation, test: requests; some may be empty, but not all.
-        report: dataset, protocol, target, counts, seconds, recall (channel → share among N),
-            candidate_features, options and warnings, as JSON values.
-    """
-
-    train: Requests
-    validation: Requests
-    test: Requests
-    report: dict[str, Any]
+__all__ = ["append_rows", "import_dataset", "import_log"]
 
 
 def import_log(
@@ -70,23 +52,159 @@ def import_log(
             uses ``options.threads`` threads of this process.
 
     Raises:
-        ConfigError: unknown source or option, or a protocol that the source does not support.
+        ConfigError: unknown source or option, a protocol that the source does not support, or more
+            memory needed than may be used.
         SchemaError: a column of the log is missing or of the wrong type.
         DataError: the log breaks another rule.
         MissingExtraError: the factorisation channel needs ``implicit``.
         ExecutorError: a remote executor failed on every try.
     """
+    with tempfile.TemporaryDirectory(prefix="goalrank-import-") as folder:
+        options = _checked(options)
+        spill = Spill(Path(folder))
+        made = _make(lambda: _read(source, path, options), options, executor, spill)
+        store = made.store
+        train, validation, test = (
+            Requests(
+                store.frame(made.part == p), items=store.items, users=store.users, info=store.info
+            )
+            for p in (TRAIN, VALIDATION, TEST)
+        )
+    return ImportResult(train, validation, test, made.report)
+
+
+def import_dataset(
+    source: str,
+    path: str | Path | None = None,
+    options: ImportOptions | Mapping[str, Any] | None = None,
+    *,
+    out: str | Path,
+    executor: Executor | None = None,
+) -> dict[str, Any]:
+    """Read a raw log and write requests tables of it, in bounded memory.
+
+    The tables equal those of `import_log`. What does not fit memory lies in a hidden folder in
+    ``out`` meanwhile.
+
+    Args:
+        source: as for `import_log`.
+        path: as for `import_log`.
+        options: as for `import_log`.
+        out: folder to write to, which is made if it is missing; or an fsspec address (s3://…).
+        executor: as for `import_log`.
+
+    Returns:
+        The report, which import.json holds too.
+
+    Raises:
+        ConfigError, SchemaError, DataError, MissingExtraError, ExecutorError: as `import_log`.
+        DataError: the folder cannot be written, or another import writes to it.
+    """
+    options = _checked(options)
+
+    def read() -> RawLog:
+        raw = _read(source, path, options)
+        save_log(SavedLog(source, options, raw), ready_folder(spill.folder) / FOLDER)
+        return raw
+
+    with (
+        local_draft(out, last=REPORT) as folder,
+        spilling(folder, partial(_recover, folder)) as spill,
+    ):
+        made = _make(read, options, executor, spill)
+        write_made(made, folder, spill)
+    return made.report
+
+
+def append_rows(
+    dataset: str | Path, *paths: str | Path, executor: Executor | None = None
+) -> dict[str, Any]:
+    """Add later rows to an imported data set; the old log's files are not read again.
+
+    The data set then equals an import of the old and the new rows together, with the source and the
+    options of its import. Until the new tables are whole it is as it was.
+
+    Args:
+        dataset: folder of `import_dataset`.
+        paths: files of new rows, in order of time.
+        executor: as for `import_log`.
+
+    Returns:
+        The report, which import.json holds too.
+
+    Raises:
+        DataError: no such data set, or rows that are not later than its last moment.
+        SchemaError: the rows have other columns or kinds of ids.
+        ConfigError: nothing can be appended to this data set.
+    """
+    folder = local_path(dataset, "dataset")
+    if not folder.is_dir():
+        raise DataError(
+            f"'{folder}' is no folder; remedy: give the folder that goalrank data import wrote"
+        )
+    with spilling(folder, partial(_recover, folder)) as spill:
+        saved = load_log(folder)
+
+        def read() -> RawLog:
+            raw = saved.raw
+            for path in paths:
+                raw = joined_logs(raw, _read(saved.source, path, saved.options), str(path))
+            save_log(replace(saved, raw=raw), ready_folder(spill.folder) / FOLDER)
+            return raw
+
+        made = _make(read, saved.options, executor, spill)
+        write_made(made, folder, spill)
+    return made.report
+
+
+def _recover(folder: Path, left: Path) -> None:
+    """Finish what a killed import had ready."""
+    finish_writing(folder, ready_folder(left))
+
+
+def _checked(options: ImportOptions | Mapping[str, Any] | None) -> ImportOptions:
+    if isinstance(options, ImportOptions):
+        return options
+    return ImportOptions.from_mapping(options or {})
+
+
+def _make(
+    read: Callable[[], RawLog], options: ImportOptions, executor: Executor | None, spill: Spill
+) -> MadeRequests:
     begin = time.perf_counter()
+    log, protocol, seconds = _in_order(read, options, spill)
+    with one_blas_thread(), LocalExecutor(options.threads) as local:
+        made = make_requests(log, protocol, options, executor or local, spill)
+    made.report["seconds"] = {
+        "read": round(seconds, 3),
+        "total": round(time.perf_counter() - begin, 3),
+    }
+    return made
+
+
+def _read(source: str, path: str | Path | None, options: ImportOptions) -> RawLog:
+    """A log as its reader gives it."""
+    place = None if path is None else _resolve_path(path)
     reader = SOURCES[source]
-    if not isinstance(options, ImportOptions):
-        options = ImportOptions.from_mapping(options or {})
-    raw = reader(None if path is None else _resolve_path(path), options)
+    check_memory(needs_of_reading(place, source), memory_limit(options.memory_gb))
+    raw = reader(place, options)
     if not isinstance(raw, RawLog):
         raise DataError(
             f"source '{source}' gave a {type(raw).__name__}, but a reader gives a "
             f"goalrank.logs.RawLog; remedy: mend the reader"
         )
-    read = time.perf_counter()
+    return raw
+
+
+def _in_order(
+    read: Callable[[], RawLog], options: ImportOptions, spill: Spill
+) -> tuple[ConsumptionLog, Protocol, float]:
+    """A log as arrays on disk, its protocol, and the seconds of reading."""
+    begin = time.perf_counter()
+    limit = memory_limit(options.memory_gb)
+    spill.chunk = rows_at_once(limit)
+    raw = read()
+    seconds = time.perf_counter() - begin
     protocol: Protocol = options.protocol or (
         "exposed" if raw.shape == "exposures" else "retrieved"
     )
@@ -95,20 +213,11 @@ def import_log(
             f"protocol 'exposed' needs a log of exposures, and {raw.dataset} holds interactions "
             "only; use protocol 'retrieved'"
         )
-    with one_blas_thread(), LocalExecutor(options.threads) as local:
-        result = _import(raw, protocol, options, executor or local)
-    result.report["seconds"] = {
-        "read": round(read - begin, 3),
-        "total": round(time.perf_counter() - begin, 3),
-    }
-    return result
-
-
-def _min_test_candidates(log: ConsumptionLog, options: ImportOptions) -> int:
-    """Minimum of candidates of a test request; see ``ImportOptions.min_test_list``."""
-    if options.min_test_list is not None:
-        return options.min_test_list
-    return 6 if log.raw.shape == "exposures" and log.events.request is None else 2
+    if protocol != "exposed":
+        raw = consumed_only(raw, injected=protocol == "injected")
+    log = to_arrays(raw, spill, options.seed)
+    check_memory(needs_of_requests(log, protocol, options), limit)
+    return log, protocol, seconds
 
 
 def _resolve_path(path: str | Path) -> Any:
@@ -117,82 +226,3 @@ def _resolve_path(path: str | Path) -> Any:
         return str(path)
     path = Path(path)
     return path if path.exists() else data_root(str(path)) or path
-
-
-def _import(
-    raw: RawLog, protocol: Protocol, options: ImportOptions, executor: Executor
-) -> ImportResult:
-    if protocol == "exposed":
-        log = to_arrays(raw, options.seed)
-        pending, notes, log = exposed_requests(log, options, executor)
-        retrieved: Retrieved | None = None
-    else:
-        raw = consumed_only(raw, injected=protocol == "injected")
-        log = to_arrays(raw, options.seed)
-        retrieved, notes = retrieved_requests(log, protocol, options, executor)
-        pending = retrieved.pending
-    if not options.computed_features:
-        own = {name: pending.features[name] for name in raw.features}
-        pending = replace(pending, features=own)
-    notes["requests_placed"] = len(pending)
-    said = raw.notes
-    placed = len(pending)
-    if "exposures_outside_windows" in notes:
-        said.leave_out(
-            "rows", notes["exposures_outside_windows"], len(log.events),
-            f"in lists of fewer than {options.min_list} items", "min_list",
-        )  # fmt: skip
-    if "dropped_before_first_refit" in notes:
-        before = notes["dropped_before_first_refit"]
-        said.leave_out(
-            "requests", before, placed + before,
-            f"before the retriever's first fit on {options.first_fit} rows", "first_fit",
-        )  # fmt: skip
-    kept, single = enough_positives(pending, log, protocol, options)
-    notes["dropped_single_candidate"] = single
-    notes["dropped_few_positives"] = placed - single - len(kept)
-    said.leave_out("requests", single, placed, "a single candidate: nothing to rank", "min_list")
-    said.leave_out(
-        "requests", notes["dropped_few_positives"], placed,
-        "fewer positives among the candidates than asked for", "min_positives",
-    )  # fmt: skip
-    if not len(kept):
-        raise DataError(no_requests_message(raw, protocol, notes))
-    pending = shuffle_candidates(pending.take(kept), log.users, log.items, options.seed)
-    part = split_points(pending.points, options.split, options.fractions)
-    notes["dropped_reaching_into_next_part"] = int((part < 0).sum())
-    said.leave_out(
-        "requests", notes["dropped_reaching_into_next_part"], len(part),
-        "answers that reach into the next part of the split", "split",
-    )  # fmt: skip
-    short = (part == TEST) & (
-        (pending.candidates >= 0).sum(axis=1) < _min_test_candidates(log, options)
-    )
-    notes["dropped_short_in_test"] = int(short.sum())
-    said.leave_out(
-        "requests", notes["dropped_short_in_test"], len(part),
-        f"test lists of fewer than {_min_test_candidates(log, options)} candidates", "min_test_list",
-    )  # fmt: skip
-    part[short] = DROPPED
-    check_usable(pending, log, part)
-    pending = with_training_means(pending, part == TRAIN, raw.dataset)
-    frame = assemble(
-        pending, log.history, log.events, raw.kinds,
-        users=log.users, items=log.items, depth=options.history, strength=raw.strength,
-    )  # fmt: skip
-    info = TableInfo(
-        dataset=raw.dataset,
-        protocol=protocol,
-        feedback_kinds=raw.kinds,
-        target=raw.target,
-        candidate_features=tuple(pending.features),
-        warning=INJECTED_WARNING if protocol == "injected" else None,
-    )
-    train, validation, test = (
-        Requests(frame.filter(pl.Series(part == p)), items=raw.items, users=raw.users, info=info)
-        for p in (TRAIN, VALIDATION, TEST)
-    )
-    report = make_report(raw, info, log, pending, part, notes, options)
-    if retrieved is not None:
-        report["recall"] = recall(retrieved, kept, part, options.candidates)
-    return ImportResult(train, validation, test, report)

@@ -73,6 +73,9 @@ class ImportOptions(BaseModel):
         time_format: of times in text, as strptime writes it; None finds it.
         timezone: zone of times that carry none; None refuses them.
         threads: worker threads; 0 uses all cores. Results do not depend on it.
+        memory_gb: memory that the import may use, in 10^9 bytes; ``None`` is four fifths of what
+            the system says is available. It decides how many rows are worked on at once, never the
+            result; what cannot do with less is refused before it begins.
         seed: seed of the order of candidates and of the factorisation's initial factors.
     """
 
@@ -120,6 +123,7 @@ class ImportOptions(BaseModel):
     timezone: str | None = None
     time_unit: TimeUnit = "auto"
     threads: int = Field(default=0, ge=0)
+    memory_gb: float | None = Field(default=None, gt=0.0)
     seed: int = 0
 
     @field_validator("quotas")

@@ -5,14 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
 from goalrank.errors import DataError
-from goalrank.logs.importer import ImportResult
-from goalrank.storage import local_draft, write_json
+from goalrank.logs.candidates.store import SHARD, RequestStore
+from goalrank.logs.events.split import TEST, TRAIN, VALIDATION
+from goalrank.logs.making import MadeRequests
+from goalrank.logs.result import ImportResult
+from goalrank.logs.spill.folder import Spill
+from goalrank.requests import Requests
+from goalrank.storage import local_draft, move_into_place, put_in_place, write_json
 
-__all__ = ["write_import"]
+__all__ = ["REPORT", "finish_writing", "ready_folder", "write_import", "write_made"]
 
-_REPORT = "import.json"
+REPORT = "import.json"
 Folder = TypeVar("Folder", str, Path)
+_READY = "ready"
+_WHOLE = "whole"  # a file that says that all others are there
+_PARTS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 
 def write_import(result: ImportResult, out_dir: Folder) -> Folder:
@@ -32,15 +44,82 @@ def write_import(result: ImportResult, out_dir: Folder) -> Folder:
         DataError: the folder cannot be written.
         ConfigError: an address of an unknown protocol.
     """
-    with local_draft(out_dir, last=_REPORT) as folder:
+    with local_draft(out_dir, last=REPORT) as folder:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / _REPORT).unlink(missing_ok=True)
-            for name in ("train", "validation", "test"):
+            (folder / REPORT).unlink(missing_ok=True)
+            for name in _PARTS:
                 getattr(result, name).write(folder / f"{name}.parquet")
-            write_json(folder / _REPORT, result.report)
+            write_json(folder / REPORT, result.report)
         except OSError as error:
             raise DataError(
                 f"{folder} cannot be written: {error.strerror}; choose another folder"
             ) from None
     return out_dir
+
+
+def write_made(made: MadeRequests, folder: Path, spill: Spill) -> None:
+    """Write the tables of an import; all are on the disk before the first takes its name.
+
+    A part of more than a shard of requests is a folder of that name with shards. import.json is
+    removed first and written last, so that its presence means that the import is complete. It says
+    how much room the import took on the disk.
+
+    Args:
+        made: the requests.
+        folder: to write to.
+        spill: room for the tables before they take their names.
+    """
+    ready = spill.folder / _READY
+    ready.mkdir(exist_ok=True)
+    store = made.store
+    for name, number in _PARTS.items():
+        _write_part(store, made.part == number, ready / f"{name}.parquet")
+    sides = Requests(
+        pl.DataFrame(store.frame(np.zeros(len(made.part), bool))),
+        items=store.items, users=store.users, info=store.info,
+    )  # fmt: skip
+    sides.write(ready / "none.parquet")
+    (ready / "none.parquet").unlink()
+    spill.measure()
+    made.report["disk"] = {"spilled_mb": round(spill.peak / 1e6, 1)}
+    write_json(ready / REPORT, made.report)
+    (ready / _WHOLE).touch()
+    finish_writing(folder, ready)
+
+
+def ready_folder(spill: Path) -> Path:
+    """Where tables lie before they take their names, in a folder of temporary files."""
+    return spill / _READY
+
+
+def finish_writing(folder: Path, ready: Path) -> None:
+    """Give what an import has written its names, also what a killed import left ready.
+
+    Args:
+        folder: of the data set.
+        ready: what is to be put there; nothing happens where it is not whole.
+    """
+    if not (ready / _WHOLE).exists():
+        return
+    report = ready / REPORT
+    if report.exists():
+        (folder / REPORT).unlink(missing_ok=True)
+        for made in sorted(ready.iterdir()):
+            if made.name not in (_WHOLE, REPORT):
+                put_in_place(made, folder / made.name)
+        put_in_place(report, folder / REPORT)
+    (ready / _WHOLE).unlink()
+
+
+def _write_part(store: RequestStore, chosen: NDArray[np.bool_], path: Path) -> None:
+    if int(chosen.sum()) <= SHARD:
+        store.table(store.frame(chosen)).write(path)
+        return
+    path.mkdir()
+    for number, (shard, frame) in enumerate(store.pieces(chosen)):
+        target = path / f"part-{number:06d}.parquet"
+        if shard is not None:
+            move_into_place(shard, target)
+        elif frame is not None and len(frame):
+            store.table(frame).write(target)

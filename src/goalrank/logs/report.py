@@ -9,54 +9,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goalrank.errors import DataError
-from goalrank.logs.candidates.pending import PendingRequests
-from goalrank.logs.candidates.protocols import Retrieved
+from goalrank.logs.candidates.ledger import RequestLedger
+from goalrank.logs.events.arrays import Events
 from goalrank.logs.events.consumption import ConsumptionLog
 from goalrank.logs.events.split import TEST, TRAIN, VALIDATION
 from goalrank.logs.options import ImportOptions
 from goalrank.logs.readers.raw_log import RawLog
 from goalrank.requests import TableInfo
 
-__all__ = ["check_usable", "make_report", "no_requests_message", "recall"]
+__all__ = ["check_usable", "make_report", "no_requests_message"]
 
 
-def no_requests_message(raw: RawLog, protocol: str, notes: Mapping[str, int]) -> str:
+def no_requests_message(log: ConsumptionLog, protocol: str, notes: Mapping[str, int]) -> str:
     """Error message of an import without requests.
 
     Args:
-        raw: the log.
+        log: the log as arrays.
         protocol: protocol of the import.
         notes: counts of dropped requests by reason.
     """
     return (
-        f"{raw.dataset}: no request is left under protocol '{protocol}' ({dict(notes)}). The log "
-        f"has {raw.events['user_id'].n_unique()} users, {raw.events['item_id'].n_unique()} items "
-        f"and {raw.events.height} rows; options first_fit, stride, start_fraction and "
+        f"{log.raw.dataset}: no request is left under protocol '{protocol}' ({dict(notes)}). The log "
+        f"has {int((np.diff(log.events.user_start) > 0).sum())} users, "
+        f"{len(np.unique(log.events.item))} items and {len(log.events)} rows; options first_fit, stride, start_fraction and "
         "min_positives decide how many requests it yields"
     )
 
 
 def make_report(
-    raw: RawLog,
-    info: TableInfo,
     log: ConsumptionLog,
-    pending: PendingRequests,
+    info: TableInfo,
+    ledger: RequestLedger,
     part: NDArray[np.int8],
     notes: Mapping[str, int],
+    shares: Mapping[str, float],
     options: ImportOptions,
 ) -> dict[str, Any]:
     """Make the report of an import, as JSON values.
 
     Args:
-        raw: the log.
-        info: description of the tables.
         log: the log as arrays.
-        pending: B requests.
-        part: [B] part of each request: train, validation, test or dropped.
+        info: description of the tables.
+        ledger: numbers of all requests.
+        part: part of each request that is kept: train, validation, test or dropped.
         notes: counts of dropped requests by reason.
+        shares: channel → its share of the candidates at the end of the log.
         options: settings of the import.
     """
-    positive = (log.events.values[raw.target][pending.log_row] > 0) & (pending.position >= 0)
+    raw, kept = log.raw, ledger.kept
     counts = {
         **raw.counts,
         "users": len(log.users),
@@ -71,9 +71,9 @@ def make_report(
         "protocol": info.protocol,
         "target": info.target,
         "counts": counts,
-        "candidates_per_request": round(float((pending.candidates >= 0).sum(axis=1).mean()), 3),
-        "positives_per_request": round(float(positive.sum(axis=1).mean()), 3),
-        "recall": {},
+        "candidates_per_request": round(float(ledger.candidates[kept].mean()), 3),
+        "positives_per_request": round(float(ledger.positives[kept].mean()), 3),
+        "recall": _recall(ledger, part, shares, options.candidates) if shares else {},
         "candidate_features": list(info.candidate_features),
         **raw.notes.to_dict(),
         "options": options.model_dump(mode="json"),
@@ -100,22 +100,29 @@ def _missing_parts(part: NDArray[np.int8]) -> list[str]:
     ]
 
 
-def check_usable(pending: PendingRequests, log: ConsumptionLog, part: NDArray[np.int8]) -> None:
+def check_usable(
+    ledger: RequestLedger, answers: Events, raw: RawLog, part: NDArray[np.int8]
+) -> None:
     """Refuse an import from which nothing can be learnt.
+
+    Args:
+        ledger: numbers of all requests.
+        answers: the rows that hold the feedback.
+        raw: the log.
+        part: part of each request that is kept.
 
     Raises:
         DataError: no training request, or no positive among the training requests.
     """
-    raw, train = log.raw, part == TRAIN
+    train = part == TRAIN
     if not train.any():
         raise DataError(
             f"{raw.dataset}: none of {len(part):,} requests is left to train on (validation "
             f"{int((part == VALIDATION).sum()):,}, test {int((part == TEST).sum()):,}); remedy: more "
             f"requests, or other shares (options: fractions, split)"
         )
-    good = (log.events.values[raw.target][pending.log_row] > 0) & (pending.position >= 0)
-    if not good[train].any():
-        values = log.events.values[raw.target]
+    if not ledger.positives[ledger.kept][train].any():
+        values = answers.values[raw.target]
         raise DataError(
             f"{raw.dataset}: no training request has a positive of '{raw.target}' (values from "
             f"{float(values.min()):g} to {float(values.max()):g}); remedy: another feedback type "
@@ -123,33 +130,35 @@ def check_usable(pending: PendingRequests, log: ConsumptionLog, part: NDArray[np
         )
 
 
-def recall(
-    retrieved: Retrieved, kept: NDArray[np.int64], part: NDArray[np.int8], count: int
+def _recall(
+    ledger: RequestLedger, part: NDArray[np.int8], shares: Mapping[str, float], count: int
 ) -> dict[str, Any]:
     """Recall of each channel: mean over requests of (positives among the first N) / positives.
 
     Args:
-        retrieved: requests with retrieved candidates.
-        kept: [B] indices of the requests that were not dropped.
-        part: [B] part of each of those.
+        ledger: numbers of all requests.
+        part: part of each request that is kept.
+        shares: channel → its share of the candidates at the end of the log.
         count: N.
 
     Returns:
         ``at`` (N), ``all`` (all requests with a positive) and ``test`` (those not earlier than the
         first test request); channel → recall each.
     """
-    times = retrieved.pending.points.time
-    test = kept[part == TEST]
+    times = ledger.points.time
+    test = np.flatnonzero(ledger.kept)[part == TEST]
     from_test = times >= times[test].min() if len(test) else np.zeros(len(times), bool)
     out: dict[str, Any] = {
         "at": count,
-        "shares": {name: round(s, 4) for name, s in retrieved.shares.items()},
+        "shares": {name: round(s, 4) for name, s in shares.items()},
     }
+    positives = ledger.retrieval["positives"]
+    hits = {n.removeprefix("hits "): v for n, v in ledger.retrieval.items() if n != "positives"}
     for name, chosen in (("all", np.ones(len(times), bool)), ("test", from_test)):
-        some = chosen & (retrieved.positives > 0)
+        some = chosen & (positives > 0)
         if some.any():
             out[name] = {
-                channel: round(float((hits[some] / retrieved.positives[some]).mean()), 4)
-                for channel, hits in retrieved.hits.items()
+                channel: round(float((found[some] / positives[some]).mean()), 4)
+                for channel, found in hits.items()
             }
     return out

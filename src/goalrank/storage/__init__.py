@@ -2,6 +2,7 @@
 
 from goalrank.storage.atomic import (
     move_into_place,
+    put_in_place,
     remove_folder,
     surviving_folder,
     whole_file,
@@ -36,6 +37,7 @@ __all__ = [
     "local_draft",
     "local_path",
     "move_into_place",
+    "put_in_place",
     "remove_folder",
     "surviving_folder",
     "transient",

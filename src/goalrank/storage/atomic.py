@@ -122,10 +122,24 @@ def move_into_place(source: Path, path: Path) -> None:
     os.replace(source, path)
 
 
+def put_in_place(source: Path, path: Path) -> None:
+    """Give a finished file or folder its name; a file or folder of that name is replaced.
+
+    Raises:
+        OSError: the disk refuses; `path` is as it was.
+    """
+    for file in (source, *source.rglob("*")):
+        _to_disk(file)
+    if source.is_dir() or path.is_dir():
+        _exchange(source, path, _old(path))
+    else:
+        os.replace(source, path)
+
+
 def _exchange(temporary: Path, path: Path, old: Path) -> None:
-    """Put a finished folder in the place of the one that may be there."""
+    """Put a finished folder in the place of what may be there."""
     if path.exists():
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
         os.replace(path, old)
     try:
         os.replace(temporary, path)
@@ -133,7 +147,13 @@ def _exchange(temporary: Path, path: Path, old: Path) -> None:
         if old.exists() and not path.exists():
             os.replace(old, path)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_file():
+        path.unlink()
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _old(path: Path) -> Path:

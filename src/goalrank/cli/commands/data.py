@@ -1,4 +1,4 @@
-"""Commands `goalrank data`: preview, import, fetch, validate, describe."""
+"""Commands `goalrank data`: preview, import, append, fetch, validate, describe."""
 
 from __future__ import annotations
 
@@ -82,6 +82,12 @@ def import_(
             "a model needs nothing at ranking time but ids, histories and side tables.",
         ),
     ] = True,
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            help="GB of memory that the import may use; default: four fifths of what is available."
+        ),
+    ] = None,
     executor: ExecutorOption = "local",
     workers: WorkersOption = 0,
     engine: EngineOption = None,
@@ -91,7 +97,7 @@ def import_(
     executor = renamed(executor, engine, "--engine", "--executor")
     with only_json(as_json) as emit:
         from goalrank.compute import open_executor
-        from goalrank.logs import import_log, write_import
+        from goalrank.logs import import_dataset
         from goalrank.storage import check_place
 
         check_place(out)
@@ -99,7 +105,7 @@ def import_(
             columns=columns, kinds=kinds, target=target, candidate_features=candidate_features,
             layout=layout, timezone=timezone, feedback=feedback,
             feedback_columns=feedback_columns, set_=set_,
-            protocol=protocol, candidates=candidates, split=split,
+            protocol=protocol, candidates=candidates, split=split, memory_gb=memory,
             computed_features=None if features else False,
         )  # fmt: skip
         # Locally, without --workers, the option threads decides.
@@ -108,11 +114,47 @@ def import_(
             busy(f"importing {path or source}"),
             own or open_executor(executor, workers=workers) as opened,
         ):
-            result = import_log(source, path, options, executor=opened)
-            write_import(result, out)
-        emit(result.report)
+            report = import_dataset(source, path, options, out=out, executor=opened)
+        emit(report)
         if not as_json:
-            _print_report(result.report, out)
+            _print_report(report, out)
+
+
+@app.command(
+    "append",
+    epilog=examples(
+        "goalrank data append data/mine monday.parquet",
+        "goalrank data append data/mine monday.parquet tuesday.parquet",
+    ),
+)
+@verb("Interrupted; the data set is as it was.")
+def append(
+    dataset: Annotated[Path, typer.Argument(help="Folder that goalrank data import wrote.")],
+    files: Annotated[
+        list[str], typer.Argument(help="Files of later rows, in order of time, as for import.")
+    ],
+    executor: ExecutorOption = "local",
+    workers: WorkersOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Add later rows to an imported log of interactions, without its old files.
+
+    The tables are made anew from the log that the data set keeps and the new rows, and equal those
+    of one import of all rows.
+    """
+    with only_json(as_json) as emit:
+        from goalrank.compute import open_executor
+        from goalrank.logs import append_rows
+
+        own = nullcontext() if executor == "local" and not workers else None
+        with (
+            busy(f"appending to {dataset}"),
+            own or open_executor(executor, workers=workers) as opened,
+        ):
+            report = append_rows(dataset, *files, executor=opened)
+        emit(report)
+        if not as_json:
+            _print_report(report, str(dataset))
 
 
 def _print_report(report: dict[str, Any], out: str) -> None:
@@ -150,7 +192,8 @@ def _print_report(report: dict[str, Any], out: str) -> None:
         show.print(f"  recall@{report['recall']['at']} of {name}: {recall:.1%}")
     for warning in report["warnings"]:
         warn(warning)
-    show.print(f"  wrote {out}", soft_wrap=True)
+    spilled = report["disk"]["spilled_mb"]
+    show.print(f"  wrote {out} ({spilled:,.0f} MB of temporary files meanwhile)", soft_wrap=True)
 
 
 @app.command(

@@ -81,6 +81,7 @@ def train(
     with only_json(as_json) as emit:
         from goalrank.api import fit, recipe_path
         from goalrank.cli.tables import read_training, training_paths
+        from goalrank.storage import local_path
         from goalrank.training import is_first, load_config
 
         stages = ("training", "light_loop", "reward.loop") if shard_items else ()
@@ -88,7 +89,8 @@ def train(
         settings = load_config(None if config is None else recipe_path(config), set_)
         if compete or budget is not None:
             _refuse_beside_compete(compete, resume, split_data, devices, strategy, nodes)
-            emit(_compete(data, out, settings, budget or "10m", overwrite, accelerator, as_json))
+            place = local_path(out, "out")
+            emit(_compete(data, place, settings, budget or "10m", overwrite, accelerator, as_json))
             return
         requests, validation, said = training_paths(data) if split_data else read_training(data)
         if said is not None and is_first():
@@ -150,7 +152,7 @@ def _refuse_beside_compete(
 
 
 def _compete(
-    data: Path,
+    data: str,
     out: Path,
     settings: FitConfig,
     budget: str,

@@ -13,28 +13,25 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from goalrank.logs.events.arrays import Codes, Events, Ints
-from goalrank.logs.events.past_sums import PastSums
+from goalrank.logs.events.arrays import Codes, Events, Ints, Longs, ragged_ranges
 from goalrank.logs.events.request_points import RequestPoints
+from goalrank.logs.events.running_counts import RunningCounts
+from goalrank.logs.events.time_index import index_by_time
 from goalrank.logs.retrieval.channel import Chunk
 from goalrank.logs.retrieval.sparse import load_sparse
+from goalrank.logs.spill.buckets import chunk_ranges
+from goalrank.logs.spill.folder import Spill
 
-__all__ = ["Affinity", "counted_features"]
+__all__ = ["Affinity", "CountedFeatures"]
 
 Floats = NDArray[np.float32]
 _STRENGTH = 10.0  # weight of the overall mean in an item's rate, in rows
 _DAY = 86_400e6
+_TOGETHER = 256  # requests whose histories are looked through at once
 
 
-def counted_features(
-    log: Events,
-    points: RequestPoints,
-    candidates: Ints,
-    rate_kinds: tuple[str, ...],
-    *,
-    repeats: bool,
-) -> dict[str, Floats]:
-    """Compute features from exact counts of the rows before each request.
+class CountedFeatures:
+    """Features from exact counts of the rows before each request.
 
     - ``log_popularity``: log(1 + earlier rows of the item);
     - ``<kind>_rate``: (sum of the feedback type + 10 m) / (rows + 10), m its mean over all earlier
@@ -44,37 +41,77 @@ def counted_features(
     - ``user_item_count`` (``repeats``): log(1 + earlier rows of this user with this item).
 
     Args:
-        log: rows to count (all exposures, or all interactions).
-        points: B requests.
-        candidates: [B, N] codes, -1 for none.
+        log: rows to count (all shown exposures, or all interactions).
+        items: number of items.
         rate_kinds: columns of ``log.values`` to average.
         repeats: whether candidates may be items of the user's earlier rows.
+        shown_only: whether rows that were not shown are left out.
+        spill: room for the rows in order of time.
 
-    Returns:
-        Name → [B, N] float32.
+    Attributes:
+        times: [E] microseconds of the counted rows, ascending.
+        names: of the features, in the order of `of`.
     """
-    values = [log.values[kind] for kind in rate_kinds]
-    past = PastSums(log.item, log.time, values).before(candidates, points.time)
-    overall = PastSums(np.zeros(len(log), np.int8), log.time, values).before(
-        np.zeros(len(points), np.int8), points.time
-    )
-    count = past.count.astype(np.float32)
-    out = {"log_popularity": np.log1p(count)}
-    for kind, total, everything in zip(rate_kinds, past.sums, overall.sums):
-        mean = (everything / np.maximum(overall.count, 1))[:, None]
-        out[f"{kind}_rate"] = ((total + _STRENGTH * mean) / (count + _STRENGTH)).astype(np.float32)
-    some, now = past.count > 0, points.time[:, None]
-    out["item_age"] = _log_span(now - past.first_time, some, _DAY)
-    out["item_idle"] = _log_span(now - past.last_time, some, _DAY / 24)
-    if repeats:
-        width = int(log.item.max(initial=0)) + 2
-        pairs = PastSums(log.user.astype(np.int64) * width + log.item, log.time)
-        wanted = points.user.astype(np.int64)[:, None] * width + candidates
-        wanted[candidates < 0] = -1
-        out["user_item_count"] = np.log1p(pairs.before(wanted, points.time).count).astype(
-            np.float32
-        )
-    return out
+
+    def __init__(
+        self,
+        log: Events,
+        items: int,
+        rate_kinds: tuple[str, ...],
+        *,
+        repeats: bool,
+        shown_only: bool,
+        spill: Spill,
+    ) -> None:
+        self._shown = log.shown if shown_only and log.carried is not None else None
+        index = index_by_time(log, rate_kinds, self._shown, spill, "by-time")
+        self.times = index.time
+        self._counts = RunningCounts(index, items, rate_kinds)
+        self._log, self._rate_kinds, self._repeats = log, rate_kinds, repeats
+        rates = (f"{kind}_rate" for kind in rate_kinds)
+        more = ("user_item_count",) if repeats else ()
+        self.names = ("log_popularity", *rates, "item_age", "item_idle", *more)
+
+    def of(self, points: RequestPoints, candidates: Ints) -> dict[str, Floats]:
+        """Features of the candidates: name → [B, N].
+
+        Args:
+            points: B requests by time, none earlier than in the call before.
+            candidates: [B, N] codes, -1 for none.
+        """
+        past, overall = self._counts.before(candidates, points.time)
+        count = past.count.astype(np.float32)
+        out = {"log_popularity": np.log1p(count)}
+        for kind, total, everything in zip(self._rate_kinds, past.sums, overall.sums):
+            mean = (everything / np.maximum(overall.count, 1))[:, None]
+            rate = (total + _STRENGTH * mean) / (count + _STRENGTH)
+            out[f"{kind}_rate"] = rate.astype(np.float32)
+        some, now = past.count > 0, points.time[:, None]
+        out["item_age"] = _log_span(now - past.first_time, some, _DAY)
+        out["item_idle"] = _log_span(now - past.last_time, some, _DAY / 24)
+        if self._repeats:
+            pairs = [
+                self._pair_counts(points.take(np.arange(p.start, p.stop)), candidates[p])
+                for p in chunk_ranges(len(points), _TOGETHER)
+            ]
+            counted = np.concatenate([np.zeros((0, candidates.shape[1]), np.int64), *pairs])
+            out["user_item_count"] = np.log1p(counted).astype(np.float32)
+        return out
+
+    def _pair_counts(self, points: RequestPoints, candidates: Ints) -> Longs:
+        """Rows of each request's user with each candidate, strictly before the request: [B, N]."""
+        log = self._log
+        start, end = log.user_start[points.user], log.rows_before(points.user, points.time)
+        rows = ragged_ranges(start, end - start)
+        request = np.repeat(np.arange(len(points)), end - start)
+        if self._shown is not None:
+            shown = self._shown[rows]
+            rows, request = rows[shown], request[shown]
+        width = int(max(log.item[rows].max(initial=0), candidates.max(initial=0))) + 1
+        keys = np.sort(request * width + log.item[rows])
+        wanted = np.arange(len(points))[:, None] * width + candidates
+        count = np.searchsorted(keys, wanted, "right") - np.searchsorted(keys, wanted, "left")
+        return np.where(candidates >= 0, count, 0)
 
 
 def _log_span(span: NDArray[np.int64], some: NDArray[np.bool_], unit: float) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -52,6 +53,23 @@ class PendingRequests:
             self.log_row[index],
             None if self.score is None else self.score[index],
             {name: values[index] for name, values in self.features.items()},
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[PendingRequests]) -> PendingRequests:
+        """Requests of several parts, which agree in N and S, one after another.
+
+        Args:
+            parts: at least one.
+        """
+        scores = [part.score for part in parts if part.score is not None]
+        return cls(
+            RequestPoints.joined([part.points for part in parts]),
+            np.concatenate([part.candidates for part in parts]),
+            np.concatenate([part.position for part in parts]),
+            np.concatenate([part.log_row for part in parts]),
+            np.concatenate(scores) if scores else None,
+            {n: np.concatenate([part.features[n] for part in parts]) for n in parts[0].features},
         )
 
 

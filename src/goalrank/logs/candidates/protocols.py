@@ -9,49 +9,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from goalrank.compute import Executor
+from goalrank.logs.candidates.features import CountedFeatures
 from goalrank.logs.candidates.pending import PendingRequests
-from goalrank.logs.events.arrays import Codes, Events, Ints, Longs
-from goalrank.logs.events.request_points import FutureInteractions, RequestPoints
-from goalrank.logs.retrieval.blending import (
-    blend,
-    reciprocal_ranks,
-    top_items,
-    top_items_shared,
-)
-from goalrank.logs.retrieval.channel import (
-    Chunk,
-    RetrievalChannel,
-)
-from goalrank.logs.retrieval.item_to_item import (
-    ItemToItem,
-)
+from goalrank.logs.candidates.retriever import ItemScorer, Retriever, gather
+from goalrank.logs.events.arrays import Events, Ints, Longs, ragged_ranges
+from goalrank.logs.events.consumption import ConsumptionLog
+from goalrank.logs.events.request_points import RequestPoints
+from goalrank.logs.events.windows import Windows
+from goalrank.logs.retrieval.channel import Chunk, RetrievalChannel
+from goalrank.logs.retrieval.item_to_item import ItemToItem
 from goalrank.logs.retrieval.learned_blend import BlendLearner
-from goalrank.logs.retrieval.refit_scoring import (
-    ChunkResult,
-    score_refits,
-)
-from goalrank.logs.retrieval.refits import (
-    Refits,
-)
+from goalrank.logs.retrieval.refit_scoring import ChunkResult, score_refits
+from goalrank.logs.spill.buckets import chunk_ranges
 from goalrank.requests import mix64
 
-__all__ = [
-    "INJECTED_WARNING",
-    "ItemScorer",
-    "Retrieved",
-    "linked_features",
-    "retrieve",
-    "window_requests",
-]
+__all__ = ["INJECTED_WARNING", "ExposedRequests", "RequestSource", "RetrievedRequests"]
 
 INJECTED_WARNING = (
     "injected candidates: the positives were put in by hand beside retrieved items, so they stand "
@@ -60,354 +39,255 @@ INJECTED_WARNING = (
     "injected items. Print that baseline beside every result, and prefer protocol 'retrieved'."
 )
 
-Floats = NDArray[np.float32]
+_CELLS = 400_000  # candidates that are worked on together
 
 
-class ItemScorer(Protocol):
-    """A model that scores all known items for a chunk of requests.
-
-    Attributes:
-        name: name of the feature made from the scores.
-    """
-
-    name: str
-
-    def score(self, chunk: Chunk) -> Floats:
-        """Score all known items: [B, I].
-
-        Args:
-            chunk: B requests.
-        """
-
-
-@dataclass(frozen=True)
-class Retrieved:
-    """Requests with retrieved candidates, and the counts for recall.
+class RequestSource:
+    """Requests of a log in order of time, made batch by batch.
 
     Attributes:
-        pending: all requests after the first refit.
-        hits: name of a channel (or ``blend``) → [B] positives among its first N.
-        positives: [B] positives of each request, retrieved or not.
-        shares: channel -> its share of the candidates at the end of the log.
+        points: B requests by time.
+        answers: rows that ``log_row`` of the requests refers to.
+        features: names of the candidate features, in their order.
     """
 
-    pending: PendingRequests
-    hits: dict[str, NDArray[np.int64]]
-    positives: NDArray[np.int64]
-    shares: dict[str, float]
+    points: RequestPoints
+    answers: Events
+    features: tuple[str, ...]
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Channel → its share of the candidates at the end; empty without retrieval."""
+        return {}
 
-def gather(scores: Floats, candidates: Ints) -> Floats:
-    """Gather the scores of candidates: [B, N], 0 for padding and for items not known yet.
+    def batches(self) -> Iterator[tuple[PendingRequests, ChunkResult]]:
+        """Consecutive requests, all in the end, and what retrieval counted about them.
 
-    Args:
-        scores: [B, I].
-        candidates: [B, N] codes, -1 for none.
-    """
-    known = (candidates >= 0) & (candidates < scores.shape[1])
-    values = np.take_along_axis(scores, np.where(known, candidates, 0).astype(np.int64), axis=1)
-    return np.where(known, values, np.float32(0))
-
-
-def locate(candidates: Ints, items: Ints) -> Ints:
-    """Find the position of items among the candidates: [B, S], -1 if absent.
-
-    Args:
-        candidates: [B, N] codes, -1 for none.
-        items: [B, S] codes, -1 for none.
-    """
-    same = candidates[:, None, :] == items[:, :, None]
-    found = same.any(axis=2) & (items >= 0)
-    return np.where(found, same.argmax(axis=2), -1).astype(np.int32)
-
-
-class _Retriever:
-    """Retrieval, blending and scoring of chunks of requests."""
-
-    def __init__(
-        self,
-        log: Events,
-        future: FutureInteractions,
-        positive: NDArray[np.bool_],
-        channels: Sequence[RetrievalChannel],
-        learner: BlendLearner,
-        scorers: Sequence[ItemScorer],
-        count: int,
-        *,
-        exclude_seen: bool,
-        inject: bool,
-    ) -> None:
-        self._log, self._future, self._positive = log, future, positive
-        self._channels, self._learner, self._scorers = channels, learner, scorers
-        self._count, self._exclude_seen, self._inject = count, exclude_seen, inject
-
-    def serve(self, part: Longs, chunk: Chunk) -> ChunkResult:
-        """Retrieve and blend candidates, score them and count hits.
-
-        Args:
-            part: rows of the requests.
-            chunk: the same requests with their histories.
-
-        Returns:
-            Arrays candidates, position, score, positives, ``feature NAME`` and ``hits NAME``.
+        Yields:
+            Requests, and ``positives`` and ``hits NAME`` of each, or nothing.
         """
-        consumed = np.where(self._future.real[part], self._log.item[self._future.rows[part]], -1)
-        scores = [channel.score(chunk) for channel in self._channels]
-        tops = [self._top(c, s, chunk) for c, s in zip(self._channels, scores)]
-        forced = consumed if self._inject else None
-        shares = self._learner.shares
-        candidates = blend(tops, shares, self._count, chunk.items, forced)
-        score = np.zeros(candidates.shape, np.float32)
-        features: ChunkResult = {}
-        for channel, quota, values, top in zip(self._channels, shares, scores, tops):
-            channel_score = gather(values, candidates)
-            largest = np.maximum(
-                np.abs(channel_score).max(axis=1, keepdims=True), np.float32(1e-12)
-            )
-            score += np.float32(quota) * channel_score / largest
-            features[f"feature {channel.name}_score"] = channel_score
-            ranks = reciprocal_ranks(
-                top, chunk.items, np.where(candidates < chunk.items, candidates, -1)
-            )
-            features[f"feature {channel.name}_rank"] = ranks
-        for scorer in self._scorers:
-            features[f"feature {scorer.name}"] = gather(scorer.score(chunk), candidates)
-        by_channel = {c.name: t for c, t in zip(self._channels, tops)}
-        return {
-            "candidates": candidates,
-            "position": locate(candidates, consumed),
-            "score": score,
-            **features,
-            **self._count_hits(part, chunk, consumed, {**by_channel, "blend": candidates}),
-            "choices": self._choices(part, chunk, consumed, tops),
-        }
-
-    def _choices(self, part: Longs, chunk: Chunk, consumed: Ints, tops: list[Ints]) -> Longs:
-        """Positives that each choice of shares would have brought: [P, choices], -1 = not judged."""
-        learner = self._learner
-        out = np.full((len(part), len(learner.choices)), -1, np.int64)
-        rows = np.flatnonzero(learner.judged[part])
-        if len(rows) == 0:
-            return out
-        positive = self._retrievable(part, chunk, consumed)[rows]
-        few = [top[rows] for top in tops]
-        for number, shares in enumerate(learner.choices):
-            found = blend(few, shares, self._count, chunk.items)
-            out[rows, number] = (positive & (locate(found, consumed[rows]) >= 0)).sum(axis=1)
-        return out
-
-    def _top(self, channel: RetrievalChannel, scores: Floats, chunk: Chunk) -> Ints:
-        if not channel.personal:
-            row = (
-                np.where(scores[0] > 0, scores[0], -np.inf) if channel.needs_evidence else scores[0]
-            )
-            seen = chunk.seen if self._exclude_seen else np.zeros_like(chunk.seen)
-            return top_items_shared(row, seen, 2 * self._count)
-        excluded = chunk.seen if self._exclude_seen else None
-        if channel.needs_evidence:
-            excluded = scores <= 0 if excluded is None else (scores <= 0) | excluded
-        return top_items(scores, 2 * self._count, excluded)
-
-    def _retrievable(self, part: Longs, chunk: Chunk, consumed: Ints) -> NDArray[np.bool_]:
-        """Whether each consumed item is a positive that a retriever may bring: [P, S]."""
-        positive = self._positive[part] & (consumed >= 0)
-        if self._exclude_seen:
-            known = (consumed >= 0) & (consumed < chunk.items)
-            safe = np.where(known, consumed, 0).astype(np.int64)
-            positive &= ~(known & np.take_along_axis(chunk.seen, safe, axis=1))
-        return positive
-
-    def _count_hits(
-        self, part: Longs, chunk: Chunk, consumed: Ints, tops: dict[str, Ints]
-    ) -> ChunkResult:
-        positive = self._retrievable(part, chunk, consumed)
-        hits = {
-            f"hits {name}": (positive & (locate(top[:, : self._count], consumed) >= 0)).sum(axis=1)
-            for name, top in tops.items()
-        }
-        return {"positives": positive.sum(axis=1), **hits}
+        raise NotImplementedError
 
 
-class _Collected:
-    """Results of chunks, collected into arrays over all B requests."""
-
-    def __init__(self, rows: int) -> None:
-        self._rows = rows
-        self.arrays: ChunkResult = {}
-
-    def add(self, part: Longs, result: ChunkResult) -> None:
-        """Add the result of the requests ``part``."""
-        for name, values in result.items():
-            if name not in self.arrays:
-                self.arrays[name] = np.zeros((self._rows, *values.shape[1:]), values.dtype)
-            self.arrays[name][part] = values
-
-    def named(self, kind: str) -> ChunkResult:
-        """The arrays ``kind NAME``, by NAME."""
-        prefix = f"{kind} "
-        return {k.removeprefix(prefix): v for k, v in self.arrays.items() if k.startswith(prefix)}
+def _joined(results: Sequence[ChunkResult]) -> ChunkResult:
+    """Results of consecutive chunks as one."""
+    return {name: np.concatenate([r[name] for r in results]) for name in results[0]}
 
 
-def retrieve(
-    log: Events,
-    points: RequestPoints,
-    refits: Refits,
-    future: FutureInteractions,
-    positive: NDArray[np.bool_],
-    *,
-    users: Codes,
-    items: Codes,
-    channels: Sequence[RetrievalChannel],
-    quotas: Sequence[float],
-    learn_quotas: bool,
-    scorers: Sequence[ItemScorer],
-    item_to_item: ItemToItem,
-    count: int,
-    exclude_seen: bool,
-    inject: bool,
-    executor: Executor,
-) -> Retrieved:
-    """Retrieve candidates from channels that learned only from rows before each request.
+def _batched(
+    scored: Iterator[tuple[Longs, ChunkResult]], width: int
+) -> Iterator[tuple[Longs, ChunkResult]]:
+    """Chunks put together to batches of about `_CELLS` candidates, `width` per request."""
+    parts: list[Longs] = []
+    results: list[ChunkResult] = []
+    for part, result in scored:
+        parts.append(part)
+        results.append(result)
+        if sum(map(len, parts)) * width >= _CELLS:
+            yield np.concatenate(parts), _joined(results)
+            parts, results = [], []
+    if parts:
+        yield np.concatenate(parts), _joined(results)
+
+
+def _named(result: ChunkResult, kind: str) -> ChunkResult:
+    """The arrays ``kind NAME``, by NAME."""
+    prefix = f"{kind} "
+    return {k.removeprefix(prefix): v for k, v in result.items() if k.startswith(prefix)}
+
+
+class RetrievedRequests(RequestSource):
+    """Requests with candidates from channels that learned only from rows before each request.
 
     Args:
-        log: consumed items; ``points`` and ``future`` refer to its rows.
-        points: B requests by time; those before the first refit are dropped.
-        refits: schedule of the refits.
-        future: [B, S] next interactions of each request.
-        positive: [B, S] which of them are relevant.
-        users: codes of users.
-        items: codes of items.
+        log: the log as arrays.
+        points: B requests by time, none before the first refit.
+        moments: [K] microseconds of the refits.
+        counted: features from counts.
         channels: retrievers.
         quotas: share of the candidates per retriever, to begin with.
         learn_quotas: whether shares follow what earlier requests show; see `BlendLearner`.
         scorers: further models whose scores become features.
         item_to_item: learns with the channels (it may be one of them).
+        horizon: next interactions that are the truth of a request.
         count: N.
         exclude_seen: whether consumed items are left out.
-        inject: whether to put ``future`` among the candidates.
+        inject: whether to put the next interactions among the candidates.
         executor: executor of the retrieval.
     """
-    rows = np.flatnonzero(refits.point_block >= 0)
-    points = points.take(rows)
-    refits = Refits(refits.moments, refits.row_block, refits.point_block[rows])
-    future = FutureInteractions(future.rows[rows], future.real[rows])
-    hashes = mix64(users.hashes[points.user] ^ mix64(points.time.astype(np.uint64)))
-    learner = BlendLearner(quotas, hashes, points.end, fixed=inject or not learn_quotas)
-    worker = _Retriever(
-        log, future, positive[rows], channels, learner, scorers, count,
-        exclude_seen=exclude_seen, inject=inject,
-    )  # fmt: skip
-    learners = [c.advance for c in channels if c is not item_to_item] + [item_to_item.advance]
-    collected = _Collected(len(points))
 
-    def collect(part: Longs, result: ChunkResult) -> None:
-        learner.keep(part, result.pop("choices"), result["positives"])
-        collected.add(part, result)
+    def __init__(
+        self,
+        log: ConsumptionLog,
+        points: RequestPoints,
+        moments: Longs,
+        counted: CountedFeatures,
+        *,
+        channels: Sequence[RetrievalChannel],
+        quotas: Sequence[float],
+        learn_quotas: bool,
+        scorers: Sequence[ItemScorer],
+        item_to_item: ItemToItem,
+        horizon: int,
+        count: int,
+        exclude_seen: bool,
+        inject: bool,
+        executor: Executor,
+    ) -> None:
+        self.points, self.answers = points, log.events
+        self._log, self._moments, self._counted = log, moments, counted
+        self._channels, self._count, self._executor = channels, count, executor
+        hashes = mix64(log.users.hashes[points.user] ^ mix64(points.time.astype(np.uint64)))
+        self._learner = BlendLearner(quotas, hashes, points.end, fixed=inject or not learn_quotas)
+        self._retriever = Retriever(
+            log.history, points, channels, self._learner, scorers,
+            target=log.raw.target, horizon=horizon, count=count,
+            exclude_seen=exclude_seen, inject=inject,
+        )  # fmt: skip
+        self._learners = [
+            *(channel.advance for channel in channels if channel is not item_to_item),
+            item_to_item.advance,
+        ]
+        linked = [f"{c.name}_{what}" for c in channels for what in ("score", "rank")]
+        self.features = (*counted.names, *linked, *(scorer.name for scorer in scorers))
 
-    if len(points) == 0:  # the arrays need shapes even without requests
-        no_rows = np.zeros(0, np.int64)
-        collected.add(no_rows, _empty_result(channels, scorers, count, future.rows.shape[1]))
-    score_refits(
-        log, points, refits, users=users, items=items, learners=learners,
-        score=worker.serve, collect=collect, executor=executor, before=learner.advance,
-    )  # fmt: skip
-    arrays = collected.arrays
-    pending = PendingRequests(
-        points, arrays["candidates"], arrays["position"], future.rows, arrays["score"],
-        collected.named("feature"),
-    )  # fmt: skip
-    names = [channel.name for channel in channels]
-    return Retrieved(
-        pending,
-        collected.named("hits"),
-        arrays["positives"],
-        dict(zip(names, learner.shares)),
-    )
+    @property
+    def shares(self) -> dict[str, float]:
+        """See `RequestSource.shares`."""
+        return dict(zip((channel.name for channel in self._channels), self._learner.shares))
 
+    def batches(self) -> Iterator[tuple[PendingRequests, ChunkResult]]:
+        """See `RequestSource.batches`."""
+        scored = score_refits(
+            self._log.history, self.points, self._moments,
+            users=self._log.users, items=self._log.items, learners=self._learners,
+            score=self._retriever.serve, executor=self._executor, before=self._learner.advance,
+        )  # fmt: skip
+        for part, result in _batched(self._judged(scored), self._count):
+            points = self.points.take(part)
+            pending = PendingRequests(
+                points, result["candidates"], result["position"], result["log_row"],
+                result["score"],
+                {**self._counted.of(points, result["candidates"]), **_named(result, "feature")},
+            )  # fmt: skip
+            hits = {f"hits {name}": values for name, values in _named(result, "hits").items()}
+            yield pending, {"positives": result["positives"], **hits}
 
-def _empty_result(
-    channels: Sequence[RetrievalChannel], scorers: Sequence[ItemScorer], count: int, horizon: int
-) -> ChunkResult:
-    """Result of `_Retriever.serve` without requests."""
-    names = [f"{c.name}_{what}" for c in channels for what in ("score", "rank")]
-    names += [s.name for s in scorers]
-    hits = [*(c.name for c in channels), "blend"]
-    return {
-        "candidates": np.zeros((0, count), np.int32),
-        "position": np.zeros((0, horizon), np.int32),
-        "score": np.zeros((0, count), np.float32),
-        **{f"feature {name}": np.zeros((0, count), np.float32) for name in names},
-        "positives": np.zeros(0, np.int64),
-        **{f"hits {name}": np.zeros(0, np.int64) for name in hits},
-    }
-
-
-def window_requests(
-    shown: Events, points: RequestPoints, rows: Longs, offsets: Longs
-) -> PendingRequests:
-    """Make requests of windows of exposures; the candidates are the items, in order.
-
-    Items that were not shown are candidates without a position and without feedback.
-
-    Args:
-        shown: exposures.
-        points: B windows.
-        rows: rows of ``shown``, window by window.
-        offsets: [B + 1] rows of window b are ``rows[offsets[b]:offsets[b + 1]]``.
-    """
-    lengths = np.diff(offsets)
-    width = int(lengths.max(initial=1))
-    real = np.arange(width) < lengths[:, None]
-    log_row = np.zeros((len(points), width), dtype=np.int64)
-    log_row[real] = rows
-    candidates = np.where(real, shown.item[log_row], -1).astype(np.int32)
-    position = np.where(real & shown.shown[log_row], np.arange(width), -1).astype(np.int32)
-    score = None
-    if shown.carried is not None and "candidate_score" in shown.carried.columns:
-        values = shown.carried["candidate_score"].to_numpy().astype(np.float32)  # NaN: none
-        score = np.where(real, values[log_row], np.float32(0))
-    return PendingRequests(points, candidates, position, log_row, score)
+    def _judged(
+        self, scored: Iterator[tuple[Longs, ChunkResult]]
+    ) -> Iterator[tuple[Longs, ChunkResult]]:
+        """Have the learner of the blend see each chunk before the next refit."""
+        for part, result in scored:
+            self._learner.keep(part, result.pop("choices"), result["positives"])
+            yield part, result
 
 
-def linked_features(
-    log: Events,
-    points: RequestPoints,
-    refits: Refits,
-    candidates: Ints,
-    *,
-    users: Codes,
-    items: Codes,
-    scorers: Sequence[ItemScorer],
-    item_to_item: ItemToItem,
-    executor: Executor,
-) -> dict[str, Floats]:
-    """Score given candidates by models that learned only from rows before each request.
+class ExposedRequests(RequestSource):
+    """Requests of windows of exposures; the candidates are the items, in order.
+
+    Items that were not shown are candidates without a position and without feedback. Linked
+    features are 0 before the first refit.
 
     Args:
-        log: consumed items.
-        points: B requests by time.
-        refits: schedule of the refits.
-        candidates: [B, N] codes, -1 for none.
-        users: codes of users.
-        items: codes of items.
-        scorers: models.
+        log: the log as arrays.
+        windows: B windows by time.
+        moments: [K] microseconds of the refits.
+        counted: features from counts.
+        scorers: models of the linked features.
         item_to_item: the model that the refits train.
         executor: executor of the scoring.
-
-    Returns:
-        Name of the scorer → [B, N]; 0 before the first refit.
     """
-    collected = _Collected(len(points))
-    collected.arrays = {s.name: np.zeros(candidates.shape, np.float32) for s in scorers}
-    score_refits(
-        log, points, refits, users=users, items=items, learners=[item_to_item.advance],
-        score=partial(_score_given, scorers, candidates), collect=collected.add, executor=executor,
-    )  # fmt: skip
-    return collected.arrays
+
+    def __init__(
+        self,
+        log: ConsumptionLog,
+        windows: Windows,
+        moments: Longs,
+        counted: CountedFeatures,
+        *,
+        scorers: Sequence[ItemScorer],
+        item_to_item: ItemToItem,
+        executor: Executor,
+    ) -> None:
+        self.points, self.answers = windows.points, windows.answers
+        self._log, self._moments, self._counted = log, moments, counted
+        self._scorers, self._item_to_item, self._executor = scorers, item_to_item, executor
+        self._lists = _Lists(log.events, windows)
+        own, linked = log.raw.features, (scorer.name for scorer in scorers)
+        self.features = (*own, *counted.names, *linked)
+
+    def batches(self) -> Iterator[tuple[PendingRequests, ChunkResult]]:
+        """See `RequestSource.batches`."""
+        scored = score_refits(
+            self._log.history, self.points, self._moments,
+            users=self._log.users, items=self._log.items, learners=[self._item_to_item.advance],
+            score=_ListScorer(self._scorers, self._lists).score, executor=self._executor,
+        )  # fmt: skip
+        for part, linked in _batched(self._all_points(scored), self._lists.width):
+            lists = self._lists.requests(self.points, part)
+            real, rows = lists.candidates >= 0, lists.log_row
+            own = {
+                name: np.where(real, self._log.events.values[name][rows], 0.0).astype(np.float32)
+                for name in self._log.raw.features
+            }
+            counted = self._counted.of(lists.points, lists.candidates)
+            yield replace(lists, features={**own, **counted, **linked}), {}
+
+    def _all_points(
+        self, scored: Iterator[tuple[Longs, ChunkResult]]
+    ) -> Iterator[tuple[Longs, ChunkResult]]:
+        """The chunks, with zeros for the requests before the first refit."""
+        early = int(np.searchsorted(self.points.time, self._moments[:1]).sum())
+        early = early if len(self._moments) else len(self.points)
+        for rows in chunk_ranges(early, max(1, _CELLS // self._lists.width)):
+            part = np.arange(rows.start, rows.stop)
+            none = np.zeros((len(part), self._lists.width), np.float32)
+            yield part, {scorer.name: none for scorer in self._scorers}
+        yield from scored
 
 
-def _score_given(
-    scorers: Sequence[ItemScorer], candidates: Ints, part: Longs, chunk: Chunk
-) -> ChunkResult:
-    """Scores of each scorer for the candidates of ``part``."""
-    return {s.name: gather(s.score(chunk), candidates[part]) for s in scorers}
+class _Lists:
+    """The items of windows of exposures as candidates."""
+
+    def __init__(self, shown: Events, windows: Windows) -> None:
+        self._shown, self._rows, self._offsets = shown, windows.rows, windows.offsets
+        self.width = int(np.diff(windows.offsets).max(initial=1))
+
+    def rows(self, part: Longs) -> tuple[Longs, NDArray[np.bool_]]:
+        """Rows of the log per candidate, and which are real: [P, width] each."""
+        lengths = self._offsets[part + 1] - self._offsets[part]
+        real = np.arange(self.width) < lengths[:, None]
+        rows = np.zeros((len(part), self.width), np.int64)
+        rows[real] = self._rows[ragged_ranges(self._offsets[part], lengths)]
+        return rows, real
+
+    def candidates(self, part: Longs) -> Ints:
+        """Codes of the candidates of requests: [P, width], -1 for none."""
+        rows, real = self.rows(part)
+        return np.where(real, self._shown.item[rows], -1).astype(np.int32)
+
+    def requests(self, points: RequestPoints, part: Longs) -> PendingRequests:
+        """Requests of some windows, without features."""
+        rows, real = self.rows(part)
+        candidates = np.where(real, self._shown.item[rows], -1).astype(np.int32)
+        shown = self._shown.shown_at(rows.ravel()).reshape(rows.shape)
+        position = np.where(real & shown, np.arange(self.width), -1).astype(np.int32)
+        carried, score = self._shown.carried, None
+        if carried is not None and "candidate_score" in carried.columns:
+            own = carried["candidate_score"].gather(rows.ravel()).to_numpy()  # NaN: none
+            values = own.astype(np.float32).reshape(rows.shape)
+            score = np.where(real, values, np.float32(0))
+        return PendingRequests(points.take(part), candidates, position, rows, score)
+
+
+@dataclass(frozen=True)
+class _ListScorer:
+    """Scores of the candidates that windows have, by several models."""
+
+    scorers: Sequence[ItemScorer]
+    lists: _Lists
+
+    def score(self, part: Longs, chunk: Chunk) -> ChunkResult:
+        """Scores of each scorer for the candidates of ``part``: name → [P, width]."""
+        candidates = self.lists.candidates(part)
+        return {s.name: gather(s.score(chunk), candidates) for s in self.scorers}

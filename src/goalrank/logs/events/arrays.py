@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -23,7 +24,6 @@ __all__ = [
     "distinct",
     "ragged_ranges",
     "stable_hashes",
-    "time_order",
 ]
 
 Ints = NDArray[np.int32]
@@ -57,26 +57,6 @@ def ragged_ranges(starts: Longs, lengths: Longs) -> Longs:
     return out
 
 
-def time_order(frame: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
-    """Rows by time; ties by what the log knows of their order, then by a hash of their ids.
-
-    The order of rows in a file says nothing, so that it cannot leak: an item-sorted file gives the
-    same log as a shuffled one.
-
-    Args:
-        frame: user_id, item_id, time; perhaps request_id, position and order.
-        seed: of the hash.
-    """
-    known = [name for name in ("request_id", "position", "order") if name in frame.columns]
-    start = mix64(np.array([seed], dtype=np.int64).view(np.uint64))
-    tie = mix64(mix64(stable_hashes(frame["user_id"]) ^ start) ^ stable_hashes(frame["item_id"]))
-    return (
-        frame.with_columns(_tie=pl.Series(tie))
-        .sort("time", *known, "_tie", maintain_order=True, nulls_last=True)
-        .drop("_tie")
-    )
-
-
 def stable_hashes(ids: pl.Series) -> NDArray[np.uint64]:
     """64 bits per id, a function of the id alone, the same on every machine and version."""
     if ids.dtype != pl.String:
@@ -101,19 +81,6 @@ class Codes:
     ids: pl.Series
     hashes: NDArray[np.uint64]
     first_time: Longs
-
-    @classmethod
-    def fit(cls, ids: pl.Series, times: pl.Series) -> Codes:
-        """Number ids by first appearance.
-
-        Args:
-            ids: [E] ids, rows sorted by time.
-            times: [E] microseconds.
-        """
-        frame = pl.DataFrame({"id": ids, "time": times})
-        first = frame.unique("id", keep="first", maintain_order=True)
-        unique = first["id"]
-        return cls(unique, stable_hashes(unique), first["time"].to_numpy())
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -140,7 +107,7 @@ class Codes:
 
 @dataclass(frozen=True)
 class Events:
-    """Rows sorted by user code, time and original order.
+    """Rows sorted by user code, time and original order; the arrays may be mapped from files.
 
     Attributes:
         user, item: [E] codes.
@@ -159,50 +126,6 @@ class Events:
     request: Longs | None = None
     carried: pl.DataFrame | None = None
 
-    @classmethod
-    def build(
-        cls,
-        frame: pl.DataFrame,
-        users: Codes,
-        items: Codes,
-        columns: tuple[str, ...],
-        carried: tuple[str, ...] = (),
-    ) -> Events:
-        """Make arrays from a table.
-
-        Args:
-            frame: rows sorted by time.
-            users: codes of users.
-            items: codes of items.
-            columns: columns to take as values.
-            carried: columns to keep as they are.
-        """
-        coded = pl.DataFrame(
-            {
-                "user": users.encode(frame["user_id"]),
-                "item": items.encode(frame["item_id"]),
-                "time": frame["time"],
-                **{name: frame[name] for name in columns},
-                **({"request": frame["request_id"]} if "request_id" in frame.columns else {}),
-                **{f"carried {name}": frame[name] for name in carried},
-            }
-        ).sort("user", "time", maintain_order=True)
-        user = coded["user"].to_numpy()
-        counts = np.bincount(user, minlength=len(users))
-        return cls(
-            user=user,
-            item=coded["item"].to_numpy(),
-            time=coded["time"].to_numpy(),
-            values={name: coded[name].cast(pl.Float32).to_numpy() for name in columns},
-            user_start=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            request=coded["request"].to_numpy() if "request" in coded.columns else None,
-            carried=(
-                coded.select(pl.col(f"carried {name}").alias(name) for name in carried)
-                if carried
-                else None
-            ),
-        )
-
     def __len__(self) -> int:
         return len(self.user)
 
@@ -213,20 +136,27 @@ class Events:
             return np.ones(len(self), dtype=bool)
         return self.carried["shown"].to_numpy()
 
+    def shown_at(self, rows: Longs) -> NDArray[np.bool_]:
+        """Whether each of some rows was shown."""
+        if self.carried is None or "shown" not in self.carried.columns:
+            return np.ones(len(rows), dtype=bool)
+        return self.carried["shown"].gather(rows).to_numpy()
+
     def only(self, keep: NDArray[np.bool_]) -> Events:
         """The rows where `keep` [E] is true, without what is carried."""
-        counts = np.bincount(self.user[keep], minlength=len(self.user_start) - 1)
         return Events(
             user=self.user[keep],
             item=self.item[keep],
             time=self.time[keep],
             values={name: values[keep] for name, values in self.values.items()},
-            user_start=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            user_start=row_starts(self.user[keep], len(self.user_start) - 1),
             request=None if self.request is None else self.request[keep],
         )
 
-    def rows_before(self, user: Ints, time: Longs) -> Longs:
+    def rows_before(self, user: NDArray[np.integer[Any]], time: Longs) -> Longs:
         """First row per query that is of its user and not strictly before its time.
+
+        A binary search of all queries at once within their users' rows.
 
         Args:
             user: [Q] codes.
@@ -235,8 +165,24 @@ class Events:
         Returns:
             [Q] rows.
         """
-        moments = distinct(self.time)
-        width = len(moments) + 1
-        keys = self.user.astype(np.int64) * width + np.searchsorted(moments, self.time)
-        wanted = user.astype(np.int64) * width + np.searchsorted(moments, time)
-        return np.searchsorted(keys, wanted, side="left")
+        low: Longs = self.user_start[user]
+        high: Longs = self.user_start[user + 1]
+        longest = int((high - low).max(initial=0))
+        for _ in range(longest.bit_length()):
+            middle = (low + high) >> 1
+            before = low < high
+            before[before] = self.time[middle[before]] < time[before]
+            high = np.where(before | (low >= high), high, middle)
+            low = np.where(before, middle + 1, low)
+        return low
+
+
+def row_starts(user: Ints, users: int) -> Longs:
+    """First row of each user and the end of the last: [U + 1].
+
+    Args:
+        user: [E] codes, ascending.
+        users: U.
+    """
+    counts = np.bincount(user, minlength=users)
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

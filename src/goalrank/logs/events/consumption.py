@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from goalrank.errors import DataError
-from goalrank.logs.events.arrays import Codes, Events, time_order
+from goalrank.logs.events.arrays import Codes, Events, row_starts
+from goalrank.logs.events.ordering import OrderedRows, order_rows
 from goalrank.logs.readers.raw_log import CARRIED, RawLog
+from goalrank.logs.spill.buckets import Records
+from goalrank.logs.spill.folder import Spill
 
 __all__ = ["CONSUMED", "ConsumptionLog", "consumed_only", "to_arrays"]
 
@@ -20,7 +26,7 @@ class ConsumptionLog:
     """A raw log as arrays.
 
     Attributes:
-        raw: the log.
+        raw: the log, without its rows.
         users: codes of users.
         items: codes of items.
         events: all rows; counts and feedback come from them.
@@ -56,31 +62,121 @@ def consumed_only(raw: RawLog, *, injected: bool) -> RawLog:
     return replace(raw, events=events)
 
 
-def to_arrays(raw: RawLog, seed: int = 0) -> ConsumptionLog:
-    """Turn a log into arrays: codes by first appearance in time, rows by user and time.
+def to_arrays(raw: RawLog, spill: Spill, seed: int = 0) -> ConsumptionLog:
+    """Turn a log into arrays on disk: codes by first appearance in time, rows by user and time.
 
     Args:
         raw: the log.
+        spill: room for the arrays.
         seed: of the order of rows that share a time.
     """
-    events = time_order(raw.events, seed)
-    base = events.select("user_id", "item_id", "time")
-    if raw.prior is not None:
-        base = pl.concat([raw.prior.select(base.columns), base]).sort("time", maintain_order=True)
-    users = Codes.fit(base["user_id"], base["time"])
-    items = Codes.fit(base["item_id"], base["time"])
     columns = tuple(dict.fromkeys((*raw.kinds, *raw.rate_kinds, raw.strength, *raw.features)))
-    carried = tuple(name for name in CARRIED if name in events.columns)
-    table = Events.build(events, users, items, columns, carried)
-    if raw.shape == "interactions":
-        return ConsumptionLog(raw, users, items, table, table)
-    taken = pl.col(raw.strength) > 0
-    if "shown" in events.columns:
-        taken &= pl.col("shown")
-    consumed = events.filter(taken).select(*base.columns, raw.strength)
-    if raw.prior is not None:
-        earlier = raw.prior.select(*base.columns, pl.col("strength").alias(raw.strength))
-        consumed = pl.concat([earlier, consumed]).sort("time", maintain_order=True)
-    return ConsumptionLog(
-        raw, users, items, table, Events.build(consumed, users, items, (raw.strength,))
+    ordered = order_rows(
+        raw.events, raw.prior, columns, seed=seed, drop_copies=raw.copies, spill=spill
     )
+    if raw.shape == "interactions":
+        made = _Tables(spill, {"events": columns})
+        for rows in ordered.buckets:
+            made.add("events", rows)
+        raw = _without_copies(raw, made.rows["events"])
+        events = _with_carried(made.events("events", ordered), made.row("events"), raw)
+        return ConsumptionLog(_without_rows(raw), ordered.users, ordered.items, events, events)
+    made = _Tables(spill, {"events": columns, "history": (raw.strength,)})
+    shown = _shown(raw)
+    prior = 0 if raw.prior is None else raw.prior.height
+    for rows in ordered.buckets:
+        own = rows[~rows["prior"]]
+        made.add("events", own)
+        taken = rows["prior"].copy()
+        taken[~rows["prior"]] = (own[raw.strength] > 0) & shown[own["row"] - prior]
+        made.add("history", _with_strength(rows[taken], raw))
+    events = _with_carried(made.events("events", ordered), made.row("events") - prior, raw)
+    history = made.events("history", ordered)
+    return ConsumptionLog(_without_rows(raw), ordered.users, ordered.items, events, history)
+
+
+def _without_copies(raw: RawLog, left: int) -> RawLog:
+    """The log, of which `left` rows are not copies of others; the copies are noted."""
+    if not raw.copies:
+        return raw
+    copies = raw.events.height - left
+    raw.notes.leave_out("rows", copies, raw.events.height, "exact copies of other rows")
+    return replace(raw, counts={**raw.counts, "duplicates_dropped": copies})
+
+
+def _shown(raw: RawLog) -> NDArray[np.bool_]:
+    """[E] whether each row of the log's frame was shown."""
+    if "shown" not in raw.events.columns:
+        return np.ones(raw.events.height, bool)
+    return raw.events["shown"].fill_null(False).to_numpy()
+
+
+def _with_strength(rows: Records, raw: RawLog) -> Records:
+    """Consumed rows, those of before the log with their own strength."""
+    if raw.prior is not None and rows["prior"].any():
+        strength = raw.prior["strength"].to_numpy()
+        rows[raw.strength][rows["prior"]] = strength[rows["row"][rows["prior"]]]
+    return rows
+
+
+def _without_rows(raw: RawLog) -> RawLog:
+    """The log without what its arrays hold now."""
+    return replace(raw, events=raw.events.clear(), prior=None)
+
+
+def _with_carried(events: Events, row: NDArray[np.int64], raw: RawLog) -> Events:
+    """Events with the columns that travel as they are, and the numbers of requests."""
+    frame = raw.events
+    carried = [name for name in CARRIED if name in frame.columns]
+    if not carried and "request_id" not in frame.columns:
+        return events
+    request = frame["request_id"].gather(row).to_numpy() if "request_id" in frame.columns else None
+    return replace(
+        events,
+        request=request,
+        carried=frame.select(pl.col(carried).gather(pl.lit(pl.Series(row)))) if carried else None,
+    )
+
+
+class _Tables:
+    """Tables of rows by user and time, written bucket by bucket."""
+
+    def __init__(self, spill: Spill, columns: dict[str, tuple[str, ...]]) -> None:
+        kinds: dict[str, Any] = {"user": np.int32, "item": np.int32, "time": np.int64}
+        self._columns = columns
+        self._files = {
+            table: {
+                name: spill.array(f"{table}-{number}", kind)
+                for number, (name, kind) in enumerate(
+                    (
+                        *kinds.items(),
+                        ("row", np.int64),
+                        *((f"value {v}", np.float32) for v in values),
+                    )
+                )
+            }
+            for table, values in columns.items()
+        }
+        self.rows = dict.fromkeys(columns, 0)
+
+    def add(self, table: str, rows: Records) -> None:
+        """Append the rows of a bucket."""
+        for name, file in self._files[table].items():
+            file.add(rows[name.removeprefix("value ")])
+        self.rows[table] += len(rows)
+
+    def row(self, table: str) -> NDArray[np.int64]:
+        """Where each row of a table stood in the log: [E]."""
+        return self._files[table]["row"].done()
+
+    def events(self, table: str, ordered: OrderedRows) -> Events:
+        """The arrays of a table."""
+        files = self._files[table]
+        user = files["user"].done()
+        return Events(
+            user=user,
+            item=files["item"].done(),
+            time=files["time"].done(),
+            values={name: files[f"value {name}"].done() for name in self._columns[table]},
+            user_start=row_starts(user, len(ordered.users)),
+        )

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from goalrank.logs.events.arrays import Longs, distinct
 
-__all__ = ["EarlierRows", "PastSums"]
+__all__ = ["ONE", "EarlierRows", "PastSums", "fixed_point"]
 
 _MANY = 1 << 16  # queries from which sorting them saves time
-_ONE = 1 << 20  # fixed point: 20 fractional bits
+ONE = 1 << 20  # fixed point: 20 fractional bits
 
 Doubles = NDArray[np.float64]
 
@@ -60,12 +60,7 @@ class PastSums:
         self._times = np.append(time[order], 0)
         counts = np.bincount(gid, minlength=len(self._groups))
         self._start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self._sums = tuple(self._cumulate(v[order]) for v in values)
-
-    @staticmethod
-    def _cumulate(values: NDArray[np.float32]) -> Longs:
-        fixed = np.rint(values.astype(np.float64) * _ONE).astype(np.int64)
-        return np.concatenate([[0], np.cumsum(fixed)])
+        self._sums = tuple(_cumulate(v[order]) for v in values)
 
     def _rank(self, gid: Longs, wanted: Longs) -> Longs:
         """Number of keys smaller than each key ``wanted`` of group ``gid``, in the same shape.
@@ -89,7 +84,7 @@ class PastSums:
         """
         index = np.searchsorted(self._groups, group)
         gid = np.minimum(index, max(0, len(self._groups) - 1))
-        known = self._groups[gid] == group if len(self._groups) else np.zeros(len(group), bool)
+        known = self._groups[gid] == group if len(self._groups) else np.zeros(group.shape, bool)
         start = self._start[gid]
         moment = np.searchsorted(self._moments, time)
         moment = moment[:, None] if group.ndim > time.ndim else moment
@@ -99,7 +94,16 @@ class PastSums:
         some = count > 0
         return EarlierRows(
             count=count,
-            sums=tuple((c[end] - c[start]) / _ONE for c in self._sums),
+            sums=tuple((c[end] - c[start]) / ONE for c in self._sums),
             first_time=np.where(some, self._times[start], 0),
             last_time=np.where(some, self._times[end - 1], 0),
         )
+
+
+def fixed_point(values: NDArray[np.float32]) -> Longs:
+    """Values in units of 2^-20, rounded, so that sums do not depend on their order."""
+    return np.rint(values.astype(np.float64) * ONE).astype(np.int64)
+
+
+def _cumulate(values: NDArray[np.float32]) -> Longs:
+    return np.concatenate([[0], np.cumsum(fixed_point(values))])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from goalrank.logs.events.arrays import Events, Ints, Longs, distinct
+from goalrank.logs.events.arrays import Events, Ints, Longs, distinct, ragged_ranges
 
 __all__ = [
     "FutureInteractions",
@@ -44,6 +45,16 @@ class RequestPoints:
         """
         return RequestPoints(self.user[index], self.time[index], self.end[index], self.row[index])
 
+    @classmethod
+    def joined(cls, parts: Sequence[RequestPoints]) -> RequestPoints:
+        """Requests of several parts, one after another."""
+        return cls(
+            np.concatenate([part.user for part in parts]),
+            np.concatenate([part.time for part in parts]),
+            np.concatenate([part.end for part in parts]),
+            np.concatenate([part.row for part in parts]),
+        )
+
 
 @dataclass(frozen=True)
 class FutureInteractions:
@@ -70,11 +81,11 @@ def place_requests(log: Events, stride: int, start_fraction: float, horizon: int
         start_fraction: share of a user's interactions before the first request, in [0, 1).
         horizon: interactions that give a request's feedback.
     """
-    number = np.arange(len(log), dtype=np.int64) - log.user_start[log.user]
-    start = np.floor(np.diff(log.user_start) * start_fraction).astype(np.int64)[log.user]
-    return _at_rows(
-        log, np.flatnonzero((number >= start) & ((number - start) % stride == 0)), horizon
-    )
+    size = np.diff(log.user_start)
+    start = np.floor(size * start_fraction).astype(np.int64)
+    count = -(-np.maximum(size - start, 0) // stride)
+    rows = _every(log.user_start[:-1] + start, count, stride)
+    return _at_rows(log, rows, horizon)
 
 
 def place_injected(log: Events, positives: int, start_fraction: float) -> RequestPoints:
@@ -85,18 +96,20 @@ def place_injected(log: Events, positives: int, start_fraction: float) -> Reques
         positives: interactions per request, which also give its feedback.
         start_fraction: share of a user's interactions before the first request, in [0, 1).
     """
-    remaining = log.user_start[log.user + 1] - np.arange(len(log), dtype=np.int64)
-    number = np.arange(len(log), dtype=np.int64) - log.user_start[log.user]
-    start = np.floor(np.diff(log.user_start) * start_fraction)[log.user]
-    rows = np.flatnonzero((remaining % positives == 0) & (number >= start))
+    size = np.diff(log.user_start)
+    start = np.floor(size * start_fraction).astype(np.int64)
+    count = np.maximum(size - start, 0) // positives
+    rows = _every(log.user_start[1:] - count * positives, count, positives)
     return _at_rows(log, rows, positives)
 
 
+def _every(first: Longs, count: Longs, step: int) -> Longs:
+    """Rows ``first + step * k`` for k below ``count``, one run after another."""
+    return np.repeat(first, count) + step * ragged_ranges(np.zeros_like(count), count)
+
+
 def _at_rows(log: Events, rows: Longs, horizon: int) -> RequestPoints:
-    new_moment = np.ones(len(log), dtype=bool)
-    new_moment[1:] = (log.user[1:] != log.user[:-1]) | (log.time[1:] != log.time[:-1])
-    tie_start = np.maximum.accumulate(np.where(new_moment, np.arange(len(log)), 0))
-    rows = distinct(tie_start[rows])
+    rows = distinct(log.rows_before(log.user[rows], log.time[rows]))  # the first of a tie
     rows = rows[rows > log.user_start[log.user[rows]]]  # a request needs a history
     rows = rows[np.lexsort((log.user[rows], log.time[rows]))]
     last = np.minimum(rows + horizon, log.user_start[log.user[rows] + 1]) - 1

@@ -18,6 +18,7 @@ __all__ = [
     "as_id",
     "as_micros",
     "drop_duplicates",
+    "find_columns",
     "first_existing",
     "pick",
     "read_any",
@@ -180,19 +181,41 @@ def pick(
     Raises:
         SchemaError: a column is missing; the nearest present name is suggested.
     """
+    chosen = find_columns(frame.columns, aliases, where=where, optional=optional)
+    return frame.select(pl.col(theirs).alias(ours) for ours, theirs in chosen.items())
+
+
+def find_columns(
+    present: Sequence[str],
+    aliases: Mapping[str, Sequence[str]],
+    *,
+    where: str,
+    optional: Sequence[str] = (),
+) -> dict[str, str]:
+    """Find the columns of a table: column name of goalrank → the table's.
+
+    Args:
+        present: names of the table's columns.
+        aliases: column name of goalrank → names in the file, in order of preference.
+        where: name of the table for errors.
+        optional: column names of goalrank that may be missing.
+
+    Raises:
+        SchemaError: a column is missing; the nearest present name is suggested.
+    """
     chosen: dict[str, str] = {}
     for ours, theirs in aliases.items():
-        found = next((name for name in theirs if name in frame.columns), None)
+        found = next((name for name in theirs if name in present), None)
         if found is not None:
             chosen[ours] = found
         elif ours not in optional:
-            near = difflib.get_close_matches(theirs[0], frame.columns, n=1, cutoff=0.5)
+            near = difflib.get_close_matches(theirs[0], present, n=1, cutoff=0.5)
             hint = f"did you mean '{near[0]}'? " if near else ""
             raise SchemaError(
                 f"{where}: no column '{theirs[0]}' for {ours}; {hint}"
-                f"present: {', '.join(frame.columns[:20])}; map it with columns={{'{ours}': ...}}"
+                f"present: {', '.join(present[:20])}; map it with columns={{'{ours}': ...}}"
             )
-    return frame.select(pl.col(theirs).alias(ours) for ours, theirs in chosen.items())
+    return chosen
 
 
 def as_id(frame: pl.DataFrame, name: str, *, where: str) -> pl.Series:

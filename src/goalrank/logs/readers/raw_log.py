@@ -46,6 +46,7 @@ class RawLog:
         features: columns of ``events`` with the caller's own numbers per candidate.
         max_gap_minutes: pause that ends a window where requests have no id.
         notes: what reading guessed, merged and left out.
+        copies: whether rows that equal another in all columns are to be left out.
     """
 
     dataset: str
@@ -64,3 +65,4 @@ class RawLog:
     features: tuple[str, ...] = ()
     max_gap_minutes: float = 1440.0
     notes: ImportNotes = field(default_factory=ImportNotes)
+    copies: bool = False

@@ -8,17 +8,17 @@ from pathlib import Path
 import polars as pl
 
 from goalrank.errors import ConfigError, SchemaError
+from goalrank.logs.events.copies import COPY
 from goalrank.logs.options import ImportOptions
 from goalrank.logs.readers.parsing import (
     as_float,
-    drop_duplicates,
+    find_columns,
     first_existing,
-    pick,
     read_any,
 )
 from goalrank.logs.readers.raw_log import CARRIED, RawLog
 from goalrank.logs.tabular.columns import ALIASES
-from goalrank.logs.tabular.files import find_files, read_files
+from goalrank.logs.tabular.files import TableColumns, find_files
 from goalrank.logs.tabular.ids import as_ids
 from goalrank.logs.tabular.lists import with_lists
 from goalrank.logs.tabular.notes import ImportNotes
@@ -52,7 +52,7 @@ def read_interactions(path: Path | str | None, options: ImportOptions) -> RawLog
     notes = ImportNotes()
     found = find_files(path, table_rules(options))
     return interactions_log(
-        read_files(found, table_rules(options), notes),
+        TableColumns(found, table_rules(options), notes),
         aliases,
         options,
         dataset=_name(path),
@@ -64,7 +64,7 @@ def read_interactions(path: Path | str | None, options: ImportOptions) -> RawLog
 
 
 def interactions_log(
-    frame: pl.DataFrame,
+    table: TableColumns | pl.DataFrame,
     aliases: Mapping[str, Sequence[str]],
     options: ImportOptions,
     *,
@@ -74,28 +74,34 @@ def interactions_log(
     users: pl.DataFrame | None = None,
     notes: ImportNotes | None = None,
 ) -> RawLog:
-    """A RawLog of interactions, with ratings or without."""
+    """A RawLog of interactions, with ratings or without; it asks for one column after the other.
+
+    Copies of rows are still in it: they are left out when the rows are in order.
+    """
     notes = ImportNotes() if notes is None else notes
-    rows = frame.height
-    frame = pick(frame, aliases, where=where, optional=("rating", "order"))
-    frame, doubles = drop_duplicates(frame)
-    notes.leave_out("rows", doubles, rows, "exact copies of other rows")
-    events = pl.DataFrame(
-        [
-            as_ids(frame["user_id"], where=where),
-            as_ids(frame["item_id"], where=where),
-            as_micros(frame["time"], time_rules(options), notes, where=where).alias("time"),
-        ]
-    )
-    if "order" in frame.columns:
-        events = events.with_columns(as_float(frame, "order", where=where).alias("order"))
-    rated = "rating" in frame.columns
+    present = table.columns if isinstance(table, pl.DataFrame) else table.names
+    names = find_columns(present, aliases, where=where, optional=("rating", "order"))
+    rated = "rating" in names
+    time = table[names["time"]].rename("time")
+    micros = as_micros(time, time_rules(options), notes, where=where).alias("time")
+    rounded = [] if _same(time, micros) else [time]
+    columns = [
+        as_ids(table[names["user_id"]].rename("user_id"), where=where),
+        as_ids(table[names["item_id"]].rename("item_id"), where=where),
+        micros,
+    ]
+    for name in ("order", "rating"):
+        if name in names:
+            column = table[names[name]].rename(name)
+            columns.append(as_float(column.to_frame(), name, where=where))
+            rounded += [] if _same(column, columns[-1]) else [column]
     if rated:
-        rating = as_float(frame, "rating", where=where)
-        like = (rating >= options.like_threshold).cast(pl.Float32)
-        events = events.with_columns(rating=rating, like=like)
+        columns.append((columns[-1] >= options.like_threshold).cast(pl.Float32).rename("like"))
     else:
-        events = events.with_columns(interaction=pl.lit(1.0, pl.Float32))
+        columns.append(pl.Series("interaction", [1.0], pl.Float32).new_from_index(0, len(micros)))
+    if rounded:
+        columns.append(pl.DataFrame(rounded).hash_rows(seed=0).alias(COPY))
+    events = pl.DataFrame(columns)
     target = options.target or ("like" if rated else "interaction")
     kinds = ("rating", "like") if rated else ("interaction",)
     _check_target(target, kinds)
@@ -110,9 +116,20 @@ def interactions_log(
         items=_match_ids(items, "item_id", events),
         users=_match_ids(users, "user_id", events),
         categories=_categories(items),
-        counts={"rows_read": rows, "duplicates_dropped": doubles},
+        counts={"rows_read": events.height},
         notes=notes,
+        copies=True,
     )
+
+
+def _same(read: pl.Series, converted: pl.Series) -> bool:
+    """Whether conversion rounds nothing, so that rows are copies if their converted values are.
+
+    Whole numbers of times may be multiplied, but not divided.
+    """
+    if read.dtype.is_integer() and converted.dtype.is_integer():
+        return bool(converted[0] == 0 or abs(converted[0]) >= abs(read[0]))
+    return read.dtype.is_numeric() and bool((converted.cast(read.dtype) == read).all())
 
 
 def read_exposures(path: Path | str | None, options: ImportOptions) -> RawLog:

@@ -6,18 +6,22 @@ rows of the user cannot influence it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import copy
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from goalrank.errors import MissingExtraError
-from goalrank.logs.events.arrays import Events, Longs
+from goalrank.logs.events.arrays import Events, Longs, ragged_ranges
 from goalrank.logs.retrieval.channel import Chunk
 from goalrank.logs.retrieval.sparse import load_sparse
 
 __all__ = ["Factorisation"]
+
+_ROWS = 1 << 21  # rows that are copied at once
 
 
 class Factorisation:
@@ -68,14 +72,14 @@ class Factorisation:
         # Initial values of the first rows do not change when items or users are added.
         self._item_start = _start(items, factors, seed)
         self._user_start = _start(users, factors, seed + 1)
-        self._rows = np.zeros(0, dtype=np.int64)
+        self._learned = np.zeros(users, np.int64)  # rows per user
 
     def __getstate__(self) -> dict[str, Any]:
         """State for scoring alone: the items' factors."""
         model = copy(self._model)
         model.user_factors = None
         none = np.zeros((0, 0), np.float32)
-        left_out = {"_item_start": none, "_user_start": none, "_rows": self._rows[:0]}
+        left_out = {"_item_start": none, "_user_start": none, "_learned": self._learned[:0]}
         return {**self.__dict__, **left_out, "_model": model}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -86,18 +90,30 @@ class Factorisation:
 
     def advance(self, new_rows: Longs, items: int, users: int) -> None:
         """Refit on all rows so far, starting from the previous factors; see `RetrievalChannel`."""
-        sparse = load_sparse()
-
-        self._rows = np.concatenate([self._rows, new_rows])
-        rows = self._rows
-        matrix = sparse.csr_matrix(
-            (self._confidence[rows], (self._log.user[rows], self._log.item[rows])),
-            shape=(users, items),
-        )
+        matrix = self._matrix(new_rows, items, users)
         model = self._model
         model.item_factors = _grow(model.item_factors, self._item_start, items)
         model.user_factors = _grow(model.user_factors, self._user_start, users)
         model.fit(matrix, show_progress=False)
+
+    def _matrix(self, new_rows: Longs, items: int, users: int) -> Any:
+        """Confidences of all rows so far: sparse [users, items].
+
+        The rows that a user has had so far are the first ones of all that the log has of the user.
+        """
+        log = self._log
+        self._learned += np.bincount(log.user[new_rows], minlength=len(self._learned))
+        lengths = self._learned[:users]
+        ends = np.cumsum(lengths)
+        data, columns = np.empty(ends[-1], np.float32), np.empty(ends[-1], np.int32)
+        for part in _runs_of_users(ends):
+            rows = ragged_ranges(log.user_start[:-1][part], lengths[part])
+            to = slice(int(ends[part.start] - lengths[part.start]), int(ends[part.stop - 1]))
+            data[to], columns[to] = self._confidence[rows], log.item[rows]
+        rows_end = np.append(0, ends).astype(np.int32 if ends[-1] < 2**31 else np.int64)
+        matrix = load_sparse().csr_matrix((data, columns, rows_end), shape=(users, items))
+        matrix.sum_duplicates()
+        return matrix
 
     def score(self, chunk: Chunk) -> NDArray[np.float32]:
         """Inner products of folded-in users and items: [B, I].
@@ -157,3 +173,11 @@ def _grow(
     if old is None:
         return start[:rows].copy()
     return np.ascontiguousarray(np.concatenate([old, start[len(old) : rows]]))
+
+
+def _runs_of_users(ends: Longs) -> Iterator[slice]:
+    """Consecutive users with about a chunk of rows; `ends` [U] are the ends of their rows."""
+    cuts = np.searchsorted(ends, np.arange(_ROWS, ends[-1], _ROWS))
+    bounds = np.unique([0, *(cuts + 1), len(ends)])
+    for start, stop in pairwise(bounds[bounds <= len(ends)]):
+        yield slice(int(start), int(stop))

@@ -9,7 +9,6 @@ documentation gives the recall.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,14 @@ from numpy.typing import NDArray
 
 from goalrank.logs.events.arrays import Events, Longs
 from goalrank.logs.retrieval.channel import Chunk
+from goalrank.logs.retrieval.pair_counts import pair_counts
 from goalrank.logs.retrieval.sparse import load_sparse
+from goalrank.logs.spill.buckets import chunk_ranges
 
 __all__ = ["ItemToItem"]
 
 _GRID = 65_536.0
-_STRIPE = 128  # rows per step, so that they fit the cache
-_DENSE_CELLS = 20_000_000  # up to here counts are a dense matrix (float64)
+_ROWS = 1 << 19  # rows whose pairs are counted at once
 
 
 class ItemToItem:
@@ -65,7 +65,7 @@ class ItemToItem:
         self._threads = threads
         self._vote_weight = np.ones(len(log), np.float32) if vote_weight is None else vote_weight
         self._count = np.zeros(items, dtype=np.int64)
-        self._pairs: Any = None
+        self._pairs = pair_counts(items)
         self.matrix: Any = None  # sparse [I, I], set by advance
 
     def __getstate__(self) -> dict[str, Any]:
@@ -74,33 +74,21 @@ class ItemToItem:
 
     def advance(self, new_rows: Longs, items: int, users: int) -> None:
         """Count the pairs that end in new rows and rebuild the links; see `RetrievalChannel`."""
-        log = self._log
-        self._count += np.bincount(log.item[new_rows], minlength=self._size)
-        codes: list[Longs] = []
-        weights: list[NDArray[np.float64]] = []
-        for step in range(1, self._reach + 1):
-            rows = new_rows[new_rows >= step]
-            rows = rows[log.user[rows] == log.user[rows - step]]
-            codes.append(log.item[rows - step].astype(np.int64) * self._size + log.item[rows])
-            # On a binary grid sums are exact in any order, so that all code paths agree.
-            weights.append(np.full(len(rows), np.rint(step**-0.25 * _GRID) / _GRID))
-        self._add(np.concatenate(codes), np.concatenate(weights))
+        for part in chunk_ranges(len(new_rows), _ROWS):
+            self._learn(new_rows[part])
         self.matrix = self._link(items)
 
-    def _add(self, code: Longs, weight: NDArray[np.float64]) -> None:
-        sparse = load_sparse()
-
-        size = self._size
-        if size * size <= _DENSE_CELLS:
-            if self._pairs is None:
-                self._pairs = np.zeros(size * size)
-            if len(code) * 20 < size * size:
-                np.add.at(self._pairs, code, weight)
-            else:
-                self._pairs += np.bincount(code, weight, minlength=size * size)
-            return
-        more = sparse.coo_array((weight, (code // size, code % size)), shape=(size, size)).tocsr()
-        self._pairs = more if self._pairs is None else self._pairs + more
+    def _learn(self, rows: Longs) -> None:
+        """Count the pairs that end in some rows."""
+        log = self._log
+        item, user = log.item[rows].astype(np.int64), log.user[rows]
+        self._count += np.bincount(item, minlength=self._size)
+        for step in range(1, self._reach + 1):
+            earlier = np.maximum(rows - step, 0)
+            same = (rows >= step) & (user == log.user[earlier])
+            code = log.item[earlier[same]].astype(np.int64) * self._size + item[same]
+            # On a binary grid sums are exact in any order, so that all code paths agree.
+            self._pairs.add(code, np.rint(step**-0.25 * _GRID) / _GRID)
 
     def _link(self, items: int) -> Any:
         """Sparse links [I, I]; each row keeps its strongest."""
@@ -108,19 +96,7 @@ class ItemToItem:
 
         count = np.maximum(self._count[:items], 1).astype(np.float32)
         rarity = count ** np.float32(-0.1)
-        if isinstance(self._pairs, np.ndarray):
-            square = self._pairs.reshape(self._size, self._size)[:items, :items]
-            with ThreadPoolExecutor(self._threads) as pool:
-                parts = [square[i : i + _STRIPE] for i in range(0, items, _STRIPE)]
-                found = list(pool.map(lambda part: _strong(part, rarity, self._links), parts))
-            row = np.concatenate([r + i * _STRIPE for i, (r, _, _) in enumerate(found)])
-            column = np.concatenate([c for _, c, _ in found])
-            data = np.concatenate([d for _, _, d in found])
-        else:
-            pairs = self._pairs[:items, :items].tocsr()
-            row = np.repeat(np.arange(items), np.diff(pairs.indptr))
-            column = pairs.indices
-            data = (pairs.data * rarity[column]).astype(np.float32)
+        row, column, data = self._pairs.strong(items, rarity, self._links, self._threads)
         lengths = np.bincount(row, minlength=items)
         over = lengths > self._links
         if over.any():
@@ -161,19 +137,6 @@ class ItemToItem:
         votes = sparse.csr_array((weight, (request, item)), shape=shape)
         dense: NDArray[np.float32] = (votes @ self.matrix).toarray()
         return dense
-
-
-def _strong(
-    stripe: NDArray[np.float64], rarity: NDArray[np.float32], keep: int
-) -> tuple[Longs, Longs, NDArray[np.float32]]:
-    """(row, column, value) of a stripe's entries above zero, about the ``keep`` best per row."""
-    part = (stripe * rarity).astype(np.float32)
-    cut = np.full(len(part), np.finfo(np.float32).tiny, np.float32)
-    width = part.shape[1]
-    if width > keep:
-        cut = np.maximum(cut, np.partition(part, width - keep, axis=1)[:, width - keep])
-    flat = np.flatnonzero(part >= cut[:, None])
-    return flat // width, flat % width, part.ravel()[flat]
 
 
 def _surplus(row: Longs, data: NDArray[np.float32], keep: int) -> Longs:

@@ -8,7 +8,7 @@ import numpy as np
 
 from goalrank.logs.events.arrays import Longs, distinct
 
-__all__ = ["Refits", "plan_refits"]
+__all__ = ["Refits", "plan_refits", "refit_moments"]
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,25 @@ def plan_refits(row_time: Longs, point_time: Longs, first: int, growth: float) -
         first: rows at the first refit, at least 1.
         growth: factor between refits, above 1.
     """
-    ordered = np.sort(row_time)
-    sizes: list[int] = []
-    size = float(first)
-    while size < len(ordered):
-        sizes.append(int(size))
-        size = max(size * growth, size + 1)
-    moments = distinct(ordered[sizes]) if sizes else ordered[:0]
+    moments = refit_moments(np.sort(row_time), first, growth)
     return Refits(
         moments=moments,
         row_block=np.searchsorted(moments, row_time, side="right"),
         point_block=np.searchsorted(moments, point_time, side="right") - 1,
     )
+
+
+def refit_moments(ordered: Longs, first: int, growth: float) -> Longs:
+    """Moments of `plan_refits`: [K] microseconds, ascending.
+
+    Args:
+        ordered: [E] microseconds of the log's rows, ascending.
+        first: rows at the first refit, at least 1.
+        growth: factor between refits, above 1.
+    """
+    sizes: list[int] = []
+    size = float(first)
+    while size < len(ordered):
+        sizes.append(int(size))
+        size = max(size * growth, size + 1)
+    return distinct(ordered[sizes]) if sizes else np.array(ordered[:0])

@@ -158,6 +158,64 @@ def read_files(found: TableFiles, rules: TableRules, notes: ImportNotes) -> pl.D
     return frame
 
 
+class TableColumns:
+    """Columns of a table, each read when it is asked for where the files allow it.
+
+    Parquet files of one schema on a disk do; other tables are read whole.
+
+    Args:
+        found: the files.
+        rules: how they are to be read.
+        notes: get what was guessed.
+
+    Attributes:
+        names: of the columns.
+        height: number of rows.
+
+    Raises:
+        DataError: an empty, damaged or unreadable file; it is named.
+    """
+
+    def __init__(self, found: TableFiles, rules: TableRules, notes: ImportNotes) -> None:
+        self._found = found
+        self._frame = None if _alike_on_disk(found) else read_files(found, rules, notes)
+        if self._frame is not None:
+            self.names, self.height = self._frame.columns, self._frame.height
+            return
+        heads = [pl.scan_parquet(p, hive_partitioning=False, glob=False) for p in self._paths]
+        self.names = heads[0].collect_schema().names()
+        self.height = sum(int(head.select(pl.len()).collect().item()) for head in heads)
+
+    @property
+    def _paths(self) -> list[str]:
+        return [file.address for file in self._found.files]
+
+    def __getitem__(self, name: str) -> pl.Series:
+        """A column, whole."""
+        if self._frame is not None:
+            return self._frame[name]
+        return pl.concat(
+            [pl.read_parquet(p, columns=[name], hive_partitioning=False, glob=False)[name]
+             for p in self._paths]
+        )  # fmt: skip
+
+
+def _alike_on_disk(found: TableFiles) -> bool:
+    """Whether a table's files are whole Parquet files of one schema here, without hive keys."""
+    if found.format != "parquet" or not all(file.on_disk for file in found.files):
+        return False
+    try:
+        paths = [file.address for file in found.files]
+        if not all(Path(path).is_file() for path in paths):
+            return False
+        schemas = [pl.read_parquet_schema(path) for path in paths]
+    except (pl.exceptions.PolarsError, OSError):
+        return False  # reading it whole says what is wrong
+    keyed = any(_with_partition(pl.DataFrame(), file, found).width for file in found.files)
+    rows = sum(pl.scan_parquet(p, glob=False).select(pl.len()).collect().item() for p in paths)
+    return rows > 0 and not keyed and all(schema == schemas[0] for schema in schemas)
+
+
 def _read(file: Location, form: str, rules: TableRules, notes: ImportNotes) -> pl.DataFrame:
     data = file.read(lambda opened: opened.read())
     if not data:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 _OPTIONS = ("columns", "kinds", "target", "layout", "timezone", "feedback", "candidate-features")
@@ -102,3 +103,30 @@ class ImportNotes:
             ],
             "merged": [{"what": what, "count": count} for what, count in self.merged],
         }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ImportNotes:
+        """Notes from the plain values of `to_dict`."""
+        guesses = [(g["what"], g["found"], g["option"]) for g in values["guesses"]]
+        left_out = [
+            LeftOut(p["what"], p["count"], p["of"], p["reason"], p["option"])
+            for p in values["left_out"]
+        ]
+        return cls(guesses, left_out, [(p["what"], p["count"]) for p in values["merged"]])
+
+    def joined(self, other: ImportNotes) -> ImportNotes:
+        """Notes of two readings as one: counts of the same kind are added up."""
+        both = ImportNotes(list(self.guesses))
+        for guess in other.guesses:
+            both.guess(*guess)
+        left: dict[tuple[str, str, str], LeftOut] = {}
+        for part in (*self.left_out, *other.left_out):
+            key = (part.what, part.reason, part.option)
+            count, total = (left[key].count, left[key].total) if key in left else (0, 0)
+            left[key] = replace(part, count=part.count + count, total=part.total + total)
+        both.left_out = list(left.values())
+        merged: dict[str, int] = {}
+        for what, number in (*self.merged, *other.merged):
+            merged[what] = merged.get(what, 0) + number
+        both.merged = list(merged.items())
+        return both

@@ -17,6 +17,7 @@ _AUTO = (("s", 1e11), ("ms", 1e14), ("us", 1e17), ("ns", float("inf")))
 _SLASHED = re.compile(r"^\s*(\d{1,2})([/.\-])(\d{1,2})\2(\d{4})(.*)$")
 _ZONED = r":\d{2}[^+\-Z]*\s*(Z|[+-]\d{2}:?\d{2})\s*$"  # an offset stands behind a time of day
 _OFFSET = r"\s*(Z|[+-]\d{2}:?\d{2})\s*$"
+_SOME = 1000  # values that are looked at before all are
 _COMPACT = {8: "000000", 12: "00", 14: ""}  # digits of a date → what makes it YYYYMMDDHHMMSS
 _RANGE = (-2_208_988_800_000_000, 7_258_118_400_000_000)  # 1900 to 2200
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S%.f", "T%H:%M:%S", "T%H:%M:%S%.f")
@@ -130,6 +131,8 @@ def _compact_dates(column: pl.Series) -> pl.Series | None:
         column = column.cast(pl.Int64, strict=False)
     if not column.dtype.is_integer() or column.null_count():
         return None
+    if len(column) > _SOME and _compact_dates(column.head(_SOME)) is None:
+        return None  # without making text of a long column
     text = column.cast(pl.String)
     digits = text.str.len_chars()
     for count, rest in _COMPACT.items():

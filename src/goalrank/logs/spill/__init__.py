@@ -1,0 +1,1 @@
+"""Arrays and rows on disk while an import runs, so that a log may be larger than memory."""
