@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from goalrank.nn import Attention, Block, InducedBlock, at_least_single, mlp, take_rows
-from goalrank.nn.dropout import Dropout, dropout
+from goalrank.nn.dropout import dropout
 
 
 @pytest.fixture(autouse=True)
@@ -67,15 +67,27 @@ def test_dropout_keeps_the_mean_and_the_share():
 
 
 def test_dropout_is_reproducible_and_passes_gradients_where_it_kept():
-    layer, x = Dropout(0.5), torch.ones(64, requires_grad=True)
+    x = torch.ones(64, requires_grad=True)
     torch.manual_seed(3)
-    first = layer(x)
+    first = dropout(x, 0.5, True)
     first.sum().backward()
     torch.testing.assert_close(x.grad, first.detach())
     torch.manual_seed(3)
-    assert torch.equal(layer(x), first)
-    assert not torch.equal(layer(x), first)
-    assert torch.equal(layer.eval()(x), x)
+    assert torch.equal(dropout(x, 0.5, True), first)
+    assert not torch.equal(dropout(x, 0.5, True), first)
+
+
+@pytest.mark.parametrize("p", [0.001, 0.1, 0.5, 0.99])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_keeps_what_its_random_bytes_say(p, dtype):
+    x = torch.randn(3, 7, 5).to(dtype)
+    torch.manual_seed(3)
+    out = dropout(x, p, True)
+    torch.manual_seed(3)
+    draws = torch.empty(14, dtype=torch.int64).random_(-(2**63), None).view(torch.uint8)
+    limit = max(round(p * 256), 1)
+    keep = draws[: x.numel()].view(x.shape) >= limit
+    assert torch.equal(out, x * (keep.to(dtype) * (256 / (256 - limit))))
 
 
 def test_take_rows_and_its_gradient():
@@ -84,6 +96,22 @@ def test_take_rows_and_its_gradient():
     want = torch.stack([values[b, at[b]] for b in range(3)])
     assert torch.equal(take_rows(values, at), want)
     assert torch.autograd.gradcheck(lambda v: take_rows(v, at), (values,))
+
+
+@pytest.mark.parametrize("rows", [4, 9000])
+def test_mlp_is_its_layers_in_turn_and_keeps_their_names(rows):
+    net = mlp(8, 16, 16, 2, dropout=0.5).eval()
+    assert list(net.state_dict()) == [
+        f"{i}.{kind}" for i in (0, 3, 6) for kind in ("weight", "bias")
+    ]
+    x = want = torch.randn(rows, 8)
+    for i, layer in enumerate(net):
+        want = layer(want)
+        want = torch.nn.functional.gelu(want, approximate="tanh") if i < 2 else want
+    torch.testing.assert_close(net(x), want, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(net(x), want, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(net.train()(x), net(x))
 
 
 def test_mlp_shapes_and_precision():

@@ -30,19 +30,3 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     # 1 where a draw is at least the limit: bytes are clamped much faster than compared.
     keep = draws.clamp_(limit - 1, limit).sub_(limit - 1)
     return x * keep.to(x.dtype).mul_(256 / (256 - limit))
-
-
-class Dropout(torch.nn.Module):
-    """`dropout` as a layer.
-
-    Args:
-        p: probability in [0, 1) of zeroing an element.
-    """
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply dropout to a tensor of any shape."""
-        return dropout(x, self.p, self.training)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from goalrank.nn.attention import dot_product_attention
 from goalrank.nn.chunks import CHUNK_ROWS, in_chunks
-from goalrank.nn.dropout import Dropout
 from goalrank.nn.dropout import dropout as drop
 from goalrank.nn.linear import Linear, linear_gelu
 
@@ -201,6 +203,26 @@ class InducedBlock(nn.Module):
         return in_chunks(attend_and_feed_forward, x, y, rows=rows)
 
 
+class _MLP(nn.Sequential):
+    """Linear layers with GELU and dropout between them."""
+
+    def __init__(self, widths: Sequence[int], dropout: float) -> None:
+        # The numbers count the activation and the dropout between two layers, so that weights
+        # keep the names they were saved under.
+        pairs = enumerate(itertools.pairwise(widths))
+        super().__init__(OrderedDict((str(3 * i), Linear(a, b)) for i, (a, b) in pairs))
+        self.dropout = dropout
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map [..., first width] to [..., last width]."""
+        *hidden, last = cast(list[Linear], list(self))
+        for layer in hidden:
+            input = linear_gelu(input, layer.weight, layer.bias)
+            input = drop(input, self.dropout, self.training)
+        out: Tensor = last(input)
+        return out
+
+
 def mlp(*widths: int, dropout: float = 0.0) -> nn.Sequential:
     """Build linear layers with GELU between them, for instance ``mlp(8, 64, 1)``.
 
@@ -208,9 +230,4 @@ def mlp(*widths: int, dropout: float = 0.0) -> nn.Sequential:
         *widths: input, hidden and output widths.
         dropout: probability of dropout after each GELU, in training.
     """
-    layers: list[nn.Module] = []
-    for i, (a, b) in enumerate(itertools.pairwise(widths)):
-        if i:
-            layers += [nn.GELU(approximate="tanh"), Dropout(dropout)]
-        layers.append(Linear(a, b))
-    return nn.Sequential(*layers)
+    return _MLP(widths, dropout)

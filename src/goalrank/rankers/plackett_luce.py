@@ -19,20 +19,18 @@ def log_prob(scores: Tensor, mask: Tensor, lists: Tensor) -> Tensor:
     Returns:
         [B, G].
     """
-    scores = scores.masked_fill(~mask, -torch.inf)
     b, g, slots = lists.shape
-    at = lists.clamp_min(0)
+    n = scores.shape[1]
     real = lists >= 0
-    chosen = scores[:, None, :].expand(b, g, -1).gather(2, at)  # [B, G, L]
-    # The sum over the remaining candidates is recomputed from masked scores at every step: a
-    # difference of sums would cancel digits.
-    taken = torch.zeros(b, g, scores.shape[1], dtype=torch.bool, device=scores.device)
-    out = torch.zeros(b, g, dtype=scores.dtype, device=scores.device)
-    for t in range(slots):
-        remaining = scores[:, None, :].masked_fill(taken, -torch.inf)
-        step = chosen[..., t] - remaining.logsumexp(-1)
-        out = out + torch.where(real[..., t], step, torch.zeros_like(step))
-        taken = taken.scatter(
-            2, at[..., t : t + 1], real[..., t : t + 1] | taken.gather(2, at[..., t : t + 1])
-        )
-    return out
+    scores = scores.masked_fill(~mask, -torch.inf).unsqueeze(1).expand(b, g, n)
+    chosen = scores.gather(2, lists.clamp_min(0))
+    # Those that remain at a slot: candidates outside the list, and those of this slot and later
+    # ones. Summing both anew loses no digits, as subtracting those already placed would.
+    listed = torch.zeros(b, g, n + 1, dtype=torch.bool, device=scores.device)
+    listed = listed.scatter(2, lists.masked_fill(~real, n), True)[..., :n]
+    outside = scores.masked_fill(listed, -torch.inf).logsumexp(-1)
+    earlier = torch.ones(slots, slots, dtype=torch.bool, device=scores.device).tril(-1)
+    inside = chosen.unsqueeze(2).masked_fill(earlier | ~real.unsqueeze(2), -torch.inf)
+    outside = outside[..., None, None].expand(b, g, slots, 1)
+    remaining = torch.cat([outside, inside], -1).logsumexp(-1)
+    return (chosen - remaining).masked_fill(~real, 0.0).sum(-1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from goalrank.evaluation import known_only
@@ -56,7 +57,10 @@ class PolicyTask(Task[R]):
         """Compute reward and ndcg [B] of the policy's best lists."""
         lists = self.model.rank(batch, self.slots)
         known = known_only(batch)
+        # Where every candidate's relevance is known, the lists are the same.
+        all_known = torch.equal(known.candidate_mask, batch.candidate_mask)
+        among_known = lists if all_known else self.model.rank(known, self.slots)
         return {
             "reward": self.reward(batch, lists.unsqueeze(1)).squeeze(1),
-            "ndcg": list_ndcg(known, self.model.rank(known, self.slots)),
+            "ndcg": list_ndcg(known, among_known),
         }
