@@ -13,6 +13,7 @@ from goalrank.encoders import EncoderSizes
 from goalrank.rankers import RankerConfig, build_ranker
 from goalrank.requests import Encoder, Requests
 from goalrank.rewards import Ensemble, ListReward, Reward
+from goalrank.testing import shake
 from tests.tables import make_table
 
 SIZES = EncoderSizes(width=16, layers=1, heads=2, dropout=0.0)
@@ -49,6 +50,8 @@ def make_bundle(
     ranker = build_ranker(encoder.spec, config)
     if ranker.closed_form:
         ranker.fit_closed_form(encoder.encode(train), None, slots, 0)
+    elif ranker.wide_path is not None:
+        shake(ranker)  # untrained its networks give 0
     model: Reward | None = None
     if reward:
         model = Ensemble([make_reward(encoder, 0), make_reward(encoder, 1)], 0.3)

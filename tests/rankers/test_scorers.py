@@ -64,7 +64,7 @@ def test_dlcm_makes_its_own_initial_list_without_a_retriever():
 def minority_world(requests: int, seed: int) -> EncodedRequests:
     """Two candidates of one colour, six of the other; the rarer colour is liked.
 
-    Colours are known by id alone: numbers of items are given relative to the request as well.
+    Colours are categories, since numbers of items are given relative to the request as well.
     """
     rng = np.random.default_rng(seed)
     types = np.arange(40) % 2
@@ -77,7 +77,11 @@ def minority_world(requests: int, seed: int) -> EncodedRequests:
         ]
     )
     relevance = (types[candidates - 1] == rare[:, None]).astype(float)
-    return columns_of(candidates, relevance, np.zeros((43, 0), np.float32))
+    columns = columns_of(candidates, relevance, np.zeros((43, 0), np.float32))
+    colour = torch.zeros(43, 1, dtype=torch.long)
+    colour[1:41, 0] = torch.from_numpy(types + 1)
+    items = replace(columns.items, category=colour, category_weight=(colour > 0).float())
+    return replace(columns, items=items)
 
 
 @pytest.mark.parametrize("inducing", [0, 4])

@@ -6,16 +6,18 @@ Source: McFadden (1974), with a ridge; the loss is ListNet's top-one loss (Cao e
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.optimize import minimize
 
 from goalrank.encoders.plain import PlainFeatures
 from goalrank.encoders.wide import WideWeights
 from goalrank.requests import EncodedRequests, InputSpec
+
+if TYPE_CHECKING:  # SciPy takes a while to load, and serving does not need it
+    from scipy import sparse
 
 Floats = NDArray[np.float64]
 Longs = NDArray[np.int64]
@@ -93,6 +95,8 @@ def logit_table(
     spec: InputSpec, train: EncodedRequests, kind: int, *, all_known: bool = False, seed: int = 0
 ) -> LogitTable:
     """Collect the labelled candidates; see `fit_conditional_logit` for the arguments."""
+    from scipy import sparse
+
     features = PlainFeatures(spec)
     parts = [
         _rows_of(features, spec, train, rows, kind, all_known)
@@ -158,6 +162,8 @@ def _labels(shown: Longs, feedback: Floats, shape: tuple[int, ...]) -> Floats:
 
 def _category_shares(rows: Longs, weights: Floats, spec: InputSpec) -> sparse.csr_array:
     """[M, C] shares of each category among an item's."""
+    from scipy import sparse
+
     columns = spec.item_category if spec.item_category_width else 0
     if not columns:
         return sparse.csr_array((len(rows), 0))
@@ -175,6 +181,8 @@ def _scale(table: LogitTable) -> Floats:
 
 def _solve(table: LogitTable, scale: Floats, ridge: float) -> Floats:
     """Weights of the standardised features, then of the categories."""
+    from scipy.optimize import minimize
+
     x, shares, starts, group = table.features / scale, table.category, table.starts, table.group
     width, requests = x.shape[1], len(table.starts)
     target = table.label / np.add.reduceat(table.label, starts)[group]
@@ -197,6 +205,8 @@ def _solve(table: LogitTable, scale: Floats, ridge: float) -> Floats:
 
 def _platt(scores: Floats, label: Floats) -> tuple[float, float]:
     """Slope ≥ 0 and intercept of a logistic regression of labels in [0, 1] on scores."""
+    from scipy.optimize import minimize
+
     target = np.clip(label, 0.0, 1.0)
     rate = np.clip(target.mean(), 1e-6, 1 - 1e-6)
 

@@ -47,6 +47,24 @@ class PlainFeatures(nn.Module):
         x = self._values(batch).clamp(-_LARGEST, _LARGEST) * real[..., None]
         return torch.cat([x, _relative(x, real), _ranks(x, real)], -1)
 
+    def widened(self, weight: Tensor) -> Tensor:
+        """Fit a layer of version 0.1.0 to today's features; what it did not read gets weight 0.
+
+        Args:
+            weight: [D, P] of today, or [D, 2 (F + has_score)] of candidates' own numbers and their
+                values relative to the request.
+
+        Returns:
+            [D, P].
+        """
+        own = self.numbers - self.item_numbers
+        if weight.shape[1] == self.width or weight.shape[1] != 2 * own:
+            return weight
+        out = weight.new_zeros(len(weight), self.width)
+        out[:, :own] = weight[:, :own]
+        out[:, self.numbers : self.numbers + own] = weight[:, own:]
+        return out
+
     def _values(self, batch: Batch) -> Tensor:
         parts = [batch.candidate_features]
         if self.has_score:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -116,6 +116,13 @@ class RequestEncoder(nn.Module):
         self.blocks = nn.ModuleList([make() for _ in range(sizes.layers)])
         self.out = nn.LayerNorm(d)
 
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Load weights, also of version 0.1.0, whose plain features were fewer."""
+        name = f"{prefix}plain.0.weight"
+        if self.plain is not None and name in state:
+            state[name] = self.features.widened(state[name])
+        super()._load_from_state_dict(state, prefix, *rest)
+
     @property
     def pointwise(self) -> bool:
         """Whether candidates are encoded one by one, but for numbers relative to the request."""
@@ -167,10 +174,9 @@ class RequestEncoder(nn.Module):
 
     def _embedded(self, batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Item embeddings of candidates [B, N, D] and of the history's events [B, H, D]."""
-        sides = rows, batch.history
-        vectors = self.items(batch.items, torch.cat([side.reshape(-1) for side in sides]))
-        candidates, events = vectors.split([side.numel() for side in sides])
-        return candidates.view(*rows.shape, -1), events.view(*batch.history.shape, -1)
+        vectors = self.items(batch.items, torch.cat([rows, batch.history], 1))
+        count = rows.shape[1]
+        return vectors[:, :count].contiguous(), vectors[:, count:].contiguous()
 
     def _history(self, batch: Batch, events: Tensor) -> tuple[Tensor, Tensor]:
         """History vectors [B, 1+H, D], of which the first is always present, and their bias."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +83,13 @@ class Wide(nn.Module):
             bags = self.category(batch.items.category[flat], per_sample_weights=weight)
             scores = scores + bags.view(scores.shape)
         return scores
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Load weights; a model of version 0.1.0 has no wide path, which is one of zeros."""
+        mine = {f"{prefix}{name}": value for name, value in self.state_dict().items()}
+        if not state.keys() & mine.keys():
+            state.update({name: torch.zeros_like(value) for name, value in mine.items()})
+        super()._load_from_state_dict(state, prefix, *rest)
 
     def start_from(self, solutions: Sequence[WideWeights]) -> None:
         """Take over linear solutions, one per output.

@@ -43,7 +43,7 @@ def dot_product_attention(
     if _is_short(k):
         out = _short(q, k, v, mask, causal)
     else:
-        bias = None if mask is None else mask.view(len(mask), 1, 1, -1)
+        bias = None if mask is None else mask[:, None, None, :]  # len() would fix it in a graph
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=causal)
     b, heads, n, d = out.shape
     return out.transpose(1, 2).reshape(b, n, heads * d)

@@ -101,7 +101,12 @@ class RankerContract:
     def test_blocked_candidates_are_as_if_absent(self, case: RankerCase) -> None:
         """A candidate that the mask leaves out changes nothing for the others."""
         ranker, batch = case.ranker(_requests()), _batch()
-        batch = replace(batch, candidate_mask=torch.ones_like(batch.candidate_mask))
+        spare = torch.arange(20, 20 + batch.candidates.shape[1])  # distinct, so that none tie
+        batch = replace(
+            batch,
+            candidates=torch.where(batch.candidate_mask, batch.candidates, spare),
+            candidate_mask=torch.ones_like(batch.candidate_mask),
+        )
         left = torch.tensor([0, 1, 3, 4, 5])
         shut, absent = blocked(batch, 2), permuted(batch, left)
         absent = replace(absent, shown=torch.full_like(absent.shown, -1))

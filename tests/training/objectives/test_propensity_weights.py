@@ -17,7 +17,7 @@ from goalrank.rewards import ListReward
 from goalrank.training import FitConfig, Job, LoopConfig, RewardTask, RunOptions
 from goalrank.training.objectives.propensity_weights import list_weights
 from tests.helpers import make_columns
-from tests.rankers.kit import SMALL, spec_of
+from tests.rankers.kit import SMALL, shake, spec_of
 
 LOGGED = make_columns(12, 6, protocol="exposed", seed=4)
 
@@ -49,6 +49,7 @@ def task(cap: float) -> RewardTask:
     torch.manual_seed(0)
     sizes = replace(SMALL, dropout=0.0, id_dropout=0.0)
     model = ListReward(spec_of(LOGGED), sizes, LOGGED.kinds, [1.0], slots=4)
+    shake(model)  # untrained its networks give 0, and all lists the same loss
     made = RewardTask(
         model, LoopConfig(), 0, slots=4, negative=False, lists=1, propensity_cap=cap
     ).eval()

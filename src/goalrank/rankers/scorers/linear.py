@@ -34,7 +34,7 @@ class LinearScores(Scorer):
                 f"option: ranker.options.ridge"
             )
         self.spec, self.ridge = spec, ridge
-        self.wide = Wide(spec)
+        self.wide = Wide(spec).requires_grad_(False)
 
     def scores(self, batch: Batch) -> Tensor:
         """Score the candidates: [B, N]; all 0 before fitting."""
