@@ -20,6 +20,7 @@ from goalrank.logs import (
     top_items,
     top_items_shared,
 )
+from goalrank.logs.retrieval.blend_check import best_channel, blend_gain
 from goalrank.logs.retrieval.blending import _smallest, _smallest_of_many
 from tests.logs.logs_data import START, movielens_folder
 
@@ -188,3 +189,62 @@ def test_wide_rows_give_the_items_of_plain_selection(rng, count, more, values):
     table[rng.random(table.shape) < 0.3] = np.inf
     table[0] = np.inf
     assert np.array_equal(_smallest_of_many(table, count), _smallest(table, count))
+
+
+def test_popularity_follows_the_latest_rows(tmp_path):
+    """Fashions of 20 items, each for a quarter of the log: earlier ones are worth nothing now."""
+    rng = np.random.default_rng(5)
+    users, fashions, each = 200, 4, 6
+    rows = fashions * each
+    taken = np.stack([rng.permutation(20)[:each] for _ in range(users * fashions)])
+    items = taken.reshape(users, fashions, each) + 20 * np.arange(fashions)[None, :, None]
+    fashion = np.repeat(np.arange(fashions), each)[None]
+    times = fashion * 10**5 + np.sort(rng.integers(0, 10**5, (users, rows)), axis=1)
+    log = pl.DataFrame(
+        {
+            "user_id": np.repeat(np.arange(users), rows),
+            "item_id": items.reshape(users, rows).ravel(),
+            "rating": np.full(users * rows, 5),
+            "timestamp": START + times.ravel(),
+        }
+    )
+    options = {
+        "first_fit": 100, "refit_growth": 1.1, "candidates": 20, "stride": 1, "horizon": 2,
+        "quotas": {"popularity": 1.0},
+    }  # fmt: skip
+    recall = import_log("movielens", movielens_folder(tmp_path / "m", log), options).report[
+        "recall"
+    ]
+    assert recall["test"]["popularity"] > 0.8
+
+
+def test_the_blend_is_compared_with_the_best_channel():
+    recall = {
+        "a": np.array([0.2, 0.4, 0.6, 0.0]),
+        "b": np.array([0.5, 0.5, 0.5, 0.5]),
+        "blend": np.array([0.6, 0.7, 0.4, 0.6]),
+    }
+    assert best_channel(recall) == "b"
+    gain = blend_gain(recall, "b", np.array([0, 0, 1, 2], np.int32))
+    assert (gain.channel, gain.requests) == ("b", 4)
+    assert gain.gain == pytest.approx(0.075)
+    # Users' sums of the differences from the mean: 0.15, -0.175, 0.025.
+    error = 1.96 * np.sqrt(0.15**2 + 0.175**2 + 0.025**2) / 4
+    assert (gain.low, gain.high) == pytest.approx((0.075 - error, 0.075 + error))
+    assert not gain.below
+    assert blend_gain(
+        {**recall, "blend": recall["b"] - 0.1}, "b", np.arange(4, dtype=np.int32)
+    ).below
+
+
+def test_an_import_says_what_the_blend_is_worth(tmp_path):
+    options = {"first_fit": 200, "factors": 4, "candidates": 20, "stride": 2, "horizon": 2}
+    folder = movielens_folder(tmp_path / "m", planted())
+    recall = import_log("movielens", folder, options).report["recall"]
+    best = max(recall["validation"], key=lambda n: recall["validation"][n] * (n != "blend"))
+    for part in ("validation", "test"):
+        gain = recall["gain"][part]
+        assert gain["channel"] == best
+        wanted = recall[part]["blend"] - recall[part][best]
+        assert gain["gain"] == pytest.approx(wanted, abs=2e-4)
+        assert gain["low"] <= gain["gain"] <= gain["high"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from goalrank.logs.events.consumption import ConsumptionLog
 from goalrank.logs.events.split import TEST, TRAIN, VALIDATION
 from goalrank.logs.options import ImportOptions
 from goalrank.logs.readers.raw_log import RawLog
+from goalrank.logs.retrieval.blend_check import best_channel, blend_gain
 from goalrank.requests import TableInfo
 
 __all__ = ["check_usable", "make_report", "no_requests_message"]
@@ -142,23 +144,38 @@ def _recall(
         count: N.
 
     Returns:
-        ``at`` (N), ``all`` (all requests with a positive) and ``test`` (those not earlier than the
-        first test request); channel → recall each.
+        ``at`` (N), ``shares``, ``all`` (all requests with a positive), ``validation`` and ``test``
+        (those from the first request of that part on, up to the next part); channel → recall each.
+        ``gain``: the blend against the channel that is best on validation, on both; see `BlendGain`.
     """
-    times = ledger.points.time
-    test = np.flatnonzero(ledger.kept)[part == TEST]
-    from_test = times >= times[test].min() if len(test) else np.zeros(len(times), bool)
     out: dict[str, Any] = {
         "at": count,
         "shares": {name: round(s, 4) for name, s in shares.items()},
     }
-    positives = ledger.retrieval["positives"]
     hits = {n.removeprefix("hits "): v for n, v in ledger.retrieval.items() if n != "positives"}
-    for name, chosen in (("all", np.ones(len(times), bool)), ("test", from_test)):
-        some = chosen & (positives > 0)
-        if some.any():
-            out[name] = {
-                channel: round(float((found[some] / positives[some]).mean()), 4)
-                for channel, found in hits.items()
-            }
-    return out
+    best, gains = None, {}
+    for name, rows in _periods(ledger, part).items():
+        positives = ledger.retrieval["positives"][rows]
+        by_channel = {n: found[rows] / positives for n, found in hits.items()}
+        out[name] = {n: round(float(each.mean()), 4) for n, each in by_channel.items()}
+        if name == "validation":
+            best = best_channel(by_channel)
+        if name == "all" or best is None:  # nothing is chosen on the test part
+            continue
+        gain = blend_gain(by_channel, best, ledger.points.user[rows])
+        gains[name] = {k: round(v, 5) if k != "channel" else v for k, v in asdict(gain).items()}
+    return {**out, "gain": gains}
+
+
+def _periods(ledger: RequestLedger, part: NDArray[np.int8]) -> dict[str, NDArray[np.int64]]:
+    """Rows with a positive: all, and those of each held-out part's time, dropped ones among them."""
+    times, some = ledger.points.time, ledger.retrieval["positives"] > 0
+    kept = np.flatnonzero(ledger.kept)
+    periods, end = {"all": some}, np.iinfo(np.int64).max
+    for name, which in (("test", TEST), ("validation", VALIDATION)):
+        own = times[kept[part == which]]
+        if len(own):
+            periods[name] = some & (times >= own.min()) & (times < end)
+            end = own.min()
+    order = ("all", "validation", "test")
+    return {n: np.flatnonzero(periods[n]) for n in order if n in periods and periods[n].any()}

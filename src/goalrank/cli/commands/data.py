@@ -190,6 +190,13 @@ def _print_report(report: dict[str, Any], out: str) -> None:
         )
     for name, recall in report["recall"].get("test", {}).items():
         show.print(f"  recall@{report['recall']['at']} of {name}: {recall:.1%}")
+    for name, gain in report["recall"].get("gain", {}).items():
+        show.print(
+            f"  the blend against {gain['channel']}, the best channel, on {name}: "
+            f"{gain['gain']:+.2%} [{gain['low']:+.2%}, {gain['high']:+.2%}] of "
+            f"{gain['requests']:,} requests",
+            soft_wrap=True,
+        )
     for warning in report["warnings"]:
         warn(warning)
     spilled = report["disk"]["spilled_mb"]

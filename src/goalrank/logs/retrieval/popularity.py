@@ -1,4 +1,4 @@
-"""Popularity channel: how often an item was consumed before the refit."""
+"""Popularity channel: how often an item was consumed before the refit, of late above all."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from goalrank.logs.retrieval.channel import Chunk
 
 __all__ = ["Popularity"]
 
+_KEPT = 0.5  # of a count from refit to refit
+
 
 class Popularity:
-    """Popularity of items, log(1 + count).
+    """Recent popularity of items: log(1 + count), where earlier counts halve at each refit.
+
+    A log grows by the same factor from refit to refit, so that the newest part always has the same
+    weight, however long the log is. Why: docs/decisions/0022-retrieval-channels.md.
 
     Args:
         log: consumed items.
@@ -25,10 +30,11 @@ class Popularity:
 
     def __init__(self, log: Events, items: int) -> None:
         self._log = log
-        self._count = np.zeros(items, dtype=np.int64)
+        self._count = np.zeros(items)
 
     def advance(self, new_rows: Longs, items: int, users: int) -> None:
-        """Add the rows' items to the counts; see `RetrievalChannel`."""
+        """Halve the counts and add the rows' items; see `RetrievalChannel`."""
+        self._count *= _KEPT
         self._count += np.bincount(self._log.item[new_rows], minlength=len(self._count))
 
     def score(self, chunk: Chunk) -> NDArray[np.float32]:
