@@ -15,7 +15,7 @@ from goalrank.api.model import Model, check_free, model_of
 from goalrank.api.scorecard import find_baselines
 from goalrank.errors import ConfigError
 from goalrank.evaluation import Difference, Evaluation
-from goalrank.rankers import Ranker
+from goalrank.rankers import LinearScores, Ranker
 from goalrank.reporting import evaluation_table
 from goalrank.requests import Encoder, Requests
 from goalrank.storage import json_text, local_path, write_text
@@ -162,7 +162,7 @@ def _train_all(job: Job, clock: _Clock, say: Say) -> dict[str, str]:
 
 def _obstacle(name: str, job: Job, left: float) -> str | None:
     """Why a row cannot be trained; None where it can."""
-    if name == "linear" and not (job.spec.candidate_features or job.spec.has_score):
+    if name == "linear" and not list(LinearScores(job.spec).wide.parameters()):
         return "candidates have no features"
     if name == "lambdamart" and importlib.util.find_spec("lightgbm") is None:
         return "the extra 'trees' is not installed (pip install 'goalrank[trees]')"
