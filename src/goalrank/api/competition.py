@@ -217,7 +217,11 @@ def _choose(
         update={"ranker": job.config.ranker.model_copy(update={"name": winner})}
     )
     model = model_of(replace(job, config=config), encoder, train.info)
-    verdict = _verdict(both, winner, top, fixed.best(metric), full, left_out)
+    starts = {name: start for name, start in job.fitted.starts.items() if name in rankers}
+    verdict = (
+        *_verdict(both, winner, top, fixed.best(metric), full, left_out),
+        *(f"{name}: {start}." for name, start in starts.items()),
+    )
     return Competition(model, winner, both, full, left_out, job.fitted.seconds, verdict)
 
 

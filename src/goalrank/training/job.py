@@ -44,6 +44,7 @@ from goalrank.training.groups.builder import GroupBuilder
 from goalrank.training.groups.cached_scores import cache_scores
 from goalrank.training.linear_start import LinearStart
 from goalrank.training.loop.stage import run_stage
+from goalrank.training.loop.start_candidate import StartComparison, read_comparison
 from goalrank.training.modules.group import GroupTask
 from goalrank.training.modules.pretraining import PretrainTask, transfer_encoder
 from goalrank.training.modules.reward_model import RewardTask
@@ -64,12 +65,14 @@ class Fitted:
         reward: the reward that the generator was trained with; None for a supervised job.
         telemetry: rows of each stage's log.
         seconds: of each stage.
+        starts: of each stage that begins as a linear model, what training gained over it.
     """
 
     rankers: dict[str, Ranker] = field(default_factory=dict)
     reward: Reward | None = None
     telemetry: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    starts: dict[str, StartComparison] = field(default_factory=dict)
 
 
 @dataclass
@@ -117,6 +120,12 @@ class Job:
         """Options with a stage's own folder."""
         place = name.replace(":", ".")  # of a class path; not every system has ":" in names
         return replace(self.options, folder=self.options.folder / place)
+
+    def _note_start(self, name: str) -> None:
+        """Keep what a stage found out about its linear start."""
+        found = read_comparison(self.stage(name).folder)
+        if found is not None:
+            self.fitted.starts[name] = found
 
     def _tables(self, loop: LoopConfig) -> AbstractContextManager[None]:
         """Leave large tables that will be sharded undrawn (see `deferred_tables`)."""
@@ -170,6 +179,7 @@ class Job:
             task = SupervisedTask(ranker, loop, seed, slots)
             rows = run_stage(task, self.train, self.validation, self.stage(name))
             self.fitted.telemetry[name] = rows
+            self._note_start(name)
         self.fitted.seconds[name] = time.perf_counter() - start
         self.fitted.rankers[name] = ranker.eval()
         return ranker
@@ -222,6 +232,7 @@ class Job:
             propensity_cap=config.propensity_cap,
         )
         self.fitted.telemetry[name] = run_stage(task, self.train, self.validation, self.stage(name))
+        self._note_start(name)
         return model
 
     def fit_generator(self, reward: Reward, pretrained: Weights | None = None) -> Ranker:
@@ -248,6 +259,7 @@ class Job:
         rows = run_stage(task, self.train, validation, self.stage(name))
         reward.cpu()
         self.fitted.telemetry[name] = rows
+        self._note_start(name)
         self.fitted.seconds[name] = time.perf_counter() - start
         self.fitted.rankers[name] = ranker.eval()
         return ranker

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from goalrank.rankers import Ranker, RankerConfig, build_ranker
 from goalrank.requests import EncodedRequests
 from goalrank.testing import make_requests, spec_of
-from goalrank.training import LoopConfig, RunOptions, SupervisedTask, run_stage
+from goalrank.training import FitConfig, Job, LoopConfig, RunOptions, SupervisedTask, run_stage
 from goalrank.training.linear_start import LinearStart
 from goalrank.training.loop.start_candidate import _compare, read_comparison
 from goalrank.training.modules.supervised import list_ndcg
@@ -120,3 +120,24 @@ def test_the_error_counts_users_and_not_requests(seed: int, copies: int) -> None
     many = _compare(again[0], again[1], np.repeat(user, copies), 1.0, split=False)
     assert many.error == pytest.approx(once.error)
     assert many.kept == once.kept
+
+
+def test_a_job_says_what_training_gained(tmp_path: Path) -> None:
+    """Each stage that begins as a linear model leaves its comparison, and says it in words."""
+    train, validation = planted_choices([1.0], 40, seed=5), planted_choices([1.0], 20, seed=6)
+    small = {"width": 8, "heads": 2, "layers": 1}
+    loop = {"steps": 4, "validate_every": 2}
+    config = FitConfig.model_validate(
+        {
+            "light": ["prm"],
+            "ranker": small,
+            "reward": {**small, "loop": loop},
+            "light_loop": loop,
+            "training": loop,
+        }
+    )
+    fitted = Job(spec_of(train), train, validation, config, stage(tmp_path)).run()
+    assert set(fitted.starts) == {"prm", "reward-0", "goalrank"}
+    for start in fitted.starts.values():
+        kept = "linear start" if start.kept == "start" else "trained model"
+        assert str(start).endswith(f"the {kept} is kept")

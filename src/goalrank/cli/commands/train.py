@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -114,8 +115,18 @@ def train(
         if not is_first():
             return
         seconds = model.fitted.seconds
-        emit({"bundle": str(out / "bundle"), "seconds": seconds, "train": model.train})
+        starts = {name: asdict(start) for name, start in model.fitted.starts.items()}
+        emit(
+            {
+                "bundle": str(out / "bundle"),
+                "seconds": seconds,
+                "starts": starts,
+                "train": model.train,
+            }
+        )
         if not as_json:
+            for name, start in model.fitted.starts.items():
+                say(f"{name}: {start}")
             typer.echo(f"{model}\nwrote {out / 'bundle'} after {sum(seconds.values()):.0f} s")
         if model.train["warning"]:
             warn(model.train["warning"])

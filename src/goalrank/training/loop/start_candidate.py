@@ -45,6 +45,10 @@ class StartComparison:
     error: float
     kept: str
 
+    def __str__(self) -> str:
+        said = f"training gained {self.gain:+.4f} ± {self.error:.4f} on validation"
+        return f"{said}; the {'linear start' if self.kept == 'start' else 'trained model'} is kept"
+
 
 class StartCandidate:
     """Remembers a model before it is trained, where it has a wide path to fall back on.
