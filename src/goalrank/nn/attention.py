@@ -71,7 +71,7 @@ def _bias(keys: Tensor, n: int, heads: int, mask: Tensor | None, causal: bool) -
     m = keys.shape[1]
     if mask is not None:
         bias = attention_bias(mask, keys.dtype) if mask.dtype == torch.bool else mask
-        return bias.repeat_interleave(heads, 0).unsqueeze(-1)
+        return bias.unsqueeze(1).expand(-1, heads, -1).reshape(len(keys), m, 1)
     if causal:
         return keys.new_full((m, n), -torch.inf).tril(-1)
     return keys.new_zeros(())

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 Network = TypeVar("Network", bound=nn.Module)
 # Multiply-adds from which oneDNN saves more than its call costs.
 _LARGE = 1 << 22
-_LARGE_GELU = 1 << 19
+_LARGE_GELU = 1 << 21
 
 
 @lru_cache(maxsize=1)
