@@ -51,7 +51,8 @@ def bundle(log: Requests, name: str) -> Bundle:
         encoder.spec, EncoderSizes(width=16, layers=1, heads=2, dropout=0.0), ("click",), (1.0,)
     )
     ranker = build_ranker(encoder.spec, config)
-    shake(ranker)  # untrained its networks give 0
+    shake(ranker)  # untrained their networks give 0
+    shake(reward, 1)
     return Bundle(ranker, config, encoder, reward, {"dataset": "w"})
 
 
