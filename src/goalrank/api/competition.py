@@ -13,6 +13,7 @@ from typing import Any
 from goalrank import evaluation as ev
 from goalrank.api.model import Model, check_free, model_of
 from goalrank.api.scorecard import find_baselines
+from goalrank.encoders import add_tree_scores
 from goalrank.errors import ConfigError
 from goalrank.evaluation import Difference, Evaluation
 from goalrank.rankers import LinearScores, Ranker
@@ -131,9 +132,12 @@ def compete(
         folder = Path(scratch) if out is None else out / "run"
         options = RunOptions(folder, progress=progress, accelerator=accelerator, devices=1)
         encoder = Encoder.fit(train, settings.encoder)
-        job = Job(
-            encoder.spec, encoder.encode(train), encoder.encode(validation), settings, options
+        folds = settings.encoder.tree_folds
+        encoder, columns, note = add_tree_scores(
+            encoder, encoder.encode(train), folds=folds, seed=settings.seed
         )
+        say(note)
+        job = Job(encoder.spec, columns, encoder.encode(validation), settings, options)
         left_out = _train_all(job, clock, say)
     if not job.fitted.rankers:
         reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())

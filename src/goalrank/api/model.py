@@ -10,6 +10,7 @@ from typing import Any
 
 from goalrank.api.recipes import recipe_path
 from goalrank.bundles import Bundle
+from goalrank.encoders import add_tree_scores
 from goalrank.errors import BundleError, ConfigError
 from goalrank.rankers import Ranker
 from goalrank.requests import EncodedRequests, Encoder, Requests, TableInfo, read_shard
@@ -155,9 +156,16 @@ def _fit(
     check_names(config)  # now, not after minutes of encoding and training
     shards = {"exchange": gather_bytes} if options.split_data and is_distributed() else {}
     encoder = Encoder.fit(train, config.encoder, **shards)
-    columns = encoder.encode(train)
+    columns, note = (
+        encoder.encode(train),
+        "tree scores: left out, as every process has a part of the requests",
+    )
+    if not shards:
+        folds = config.encoder.tree_folds
+        encoder, columns, note = add_tree_scores(encoder, columns, folds=folds, seed=config.seed)
     held = None if validation is None else encoder.encode(validation)
     fitted = run_job(encoder.spec, columns, held, config, options)
+    fitted.notes.insert(0, note)
     return model_of(Job(encoder.spec, columns, held, config, options, fitted), encoder, train.info)
 
 

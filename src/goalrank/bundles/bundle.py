@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from goalrank._version import __version__
 from goalrank.bundles.manifest import MANIFEST, read_manifest, write_folder
 from goalrank.bundles.plugins import check_plugins, needed_plugins
 from goalrank.bundles.ranked_lists import list_frame, rank_file
+from goalrank.encoders import TreeScores
 from goalrank.errors import BundleError, ConfigError
 from goalrank.rankers import RANKERS, Ranker, RankerConfig, build_ranker
 from goalrank.registry import class_path
@@ -93,6 +94,8 @@ class Bundle:
 
     def _write(self, folder: Path) -> dict[str, Any]:
         save_encoder(self.encoder, folder)
+        if self.encoder.model_scores is not None:
+            self.encoder.model_scores.write(folder)
         save_file(_state(self.ranker), folder / _RANKER)
         spec = self.encoder.spec
         reward = None
@@ -137,7 +140,7 @@ class Bundle:
             path = path / "bundle"
         manifest = read_manifest(path)
         check_plugins(path, manifest, allow)
-        encoder = load_encoder(path)
+        encoder = replace(load_encoder(path), model_scores=TreeScores.read(path))
         try:
             config = RankerConfig(**manifest["ranker"])
         except (TypeError, ValidationError) as error:

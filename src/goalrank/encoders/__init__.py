@@ -1,10 +1,18 @@
 """Encoders of requests as vectors, shared by rankers and rewards."""
 
-from goalrank.encoders.conditional_logit import RIDGE, fit_conditional_logit
+from goalrank.encoders.boosting import Trees, fit_trees, has_boosting
+from goalrank.encoders.conditional_logit import (
+    RIDGE,
+    LogitTable,
+    fit_conditional_logit,
+    logit_table,
+    solve_logit,
+)
 from goalrank.encoders.entities import EntityEmbedding
 from goalrank.encoders.id_table import IdTable, as_block, block_of, deferred_tables, id_tables
 from goalrank.encoders.plain import PlainFeatures
 from goalrank.encoders.request import Encoded, EncoderSizes, RequestEncoder
+from goalrank.encoders.tree_scores import TreeScores, add_tree_scores
 from goalrank.encoders.wide import Wide, WideWeights, wide_parameters
 
 __all__ = [
@@ -13,14 +21,22 @@ __all__ = [
     "EncoderSizes",
     "EntityEmbedding",
     "IdTable",
+    "LogitTable",
     "PlainFeatures",
     "RequestEncoder",
+    "TreeScores",
+    "Trees",
     "Wide",
     "WideWeights",
+    "add_tree_scores",
     "as_block",
     "block_of",
     "deferred_tables",
     "fit_conditional_logit",
+    "fit_trees",
+    "has_boosting",
     "id_tables",
+    "logit_table",
+    "solve_logit",
     "wide_parameters",
 ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from goalrank.encoders.plain import PlainFeatures
 from goalrank.encoders.wide import WideWeights
@@ -56,6 +57,7 @@ def fit_conditional_logit(
     train: EncodedRequests,
     kind: int,
     *,
+    use: Tensor | None = None,
     all_known: bool = False,
     ridge: float = RIDGE,
     seed: int = 0,
@@ -70,6 +72,7 @@ def fit_conditional_logit(
         spec: shapes of the batches.
         train: training requests.
         kind: column of the feedback that is learned.
+        use: [P] which plain features may have a weight; None is all.
         all_known: whether candidates that were not shown count as without feedback.
         ridge: above 0.
         seed: of the sample of requests, where they hold more than a million candidates.
@@ -78,10 +81,19 @@ def fit_conditional_logit(
         The solution; all zeros where no request holds both liked and other candidates.
     """
     table = logit_table(spec, train, kind, all_known=all_known, seed=seed)
+    return solve_logit(table, use=use, ridge=ridge)
+
+
+def solve_logit(
+    table: LogitTable, *, use: Tensor | None = None, ridge: float = RIDGE
+) -> WideWeights:
+    """Solve for labelled candidates; see `fit_conditional_logit`."""
     width, categories = table.features.shape[1], table.category.shape[1]
     if not len(table.label) or not width + categories:
         return WideWeights(torch.zeros(width), torch.zeros(categories), 1.0, 0.0)
     scale = _scale(table)
+    if use is not None:
+        scale = np.where(use.numpy(), scale, np.inf)
     solution = _solve(table, scale, ridge)
     weight, category = solution[:width] / scale, solution[width:]
     scores = table.features @ weight + table.category @ category
@@ -100,10 +112,8 @@ def logit_table(
     features = PlainFeatures(spec)
     parts = [
         _rows_of(features, spec, train, rows, kind, all_known)
-        for rows in _chunks(_sampled(train, seed))
+        for rows in _chunks(_sampled(train, seed)) or [np.zeros(0, np.int64)]
     ]
-    if not parts:
-        parts = [_rows_of(features, spec, train, np.zeros(0, np.int64), kind, all_known)]
     sizes = np.concatenate([part[3] for part in parts])
     return LogitTable(
         np.concatenate([part[0] for part in parts]),

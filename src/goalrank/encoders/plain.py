@@ -30,6 +30,7 @@ class PlainFeatures(nn.Module):
 
     Attributes:
         width: P, numbers per candidate; 0 where there are none.
+        is_model_score: [P] which of them come from scores of other models.
     """
 
     def __init__(self, spec: InputSpec) -> None:
@@ -38,6 +39,9 @@ class PlainFeatures(nn.Module):
         self.item_numbers = min(spec.item_numeric, MOST_ITEM_NUMBERS)
         self.numbers = spec.candidate_features + int(spec.has_score) + self.item_numbers
         self.width = 3 * self.numbers
+        made = torch.zeros(self.numbers, dtype=torch.bool)
+        made[spec.candidate_features - spec.model_scores : spec.candidate_features] = True
+        self.is_model_score = made.repeat(3)
 
     def forward(self, batch: Batch) -> Tensor:
         """Encode the candidates of a batch: [B, N, P]; padding gets 0."""

@@ -15,7 +15,7 @@ from goalrank.requests.table.schema import SCHEMA, TIME, Column, aligned_with
 from goalrank.requests.table.validation import Fault
 
 if TYPE_CHECKING:
-    from goalrank.requests.encoding.arrays import RequestArrays, Row
+    from goalrank.requests.encoding.arrays import RequestArrays, Row, history_ages
     from goalrank.requests.encoding.batch import Batch, EntityTable, InputSpec
     from goalrank.requests.encoding.encoded import EncodedRequests
     from goalrank.requests.encoding.encoder import Encoder, EncoderConfig
@@ -48,6 +48,7 @@ __all__ = [
     "TableInfo",
     "aligned_with",
     "check_missing",
+    "history_ages",
     "load_encoder",
     "mix64",
     "open_dataset",
@@ -71,6 +72,7 @@ __getattr__ = lazy_door(
         "Missing": "goalrank.requests.encoding.missing",
         "Row": "goalrank.requests.encoding.arrays",
         "check_missing": "goalrank.requests.encoding.missing",
+        "history_ages": "goalrank.requests.encoding.arrays",
         "load_encoder": "goalrank.requests.encoding.encoder_files",
         "mix64": "goalrank.requests.encoding.vocabulary",
         "read_shard": "goalrank.requests.encoding.shard",

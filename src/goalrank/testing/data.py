@@ -133,6 +133,7 @@ def spec_of(columns: EncodedRequests) -> InputSpec:
         user_category=CATEGORIES,
         user_category_width=users.category.shape[1],
         candidate_features=columns.candidate_features.shape[1],
+        model_scores=columns.model_scores,
         has_score=True,
         kinds=columns.kinds,
     )

@@ -66,6 +66,7 @@ class Fitted:
         telemetry: rows of each stage's log.
         seconds: of each stage.
         starts: of each stage that begins as a linear model, what training gained over it.
+        notes: sentences on what the data decided.
     """
 
     rankers: dict[str, Ranker] = field(default_factory=dict)
@@ -73,6 +74,7 @@ class Fitted:
     telemetry: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     starts: dict[str, StartComparison] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -95,6 +97,7 @@ class Job:
 
     def run(self) -> Fitted:
         """All stages of the recipe, in order."""
+        self._note_beginning()
         pretrained = self.pretrain()
         for name in self.config.light:
             self.fit_supervised(name, self.config.light_loop, pretrained)
@@ -109,7 +112,8 @@ class Job:
     @cached_property
     def linear_start(self) -> LinearStart:
         """Linear solutions that networks start from."""
-        return LinearStart(self.spec, self.train, self.config.seed)
+        config = self.config
+        return LinearStart(self.spec, self.train, self.validation, config.ranker.slots, config.seed)
 
     def teacher(self, learned: Reward) -> Reward:
         """The generator's reward: the learned one, and the logged feedback itself."""
@@ -126,6 +130,11 @@ class Job:
         found = read_comparison(self.stage(name).folder)
         if found is not None:
             self.fitted.starts[name] = found
+
+    def _note_beginning(self) -> None:
+        """Say what networks begin as, where the data decided it."""
+        if self.spec.model_scores:
+            self.fitted.notes.append(f"networks begin as: {self.linear_start.chosen}")
 
     def _tables(self, loop: LoopConfig) -> AbstractContextManager[None]:
         """Leave large tables that will be sharded undrawn (see `deferred_tables`)."""

@@ -4,27 +4,59 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from goalrank.encoders import Wide, WideWeights, fit_conditional_logit
+from goalrank.encoders import (
+    LogitTable,
+    PlainFeatures,
+    Wide,
+    WideWeights,
+    logit_table,
+    solve_logit,
+)
+from goalrank.evaluation import known_only
+from goalrank.rankers import LinearScores
 from goalrank.requests import EncodedRequests, InputSpec
 from goalrank.training.distributed.process_group import gather_bytes, is_distributed
+from goalrank.training.loop.start_candidate import compare
+from goalrank.training.modules.supervised import list_ndcg
+
+PLAIN = "linear"
+_BATCH = 256
 
 
 class LinearStart:
     """Linear solutions of a job by feedback type.
 
+    Where candidates have scores of models (trees), there are three solutions: by the plain features
+    alone, by the models' scores alone, and by both. The plain features are taken, unless another
+    solution's ndcg of the target on validation is higher by more than one standard error.
+
     Args:
         spec: input sizes.
         train: training requests; where each process has a part of them, the first one's are used.
+        validation: requests to choose by; with none, the plain features are taken.
+        slots: L of ndcg@L.
         seed: of the sample of requests.
     """
 
-    def __init__(self, spec: InputSpec, train: EncodedRequests, seed: int) -> None:
+    def __init__(
+        self,
+        spec: InputSpec,
+        train: EncodedRequests,
+        validation: EncodedRequests | None,
+        slots: int,
+        seed: int,
+    ) -> None:
         self.spec = spec
         self.train = train
+        self.validation = validation
+        self.slots = slots
         self.seed = seed
         self._solved: dict[tuple[int, bool], WideWeights] = {}
 
@@ -40,14 +72,45 @@ class LinearStart:
             return
         wide.start_from([self._solution(kind, all_known) for kind in kinds])
 
+    @cached_property
+    def chosen(self) -> str:
+        """Which solution networks begin as: "linear", "trees" or "linear and trees"."""
+        held, uses = self.validation, _uses(self.spec)
+        if held is None or not len(held) or self.train.target < 0 or len(uses) == 1:
+            return PLAIN
+        table = self._table(self.train.target, False)
+        scores = {name: self._scores(solve_logit(table, use=use)) for name, use in uses.items()}
+        best = max(scores, key=lambda name: float(np.nanmean(scores[name])))
+        found = compare(scores[PLAIN], scores[best], held.user, margin=1.0)
+        return best if found.kept == "trained" else PLAIN
+
     def _solution(self, kind: int, all_known: bool) -> WideWeights:
         key = (kind, all_known)
         if key not in self._solved:
-            mine = fit_conditional_logit(
-                self.spec, self.train, kind, all_known=all_known, seed=self.seed
-            )
+            use = _uses(self.spec)[self.chosen]
+            mine = solve_logit(self._table(kind, all_known), use=use)
             self._solved[key] = _first_of(mine) if is_distributed() else mine
         return self._solved[key]
+
+    def _table(self, kind: int, all_known: bool) -> LogitTable:
+        return logit_table(self.spec, self.train, kind, all_known=all_known, seed=self.seed)
+
+    def _scores(self, solution: WideWeights) -> NDArray[np.float64]:
+        """Ndcg@L of each validation request; NaN where it has no positive."""
+        linear = LinearScores(self.spec).eval()
+        linear.wide.start_from([solution])
+        batches = () if self.validation is None else self.validation.batches(_BATCH)
+        known = [known_only(batch) for batch in batches]
+        each = [list_ndcg(batch, linear.rank(batch, self.slots)) for batch in known]
+        return torch.cat(each).double().numpy()
+
+
+def _uses(spec: InputSpec) -> dict[str, Tensor]:
+    """Which plain features each solution may use."""
+    made = PlainFeatures(spec).is_model_score
+    if not made.any():
+        return {PLAIN: ~made}
+    return {PLAIN: ~made, "trees": made, "linear and trees": torch.ones_like(made)}
 
 
 def _first_of(mine: WideWeights) -> WideWeights:

@@ -17,7 +17,7 @@ from goalrank.requests import EncodedRequests
 from goalrank.testing import make_requests, spec_of
 from goalrank.training import FitConfig, Job, LoopConfig, RunOptions, SupervisedTask, run_stage
 from goalrank.training.linear_start import LinearStart
-from goalrank.training.loop.start_candidate import _compare, read_comparison
+from goalrank.training.loop.start_candidate import compare, read_comparison
 from goalrank.training.modules.supervised import list_ndcg
 from tests.helpers import planted_choices
 
@@ -31,7 +31,7 @@ def started(name: str, train: EncodedRequests, **sizes: float) -> Ranker:
     ranker = build_ranker(
         spec, RankerConfig.model_validate({"name": name, "width": 16, "heads": 2, **sizes})
     )
-    LinearStart(spec, train, 0).give(ranker.wide_path, [0])
+    LinearStart(spec, train, None, 4, 0).give(ranker.wide_path, [0])
     return ranker
 
 
@@ -115,9 +115,9 @@ def test_the_error_counts_users_and_not_requests(seed: int, copies: int) -> None
     """Copies of a user's requests make nobody surer."""
     rng = np.random.default_rng(seed)
     before, after, user = rng.normal(size=20), rng.normal(size=20), np.arange(20)
-    once = _compare(before, after, user, 1.0, split=False)
+    once = compare(before, after, user, 1.0, split=False)
     again = [np.repeat(values, copies) for values in (before, after)]
-    many = _compare(again[0], again[1], np.repeat(user, copies), 1.0, split=False)
+    many = compare(again[0], again[1], np.repeat(user, copies), 1.0, split=False)
     assert many.error == pytest.approx(once.error)
     assert many.kept == once.kept
 

@@ -121,10 +121,13 @@ def train(
                 "bundle": str(out / "bundle"),
                 "seconds": seconds,
                 "starts": starts,
+                "notes": model.fitted.notes,
                 "train": model.train,
             }
         )
         if not as_json:
+            for note in model.fitted.notes:
+                say(note)
             for name, start in model.fitted.starts.items():
                 say(f"{name}: {start}")
             typer.echo(f"{model}\nwrote {out / 'bundle'} after {sum(seconds.values()):.0f} s")

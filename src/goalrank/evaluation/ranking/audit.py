@@ -101,7 +101,7 @@ def _has_score(train: EncodedRequests) -> bool:
 
 
 def _check_names(train: EncodedRequests, names: Sequence[str]) -> None:
-    width = train.candidate_features.shape[1]
+    width = train.own_features.shape[1]
     if len(names) != width:
         raise ConfigError(
             f"{len(names)} feature names for {width} candidate features; remedy: pass the names in "

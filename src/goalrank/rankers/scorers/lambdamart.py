@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from goalrank.encoders import EncoderSizes
-from goalrank.errors import ConfigError, MissingExtraError
+from goalrank.encoders import EncoderSizes, Trees, fit_trees
+from goalrank.errors import ConfigError
 from goalrank.rankers.base import Scorer
 from goalrank.rankers.scorers.tree_features import TreeFeatures
 from goalrank.requests import Batch, EncodedRequests, InputSpec
@@ -72,7 +72,7 @@ class LambdaMART(Scorer):
         self.features = TreeFeatures(spec)
         self.spec = spec
         self.register_buffer("text", torch.zeros(0, dtype=torch.uint8))
-        self._model: tuple[int, Any] | None = None
+        self._model: tuple[int, Trees] | None = None
 
     def scores(self, batch: Batch) -> Tensor:
         """Score the candidates by the trees, or by the retriever before fitting: [B, N]."""
@@ -83,16 +83,15 @@ class LambdaMART(Scorer):
         out = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device)
         if mask.any():
             rows = table[mask].detach().cpu().numpy()
-            raw = self._booster().predict(rows, num_threads=self.threads)
-            out[mask] = torch.from_numpy(np.asarray(raw, np.float32)).to(out.device)
+            out[mask] = torch.from_numpy(self._trees().scores(rows, self.threads)).to(out.device)
         return out
 
-    def _booster(self) -> Any:
+    def _trees(self) -> Trees:
         """The trees, parsed once per text."""
         key = self.text.data_ptr()
         if self._model is None or self._model[0] != key:
             text = self.text.cpu().numpy().tobytes().decode()
-            self._model = (key, _lightgbm().Booster(model_str=text))
+            self._model = (key, Trees(text))
         return self._model[1]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -114,25 +113,25 @@ class LambdaMART(Scorer):
             MissingExtraError: LightGBM is not installed.
             ConfigError: no training request holds both liked and other candidates.
         """
-        lgb = _lightgbm()
-        x, y, groups = self._cross_fitted_table(train)
-        if len(groups) == 0:
+        table = self._cross_fitted_table(train)
+        if len(table[2]) == 0:
             raise ConfigError(
                 "no training request holds a positive candidate, so there is no order to learn; "
                 "remedy: choose another target kind"
             )
         self.features.fit(train)
-        data = lgb.Dataset(x, y, group=groups, feature_name=self.features.names)
-        valid: list[Any] = []
-        stop: list[Any] = []
+        held = None
         if validation is not None and len(validation):
-            vx, vy, vgroups = feature_table(self.features, validation, np.arange(len(validation)))
-            if len(vgroups):
-                valid = [lgb.Dataset(vx, vy, group=vgroups, reference=data)]
-                stop = [lgb.early_stopping(self.patience, verbose=False)]
-        trees = self.trees if stop else min(self.trees, _TREES_WITHOUT_VALIDATION)
-        booster = lgb.train(self._settings(slots, seed), data, trees, valid, callbacks=stop)
-        text = booster.model_to_string(num_iteration=booster.best_iteration)
+            held = feature_table(self.features, validation, np.arange(len(validation)))
+            held = held if len(held[2]) else None
+        text = fit_trees(
+            table,
+            self._settings(slots, seed),
+            min(self.trees, _TREES_WITHOUT_VALIDATION) if held is None else self.trees,
+            names=self.features.names,
+            validation=held,
+            patience=self.patience,
+        )
         self.text = torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())
         self._model = None
 
@@ -150,7 +149,6 @@ class LambdaMART(Scorer):
             "deterministic": True,
             "force_row_wise": True,
             "num_threads": self.threads,
-            "verbose": -1,
         }
 
     def _cross_fitted_table(self, train: EncodedRequests) -> tuple[Any, Any, Any]:
@@ -215,11 +213,3 @@ def feature_table(
             np.zeros(0, np.int64),
         )
     return np.concatenate(xs), np.concatenate(ys), np.concatenate(groups)
-
-
-def _lightgbm() -> Any:
-    try:
-        import lightgbm
-    except ImportError as error:
-        raise MissingExtraError("LambdaMART", "trees") from error
-    return lightgbm

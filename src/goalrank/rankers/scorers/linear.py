@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from goalrank.encoders import RIDGE, Wide, fit_conditional_logit
+from goalrank.encoders import RIDGE, PlainFeatures, Wide, fit_conditional_logit
 from goalrank.errors import ConfigError
 from goalrank.rankers.base import Scorer
 from goalrank.requests import Batch, EncodedRequests, InputSpec
 
 
 class LinearScores(Scorer):
-    """Scores linear in the plain features and the item's categories.
+    """Scores linear in the plain features and the item's categories, without scores of models.
 
     Fitted by `fit_closed_form`: the conditional logit with a ridge, to convergence by L-BFGS. It is
     what every network here begins as, and the first baseline that a network has to beat.
@@ -64,7 +64,8 @@ class LinearScores(Scorer):
             )
         if train.target < 0:
             raise ConfigError("ranker 'linear' learns a target, and the table has none")
+        own = ~PlainFeatures(self.spec).is_model_score
         solution = fit_conditional_logit(
-            self.spec, train, train.target, ridge=self.ridge, seed=seed
+            self.spec, train, train.target, use=own, ridge=self.ridge, seed=seed
         )
         self.wide.start_from([solution])

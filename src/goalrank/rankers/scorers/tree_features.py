@@ -35,6 +35,7 @@ class TreeFeatures(nn.Module):
         self.popularity = ItemStatistic(torch.zeros(spec.item_ids))
         self.rate = ItemStatistic(torch.zeros(spec.item_ids))
         self.links = LastItemTransitions(empty, torch.zeros(0), spec.item_ids)
+        self.own = spec.candidate_features - spec.model_scores
         self.wide = (min(spec.item_numeric, _WIDEST), min(spec.user_numeric, _WIDEST))
 
     def fit(self, train: EncodedRequests) -> TreeFeatures:
@@ -60,7 +61,7 @@ class TreeFeatures(nn.Module):
         mask = batch.candidate_mask
         score = batch.candidate_score.float()
         best = score.masked_fill(~mask, -torch.inf).amax(-1, keepdim=True)
-        plain = batch.candidate_features.float()
+        plain = batch.candidate_features[..., : self.own].float()
         relative = [standardised(plain[..., f], mask) for f in range(plain.shape[-1])]
         columns = [
             score,
@@ -100,7 +101,7 @@ class TreeFeatures(nn.Module):
 
 
 def _names(spec: InputSpec) -> list[str]:
-    plain = [f"candidate_{i}" for i in range(spec.candidate_features)]
+    plain = [f"candidate_{i}" for i in range(spec.candidate_features - spec.model_scores)]
     return [
         "score", "score_relative", "score_to_best", "initial_rank",
         *plain, *(f"{name}_relative" for name in plain),

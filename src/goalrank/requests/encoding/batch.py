@@ -40,7 +40,10 @@ class EntityTable:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """Sizes that models are built from; what an `Encoder` learned, without its contents."""
+    """Sizes that models are built from; what an `Encoder` learned, without its contents.
+
+    The last `model_scores` of the candidate features are scores of other models.
+    """
 
     item_ids: int
     item_numeric: int
@@ -55,6 +58,7 @@ class InputSpec:
     kinds: tuple[str, ...]
     item_buckets: int = 1
     user_buckets: int = 1
+    model_scores: int = 0
 
 
 @dataclass(frozen=True)

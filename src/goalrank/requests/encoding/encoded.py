@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class EncodedRequests:
         items, users: feature tables that the row numbers point into.
         protocol: decides which candidates count as observed.
         target: column of `feedback` that is the relevance, -1 if none.
+        model_scores: how many of the last columns of `candidate_features` are scores of models.
     """
 
     items: EntityTable
@@ -50,9 +51,22 @@ class EncodedRequests:
     shown_start: NDArray[np.int64]
     shown: NDArray[np.int32]
     feedback: NDArray[np.float32]
+    model_scores: int = 0
 
     def __len__(self) -> int:
         return len(self.user)
+
+    @property
+    def own_features(self) -> NDArray[np.float32]:
+        """[C, F] candidate features of the table, without scores of models."""
+        return self.candidate_features[:, : self.candidate_features.shape[1] - self.model_scores]
+
+    def with_model_scores(self, scores: NDArray[np.float32]) -> EncodedRequests:
+        """The same requests with scores of models [C, M] as further candidate features."""
+        features = np.concatenate([self.candidate_features, scores], 1)
+        return replace(
+            self, candidate_features=features, model_scores=self.model_scores + scores.shape[1]
+        )
 
     def batch(self, indices: NDArray[Any] | slice | list[int]) -> Batch:
         """Pad the chosen requests to a batch; every index costs O(its own length)."""
@@ -154,6 +168,7 @@ class EncodedRequests:
             "target": self.target,
             "protocol": self.protocol,
             "history_limit": self.history_limit,
+            "model_scores": self.model_scores,
         }
         with whole_folder(target) as temporary:
             for name, values in self._arrays().items():

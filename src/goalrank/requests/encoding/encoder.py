@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from goalrank.errors import DataError
 from goalrank.requests.encoding.arrays import RequestArrays, Row
@@ -45,6 +46,8 @@ class EncoderConfig(BaseModel):
         history: H, how many of the latest history events models see.
         item_buckets, user_buckets: rows shared by ids never seen in training.
         min_count: an id seen less often in training is treated as unknown.
+        tree_folds: groups of users for the scores of cross-fitted trees, which become a candidate
+            feature of all networks; 0 leaves them out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,6 +56,28 @@ class EncoderConfig(BaseModel):
     item_buckets: int = Field(default=64, ge=1)
     user_buckets: int = Field(default=64, ge=1)
     min_count: int = Field(default=1, ge=1)
+    tree_folds: int = Field(default=3, ge=0)
+
+    @field_validator("tree_folds")
+    @classmethod
+    def _crosses(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("0, or at least 2: trees must not have seen the users they score")
+        return folds
+
+
+class ModelScores(Protocol):
+    """Scores of candidates by models that were fitted to encoded requests."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the M scores."""
+
+    def of(self, columns: EncodedRequests) -> NDArray[np.float32]:
+        """Scores [C, M] of all candidates, standardised over training."""
+
+    def write(self, folder: Path) -> list[str]:
+        """Write the models into an existing folder; returns the names of the files."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +91,7 @@ class Encoder:
         history_feedback: (mean, std) of the feedback to history items, None if there was none.
         history_age: (mean, std) of log(1 + hours) from history items to the request, None if the
             times were not known. Bundles of earlier versions know neither: 1 and 0, never asked for.
+        model_scores: models whose scores are added to the candidate features, or None.
     """
 
     config: EncoderConfig
@@ -76,6 +102,7 @@ class Encoder:
     candidate: NDArray[np.float64]
     history_feedback: Range | None = (1.0, 0.0)
     history_age: Range | None = (0.0, 0.0)
+    model_scores: ModelScores | None = None
 
     @classmethod
     def fit(
@@ -143,12 +170,17 @@ class Encoder:
             user_numeric=self.users.features.numeric_width,
             user_category=self.users.features.category_rows,
             user_category_width=self.users.features.category_width,
-            candidate_features=len(self.candidate),
+            candidate_features=len(self.candidate) + self._made,
             has_score=self.score is not None,
             kinds=self.info.feedback_kinds,
             item_buckets=self.items.vocabulary.buckets,
             user_buckets=self.users.vocabulary.buckets,
+            model_scores=self._made,
         )
+
+    @property
+    def _made(self) -> int:
+        return 0 if self.model_scores is None else len(self.model_scores.names)
 
     def encode(self, requests: Requests, missing: Missing = "refuse") -> EncodedRequests:
         """Encode any requests of the same layout.
@@ -206,7 +238,7 @@ class Encoder:
         candidates = rows[split:]
         kinds = self.info.feedback_kinds
         target = kinds.index(self.info.target) if self.info.target in kinds else -1
-        return EncodedRequests(
+        encoded = EncodedRequests(
             items=item_table,
             users=user_table,
             kinds=kinds,
@@ -229,6 +261,9 @@ class Encoder:
             shown=flat.shown,
             feedback=self._feedback(flat),
         )
+        if self.model_scores is None:
+            return encoded
+        return encoded.with_model_scores(self.model_scores.of(encoded))
 
     def absent(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +66,18 @@ def load_encoder(folder: str | Path) -> Encoder:
         state = json.loads((source / _JSON).read_text(encoding="utf-8"))
         tensors = load_file(source / _TABLES)
         sides = {side: _entity(source, side, state[side], tensors) for side in _SIDES}
-        known = {name: _range(state[name]) for name in _HISTORY if name in state}
-        return Encoder(
+        encoder = Encoder(
             config=EncoderConfig(**state["config"]),
             info=TableInfo(**state["info"]),
             items=sides["items"],
             users=sides["users"],
             score=_range(state["score"]),
             candidate=np.array(state["candidate"], np.float64).reshape(-1, 2),
-            **known,
         )
+        if _HISTORY[0] not in state:
+            return encoder
+        feedback, age = (_range(state[name]) for name in _HISTORY)
+        return replace(encoder, history_feedback=feedback, history_age=age)
     except (
         OSError,
         ValueError,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from goalrank.encoders import add_tree_scores
 from goalrank.errors import DataError
 from goalrank.logs import import_log, write_import
 from goalrank.requests import (
@@ -78,11 +79,15 @@ def load_data(folder: Path, dataset: DatasetSpec, encoding: EncoderConfig) -> En
                 f"(options: datasets.options, datasets.max_{name})"
             )
     encoder = Encoder.fit(parts["train"], encoding)
+    encoder, train, _ = add_tree_scores(
+        encoder, encoder.encode(parts["train"]), folds=encoding.tree_folds, seed=dataset.seed
+    )
     return EncodedDataset(
         json_hash([dataset.model_dump(mode="json"), encoding.model_dump(mode="json")]),
         encoder.spec,
         parts["train"].info,
-        *(encoder.encode(parts[name]) for name in _PARTS),
+        train,
+        *(encoder.encode(parts[name]) for name in _PARTS[1:]),
     )
 
 

@@ -88,7 +88,7 @@ class StartCandidate:
         before = self._scores(device)
         model.load_state_dict(trained)
         after = self._scores(device)
-        found = _compare(
+        found = compare(
             before, after, self.validation.user, self.task.start_margin, split=self.split
         )
         if found.kept == "start":
@@ -110,14 +110,23 @@ class StartCandidate:
         return torch.cat(out).numpy()
 
 
-def _compare(
+def compare(
     before: NDArray[np.float64],
     after: NDArray[np.float64],
     user: NDArray[np.integer],
     margin: float,
     *,
-    split: bool,
+    split: bool = False,
 ) -> StartComparison:
+    """Compare the scores [R] of two rankers on the same requests.
+
+    Args:
+        before: scores; NaN where a request has none.
+        after: scores of the other ranker.
+        user: [R]; requests of one user count as one draw.
+        margin: standard errors by which `after` must be better to be kept.
+        split: whether each process has its own part of the requests.
+    """
     real = np.isfinite(before) & np.isfinite(after)
     sums = {"before": float(before[real].sum()), "after": float(after[real].sum())}
     counts = dict.fromkeys(sums, float(real.sum()))

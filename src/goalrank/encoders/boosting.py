@@ -1,0 +1,93 @@
+"""Gradient-boosted trees of LightGBM, kept as text."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goalrank.errors import MissingExtraError
+
+Table = tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int64]]
+_FEW_ROWS = 10_000  # starting threads costs more than scoring fewer rows
+
+
+def has_boosting() -> bool:
+    """Whether the extra `trees` (LightGBM) is installed."""
+    return importlib.util.find_spec("lightgbm") is not None
+
+
+def fit_trees(
+    table: Table,
+    settings: dict[str, Any],
+    trees: int,
+    *,
+    names: Sequence[str],
+    validation: Table | None = None,
+    patience: int = 0,
+) -> str:
+    """Fit trees that rank within groups of rows.
+
+    Args:
+        table: features [M, F], labels [M] in 0, 1, 2, …, and rows per group.
+        settings: of LightGBM.
+        trees: the most trees.
+        names: of the F features.
+        validation: a table for early stopping, or None.
+        patience: trees without a better validation metric before fitting stops.
+
+    Returns:
+        The trees as LightGBM's text.
+
+    Raises:
+        MissingExtraError: LightGBM is not installed.
+    """
+    lgb = _lightgbm()
+    features, label, groups = table
+    data = lgb.Dataset(features, label, group=groups, feature_name=list(names))
+    valid: list[Any] = []
+    stop: list[Any] = []
+    if validation is not None:
+        x, y, sizes = validation
+        valid = [lgb.Dataset(x, y, group=sizes, reference=data)]
+        stop = [lgb.early_stopping(patience, verbose=False)]
+    booster = lgb.train({"verbose": -1, **settings}, data, trees, valid, callbacks=stop)
+    text: str = booster.model_to_string(num_iteration=booster.best_iteration)
+    return text
+
+
+class Trees:
+    """Trees made of text.
+
+    Args:
+        text: what `fit_trees` returned.
+
+    Raises:
+        MissingExtraError: LightGBM is not installed.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._booster = _lightgbm().Booster(model_str=text)
+
+    def scores(self, rows: NDArray[Any], threads: int = 0) -> NDArray[np.float32]:
+        """Score rows [M, F]: [M].
+
+        Args:
+            rows: features.
+            threads: of LightGBM; 0 uses all cores where there are many rows.
+        """
+        if len(rows) == 0:
+            return np.zeros(0, np.float32)
+        threads = threads or int(len(rows) <= _FEW_ROWS)
+        return np.asarray(self._booster.predict(rows, num_threads=threads), np.float32)
+
+
+def _lightgbm() -> Any:
+    try:
+        import lightgbm
+    except ImportError as error:
+        raise MissingExtraError("boosted trees", "trees") from error
+    return lightgbm

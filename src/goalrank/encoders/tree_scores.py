@@ -1,0 +1,269 @@
+"""Scores of cross-fitted boosted trees as a candidate feature of every network."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goalrank.encoders.boosting import Table, Trees, fit_trees, has_boosting
+from goalrank.encoders.plain import MOST_ITEM_NUMBERS
+from goalrank.errors import BundleError
+from goalrank.requests import EncodedRequests, Encoder, history_ages, mix64
+
+Longs = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+FILE = "tree_scores.json"
+_MOST_ROWS = 300_000  # candidates to learn from; a sample of the requests beyond
+_FEWEST_REQUESTS = 200  # with an order to learn, for each fold
+_FEWEST_USERS = 30  # for folds of users; with fewer, requests are dealt out instead
+_TREES = 100
+_LEVELS = 4
+_SMALLEST_VARIANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class TreeScores:
+    """Scores of trees; each request is scored by trees that never saw its user.
+
+    The users are dealt out to K folds by a hash, and the trees of a fold are fitted to the
+    training requests of all others (stacking: Wolpert, 1992). Training, validation and serving use
+    the same rule, so the scores mean the same everywhere. With fewer than 30 users, requests are
+    dealt out instead.
+
+    The trees see the candidate features, the retriever's score and the item's numbers, each as it
+    is and relative to the request; how often the candidate is in the history, and when and with what
+    feedback last; the numbers of candidates and of history events; and the user's numbers.
+
+    Attributes:
+        texts: K texts of LightGBM.
+        by_user: whether folds are of users.
+        mean, deviation: of the raw scores over training.
+    """
+
+    texts: tuple[str, ...]
+    by_user: bool
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    names = ("tree_score",)
+
+    def of(self, columns: EncodedRequests) -> Floats:
+        """Standardised scores of all candidates: [C, 1]."""
+        raw = self._raw(columns, np.arange(len(columns)))
+        return ((raw - self.mean) / self.deviation).astype(np.float32)[:, None]
+
+    def write(self, folder: Path) -> list[str]:
+        """Write the trees into an existing folder; returns the names of the files."""
+        (folder / FILE).write_text(json.dumps(asdict(self)), encoding="utf-8")
+        return [FILE]
+
+    @classmethod
+    def read(cls, folder: Path) -> TreeScores | None:
+        """The trees in a folder; None where it has none.
+
+        Raises:
+            BundleError: the file is damaged.
+        """
+        path = folder / FILE
+        if not path.is_file():
+            return None
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**{**data, "texts": tuple(data["texts"])})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise BundleError(
+                f"'{path}' is damaged ({error}); remedy: save the bundle again"
+            ) from error
+
+    @cached_property
+    def _trees(self) -> tuple[Trees, ...]:
+        return tuple(Trees(text) for text in self.texts)
+
+    def _raw(self, columns: EncodedRequests, rows: Longs) -> Floats:
+        """Scores of the candidates of all requests, each by the trees of its fold: [C]."""
+        table = _features(columns)
+        owner = np.repeat(rows, np.diff(columns.candidate_start))
+        fold = _folds(columns, len(self.texts), by_user=self.by_user)[owner]
+        out = np.zeros(len(table), np.float32)
+        for k, trees in enumerate(self._trees):
+            mine = fold == k
+            if mine.any():
+                out[mine] = trees.scores(table[mine])
+        return out
+
+
+def add_tree_scores(
+    encoder: Encoder, train: EncodedRequests, *, folds: int, seed: int
+) -> tuple[Encoder, EncodedRequests, str]:
+    """Fit trees to training requests, and have the encoder add their scores to all it encodes.
+
+    Args:
+        encoder: without such scores.
+        train: training requests that it encoded.
+        folds: K; 0 adds nothing.
+        seed: of LightGBM and of the sample of requests, where they hold more than 300,000
+            candidates.
+
+    Returns:
+        The encoder, the training requests with the scores, and a sentence on what was done or why
+        nothing was.
+    """
+    if not folds:
+        return encoder, train, "tree scores: switched off"
+    if not has_boosting():
+        return (
+            encoder, train,
+            "tree scores: left out, the extra 'trees' is not installed "
+            "(pip install 'goalrank[trees]')",
+        )  # fmt: skip
+    scores = _fit(train, folds, seed)
+    if scores is None:
+        return (
+            encoder,
+            train,
+            f"tree scores: left out, fewer than {_FEWEST_REQUESTS} requests with an order per fold",
+        )
+    encoder = replace(encoder, model_scores=scores)
+    said = f"tree scores: {folds} × {_TREES} trees, each request scored by trees that never saw its {'user' if scores.by_user else 'fold of requests'}"
+    return encoder, train.with_model_scores(scores.of(train)), said
+
+
+def _fit(train: EncodedRequests, folds: int, seed: int) -> TreeScores | None:
+    """Cross-fitted trees; None where a fold has too little to learn from."""
+    by_user = len(np.unique(train.user)) >= _FEWEST_USERS
+    sample = train.take(_sampled(train, seed))
+    table, label = _features(sample), _labels(sample)
+    groups = np.diff(sample.candidate_start)
+    fold = _folds(sample, folds, by_user=by_user)
+    known = _with_order(sample, label, groups)
+    texts = []
+    for k in range(folds):
+        rows = known & (fold != k)[np.repeat(np.arange(len(sample)), groups)]
+        sizes = np.add.reduceat(np.append(rows, False), sample.candidate_start[:-1])
+        sizes = sizes[(groups > 0) & (sizes > 0)]
+        if len(sizes) < _FEWEST_REQUESTS:
+            return None
+        texts.append(_fit_fold((table[rows], label[rows], sizes.astype(np.int64)), seed))
+    found = TreeScores(tuple(texts), by_user)
+    raw = found._raw(sample, np.arange(len(sample)))
+    return replace(found, mean=float(raw.mean()), deviation=float(raw.std()) or 1.0)
+
+
+def _fit_fold(table: Table, seed: int) -> str:
+    # A listwise loss with few leaves overfits least: the trees are one voice among several.
+    settings = {
+        "objective": "rank_xendcg",
+        "num_leaves": 7,
+        "learning_rate": 0.05,
+        "min_data_in_leaf": 200 if len(table[1]) > 20_000 else 50,
+        "lambda_l2": 1.0,
+        "seed": seed % 2**31,
+        "objective_seed": seed % 2**31,
+        "deterministic": True,
+        "force_row_wise": True,
+        "label_gain": list(range(_LEVELS + 1)),
+    }
+    return fit_trees(table, settings, _TREES, names=[f"f{i}" for i in range(table[0].shape[1])])
+
+
+def _sampled(train: EncodedRequests, seed: int) -> Longs:
+    count, share = len(train), _MOST_ROWS / max(int(train.candidate_start[-1]), 1)
+    if share >= 1:
+        return np.arange(count)
+    chosen = np.random.default_rng(seed).choice(count, max(int(count * share), 1), replace=False)
+    return np.sort(chosen)
+
+
+def _folds(columns: EncodedRequests, folds: int, *, by_user: bool) -> Longs:
+    """Fold of each request: [R]."""
+    own = columns.users.id_row.numpy()[columns.user] if by_user else columns.key
+    return (mix64(own.astype(np.uint64)) % np.uint64(folds)).astype(np.int64)
+
+
+def _labels(columns: EncodedRequests) -> NDArray[np.int32]:
+    """Relevance of each candidate in levels 0 … 4: [C]."""
+    out = np.zeros(len(columns.candidates), np.int32)
+    at = _shown_rows(columns)
+    value = columns.feedback[columns.shown >= 0, columns.target]
+    level = np.round(value / max(float(value.max(initial=0)), 1e-9) * _LEVELS)
+    out[at] = np.where(value > 0, np.clip(level, 1, _LEVELS), 0)
+    return out
+
+
+def _shown_rows(columns: EncodedRequests) -> Longs:
+    """Rows of the shown candidates among all, in the order of the log."""
+    start = np.repeat(columns.candidate_start[:-1], np.diff(columns.shown_start))
+    return (start + columns.shown)[columns.shown >= 0]
+
+
+def _with_order(
+    columns: EncodedRequests, label: NDArray[np.int32], groups: Longs
+) -> NDArray[np.bool_]:
+    """Candidates with known feedback of the requests that have liked and other ones: [C]."""
+    known = np.ones(len(label), np.bool_)
+    if columns.protocol == "exposed":
+        known[:] = False
+        known[_shown_rows(columns)] = True
+    owner = np.repeat(np.arange(len(columns)), groups)
+    liked = np.bincount(owner[known & (label > 0)], minlength=len(columns)) > 0
+    other = np.bincount(owner[known & (label == 0)], minlength=len(columns)) > 0
+    return known & (liked & other)[owner]
+
+
+def _features(columns: EncodedRequests) -> Floats:
+    """Features of all candidates: [C, F]."""
+    groups = np.diff(columns.candidate_start)
+    items = columns.items.numeric.numpy()[columns.candidates, :MOST_ITEM_NUMBERS]
+    own = np.column_stack([columns.own_features, columns.candidate_score, items])
+    users = columns.users.numeric.numpy()[columns.user, :MOST_ITEM_NUMBERS]
+    shared = np.column_stack([groups, users]).astype(np.float32)
+    return np.column_stack(
+        [own, _relative(own, groups), *_in_history(columns), np.repeat(shared, groups, axis=0)]
+    ).astype(np.float32)
+
+
+def _relative(x: Floats, groups: Longs) -> NDArray[np.float64]:
+    """Values less the mean of their request, over its deviation; requests one after another."""
+    some = groups[groups > 0]
+    start = np.cumsum(some) - some
+    owner = np.repeat(np.arange(len(some)), some)
+    if not len(some):
+        return np.zeros(x.shape)
+    mean = np.add.reduceat(x.astype(np.float64), start) / some[:, None]
+    centred = x - mean[owner]
+    variance = np.add.reduceat(centred**2, start) / some[:, None]
+    return centred / np.sqrt(variance + _SMALLEST_VARIANCE)[owner]
+
+
+def _in_history(columns: EncodedRequests) -> tuple[Floats, Floats]:
+    """What the latest events that models see say of each candidate, and of the request.
+
+    Returns:
+        [C, 3] how often the candidate is among them, the age of its latest event (-1 for none) and
+        the feedback then; [C, 2] events and age of the latest (-1 for none).
+    """
+    length = np.minimum(np.diff(columns.history_start), columns.history_limit)
+    groups = np.diff(columns.candidate_start)
+    requests = np.arange(len(columns))
+    first = np.cumsum(length) - length
+    event = np.arange(length.sum()) + np.repeat(columns.history_start[1:] - length - first, length)
+    owner = np.repeat(requests, length)
+    age = history_ages(columns.time[owner], columns.history_time[event])
+    width = len(columns.items)
+    key = owner * width + columns.history[event]
+    order = np.argsort(key, kind="stable")  # events of one item stay in order of time
+    wanted = np.repeat(requests, groups) * width + columns.candidates
+    end = np.searchsorted(key[order], wanted, "right")
+    times = end - np.searchsorted(key[order], wanted, "left")
+    latest = np.append(order, -1)[end - 1]  # any event where there is none
+    known = np.append(age, -1.0), np.append(columns.history_feedback[event], 0.0)
+    own = [np.where(times > 0, values[latest], none) for values, none in zip(known, (-1.0, 0.0))]
+    newest = np.where(length > 0, np.append(age, -1.0)[first + length - 1], -1.0)
+    shared = np.column_stack([length, newest]).astype(np.float32)
+    return np.column_stack([times, *own]).astype(np.float32), np.repeat(shared, groups, axis=0)

@@ -1,0 +1,185 @@
+"""Scores of cross-fitted trees."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from goalrank.encoders import PlainFeatures, TreeScores, add_tree_scores
+from goalrank.encoders.tree_scores import FILE, _in_history
+from goalrank.errors import BundleError, ConfigError
+from goalrank.rankers import LinearScores
+from goalrank.requests import EncodedRequests, Encoder, EncoderConfig, history_ages
+from goalrank.testing import make_requests, make_table, spec_of
+from goalrank.training.linear_start import LinearStart
+from goalrank.training.modules.supervised import list_ndcg
+
+pytest.importorskip("lightgbm", reason="extra trees: lightgbm")
+
+TABLE = make_table(40, seed=0)
+
+
+def choices(
+    score: NDArray[np.float64], columns: EncodedRequests, noise: float = 0.3
+) -> EncodedRequests:
+    """The same requests, of which the candidate with the highest noisy score was chosen."""
+    noisy = score + noise * np.random.default_rng(9).gumbel(size=len(score))
+    best = [noisy[a:b].argmax() for a, b in pairwise(columns.candidate_start)]
+    count = len(columns)
+    return replace(
+        columns,
+        shown_start=np.arange(count + 1),
+        shown=np.array(best, np.int32),
+        feedback=np.ones((count, 1), np.float32),
+    )
+
+
+def world(kind: str, requests: int = 2400, seed: int = 0) -> EncodedRequests:
+    """Choices by a feature ("linear"), or by the product of two ("product")."""
+    columns = make_requests(requests, 8, users=60, history=4, seed=seed)
+    x, y = columns.candidate_features.T.astype(np.float64)
+    return choices({"linear": 2 * x, "product": 2 * x * y}[kind], columns)
+
+
+def scored(columns: EncodedRequests) -> tuple[TreeScores, EncodedRequests]:
+    encoder, columns, said = add_tree_scores(Encoder.fit(TABLE), columns, folds=3, seed=0)
+    assert "3 × " in said
+    assert isinstance(encoder.model_scores, TreeScores)
+    return encoder.model_scores, columns
+
+
+PRODUCT, PRODUCT_SCORED = scored(world("product"))
+
+
+def beginning(kind: str, validated: bool = True) -> tuple[str, float]:
+    """What networks begin as, and how much better than the plain features it ranks new requests."""
+    scores, train = scored(world(kind))
+    held, test = (world(kind, count, seed=seed) for count, seed in ((800, 5), (3000, 6)))
+    held, test = (each.with_model_scores(scores.of(each)) for each in (held, test))
+    spec = spec_of(train)
+    linear, begun = LinearScores(spec), LinearScores(spec)
+    linear.fit_closed_form(train, None, 4, 0)
+    start = LinearStart(spec, train, held if validated else None, 4, 0)
+    start.give(begun.wide, [0])
+    return start.chosen, quality(begun, test) - quality(linear, test)
+
+
+def quality(ranker: LinearScores, columns: EncodedRequests) -> float:
+    with torch.no_grad():
+        batches = columns.batches(500)
+        each = [list_ndcg(batch, ranker.eval().rank(batch, 4)) for batch in batches]
+    return float(torch.cat(each).nanmean())
+
+
+def test_networks_begin_as_trees_where_validation_says_so() -> None:
+    chosen, gain = beginning("product")
+    assert "trees" in chosen
+    assert gain > 0.1
+    assert beginning("product", validated=False) == ("linear", 0.0)
+    assert beginning("linear")[1] > -0.005
+
+
+def test_the_linear_ranker_reads_no_scores_of_models() -> None:
+    spec = spec_of(PRODUCT_SCORED)
+    made = PlainFeatures(spec).is_model_score
+    assert int(made.sum()) == 3
+    linear = LinearScores(spec)
+    linear.fit_closed_form(PRODUCT_SCORED, None, 4, 0)
+    weight = linear.wide.state_dict()["linear.weight"][0]
+    assert (weight[made] == 0).all()
+    assert (weight[~made] != 0).any()
+
+
+def test_trees_never_saw_the_users_that_they_score() -> None:
+    columns = world("product")
+    own = columns.users.id_row.numpy()[columns.user]
+    chosen = own == own[0]
+    feedback = columns.feedback.copy()
+    shown = columns.shown.copy()
+    shown[chosen] = 0
+    other = replace(columns, shown=shown, feedback=feedback)
+    changed, _ = scored(other)
+    same = [old == new for old, new in zip(PRODUCT.texts, changed.texts)]
+    assert sorted(same) == [False, False, True]  # of the fold that scores this user
+    rows = np.flatnonzero(chosen)
+    # Up to the scale, which is that of all training scores.
+    before = PRODUCT.of(columns.take(rows)) * PRODUCT.deviation + PRODUCT.mean
+    after = changed.of(columns.take(rows)) * changed.deviation + changed.mean
+    np.testing.assert_allclose(before, after, atol=1e-5)
+
+
+def test_scores_do_not_depend_on_the_requests_beside() -> None:
+    columns = world("product", 300, seed=3)
+    some = np.array([5, 17, 200])
+    alone = np.concatenate([PRODUCT.of(columns.take(np.array([row]))) for row in some])
+    np.testing.assert_array_equal(PRODUCT.of(columns.take(some)), alone)
+
+
+def test_scores_become_the_last_candidate_feature() -> None:
+    assert PRODUCT_SCORED.model_scores == 1
+    assert PRODUCT_SCORED.own_features.shape[1] == PRODUCT_SCORED.candidate_features.shape[1] - 1
+    last = PRODUCT_SCORED.candidate_features[:, -1]
+    assert abs(float(last.mean())) < 1e-4
+    assert abs(float(last.std()) - 1) < 1e-4
+    batch = PRODUCT_SCORED.batch([0])
+    known = batch.candidate_mask[0]
+    torch.testing.assert_close(
+        batch.candidate_features[0, known, -1], torch.from_numpy(last[: int(known.sum())])
+    )
+
+
+def test_kept_on_disk_bit_for_bit(tmp_path: Path) -> None:
+    assert PRODUCT.write(tmp_path) == [FILE]
+    loaded = TreeScores.read(tmp_path)
+    assert loaded == PRODUCT
+    assert loaded is not None
+    columns = world("product", 50, seed=4)
+    np.testing.assert_array_equal(loaded.of(columns), PRODUCT.of(columns))
+    (tmp_path / FILE).write_text('{"texts": 3')
+    with pytest.raises(BundleError, match="damaged"):
+        TreeScores.read(tmp_path)
+    (tmp_path / FILE).unlink()
+    assert TreeScores.read(tmp_path) is None
+
+
+def test_too_few_requests_and_switched_off_are_said() -> None:
+    encoder, few = Encoder.fit(TABLE), world("product", 30)
+    same, columns, said = add_tree_scores(encoder, few, folds=3, seed=0)
+    assert same is encoder
+    assert columns is few
+    assert "fewer than 200 requests" in said
+    assert "switched off" in add_tree_scores(encoder, few, folds=0, seed=0)[2]
+    with pytest.raises((ConfigError, ValueError), match="at least 2"):
+        EncoderConfig(tree_folds=1)
+
+
+def test_requests_are_dealt_out_where_users_are_few() -> None:
+    columns = world("product")
+    one = replace(columns, user=np.ones_like(columns.user))
+    scores, _ = scored(one)
+    assert not scores.by_user
+    assert len(set(scores.texts)) == 3
+
+
+def test_what_the_history_says_of_a_candidate() -> None:
+    columns = replace(make_requests(40, 6, history=6, items=5, seed=2), history_limit=4)
+    own, shared = _in_history(columns)
+    at = 0
+    for r in range(len(columns)):
+        a, b = columns.history_start[r : r + 2]
+        events = range(max(a, b - 4), b)
+        age = history_ages(np.repeat(columns.time[r], b - a), columns.history_time[a:b])
+        for item in columns.candidates[slice(*columns.candidate_start[r : r + 2])]:
+            same = [e for e in events if columns.history[e] == item]
+            latest = (age[same[-1] - a], columns.history_feedback[same[-1]]) if same else (-1.0, 0.0)
+            np.testing.assert_allclose(own[at], [len(same), *latest], rtol=1e-6)
+            newest = age[-1] if len(events) else -1.0
+            np.testing.assert_allclose(shared[at], [len(events), newest], rtol=1e-6)
+            at += 1
+    assert at == len(own)
