@@ -17,7 +17,6 @@ import torch
 from goalrank import evaluation as ev
 from goalrank._version import __version__
 from goalrank.api.model import Model, fit
-from goalrank.api.recipes import recipe_path
 from goalrank.api.reward_reports import fit_itemwise, reward_report
 from goalrank.api.scorecard import Scorecard, audit_dict, find_baselines, score
 from goalrank.errors import ConfigError
@@ -28,7 +27,7 @@ from goalrank.reporting import Report, choose_rows, make_examples, write_report
 from goalrank.requests import Requests
 from goalrank.serving import Examples
 from goalrank.storage import json_text, write_text
-from goalrank.training import Job, load_config
+from goalrank.training import Job, load_config, recipe_path
 
 Say = Callable[[str], None]
 

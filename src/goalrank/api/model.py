@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from goalrank.api.recipes import recipe_path
 from goalrank.bundles import Bundle
 from goalrank.encoders import add_tree_scores
 from goalrank.errors import BundleError, ConfigError
@@ -16,6 +15,7 @@ from goalrank.rankers import Ranker
 from goalrank.requests import EncodedRequests, Encoder, Requests, TableInfo, read_shard
 from goalrank.storage import local_path
 from goalrank.training import (
+    DEFAULT,
     FitConfig,
     Fitted,
     Job,
@@ -31,6 +31,7 @@ from goalrank.training import (
     lost_processes,
     part_sizes,
     process_rank,
+    recipe_path,
     resolve_options,
     run_job,
 )
@@ -86,7 +87,7 @@ def fit(
         overrides: settings that replace those of `config`, by name: {"training.steps": 500}; or
             texts as for `--set`.
         callbacks: Lightning callbacks for every stage's trainer, or a function of the stage's name
-            ("pretrain", "dnn", "reward-0", "goalrank", …) that gives a list. The same objects
+            ("pretrain", "reward-0", "goalrank", …) that gives a list. The same objects
             serve all stages, so what keeps a state (early stopping) wants a function.
         loggers: Lightning loggers besides the CSV log, also a list or a function: TensorBoard
             (extra `[tensorboard]`), MLflow (`[mlflow]`), W&B (`[wandb]`) and others. Every stage counts
@@ -110,7 +111,7 @@ def fit(
         >>> from goalrank import fit
         >>> model = fit(
         ...     train, validation,  # tables, or their files
-        ...     overrides={"training.steps": 4, "light_loop.steps": 2, "reward.loop.steps": 2},
+        ...     overrides={"training.steps": 4, "reward.loop.steps": 2},
         ...     out=folder, progress=False,
         ... )
         >>> lists = model.rank(test, slots=3)
@@ -125,7 +126,7 @@ def fit(
         ...     loggers=lambda stage: [CSVLogger(folder / "logs", name=stage)],
         ... )
         >>> sorted(path.name for path in (folder / "logs").iterdir())
-        ['dnn', 'goalrank', 'prm', 'reward-0']
+        ['goalrank', 'reward-0']
     """
     out = None if out is None else local_path(out, "out")
     settings = load_config(_source(config), overrides)
@@ -218,8 +219,8 @@ def _count(columns: EncodedRequests, options: RunOptions) -> int:
     return sum(part_sizes(columns, None)[0])
 
 
-def _source(config: Config) -> FitConfig | Path | None:
-    return config if config is None or isinstance(config, FitConfig) else recipe_path(config)
+def _source(config: Config) -> FitConfig | Path:
+    return config if isinstance(config, FitConfig) else recipe_path(config or DEFAULT)
 
 
 def check_free(out: Path, allowed: bool) -> None:

@@ -31,7 +31,7 @@ from goalrank.rankers.composite.multi_generator import (
 from goalrank.rankers.composite.pier import PIER
 from goalrank.rankers.composite.pool import Pool, PoolPolicy
 from goalrank.rankers.composite.prs import PRS
-from goalrank.rankers.config import PRESETS, RankerConfig
+from goalrank.rankers.config import PRESETS, IdDropout, RankerConfig, known_id_dropout
 from goalrank.rankers.goalrank.generator import Generator
 from goalrank.rankers.scorers.dlcm import DLCM
 from goalrank.rankers.scorers.dnn import DNN
@@ -65,6 +65,7 @@ __all__ = [
     "EvaluatorSort",
     "FeatureOrder",
     "Generator",
+    "IdDropout",
     "InputOrder",
     "ItemStatistic",
     "LambdaMART",
@@ -89,6 +90,7 @@ __all__ = [
     "build_ranker",
     "copies",
     "diverse_members",
+    "known_id_dropout",
     "member_lists",
     "neighbours",
     "parameter_count",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -25,6 +25,14 @@ PRESETS: dict[str, tuple[int, int, int, int]] = {
     "xxl": (2048, 20, 16, 4),
 }
 
+IdDropout = Annotated[float, Field(ge=0, lt=1)] | Literal["auto"]
+_ID_DROPOUT = 0.05  # of a model that is made before its training requests are known
+
+
+def known_id_dropout(value: float | Literal["auto"]) -> float:
+    """The share itself; a small one where the training requests have yet to decide."""
+    return _ID_DROPOUT if value == "auto" else float(value)
+
 
 class RankerConfig(BaseModel):
     """A ranker's name and size.
@@ -34,6 +42,7 @@ class RankerConfig(BaseModel):
         preset: a named size of `PRESETS`; width, layers, heads and ratio override it.
         id_dropout: share of ids swapped in training for a bucket that many share. Near 1 leaves
             items to their features, where requests are few and vectors would learn them by heart.
+            "auto" follows from the training requests.
         id_width: numbers learned an id, brought to `width` by a shared matrix; 0 = `width`.
         slots: L that the ranker is trained for.
         beam: of the generator's decoding; 1 = greedy.
@@ -49,7 +58,7 @@ class RankerConfig(BaseModel):
     heads: int | None = Field(default=None, ge=1)
     ratio: int | None = Field(default=None, ge=1)
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    id_dropout: float = Field(default=0.05, ge=0, lt=1)
+    id_dropout: IdDropout = 0.05
     inducing: int = Field(default=0, ge=0)
     user_ids: bool = False
     id_width: int = Field(default=0, ge=0)
@@ -81,7 +90,7 @@ class RankerConfig(BaseModel):
             layers=layers if self.layers is None else self.layers,
             heads=self.heads or heads,
             dropout=self.dropout,
-            id_dropout=self.id_dropout,
+            id_dropout=known_id_dropout(self.id_dropout),
             inducing=self.inducing,
             user_ids=self.user_ids,
             id_width=self.id_width,

@@ -9,6 +9,7 @@ from goalrank.training.config import (
     build_config,
     load_config,
 )
+from goalrank.training.data_rules import DataFacts, resolved, rules_applied
 from goalrank.training.distributed.data_parallel import part_sizes
 from goalrank.training.distributed.lost_processes import PeerLostError, lost_processes
 from goalrank.training.distributed.options import PerStage, RunOptions
@@ -41,12 +42,15 @@ from goalrank.training.objectives.reference_policy import (
     rank_policy,
     reference_policy,
 )
+from goalrank.training.recipes import DEFAULT, default_recipe, recipe_names, recipe_path
 from goalrank.training.rewards import build_list_reward, build_reward, unexposed_is_negative
 
 __all__ = [
+    "DEFAULT",
     "OBJECTIVES",
     "SOURCES",
     "CachedScores",
+    "DataFacts",
     "FitConfig",
     "Fitted",
     "Group",
@@ -72,6 +76,7 @@ __all__ = [
     "build_list_reward",
     "build_reward",
     "check_names",
+    "default_recipe",
     "feedback_at",
     "gather_bytes",
     "group_cross_entropy",
@@ -85,8 +90,12 @@ __all__ = [
     "process_rank",
     "rank_policy",
     "read_telemetry",
+    "recipe_names",
+    "recipe_path",
     "reference_policy",
     "resolve_options",
+    "resolved",
+    "rules_applied",
     "run_job",
     "run_stage",
     "unexposed_is_negative",

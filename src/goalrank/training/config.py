@@ -11,23 +11,34 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from goalrank.errors import ConfigError
-from goalrank.rankers import RankerConfig
+from goalrank.rankers import IdDropout, RankerConfig
 from goalrank.requests import EncoderConfig
 from goalrank.rewards import REWARDS, Link
 from goalrank.settings import checked, read_toml, with_new_names
 from goalrank.training.groups.config import GroupConfig
 from goalrank.training.objectives.group_objectives import OBJECTIVES
 
+Weight = Annotated[float, Field(ge=0)] | Literal["auto"]
+
+
+def known_weight(value: float | Literal["auto"]) -> float:
+    """The weight itself; 0 where the training requests have yet to decide."""
+    return 0.0 if value == "auto" else float(value)
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+_PASSES, _FEWEST_STEPS, _MOST_STEPS = 2, 200, 3000
 
 
 class LoopConfig(_Strict):
     """How long and how fast to fit.
 
     Attributes:
-        steps: optimiser steps at most.
+        steps: optimiser steps at most; 0 = two passes over the training requests, within 200 and
+            3000 steps.
         batch_size: requests per step.
         lr: peak learning rate (AdamW); rises over `warmup` steps, then falls by a cosine.
         weight_decay: of AdamW; the wide path, norms and biases have none.
@@ -41,7 +52,7 @@ class LoopConfig(_Strict):
             in each process, so that large catalogues fit; no effect in one process.
     """
 
-    steps: int = Field(default=2000, ge=1)
+    steps: int = Field(default=2000, ge=0)
     batch_size: int = Field(default=64, ge=1)
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
@@ -54,11 +65,11 @@ class LoopConfig(_Strict):
     shard_items: bool = False
 
     def over(self, requests: int) -> Self:
-        """Resolve `validate_every` = 0 for a number of training requests."""
-        if self.validate_every:
-            return self
-        interval = min(200, math.ceil(requests / (2 * self.batch_size)))
-        return self.model_copy(update={"validate_every": interval})
+        """Resolve `steps` = 0 and `validate_every` = 0 for a number of training requests."""
+        one_pass = requests / self.batch_size
+        steps = self.steps or min(max(math.ceil(_PASSES * one_pass), _FEWEST_STEPS), _MOST_STEPS)
+        every = self.validate_every or min(200, max(math.ceil(one_pass / 2), 1))
+        return self.model_copy(update={"steps": steps, "validate_every": every})
 
 
 LIST_REWARD = "list_reward"
@@ -88,7 +99,8 @@ class RewardConfig(_Strict):
         members: models in the ensemble, trained with different seeds.
         pessimism: β in mean − β · deviation over the ensemble.
         width, layers, heads: of the request encoder.
-        id_dropout: share of ids swapped in training for a bucket that many share.
+        id_dropout: share of ids swapped in training for a bucket that many share; "auto" follows
+            from the training requests.
         id_width: width of the id vectors, projected to `width` by a shared matrix; 0 = `width`.
         list_layers, relations: of the list model, see `ListReward`.
         positions: whether slots have their own vectors; False with list_layers 0 and relations 0 is a
@@ -103,7 +115,8 @@ class RewardConfig(_Strict):
         lists: lists per request in training, where unexposed counts as negative.
         observed: weight of the logged feedback itself, as discounted gain of a list, added to the
             learned reward. It is unbiased where every candidate's relevance is known, and
-            ignores how items of a list affect each other.
+            ignores how items of a list affect each other. "auto" is 1 where nearly every
+            candidate's relevance is known, and 0 elsewhere.
         listwise: weight of a cross-entropy over the request's candidates, added to each slot's log
             loss, where unexposed counts as negative: a group needs the right order more than the
             right probability, and a few drawn lists show only some of the candidates.
@@ -121,7 +134,7 @@ class RewardConfig(_Strict):
     layers: int = Field(default=0, ge=0)
     heads: int = Field(default=4, ge=1)
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    id_dropout: float = Field(default=0.05, ge=0, lt=1)
+    id_dropout: IdDropout = 0.05
     user_ids: bool = False
     id_width: int = Field(default=0, ge=0)
     list_layers: int = Field(default=1, ge=0)
@@ -132,7 +145,7 @@ class RewardConfig(_Strict):
     slot_weights: Literal["auto", "ones", "dcg"] = "auto"
     unexposed: Literal["auto", "ignore", "negative"] = "auto"
     lists: int = Field(default=4, ge=1)
-    observed: float = Field(default=0.0, ge=0)
+    observed: Weight = 0.0
     listwise: float = Field(default=1.0, ge=0)
     propensity_cap: float = Field(default=0.0, ge=0)
     loop: RewardLoopConfig = RewardLoopConfig(steps=3000)
@@ -172,9 +185,10 @@ class ObjectiveConfig(_Strict):
             lists: a sampled list with one slot given to every candidate in turn, so that a group
             compares all candidates at once. 0 is the paper's method; reinforce, whose lists must
             be the policy's own samples, has none.
-        supervised: weight of the cross-entropy on logged positives.
+        supervised: weight of the cross-entropy on logged positives; "auto" is 1 where nearly every
+            candidate's relevance is known, and 0 elsewhere.
         warm_start: the generator's encoder begins as the reward model's, which knows the users'
-            tastes already; needs the same width and ids in both.
+            tastes already; needs the same width and ids in both, and "auto" asks whether they are.
         monitor: what validation keeps the best weights by: the target's ndcg of the emitted list,
             the learned reward of it, or nothing (the last weights are kept).
     """
@@ -184,8 +198,8 @@ class ObjectiveConfig(_Strict):
     name: str = "group_relative"
     temperature: float = Field(default=0.5, gt=0)
     slot_group_share: float = Field(default=0.5, ge=0, le=1)
-    supervised: float = Field(default=0.0, ge=0)
-    warm_start: bool = False
+    supervised: Weight = 0.0
+    warm_start: bool | Literal["auto"] = False
     monitor: Literal["ndcg", "reward", "none"] = "ndcg"
 
     @field_validator("name")
@@ -216,16 +230,19 @@ class FitConfig(_Strict):
 
     @model_validator(mode="after")
     def _begins_alike(self) -> FitConfig:
-        if not self.objective.warm_start:
+        if self.objective.warm_start is not True or (different := self.unlike()) is None:
             return self
         mine, its = self.ranker.sizes(), self.reward
-        for name in ("width", "user_ids", "id_width"):
-            if getattr(mine, name) != getattr(its, name):
-                raise ValueError(
-                    f"objective.warm_start needs ranker.{name} = {getattr(mine, name)} and "
-                    f"reward.{name} = {getattr(its, name)} to be the same"
-                )
-        return self
+        raise ValueError(
+            f"objective.warm_start needs ranker.{different} = {getattr(mine, different)} and "
+            f"reward.{different} = {getattr(its, different)} to be the same"
+        )
+
+    def unlike(self) -> str | None:
+        """A size in which the encoders of the ranker and of the reward model differ, if any."""
+        mine, its = self.ranker.sizes(), self.reward
+        sizes = ("width", "user_ids", "id_width")
+        return next((s for s in sizes if getattr(mine, s) != getattr(its, s)), None)
 
 
 def _new_names(data: dict[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,9 @@ from goalrank.training.config import (
     LoopConfig,
     RewardConfig,
     build_config,
+    known_weight,
 )
+from goalrank.training.data_rules import DataFacts, resolved, rules_applied
 from goalrank.training.distributed.options import RunOptions
 from goalrank.training.distributed.process_group import (
     barrier,
@@ -84,8 +86,9 @@ class Job:
     Attributes:
         spec: input sizes.
         train, validation: encoded requests; validation may be empty or None.
-        config: all settings.
+        config: all settings; "auto" is replaced by what follows from `train`.
         options: how stages run; each gets its own folder inside `options.folder`.
+        fitted: what is finished.
     """
 
     spec: InputSpec
@@ -94,6 +97,12 @@ class Job:
     config: FitConfig
     options: RunOptions
     fitted: Fitted = field(default_factory=Fitted)
+
+    def __post_init__(self) -> None:
+        """Resolve what follows from the training requests."""
+        facts = DataFacts.of(self.spec, self.train, split=self.options.split_data)
+        self.rules = rules_applied(self.config, facts)
+        self.config = resolved(self.config, facts)
 
     def run(self) -> Fitted:
         """All stages of the recipe, in order."""
@@ -117,7 +126,7 @@ class Job:
 
     def teacher(self, learned: Reward) -> Reward:
         """The generator's reward: the learned one, and the logged feedback itself."""
-        weight = self.config.reward.observed
+        weight = known_weight(self.config.reward.observed)
         return Weighted([learned, ObservedGain()], [1.0, weight]).eval() if weight else learned
 
     def stage(self, name: str) -> RunOptions:
@@ -133,6 +142,7 @@ class Job:
 
     def _note_beginning(self) -> None:
         """Say what networks begin as, where the data decided it."""
+        self.fitted.notes += self.rules
         if self.spec.model_scores:
             self.fitted.notes.append(f"networks begin as: {self.linear_start.chosen}")
 

@@ -8,9 +8,11 @@ import numpy as np
 
 from goalrank.encoders import EncoderSizes
 from goalrank.errors import ConfigError
+from goalrank.rankers import known_id_dropout
 from goalrank.requests import EncodedRequests, InputSpec
 from goalrank.rewards import REWARDS, ListReward, Reward
 from goalrank.training.config import LIST_REWARD, RewardConfig
+from goalrank.training.data_rules import DataFacts
 from goalrank.training.distributed.process_group import all_reduce_max
 
 
@@ -53,7 +55,7 @@ def build_list_reward(
     if not any(weights):
         weights = (1.0,) * len(kinds)
     dcg = config.slot_weights == "dcg" or (
-        config.slot_weights == "auto" and train.protocol != "exposed"
+        config.slot_weights == "auto" and DataFacts.of(spec, train).relevance_known
     )
     shown = int(all_reduce_max([np.diff(train.shown_start).max(initial=1)])[0])
 
@@ -62,7 +64,7 @@ def build_list_reward(
         layers=config.layers,
         heads=config.heads,
         dropout=config.dropout,
-        id_dropout=config.id_dropout,
+        id_dropout=known_id_dropout(config.id_dropout),
         user_ids=config.user_ids,
         id_width=config.id_width,
     )

@@ -37,7 +37,11 @@ def train(
     ],
     out: Annotated[Path, typer.Option(help="Folder for run/ and bundle/.")],
     config: Annotated[
-        str | None, typer.Option(help="Recipe: a TOML file, or the name of a shipped one.")
+        str | None,
+        typer.Option(
+            help="Recipe: a TOML file, or the name of a shipped one; by default 'default', whose "
+            "sizes and steps follow from the data."
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override a setting: NAME=VALUE. Repeatable.")
@@ -83,11 +87,11 @@ def train(
         from goalrank.api import fit, recipe_path
         from goalrank.cli.tables import read_training, training_paths
         from goalrank.storage import local_path
-        from goalrank.training import is_first, load_config
+        from goalrank.training import DEFAULT, is_first, load_config
 
         stages = ("training", "light_loop", "reward.loop") if shard_items else ()
         set_ = [*(set_ or []), *(f"{stage}.shard_items=true" for stage in stages)]
-        settings = load_config(None if config is None else recipe_path(config), set_)
+        settings = load_config(recipe_path(config or DEFAULT), set_)
         if compete or budget is not None:
             _refuse_beside_compete(compete, resume, split_data, devices, strategy, nodes)
             place = local_path(out, "out")

@@ -16,7 +16,6 @@ import torch
 from goalrank.errors import GoalRankError
 from goalrank.evaluation import Evaluation, evaluate
 from goalrank.rankers import Ranker
-from goalrank.settings import merge
 from goalrank.studies.arena.ledger import (
     BASELINE_PREFIX,
     Ledger,
@@ -89,11 +88,11 @@ def _measured(
     data = _load(folder, cell, base)
     options = RunOptions(folder, progress=False, accelerator=accelerator)
     parts = FittedParts(folder, data, options)
-    recipe = merge(suite.recipe, {"ranker": {"slots": suite.slots}})
+    recipe = suite.whole_recipe()
     tuned = tune(suite, cell, parts, recipe)
     row, over = apply(cell.row, tuned["best"])
     builder = RowBuilder(parts, recipe)
-    config = builder.config(row, cell.size.ranker, over)
+    config = builder.resolved(builder.config(row, cell.size.ranker, over))
     rankers = builder.fit(row, config, cell.seed)
     device = on_device(options)
     for ranker in rankers.values():

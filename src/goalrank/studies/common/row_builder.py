@@ -13,7 +13,7 @@ from goalrank.rankers import Ranker
 from goalrank.settings import merge
 from goalrank.studies.common.fitted_parts import FittedParts, frozen_copy
 from goalrank.studies.common.row_specs import COMPOSITES, OWN_TASKS, RowSpec
-from goalrank.training import FitConfig, build_config, run_stage
+from goalrank.training import DataFacts, FitConfig, build_config, resolved, run_stage
 
 _HELPERS = ("light", "light_loop", "reward", "pretrain")
 
@@ -55,7 +55,16 @@ class RowBuilder:
             row: the row.
         """
         kept = {k: v for k, v in row.set.items() if k in _HELPERS}
-        return build_config(merge(self.recipe, kept))
+        return self.resolved(build_config(merge(self.recipe, kept)))
+
+    def resolved(self, config: FitConfig) -> FitConfig:
+        """Replace what follows from the training requests of the data set.
+
+        Args:
+            config: settings, see `config`.
+        """
+        data = self.parts.data
+        return resolved(config, DataFacts.of(data.spec, data.train))
 
     def fit(self, row: RowSpec, config: FitConfig, seed: int) -> dict[str, Ranker]:
         """Fitted rankers by label: one, or every baseline.
@@ -68,6 +77,7 @@ class RowBuilder:
         Raises:
             ConfigError: the row is impossible on this data.
         """
+        config = self.resolved(config)
         if row.is_composite:
             return COMPOSITES[row.name](self, row, config, seed, **row.options)
         return {row.label: self._single(row, config, seed)}

@@ -13,7 +13,7 @@ from goalrank.evaluation import DEFAULT_METRICS, METRICS
 from goalrank.logs import SOURCES, ImportOptions, data_root
 from goalrank.settings import checked, merge, nearest, read_toml
 from goalrank.studies.common.row_specs import Rows
-from goalrank.training import FitConfig, PartialRecipe, build_config
+from goalrank.training import FitConfig, PartialRecipe, build_config, default_recipe
 
 
 class _Strict(BaseModel):
@@ -99,7 +99,7 @@ class Suite(_Strict):
         rankers: the rows.
         sizes: the sizes.
         tuning: see `TuningSpec`.
-        recipe: a partial training recipe (`goalrank train`'s sections), the base of every row.
+        recipe: settings that replace those of the default recipe, for every row alike.
     """
 
     name: str
@@ -142,7 +142,12 @@ class Suite(_Strict):
         Raises:
             ConfigError: a setting of the recipe cannot be used.
         """
-        return build_config(merge(self.recipe, {"ranker": {"slots": self.slots}}))
+        return build_config(self.whole_recipe())
+
+    def whole_recipe(self) -> dict[str, Any]:
+        """The default recipe, under the suite's own settings and L."""
+        own = merge(self.recipe, {"ranker": {"slots": self.slots}})
+        return merge(default_recipe(), own)
 
 
 def load_suite(path: str | Path) -> Suite:

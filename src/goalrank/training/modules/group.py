@@ -10,7 +10,7 @@ from torch import Tensor
 from goalrank.rankers import Ranker, at_next
 from goalrank.requests import Batch
 from goalrank.rewards import Reward
-from goalrank.training.config import LoopConfig, ObjectiveConfig
+from goalrank.training.config import LoopConfig, ObjectiveConfig, known_weight
 from goalrank.training.distributed.data_parallel import SharedBatch
 from goalrank.training.groups.builder import GroupBuilder
 from goalrank.training.groups.group import SOURCES, thin
@@ -63,9 +63,8 @@ class GroupTask(PolicyTask[Ranker]):
         # Drawn apart, so that the lists of a step do not depend on the share.
         by_slot = float(torch.rand((), generator=self.step_rng(stream=1))) < share
         loss = (self._slot_group_loss if by_slot else self._group_loss)(state, batch, rng)
-        if objective.supervised > 0:
-            supervised = self.model.supervised_loss(state, batch, self.slots)
-            loss = loss + objective.supervised * supervised
+        if (weight := known_weight(objective.supervised)) > 0:
+            loss = loss + weight * self.model.supervised_loss(state, batch, self.slots)
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
 

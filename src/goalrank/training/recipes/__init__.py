@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from typing import Any
 
 from goalrank.errors import ConfigError
+from goalrank.settings import read_toml
 from goalrank.storage import local_path
 
+DEFAULT = "default"
 _HOME = Path(__file__).parent
 
 
 def recipe_names() -> list[str]:
     """Names of the shipped recipes."""
     return sorted(path.stem for path in _HOME.glob("*.toml"))
+
+
+def default_recipe() -> dict[str, Any]:
+    """The recipe of `goalrank train` without a configuration, as nested dictionaries."""
+    return read_toml(_HOME / f"{DEFAULT}.toml", "recipe", "install goalrank again")
 
 
 def recipe_path(name: str | Path) -> Path:

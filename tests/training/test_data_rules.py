@@ -1,0 +1,100 @@
+"""Settings that follow from the training requests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from goalrank.requests import EncodedRequests
+from goalrank.testing import make_requests, spec_of
+from goalrank.training import (
+    DataFacts,
+    Job,
+    LoopConfig,
+    RunOptions,
+    build_config,
+    default_recipe,
+    resolved,
+    rules_applied,
+)
+
+DEFAULT = build_config(default_recipe())
+
+
+def facts_of(columns: EncodedRequests) -> DataFacts:
+    return DataFacts.of(spec_of(columns), columns)
+
+
+def test_counted_in_the_training_requests() -> None:
+    columns = make_requests(100, 8, items=20, seed=1)
+    positives = int((columns.feedback[:, 0] > 0).sum())
+    known_items = spec_of(columns).item_ids - spec_of(columns).item_buckets - 1
+    assert facts_of(columns) == DataFacts(100, positives / known_items, 1.0)
+    exposed = replace(columns, protocol="exposed")
+    assert facts_of(exposed).known == len(columns.shown) / len(columns.candidates)
+
+
+@pytest.mark.parametrize(
+    ("facts", "id_dropout", "known"),
+    [
+        (DataFacts(1000, 2.0, 1.0), 0.95, 1.0),
+        (DataFacts(1000, 9.9, 0.95), 0.95, 1.0),
+        (DataFacts(1000, 10.0, 0.94), 0.05, 0.0),
+    ],
+)
+def test_few_positives_leave_items_to_features_and_unknown_relevance_teaches_nothing(
+    facts: DataFacts, id_dropout: float, known: float
+) -> None:
+    found = resolved(DEFAULT, facts)
+    assert found.ranker.id_dropout == found.reward.id_dropout == id_dropout
+    assert found.objective.supervised == found.reward.observed == known
+    assert found.reward.slot_weights == ("dcg" if known else "ones")
+    assert found.objective.warm_start is True
+
+
+@given(st.integers(1, 10**7), st.sampled_from([16, 64, 256]))
+def test_steps_are_two_passes_within_bounds(requests: int, batch: int) -> None:
+    loop = LoopConfig(steps=0, validate_every=0, batch_size=batch).over(requests)
+    assert 200 <= loop.steps <= 3000
+    if 200 < loop.steps < 3000:
+        assert loop.steps * batch >= 2 * requests > (loop.steps - 1) * batch
+    assert 1 <= loop.validate_every <= 200
+
+
+def test_what_is_set_stays_and_applying_twice_changes_nothing() -> None:
+    recipe = default_recipe()
+    recipe["ranker"] |= {"id_dropout": 0.3, "width": 32}
+    recipe["training"]["steps"] = 7
+    recipe["objective"]["supervised"] = 0.25
+    facts = DataFacts(5000, 1.0, 1.0)
+    found = resolved(build_config(recipe), facts)
+    assert (found.ranker.id_dropout, found.training.steps) == (0.3, 7)
+    assert found.objective.supervised == 0.25
+    assert found.objective.warm_start is False  # 32 numbers beside the reward model's 64
+    assert resolved(found, facts) == found
+    assert rules_applied(found, facts) == []
+
+
+def test_a_job_says_what_followed_from_the_data(tmp_path: Path) -> None:
+    train = make_requests(30)
+    options = RunOptions(tmp_path, progress=False, accelerator="cpu", devices=1)
+    recipe = default_recipe()
+    for section in (recipe["training"], recipe["reward"]["loop"]):
+        section |= {"steps": 0, "patience": 1}
+    job = Job(spec_of(train), train, None, build_config(recipe), options)
+    assert job.config.training.steps == 200
+    said = " ".join(job.rules)
+    assert "training.steps = 200: two passes over 30 requests" in said
+    assert "positives per item" in said
+    assert "100% of the candidates" in said
+
+
+def test_no_target_has_no_positives() -> None:
+    columns = replace(make_requests(20), target=-1)
+    assert facts_of(columns).positives_per_item == 0
+    assert np.isfinite(facts_of(columns).known)
