@@ -93,8 +93,8 @@ def test_recipe_files_and_names(tmp_path):
     model = fit(make_table(), config=recipe, progress=False)
     assert model.train["seeds"] == [3]
     assert model.reward is None
-    with pytest.raises(ConfigError, match="demo-kuairand"):
-        fit(make_table(), config="demo-kuairnd", progress=False)
+    with pytest.raises(ConfigError, match="did you mean 'default'"):
+        fit(make_table(), config="defualt", progress=False)
 
 
 def test_an_unknown_ranker_costs_no_training(tmp_path):

@@ -27,7 +27,7 @@ from goalrank.reporting import Report, choose_rows, make_examples, write_report
 from goalrank.requests import Requests
 from goalrank.serving import Examples
 from goalrank.storage import json_text, write_text
-from goalrank.training import Job, load_config, recipe_path
+from goalrank.training import DEFAULT, Job, load_config, recipe_path
 
 Say = Callable[[str], None]
 
@@ -38,16 +38,22 @@ class Demo:
 
     source: str
     protocol: str
-    recipe: str
     title: str
 
 
 DEMOS = {
-    "kuairand": Demo("kuairand", "exposed", "demo-kuairand", "KuaiRand: short-video lists"),
-    "movielens-small": Demo(
-        "movielens", "retrieved", "demo-movielens-small", "MovieLens (small): films"
-    ),
+    "kuairand": Demo("kuairand", "exposed", "KuaiRand: short-video lists"),
+    "movielens-small": Demo("movielens", "retrieved", "MovieLens (small): films"),
 }
+# To compare with, and so that a first look takes a minute; all else is the default recipe.
+_SETTINGS = (
+    "light=['prm']",
+    *(
+        f"{loop}.{name}"
+        for loop in ("light_loop", "reward.loop", "training")
+        for name in ("steps=500", "validate_every=100")
+    ),
+)
 # Baselines with their own row in the results: name in the audit → name there.
 _ROWS = {"retriever order": "retriever", "popularity": "popularity"}
 
@@ -100,7 +106,7 @@ def run_demo(
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}, but must be at least 1; option: --seeds")
     demo, folder, run = DEMOS[dataset], Path(out), _Run()
-    config = load_config(recipe_path(demo.recipe), overrides)
+    config = load_config(recipe_path(DEFAULT), [*_SETTINGS, *overrides])
     with run.clock("total"):
         with run.clock("import"):
             say(f"importing {dataset}")

@@ -235,7 +235,7 @@ def add(app: typer.Typer) -> None:
     app.command(
         "train",
         epilog=examples(
-            "goalrank train data/kuairand --config demo-kuairand --out runs/first",
+            "goalrank train data/kuairand --out runs/first",
             "goalrank train data/mine --set training.steps=5000 --set ranker.preset=s --out runs/s",
             "goalrank train data/mine --config recipe.toml --out runs/first --resume",
             "goalrank train world.parquet --out runs/world",
