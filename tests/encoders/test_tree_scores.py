@@ -177,7 +177,9 @@ def test_what_the_history_says_of_a_candidate() -> None:
         age = history_ages(np.repeat(columns.time[r], b - a), columns.history_time[a:b])
         for item in columns.candidates[slice(*columns.candidate_start[r : r + 2])]:
             same = [e for e in events if columns.history[e] == item]
-            latest = (age[same[-1] - a], columns.history_feedback[same[-1]]) if same else (-1.0, 0.0)
+            latest = (
+                (age[same[-1] - a], columns.history_feedback[same[-1]]) if same else (-1.0, 0.0)
+            )
             np.testing.assert_allclose(own[at], [len(same), *latest], rtol=1e-6)
             newest = age[-1] if len(events) else -1.0
             np.testing.assert_allclose(shared[at], [len(events), newest], rtol=1e-6)

@@ -79,7 +79,7 @@ def test_the_gradient_is_zero_at_the_solution() -> None:
     w = (solution.weight.double() * scale).requires_grad_()
     v = solution.category.double().requires_grad_()
     scores, label = x @ w + shares @ v, torch.from_numpy(table.label)
-    loss = (w**2).sum() + (v**2).sum()
+    loss = (w**2).sum() + 10 * (v**2).sum()
     for group in range(int(table.group.max()) + 1):
         rows = table.group == group
         share = label[rows] / label[rows].sum()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from goalrank.recipes import default_recipe
 from goalrank.requests import EncodedRequests
 from goalrank.testing import make_requests, spec_of
 from goalrank.training import (
@@ -18,7 +19,6 @@ from goalrank.training import (
     LoopConfig,
     RunOptions,
     build_config,
-    default_recipe,
     resolved,
     rules_applied,
 )

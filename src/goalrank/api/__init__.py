@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from goalrank.api.scorecard import Scorecard, audit_table, evaluate
     from goalrank.api.world_cards import RegretParts, WorldCard, WorldRow, world_card
     from goalrank.evaluation import evaluate_off_policy
-    from goalrank.training.recipes import recipe_names, recipe_path
+    from goalrank.recipes import recipe_names, recipe_path
 
 __all__ = [
     "DEMOS",
@@ -61,8 +61,8 @@ __getattr__ = lazy_door(
         "fit_itemwise": "goalrank.api.reward_reports",
         "load": "goalrank.api.bulk",
         "rank_dataset": "goalrank.api.bulk",
-        "recipe_names": "goalrank.training.recipes",
-        "recipe_path": "goalrank.training.recipes",
+        "recipe_names": "goalrank.recipes",
+        "recipe_path": "goalrank.recipes",
         "reward_report": "goalrank.api.reward_reports",
         "run_demo": "goalrank.api.demo",
         "world_card": "goalrank.api.world_cards",

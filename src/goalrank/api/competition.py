@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from goalrank import evaluation as ev
-from goalrank.api.model import Model, check_free, model_of
+from goalrank.api.model import Model, check_free, model_of, recipe_source
 from goalrank.api.scorecard import find_baselines
 from goalrank.encoders import add_tree_scores
 from goalrank.errors import ConfigError
@@ -20,7 +20,7 @@ from goalrank.rankers import LinearScores, Ranker
 from goalrank.reporting import evaluation_table
 from goalrank.requests import Encoder, Requests
 from goalrank.storage import json_text, local_path, write_text
-from goalrank.training import DEFAULT, FitConfig, Job, RunOptions, load_config, recipe_path
+from goalrank.training import FitConfig, Job, RunOptions, load_config
 
 Say = Callable[[str], None]
 _SIMPLEST_FIRST = ("linear", "lambdamart", "prm", "goalrank")
@@ -123,8 +123,7 @@ def compete(
     if not budget > 0:
         raise ConfigError(f"budget {budget:g} s must be above 0; option: --budget")
     out = None if out is None else local_path(out, "out")
-    source = config if isinstance(config, FitConfig) else recipe_path(config or DEFAULT)
-    settings = load_config(source, overrides)
+    settings = load_config(recipe_source(config), overrides)
     settings = settings.model_copy(update={"light": ("linear", "prm")})
     if out is not None:
         check_free(out, overwrite)

@@ -23,11 +23,12 @@ from goalrank.errors import ConfigError
 from goalrank.evaluation import Evaluation
 from goalrank.logs import import_log, write_import
 from goalrank.rankers import BestOf, Ranker, RetrieverOrder
+from goalrank.recipes import DEFAULT, recipe_path
 from goalrank.reporting import Report, choose_rows, make_examples, write_report
 from goalrank.requests import Requests
 from goalrank.serving import Examples
 from goalrank.storage import json_text, write_text
-from goalrank.training import DEFAULT, Job, load_config, recipe_path
+from goalrank.training import Job, load_config
 
 Say = Callable[[str], None]
 

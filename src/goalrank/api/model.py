@@ -12,10 +12,10 @@ from goalrank.bundles import Bundle
 from goalrank.encoders import add_tree_scores
 from goalrank.errors import BundleError, ConfigError
 from goalrank.rankers import Ranker
+from goalrank.recipes import DEFAULT, recipe_path
 from goalrank.requests import EncodedRequests, Encoder, Requests, TableInfo, read_shard
 from goalrank.storage import local_path
 from goalrank.training import (
-    DEFAULT,
     FitConfig,
     Fitted,
     Job,
@@ -31,7 +31,6 @@ from goalrank.training import (
     lost_processes,
     part_sizes,
     process_rank,
-    recipe_path,
     resolve_options,
     run_job,
 )
@@ -129,7 +128,7 @@ def fit(
         ['goalrank', 'reward-0']
     """
     out = None if out is None else local_path(out, "out")
-    settings = load_config(_source(config), overrides)
+    settings = load_config(recipe_source(config), overrides)
     asked = RunOptions(Path(), resume, progress, callbacks=callbacks, loggers=loggers, **run)
     options = resolve_options(asked)
     options.refuse_odd()
@@ -219,7 +218,8 @@ def _count(columns: EncodedRequests, options: RunOptions) -> int:
     return sum(part_sizes(columns, None)[0])
 
 
-def _source(config: Config) -> FitConfig | Path:
+def recipe_source(config: Config) -> FitConfig | Path:
+    """Settings made already, or the file of a recipe; None is the default recipe."""
     return config if isinstance(config, FitConfig) else recipe_path(config or DEFAULT)
 
 

@@ -42,11 +42,9 @@ from goalrank.training.objectives.reference_policy import (
     rank_policy,
     reference_policy,
 )
-from goalrank.training.recipes import DEFAULT, default_recipe, recipe_names, recipe_path
 from goalrank.training.rewards import build_list_reward, build_reward, unexposed_is_negative
 
 __all__ = [
-    "DEFAULT",
     "OBJECTIVES",
     "SOURCES",
     "CachedScores",
@@ -76,7 +74,6 @@ __all__ = [
     "build_list_reward",
     "build_reward",
     "check_names",
-    "default_recipe",
     "feedback_at",
     "gather_bytes",
     "group_cross_entropy",
@@ -90,8 +87,6 @@ __all__ = [
     "process_rank",
     "rank_policy",
     "read_telemetry",
-    "recipe_names",
-    "recipe_path",
     "reference_policy",
     "resolve_options",
     "resolved",

@@ -86,8 +86,9 @@ def train(
     with only_json(as_json) as emit:
         from goalrank.api import fit, recipe_path
         from goalrank.cli.tables import read_training, training_paths
+        from goalrank.recipes import DEFAULT
         from goalrank.storage import local_path
-        from goalrank.training import DEFAULT, is_first, load_config
+        from goalrank.training import is_first, load_config
 
         stages = ("training", "light_loop", "reward.loop") if shard_items else ()
         set_ = [*(set_ or []), *(f"{stage}.shard_items=true" for stage in stages)]

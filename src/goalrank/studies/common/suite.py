@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from goalrank.errors import ConfigError
 from goalrank.evaluation import DEFAULT_METRICS, METRICS
 from goalrank.logs import SOURCES, ImportOptions, data_root
+from goalrank.recipes import default_recipe
 from goalrank.settings import checked, merge, nearest, read_toml
 from goalrank.studies.common.row_specs import Rows
-from goalrank.training import FitConfig, PartialRecipe, build_config, default_recipe
+from goalrank.training import FitConfig, PartialRecipe, build_config
 
 
 class _Strict(BaseModel):
