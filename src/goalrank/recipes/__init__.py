@@ -10,6 +10,8 @@ from goalrank.errors import ConfigError
 from goalrank.settings import read_toml
 from goalrank.storage import local_path
 
+__all__ = ["DEFAULT", "default_recipe", "recipe_names", "recipe_path"]
+
 DEFAULT = "default"
 _HOME = Path(__file__).parent
 
