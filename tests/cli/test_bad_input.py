@@ -18,6 +18,7 @@ import polars as pl
 import pytest
 
 from goalrank import fit, load
+from goalrank.recipes import recipe_path
 from goalrank.requests import Requests
 from goalrank.training import load_config
 from tests.api.kit import TINY
@@ -185,7 +186,7 @@ def test_interrupted_training_goes_on_to_the_same_end(goalrank, data, tmp_path):
     result = goalrank("train", data, "--out", out, *options, "--resume")
     assert result.exit_code == 0, result.output
     tables = [Requests.read(data / f"{part}.parquet") for part in ("train", "validation", "test")]
-    whole = fit(*tables[:2], config=load_config(None, settings), progress=False)
+    whole = fit(*tables[:2], config=load_config(recipe_path("default"), settings), progress=False)
     again, straight = load(out).rank(tables[2]), whole.rank(tables[2])
     assert again.drop("log_prob").equals(straight.drop("log_prob"))
 

@@ -77,6 +77,10 @@ def test_what_is_set_stays_and_applying_twice_changes_nothing() -> None:
     assert found.objective.supervised == 0.25
     assert found.objective.warm_start is False  # 32 numbers beside the reward model's 64
     assert resolved(found, facts) == found
+    del recipe["ranker"]["width"]
+    assert resolved(build_config(recipe), facts).objective.warm_start is True
+    recipe["reward"] = {"name": "observed_gain"}  # has no encoder to begin with
+    assert resolved(build_config(recipe), facts).objective.warm_start is False
     assert rules_applied(found, facts) == []
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from goalrank.requests import EncodedRequests, InputSpec
-from goalrank.training.config import FitConfig
+from goalrank.training.config import LIST_REWARD, FitConfig
 from goalrank.training.distributed.process_group import gather_bytes, is_distributed
 
 _FEW_POSITIVES = 10.0  # per item; below it, networks learn the ids of the log by heart
@@ -64,7 +64,8 @@ def resolved(config: FitConfig, facts: DataFacts) -> FitConfig:
     - `reward.observed`, `objective.supervised`: 1 where at least 95 % of the candidates have a
       known relevance, else 0, since an item without feedback then may only not have been shown;
     - `reward.slot_weights`: "dcg" under the same condition, else "ones";
-    - `objective.warm_start`: whether the ranker and the reward model have encoders of one size.
+    - `objective.warm_start`: whether the reward is the list reward model, with an encoder of the
+      ranker's size.
 
     Args:
         config: settings.
@@ -86,7 +87,7 @@ def resolved(config: FitConfig, facts: DataFacts) -> FitConfig:
     }
     objective = {
         "supervised": _or(config.objective.supervised, float(facts.relevance_known)),
-        "warm_start": _or(config.objective.warm_start, config.unlike() is None),
+        "warm_start": _or(config.objective.warm_start, _can_warm_start(config)),
     }
     ranker = {"id_dropout": _or(config.ranker.id_dropout, _id_dropout(facts))}
     return FitConfig.model_validate(
@@ -122,6 +123,10 @@ def rules_applied(config: FitConfig, facts: DataFacts) -> list[str]:
 
 def _or(value: Any, rule: Any) -> Any:
     return rule if value == "auto" else value
+
+
+def _can_warm_start(config: FitConfig) -> bool:
+    return config.reward.name == LIST_REWARD and config.unlike() is None
 
 
 def _id_dropout(facts: DataFacts) -> float:
