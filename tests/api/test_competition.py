@@ -82,6 +82,8 @@ def test_a_budget_too_short_for_networks_says_what_was_left_out() -> None:
     assert {"lambdamart", "prm", "goalrank"} == set(result.left_out)
     assert "it needs 10" in result.left_out["prm"]
     assert any("prm was left out" in sentence for sentence in result.verdict)
+    assert any("tree scores" in text for text in said)
+    assert any("positives per item" in text for text in said)
 
 
 def test_the_command_line(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from goalrank.bundles import Bundle
 from goalrank.encoders import PlainFeatures, TreeScores, add_tree_scores
-from goalrank.encoders.tree_scores import FILE, _in_history
-from goalrank.errors import BundleError, ConfigError
-from goalrank.rankers import LinearScores
+from goalrank.encoders.tree_scores import _in_history
+from goalrank.errors import BundleError, ConfigError, MissingExtraError
+from goalrank.rankers import LinearScores, RankerConfig, build_ranker
 from goalrank.requests import EncodedRequests, Encoder, EncoderConfig, history_ages
 from goalrank.testing import make_requests, make_table, spec_of
 from goalrank.training.linear_start import LinearStart
@@ -135,17 +137,48 @@ def test_scores_become_the_last_candidate_feature() -> None:
 
 
 def test_kept_on_disk_bit_for_bit(tmp_path: Path) -> None:
-    assert PRODUCT.write(tmp_path) == [FILE]
+    assert PRODUCT.write(tmp_path) == [TreeScores.file]
     loaded = TreeScores.read(tmp_path)
     assert loaded == PRODUCT
     assert loaded is not None
     columns = world("product", 50, seed=4)
     np.testing.assert_array_equal(loaded.of(columns), PRODUCT.of(columns))
-    (tmp_path / FILE).write_text('{"texts": 3')
+    (tmp_path / TreeScores.file).write_text('{"texts": 3')
     with pytest.raises(BundleError, match="damaged"):
         TreeScores.read(tmp_path)
-    (tmp_path / FILE).unlink()
-    assert TreeScores.read(tmp_path) is None
+    (tmp_path / TreeScores.file).unlink()
+    with pytest.raises(BundleError, match="damaged"):
+        TreeScores.read(tmp_path)
+
+
+def test_a_bundle_that_cannot_be_scored_is_refused_when_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PRODUCT.write(tmp_path)
+    monkeypatch.setitem(sys.modules, "lightgbm", None)  # not installed
+    with pytest.raises(MissingExtraError, match="trees"):
+        TreeScores.read(tmp_path)
+
+
+def test_a_bundle_keeps_the_trees_of_its_encoder(tmp_path: Path) -> None:
+    encoder = replace(Encoder.fit(TABLE), model_scores=PRODUCT)
+    config = RankerConfig(name="linear")
+    bundle = Bundle(build_ranker(encoder.spec, config), config, encoder)
+    kept = Bundle.load(bundle.save(tmp_path / "with")).encoder
+    assert kept.model_scores == PRODUCT
+    assert kept.spec == encoder.spec
+    bare = replace(encoder, model_scores=None)
+    other = Bundle(build_ranker(bare.spec, config), config, bare).save(tmp_path / "without")
+    PRODUCT.write(other)  # no file of the bundle, so not under its checksums
+    assert Bundle.load(other).encoder.model_scores is None
+
+
+def test_without_a_target_there_is_nothing_to_learn() -> None:
+    """The last feedback type must not be taken for one."""
+    columns = replace(world("product"), target=-1)
+    _, same, said = add_tree_scores(Encoder.fit(TABLE), columns, folds=3, seed=0)
+    assert same is columns
+    assert "no feedback type is the target" in said
 
 
 def test_too_few_requests_and_switched_off_are_said() -> None:

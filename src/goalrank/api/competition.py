@@ -138,6 +138,8 @@ def compete(
         )
         say(note)
         job = Job(encoder.spec, columns, encoder.encode(validation), settings, options)
+        for rule in job.rules:
+            say(rule)
         left_out = _train_all(job, clock, say)
     if not job.fitted.rankers:
         reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())

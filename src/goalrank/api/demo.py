@@ -121,6 +121,8 @@ def run_demo(
                 data.train, data.validation, config=seeded, out=place, overwrite=True,
                 progress=progress,
             )  # fmt: skip
+            for note in model.fitted.notes:
+                say(note)
             if i == 0:  # the data are public, so the bundle may carry some for the server's page
                 model.examples = choose_examples(data.test)
                 model.save(folder / "bundle", overwrite=True)

@@ -156,12 +156,10 @@ def _fit(
     check_names(config)  # now, not after minutes of encoding and training
     shards = {"exchange": gather_bytes} if options.split_data and is_distributed() else {}
     encoder = Encoder.fit(train, config.encoder, **shards)
-    columns, note = (
-        encoder.encode(train),
-        "tree scores: left out, as every process has a part of the requests",
-    )
-    if not shards:
-        folds = config.encoder.tree_folds
+    columns, folds = encoder.encode(train), config.encoder.tree_folds
+    if shards:
+        note = "tree scores: left out, as every process has a part of the requests"
+    else:
         encoder, columns, note = add_tree_scores(encoder, columns, folds=folds, seed=config.seed)
     held = None if validation is None else encoder.encode(validation)
     fitted = run_job(encoder.spec, columns, held, config, options)

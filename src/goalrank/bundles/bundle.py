@@ -140,7 +140,9 @@ class Bundle:
             path = path / "bundle"
         manifest = read_manifest(path)
         check_plugins(path, manifest, allow)
-        encoder = replace(load_encoder(path), model_scores=TreeScores.read(path))
+        encoder = load_encoder(path)
+        if TreeScores.file in manifest["files"]:
+            encoder = replace(encoder, model_scores=TreeScores.read(path))
         try:
             config = RankerConfig(**manifest["ranker"])
         except (TypeError, ValidationError) as error:

@@ -1,6 +1,6 @@
 """Encoders of requests as vectors, shared by rankers and rewards."""
 
-from goalrank.encoders.boosting import Trees, fit_trees, has_boosting
+from goalrank.encoders.boosting import LEVELS, Trees, fit_trees, has_boosting, relevance_levels
 from goalrank.encoders.conditional_logit import (
     RIDGE,
     LogitTable,
@@ -16,6 +16,7 @@ from goalrank.encoders.tree_scores import TreeScores, add_tree_scores
 from goalrank.encoders.wide import Wide, WideWeights, wide_parameters
 
 __all__ = [
+    "LEVELS",
     "RIDGE",
     "Encoded",
     "EncoderSizes",
@@ -37,6 +38,7 @@ __all__ = [
     "has_boosting",
     "id_tables",
     "logit_table",
+    "relevance_levels",
     "solve_logit",
     "wide_parameters",
 ]

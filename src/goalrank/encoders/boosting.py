@@ -12,12 +12,24 @@ from numpy.typing import NDArray
 from goalrank.errors import MissingExtraError
 
 Table = tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int64]]
+LEVELS = 4  # relevance is rounded to 0 … 4; gains are linear in it
 _FEW_ROWS = 10_000  # starting threads costs more than scoring fewer rows
 
 
 def has_boosting() -> bool:
     """Whether the extra `trees` (LightGBM) is installed."""
     return importlib.util.find_spec("lightgbm") is not None
+
+
+def relevance_levels(relevance: NDArray[np.float32], top: float) -> NDArray[np.int32]:
+    """Relevance in levels: 0 for none, 1 … 4 in proportion to the highest.
+
+    Args:
+        relevance: [...] at least 0 where it counts.
+        top: the highest relevance of the training requests.
+    """
+    level = np.round(relevance / max(top, 1e-9) * LEVELS)
+    return np.where(relevance > 0, np.clip(level, 1, LEVELS), 0).astype(np.int32)
 
 
 def fit_trees(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from goalrank.encoders.plain import PlainFeatures
+from goalrank.encoders.samples import sample_within
 from goalrank.encoders.wide import WideWeights
 from goalrank.requests import EncodedRequests, InputSpec
 
@@ -115,7 +116,7 @@ def logit_table(
     features = PlainFeatures(spec)
     parts = [
         _rows_of(features, spec, train, rows, kind, all_known)
-        for rows in _chunks(_sampled(train, seed)) or [np.zeros(0, np.int64)]
+        for rows in _chunks(sample_within(train, _MOST_ROWS, seed)) or [np.zeros(0, np.int64)]
     ]
     sizes = np.concatenate([part[3] for part in parts])
     return LogitTable(
@@ -124,17 +125,6 @@ def logit_table(
         np.concatenate([part[2] for part in parts]),
         np.repeat(np.arange(len(sizes)), sizes),
     )
-
-
-def _sampled(train: EncodedRequests, seed: int) -> Longs:
-    """Rows of the requests to learn from, ascending; all of them up to `_MOST_ROWS` candidates."""
-    count = len(train)
-    share = _MOST_ROWS / max(int(train.candidate_start[-1]), 1)
-    if share >= 1:
-        return np.arange(count)
-    rng = np.random.default_rng(seed)
-    chosen: Longs = np.sort(rng.choice(count, max(int(count * share), 1), replace=False))
-    return chosen
 
 
 def _chunks(rows: Longs) -> list[Longs]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from goalrank.requests import Batch, InputSpec
 
 _LARGEST = 8.0  # standardised values beyond it are clipped
-_SMALLEST_VARIANCE = 1e-4
+SMALLEST_VARIANCE = 1e-4
 MOST_ITEM_NUMBERS = 32  # numbers of the item's side table; longer vectors are left to networks
 
 
@@ -84,7 +84,7 @@ def _relative(x: Tensor, real: Tensor) -> Tensor:
     count = weight.sum(1, keepdim=True).clamp_min(1)
     centred = (x - x.sum(1, keepdim=True) / count) * weight
     variance = (centred**2).sum(1, keepdim=True) / count
-    return centred * (variance + _SMALLEST_VARIANCE).rsqrt()
+    return centred * (variance + SMALLEST_VARIANCE).rsqrt()
 
 
 def _ranks(x: Tensor, real: Tensor) -> Tensor:

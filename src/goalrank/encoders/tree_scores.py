@@ -10,21 +10,26 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from goalrank.encoders.boosting import Table, Trees, fit_trees, has_boosting
-from goalrank.encoders.plain import MOST_ITEM_NUMBERS
+from goalrank.encoders.boosting import (
+    LEVELS,
+    Table,
+    Trees,
+    fit_trees,
+    has_boosting,
+    relevance_levels,
+)
+from goalrank.encoders.plain import MOST_ITEM_NUMBERS, SMALLEST_VARIANCE
+from goalrank.encoders.samples import sample_within
 from goalrank.errors import BundleError
 from goalrank.requests import EncodedRequests, Encoder, history_ages, mix64
 
 Longs = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
-FILE = "tree_scores.json"
 _MOST_ROWS = 300_000  # candidates to learn from; a sample of the requests beyond
 _FEWEST_REQUESTS = 200  # with an order to learn, for each fold
 _FEWEST_USERS = 30  # for folds of users; with fewer, requests are dealt out instead
 _TREES = 100
-_LEVELS = 4
-_SMALLEST_VARIANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -52,44 +57,46 @@ class TreeScores:
     deviation: float = 1.0
 
     names = ("tree_score",)
+    file = "tree_scores.json"
 
     def of(self, columns: EncodedRequests) -> Floats:
         """Standardised scores of all candidates: [C, 1]."""
-        raw = self._raw(columns, np.arange(len(columns)))
+        raw = self._raw(columns)
         return ((raw - self.mean) / self.deviation).astype(np.float32)[:, None]
 
     def write(self, folder: Path) -> list[str]:
         """Write the trees into an existing folder; returns the names of the files."""
-        (folder / FILE).write_text(json.dumps(asdict(self)), encoding="utf-8")
-        return [FILE]
+        (folder / self.file).write_text(json.dumps(asdict(self)), encoding="utf-8")
+        return [self.file]
 
     @classmethod
-    def read(cls, folder: Path) -> TreeScores | None:
-        """The trees in a folder; None where it has none.
+    def read(cls, folder: Path) -> TreeScores:
+        """Read what `write` wrote, ready to score.
 
         Raises:
             BundleError: the file is damaged.
+            MissingExtraError: LightGBM is not installed.
         """
-        path = folder / FILE
-        if not path.is_file():
-            return None
+        path = folder / cls.file
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{**data, "texts": tuple(data["texts"])})
+            found = cls(**{**data, "texts": tuple(data["texts"])})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise BundleError(
                 f"'{path}' is damaged ({error}); remedy: save the bundle again"
             ) from error
+        _ = found._trees  # now, and not at the first request
+        return found
 
     @cached_property
     def _trees(self) -> tuple[Trees, ...]:
         return tuple(Trees(text) for text in self.texts)
 
-    def _raw(self, columns: EncodedRequests, rows: Longs) -> Floats:
-        """Scores of the candidates of all requests, each by the trees of its fold: [C]."""
+    def _raw(self, columns: EncodedRequests) -> Floats:
+        """Scores of all candidates, each by the trees of its request's fold: [C]."""
         table = _features(columns)
-        owner = np.repeat(rows, np.diff(columns.candidate_start))
-        fold = _folds(columns, len(self.texts), by_user=self.by_user)[owner]
+        fold = _folds(columns, len(self.texts), by_user=self.by_user)
+        fold = np.repeat(fold, np.diff(columns.candidate_start))
         out = np.zeros(len(table), np.float32)
         for k, trees in enumerate(self._trees):
             mine = fold == k
@@ -114,44 +121,47 @@ def add_tree_scores(
         The encoder, the training requests with the scores, and a sentence on what was done or why
         nothing was.
     """
-    if not folds:
-        return encoder, train, "tree scores: switched off"
-    if not has_boosting():
-        return (
-            encoder, train,
-            "tree scores: left out, the extra 'trees' is not installed "
-            "(pip install 'goalrank[trees]')",
-        )  # fmt: skip
+    if (obstacle := _obstacle(train, folds)) is not None:
+        return encoder, train, f"tree scores: {obstacle}"
     scores = _fit(train, folds, seed)
     if scores is None:
-        return (
-            encoder,
-            train,
-            f"tree scores: left out, fewer than {_FEWEST_REQUESTS} requests with an order per fold",
-        )
+        few = f"fewer than {_FEWEST_REQUESTS} requests have an order to learn in a fold"
+        return encoder, train, f"tree scores: left out, {few}"
+    unseen = "user" if scores.by_user else "group of requests"
+    said = f"{folds} × {_TREES} trees; no request is scored by trees that saw its {unseen}"
     encoder = replace(encoder, model_scores=scores)
-    said = f"tree scores: {folds} × {_TREES} trees, each request scored by trees that never saw its {'user' if scores.by_user else 'fold of requests'}"
-    return encoder, train.with_model_scores(scores.of(train)), said
+    return encoder, train.with_model_scores(scores.of(train)), f"tree scores: {said}"
+
+
+def _obstacle(train: EncodedRequests, folds: int) -> str | None:
+    """Why no trees can be fitted; None where they can."""
+    if not folds:
+        return "switched off"
+    if not has_boosting():
+        return "left out, the extra 'trees' is not installed (pip install 'goalrank[trees]')"
+    if train.target < 0:
+        return "left out, no feedback type is the target"
+    return None
 
 
 def _fit(train: EncodedRequests, folds: int, seed: int) -> TreeScores | None:
     """Cross-fitted trees; None where a fold has too little to learn from."""
     by_user = len(np.unique(train.user)) >= _FEWEST_USERS
-    sample = train.take(_sampled(train, seed))
+    sample = train.take(sample_within(train, _MOST_ROWS, seed))
     table, label = _features(sample), _labels(sample)
-    groups = np.diff(sample.candidate_start)
-    fold = _folds(sample, folds, by_user=by_user)
-    known = _with_order(sample, label, groups)
+    owner = np.repeat(np.arange(len(sample)), np.diff(sample.candidate_start))
+    fold = _folds(sample, folds, by_user=by_user)[owner]
+    known = _with_order(sample, label, owner)
     texts = []
     for k in range(folds):
-        rows = known & (fold != k)[np.repeat(np.arange(len(sample)), groups)]
-        sizes = np.add.reduceat(np.append(rows, False), sample.candidate_start[:-1])
-        sizes = sizes[(groups > 0) & (sizes > 0)]
+        rows = known & (fold != k)
+        sizes = np.bincount(owner[rows])
+        sizes = sizes[sizes > 0]
         if len(sizes) < _FEWEST_REQUESTS:
             return None
-        texts.append(_fit_fold((table[rows], label[rows], sizes.astype(np.int64)), seed))
+        texts.append(_fit_fold((table[rows], label[rows], sizes), seed))
     found = TreeScores(tuple(texts), by_user)
-    raw = found._raw(sample, np.arange(len(sample)))
+    raw = found._raw(sample)
     return replace(found, mean=float(raw.mean()), deviation=float(raw.std()) or 1.0)
 
 
@@ -167,17 +177,9 @@ def _fit_fold(table: Table, seed: int) -> str:
         "objective_seed": seed % 2**31,
         "deterministic": True,
         "force_row_wise": True,
-        "label_gain": list(range(_LEVELS + 1)),
+        "label_gain": list(range(LEVELS + 1)),
     }
     return fit_trees(table, settings, _TREES, names=[f"f{i}" for i in range(table[0].shape[1])])
-
-
-def _sampled(train: EncodedRequests, seed: int) -> Longs:
-    count, share = len(train), _MOST_ROWS / max(int(train.candidate_start[-1]), 1)
-    if share >= 1:
-        return np.arange(count)
-    chosen = np.random.default_rng(seed).choice(count, max(int(count * share), 1), replace=False)
-    return np.sort(chosen)
 
 
 def _folds(columns: EncodedRequests, folds: int, *, by_user: bool) -> Longs:
@@ -191,8 +193,7 @@ def _labels(columns: EncodedRequests) -> NDArray[np.int32]:
     out = np.zeros(len(columns.candidates), np.int32)
     at = _shown_rows(columns)
     value = columns.feedback[columns.shown >= 0, columns.target]
-    level = np.round(value / max(float(value.max(initial=0)), 1e-9) * _LEVELS)
-    out[at] = np.where(value > 0, np.clip(level, 1, _LEVELS), 0)
+    out[at] = relevance_levels(value, float(value.max(initial=0)))
     return out
 
 
@@ -203,14 +204,13 @@ def _shown_rows(columns: EncodedRequests) -> Longs:
 
 
 def _with_order(
-    columns: EncodedRequests, label: NDArray[np.int32], groups: Longs
+    columns: EncodedRequests, label: NDArray[np.int32], owner: Longs
 ) -> NDArray[np.bool_]:
     """Candidates with known feedback of the requests that have liked and other ones: [C]."""
     known = np.ones(len(label), np.bool_)
     if columns.protocol == "exposed":
         known[:] = False
         known[_shown_rows(columns)] = True
-    owner = np.repeat(np.arange(len(columns)), groups)
     liked = np.bincount(owner[known & (label > 0)], minlength=len(columns)) > 0
     other = np.bincount(owner[known & (label == 0)], minlength=len(columns)) > 0
     return known & (liked & other)[owner]
@@ -238,7 +238,7 @@ def _relative(x: Floats, groups: Longs) -> NDArray[np.float64]:
     mean = np.add.reduceat(x.astype(np.float64), start) / some[:, None]
     centred = x - mean[owner]
     variance = np.add.reduceat(centred**2, start) / some[:, None]
-    return centred / np.sqrt(variance + _SMALLEST_VARIANCE)[owner]
+    return centred / np.sqrt(variance + SMALLEST_VARIANCE)[owner]
 
 
 def _in_history(columns: EncodedRequests) -> tuple[Floats, Floats]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from goalrank.requests import EncodedRequests, InputSpec
+from goalrank.settings import merge
 from goalrank.training.config import LIST_REWARD, FitConfig
 from goalrank.training.distributed.process_group import gather_bytes, is_distributed
 
@@ -91,7 +92,7 @@ def resolved(config: FitConfig, facts: DataFacts) -> FitConfig:
     }
     ranker = {"id_dropout": _or(config.ranker.id_dropout, _id_dropout(facts))}
     return FitConfig.model_validate(
-        _laid_over(
+        merge(
             config.model_dump(),
             {**loops, "reward": reward, "objective": objective, "ranker": ranker},
         )
@@ -131,11 +132,3 @@ def _can_warm_start(config: FitConfig) -> bool:
 
 def _id_dropout(facts: DataFacts) -> float:
     return _LEFT_TO_FEATURES if facts.positives_per_item < _FEW_POSITIVES else _LEARNED
-
-
-def _laid_over(data: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Nested dictionaries with some values replaced."""
-    out = dict(data)
-    for key, value in over.items():
-        out[key] = _laid_over(out[key], value) if isinstance(value, dict) else value
-    return out

@@ -106,17 +106,22 @@ class Job:
 
     def run(self) -> Fitted:
         """All stages of the recipe, in order."""
-        self._note_beginning()
+        self.fitted.notes += self.rules
+        self._run_stages()
+        if self.linear_start.begun is not None:
+            self.fitted.notes.append(f"networks begin as: {self.linear_start.begun}")
+        return self.fitted
+
+    def _run_stages(self) -> None:
         pretrained = self.pretrain()
         for name in self.config.light:
             self.fit_supervised(name, self.config.light_loop, pretrained)
         if self.config.objective.name == "supervised":
             self.fit_supervised(self.config.ranker.name, self.config.training, pretrained)
-            return self.fitted
+            return
         if self.fitted.reward is None:
             self.fitted.reward = self.fit_reward(pretrained)
         self.fit_generator(self.teacher(self.fitted.reward), pretrained)
-        return self.fitted
 
     @cached_property
     def linear_start(self) -> LinearStart:
@@ -139,12 +144,6 @@ class Job:
         found = read_comparison(self.stage(name).folder)
         if found is not None:
             self.fitted.starts[name] = found
-
-    def _note_beginning(self) -> None:
-        """Say what networks begin as, where the data decided it."""
-        self.fitted.notes += self.rules
-        if self.spec.model_scores:
-            self.fitted.notes.append(f"networks begin as: {self.linear_start.chosen}")
 
     def _tables(self, loop: LoopConfig) -> AbstractContextManager[None]:
         """Leave large tables that will be sharded undrawn (see `deferred_tables`)."""

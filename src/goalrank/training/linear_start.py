@@ -59,6 +59,7 @@ class LinearStart:
         self.slots = slots
         self.seed = seed
         self._solved: dict[tuple[int, bool], WideWeights] = {}
+        self._tried: dict[str, WideWeights] = {}  # of the target, by solution
 
     def give(self, wide: Wide | None, kinds: Sequence[int], *, all_known: bool = False) -> None:
         """Start a wide path from the solutions.
@@ -79,18 +80,29 @@ class LinearStart:
         if held is None or not len(held) or self.train.target < 0 or len(uses) == 1:
             return PLAIN
         table = self._table(self.train.target, False)
-        scores = {name: self._scores(solve_logit(table, use=use)) for name, use in uses.items()}
+        self._tried = {name: solve_logit(table, use=use) for name, use in uses.items()}
+        scores = {name: self._scores(solution) for name, solution in self._tried.items()}
         best = max(scores, key=lambda name: float(np.nanmean(scores[name])))
         found = compare(scores[PLAIN], scores[best], held.user, margin=1.0)
         return best if found.kept == "trained" else PLAIN
 
+    @property
+    def begun(self) -> str | None:
+        """What networks began as, where the data decided it; None elsewhere."""
+        return self.chosen if self._solved and self.spec.model_scores else None
+
     def _solution(self, kind: int, all_known: bool) -> WideWeights:
         key = (kind, all_known)
         if key not in self._solved:
-            use = _uses(self.spec)[self.chosen]
-            mine = solve_logit(self._table(kind, all_known), use=use)
+            mine = self._solve(kind, all_known)
             self._solved[key] = _first_of(mine) if is_distributed() else mine
         return self._solved[key]
+
+    def _solve(self, kind: int, all_known: bool) -> WideWeights:
+        name = self.chosen
+        if (kind, all_known) == (self.train.target, False) and name in self._tried:
+            return self._tried[name]
+        return solve_logit(self._table(kind, all_known), use=_uses(self.spec)[name])
 
     def _table(self, kind: int, all_known: bool) -> LogitTable:
         return logit_table(self.spec, self.train, kind, all_known=all_known, seed=self.seed)

@@ -9,13 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from goalrank.encoders import EncoderSizes, Trees, fit_trees
+from goalrank.encoders import LEVELS, EncoderSizes, Trees, fit_trees, relevance_levels
 from goalrank.errors import ConfigError
 from goalrank.rankers.base import Scorer
 from goalrank.rankers.scorers.tree_features import TreeFeatures
 from goalrank.requests import Batch, EncodedRequests, InputSpec
 
-_LEVELS = 4  # relevance is rounded to 0 … 4; gains are linear in it
 _TREES_WITHOUT_VALIDATION = 300
 
 
@@ -141,7 +140,7 @@ class LambdaMART(Scorer):
             "metric": "ndcg",
             "eval_at": [slots],
             "lambdarank_truncation_level": slots + 3,
-            "label_gain": list(range(_LEVELS + 1)),
+            "label_gain": list(range(LEVELS + 1)),
             "num_leaves": self.leaves,
             "learning_rate": self.learning_rate,
             "min_data_in_leaf": self.min_leaf,
@@ -200,11 +199,9 @@ def feature_table(
         known = batch.observed & batch.candidate_mask
         has = ((batch.relevance > 0) & known).any(-1, keepdim=True)
         known = known & has
-        label = (batch.relevance.clamp_min(0) / max(top, 1e-9) * _LEVELS).round()
-        label = torch.where(batch.relevance > 0, label.clamp(1, _LEVELS), torch.zeros_like(label))
         with torch.no_grad():
             xs.append(features(batch)[known].numpy())
-        ys.append(label[known].numpy().astype(np.int32))
+        ys.append(relevance_levels(batch.relevance[known].numpy(), top))
         groups.append(known.sum(-1)[has.squeeze(-1)].numpy())
     if not xs:
         return (

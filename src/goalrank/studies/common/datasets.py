@@ -79,13 +79,18 @@ def load_data(folder: Path, dataset: DatasetSpec, encoding: EncoderConfig) -> En
                 f"(options: datasets.options, datasets.max_{name})"
             )
     encoder = Encoder.fit(parts["train"], encoding)
-    encoder, train, _ = add_tree_scores(
-        encoder, encoder.encode(parts["train"]), folds=encoding.tree_folds, seed=dataset.seed
+    folds, info = encoding.tree_folds, parts["train"].info
+    encoder, train, note = add_tree_scores(
+        encoder, encoder.encode(parts["train"]), folds=folds, seed=dataset.seed
     )
+    scores = encoder.spec.model_scores  # none without the extra 'trees': other inputs, other models
+    if folds and not scores:
+        warning = "; ".join(part for part in (info.warning, note) if part)
+        info = info.model_copy(update={"warning": warning})
     return EncodedDataset(
-        json_hash([dataset.model_dump(mode="json"), encoding.model_dump(mode="json")]),
+        json_hash([dataset.model_dump(mode="json"), encoding.model_dump(mode="json"), scores]),
         encoder.spec,
-        parts["train"].info,
+        info,
         train,
         *(encoder.encode(parts[name]) for name in _PARTS[1:]),
     )

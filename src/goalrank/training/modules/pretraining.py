@@ -26,7 +26,7 @@ class PretrainTask(Task[RequestEncoder]):
     """
 
     def __init__(self, spec: InputSpec, sizes: EncoderSizes, loop: LoopConfig, seed: int) -> None:
-        bare = replace(spec, candidate_features=0, has_score=False)
+        bare = replace(spec, candidate_features=0, model_scores=0, has_score=False)
         super().__init__(RequestEncoder(bare, replace(sizes, layers=0)), loop, seed)
         self.score = nn.Linear(sizes.width, 1)
 
