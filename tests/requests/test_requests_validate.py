@@ -23,7 +23,6 @@ CASES: list[tuple[str, Any, str, str, str]] = [
     ("candidates", [10, None, 12], "candidates", "null", "a null entry"),
     ("candidates", [10, 11, 10], "candidates", "duplicate_entry", "[10]"),
     ("candidate_score", [0.1, 0.2], "candidate_score", "length", "2 entries for 3 in 'candidates'"),
-    ("candidate_score", None, "candidate_score", "length", "0 entries for 3 in 'candidates'"),
     ("candidate_score", [0.1, math.nan, math.inf], "candidate_score", "not_finite", "NaN, inf"),
     ("candidate_score", [0.1, None, 0.2], "candidate_score", "not_finite", "null"),
     (
@@ -65,6 +64,29 @@ CASES: list[tuple[str, Any, str, str, str]] = [
     ("propensity", 1.5, "propensity", "propensity", "1.5"),
     ("propensity", math.nan, "propensity", "propensity", "nan"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        ("candidate_score", None),
+        ("candidate_features", None),
+        ("candidate_features", [[1, None], [2, None], [3, None]]),
+        ("feedback", {"click": [1, 0], "rating": None}),
+    ],
+)
+def test_what_is_not_known_is_null(cell: str, value: Any) -> None:
+    table = replaced(1, cell, value)
+    assert table.validate() == []
+    assert table.frame.height == 4
+
+
+def test_feedback_lies_in_its_range() -> None:
+    table = replaced(2, "feedback", {"click": [1, 2], "rating": [1, 2]})
+    info = table.info.replace(feedback_ranges={"click": (0, 1), "rating": (None, None)})
+    faults = Requests(table.frame, info=info).validate()
+    assert [(f.row, f.column, f.rule) for f in faults] == [(2, "feedback.click", "range")]
+    assert "2.0 outside (0.0, 1.0)" in faults[0].value
 
 
 @pytest.mark.parametrize("row", [0, 3])

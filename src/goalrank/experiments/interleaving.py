@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from goalrank.errors import ConfigError, DataError, MissingExtraError
 from goalrank.experiments.config import Experiment
 from goalrank.experiments.units import check_kinds, labels
-from goalrank.requests import Requests
+from goalrank.requests import Requests, feedback_lists
 
 _MARK = "interleave"
 _MOST_ROUNDS = 512  # bits of the longest hash
@@ -228,7 +228,7 @@ def _credits(
     team = pl.col("teams").str.split("").list.eval(pl.element().filter(pl.element() != ""))
     cells = rows.select(
         "unit", "request_id", team.alias("team"),
-        *(pl.col("feedback").struct.field(kind).alias(f"of {kind}") for kind in kinds),
+        *(feedback_lists(kind).alias(f"of {kind}") for kind in kinds),
     )  # fmt: skip
     names = ["team", *(f"of {kind}" for kind in kinds)]
     cells = cells.filter(pl.col("team").list.len() > 0).explode(names)

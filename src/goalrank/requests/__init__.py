@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from goalrank._lazy import lazy_door
-from goalrank.requests.table.info import TableInfo
+from goalrank.requests.table.columns import feedback_lists
+from goalrank.requests.table.info import PROBABILITY, Bounds, TableInfo, hull, is_within
 from goalrank.requests.table.partitions import Dataset, Partition, open_dataset
 from goalrank.requests.table.requests import Requests
 from goalrank.requests.table.schema import SCHEMA, TIME, Column, aligned_with
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
     from goalrank.requests.encoding.vocabulary import Ids, mix64
 
 __all__ = [
+    "PROBABILITY",
     "SCHEMA",
     "TIME",
     "Absent",
     "Batch",
+    "Bounds",
     "Column",
     "Dataset",
     "EncodedRequests",
@@ -48,7 +51,10 @@ __all__ = [
     "TableInfo",
     "aligned_with",
     "check_missing",
+    "feedback_lists",
     "history_ages",
+    "hull",
+    "is_within",
     "load_encoder",
     "mix64",
     "open_dataset",

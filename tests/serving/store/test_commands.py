@@ -71,8 +71,9 @@ def test_requests_with_and_without_scores(store_url, tmp_path):
         store.record([dataclasses.replace(rows[0], candidate_score=None), *rows[1:]])
         export_store(store, tmp_path / "all")
         export_store(store, tmp_path / "later", start=rows[1].time)
-    assert "candidate_score" not in Requests.read(tmp_path / "all" / "train").frame.columns
-    assert "candidate_score" in Requests.read(tmp_path / "later" / "train").frame.columns
+    scores = Requests.read(tmp_path / "all" / "train").frame["candidate_score"]
+    assert scores.is_null().to_list() == [True, False, False, False, False, False]
+    assert Requests.read(tmp_path / "later" / "train").frame["candidate_score"].null_count() == 0
 
 
 def test_retention(filled):

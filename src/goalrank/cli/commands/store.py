@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from goalrank.cli.common import JsonOption, examples, only_json, verb
+from goalrank.cli.common import JsonOption, examples, only_json, say, verb
 
 app = typer.Typer(help="What the server kept: export and retention.", no_args_is_help=True)
 
@@ -51,7 +51,12 @@ def export(
                 opened, out, _utc(start), _utc(end), validation=validation,
                 items=sides[0], users=sides[1],
             )  # fmt: skip
-        emit({"out": str(out), "requests": done.requests})
+        emit({"out": str(out), "requests": done.requests, "left_out": done.left_out})
+        for kind, count in done.left_out.items():
+            say(
+                f"{count:,} answers of kind '{kind}' lie outside its range and were left out: "
+                f"nothing can be trained on them"
+            )
         if not as_json:
             counts = ", ".join(f"{n:,} {part}" for part, n in done.requests.items())
             typer.echo(f"{out}: {counts}")

@@ -15,7 +15,7 @@ from goalrank.bundles import Bundle, Predictor
 from goalrank.constraints import Constraints, Resolved, constrained_lists
 from goalrank.errors import ConfigError
 from goalrank.nn import request_salt
-from goalrank.requests import Batch, Requests
+from goalrank.requests import Batch, Requests, feedback_lists
 from goalrank.rewards import Reward
 
 Array = NDArray[np.float64]
@@ -235,7 +235,7 @@ def slot_rewards(requests: Requests, weights: Mapping[str, float]) -> Array:
     real = np.arange(int(length.max(initial=1))) < length[:, None]
     out = np.zeros(real.shape)
     for kind, weight in weights.items():
-        column = requests.frame["feedback"].struct.field(kind)
+        column = requests.frame.select(feedback_lists(kind))[kind]
         if (column.list.len().to_numpy() != length).any():
             raise ConfigError(
                 f"feedback '{kind}' is not aligned with 'shown'; remedy: goalrank data validate"

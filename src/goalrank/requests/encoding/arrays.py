@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from goalrank.errors import DataError
 from goalrank.requests.encoding.vocabulary import Ids, as_series
+from goalrank.requests.table.columns import feedback_lists
 from goalrank.requests.table.requests import Requests
 
 HOUR_US = 3_600_000_000
@@ -35,8 +36,8 @@ class RequestArrays:
     Attributes:
         time, history_time: microseconds since 1970; `history_time` is empty where not known.
         history_feedback: empty where not known.
-        candidate_score: as given, None where the requests have none.
-        candidate_features: [n, F]; no rows where the requests have none.
+        candidate_score: as given, None where the requests have none; NaN where not known.
+        candidate_features: [n, F]; no rows where the requests have none; NaN where not known.
         feedback: kind → values along `shown`.
         protocol: see `TableInfo`.
     """
@@ -116,15 +117,13 @@ class RequestArrays:
             ),
             candidate_length=_lengths(frame["candidates"]),
             candidates=candidates,
-            candidate_score=_float32(entries(frame["candidate_score"]))
-            if "candidate_score" in frame.columns
-            else None,
+            candidate_score=scores(frame),
             candidate_features=feature_matrix(frame, width)
             if width
             else np.zeros((0, 0), np.float32),
             shown_length=_lengths(frame["shown"]),
             shown=entries(frame["shown"]).to_numpy().astype(np.int32),
-            feedback={k: _float32(entries(frame["feedback"].struct.field(k))) for k in kinds},
+            feedback={k: _float32(entries(frame.select(feedback_lists(k))[k])) for k in kinds},
             protocol=requests.info.protocol,
         )
 
@@ -188,9 +187,30 @@ def entries(column: pl.Series) -> pl.Series:
 
 
 def feature_matrix(frame: pl.DataFrame, width: int) -> NDArray[np.float32]:
-    """Candidate features [n, F] of a table."""
+    """Candidate features [n, F] of a table, NaN where not known; no rows where no request has any."""
     cells = entries(frame["candidate_features"]).cast(pl.Array(pl.Float32, width))
-    return cells.to_numpy().reshape(-1, width)
+    values = cells.explode().cast(pl.Float32).fill_null(float("nan")).to_numpy()
+    return _spread(values.reshape(-1, width), frame, "candidate_features")
+
+
+def scores(frame: pl.DataFrame) -> NDArray[np.float32] | None:
+    """The retriever's scores [n] of a table, NaN where not known; None without the column."""
+    if "candidate_score" not in frame.columns:
+        return None
+    return _spread(_float32(entries(frame["candidate_score"])), frame, "candidate_score")
+
+
+def _spread(values: NDArray[np.float32], frame: pl.DataFrame, name: str) -> NDArray[np.float32]:
+    """Entries along the candidates, with NaN for the requests in which the column is null."""
+    known = frame[name].is_not_null()
+    if known.all() or not len(values):
+        return values
+    real = np.repeat(known.to_numpy(), _lengths(frame["candidates"]))
+    if len(values) != int(real.sum()):
+        return values  # `refuse_misaligned` says what is wrong
+    out = np.full((len(real), *values.shape[1:]), np.nan, np.float32)
+    out[real] = values
+    return out
 
 
 def history_ages(time: NDArray[np.int64], event_time: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -30,7 +30,9 @@ from goalrank.requests.encoding.shard import (
     alone,
     feature_range,
     feedback_range,
+    gaps,
     gather_frames,
+    kind_ranges,
     score_range,
     seen_ids,
 )
@@ -92,6 +94,7 @@ class Encoder:
         history_age: (mean, std) of log(1 + hours) from history items to the request, None if the
             times were not known. Bundles of earlier versions know neither: 1 and 0, never asked for.
         model_scores: models whose scores are added to the candidate features, or None.
+        gaps: inputs along the candidates that some requests of training lacked.
     """
 
     config: EncoderConfig
@@ -103,6 +106,7 @@ class Encoder:
     history_feedback: Range | None = (1.0, 0.0)
     history_age: Range | None = (0.0, 0.0)
     model_scores: ModelScores | None = None
+    gaps: tuple[str, ...] = ()
 
     @classmethod
     def fit(
@@ -122,13 +126,14 @@ class Encoder:
         users = gather_frames(frame.select(pl.col("user_id").unique()), exchange)["user_id"]
         return cls(
             config=config,
-            info=train.info,
+            info=train.info.replace(feedback_ranges=kind_ranges(frame, train.info, exchange)),
             items=EntityEncoder.fit(items, train.items, "item_id", config.item_buckets),
             users=EntityEncoder.fit(users.unique(), train.users, "user_id", config.user_buckets),
             score=score_range(frame, exchange),
             candidate=feature_range(frame, len(train.info.candidate_features), exchange),
             history_feedback=feedback_range(frame, exchange),
             history_age=age_range(frame, exchange),
+            gaps=gaps(frame, exchange),
         )
 
     @property
@@ -140,6 +145,7 @@ class Encoder:
             candidate_score=self.score,
             candidate_features=self.candidate,
             feature_names=self.info.candidate_features,
+            gaps=self.gaps,
         )
 
     def overridden(self, items: pl.DataFrame | None, users: pl.DataFrame | None) -> Encoder:

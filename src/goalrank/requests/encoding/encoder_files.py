@@ -38,6 +38,7 @@ def save_encoder(encoder: Encoder, folder: str | Path) -> list[str]:
         "info": encoder.info.model_dump(mode="json"),
         "score": encoder.score,
         "candidate": encoder.candidate.tolist(),
+        "gaps": list(encoder.gaps),
         **{name: getattr(encoder, name) for name in _HISTORY},
     }
     tensors = {}
@@ -73,6 +74,7 @@ def load_encoder(folder: str | Path) -> Encoder:
             users=sides["users"],
             score=_range(state["score"]),
             candidate=np.array(state["candidate"], np.float64).reshape(-1, 2),
+            gaps=tuple(state.get("gaps", ())),
         )
         if _HISTORY[0] not in state:
             return encoder

@@ -59,6 +59,8 @@ class TrainedInputs:
         candidate_score: range of the retriever's score; None without.
         candidate_features: [F, 2] range of each candidate feature.
         feature_names: [F] their names.
+        gaps: inputs that some requests of training lacked; where one is not known, it may be left
+            out, and its mean stands for it.
     """
 
     history_feedback: Range | None
@@ -66,6 +68,7 @@ class TrainedInputs:
     candidate_score: Range | None
     candidate_features: NDArray[np.float64]
     feature_names: tuple[str, ...]
+    gaps: tuple[str, ...] = ()
 
     def refuse(self, absent: Absent, request_ids: Ids) -> None:
         """Refuse requests that lack inputs; every input is named.
@@ -109,6 +112,11 @@ class TrainedInputs:
         """
         lengths = {"history": flat.history_length, "candidates": flat.candidate_length}
         needed = {name: lengths[_ALONG[name]] > 0 for name in self.asked_for if _lacks(flat, name)}
+        for name in self.asked_for:
+            if name not in needed and name not in self.gaps and _ALONG[name] == "candidates":
+                unknown = np.isnan(getattr(flat, name)).reshape(len(flat.candidates), -1).any(1)
+                owner = np.repeat(np.arange(len(flat)), flat.candidate_length)
+                needed[name] = np.bincount(owner[unknown], minlength=len(flat)) > 0
         return {name: rows for name, rows in needed.items() if rows.any()}
 
     def filled(self, flat: RequestArrays) -> RequestArrays:
@@ -125,6 +133,11 @@ class TrainedInputs:
             for name in (*known, *self.asked_for)
             if name in unused or _lacks(flat, name)
         }
+        for name in self.asked_for:
+            values = getattr(flat, name)
+            if _ALONG[name] == "candidates" and name not in changes and np.isnan(values).any():
+                means = self._means(name, lengths["candidates"], flat.time)
+                changes[name] = np.where(np.isnan(values), means, values)
         return replace(flat, **changes) if changes else flat
 
     def completed(self, row: Row, missing: Missing) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -17,7 +17,7 @@ from goalrank.errors import DataError
 from goalrank.requests.encoding.arrays import entries, feature_matrix, history_ages
 from goalrank.requests.table import parquet as io
 from goalrank.requests.table.columns import conform
-from goalrank.requests.table.info import TableInfo
+from goalrank.requests.table.info import PROBABILITY, Bounds, TableInfo
 from goalrank.requests.table.requests import Requests, _key_types, _read_sides
 from goalrank.requests.table.validation import validation_error
 
@@ -152,7 +152,34 @@ def age_range(frame: pl.DataFrame, exchange: Exchange) -> tuple[float, float] | 
 
 def _range(values: NDArray[Any], exchange: Exchange) -> tuple[float, float] | None:
     n, mean, std = _moments(values, exchange)
-    return (float(mean[0]), float(std[0])) if n else None
+    return (float(mean[0]), float(std[0])) if n[0] else None
+
+
+def kind_ranges(frame: pl.DataFrame, info: TableInfo, exchange: Exchange) -> dict[str, Bounds]:
+    """Range of each feedback kind: as declared, else [0, 1] where all processes' values lie in it.
+
+    Training takes the same kinds for probabilities. Other kinds have no bounds.
+    """
+    fields = frame["feedback"].struct.fields
+    lists = {k: pl.col("feedback").struct.field(k) for k in info.feedback_kinds if k in fields}
+    found = frame.select(
+        ((each.list.min() >= 0) & (each.list.max() <= 1)).all().alias(kind)
+        for kind, each in lists.items()
+    )
+    whole = gather_frames(found, exchange)
+    bounds = {k: PROBABILITY if whole[k].all() else (None, None) for k in whole.columns}
+    return bounds | info.feedback_ranges
+
+
+def gaps(frame: pl.DataFrame, exchange: Exchange) -> tuple[str, ...]:
+    """Inputs along the candidates that some requests of all processes have and others lack."""
+    names = [n for n in ("candidate_score", "candidate_features") if n in frame.columns]
+    found = frame.select(pl.col(name).is_null().any() for name in names)
+    if "candidate_features" in names:
+        inner = entries(frame["candidate_features"]).explode().is_null().any()
+        found = found.with_columns(candidate_features=pl.col("candidate_features") | inner)
+    parts = gather_frames(found, exchange)
+    return tuple(name for name in parts.columns if parts[name].any())
 
 
 def score_range(frame: pl.DataFrame, exchange: Exchange) -> tuple[float, float] | None:
@@ -160,7 +187,7 @@ def score_range(frame: pl.DataFrame, exchange: Exchange) -> tuple[float, float] 
     if "candidate_score" not in frame.columns:
         return None
     n, mean, std = _moments(entries(frame["candidate_score"]).to_numpy(), exchange)
-    return (float(mean[0]), float(std[0]) or 1.0) if n else None
+    return (float(mean[0]), float(std[0]) or 1.0) if n[0] else None
 
 
 def feature_range(frame: pl.DataFrame, width: int, exchange: Exchange) -> NDArray[np.float64]:
@@ -172,21 +199,28 @@ def feature_range(frame: pl.DataFrame, width: int, exchange: Exchange) -> NDArra
     return np.stack([mean, np.where(std > 0, std, 1.0)], 1)
 
 
-Moments = tuple[int, NDArray[np.float64], NDArray[np.float64]]
-"""Number of values, their mean [F] and their standard deviation [F]."""
+Moments = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
+"""Number [F] of values, their mean [F] and their standard deviation [F]."""
 
 
 def _moments(values: NDArray[Any], exchange: Exchange) -> Moments:
     """Moments of the columns of all processes' values [n] or [n, F].
 
-    Those of each process are merged one after another, so that one process alone gets its own.
+    NaN is a value that is not known, and not counted. Those of each process are merged one after
+    another, so that one process alone gets its own.
     """
-    n = len(values)
-    mean, std = (values.mean(0), values.std(0)) if n else (np.zeros(values.shape[1:]),) * 2
+    known = np.atleast_1d((~np.isnan(values)).sum(0))
+    if (known < len(values)).any():
+        columns = [column[~np.isnan(column)] for column in values.reshape(len(values), -1).T]
+        pairs = [(c.mean(), c.std()) if len(c) else (0.0, 0.0) for c in columns]
+        mean, std = (np.array(each) for each in zip(*pairs, strict=True))
+    else:
+        size = len(values)
+        mean, std = (values.mean(0), values.std(0)) if size else (np.zeros(values.shape[1:]),) * 2
     mean, std = (np.atleast_1d(each).astype(np.float64) for each in (mean, std))
-    mine = pl.DataFrame({"n": np.full(len(mean), n), "mean": mean, "std": std})
+    mine = pl.DataFrame({"n": known, "mean": mean, "std": std})
     parts = _frames(mine, exchange)
-    return reduce(_merged, ((p["n"][0], p["mean"].to_numpy(), p["std"].to_numpy()) for p in parts))
+    return reduce(_merged, (tuple(p[c].to_numpy() for c in ("n", "mean", "std")) for p in parts))
 
 
 def _merged(a: Moments, b: Moments) -> Moments:
@@ -195,8 +229,10 @@ def _merged(a: Moments, b: Moments) -> Moments:
     Source: Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample
     variances", COMPSTAT 1982.
     """
-    if not a[0] or not b[0]:
-        return a if a[0] else b
     n, step = a[0] + b[0], b[1] - a[1]
-    squares = a[0] * a[2] ** 2 + b[0] * b[2] ** 2 + step**2 * (a[0] * b[0] / n)
-    return n, a[1] + step * (b[0] / n), np.sqrt(squares / n)
+    some = np.maximum(n, 1)
+    squares = a[0] * a[2] ** 2 + b[0] * b[2] ** 2 + step**2 * (a[0] * b[0] / some)
+    mean, std = a[1] + step * (b[0] / some), np.sqrt(squares / some)
+    for one, other in ((a, b), (b, a)):  # nothing is rounded where one has all values
+        mean, std = (np.where(other[0] == 0, one[i], each) for i, each in ((1, mean), (2, std)))
+    return n, mean, std

@@ -231,7 +231,7 @@ def _numbers(column: pl.Series, context: Context) -> pl.Series:
             column.name, column.dtype, "a list of float32", "cast its entries to pl.Float32"
         )
     known = BY_NAME.get(column.name)  # a kind of feedback is a part of its column
-    return _lists(column, pl.Float32(), fill=known is None or known.is_filled)
+    return _lists(column, pl.Float32(), fill=known is not None and known.is_filled)
 
 
 def _probabilities(column: pl.Series, context: Context) -> pl.Series:
@@ -338,6 +338,17 @@ def _feedback(column: pl.Series, context: Context) -> pl.Series:
         field = column.struct.field(kind).alias(f"feedback.{kind}")
         fields.append(_numbers(field, context).alias(kind))
     return pl.DataFrame(fields).to_struct("feedback")
+
+
+def feedback_lists(kind: str) -> pl.Expr:
+    """Feedback of one kind along `shown`; 0 in requests in which the kind is null (not collected).
+
+    Args:
+        kind: a field of the column `feedback`.
+    """
+    lists = pl.col("feedback").struct.field(kind)
+    zeros = pl.lit(0.0, pl.Float32).repeat_by(pl.col("shown").list.len())
+    return pl.when(lists.is_null()).then(zeros).otherwise(lists).alias(kind)
 
 
 def _empty(name: str, height: int, context: Context) -> pl.Series | None:

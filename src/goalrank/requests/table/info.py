@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from goalrank.errors import ConfigError, DataError
 
@@ -15,6 +15,11 @@ FORMAT_VERSION = 1
 NAME_RULE = (
     "a name is not empty, has no NUL character, and is no pattern (* or ^…$); remedy: rename it"
 )
+
+
+Bounds = tuple[float | None, float | None]
+"""Least and greatest value of a feedback kind; None sets no bound."""
+PROBABILITY: Bounds = (0.0, 1.0)
 
 
 class TableInfo(BaseModel):
@@ -31,9 +36,13 @@ class TableInfo(BaseModel):
         candidate_features: names of the F per-candidate features; empty means "take the width
             from the table" (features are then called f0, f1, …).
         warning: printed with every result on this table.
+        feedback_ranges: kind → (least, greatest) value of its feedback, None for no bound; a kind
+            that is not named takes any finite number. Training names those that it finds within
+            [0, 1], and a server refuses feedback outside.
 
     Raises:
-        ConfigError: a name occurs twice or breaks `NAME_RULE`, or `target` is not one of `feedback_kinds`.
+        ConfigError: a name occurs twice or breaks `NAME_RULE`, `target` is not one of
+            `feedback_kinds`, or a range is empty or of another kind.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +53,7 @@ class TableInfo(BaseModel):
     target: str | None = None
     candidate_features: tuple[str, ...] = ()
     warning: str | None = None
+    feedback_ranges: dict[str, Bounds] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> TableInfo:
@@ -66,11 +76,41 @@ class TableInfo(BaseModel):
                 f"TableInfo.target = '{self.target}' is not one of feedback_kinds "
                 f"{list(self.feedback_kinds)}; remedy: choose one of them, or None"
             )
+        for kind, (low, high) in self.feedback_ranges.items():
+            if (self.feedback_kinds and kind not in self.feedback_kinds) or (
+                low is not None and high is not None and not low <= high
+            ):
+                raise ConfigError(
+                    f"TableInfo.feedback_ranges['{kind}'] = {(low, high)} is empty or of no kind of "
+                    f"{list(self.feedback_kinds)}; remedy: (least, greatest), None for no bound"
+                )
         return self
 
     def replace(self, **changes: Any) -> TableInfo:
         """A checked copy with some fields changed."""
         return TableInfo(**{**self.model_dump(), **changes})
+
+
+def is_within(value: float, bounds: Bounds) -> bool:
+    """Whether a value lies in a range.
+
+    Args:
+        value: the value.
+        bounds: the range.
+    """
+    low, high = bounds
+    return (low is None or value >= low) and (high is None or value <= high)
+
+
+def hull(a: Bounds, b: Bounds) -> Bounds:
+    """The least range that holds two others.
+
+    Args:
+        a: the one.
+        b: the other.
+    """
+    low = None if a[0] is None or b[0] is None else min(a[0], b[0])
+    return low, None if a[1] is None or b[1] is None else max(a[1], b[1])
 
 
 def storable_name(name: str) -> bool:

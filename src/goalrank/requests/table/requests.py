@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from goalrank.errors import ConfigError, DataError, ValidationError
 from goalrank.requests.table import parquet as io
-from goalrank.requests.table.columns import conform, conform_side
+from goalrank.requests.table.columns import conform, conform_side, feedback_lists
 from goalrank.requests.table.frames import pandas_to_polars, refuse_naive_times, renamed
 from goalrank.requests.table.info import TableInfo
 from goalrank.requests.table.summary import summary_html, summary_text
@@ -366,7 +366,7 @@ class Requests:
             )
         _, starts = _flat(self.frame["candidates"])
         shown, shown_starts = _flat(self.frame["shown"])
-        values, value_starts = _flat(self.frame["feedback"].struct.field(kind))
+        values, value_starts = _flat(self.frame.select(feedback_lists(kind))[kind])
         sizes = np.repeat(np.diff(starts), np.diff(shown_starts))
         if not np.array_equal(shown_starts, value_starts) or ((shown < 0) | (shown >= sizes)).any():
             raise DataError(

@@ -87,12 +87,13 @@ SCHEMA: tuple[Column, ...] = (
         is_list=True, is_required=True, entries_known=True,
     ),
     Column(
-        "candidate_score", "a list of float32", pl.Float32(), "The retriever's score of each; as above.",
+        "candidate_score", "a list of float32", pl.Float32(), "The retriever's score of each; null where not known. As above.",
         is_list=True, along="candidates",
     ),
     Column(
         "candidate_features", "a list of arrays of float32, one array per candidate", None,
-        "F numbers of each; their names are in `TableInfo.candidate_features`. As above.",
+        "F numbers of each; their names are in `TableInfo.candidate_features`. Null where not known: "
+        "all of a request's, or one feature in all its arrays. As above.",
         is_list=True, along="candidates",
     ),
     Column(
@@ -102,7 +103,8 @@ SCHEMA: tuple[Column, ...] = (
     ),
     Column(
         "feedback", "a struct with one list of float32 per kind of feedback", None,
-        "The user's answer of each kind (click, rating, …) to each shown item.",
+        "The user's answer of each kind (click, rating, …) to each shown item; a kind is null where "
+        "it was not collected, which training reads as 0.",
         is_filled=True, along="shown",
     ),
     Column(

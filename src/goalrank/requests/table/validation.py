@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from goalrank.errors import ValidationError
-from goalrank.requests.table.info import TableInfo
+from goalrank.requests.table.info import Bounds, TableInfo
 from goalrank.requests.table.schema import SCHEMA, aligned_with
 
 RULES: dict[str, tuple[str, str]] = {
@@ -21,6 +23,7 @@ RULES: dict[str, tuple[str, str]] = {
     "length": ("lists that belong together have one length", "align the lists"),
     "not_finite": ("numbers are finite (no NaN, inf or null)", "replace the value"),
     "position": ("positions lie in 0 … N-1 of `candidates`", "give positions, not item ids"),
+    "range": ("feedback lies in TableInfo.feedback_ranges", "mend the value or widen the range"),
     "kind": ("feedback kinds equal TableInfo.feedback_kinds", "add the kind or change TableInfo"),
     "width": ("F equals the names in TableInfo.candidate_features", "name every feature once"),
     "not_sorted": ("history runs from oldest to newest", "sort the history by time"),
@@ -116,6 +119,8 @@ def _checks(frame: pl.DataFrame, info: TableInfo) -> list[_Check]:
         column = pl.col("feedback").struct.field(kind)
         name = f"feedback.{kind}"
         checks += [_same_length(name, column, "shown"), _finite(name, column)]
+        if info.feedback_ranges.get(kind, (None, None)) != (None, None):
+            checks.append(_in_range(name, column, info.feedback_ranges[kind]))
     if "propensity" in frame.columns:
         p = pl.col("propensity")
         outside = p.is_not_null() & ~((p > 0) & (p <= 1) & p.is_finite())
@@ -225,7 +230,19 @@ def _same_length(name: str, column: pl.Expr, other: str) -> _Check:
     ours = column.list.len().fill_null(0)
     theirs = pl.col(other).list.len().fill_null(0)
     found = pl.format(f"{{}} entries for {{}} in '{other}'", ours, theirs)
-    return _Check(name, "length", ours != theirs, found)
+    # A null list is unknown; only lists that are there must fit.
+    return _Check(name, "length", column.is_not_null() & (ours != theirs), found)
+
+
+def _in_range(name: str, column: pl.Expr, bounds: Bounds) -> _Check:
+    low, high = bounds
+    entry = pl.element()
+    outside = pl.lit(False)
+    outside = outside if low is None else outside | (entry < low)
+    outside = outside if high is None else outside | (entry > high)
+    found = column.list.eval(entry.filter(outside).cast(pl.String)).list.join(", ")
+    bad = column.list.eval(outside).list.any()
+    return _Check(name, "range", bad, pl.format(f"{{}} outside {bounds}", found))
 
 
 def _finite(name: str, column: pl.Expr) -> _Check:
@@ -273,7 +290,10 @@ def _table_faults(frame: pl.DataFrame, info: TableInfo) -> list[Fault]:
 
 
 def _bad_vectors(frame: pl.DataFrame) -> list[Fault]:
-    """Rows with a NaN, inf or null in a candidate's features, by way of one flat [sum N, F] array."""
+    """Rows with a NaN or inf in a candidate's features, or a feature that is null for some candidates.
+
+    By way of one flat [sum N, F] array.
+    """
     if "candidate_features" not in frame.columns:
         return []
     cells = frame.select(row=pl.int_range(pl.len()), cell=pl.col("candidate_features")).filter(
@@ -284,10 +304,28 @@ def _bad_vectors(frame: pl.DataFrame) -> list[Fault]:
     cells = cells.drop_nulls("cell")
     flat = cells["cell"].explode()
     width = frame.schema["candidate_features"].inner.size  # type: ignore[attr-defined]
-    good = flat.is_finite().fill_null(False).to_numpy().reshape(-1, width).all(1)
+    good = flat.is_finite().fill_null(True).to_numpy().reshape(-1, width).all(1)
+    unknown = flat.is_null().to_numpy().reshape(-1, width)
+    good &= ~_partly(unknown, cells["row"].to_numpy())
     rows = pl.concat([lost, cells["row"].filter(~pl.Series(good, dtype=pl.Boolean))])
     counts = rows.unique(maintain_order=True).to_list()
     return [
         Fault(row, "candidate_features", "not_finite", "NaN, inf or null in a vector")
         for row in counts
     ]
+
+
+def _partly(unknown: NDArray[np.bool_], row: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which candidates [n] belong to a row in which a feature is null for some, but not for all.
+
+    Args:
+        unknown: [n, F] null entries.
+        row: [n] each candidate's row, in order.
+    """
+    if not unknown.any():
+        return np.zeros(len(row), np.bool_)
+    starts = np.flatnonzero(np.diff(row, prepend=-1))
+    size = np.diff(starts, append=len(row))
+    count = np.add.reduceat(unknown.astype(np.int64), starts)
+    bad = ((count > 0) & (count < size[:, None])).any(1)
+    return np.repeat(bad, size)

@@ -28,6 +28,7 @@ from goalrank.serving.page.lists import (
     served_variants,
 )
 from goalrank.serving.ranking.service import DEFAULT, Service
+from goalrank.serving.store.layouts import Layout
 from goalrank.serving.store.records import Exposure
 
 LABEL = "page"  # experiment label of exposures from the page, so that no experiment counts them
@@ -241,6 +242,7 @@ class _PageRoutes:
         exposure = Exposure(
             **row, shown=ranked.positions, propensity=ranked.propensity, policy=made.policy,
             experiment=f"{LABEL}:{choice.variant.replace(':', '.')}",
+            layout=Layout.of(self._predictor(choice).bundle.encoder.info).name,
         )  # fmt: skip
         return exposure, made.to_dict()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,9 +14,10 @@ from goalrank.bundles import Predictor, Ranked, TimedStep
 from goalrank.constraints import Constraints
 from goalrank.errors import ConfigError
 from goalrank.experiments import Experiment, draft_coins, draft_label, team_draft
-from goalrank.requests import Missing
+from goalrank.requests import Bounds, Missing, is_within
 from goalrank.serving.http.schemas import Answer, RankBody
-from goalrank.serving.store.records import Exposure
+from goalrank.serving.store.layouts import Layout
+from goalrank.serving.store.records import Event, Exposure
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,31 @@ def check_ids(body: RankBody, predictor: Predictor) -> None:
             )
 
 
+def check_feedback(events: Sequence[Event], ranges: Mapping[str, Bounds]) -> None:
+    """Refuse feedback that nothing could be trained on.
+
+    Args:
+        events: the feedback.
+        ranges: kind → range of its values, for the kinds that are known.
+
+    Raises:
+        ConfigError: an unknown kind, or a value outside its range.
+    """
+    for event in events:
+        if event.kind not in ranges:
+            raise ConfigError(
+                f"feedback of kind {event.kind!r}, but the models served here know {list(ranges)}; "
+                f"nothing was stored; remedy: send one of them"
+            )
+        low, high = bounds = ranges[event.kind]
+        if not is_within(event.value, bounds):
+            raise ConfigError(
+                f"feedback of kind {event.kind!r} has value {event.value:g}, but lies in [{low}, "
+                f"{high}] in the training data; nothing was stored; remedy: send such values, or "
+                f"train with a wider TableInfo.feedback_ranges"
+            )
+
+
 def shown_list(request: RequestJobs, ranked: Sequence[Ranked]) -> tuple[RankJob, Ranked]:
     """Choose the list to show: the ranker's, or one drafted from the lists of two rankers.
 
@@ -146,6 +172,7 @@ def exposure_of(job: RankJob, ranked: Ranked) -> Exposure:
     return Exposure(
         **job.row, shown=ranked.positions, propensity=ranked.propensity,
         policy=_policy(job, ranked), experiment=job.experiment,
+        layout=Layout.of(job.predictor.bundle.encoder.info).name,
     )  # fmt: skip
 
 

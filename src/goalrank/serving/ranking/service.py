@@ -7,7 +7,7 @@ import logging
 import math
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ from goalrank.bundles import (
 from goalrank.constraints import Constraints
 from goalrank.errors import BundleError, ConfigError, GoalRankError, MissingExtraError, StoreError
 from goalrank.experiments import Experiments
-from goalrank.requests import Missing, TableInfo
+from goalrank.requests import Bounds, Missing, TableInfo
 from goalrank.serving.http.schemas import Answer, RankBody
 from goalrank.serving.observability.metrics import Metrics
 from goalrank.serving.observability.tracing import Tracing
@@ -39,6 +39,7 @@ from goalrank.serving.ranking.jobs import (
     RequestJobs,
     answer_of,
     check_body,
+    check_feedback,
     exposure_of,
     shown_list,
 )
@@ -50,6 +51,7 @@ from goalrank.storage import local_path
 _LOG = logging.getLogger("goalrank.serving")
 DEFAULT = "default"
 _NO_SPAN = nullcontext()
+_UNBOUNDED: Bounds = (None, None)
 
 
 class Service:
@@ -118,13 +120,12 @@ class Service:
         }
         self._predictors: dict[str, Predictor] = {}
         self._versions: dict[str, object] = {}
+        self._feedback_ranges: dict[str, Bounds] = {}  # of the kinds that are accepted
         self._reloading = threading.Lock()
         self.reload()
         self._batcher: Batcher[RankJob, Ranked] = Batcher(self._rank_batch)
         self._fallback_pool = ThreadPoolExecutor(thread_name_prefix="goalrank-fallback")
         self.draining = False
-        if store is not None:
-            store.describe(self.info)
 
     @property
     def info(self) -> TableInfo:
@@ -156,8 +157,20 @@ class Service:
                 if version is None or version != self._versions.get(name):
                     loaded[name] = self._load(name, folder)
                     self._versions[name] = version
+            self._describe(loaded)
             self._predictors = self._predictors | loaded  # one assignment: readers see old or new
             return sorted(loaded)
+
+    def _describe(self, loaded: Mapping[str, Predictor]) -> None:
+        """Tell the store what these predictors are given and what feedback they know."""
+        if self.store is None or not loaded:
+            return
+        others = [predictor for name, predictor in loaded.items() if name != DEFAULT]
+        default = loaded.get(DEFAULT) or self._predictors[DEFAULT]
+        for predictor in (*others, default):  # the rest of the description is the last one's
+            known = self.store.describe(predictor.bundle.encoder.info)
+            ranges = dict.fromkeys(known.feedback_kinds, _UNBOUNDED) | known.feedback_ranges
+            self._feedback_ranges = ranges
 
     def _load(self, name: str, folder: Path) -> Predictor:
         bundle = Bundle.load(folder, allow=self._allow)
@@ -347,16 +360,14 @@ class Service:
             How many events were new, repeated or replaced another value.
 
         Raises:
-            ConfigError: a feedback type that the model does not know, or a server without a store.
+            ConfigError: a feedback type that no model of this store knows, a value outside its range,
+                or a server without a store.
             UnknownRequestError: a request or item that was not shown.
             StoreError: the store refuses.
         """
         if self.store is None:
             raise ConfigError("this server keeps no store; remedy: option: store")
-        kinds = self.info.feedback_kinds
-        odd = next((event.kind for event in events if event.kind not in kinds), None)
-        if odd is not None:
-            raise ConfigError(f"feedback of kind {odd!r}, but this model knows {list(kinds)}")
+        check_feedback(events, self._feedback_ranges)
         try:
             with self._span("feedback", events=len(events)):
                 return self.store.feedback(events)

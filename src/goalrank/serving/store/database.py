@@ -74,8 +74,7 @@ def open_engine(url: str) -> sa.Engine:
     try:
         engine = _create_engine(_parse_url(url))
         with for_writing(engine).begin() as connection:
-            if engine.dialect.name == "postgresql":
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+            take_turns(connection)
             _METADATA.create_all(connection)
     except sa.exc.SQLAlchemyError as error:
         raise StoreError(
@@ -83,6 +82,16 @@ def open_engine(url: str) -> sa.Engine:
             f"address and rights; option: store (GOALRANK_STORE)"
         ) from error
     return engine
+
+
+def take_turns(connection: sa.Connection) -> None:
+    """Let one process at a time create tables or describe a model, until its transaction ends.
+
+    Args:
+        connection: inside a transaction that writes; SQLite's has taken its turn already.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
 
 
 def for_writing(engine: sa.Engine) -> sa.Engine:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 import sqlalchemy as sa
 
 from goalrank.errors import DataError
-from goalrank.requests import TIME, Column, Requests, TableInfo
+from goalrank.requests import TIME, Column, Requests, TableInfo, is_within
 from goalrank.serving.store.database import EXPOSURES
+from goalrank.serving.store.layouts import EARLIER, Layout, stored_info, stored_layouts
 from goalrank.serving.store.records import KEPT, in_range
 from goalrank.serving.store.store import Store
 from goalrank.storage import whole_folder
@@ -29,10 +31,13 @@ class Exported:
     Attributes:
         folder: where it was written.
         requests: number of requests per part (`train`, `validation`).
+        left_out: feedback per kind that lies outside the kind's range, so that nothing could be
+            trained on it; servers of earlier versions accepted it.
     """
 
     folder: Path
     requests: dict[str, int]
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 def stored_requests(
@@ -46,8 +51,9 @@ def stored_requests(
 ) -> Iterator[Requests]:
     """Read the served requests with start ≤ time < end as requests tables, in order of time.
 
-    Feedback that never came is 0. The tables have the retriever's scores if every request came
-    with them.
+    Feedback that never came is 0, and null where the model that served the request did not know
+    the kind. The tables have all candidate features of all models and the retriever's scores if any
+    request came with them; they are null where a request has none.
 
     Args:
         store: the store.
@@ -61,7 +67,8 @@ def stored_requests(
         Tables of at most `chunk` requests.
     """
     with store.reading() as connection:
-        yield from _tables(store, connection, start, end, items, users, chunk)
+        frames = _Frames(store, connection, start, end)
+        yield from frames.tables(items, users, chunk)
 
 
 def export_store(
@@ -98,43 +105,89 @@ def export_store(
         raise DataError(f"'{out}' exists already; remedy: give a new folder; option: out")
     with whole_folder(out) as temporary:
         with store.reading() as connection:
-            total, _ = _overview(connection, start, end)
+            frames = _Frames(store, connection, start, end)
+            total = frames.total
             if total == 0:
                 raise DataError(
                     "the store holds no exposure in that range; remedy: widen it; options: start, "
                     "end"
                 )
-            tables = _tables(store, connection, start, end, items, users, chunk)
+            tables = frames.tables(items, users, chunk)
             counts = _write(tables, temporary, total - int(total * validation))
         for side in ("items.parquet", "users.parquet"):
             if (temporary / "train" / side).exists():
                 shutil.copyfile(temporary / "train" / side, temporary / side)
-    return Exported(out, counts)
+    return Exported(out, counts, dict(+frames.left_out))
 
 
-def _overview(
-    connection: sa.Connection, start: datetime | None, end: datetime | None
-) -> tuple[int, bool]:
-    """Count the exposures of a range; and tell whether all have the retriever's scores."""
-    scored = sa.func.sum(sa.cast(EXPOSURES.c.scored, sa.Integer))
-    query = sa.select(sa.func.count(), scored).select_from(EXPOSURES).where(*in_range(start, end))
-    total, with_scores = connection.execute(query).one()
-    return int(total), (with_scores or 0) == total
+class _Frames:
+    """Tables of the exposures of a range, each with the same columns.
 
+    Attributes:
+        total: number of exposures.
+        left_out: feedback outside the range of its kind so far, per kind.
+    """
 
-def _tables(
-    store: Store,
-    connection: sa.Connection,
-    start: datetime | None,
-    end: datetime | None,
-    items: pl.DataFrame | None,
-    users: pl.DataFrame | None,
-    chunk: int,
-) -> Iterator[Requests]:
-    info = store.info
-    _, scored = _overview(connection, start, end)
-    for rows in store.rows(start, end, chunk, connection):
-        yield Requests(_frame(rows, info, scored), items=items, users=users, info=info)
+    def __init__(
+        self, store: Store, connection: sa.Connection, start: datetime | None, end: datetime | None
+    ) -> None:
+        self._store, self._connection, self._range = store, connection, (start, end)
+        self._info = stored_info(connection) or TableInfo()
+        self._layouts = stored_layouts(connection)
+        scored = sa.func.sum(sa.cast(EXPOSURES.c.scored, sa.Integer))
+        query = sa.select(sa.func.count(), scored).select_from(EXPOSURES)
+        total, with_scores = connection.execute(query.where(*in_range(start, end))).one()
+        self.total, self._scored = int(total), bool(with_scores)
+        self.left_out: Counter[str] = Counter()
+
+    def tables(
+        self, items: pl.DataFrame | None, users: pl.DataFrame | None, chunk: int
+    ) -> Iterator[Requests]:
+        """Read the exposures, at most `chunk` per table."""
+        for rows in self._store.rows(*self._range, chunk, self._connection):
+            yield Requests(self._frame(rows), items=items, users=users, info=self._info)
+
+    def _frame(self, rows: list[dict[str, Any]]) -> pl.DataFrame:
+        columns = {column.name: [row[column.name] for row in rows] for column in _PLAIN}
+        frame = pl.DataFrame(columns, schema_overrides=_TYPES, strict=False)
+        moments = [column for column in _PLAIN if column.entry == TIME]
+        frame = frame.with_columns(pl.col(each.name).cast(each.dtype()) for each in moments)
+        if self._scored:
+            scores = [row["candidate_score"] or None for row in rows]
+            dtype: pl.DataType = pl.List(pl.Float32)
+            frame = frame.with_columns(pl.Series("candidate_score", scores, dtype=dtype))
+        if width := len(self._info.candidate_features):
+            dtype = pl.List(pl.Array(pl.Float32, width))
+            vectors = [self._vectors(row) for row in rows]
+            frame = frame.with_columns(pl.Series("candidate_features", vectors, dtype=dtype))
+        kinds = [
+            pl.Series(kind, [self._answers(row, kind) for row in rows], dtype=pl.List(pl.Float32))
+            for kind in self._info.feedback_kinds
+        ]
+        return frame.with_columns(pl.DataFrame(kinds).to_struct("feedback")) if kinds else frame
+
+    def _layout(self, row: dict[str, Any]) -> Layout:
+        return self._layouts.get(row.get("layout", EARLIER), Layout.of(self._info))
+
+    def _vectors(self, row: dict[str, Any]) -> list[list[float | None]] | None:
+        """Features of a request in the order of the description; None where it has none."""
+        vectors, names = row["candidate_features"], self._layout(row).candidate_features
+        if not vectors or len(vectors[0]) != len(names):
+            return None
+        if names == self._info.candidate_features:
+            return cast("list[list[float | None]]", vectors)
+        at = [names.index(n) if n in names else -1 for n in self._info.candidate_features]
+        return [[vector[i] if i >= 0 else None for i in at] for vector in vectors]
+
+    def _answers(self, row: dict[str, Any], kind: str) -> list[float] | None:
+        """Feedback of one kind along the list; None where nobody asked for it."""
+        found = {slot: value for (slot, k), value in row["slot_feedback"].items() if k == kind}
+        if not found and kind not in self._layout(row).feedback_kinds:
+            return None
+        bounds = self._info.feedback_ranges.get(kind, (None, None))
+        good = {slot: value for slot, value in found.items() if is_within(value, bounds)}
+        self.left_out[kind] += len(found) - len(good)
+        return [good.get(slot, 0.0) for slot in range(len(row["shown"]))]
 
 
 def _write(tables: Iterator[Requests], folder: Path, cut: int) -> dict[str, int]:
@@ -151,33 +204,6 @@ def _write(tables: Iterator[Requests], folder: Path, cut: int) -> dict[str, int]
 
 def _rest(table: Requests, head: int) -> Requests:
     return table.take(range(head, len(table)))
-
-
-def _frame(rows: list[dict[str, Any]], info: TableInfo, scored: bool) -> pl.DataFrame:
-    width = len(info.candidate_features)
-    columns = {column.name: [row[column.name] for row in rows] for column in _PLAIN}
-    frame = pl.DataFrame(columns, schema_overrides=_TYPES, strict=False)
-    moments = [column for column in _PLAIN if column.entry == TIME]
-    frame = frame.with_columns(pl.col(each.name).cast(each.dtype()) for each in moments)
-    if scored:
-        scores = [row["candidate_score"] for row in rows]
-        frame = frame.with_columns(pl.Series("candidate_score", scores, dtype=pl.List(pl.Float32)))
-    if width:
-        vectors = [row["candidate_features"] for row in rows]
-        dtype = pl.List(pl.Array(pl.Float32, width))
-        frame = frame.with_columns(pl.Series("candidate_features", vectors, dtype=dtype))
-    kinds = [
-        pl.Series(
-            kind,
-            [
-                [row["slot_feedback"].get((s, kind), 0.0) for s in range(len(row["shown"]))]
-                for row in rows
-            ],
-            dtype=pl.List(pl.Float32),
-        )
-        for kind in info.feedback_kinds
-    ]
-    return frame.with_columns(pl.DataFrame(kinds).to_struct("feedback")) if kinds else frame
 
 
 def _stored(column: Column) -> pl.DataType:

@@ -9,11 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from goalrank.errors import UnknownRequestError
 from goalrank.requests import SCHEMA
 from goalrank.serving.store.database import EXPOSURES, FEEDBACK
+from goalrank.serving.store.layouts import EARLIER
+from goalrank.serving.store.upserts import upsert
 
 _EPOCH, _MICRO = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _IDS_PER_QUERY = 500  # databases limit the number of parameters
@@ -38,6 +39,7 @@ class Exposure:
             unknown.
         policy: name of that policy.
         experiment: labels of the experiments that the user takes part in.
+        layout: name of the `Layout` of the model that served it.
     """
 
     request_id: str
@@ -53,6 +55,7 @@ class Exposure:
     propensity: float | None = None
     policy: str | None = None
     experiment: str | None = None
+    layout: str = EARLIER
 
 
 KEPT = tuple(column for column in SCHEMA if column.name in Exposure.__dataclass_fields__)
@@ -109,6 +112,7 @@ def exposure_row(exposure: Exposure) -> dict[str, Any]:
         exposure: the exposure.
     """
     body = {column.name: _plain(getattr(exposure, column.name)) for column in KEPT}
+    body["layout"] = exposure.layout
     return {
         "request_id": exposure.request_id, "time_us": body["time"],
         "scored": exposure.candidate_score is not None,
@@ -178,16 +182,6 @@ def feedback_rows(connection: sa.Connection, events: Sequence[Event]) -> list[di
             "value": float(event.value), "time_us": now,
         }  # fmt: skip
     return list(rows.values())
-
-
-def upsert(table: sa.Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
-    """Make an insert statement that takes an `on_conflict_do_update` clause.
-
-    Args:
-        table: the table.
-        dialect: "sqlite" or "postgresql".
-    """
-    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 def write_feedback(

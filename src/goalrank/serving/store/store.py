@@ -19,13 +19,13 @@ from goalrank.requests import TableInfo
 from goalrank.serving.store.database import (
     EXPOSURES,
     FEEDBACK,
-    META,
     for_reading,
     for_writing,
     is_transient,
     open_engine,
     store_error,
 )
+from goalrank.serving.store.layouts import describe, stored_info
 from goalrank.serving.store.records import (
     Event,
     Exposure,
@@ -35,7 +35,6 @@ from goalrank.serving.store.records import (
     in_range,
     not_stored,
     stored_feedback,
-    upsert,
     write_feedback,
 )
 from goalrank.serving.store.writer_connection import Checkpointer, WriterConnection
@@ -234,26 +233,30 @@ class Store:
                     raise store_error(error, []) from error
                 sleep(0.05)  # writing the same feedback twice changes nothing
 
-    def describe(self, info: TableInfo) -> None:
-        """Store the description that exported tables get.
+    def describe(self, info: TableInfo) -> TableInfo:
+        """Add a model to the description that exported tables get.
 
         Args:
-            info: of the table that the default bundle was trained on.
+            info: of the table that the model was trained on.
+
+        Returns:
+            The description of all models so far: their feedback kinds with the ranges that hold
+            all of them, and their candidate features.
+
+        Raises:
+            StoreError: the database refuses.
         """
-        row = {"name": "info", "value": info.model_dump_json()}
-        insert = upsert(META, self.engine.dialect.name)
-        update = insert.on_conflict_do_update(
-            index_elements=["name"], set_={"value": insert.excluded.value}
-        )
-        with self._writes.begin() as connection:
-            connection.execute(update, row)
+        try:
+            with self._writes.begin() as connection:
+                return describe(connection, info)
+        except sa.exc.SQLAlchemyError as error:
+            raise store_error(error, []) from error
 
     @property
     def info(self) -> TableInfo:
         """The description that `describe` stored; an empty one before that."""
         with self.engine.connect() as connection:
-            value = connection.scalar(sa.select(META.c.value).where(META.c.name == "info"))
-        return TableInfo() if value is None else TableInfo.model_validate_json(value)
+            return stored_info(connection) or TableInfo()
 
     def alive(self) -> bool:
         """Whether the database answers and the writer thread runs."""
