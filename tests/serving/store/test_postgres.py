@@ -117,7 +117,7 @@ def test_a_full_disk_refuses_whole_batches(postgres):
             assert "disk is full" in str(said)
             there = {row["request_id"] for part in store.rows() for row in part}
             assert there == {row.request_id for n in range(kept) for row in large(n, size)}
-            assert store.alive()
+            assert not store.alive()
         print(f"tablespace full after {kept} batches of {size}: {len(there)} kept, 0 missing")
         postgres.ask(f"drop database {url.split('@/')[1].split('?')[0]}")
         postgres.ask(f"drop tablespace {name}")

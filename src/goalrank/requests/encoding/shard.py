@@ -220,7 +220,9 @@ def _moments(values: NDArray[Any], exchange: Exchange) -> Moments:
     mean, std = (np.atleast_1d(each).astype(np.float64) for each in (mean, std))
     mine = pl.DataFrame({"n": known, "mean": mean, "std": std})
     parts = _frames(mine, exchange)
-    return reduce(_merged, (tuple(p[c].to_numpy() for c in ("n", "mean", "std")) for p in parts))
+    return reduce(
+        _merged, ((p["n"].to_numpy(), p["mean"].to_numpy(), p["std"].to_numpy()) for p in parts)
+    )
 
 
 def _merged(a: Moments, b: Moments) -> Moments:

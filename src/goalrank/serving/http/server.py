@@ -47,6 +47,7 @@ def build_app(settings: ServeSettings) -> FastAPI:
         None if settings.store is None else Store(settings.store),
         experiments=Experiments.read(settings.experiments) if settings.experiments else None,
         deadline=settings.deadline,
+        store_timeout=settings.store_timeout,
         on_store_failure=settings.on_store_failure,
         items=_side(settings.items, "items"),
         users=_side(settings.users, "users"),

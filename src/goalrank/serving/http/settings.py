@@ -89,6 +89,9 @@ class ServeSettings(BaseSettings):
     deadline: float = Field(
         default=0.5, gt=0, description="Seconds until the retriever's order is given instead."
     )
+    store_timeout: float = Field(
+        default=10.0, gt=0, description="Seconds until a store that does not confirm has failed."
+    )
     on_store_failure: Literal["fail", "serve-unlogged"] = Field(
         default="fail", description="What happens where the store refuses: fail or serve-unlogged."
     )

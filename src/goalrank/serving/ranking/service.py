@@ -45,7 +45,8 @@ from goalrank.serving.ranking.jobs import (
 )
 from goalrank.serving.ranking.pending_work import PendingWork, run_async, run_blocking
 from goalrank.serving.store.records import Event, FeedbackCounts
-from goalrank.serving.store.store import CONFIRM_S, Store, confirm
+from goalrank.serving.store.store import CONFIRM_S, Store
+from goalrank.serving.store.writes import Write, confirm
 from goalrank.storage import local_path
 
 _LOG = logging.getLogger("goalrank.serving")
@@ -64,6 +65,8 @@ class Service:
         experiments: experiments with their variants and bundles; None runs none.
         deadline: seconds, above 0, after which a request gets the retriever's order instead of the
             model's list.
+        store_timeout: seconds, above 0, until a store that does not confirm counts as failed; what
+            it was given is withdrawn then. With "serve-unlogged" the deadline counts too.
         on_store_failure: "fail" refuses a request whose exposure cannot be stored,
             "serve-unlogged" answers it without storing it.
         items: side table of items, see `Predictor`.
@@ -93,6 +96,7 @@ class Service:
         *,
         experiments: Experiments | None = None,
         deadline: float = 0.5,
+        store_timeout: float = CONFIRM_S,
         on_store_failure: Literal["fail", "serve-unlogged"] = "fail",
         items: pl.DataFrame | None = None,
         users: pl.DataFrame | None = None,
@@ -108,6 +112,7 @@ class Service:
     ) -> None:
         self.store, self.experiments = store, experiments or Experiments()
         self.deadline, self.on_store_failure = deadline, on_store_failure
+        self.store_timeout = store_timeout
         self.metrics, self.tracing = metrics or Metrics(), tracing
         self._allow = tuple(allow)
         self._options: dict[str, Any] = {
@@ -243,7 +248,7 @@ class Service:
                 self.tracing.add_steps([step for job in jobs for step in list(job.steps)])
             lists = iter(ranked)
             shown = [shown_list(each, [next(lists) for _ in each.jobs]) for each in requests]
-            logged = yield from self._store_exposures(shown)
+            logged = yield from self._store_exposures(shown, end)
             answers = [answer_of(job, each, logged) for job, each in shown]
             for answer in answers:
                 self.metrics.count_filled(answer.filled)
@@ -328,8 +333,15 @@ class Service:
             out.update(zip(rows, lists))
         return [out[i] for i in range(len(jobs))]
 
-    def _store_exposures(self, shown: Sequence[tuple[RankJob, Ranked]]) -> PendingWork[bool]:
-        """Store the lists; False if they were not stored and are served all the same."""
+    def _store_exposures(
+        self, shown: Sequence[tuple[RankJob, Ranked]], end: float
+    ) -> PendingWork[bool]:
+        """Store the lists; False if they were not stored and are served all the same.
+
+        Args:
+            shown: the lists.
+            end: of the deadline; a list that may be served without being stored waits no longer.
+        """
         for _, each in shown:
             if not each.degraded and not math.isnan(each.log_prob):
                 self.metrics.surprise.observe(-each.log_prob)
@@ -338,9 +350,7 @@ class Service:
         exposures = [exposure_of(job, each) for job, each in shown]
         try:
             with self._span("store", exposures=len(exposures)):
-                stored = self.store.submit(exposures)
-                yield stored, CONFIRM_S
-                confirm(stored)
+                yield from self._stored(self.store.submit(exposures), end)
         except StoreError as error:
             self.metrics.unlogged.inc(len(shown))
             self.metrics.store_failures.labels(error.code).inc()
@@ -349,6 +359,18 @@ class Service:
             _LOG.error("serving a list that was not stored: %s", error)
             return False
         return True
+
+    def _stored(self, write: Write, end: float) -> PendingWork[None]:
+        """Wait until exposures are on disk; they are withdrawn if nobody waits any longer."""
+        seconds = self.store_timeout
+        if self.on_store_failure == "serve-unlogged":
+            seconds = min(seconds, max(end - perf_counter(), self.deadline / 4))
+        try:
+            yield write.done, seconds
+        except GeneratorExit:
+            write.withdraw()
+            raise
+        confirm(write)
 
     def feedback(self, events: Sequence[Event]) -> FeedbackCounts:
         """Store feedback of users.

@@ -52,6 +52,8 @@ META = sa.Table(
 )
 _LOCK = 0x60A12A4B  # an arbitrary number: workers that start together create the tables in turn
 _CONNECT_S = 3
+STATEMENT_S = 5  # seconds that a statement may take, and that it waits for a lock
+_LIMITS = f"-c statement_timeout={STATEMENT_S}s -c idle_in_transaction_session_timeout=60s"
 _LOG_PAGES = 16_384  # 64 MB
 
 
@@ -115,7 +117,7 @@ def for_reading(engine: sa.Engine) -> sa.Engine:
     """
     if engine.dialect.name == "sqlite":
         return engine
-    return engine.execution_options(isolation_level="REPEATABLE READ")
+    return engine.execution_options(isolation_level="REPEATABLE READ", reads=True)
 
 
 def is_transient(error: BaseException) -> bool:
@@ -186,7 +188,12 @@ def _create_engine(address: sa.URL) -> sa.Engine:
         sa.event.listen(engine, "connect", _durable_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
-    arguments = {} if "connect_timeout" in address.query else {"connect_timeout": _CONNECT_S}
+    given = {
+        "connect_timeout": _CONNECT_S,
+        "tcp_user_timeout": 1000 * STATEMENT_S,
+        "options": _LIMITS,
+    }
+    arguments = {name: value for name, value in given.items() if name not in address.query}
     try:
         # A ping before use: after a restart of the database no request gets a dead connection.
         engine = sa.create_engine(
@@ -195,6 +202,7 @@ def _create_engine(address: sa.URL) -> sa.Engine:
     except ImportError as error:
         raise MissingExtraError(f"store '{_without_password(str(address))}'", "postgres") from error
     sa.event.listen(engine, "connect", _durable_postgresql)
+    sa.event.listen(engine, "begin", _begin_postgresql)
     return engine
 
 
@@ -202,7 +210,7 @@ def _durable_sqlite(connection: DBAPIConnection, _: object) -> None:
     """Set up the write-ahead log and commits that survive a power cut."""
     connection.isolation_level = None  # `_begin_sqlite` begins the transactions
     cursor = connection.cursor()
-    cursor.execute("PRAGMA busy_timeout=5000")
+    cursor.execute(f"PRAGMA busy_timeout={1000 * STATEMENT_S}")
     for tries_left in range(100, -1, -1):
         try:
             cursor.execute("PRAGMA journal_mode=WAL")
@@ -221,6 +229,13 @@ def _durable_sqlite(connection: DBAPIConnection, _: object) -> None:
 def _begin_sqlite(connection: sa.Connection) -> None:
     immediate = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _begin_postgresql(connection: sa.Connection) -> None:
+    """Let exports take as long as they need."""
+    if connection.get_execution_options().get("reads", False):
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
 
 
 def _durable_postgresql(connection: DBAPIConnection, _: object) -> None:

@@ -97,12 +97,12 @@ def describe(connection: sa.Connection, info: TableInfo) -> TableInfo:
     old, known = stored_info(connection), stored_layouts(connection)
     if old is not None and not known:  # of an earlier version, which kept the latest model's alone
         kinds = connection.scalars(sa.select(FEEDBACK.c.kind).distinct()).all()
-        _put(connection, _LAYOUT + EARLIER, _layout_json(Layout.of(old)))
+        put_meta(connection, _LAYOUT + EARLIER, _layout_json(Layout.of(old)))
         old = old.replace(feedback_kinds=_union(old.feedback_kinds, tuple(sorted(kinds))))
     merged = info if old is None else merged_info(old, info)
     layout = Layout.of(info)
-    _put(connection, _LAYOUT + layout.name, _layout_json(layout))
-    _put(connection, _INFO, merged.model_dump_json())
+    put_meta(connection, _LAYOUT + layout.name, _layout_json(layout))
+    put_meta(connection, _INFO, merged.model_dump_json())
     return merged
 
 
@@ -112,7 +112,14 @@ def _layout_json(layout: Layout) -> str:
     )
 
 
-def _put(connection: sa.Connection, name: str, value: str) -> None:
+def put_meta(connection: sa.Connection, name: str, value: str) -> None:
+    """Set a named text of the store.
+
+    Args:
+        connection: inside a transaction that writes.
+        name: of the text.
+        value: the text.
+    """
     insert = upsert(META, connection.dialect.name)
     update = insert.on_conflict_do_update(
         index_elements=["name"], set_={"value": insert.excluded.value}

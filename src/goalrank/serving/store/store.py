@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import queue
-import threading
+import secrets
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from datetime import datetime
 from time import monotonic, sleep
@@ -25,7 +23,7 @@ from goalrank.serving.store.database import (
     open_engine,
     store_error,
 )
-from goalrank.serving.store.layouts import describe, stored_info
+from goalrank.serving.store.layouts import describe, put_meta, stored_info
 from goalrank.serving.store.records import (
     Event,
     Exposure,
@@ -33,32 +31,17 @@ from goalrank.serving.store.records import (
     exposure_row,
     feedback_rows,
     in_range,
-    not_stored,
     stored_feedback,
     write_feedback,
 )
-from goalrank.serving.store.writer_connection import Checkpointer, WriterConnection
+from goalrank.serving.store.store_file import StoreFile
+from goalrank.serving.store.writer import Writer
+from goalrank.serving.store.writes import Write, confirm
 
 __all__ = ["CONFIRM_S", "Event", "Exposure", "FeedbackCounts", "Store", "confirm"]
 
 CONFIRM_S = 10.0  # seconds that a write may take
-_Job = tuple[list[dict[str, Any]], "Future[None]"]
-
-
-def confirm(stored: Future[None]) -> None:
-    """Check that the exposures of `Store.submit` are on disk.
-
-    Args:
-        stored: future of `Store.submit`.
-
-    Raises:
-        DuplicateRequestError: a request id is in the store already.
-        StoreFullError: the disk is full.
-        StoreError: the database refuses, cannot be reached, or has not answered yet.
-    """
-    if not stored.done():
-        raise StoreError("the store did not confirm in time; remedy: look at the database's load")
-    stored.result()
+CLOSE_S = 5.0  # seconds that closing waits for a database that does not answer
 
 
 class Store:
@@ -82,22 +65,16 @@ class Store:
     def __init__(self, url: str, *, commit_size: int = 512, retry_seconds: float = 2.0) -> None:
         self.engine = open_engine(url)
         self._writes, self._reads = for_writing(self.engine), for_reading(self.engine)
-        self._commit_size, self._retry_seconds = commit_size, retry_seconds
-        self._writer_connection = WriterConnection(self._writes)
-        self._checkpointer = Checkpointer(self.engine)
-        self._unreachable = False
-        self._waiting: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._retry_seconds = retry_seconds
         self._closed = False
-        self._writer = threading.Thread(target=self._write_forever, daemon=True)
-        self._writer.start()
+        self._file = StoreFile(self.engine)
+        self._writer = Writer(self._writes, self._file, commit_size, retry_seconds)
 
     def close(self) -> None:
         """Write the waiting exposures, then close the connections to the database."""
         if not self._closed:
             self._closed = True
-            self._waiting.put(None)
-            self._writer.join()
-            self._checkpointer.close()
+            self._writer.close(CLOSE_S)
             self.engine.dispose()
 
     def __enter__(self) -> Store:
@@ -116,95 +93,28 @@ class Store:
         Raises:
             DuplicateRequestError: a request id is in the store already.
             StoreFullError: the disk is full.
-            StoreError: the database refuses, cannot be reached, or takes longer than `timeout`.
+            StoreError: the database refuses, cannot be reached, or takes longer than `timeout`;
+                nothing is stored then.
         """
-        stored = self.submit(exposures)
-        wait([stored], timeout)
-        confirm(stored)
+        confirm(self.submit(exposures), timeout)
 
-    def submit(self, exposures: Sequence[Exposure]) -> Future[None]:
+    def submit(self, exposures: Sequence[Exposure]) -> Write:
         """Hand exposures to the writer thread, which stores all or none of them.
 
         Args:
             exposures: the exposures.
 
         Returns:
-            A future that is done when they are on disk or refused; see `confirm`.
+            The write, which can be withdrawn; see `confirm`.
 
         Raises:
             StoreError: the store is closed.
         """
         if self._closed:
             raise StoreError("the store is closed; remedy: open it again")
-        done: Future[None] = Future()
-        if exposures:
-            self._waiting.put(([exposure_row(exposure) for exposure in exposures], done))
-        else:
-            done.set_result(None)
-        return done
-
-    def _write_forever(self) -> None:
-        try:
-            self._write_until_closed()
-        finally:
-            self._writer_connection.close()
-
-    def _write_until_closed(self) -> None:
-        while True:
-            first = self._waiting.get()
-            if first is None:
-                return
-            jobs, last = [first], False
-            while self._has_room(jobs) and not self._waiting.empty():
-                job = self._waiting.get()
-                if job is None:
-                    last = True
-                    break
-                jobs.append(job)
-            self._commit(jobs)
-            if last:
-                return
-
-    def _has_room(self, jobs: list[_Job]) -> bool:
-        return sum(len(rows) for rows, _ in jobs) < self._commit_size
-
-    def _commit(self, jobs: list[_Job]) -> None:
-        """Insert all jobs in one transaction; if it is refused, each in its own."""
-        try:
-            self._insert([row for rows, _ in jobs for row in rows])
-        except Exception as error:
-            faulty = isinstance(error, (sa.exc.IntegrityError, sa.exc.DataError))
-            if faulty and len(jobs) > 1:
-                for job in jobs:
-                    self._commit([job])
-                return
-            for rows, done in jobs:
-                done.set_exception(store_error(error, rows))
-            return
-        for _, done in jobs:
-            done.set_result(None)
-
-    def _insert(self, rows: list[dict[str, Any]]) -> None:
-        end = monotonic() + (0.0 if self._unreachable else self._retry_seconds)
-        retrying = False
-        while True:
-            try:
-                with self._writer_connection.transaction() as connection:
-                    # An earlier try may have been committed although its answer was lost.
-                    missing = not_stored(connection, rows) if retrying else rows
-                    if missing:
-                        self._writer_connection.insert(connection, missing)
-                self._unreachable = False
-                self._checkpointer.mark_written()
-                return
-            except sa.exc.SQLAlchemyError as error:
-                if not is_transient(error):
-                    raise
-                if monotonic() >= end:
-                    self._unreachable = True
-                    raise
-                retrying = True
-                sleep(0.05)
+        write = Write([exposure_row(exposure) for exposure in exposures])
+        self._writer.put(write)
+        return write
 
     def feedback(self, events: Sequence[Event]) -> FeedbackCounts:
         """Store feedback, all or none; repeating an event changes nothing.
@@ -222,12 +132,15 @@ class Store:
             StoreFullError: the disk is full.
             StoreError: the database refuses or is gone.
         """
-        end = monotonic() + (0.0 if self._unreachable else self._retry_seconds)
+        end = monotonic() + self._retry_seconds
         while True:
+            self._file.reopen()
             try:
                 with self._writes.begin() as connection:
                     rows = feedback_rows(connection, events)
-                    return write_feedback(connection, rows, self.engine.dialect.name)
+                    counts = write_feedback(connection, rows, self.engine.dialect.name)
+                self._file.check()
+                return counts
             except sa.exc.SQLAlchemyError as error:
                 if not is_transient(error) or monotonic() >= end:
                     raise store_error(error, []) from error
@@ -258,14 +171,34 @@ class Store:
         with self.engine.connect() as connection:
             return stored_info(connection) or TableInfo()
 
-    def alive(self) -> bool:
-        """Whether the database answers and the writer thread runs."""
+    def probe(self, fresh: float = 0.0) -> None:
+        """Write a word to the store and read it back.
+
+        Args:
+            fresh: seconds; no word is written if an exposure was stored since.
+
+        Raises:
+            StoreError: the store is gone, full, damaged, locked or cannot be reached, or its writer
+                thread has ended.
+        """
+        if not self._writer.alive:
+            raise StoreError("the store's writer has ended; remedy: start the server again")
+        self._file.reopen()
         try:
-            with self.engine.connect() as connection:
-                connection.execute(sa.select(sa.literal(1)))
-        except sa.exc.SQLAlchemyError:
+            if monotonic() - self._writer.stored_at > fresh:
+                with self._writes.begin() as connection:
+                    put_meta(connection, "probe", secrets.token_hex(8))
+        except sa.exc.SQLAlchemyError as error:
+            raise store_error(error, []) from error
+        self._file.check()
+
+    def alive(self) -> bool:
+        """Whether the database takes writes and the writer thread runs."""
+        try:
+            self.probe()
+        except StoreError:
             return False
-        return self._writer.is_alive()
+        return True
 
     def count(self) -> tuple[int, int]:
         """Count the exposures and the feedback in the store."""

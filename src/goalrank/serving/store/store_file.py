@@ -1,0 +1,84 @@
+"""SQLite's file on disk: proof that what was committed is in the file that the address names."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from goalrank.errors import StoreError
+
+_Identity = tuple[int, int]
+
+
+class StoreFile:
+    """The file of a SQLite store and its write-ahead log, as they were when it was opened.
+
+    A process can go on writing to a file that was removed or replaced: every commit succeeds, and
+    is lost. Other databases prove their commits themselves.
+
+    Args:
+        engine: of the store.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        name = engine.url.database if engine.dialect.name == "sqlite" else None
+        self._path = None if name is None or name.startswith("file:") else Path(name)
+        self._lock = threading.Lock()
+        self._file = self._identity()
+        self._log: _Identity | None = None
+
+    def _identity(self, suffix: str = "") -> _Identity | None:
+        if self._path is None:
+            return None
+        try:
+            found = os.stat(f"{self._path}{suffix}")
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def reopen(self) -> bool:
+        """Look before a write whether the file is there.
+
+        Returns:
+            Whether it was replaced since the last look, so that connections must be opened anew.
+
+        Raises:
+            StoreError: it is not there; a connection would make an empty one.
+        """
+        now = self._identity()
+        if now is None and self._path is not None:
+            raise self._gone("removed")
+        with self._lock:
+            changed, self._file = now != self._file, now
+            if changed:
+                self._log = None
+        if changed:
+            self._engine.dispose()
+        return changed
+
+    def check(self) -> None:
+        """Look after a commit whether it is in the file that the address names.
+
+        Raises:
+            StoreError: the file or its log was removed or replaced meanwhile.
+        """
+        if self._path is None:
+            return
+        now, log = self._identity(), self._identity("-wal")
+        with self._lock:
+            self._log = self._log or log
+            if now == self._file and log is not None and log == self._log:
+                return
+            self._log = None
+        self._engine.dispose()
+        raise self._gone("removed" if now is None or log is None else "replaced")
+
+    def _gone(self, what: str) -> StoreError:
+        return StoreError(
+            f"the store's file '{self._path}' or its log was {what} while it was served; nothing "
+            f"was stored; remedy: put the file back, or start the server again for a new one"
+        )
