@@ -40,6 +40,7 @@ from goalrank.requests import (
     check_missing,
 )
 
+_GRAPH_CANDIDATES = 4_096  # B × N; the graph holds [B, heads, N, N], PyTorch works in chunks
 _GRAPH_MOST = 32  # requests; beyond, PyTorch's products are the faster ones (N 50, width 128)
 
 
@@ -183,6 +184,10 @@ class Predictor:
             return "torch"
         return "onnx" if all(plan is None or is_prefix_free(plan[0]) for plan in plans) else "torch"
 
+    def _ranks_by_graph(self, batch: Batch, plans: list[Resolved | None], slots: int) -> bool:
+        few = batch.candidates.numel() <= _GRAPH_CANDIDATES
+        return few and self.backend(plans, slots, None) == "onnx"
+
     @torch.inference_mode()
     def _lists(
         self, batch: Batch, plans: list[Resolved | None], slots: int, temperature: float | None
@@ -191,7 +196,7 @@ class Predictor:
         ruled = any(plan is not None and not is_prefix_free(plan[0]) for plan in plans)
         if temperature is None and not ruled and ranker.decodes_greedily:
             open_to = open_slots(plans, slots, batch.candidates.shape[1])
-            if self.graph is not None and self.backend(plans, slots, None) == "onnx":
+            if self.graph is not None and self._ranks_by_graph(batch, plans, slots):
                 return self.graph.rank(batch, slots, open_to)
             return ranker.greedy(ranker.encode(batch), slots, open_to)
         rng = torch.Generator().manual_seed(self.seed)
@@ -319,7 +324,7 @@ class Predictor:
             if name not in self._values:  # kept, so that a request costs no join
                 attribute_columns([name], pl.Series("id", ids), self.items)
                 items = cast(pl.DataFrame, self.items)  # refused above where there is none
-                self._values[name] = dict(zip(items["item_id"], items[name]))
+                self._values[name] = dict(zip(items["item_id"].to_list(), items[name].to_list()))
         flat = [each for ids in asked.candidates for each in ids]
         return {name: [self._values[name].get(each) for each in flat] for name in names}
 

@@ -87,6 +87,16 @@ class Constraints(_Strict):
         return tuple(sorted(names | ({self.diversity.by} if self.diversity else set())))
 
     @property
+    def searched(self) -> int:
+        """Number of rules for which lists must be searched, as slots depend on each other."""
+        return (
+            len(self.at_most)
+            + len(self.at_least)
+            + bool(self.dedupe)
+            + (self.diversity is not None)
+        )
+
+    @property
     def empty(self) -> bool:
         """Whether there is no rule."""
         return not (
@@ -195,24 +205,50 @@ def compile_constraints(
     allowed[[at[identity] for identity in rules.blocked if identity in at]] = False
     pins = {slot: at.get(identity, -1) for slot, identity in rules.pinned.items()}
     pins = {slot: p if p >= 0 and allowed[p] else -1 for slot, p in pins.items()}
+    values = {name: _values(attributes[name]) for name in rules.columns}
     caps = tuple(
-        Cap(f"at_most:{r.by}", _values(attributes[r.by]), r.most, min(r.window or slots, slots))
-        for r in rules.at_most
+        Cap(f"at_most:{by}", values[by], most, window) for by, window, most in _caps(rules, slots)
     )
     needs = tuple(
         Need(
             f"at_least:{r.by}={r.value}",
-            np.array([r.value in values for values in _values(attributes[r.by])], np.bool_),
+            np.array([r.value in own for own in values[r.by]], np.bool_),
             r.least,
         )
-        for r in rules.at_least
+        for r in _needs(rules)
     )
     return CompiledConstraints(
         length=min(slots, int(allowed.sum())), allowed=allowed, pins=pins, caps=caps, needs=needs,
         keys=[_key(v) for v in attributes[rules.dedupe]] if rules.dedupe else None,
-        groups=_values(attributes[rules.diversity.by]) if rules.diversity else None,
+        groups=values[rules.diversity.by] if rules.diversity else None,
         weight=rules.diversity.weight if rules.diversity else 0.0,
     )  # fmt: skip
+
+
+def _caps(rules: Constraints, slots: int) -> list[tuple[str, int, int]]:
+    """Column, window and greatest number of each cap that no other one implies."""
+    tight: dict[tuple[str, int], int] = {}
+    for rule in rules.at_most:
+        key = rule.by, min(rule.window or slots, slots)
+        tight[key] = min(tight.get(key, rule.most), rule.most)
+    return [
+        (by, window, most)
+        for (by, window), most in tight.items()
+        if not any(
+            name == by and width > window and least <= most
+            for (name, width), least in tight.items()
+        )
+    ]
+
+
+def _needs(rules: Constraints) -> list[AtLeast]:
+    """The largest minimum of each value."""
+    by_value: dict[tuple[str, object], AtLeast] = {}
+    for rule in rules.at_least:
+        old = by_value.get((rule.by, rule.value))
+        if old is None or old.least < rule.least:
+            by_value[rule.by, rule.value] = rule
+    return list(by_value.values())
 
 
 def attribute_columns(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from goalrank.constraints.constraints import CompiledConstraints
@@ -58,6 +60,14 @@ def constrained_lists(
     return lists, chooser.total
 
 
+@dataclass(frozen=True)
+class _Placed:
+    """How many of the first `size` items of a list share a value with each candidate [N]."""
+
+    size: int
+    shared: NDArray[np.int64]
+
+
 class _Chooser:
     """Picks one candidate per step and adds up the log-probabilities of its picks."""
 
@@ -75,6 +85,7 @@ class _Chooser:
         self.salt, self.forced = salt, forced
         self.names = distinct(batch.candidates)
         self.prefix: list[list[int]] = [[] for _ in constraints]
+        self.placed = [_Placed(0, np.zeros(1, np.int64)) for _ in constraints]
         self.total = torch.zeros(batch.size, dtype=torch.float64)
 
     def __call__(self, logits: Tensor, step: int) -> Tensor:
@@ -101,6 +112,14 @@ class _Chooser:
             masked = masked + gumbel(self.salt, self.names, 1, step, named=True).squeeze(1)
         return masked.argmax(-1).masked_fill(ended, -1)
 
+    def _shared(self, row: int, groups: list[frozenset[Any]]) -> NDArray[np.int64]:
+        """Number [N] of placed candidates that share a value with each candidate."""
+        placed, prefix = self.placed[row], self.prefix[row]
+        for at in prefix[placed.size :]:
+            placed = _Placed(placed.size + 1, placed.shared + _shares(groups, at))
+        self.placed[row] = placed
+        return np.broadcast_to(placed.shared, len(groups))
+
     def _constrain(self, logits: Tensor, step: int) -> Tensor:
         """Logits [B, N] minus the diversity weight, -inf at forbidden candidates."""
         n = logits.shape[-1]
@@ -117,13 +136,11 @@ class _Chooser:
                 continue
             forbidden[row, :size] = ~lookahead.mask(prefix)
             if compiled.groups is not None and prefix:
-                shared = _shared_values(compiled.groups, prefix)
-                penalty[row, :size] = compiled.weight * np.array(shared)
+                penalty[row, :size] = compiled.weight * self._shared(row, compiled.groups)
         logits = logits - torch.from_numpy(penalty).to(logits.device)
         return logits.masked_fill(torch.from_numpy(forbidden).to(logits.device), -torch.inf)
 
 
-def _shared_values(groups: list[frozenset[Any]], prefix: list[int]) -> list[int]:
-    """Number [N] of placed candidates that share a value with each candidate."""
-    placed = [groups[at] for at in prefix]
-    return [sum(not values.isdisjoint(other) for other in placed) for values in groups]
+def _shares(groups: list[frozenset[Any]], at: int) -> NDArray[np.int64]:
+    """1 for each candidate [N] that shares a value with one of them."""
+    return np.array([not values.isdisjoint(groups[at]) for values in groups], np.int64)

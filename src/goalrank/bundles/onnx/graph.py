@@ -54,6 +54,8 @@ class ListGraph:
         runtime = need("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        # An arena grows with the largest batch ever seen, and is never given back.
+        options.enable_cpu_mem_arena = False
         try:
             self._session = runtime.InferenceSession(
                 str(model), options, providers=["CPUExecutionProvider"]

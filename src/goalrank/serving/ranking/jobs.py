@@ -19,6 +19,9 @@ from goalrank.serving.http.schemas import Answer, RankBody
 from goalrank.serving.store.layouts import Layout
 from goalrank.serving.store.records import Event, Exposure
 
+MOST_WORK = 10_000_000  # candidates × slots × rules of one request
+_LARGE_N, _LARGE_WORK = 1_000, 50_000  # candidates; candidates × slots
+
 
 @dataclass(frozen=True)
 class RankJob:
@@ -45,6 +48,13 @@ class RankJob:
     missing: Missing
     filled: tuple[str, ...] = ()
     steps: list[TimedStep] = field(default_factory=list)
+
+    @property
+    def large(self) -> bool:
+        """Whether it takes so long that others must not wait for it."""
+        n = len(self.row["candidates"])
+        ruled = self.predictor.rules.searched or (self.rules is not None and self.rules.searched)
+        return bool(ruled) or n > _LARGE_N or n * self.slots > _LARGE_WORK
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,19 @@ def check_body(body: RankBody, predictor: Predictor) -> None:
             f"({list(names)}); remedy: send them"
         )
     check_ids(body, predictor)
+    _check_work(body, predictor)
+
+
+def _check_work(body: RankBody, predictor: Predictor) -> None:
+    """Refuse a request that would take too long, before any work on it begins."""
+    rules = predictor.rules.searched + (body.rules.searched if body.rules else 0)
+    slots = body.slots or predictor.slots
+    work = len(body.candidates) * slots * rules
+    if work > MOST_WORK:
+        raise ConfigError(
+            f"{len(body.candidates)} candidates × {slots} slots × {rules} rules are {work:,}, but at "
+            f"most {MOST_WORK:,} are ranked in time; remedy: fewer candidates, slots or rules"
+        )
 
 
 def check_ids(body: RankBody, predictor: Predictor) -> None:
