@@ -148,6 +148,13 @@ class StoreFullError(StoreError):
     code = "store_full"
 
 
+class OverloadError(GoalRankError):
+    """A server has more work than it can do in time; sending it again later may do."""
+
+    exit_code = 11
+    code = "overloaded"
+
+
 class ExecutorError(GoalRankError):
     """A worker, a cluster or an object store failed on every try; running again may do."""
 

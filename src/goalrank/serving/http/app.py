@@ -11,10 +11,8 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.responses import PlainTextResponse
 
 from goalrank._version import __version__
 from goalrank.errors import (
@@ -23,11 +21,13 @@ from goalrank.errors import (
     DuplicateRequestError,
     GoalRankError,
     InfeasibleError,
+    OverloadError,
     StoreError,
     UnknownRequestError,
 )
 from goalrank.requests import Requests
 from goalrank.serving.http.access import CHALLENGE, AnswerMetrics, BodyLimit, Keys, error_json
+from goalrank.serving.http.health import add_health
 from goalrank.serving.http.schemas import (
     ERROR_ANSWERS,
     Answer,
@@ -50,6 +50,7 @@ _STATUS: tuple[tuple[type[GoalRankError], int], ...] = (
     (DuplicateRequestError, 409),
     (UnknownRequestError, 404),
     (StoreError, 503),
+    (OverloadError, 503),
     (InfeasibleError, 422),
     (ConfigError, 422),
     (DataError, 422),
@@ -93,7 +94,7 @@ def create_app(
     authorize = _authorization(keys or Keys())
     _add_lists(app, service, authorize)
     add_page(app, service, authorize, examples)
-    _add_health(app, service)
+    add_health(app, service, authorize)
     app.add_middleware(BodyLimit, max_bytes=max_body, timeout=body_timeout)
     if service.tracing is not None:
         app.add_middleware(TraceContext, tracing=service.tracing)
@@ -129,9 +130,10 @@ def _add_lists(app: FastAPI, service: Service, authorize: Callable[..., Awaitabl
         return _json(BatchAnswer(lists=service.rank(body.requests)))
 
     @app.post("/v1/feedback", **guarded)
-    def feedback(body: FeedbackBody) -> FeedbackAnswer:
+    async def feedback(body: FeedbackBody) -> FeedbackAnswer:
         """Store feedback of users; sending it again changes nothing."""
-        counts = service.feedback([Event(**event.model_dump()) for event in body.events])
+        events = [Event(**event.model_dump()) for event in body.events]
+        counts = await service.feedback_async(events)
         return FeedbackAnswer(
             stored=counts.stored, duplicates=counts.duplicates, replaced=counts.replaced
         )
@@ -153,30 +155,14 @@ def _add_lists(app: FastAPI, service: Service, authorize: Callable[..., Awaitabl
         }  # fmt: skip
 
 
-def _add_health(app: FastAPI, service: Service) -> None:
-    @app.get("/health/live")
-    def live() -> dict[str, str]:
-        """Answer while the process runs."""
-        return {"status": "live"}
-
-    @app.get("/health/ready")
-    def ready() -> Response:
-        """Answer 200 if lists can be served and stored, 503 otherwise."""
-        good = not service.draining and (service.store is None or service.store.alive())
-        text = b'{"status": "ready"}' if good else error_json("not_ready", "draining, or no store")
-        return Response(text, 200 if good else 503, media_type="application/json")
-
-    @app.get("/metrics", response_class=PlainTextResponse)
-    def metrics() -> Response:
-        """Write the metrics in the text format of Prometheus."""
-        return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
-
-
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(GoalRankError)
     def of_goalrank(_: Request, error: GoalRankError) -> Response:
         status = next((s for kind, s in _STATUS if isinstance(error, kind)), 500)
-        return _error(status, "internal" if status == 500 else error.code, str(error))
+        again = {"Retry-After": "1"} if status == 503 else None
+        return _error(
+            status, "internal" if status == 500 else error.code, str(error), headers=again
+        )
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> Response:

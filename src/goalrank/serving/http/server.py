@@ -29,6 +29,7 @@ from goalrank.serving.ranking.service import Service
 from goalrank.serving.store.store import Store
 
 _SETTINGS = "GOALRANK_SERVE"
+DRAIN_S = 8  # seconds that requests under way have after SIGTERM
 _PROTOCOL = "goalrank.serving.http.slow_clients:RequestTimeoutProtocol"
 
 
@@ -102,7 +103,7 @@ def run_server(settings: ServeSettings, *, say: Callable[[str], None] | None = N
     serving = f"serving {settings.bundle} at {address} (page at /, docs at /docs)"
     options: dict[str, Any] = {
         "host": settings.host, "port": settings.port, "log_level": "warning", "access_log": False,
-        "http": _PROTOCOL,
+        "http": _PROTOCOL, "timeout_graceful_shutdown": DRAIN_S,
     }  # fmt: skip
     if settings.workers == 1:
         app = build_app(settings)

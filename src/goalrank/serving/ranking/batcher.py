@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -64,10 +65,15 @@ class Batcher(Generic[T, R]):
             raise FullError from error
         return done
 
-    def close(self) -> None:
-        """Finish the waiting jobs, then stop the thread."""
-        self._queue.put(None)
-        self._thread.join()
+    def close(self, timeout: float | None = None) -> None:
+        """Finish the waiting jobs, then stop the thread.
+
+        Args:
+            timeout: seconds to wait, at most; None waits as long as it takes.
+        """
+        with suppress(queue.Full):
+            self._queue.put(None, timeout=timeout)
+        self._thread.join(timeout)
 
     def _run(self) -> None:
         while True:

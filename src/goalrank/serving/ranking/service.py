@@ -10,6 +10,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -27,7 +28,14 @@ from goalrank.bundles import (
     record_times,
 )
 from goalrank.constraints import Constraints
-from goalrank.errors import BundleError, ConfigError, GoalRankError, MissingExtraError, StoreError
+from goalrank.errors import (
+    BundleError,
+    ConfigError,
+    GoalRankError,
+    MissingExtraError,
+    OverloadError,
+    StoreError,
+)
 from goalrank.experiments import Experiments
 from goalrank.requests import Bounds, Missing, TableInfo
 from goalrank.serving.http.schemas import Answer, RankBody
@@ -43,7 +51,9 @@ from goalrank.serving.ranking.jobs import (
     exposure_of,
     shown_list,
 )
+from goalrank.serving.ranking.memory import release_memory
 from goalrank.serving.ranking.pending_work import PendingWork, run_async, run_blocking
+from goalrank.serving.store.probe import StoreProbe
 from goalrank.serving.store.records import Event, FeedbackCounts
 from goalrank.serving.store.store import CONFIRM_S, Store
 from goalrank.serving.store.writes import Write, confirm
@@ -52,7 +62,23 @@ from goalrank.storage import local_path
 _LOG = logging.getLogger("goalrank.serving")
 DEFAULT = "default"
 _NO_SPAN = nullcontext()
+_FEEDBACK_DEPTH = 256  # callers who wait until their feedback is stored
+_LARGE_DEPTH = 64  # requests that wait for the thread of large ones
+_CLOSE_S = 2.0  # seconds that closing waits for a thread
 _UNBOUNDED: Bounds = (None, None)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that is wrong with a server.
+
+    Attributes:
+        text: for people.
+        fatal: whether no request should be sent to it.
+    """
+
+    text: str
+    fatal: bool
 
 
 class Service:
@@ -129,6 +155,15 @@ class Service:
         self._reloading = threading.Lock()
         self.reload()
         self._batcher: Batcher[RankJob, Ranked] = Batcher(self._rank_batch)
+        # A thread of its own, one by one: what takes long holds up neither the rest nor memory.
+        self._large_batcher: Batcher[RankJob, Ranked] = Batcher(
+            self._rank_large, batch_size=1, depth=_LARGE_DEPTH
+        )
+        # A thread of its own: feedback that waits for a database holds up nothing else.
+        self._feedback_writer: Batcher[Sequence[Event], FeedbackCounts] = Batcher(
+            self._write_feedback, batch_size=1, depth=_FEEDBACK_DEPTH
+        )
+        self._probe = None if store is None else StoreProbe(store)
         self._fallback_pool = ThreadPoolExecutor(thread_name_prefix="goalrank-fallback")
         self.draining = False
 
@@ -256,9 +291,15 @@ class Service:
 
     def _submit(self, job: RankJob) -> Future[Ranked] | None:
         try:
-            return self._batcher.submit(job)
+            return (self._large_batcher if job.large else self._batcher).submit(job)
         except FullError:
             return None
+
+    def _rank_large(self, jobs: Sequence[RankJob]) -> list[Ranked]:
+        try:
+            return self._rank_batch(jobs)
+        finally:
+            release_memory()
 
     def _request_jobs(self, body: RankBody, now: datetime) -> RequestJobs:
         """Make the jobs of one request: one, or two if an interleaving experiment runs."""
@@ -387,21 +428,54 @@ class Service:
             UnknownRequestError: a request or item that was not shown.
             StoreError: the store refuses.
         """
+        return run_blocking(self._feedback(events))
+
+    async def feedback_async(self, events: Sequence[Event]) -> FeedbackCounts:
+        """Do what `feedback` does, without blocking the event loop or a thread per waiting caller."""
+        return await run_async(self._feedback(events))
+
+    def _feedback(self, events: Sequence[Event]) -> PendingWork[FeedbackCounts]:
         if self.store is None:
             raise ConfigError("this server keeps no store; remedy: option: store")
         check_feedback(events, self._feedback_ranges)
         try:
             with self._span("feedback", events=len(events)):
-                return self.store.feedback(events)
+                stored = self._feedback_writer.submit(events)
+                yield stored, self.store_timeout
+                if not stored.done():
+                    stored.cancel()
+                    raise StoreError(
+                        "the store did not confirm in time; remedy: send the feedback again, which "
+                        "changes nothing where it was stored; option: store_timeout"
+                    )
+                return stored.result()
+        except FullError as error:
+            raise OverloadError("too much feedback waits for the store; send it again") from error
         except StoreError as error:
             self.metrics.store_failures.labels(error.code).inc()
             raise
 
+    def _write_feedback(self, jobs: Sequence[Sequence[Event]]) -> list[FeedbackCounts]:
+        store = self.store
+        return [] if store is None else [store.feedback(events) for events in jobs]
+
+    def faults(self) -> list[Fault]:
+        """Say what is wrong with this server now."""
+        found = [Fault("the server is draining", fatal=True)] if self.draining else []
+        broken = None if self._probe is None else self._probe.fault
+        if broken is not None:
+            found.append(Fault(broken, fatal=self.on_store_failure == "fail"))
+        return found
+
     def close(self) -> None:
-        """Finish the waiting requests, then close the store."""
+        """Finish the waiting requests, then close the store; nothing is waited for without limit."""
         self.draining = True
-        self._batcher.close()
-        self._fallback_pool.shutdown()
+        self._batcher.close(_CLOSE_S)
+        self._large_batcher.close(_CLOSE_S)
+        self._feedback_writer.close(_CLOSE_S)
+        self._fallback_pool.shutdown(wait=False, cancel_futures=True)
+        if self._probe is not None:
+            self._probe.close()
         if self.store is not None:
             self.store.close()
         if self.tracing is not None:

@@ -41,7 +41,7 @@ from goalrank.serving.store.writes import Write, confirm
 __all__ = ["CONFIRM_S", "Event", "Exposure", "FeedbackCounts", "Store", "confirm"]
 
 CONFIRM_S = 10.0  # seconds that a write may take
-CLOSE_S = 5.0  # seconds that closing waits for a database that does not answer
+CLOSE_S = 3.0  # seconds that closing waits for a database that does not answer
 
 
 class Store:
@@ -134,12 +134,12 @@ class Store:
         """
         end = monotonic() + self._retry_seconds
         while True:
-            self._file.reopen()
+            number = self._file.look()
             try:
                 with self._writes.begin() as connection:
                     rows = feedback_rows(connection, events)
                     counts = write_feedback(connection, rows, self.engine.dialect.name)
-                self._file.check()
+                self._file.check(number)
                 return counts
             except sa.exc.SQLAlchemyError as error:
                 if not is_transient(error) or monotonic() >= end:
@@ -183,14 +183,14 @@ class Store:
         """
         if not self._writer.alive:
             raise StoreError("the store's writer has ended; remedy: start the server again")
-        self._file.reopen()
+        number = self._file.look()
         try:
             if monotonic() - self._writer.stored_at > fresh:
                 with self._writes.begin() as connection:
                     put_meta(connection, "probe", secrets.token_hex(8))
         except sa.exc.SQLAlchemyError as error:
             raise store_error(error, []) from error
-        self._file.check()
+        self._file.check(number)
 
     def alive(self) -> bool:
         """Whether the database takes writes and the writer thread runs."""

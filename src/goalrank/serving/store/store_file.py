@@ -30,6 +30,7 @@ class StoreFile:
         self._lock = threading.Lock()
         self._file = self._identity()
         self._log: _Identity | None = None
+        self._number = 0
 
     def _identity(self, suffix: str = "") -> _Identity | None:
         if self._path is None:
@@ -40,11 +41,11 @@ class StoreFile:
             return None
         return found.st_dev, found.st_ino
 
-    def reopen(self) -> bool:
-        """Look before a write whether the file is there.
+    def look(self) -> int:
+        """Look before a write whether the file is there; one that was replaced is opened anew.
 
         Returns:
-            Whether it was replaced since the last look, so that connections must be opened anew.
+            Number of the file, counted from 0: a connection to one of another number is stale.
 
         Raises:
             StoreError: it is not there; a connection would make an empty one.
@@ -56,12 +57,17 @@ class StoreFile:
             changed, self._file = now != self._file, now
             if changed:
                 self._log = None
+                self._number += 1
+            number = self._number
         if changed:
             self._engine.dispose()
-        return changed
+        return number
 
-    def check(self) -> None:
+    def check(self, number: int) -> None:
         """Look after a commit whether it is in the file that the address names.
+
+        Args:
+            number: of `look` before the connection was opened.
 
         Raises:
             StoreError: the file or its log was removed or replaced meanwhile.
@@ -71,9 +77,11 @@ class StoreFile:
         now, log = self._identity(), self._identity("-wal")
         with self._lock:
             self._log = self._log or log
-            if now == self._file and log is not None and log == self._log:
+            same = number == self._number and now == self._file
+            if same and log is not None and log == self._log:
                 return
             self._log = None
+            self._number += 1  # connections of this moment are not used again
         self._engine.dispose()
         raise self._gone("removed" if now is None or log is None else "replaced")
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from goalrank.errors import StoreError
 from goalrank.serving.store.database import EXPOSURES, is_transient
 from goalrank.serving.store.records import not_stored
 from goalrank.serving.store.store_file import StoreFile
@@ -50,7 +49,7 @@ class Writer:
         self._connection = WriterConnection(engine)
         self._checkpointer = Checkpointer(engine)
         self._waiting: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
-        self._unreachable = False
+        self._unreachable, self._file_number = False, 0
         self.stored_at = 0.0
         self._undo: list[dict[str, Any]] = []
         self._thread = threading.Thread(target=self._run, name="goalrank-writer", daemon=True)
@@ -154,8 +153,10 @@ class Writer:
     def _transact(
         self, writes: Sequence[Write], rows: list[dict[str, Any]], retrying: bool
     ) -> None:
-        if self._file.reopen():
+        number = self._file.look()
+        if number != self._file_number:
             self._connection.close()
+            self._file_number = number
         with self._connection.transaction() as connection:
             delete_rows(connection, self._undo)
             # An earlier try may have been committed although its answer was lost.
@@ -164,11 +165,7 @@ class Writer:
                 self._connection.insert(connection, missing)
             if not all(write.begin("committing") for write in writes):
                 raise _WithdrawnError
-        try:
-            self._file.check()
-        except StoreError:
-            self._connection.close()
-            raise
+        self._file.check(number)
 
 
 def delete_rows(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
