@@ -10,6 +10,7 @@ from typing import Any, Self
 import polars as pl
 import torch
 from pydantic import ValidationError
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ from goalrank.bundles.manifest import MANIFEST, read_manifest, write_folder
 from goalrank.bundles.plugins import check_plugins, needed_plugins
 from goalrank.bundles.ranked_lists import list_frame, rank_file
 from goalrank.encoders import TreeScores
-from goalrank.errors import BundleError, ConfigError
+from goalrank.errors import BundleError, ConfigError, GoalRankError
 from goalrank.rankers import RANKERS, Ranker, RankerConfig, build_ranker
 from goalrank.registry import class_path
 from goalrank.requests import Encoder, Missing, Requests, load_encoder, save_encoder
@@ -132,7 +133,16 @@ class Bundle:
                 plug-in that is not installed or not allowed.
         """
         with local_copy(folder) as path:
-            return cls._read(path, allow)
+            try:
+                return cls._read(path, allow)
+            except GoalRankError:
+                raise
+            except Exception as error:  # whatever is in the folder, callers get one kind of error
+                raise BundleError(
+                    f"bundle '{folder}' cannot be read ({type(error).__name__}: "
+                    f"{next(iter(str(error).splitlines()), 'no word of it')}); remedy: save the "
+                    f"bundle again, or copy it anew from where it was made"
+                ) from error
 
     @classmethod
     def _read(cls, path: Path, allow: Sequence[str]) -> Self:
@@ -150,7 +160,9 @@ class Bundle:
                 f"bundle '{path}' has ranker settings that this goalrank does not know; it was "
                 f"made by {manifest.get('goalrank')}; remedy: use that version"
             ) from error
-        ranker = build_ranker(encoder.spec, config, _ranker_class(manifest))
+        kind = _ranker_class(manifest)
+        _refuse_other_sizes(lambda: build_ranker(encoder.spec, config, kind), path / _RANKER)
+        ranker = build_ranker(encoder.spec, config, kind)
         _load(ranker, path / _RANKER)
         reward = None
         if manifest["reward"] is not None:
@@ -257,6 +269,24 @@ def _ranker_class(manifest: dict[str, Any]) -> type[Ranker]:
 
 def _state(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.cpu().contiguous() for name, value in module.state_dict().items()}
+
+
+def _refuse_other_sizes(make: Callable[[], nn.Module], path: Path) -> None:
+    """Refuse weights of other sizes than a module's before memory is taken for it."""
+    try:
+        with torch.device("meta"):
+            wanted = {name: list(value.shape) for name, value in make().state_dict().items()}
+    except (NotImplementedError, RuntimeError):
+        return  # a ranker that cannot be made without numbers; loading will say what does not fit
+    with safe_open(path, framework="pt") as file:
+        found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    odd = [name for name in wanted if found.get(name) != wanted[name]]
+    if odd:
+        raise BundleError(
+            f"the weights in '{path}' do not fit the ranker that the manifest names ('{odd[0]}' is "
+            f"{found.get(odd[0], 'absent')} for {wanted[odd[0]]}); remedy: use the goalrank version "
+            f"that made the bundle"
+        )
 
 
 def _load(module: nn.Module, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from time import perf_counter
 from typing import Any, cast
 
 import numpy as np
@@ -41,6 +42,7 @@ from goalrank.requests import (
 )
 
 _GRAPH_CANDIDATES = 4_096  # B × N; the graph holds [B, heads, N, N], PyTorch works in chunks
+_MEASURED, _RUNS = (1, 4, 16, 32), 3  # sizes of batch; runs of each
 _GRAPH_MOST = 32  # requests; beyond, PyTorch's products are the faster ones (N 50, width 128)
 
 
@@ -57,7 +59,8 @@ class Predictor:
         rules: hold for every request; a request's own are added.
         temperature: None is greedy; a number draws from the policy, softened by it.
         seed: of the draws; a request's list depends on the seed and its request_id only.
-        graph: exported from this bundle; ranks what it can (see `backend`), PyTorch the rest.
+        graph: exported from this bundle; ranks what it can (see `backend`), PyTorch the rest. At
+            most 32 requests at once, or what `choose_backend` found.
         observe: called after each ranking with the encoded requests and the backend at work.
         missing: what is done where a request lacks an input that the model was trained with:
             "refuse", or "mean", which takes its mean over the training requests.
@@ -89,6 +92,7 @@ class Predictor:
         self.rules = rules or Constraints()
         self.temperature, self.seed = temperature, seed
         self.graph, self.observe = graph, observe
+        self.graph_most = _GRAPH_MOST
         self._values: dict[str, dict[Any, Any]] = {}  # item columns that rules look at
 
     @property
@@ -168,6 +172,38 @@ class Predictor:
         finally:
             self.observe = observe
 
+    def choose_backend(self) -> dict[int, dict[Backend, float]]:
+        """Measure PyTorch and the graph, and rank by the graph only where it is the faster one.
+
+        Returns:
+            Batch size → seconds per batch of made-up requests, by backend.
+        """
+        graph, observe, rules = self.graph, self.observe, self.rules
+        self.observe, self.rules = None, Constraints()
+        seconds: dict[int, dict[Backend, float]] = {}
+        self.graph_most = 0
+        try:
+            for size in _MEASURED:
+                rows = synthetic_requests(self.bundle.encoder, size, 50)
+                self.graph = None
+                seconds[size] = {"torch": self._seconds(rows)}
+                self.graph, self.graph_most = graph, size
+                seconds[size]["onnx"] = self._seconds(rows)
+        finally:
+            self.graph, self.observe, self.rules = graph, observe, rules
+            good = [n for n, each in seconds.items() if each["onnx"] < each["torch"]]
+            self.graph_most = max(good, default=0)
+        return seconds
+
+    def _seconds(self, rows: Sequence[Row]) -> float:
+        """Seconds to rank some requests; the least of several runs, as other work only adds."""
+        best = math.inf
+        for _ in range(_RUNS):
+            began = perf_counter()
+            self.rank(rows)
+            best = min(best, perf_counter() - began)
+        return best
+
     def backend(
         self, plans: Sequence[Resolved | None], slots: int, temperature: float | None
     ) -> Backend:
@@ -180,7 +216,7 @@ class Predictor:
         graph = self.graph
         if graph is None or temperature is not None or slots > graph.slots:
             return "torch"
-        if len(plans) > _GRAPH_MOST:
+        if len(plans) > self.graph_most:
             return "torch"
         return "onnx" if all(plan is None or is_prefix_free(plan[0]) for plan in plans) else "torch"
 

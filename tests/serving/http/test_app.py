@@ -258,7 +258,7 @@ def test_a_key_has_one_limit_in_all_processes(tmp_path):
 
 def test_hot_swap(client, service, folder, tmp_path):
     before = client.get("/v1/models").json()["models"][0]["policy"]
-    service._folders["default"] = tmp_path / "bundle"
+    service._bundles.folders["default"] = tmp_path / "bundle"
     make_bundle("dnn", reward=False).save(tmp_path / "bundle")
     assert service.reload() == ["default"]
     after = client.get("/v1/models").json()["models"][0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -37,7 +38,7 @@ def train_part(store: Store, folder) -> Requests:
     return Requests.read(folder / "train")  # validates
 
 
-def answer(client: TestClient, row: int, kind: str, value: float) -> object:
+def answer(client: TestClient, row: int, kind: str, value: float) -> httpx.Response:
     got = client.post("/v1/rank", json=body(row)).json()
     event = {"request_id": got["request_id"], "item": got["items"][0], "kind": kind, "value": value}
     return client.post("/v1/feedback", json={"events": [event]})

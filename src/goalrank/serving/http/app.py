@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -80,11 +79,10 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        stop = threading.Event()
-        if watch is not None:
-            threading.Thread(target=_watch, args=(service, watch, stop), daemon=True).start()
+        watcher = None if watch is None else service.watch(watch)
         yield
-        stop.set()
+        if watcher is not None:
+            watcher.close()
         service.close()
 
     app = FastAPI(title="goalrank", version=__version__, lifespan=lifespan, responses=ERROR_ANSWERS)
@@ -197,12 +195,3 @@ def _error(
 ) -> Response:
     content = error_json(code, message, details or [])
     return Response(content, status, headers, media_type="application/json")
-
-
-def _watch(service: Service, seconds: float, stop: threading.Event) -> None:
-    while not stop.wait(seconds):
-        try:
-            for name in service.reload():
-                _LOG.warning("bundle '%s' was replaced", name)
-        except GoalRankError as error:
-            _LOG.error("a changed bundle cannot be served, the old one stays: %s", error)

@@ -33,6 +33,8 @@ class Metrics:
         degraded: lists in the retriever's order, by reason.
         unlogged: exposures that could not be stored.
         store_failures: writes that the store refused, by error code.
+        reload_failures: changed bundles that could not be served.
+        bundles: 1 for the version of each bundle that is served.
         queue: jobs that wait to be ranked.
         ranked: lists of the model, by backend.
         surprise: −log probability of the served lists, in nats.
@@ -59,6 +61,13 @@ class Metrics:
         self.store_failures = Counter(
             "goalrank_store_failures", "Writes that the store refused.", ["code"], registry=r
         )
+        self.reload_failures = Counter(
+            "goalrank_reload_failures", "Changed bundles that could not be served.", registry=r
+        )
+        self.bundles = Gauge(
+            "goalrank_bundle", "1 for the version of each bundle that is served.",
+            ["bundle", "version"], registry=r, multiprocess_mode="livemax",
+        )  # fmt: skip
         self.queue = Gauge(
             "goalrank_queue", "Requests waiting to be ranked.", registry=r,
             multiprocess_mode="livesum",
@@ -78,6 +87,7 @@ class Metrics:
         self.filled = Counter(
             "goalrank_filled", "Requests with the training mean of an input.", ["input"], registry=r
         )
+        self._versions: dict[str, tuple[str, ...]] = {}
         # Looked up once: finding a counter by its labels costs more than counting.
         self._ranked = {name: self.ranked.labels(name) for name in ("onnx", "torch")}
         self._ids = {
@@ -104,6 +114,18 @@ class Metrics:
             yes, no = self._ids[side]
             yes.inc(known)
             no.inc(len(rows) - known)
+
+    def bundle(self, name: str, version: str) -> None:
+        """Mark the version of a bundle that is served from now on.
+
+        Args:
+            name: of the bundle.
+            version: of the bundle.
+        """
+        for old in self._versions.get(name, ()):
+            self.bundles.labels(name, old).set(0)
+        self._versions[name] = (version,)
+        self.bundles.labels(name, version).set(1)
 
     def count_filled(self, names: Iterable[str]) -> None:
         """Count a request that lacks inputs.

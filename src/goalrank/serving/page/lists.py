@@ -20,7 +20,8 @@ from goalrank.requests import Requests
 from goalrank.serving.http.schemas import RankBody, RequestId
 from goalrank.serving.page.explanations import explain
 from goalrank.serving.ranking.jobs import check_body
-from goalrank.serving.ranking.service import DEFAULT, Service
+from goalrank.serving.ranking.served_bundles import DEFAULT
+from goalrank.serving.ranking.service import Service
 
 RETRIEVER = "retriever"
 

@@ -27,7 +27,8 @@ from goalrank.serving.page.lists import (
     make_list,
     served_variants,
 )
-from goalrank.serving.ranking.service import DEFAULT, Service
+from goalrank.serving.ranking.served_bundles import DEFAULT
+from goalrank.serving.ranking.service import Service
 from goalrank.serving.store.layouts import Layout
 from goalrank.serving.store.records import Exposure
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import secrets
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -19,25 +17,19 @@ from typing import Any, Literal
 import polars as pl
 
 from goalrank.bundles import (
-    MANIFEST,
-    Bundle,
-    ListGraph,
     Predictor,
     Ranked,
-    load_graph,
     record_times,
 )
 from goalrank.constraints import Constraints
 from goalrank.errors import (
-    BundleError,
     ConfigError,
     GoalRankError,
-    MissingExtraError,
     OverloadError,
     StoreError,
 )
 from goalrank.experiments import Experiments
-from goalrank.requests import Bounds, Missing, TableInfo
+from goalrank.requests import Missing, TableInfo
 from goalrank.serving.http.schemas import Answer, RankBody
 from goalrank.serving.observability.metrics import Metrics
 from goalrank.serving.observability.tracing import Tracing
@@ -53,6 +45,7 @@ from goalrank.serving.ranking.jobs import (
 )
 from goalrank.serving.ranking.memory import release_memory
 from goalrank.serving.ranking.pending_work import PendingWork, run_async, run_blocking
+from goalrank.serving.ranking.served_bundles import DEFAULT, BundleWatcher, ServedBundles
 from goalrank.serving.store.probe import StoreProbe
 from goalrank.serving.store.records import Event, FeedbackCounts
 from goalrank.serving.store.store import CONFIRM_S, Store
@@ -60,12 +53,10 @@ from goalrank.serving.store.writes import Write, confirm
 from goalrank.storage import local_path
 
 _LOG = logging.getLogger("goalrank.serving")
-DEFAULT = "default"
 _NO_SPAN = nullcontext()
 _FEEDBACK_DEPTH = 256  # callers who wait until their feedback is stored
 _LARGE_DEPTH = 64  # requests that wait for the thread of large ones
 _CLOSE_S = 2.0  # seconds that closing waits for a thread
-_UNBOUNDED: Bounds = (None, None)
 
 
 @dataclass(frozen=True)
@@ -103,8 +94,9 @@ class Service:
         temperature: above 0, see `Predictor`; None serves the best list.
         seed: of the drawn lists, see `Predictor`.
         backend: "torch"; "onnx" ranks by exported graphs and exports them where they are missing;
-            "auto" ranks by the exported graphs that exist. PyTorch ranks what a graph cannot
-            (counted in `goalrank_ranked_total`).
+            "auto" ranks by the exported graphs that exist, for the sizes of batch at which they were
+            faster when the bundle was loaded. PyTorch ranks what a graph cannot (counted in
+            `goalrank_ranked_total`).
         threads: threads of ONNX Runtime, at least 1; those of PyTorch are set for the process.
         metrics: where measurements are counted; None makes a new registry.
         tracing: where spans are sent; None sends none.
@@ -140,20 +132,17 @@ class Service:
         self.deadline, self.on_store_failure = deadline, on_store_failure
         self.store_timeout = store_timeout
         self.metrics, self.tracing = metrics or Metrics(), tracing
-        self._allow = tuple(allow)
-        self._options: dict[str, Any] = {
+        folders = {DEFAULT: local_path(bundle, "bundle")} | {
+            name: local_path(name, "experiments") for name in self.experiments.bundles
+        }
+        options: dict[str, Any] = {
             "items": items, "users": users, "rules": rules, "temperature": temperature,
             "seed": seed, "observe": self.metrics.count, "missing": missing,
         }  # fmt: skip
-        self._backend, self._threads = backend, threads
-        self._folders = {DEFAULT: local_path(bundle, "bundle")} | {
-            name: local_path(name, "experiments") for name in self.experiments.bundles
-        }
-        self._predictors: dict[str, Predictor] = {}
-        self._versions: dict[str, object] = {}
-        self._feedback_ranges: dict[str, Bounds] = {}  # of the kinds that are accepted
-        self._reloading = threading.Lock()
-        self.reload()
+        self._bundles = ServedBundles(
+            folders, options, store=store, metrics=self.metrics, backend=backend, threads=threads,
+            allow=allow,
+        )  # fmt: skip
         self._batcher: Batcher[RankJob, Ranked] = Batcher(self._rank_batch)
         # A thread of its own, one by one: what takes long holds up neither the rest nor memory.
         self._large_batcher: Batcher[RankJob, Ranked] = Batcher(
@@ -170,81 +159,24 @@ class Service:
     @property
     def info(self) -> TableInfo:
         """Description of the requests: feedback types, candidate features, protocol."""
-        return self._predictors[DEFAULT].bundle.encoder.info
+        return self.predictors[DEFAULT].bundle.encoder.info
 
     @property
     def predictors(self) -> dict[str, Predictor]:
         """Predictors that serve now, by the name of their bundle ("default" or its folder)."""
-        return dict(self._predictors)
+        return self._bundles.predictors
+
+    def watch(self, seconds: float) -> BundleWatcher:
+        """Start to look for changed bundles.
+
+        Args:
+            seconds: between two looks.
+        """
+        return BundleWatcher(self._bundles, seconds)
 
     def reload(self) -> list[str]:
-        """Load the bundles whose folders changed and serve them from now on.
-
-        Requests that are being ranked finish with the old bundle. If a bundle cannot be loaded,
-        nothing changes.
-
-        Returns:
-            Names of the bundles that were replaced, sorted.
-
-        Raises:
-            BundleError: a folder holds no bundle.
-            ConfigError: a bundle needs other candidate features than the default one.
-        """
-        with self._reloading:
-            loaded = {}
-            for name, folder in self._folders.items():
-                version = _folder_version(folder)
-                if version is None or version != self._versions.get(name):
-                    loaded[name] = self._load(name, folder)
-                    self._versions[name] = version
-            self._describe(loaded)
-            self._predictors = self._predictors | loaded  # one assignment: readers see old or new
-            return sorted(loaded)
-
-    def _describe(self, loaded: Mapping[str, Predictor]) -> None:
-        """Tell the store what these predictors are given and what feedback they know."""
-        if self.store is None or not loaded:
-            return
-        others = [predictor for name, predictor in loaded.items() if name != DEFAULT]
-        default = loaded.get(DEFAULT) or self._predictors[DEFAULT]
-        for predictor in (*others, default):  # the rest of the description is the last one's
-            known = self.store.describe(predictor.bundle.encoder.info)
-            ranges = dict.fromkeys(known.feedback_kinds, _UNBOUNDED) | known.feedback_ranges
-            self._feedback_ranges = ranges
-
-    def _load(self, name: str, folder: Path) -> Predictor:
-        bundle = Bundle.load(folder, allow=self._allow)
-        if name != DEFAULT or self._predictors:
-            old = self._predictors.get(DEFAULT)
-            wanted = bundle.encoder.info.candidate_features
-            if old is not None and wanted != old.bundle.encoder.info.candidate_features:
-                raise ConfigError(
-                    f"bundle '{folder}' wants candidate features {list(wanted)}"
-                    f", but requests bring {list(old.bundle.encoder.info.candidate_features)}; "
-                    f"remedy: start a separate server for it"
-                )
-        predictor = Predictor(
-            bundle, name=f"{bundle.config.name}@{_manifest_digest(folder)}",
-            graph=self._graph(bundle, folder), **self._options,
-        )  # fmt: skip
-        predictor.warm()
-        return predictor
-
-    def _graph(self, bundle: Bundle, folder: Path) -> ListGraph | None:
-        if self._backend == "torch":
-            return None
-        if not bundle.ranker.decodes_greedily:
-            _LOG.info("ranker %s has no exported graph; PyTorch ranks", bundle.config.name)
-            return None
-        try:
-            return load_graph(
-                _manifest(folder).parent, export=self._backend == "onnx", threads=self._threads
-            )
-        except (BundleError, MissingExtraError):
-            if self._backend == "onnx":
-                raise
-            _LOG.exception("the exported graph cannot be used; PyTorch ranks")
-            return None
+        """Serve the bundles whose folders changed from now on; see `ServedBundles.reload`."""
+        return self._bundles.reload()
 
     def rank(self, bodies: Sequence[RankBody]) -> list[Answer]:
         """Rank B requests; their exposures are on disk when this returns.
@@ -320,7 +252,7 @@ class Service:
     def _job(
         self, body: RankBody, request_id: str, now: datetime, name: str, experiment: str | None
     ) -> RankJob:
-        predictor = self._predictors[name]
+        predictor = self._bundles.predictors[name]
         check_body(body, predictor)
         missing = body.missing or predictor.missing
         row, filled = predictor.completed(body.row(request_id, now), missing)
@@ -437,7 +369,7 @@ class Service:
     def _feedback(self, events: Sequence[Event]) -> PendingWork[FeedbackCounts]:
         if self.store is None:
             raise ConfigError("this server keeps no store; remedy: option: store")
-        check_feedback(events, self._feedback_ranges)
+        check_feedback(events, self._bundles.feedback_ranges)
         try:
             with self._span("feedback", events=len(events)):
                 stored = self._feedback_writer.submit(events)
@@ -465,6 +397,7 @@ class Service:
         broken = None if self._probe is None else self._probe.fault
         if broken is not None:
             found.append(Fault(broken, fatal=self.on_store_failure == "fail"))
+        found += [Fault(text, fatal=False) for text in self._bundles.faults.values()]
         return found
 
     def close(self) -> None:
@@ -485,21 +418,3 @@ class Service:
 def _new_request_id(now: datetime) -> str:
     """Make a unique request id; ids sort by time, so that a database index grows at its end."""
     return f"{int(now.timestamp() * 1e6):016x}{secrets.token_hex(8)}"
-
-
-def _manifest(folder: Path) -> Path:
-    inner = folder / "bundle" / MANIFEST
-    return inner if inner.is_file() and not (folder / MANIFEST).is_file() else folder / MANIFEST
-
-
-def _folder_version(folder: Path) -> object:
-    """Give a value that changes when the folder holds another bundle; None without a bundle."""
-    try:
-        found = _manifest(folder).stat()
-    except OSError:
-        return None
-    return (found.st_ino, found.st_mtime_ns, found.st_size)
-
-
-def _manifest_digest(folder: Path) -> str:
-    return hashlib.sha256(_manifest(folder).read_bytes()).hexdigest()[:12]

@@ -1,0 +1,204 @@
+"""Bundles that a server serves: loaded, measured, and replaced while requests go on."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from goalrank.bundles import MANIFEST, Bundle, ListGraph, Predictor, load_graph
+from goalrank.errors import BundleError, ConfigError, MissingExtraError
+from goalrank.requests import Bounds
+from goalrank.serving.observability.metrics import Metrics
+from goalrank.serving.store.store import Store
+
+_LOG = logging.getLogger("goalrank.serving")
+_UNBOUNDED: Bounds = (None, None)
+DEFAULT = "default"
+ServedBackend = Literal["torch", "onnx", "auto"]
+
+
+class ServedBundles:
+    """Predictors of the bundles in some folders.
+
+    Args:
+        folders: name → folder; one is named "default".
+        options: of each `Predictor`.
+        store: told of each model; None for none.
+        metrics: where failures to load are counted.
+        backend: see `Service`.
+        threads: of ONNX Runtime.
+        allow: packages whose rankers and rewards bundles may load.
+
+    Attributes:
+        predictors: by name. A new dictionary replaces it, so that readers see old or new.
+        feedback_ranges: range of each kind of feedback that is accepted.
+        faults: name → why the bundle that is in its folder now cannot be served.
+
+    Raises:
+        BundleError: a folder holds no bundle that can be loaded.
+        ConfigError: two bundles need different candidate features.
+    """
+
+    def __init__(
+        self,
+        folders: Mapping[str, Path],
+        options: Mapping[str, Any],
+        *,
+        store: Store | None,
+        metrics: Metrics,
+        backend: ServedBackend = "torch",
+        threads: int = 1,
+        allow: Sequence[str] = (),
+    ) -> None:
+        self.folders, self._options, self._store = dict(folders), dict(options), store
+        self._metrics, self._backend, self._threads = metrics, backend, threads
+        self._allow = tuple(allow)
+        self.predictors: dict[str, Predictor] = {}
+        self.feedback_ranges: dict[str, Bounds] = {}
+        self.faults: dict[str, str] = {}
+        self._versions: dict[str, object] = {}
+        self._loading = threading.Lock()
+        self.reload()
+
+    def reload(self) -> list[str]:
+        """Load the bundles whose folders changed and serve them from now on.
+
+        Requests that are being ranked finish with the old bundle. A bundle that cannot be loaded
+        leaves the old one of its name; the others are replaced all the same.
+
+        Returns:
+            Names of the bundles that were replaced, sorted.
+
+        Raises:
+            BundleError: a folder holds no bundle that can be loaded.
+            ConfigError: a bundle needs other candidate features than the default one.
+            StoreError: the store cannot be told of a model.
+        """
+        with self._loading:
+            loaded: list[str] = []
+            failed: Exception | None = None
+            for name, folder in self.folders.items():
+                version = _folder_version(folder)
+                if version is not None and version == self._versions.get(name):
+                    continue
+                try:
+                    self._serve(name, self._load(name, folder))
+                except Exception as error:
+                    self.faults[name] = (
+                        f"bundle '{name}' cannot be served, the old one stays: {error}"
+                    )
+                    self._metrics.reload_failures.inc()
+                    failed = failed or error
+                    continue
+                self.faults.pop(name, None)
+                self._versions[name] = version
+                loaded.append(name)
+            if failed is not None:
+                raise failed
+            return sorted(loaded)
+
+    def _serve(self, name: str, predictor: Predictor) -> None:
+        """Tell the store what a predictor is given and what feedback it knows, and serve it."""
+        predictors = self.predictors | {name: predictor}
+        if self._store is not None:
+            for told in (predictor, predictors[DEFAULT]):  # the description is the default one's
+                known = self._store.describe(told.bundle.encoder.info)
+                ranges = dict.fromkeys(known.feedback_kinds, _UNBOUNDED) | known.feedback_ranges
+                self.feedback_ranges = ranges
+        self.predictors = predictors
+        self._metrics.bundle(name, predictor.name)
+
+    def _load(self, name: str, folder: Path) -> Predictor:
+        bundle = Bundle.load(folder, allow=self._allow)
+        old = self.predictors.get(DEFAULT)
+        wanted = bundle.encoder.info.candidate_features
+        if old is not None and wanted != old.bundle.encoder.info.candidate_features:
+            raise ConfigError(
+                f"bundle '{folder}' wants candidate features {list(wanted)}"
+                f", but requests bring {list(old.bundle.encoder.info.candidate_features)}; "
+                f"remedy: start a separate server for it"
+            )
+        predictor = Predictor(
+            bundle, name=f"{bundle.config.name}@{_manifest_digest(folder)}",
+            graph=self._graph(bundle, folder), **self._options,
+        )  # fmt: skip
+        predictor.warm()
+        if self._backend == "auto" and predictor.graph is not None:
+            seconds = predictor.choose_backend()
+            _LOG.warning("bundle '%s': seconds per batch by backend %s", name, seconds)
+        return predictor
+
+    def _graph(self, bundle: Bundle, folder: Path) -> ListGraph | None:
+        if self._backend == "torch":
+            return None
+        if not bundle.ranker.decodes_greedily:
+            _LOG.info("ranker %s has no exported graph; PyTorch ranks", bundle.config.name)
+            return None
+        try:
+            return load_graph(
+                _manifest(folder).parent, export=self._backend == "onnx", threads=self._threads
+            )
+        except (BundleError, MissingExtraError):
+            if self._backend == "onnx":
+                raise
+            _LOG.exception("the exported graph cannot be used; PyTorch ranks")
+            return None
+
+
+class BundleWatcher:
+    """Thread that looks for changed bundles; no bundle, however damaged, ends it.
+
+    Args:
+        reload: loads what changed; returns the names of what was replaced.
+        seconds: between two looks. After a failure they double, up to `patience`.
+        patience: seconds.
+    """
+
+    def __init__(self, bundles: ServedBundles, seconds: float, patience: float = 30.0) -> None:
+        self._bundles, self._seconds, self._patience = bundles, seconds, patience
+        self._stop = threading.Event()
+        self._said = ""
+        threading.Thread(target=self._run, name="goalrank-watcher", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        wait = self._seconds
+        while not self._stop.wait(wait):
+            wait = self._seconds if self._look() else min(2 * wait, max(self._patience, wait))
+
+    def _look(self) -> bool:
+        try:
+            for name in self._bundles.reload():
+                _LOG.warning("bundle '%s' was replaced", name)
+        except Exception as error:
+            if str(error) != self._said:  # once, not at every look
+                _LOG.error("a changed bundle cannot be served, the old one stays: %s", error)
+            self._said = str(error)
+            return False
+        self._said = ""
+        return True
+
+
+def _manifest(folder: Path) -> Path:
+    inner = folder / "bundle" / MANIFEST
+    return inner if inner.is_file() and not (folder / MANIFEST).is_file() else folder / MANIFEST
+
+
+def _folder_version(folder: Path) -> object:
+    """Give a value that changes when the folder holds another bundle; None without a bundle."""
+    try:
+        found = _manifest(folder).stat()
+    except OSError:
+        return None
+    return (found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+def _manifest_digest(folder: Path) -> str:
+    return hashlib.sha256(_manifest(folder).read_bytes()).hexdigest()[:12]

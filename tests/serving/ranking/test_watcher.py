@@ -1,0 +1,113 @@
+"""Bundles that change under a server: whatever is put there, the next good one is served."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from goalrank.bundles import Bundle, Predictor, manifest
+from goalrank.errors import BundleError
+from goalrank.serving.http.app import create_app
+from goalrank.serving.ranking.service import Service
+from tests.bundles.kit import make_bundle
+from tests.serving.http.test_app import body
+
+
+def rewrite(folder: Path, change: Callable[[dict], object]) -> None:
+    """Change a manifest, with a checksum that fits."""
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text())
+    change(content)
+    content["checksum"] = manifest._checksum(content)
+    path.write_text(json.dumps(content))
+
+
+def cut_off(folder: Path) -> None:
+    path = folder / "ranker.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    rewrite(folder, lambda m: m["files"].update({path.name: manifest.sha256(path)}))
+
+
+BROKEN: dict[str, Callable[[Path], object]] = {
+    "a missing key": lambda f: rewrite(f, lambda m: m.pop("reward")),
+    "too deep": lambda f: (f / "manifest.json").write_text("[" * 200_000),
+    "no text": lambda f: (f / "manifest.json").write_bytes(b"\xff\xfe\x00"),
+    "an absurd width": lambda f: rewrite(f, lambda m: m["ranker"].update(width=1_000_000)),
+    "settings of another type": lambda f: rewrite(f, lambda m: m.update(ranker=7)),
+    "weights cut off": cut_off,
+    "no folder": lambda f: f.rename(f.with_name("away")),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_the_watcher_outlives_any_bundle(tmp_path, caplog, name):
+    folder = make_bundle(reward=False).save(tmp_path / "b")
+    service = Service(folder, deadline=10.0)
+    with (
+        caplog.at_level(logging.ERROR, "goalrank.serving"),
+        TestClient(create_app(service, watch=0.02)) as client,
+    ):
+        first = client.post("/v1/rank", json=body(0)).json()["policy"]
+        BROKEN[name](folder)
+        end = time.monotonic() + 20
+        while not (warned := client.get("/health/ready").json()["warnings"]):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert "cannot be served, the old one stays" in warned[0]
+        assert client.post("/v1/rank", json=body(1)).json()["policy"] == first
+        time.sleep(0.2)
+        failures = client.get("/metrics").text.split("\ngoalrank_reload_failures_total ")[1]
+        assert float(failures.split("\n")[0]) >= 2
+        said = [r for r in caplog.records if "cannot be served" in r.getMessage()]
+        assert len(said) == 1
+        make_bundle("dnn", reward=False).save(tmp_path / "new")
+        if folder.exists():
+            folder.rename(tmp_path / "old")
+        (tmp_path / "new").rename(folder)
+        end = time.monotonic() + 20
+        while client.post("/v1/rank", json=body(2)).json()["policy"] == first:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert client.get("/health/ready").json()["warnings"] == []
+        served = client.get("/v1/models").json()["models"][0]["policy"]
+        assert f'goalrank_bundle{{bundle="default",version="{served}"}} 1.0' in (
+            client.get("/metrics").text
+        )
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_every_broken_bundle_is_a_bundle_error(tmp_path, name):
+    folder = make_bundle(reward=False).save(tmp_path / "b")
+    BROKEN[name](folder)
+    with pytest.raises(BundleError, match="remedy"):
+        Bundle.load(folder)
+
+
+@pytest.mark.parametrize(("slower", "most"), [("onnx", 0), ("torch", 32), ("large batches", 4)])
+def test_the_faster_backend_ranks(monkeypatch, slower, most):
+    """What each backend takes is planted; the choice must follow it."""
+    predictor = Predictor(make_bundle(reward=False))
+
+    def seconds(self, rows):
+        if self.graph is None:
+            return 1.0
+        return {"onnx": 2.0, "torch": 0.5, "large batches": 0.2 * len(rows)}[slower]
+
+    monkeypatch.setattr(Predictor, "_seconds", seconds)
+
+    class Graph:
+        slots = predictor.slots
+
+    predictor.graph = Graph()  # type: ignore[assignment]
+    measured = predictor.choose_backend()
+    assert set(measured) == {1, 4, 16, 32}
+    assert predictor.graph_most == most
+    for size in (1, 4, 16, 32):
+        wanted = "onnx" if size <= most else "torch"
+        assert predictor.backend([None] * size, predictor.slots, None) == wanted
