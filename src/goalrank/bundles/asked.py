@@ -23,6 +23,8 @@ class Ranked:
         log_prob: of the list under the constrained policy at the temperature (1 where greedy).
         propensity: probability with which this very list was served: exp(log_prob) where it was
             drawn, 1 where greedy, None where degraded.
+        slot_propensity: probability of each item given those before it, of which `propensity` is the
+            product; None where degraded, or where the ranker has none.
         relaxed: rules given up because no list obeys them all.
         degraded: the retriever's order, not the ranker's.
         filled: inputs that the request lacks, of which the model got the training mean.
@@ -37,6 +39,7 @@ class Ranked:
     relaxed: tuple[str, ...] = ()
     degraded: bool = False
     filled: tuple[str, ...] = ()
+    slot_propensity: list[float] | None = None
 
 
 @dataclass(frozen=True)

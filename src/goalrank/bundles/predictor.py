@@ -137,9 +137,12 @@ class Predictor:
         out: dict[int, Ranked] = {}
         for rows in _alike(plans):
             part = [plans[row] for row in rows]
+            steps: list[Tensor] = []
             with timed("decode"):
-                lists, log_prob = self._lists(columns.batch(rows), part, length, temperature)
-            ranked = self._ranked(asked, rows, part, lists, log_prob, greedy=temperature is None)
+                lists, log_prob = self._lists(columns.batch(rows), part, length, temperature, steps)
+            ranked = self._ranked(
+                asked, rows, part, lists, log_prob, steps, greedy=temperature is None
+            )
             out.update(zip(rows, ranked))
             if self.observe is not None:
                 seen = columns if len(rows) == len(columns) else columns.take(np.array(rows))
@@ -226,8 +229,14 @@ class Predictor:
 
     @torch.inference_mode()
     def _lists(
-        self, batch: Batch, plans: list[Resolved | None], slots: int, temperature: float | None
+        self,
+        batch: Batch,
+        plans: list[Resolved | None],
+        slots: int,
+        temperature: float | None,
+        steps: list[Tensor],
     ) -> tuple[Tensor, Tensor]:
+        """Lists [B, L] and log-probabilities [B]; `steps` gets each slot's share, where known."""
         ranker = self.bundle.ranker
         ruled = any(plan is not None and not is_prefix_free(plan[0]) for plan in plans)
         if temperature is None and not ruled and ranker.decodes_greedily:
@@ -241,7 +250,7 @@ class Predictor:
         if any(plan is not None for plan in plans) or (temperature and ranker.stepwise):
             salt = None if temperature is None else request_salt(batch.key, rng)
             return constrained_lists(
-                ranker, state, batch, plans, slots, temperature=warmth, salt=salt
+                ranker, state, batch, plans, slots, temperature=warmth, salt=salt, steps=steps
             )
         if temperature is None:
             lists = ranker.best(state, batch, slots).unsqueeze(1)
@@ -399,12 +408,15 @@ class Predictor:
         plans: list[Resolved | None],
         lists: Tensor,
         log_prob: Tensor,
+        steps: Sequence[Tensor] = (),
         *,
         greedy: bool,
         degraded: bool = False,
     ) -> list[Ranked]:
         requests, users, out = asked.flat.request_id, asked.flat.user_id, []
-        for row, picks, plan, value in zip(rows, lists.tolist(), plans, log_prob.tolist()):
+        each_slot = torch.stack(list(steps), 1).tolist() if steps else [None] * len(rows)
+        values = zip(rows, lists.tolist(), plans, log_prob.tolist(), each_slot)
+        for row, picks, plan, value, logs in values:
             positions = [at for at in picks if at >= 0]
             ids = asked.candidates[row]
             propensity = 1.0 if greedy else math.exp(value)
@@ -414,9 +426,19 @@ class Predictor:
                     positions=positions, log_prob=value,
                     propensity=None if degraded else propensity,
                     relaxed=plan[0].relaxed if plan is not None else (), degraded=degraded,
+                    slot_propensity=None
+                    if degraded
+                    else _per_slot(logs, len(positions), greedy=greedy),
                 )
             )  # fmt: skip
         return out
+
+
+def _per_slot(logs: list[float] | None, count: int, *, greedy: bool) -> list[float] | None:
+    """Probability of each of `count` items given those before it; None where it is not known."""
+    if greedy:
+        return [1.0] * count
+    return None if logs is None else [math.exp(value) for value in logs[:count]]
 
 
 def _alike(plans: Sequence[Resolved | None]) -> list[list[int]]:

@@ -1,7 +1,14 @@
 """Online experiments: assignment, A/B statistics, sequential tests, power, interleaving."""
 
 from goalrank.experiments.analysis import Effect, Report, ab_report
-from goalrank.experiments.config import Experiment, Experiments, Interleaving, Metric, Variant
+from goalrank.experiments.config import (
+    RESERVED,
+    Experiment,
+    Experiments,
+    Interleaving,
+    Metric,
+    Variant,
+)
 from goalrank.experiments.interleaving import (
     Draft,
     InterleaveReport,
@@ -15,6 +22,7 @@ from goalrank.experiments.power import MetricBaseline, PowerPlan, ab_plan, read_
 from goalrank.experiments.sequential import AlwaysValid, always_valid
 
 __all__ = [
+    "RESERVED",
     "AlwaysValid",
     "Draft",
     "Effect",

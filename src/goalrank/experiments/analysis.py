@@ -10,7 +10,7 @@ import polars as pl
 
 from goalrank.errors import ConfigError, DataError, MissingExtraError
 from goalrank.experiments.config import Experiment
-from goalrank.experiments.sequential import always_valid
+from goalrank.experiments.sequential import always_valid, sample_ratio_p_value
 from goalrank.experiments.units import metric_columns, sum_units
 from goalrank.requests import Requests
 
@@ -53,7 +53,8 @@ class Report:
         control: name of the control variant.
         confidence: level of the intervals, in (0, 1).
         units: variant → number of units.
-        srm_p: p-value of the sample ratio: the variants' sizes against their weights.
+        srm_p: p-value of the sample ratio, the variants' sizes against their weights; valid at any
+            number of looks.
         alarm: True if the sizes are not due to chance (p < 0.001): assignment or logging is broken,
             and the other numbers must not be trusted.
         crossed: units seen in more than one variant; they are left out.
@@ -146,7 +147,7 @@ def ab_report(
             name: _always_valid_result(tt, result, confidence, sequential)
             for name, result in results.items()
         }
-    srm = _sample_ratio_p_value(counts, weights)
+    srm = sample_ratio_p_value(list(counts.values()), [weights[name] for name in counts])
     effects = _effects(tt, results, control, cuped is not None)
     return Report(
         experiment.name,
@@ -203,15 +204,6 @@ def _always_valid_result(tt: Any, result: Any, confidence: float, expected: floa
             rel_effect_size_ci_upper=interval.high, pvalue=interval.p_value,
         )  # fmt: skip
     return tt.experiment.ExperimentResult(out)
-
-
-def _sample_ratio_p_value(counts: dict[str, int], weights: dict[str, float]) -> float:
-    """Chi-square p-value of the variants' sizes against their weights."""
-    from scipy.stats import chisquare
-
-    units, total_weight = sum(counts.values()), sum(weights.values())
-    expected = [units * weights[name] / total_weight for name in counts]
-    return float(chisquare(list(counts.values()), expected).pvalue)
 
 
 def _effects(tt: Any, results: dict[str, Any], control: str, cuped: bool) -> tuple[Effect, ...]:

@@ -48,6 +48,11 @@ class Metric(_Strict):
     per: Literal["unit", "request", "item"] = "request"
 
 
+RESERVED = (
+    "page"  # label of lists that were made on the server's page, which belong to no experiment
+)
+
+
 class Experiment(_Strict):
     """An experiment: variants assigned to a part of a layer's units.
 
@@ -76,6 +81,8 @@ class Experiment(_Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Experiment:
+        if self.name == RESERVED:
+            raise ValueError(f"'{RESERVED}' labels what the server's page stores; use another name")
         low, high = self.range
         if not 0 <= low < high <= 1:
             raise ValueError(f"range [{low}, {high}] must be within 0 … 1 and not be empty")

@@ -15,10 +15,13 @@ variant has about a hundred units.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
 from goalrank.errors import ConfigError
+
+_MIXING = 100.0  # sizes off by about 5 points of an even split are found first
 
 
 class AlwaysValid(NamedTuple):
@@ -77,3 +80,28 @@ def always_valid(
     return AlwaysValid(
         math.expm1(centre - half), math.expm1(centre + half), math.exp(min(log_p, 0.0))
     )
+
+
+def sample_ratio_p_value(counts: Sequence[int], weights: Sequence[float]) -> float:
+    """Always-valid p-value of the variants' sizes against their weights.
+
+    With n units, x_i in variant i and p_i its share of the weights, the evidence against the
+    weights is the Bayes factor of a Dirichlet mixture with α_i = C · p_i, C = 100::
+
+        ln E = ln Γ(C) - ln Γ(C + n) + Σ_i (ln Γ(α_i + x_i) - ln Γ(α_i) - x_i ln p_i)
+        p = min(1, 1 / E)
+
+    Where the weights are right, E is a martingale of mean 1, so that P(p ≤ α at any look) ≤ α.
+    Source: Lindon & Malek, 2022, "Anytime-valid inference for multinomial count data" (NeurIPS).
+
+    Args:
+        counts: units per variant.
+        weights: of the variants, above 0.
+    """
+    total = sum(weights)
+    shares = [weight / total for weight in weights]
+    evidence = math.lgamma(_MIXING) - math.lgamma(_MIXING + sum(counts))
+    for count, share in zip(counts, shares, strict=True):
+        prior = _MIXING * share
+        evidence += math.lgamma(prior + count) - math.lgamma(prior) - count * math.log(share)
+    return math.exp(min(-evidence, 0.0))

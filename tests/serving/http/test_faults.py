@@ -283,3 +283,25 @@ def test_slow_callers_are_let_go(service, monkeypatch, sent):
         assert b'"code": "timeout"' in got
         assert httpx.get(f"{url}/health/live").status_code == 200
         assert service.store.count() == (0, 0)
+
+
+@pytest.mark.parametrize("time", ["9998-01-01T00:00:00Z", "2200-01-01T00:00:00Z"])
+def test_a_time_that_would_sort_last_for_ever_is_refused(client, service, time):
+    asked = body(1, time=time, history=[], history_feedback=None, history_time=None)
+    answer = client.post("/v1/rank", json=asked)
+    assert code(answer) == INVALID
+    assert "at most a day ahead" in answer.text
+    assert service.store.count() == (0, 0)
+
+
+def test_counts_of_feedback_add_up(client, service):
+    answer = client.post("/v1/rank", json=body()).json()
+    event = {"request_id": answer["request_id"], "item": answer["items"][0], "kind": "click"}
+    other = event | {"item": answer["items"][1]}
+    events = [event | {"value": value} for value in (1, 0, 0, 1)] + [other]
+    counts = client.post("/v1/feedback", json={"events": events}).json()
+    assert counts == {"stored": 2, "duplicates": 1, "replaced": 2}
+    assert service.store.count() == (1, 2)
+    again = client.post("/v1/feedback", json={"events": events}).json()
+    assert sum(again.values()) == len(events)
+    assert again["stored"] == 0

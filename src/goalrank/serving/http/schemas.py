@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -21,7 +21,7 @@ Id = IntId | Annotated[StrictStr, Field(max_length=256)]
 RequestId = Annotated[str, Field(pattern=r"^[!-~]{1,128}$")]
 Score = Annotated[FiniteFloat, Field(strict=True, ge=-3e38, le=3e38)]  # fits float32
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+_AHEAD = timedelta(days=1)  # clocks differ; what is later would sort last in every export for ever
 
 
 class _Body(BaseModel):
@@ -37,7 +37,7 @@ class RankBody(_Body):
         request_id: up to 128 printable ASCII characters; made by the server if absent. Feedback
             refers to it.
         user_id: a string or an integer, as in training.
-        time: of the request, with a time zone; now if absent.
+        time: of the request, with a time zone, from 1970 to a day ahead; now if absent.
         history: item ids, oldest first.
         history_feedback: one value per item of the history, for models trained with such.
         history_time: one time per item of the history, before `time`, for models trained with such.
@@ -74,8 +74,12 @@ class RankBody(_Body):
             values = getattr(self, name)
             if values is not None and len(values) != len(base):
                 raise ValueError(f"{name} has {len(values)} entries for {len(base)}")
-        if self.time is not None and not _EPOCH <= self.time < _LATEST:
-            raise ValueError("time must be between the years 1970 and 9999")
+        latest = datetime.now(UTC) + _AHEAD
+        if self.time is not None and not _EPOCH <= self.time < latest:
+            raise ValueError(
+                f"time must be from 1970 on and at most a day ahead of the server's clock "
+                f"({latest - _AHEAD:%Y-%m-%dT%H:%M:%SZ})"
+            )
         times = self.history_time or []
         if any(a > b for a, b in pairwise(times)):
             raise ValueError("history must be in order of time, oldest first")

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from goalrank.bundles import Predictor
 from goalrank.errors import ConfigError
+from goalrank.experiments import RESERVED
 from goalrank.requests import Requests
 from goalrank.serving.http.schemas import RankBody
 from goalrank.serving.page.examples import Examples, item_cards, rule_columns, search_items
@@ -32,7 +33,7 @@ from goalrank.serving.ranking.service import Service
 from goalrank.serving.store.layouts import Layout
 from goalrank.serving.store.records import Exposure
 
-LABEL = "page"  # experiment label of exposures from the page, so that no experiment counts them
+LABEL = RESERVED  # experiment label of exposures from the page, so that no experiment counts them
 _TYPES = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
@@ -241,7 +242,8 @@ class _PageRoutes:
         row, _ = completed_row(request, choice.request_id, self._predictor(choice))
         ranked = made.ranked
         exposure = Exposure(
-            **row, shown=ranked.positions, propensity=ranked.propensity, policy=made.policy,
+            **row, shown=ranked.positions, propensity=ranked.propensity,
+            slot_propensity=ranked.slot_propensity, policy=made.policy,
             experiment=f"{LABEL}:{choice.variant.replace(':', '.')}",
             layout=Layout.of(self._predictor(choice).bundle.encoder.info).name,
         )  # fmt: skip

@@ -180,7 +180,7 @@ def shown_list(request: RequestJobs, ranked: Sequence[Ranked]) -> tuple[RankJob,
     relaxed = tuple(dict.fromkeys(rule for each in ranked for rule in each.relaxed))
     drafted = replace(
         first_ranked, items=items, positions=positions, log_prob=math.nan, propensity=None,
-        relaxed=relaxed,
+        slot_propensity=None, relaxed=relaxed,
     )  # fmt: skip
     return replace(job, experiment=label, policy=policy), drafted
 
@@ -194,6 +194,7 @@ def exposure_of(job: RankJob, ranked: Ranked) -> Exposure:
     """
     return Exposure(
         **job.row, shown=ranked.positions, propensity=ranked.propensity,
+        slot_propensity=ranked.slot_propensity,
         policy=_policy(job, ranked), experiment=job.experiment,
         layout=Layout.of(job.predictor.bundle.encoder.info).name,
     )  # fmt: skip

@@ -148,7 +148,7 @@ class _Frames:
             yield Requests(self._frame(rows), items=items, users=users, info=self._info)
 
     def _frame(self, rows: list[dict[str, Any]]) -> pl.DataFrame:
-        columns = {column.name: [row[column.name] for row in rows] for column in _PLAIN}
+        columns = {column.name: [row.get(column.name) for row in rows] for column in _PLAIN}
         frame = pl.DataFrame(columns, schema_overrides=_TYPES, strict=False)
         moments = [column for column in _PLAIN if column.entry == TIME]
         frame = frame.with_columns(pl.col(each.name).cast(each.dtype()) for each in moments)

@@ -37,6 +37,7 @@ class Exposure:
         candidate_features: N vectors of F numbers; empty if there are none.
         propensity: probability in [0, 1] of this list under the policy that served it; None if
             unknown.
+        slot_propensity: probability of each shown item given those before it; None if unknown.
         policy: name of that policy.
         experiment: labels of the experiments that the user takes part in.
         layout: name of the `Layout` of the model that served it.
@@ -53,6 +54,7 @@ class Exposure:
     candidate_score: list[float] | None = None
     candidate_features: list[list[float]] = field(default_factory=list)
     propensity: float | None = None
+    slot_propensity: list[float] | None = None
     policy: str | None = None
     experiment: str | None = None
     layout: str = EARLIER
@@ -92,6 +94,14 @@ class FeedbackCounts:
     stored: int
     duplicates: int
     replaced: int
+
+    def __add__(self, more: FeedbackCounts) -> FeedbackCounts:
+        """Add up two counts."""
+        return FeedbackCounts(
+            self.stored + more.stored,
+            self.duplicates + more.duplicates,
+            self.replaced + more.replaced,
+        )
 
 
 def in_range(start: datetime | None, end: datetime | None) -> list[sa.ColumnElement[bool]]:
@@ -146,7 +156,9 @@ def not_stored(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[di
     return [row for row in rows if stored.get(row["request_id"]) != row["body"]]
 
 
-def feedback_rows(connection: sa.Connection, events: Sequence[Event]) -> list[dict[str, Any]]:
+def feedback_rows(
+    connection: sa.Connection, events: Sequence[Event]
+) -> tuple[list[dict[str, Any]], FeedbackCounts]:
     """Make the database rows of feedback.
 
     The exposures are locked until the transaction ends, in the same order by all writers.
@@ -154,6 +166,9 @@ def feedback_rows(connection: sa.Connection, events: Sequence[Event]) -> list[di
     Args:
         connection: inside a transaction.
         events: the feedback; a later event replaces an earlier one of the same item and type.
+
+    Returns:
+        The rows; and how many events repeat or replace an earlier one of the same call.
 
     Raises:
         UnknownRequestError: a request or item that was not shown.
@@ -167,7 +182,8 @@ def feedback_rows(connection: sa.Connection, events: Sequence[Event]) -> list[di
             row = json.loads(body)
             shown[request_id] = [row["candidates"][at] for at in row["shown"]]
     now = micros(datetime.now(UTC))
-    rows = {}
+    rows: dict[tuple[str, int, str], dict[str, Any]] = {}
+    repeated = replaced = 0
     for event in events:
         if event.item not in shown.get(event.request_id, ()):
             what = "item" if event.request_id in shown else "request"
@@ -177,11 +193,15 @@ def feedback_rows(connection: sa.Connection, events: Sequence[Event]) -> list[di
                 f"nothing was stored; remedy: send the request_id and items of the answer"
             )
         slot = shown[event.request_id].index(event.item)
-        rows[event.request_id, slot, event.kind] = {
+        key = event.request_id, slot, event.kind
+        if key in rows:
+            same = rows[key]["value"] == float(event.value)
+            repeated, replaced = repeated + same, replaced + (not same)
+        rows[key] = {
             "request_id": event.request_id, "slot": slot, "kind": event.kind,
             "value": float(event.value), "time_us": now,
         }  # fmt: skip
-    return list(rows.values())
+    return list(rows.values()), FeedbackCounts(0, repeated, replaced)
 
 
 def write_feedback(

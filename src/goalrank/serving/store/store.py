@@ -137,8 +137,8 @@ class Store:
             number = self._file.look()
             try:
                 with self._writes.begin() as connection:
-                    rows = feedback_rows(connection, events)
-                    counts = write_feedback(connection, rows, self.engine.dialect.name)
+                    rows, within = feedback_rows(connection, events)
+                    counts = write_feedback(connection, rows, self.engine.dialect.name) + within
                 self._file.check(number)
                 return counts
             except sa.exc.SQLAlchemyError as error:
