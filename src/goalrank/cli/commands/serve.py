@@ -12,7 +12,7 @@ from goalrank.serving import ServeSettings
 
 
 @verb("Stopped; every request under way was answered.")
-@options_of(ServeSettings, names={"allow_plugins": "allow_plugin"})
+@options_of(ServeSettings, names={"allow_plugins": "allow_plugin", "allowed_hosts": "allowed_host"})
 def serve(given: dict[str, Any]) -> None:
     """Serve lists over HTTP and keep every exposure. API keys: GOALRANK_API_KEYS=name:key,…
 

@@ -19,10 +19,13 @@ from filelock import FileLock
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from goalrank.errors import ConfigError
+from goalrank.serving.observability.logs import ACCESS, begin_request
 from goalrank.serving.observability.metrics import Metrics
 
 _LOG = logging.getLogger("goalrank.serving")
 _POLL = 0.0005  # seconds between two tries for a lock that is held for microseconds
+ARRIVED = "goalrank.arrived"  # key in an ASGI scope: when the last byte of a request had come
+KEY_NAME = "goalrank.key"  # key in an ASGI scope: name of the API key
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
@@ -81,9 +84,20 @@ class Keys:
         Args:
             name: of `owner`.
         """
-        if self._buckets is None:
-            return True
-        return self._buckets.take(list(self._keys).index(name) if name else 0)
+        return self._buckets is None or self._buckets.take(self._index(name))
+
+    def charge(self, name: str, count: int) -> None:
+        """Take tokens of a key, if need be in advance.
+
+        Args:
+            name: of `owner`.
+            count: of tokens.
+        """
+        if self._buckets is not None and count > 0:
+            self._buckets.take(self._index(name), count, in_advance=True)
+
+    def _index(self, name: str) -> int:
+        return list(self._keys).index(name) if name else 0
 
 
 class _Buckets:
@@ -110,15 +124,21 @@ class _Buckets:
                 file.truncate(size)
                 self._entries = mmap.mmap(file.fileno(), size)
 
-    def take(self, index: int) -> bool:
-        """Whether a bucket had a token left, which is now taken."""
+    def take(self, index: int, count: int = 1, *, in_advance: bool = False) -> bool:
+        """Whether a bucket had tokens left, which are now taken.
+
+        Args:
+            index: of the bucket.
+            count: of tokens.
+            in_advance: take them even if there are not so many.
+        """
         at = index * self._ENTRY.size
         with self._lock, self._claim:
             now = monotonic()
             taken, then = self._ENTRY.unpack_from(self._entries, at)
             taken = max(taken - (now - then) * self.rate, 0.0)
-            allowed = bool(taken + 1 <= self.most)
-            self._ENTRY.pack_into(self._entries, at, taken + allowed, now)
+            allowed = in_advance or bool(taken + count <= self.most)
+            self._ENTRY.pack_into(self._entries, at, taken + count * allowed, now)
         return allowed
 
 
@@ -131,7 +151,12 @@ class BodyLimit:
         timeout: seconds in which a body must arrive.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        max_bytes: int,
+        timeout: float = 10.0,
+    ) -> None:
         self.app, self.max_bytes, self.timeout = app, max_bytes, timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -148,13 +173,14 @@ class BodyLimit:
                 parts = await self._read_body(receive)
         except TimeoutError:
             message = f"the body did not arrive within {self.timeout:g} s"
-            await _refuse(send, 408, "timeout", message)
+            await refuse(send, 408, "timeout", message)
             return
         if parts is None:
             await self._refuse_large(send)
             return
         if parts[-1]["type"] == "http.disconnect":
             return
+        scope.setdefault(ARRIVED, perf_counter())
         read = iter(parts)
 
         async def replay() -> Message:
@@ -176,7 +202,7 @@ class BodyLimit:
         return parts
 
     async def _refuse_large(self, send: Send) -> None:
-        await _refuse(send, 413, "too_large", f"a body has at most {self.max_bytes} bytes")
+        await refuse(send, 413, "too_large", f"a body has at most {self.max_bytes} bytes")
 
 
 class AnswerMetrics:
@@ -196,11 +222,14 @@ class AnswerMetrics:
             await self.app(scope, receive, send)
             return
         began, status = perf_counter(), 0
+        name = begin_request(scope["headers"])
 
         async def counted_send(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                named = (b"x-request-id", name.encode("latin-1"))
+                message["headers"] = [*message.get("headers", ()), named]
             await send(message)
 
         try:
@@ -216,11 +245,31 @@ class AnswerMetrics:
         finally:
             # The path of the route: paths that callers invent would add metrics without limit.
             path = getattr(scope.get("route"), "path", "other")
-            self.metrics.latency.labels(path).observe(perf_counter() - began)
+            seconds = perf_counter() - scope.get(ARRIVED, began)
+            self.metrics.latency.labels(path).observe(seconds)
             self.metrics.answers.labels(path, str(status)).inc()
+            if ACCESS.isEnabledFor(logging.INFO):
+                self._log(scope, status, seconds)
+
+    @staticmethod
+    def _log(scope: Scope, status: int, seconds: float) -> None:
+        fields = {
+            "method": scope["method"], "path": scope["path"], "status": status,
+            "seconds": round(seconds, 6), "client": (scope.get("client") or ("",))[0],
+            "key": scope.get(KEY_NAME, ""),
+        }  # fmt: skip
+        ACCESS.info("answered", extra={"fields": fields})
 
 
-async def _refuse(send: Send, status: int, code: str, message: str) -> None:
+async def refuse(send: Send, status: int, code: str, message: str) -> None:
+    """Answer a request with an error, and close its connection.
+
+    Args:
+        send: of ASGI.
+        status: of the answer.
+        code: for machines.
+        message: for people.
+    """
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": error_json(code, message)})

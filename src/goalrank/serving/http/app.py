@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
@@ -25,8 +25,12 @@ from goalrank.errors import (
     UnknownRequestError,
 )
 from goalrank.requests import Requests
-from goalrank.serving.http.access import CHALLENGE, AnswerMetrics, BodyLimit, Keys, error_json
+from goalrank.serving.http.access import ARRIVED, AnswerMetrics, BodyLimit, Keys, error_json
+from goalrank.serving.http.admission import Admission, Admitted
+from goalrank.serving.http.authorization import Access
+from goalrank.serving.http.drain import drain_on_signals
 from goalrank.serving.http.health import add_health
+from goalrank.serving.http.hosts import AllowedHosts
 from goalrank.serving.http.schemas import (
     ERROR_ANSWERS,
     Answer,
@@ -38,12 +42,12 @@ from goalrank.serving.http.schemas import (
 )
 from goalrank.serving.http.settings import MAX_BODY
 from goalrank.serving.observability.tracing import TraceContext
+from goalrank.serving.page.api_docs import add_api_docs
 from goalrank.serving.page.routes import add_page
 from goalrank.serving.ranking.service import Service
 from goalrank.serving.store.records import Event
 
 _LOG = logging.getLogger("goalrank.serving")
-_BEARER = HTTPBearer(auto_error=False)
 # The first class that fits counts: subclasses come before their parents.
 _STATUS: tuple[tuple[type[GoalRankError], int], ...] = (
     (DuplicateRequestError, 409),
@@ -64,6 +68,7 @@ def create_app(
     max_body: int = MAX_BODY,
     body_timeout: float = 10.0,
     watch: float | None = None,
+    hosts: Sequence[str] = (),
     examples: Requests | None = None,
 ) -> FastAPI:
     """Make the web application of a service; closing it finishes its requests and closes it.
@@ -74,58 +79,58 @@ def create_app(
         max_body: size of a request's body in bytes, at most.
         body_timeout: seconds in which a body must arrive.
         watch: seconds between two looks for changed bundles; None never looks.
+        hosts: that requests may name, see `AllowedHosts`; none allows any.
         examples: requests that the page offers; None takes those of the bundle.
     """
+    admission = Admission(service.deadline, service.metrics)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         watcher = None if watch is None else service.watch(watch)
-        yield
+        beat = asyncio.create_task(admission.beat())
+        drain_on_signals(service)
+        yield {"admission": admission}
+        beat.cancel()
         if watcher is not None:
             watcher.close()
         service.close()
 
-    app = FastAPI(title="goalrank", version=__version__, lifespan=lifespan, responses=ERROR_ANSWERS)
+    app = FastAPI(
+        title="goalrank", version=__version__, lifespan=lifespan, responses=ERROR_ANSWERS,
+        docs_url=None, redoc_url=None,  # they load scripts from elsewhere
+    )  # fmt: skip
     app.state.service = service
     _add_errors(app)
-    app.add_middleware(AnswerMetrics, metrics=service.metrics)
-    authorize = _authorization(keys or Keys())
-    _add_lists(app, service, authorize)
+    access = Access(keys or Keys())
+    authorize = access.authorize
+    _add_lists(app, service, access)
     add_page(app, service, authorize, examples)
+    add_api_docs(app)
     add_health(app, service, authorize)
+    app.add_middleware(Admitted, admission=admission)
     app.add_middleware(BodyLimit, max_bytes=max_body, timeout=body_timeout)
+    app.add_middleware(AllowedHosts, hosts=hosts)
+    app.add_middleware(AnswerMetrics, metrics=service.metrics)
     if service.tracing is not None:
         app.add_middleware(TraceContext, tracing=service.tracing)
     return app
 
 
-def _authorization(keys: Keys) -> Callable[..., Awaitable[None]]:
-    # A coroutine: a plain function would run in another thread for each request.
-    async def authorize(
-        given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
-    ) -> None:
-        name = keys.owner(given.credentials if given else None)
-        if name is None:
-            raise HTTPException(401, "send Authorization: Bearer KEY", CHALLENGE)
-        if not keys.allow(name):
-            raise HTTPException(429, f"at most {keys.rate} requests/s", {"Retry-After": "1"})
-
-    return authorize
-
-
-def _add_lists(app: FastAPI, service: Service, authorize: Callable[..., Awaitable[None]]) -> None:
-    guarded: dict[str, Any] = {"dependencies": [Depends(authorize)]}
+def _add_lists(app: FastAPI, service: Service, access: Access) -> None:
+    guarded: dict[str, Any] = {"dependencies": [Depends(access.authorize)]}
 
     # A response instead of the model: the framework would validate the answer again.
     @app.post("/v1/rank", response_model=Answer, **guarded)
-    async def rank(body: RankBody) -> Response:
+    async def rank(body: RankBody, request: Request) -> Response:
         """Rank one request."""
-        return _json((await service.rank_async([body]))[0])
+        arrived = request.scope.get(ARRIVED)
+        return _json((await service.rank_async([body], arrived))[0])
 
     @app.post("/v1/rank:batch", response_model=BatchAnswer, **guarded)
-    def rank_batch(body: BatchBody) -> Response:
-        """Rank several requests; the lists are in their order."""
-        return _json(BatchAnswer(lists=service.rank(body.requests)))
+    def rank_batch(body: BatchBody, request: Request) -> Response:
+        """Rank several requests; the lists are in their order. Each list costs a token of the rate."""
+        access.charge(request, len(body.requests))
+        return _json(BatchAnswer(lists=service.rank(body.requests, request.scope.get(ARRIVED))))
 
     @app.post("/v1/feedback", **guarded)
     async def feedback(body: FeedbackBody) -> FeedbackAnswer:

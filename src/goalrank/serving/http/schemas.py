@@ -231,7 +231,9 @@ ERROR_ANSWERS: dict[int | str, dict[str, Any]] = {
         409: "The request id is in the store already.",
         413: "The body is too large.",
         422: "The request breaks a rule.",
+        421: "The Host header names another server.",
         429: "Too many requests for this key.",
-        503: "The store refuses, or the server is not ready.",
+        431: "The headers are too large.",
+        503: "The store refuses, the server has too much work, or is not ready.",
     }.items()
 }

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import logging
+import multiprocessing
 import os
+import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import polars as pl
 import torch
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.supervisors import Multiprocess
 
 from goalrank.constraints import read_constraints
 from goalrank.errors import ConfigError, DataError
@@ -22,13 +29,17 @@ from goalrank.experiments import Experiments
 from goalrank.requests import Requests
 from goalrank.serving.http.access import Keys
 from goalrank.serving.http.app import create_app
+from goalrank.serving.http.hosts import LOOPBACK, is_loopback
 from goalrank.serving.http.settings import ServeSettings
+from goalrank.serving.observability.logs import configure_logs
 from goalrank.serving.observability.metrics import SHARED
 from goalrank.serving.observability.tracing import configured_tracing
 from goalrank.serving.ranking.service import Service
 from goalrank.serving.store.store import Store
 
 _SETTINGS = "GOALRANK_SERVE"
+_LOG = logging.getLogger("goalrank.serving")
+PORT_S = 5.0  # seconds to wait for a port that is in use
 DRAIN_S = 8  # seconds that requests under way have after SIGTERM
 _PROTOCOL = "goalrank.serving.http.slow_clients:RequestTimeoutProtocol"
 
@@ -63,13 +74,16 @@ def build_app(settings: ServeSettings) -> FastAPI:
     )
     return create_app(
         service, keys, max_body=settings.max_body, watch=settings.watch,
+        hosts=settings.allowed_hosts or (LOOPBACK if is_loopback(settings.host) else ()),
         examples=read_examples(settings.examples) if settings.examples else None,
     )  # fmt: skip
 
 
 def from_environment() -> FastAPI:
     """Build the application of a worker process."""
+    end_with_parent()
     settings = ServeSettings.model_validate_json(os.environ[_SETTINGS])
+    configure_logs(settings.log_format, settings.log_level, settings.access_log)
     app = build_app(settings)
     tune_process(settings.threads)
     return app
@@ -101,44 +115,86 @@ def run_server(settings: ServeSettings, *, say: Callable[[str], None] | None = N
     """
     address = f"http://{settings.host}:{settings.port}"
     serving = f"serving {settings.bundle} at {address} (page at /, docs at /docs)"
+    _refuse_open_door(settings)
+    configure_logs(settings.log_format, settings.log_level, settings.access_log)
     options: dict[str, Any] = {
-        "host": settings.host, "port": settings.port, "log_level": "warning", "access_log": False,
-        "http": _PROTOCOL, "timeout_graceful_shutdown": DRAIN_S,
+        "log_config": None, "access_log": False, "http": _PROTOCOL,
+        "timeout_graceful_shutdown": DRAIN_S,
     }  # fmt: skip
     if settings.workers == 1:
         app = build_app(settings)
         tune_process(settings.threads)
-        _check_address(settings.host, settings.port)
-        if say is not None:
-            say(serving)
-        uvicorn.run(app, **options)
+        with bound_socket(settings.host, settings.port) as door:
+            if say is not None:
+                say(serving)
+            uvicorn.Server(uvicorn.Config(app, **options)).run(sockets=[door])
         return
     # Refuse what cannot be served here: a worker that fails would be started again and again.
     build_app(settings).state.service.close()
-    _check_address(settings.host, settings.port)
-    if say is not None:
-        say(serving)
     os.environ[_SETTINGS] = settings.model_dump_json()
-    with tempfile.TemporaryDirectory(prefix="goalrank-metrics-") as shared:
+    with (
+        bound_socket(settings.host, settings.port) as door,
+        tempfile.TemporaryDirectory(prefix="goalrank-metrics-") as shared,
+    ):
+        if say is not None:
+            say(serving)
         os.environ[SHARED] = shared  # workers add their numbers up there, and share limits
-        uvicorn.run(
-            "goalrank.serving.http.server:from_environment",
-            factory=True,
-            workers=settings.workers,
-            **options,
-        )
+        factory = "goalrank.serving.http.server:from_environment"
+        config = uvicorn.Config(factory, factory=True, workers=settings.workers, **options)
+        Multiprocess(config, sockets=[door]).run()
 
 
-def _check_address(host: str, port: int) -> None:
-    """Refuse an address that another program listens on, or that this machine does not have."""
+def _refuse_open_door(settings: ServeSettings) -> None:
+    """Refuse to listen beyond this machine without keys, unless that is what was asked for."""
+    if settings.insecure or os.environ.get("GOALRANK_API_KEYS") or is_loopback(settings.host):
+        return
+    raise ConfigError(
+        f"host is {settings.host}, which other machines reach, but there are no API keys, so that "
+        f"anyone could ask and write; remedy: set GOALRANK_API_KEYS=name:key, listen on 127.0.0.1 "
+        f"(option: host), or accept it (option: insecure)"
+    )
+
+
+def bound_socket(host: str, port: int, patience: float = PORT_S) -> socket.socket:
+    """Listen at an address; workers of a server that was killed may take a moment to leave it.
+
+    Args:
+        host: name or IP address of this machine.
+        port: the port.
+        patience: seconds to wait for a port that is in use.
+
+    Raises:
+        ConfigError: another program listens there, or this machine has no such address.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        socket.create_server((host, port), family=family).close()
-    except OSError as error:
-        raise ConfigError(
-            f"nothing can listen at {host}:{port}: {error.strerror or error}; remedy: another "
-            f"address of this machine, or a port that is free (options: host, port)"
-        ) from error
+    end = monotonic() + patience
+    while True:
+        try:
+            return socket.create_server((host, port), family=family, backlog=2048)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and monotonic() < end:
+                sleep(0.1)
+                continue
+            raise ConfigError(
+                f"nothing can listen at {host}:{port}: {error.strerror or error}; remedy: another "
+                f"address of this machine, or a port that is free (options: host, port)"
+            ) from error
+
+
+def end_with_parent() -> None:
+    """End this worker when the supervisor that started it is gone, however that came."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        _LOG.error("the supervisor of this worker is gone; it ends")
+        os.kill(os.getpid(), signal.SIGTERM)
+        sleep(2 * DRAIN_S)
+        os._exit(1)  # the process is still here: something holds it up
+
+    threading.Thread(target=wait, name="goalrank-parent", daemon=True).start()
 
 
 def read_examples(path: str | Path, most: int = 200) -> Requests:

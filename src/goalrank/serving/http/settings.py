@@ -56,6 +56,15 @@ class ServeSettings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=1, le=65535, description="Port.")
+    insecure: bool = Field(
+        default=False,
+        description="Listen beyond this machine without API keys: anyone who reaches it may ask.",
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Host that requests may name, *.DOMAIN for all below it. Repeatable; default: "
+        "this machine's names where it listens on those alone, else any.",
+    )
     workers: int = Field(default=1, ge=1, description="Processes that share the port.")
     store: str | None = Field(
         default=DEFAULT_STORE,
@@ -102,11 +111,18 @@ class ServeSettings(BaseSettings):
     watch: float = Field(
         default=1.0, gt=0, description="Seconds between looks for a changed bundle."
     )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Lines of the log: text, or JSON objects."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe lines that are logged."
+    )
+    access_log: bool = Field(default=True, description="Log a line per answered request.")
     trace: bool = Field(
         default=False, description="Send OpenTelemetry traces (OTEL_EXPORTER_OTLP_…)."
     )
 
-    @field_validator("allow_plugins", mode="before")
+    @field_validator("allow_plugins", "allowed_hosts", mode="before")
     @classmethod
     def _packages(cls, value: object) -> object:
         if not isinstance(value, str):

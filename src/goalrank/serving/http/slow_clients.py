@@ -1,22 +1,29 @@
-"""Timeout of requests whose callers send them too slowly."""
+"""What happens to a request before it is one: slow and large headers, and overload."""
 
 from __future__ import annotations
 
 import asyncio
+from time import perf_counter
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from goalrank.serving.http.access import error_json
+from goalrank.serving.http.access import ARRIVED, error_json
+from goalrank.serving.http.admission import Admission, is_guarded
 
 TIMEOUT = 10.0  # seconds for the headers, and as many again for the body
+MAX_HEADERS = 32_768  # bytes
 
 
 class RequestTimeoutProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """uvicorn's HTTP protocol with a timeout: connections whose headers come late are closed.
+    """uvicorn's HTTP protocol with limits on what comes before a request's body.
 
-    uvicorn itself waits for them without limit, so a few idle callers could hold all connections.
+    Connections whose headers come late or are large are closed: uvicorn itself waits for them and
+    keeps them without limit. Requests that the server cannot answer in time are refused here, where
+    that costs least.
     """
 
+    _header_bytes = 0  # received of headers that are not complete
+    _header_total = 0  # of the names and values so far
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -38,8 +45,54 @@ class RequestTimeoutProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type
         super().data_received(data)
         if self.cycle is not before:  # the headers are complete; `BodyLimit` times the body
             self._stop_timer()
-        elif self._timer is None and (before is None or before.response_complete):
-            self._start_timer()
+            self._header_bytes = 0
+        elif before is None or before.response_complete:
+            self._header_bytes += len(data)
+            if self._header_bytes > MAX_HEADERS:
+                self._refuse_large()
+            elif self._timer is None:
+                self._start_timer()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header, unless they are too large together.
+
+        Args:
+            name: of the header.
+            value: of the header.
+        """
+        self._header_total += len(name) + len(value)
+        if self._header_total <= MAX_HEADERS:
+            super().on_header(name, value)
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self._header_total = 0
+
+    def on_headers_complete(self) -> None:
+        """Start the application, or refuse the request."""
+        if self._header_total > MAX_HEADERS:
+            self._refuse_large()
+            return
+        admission = self._admission
+        usual = self.app
+        if admission is not None and admission.full and is_guarded(self.url):
+            self.app = admission.shed
+        try:
+            super().on_headers_complete()
+        finally:
+            self.app = usual
+
+    def on_message_complete(self) -> None:
+        """Note when the last byte of a request had come."""
+        admission = self._admission
+        self.scope[ARRIVED] = perf_counter() - (0.0 if admission is None else admission.lag)
+        super().on_message_complete()
+
+    @property
+    def _admission(self) -> Admission | None:
+        found: Admission | None = self.app_state.get("admission")
+        return found
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timer of a closed connection.
@@ -60,10 +113,22 @@ class RequestTimeoutProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type
 
     def _refuse(self) -> None:
         self._timer = None
+        self._answer(
+            "408 Request Timeout", "timeout", f"the request did not arrive within {TIMEOUT:g} s"
+        )
+
+    def _refuse_large(self) -> None:
+        self._stop_timer()
+        self._answer(
+            "431 Request Header Fields Too Large", "too_large",
+            f"the headers have at most {MAX_HEADERS} bytes",
+        )  # fmt: skip
+
+    def _answer(self, status: str, code: str, message: str) -> None:
         if not self.transport.is_closing():
-            body = error_json("timeout", f"the request did not arrive within {TIMEOUT:g} s")
+            body = error_json(code, message)
             head = (
-                "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\n"
+                f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\n"
                 f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
             )
             self.transport.write(head.encode("ascii") + body)

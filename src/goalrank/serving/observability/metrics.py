@@ -33,6 +33,10 @@ class Metrics:
         degraded: lists in the retriever's order, by reason.
         unlogged: exposures that could not be stored.
         store_failures: writes that the store refused, by error code.
+        shed: requests refused at once because of overload.
+        limit: requests that may be under way.
+        queue_seconds: from a request's last byte until it is ranked.
+        store_seconds: until the store confirms exposures.
         reload_failures: changed bundles that could not be served.
         bundles: 1 for the version of each bundle that is served.
         queue: jobs that wait to be ranked.
@@ -61,6 +65,21 @@ class Metrics:
         self.store_failures = Counter(
             "goalrank_store_failures", "Writes that the store refused.", ["code"], registry=r
         )
+        self.shed = Counter(
+            "goalrank_shed", "Requests refused at once because of overload.", registry=r
+        )
+        self.limit = Gauge(
+            "goalrank_admission_limit", "Requests that may be under way.", registry=r,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.queue_seconds = Histogram(
+            "goalrank_queue_seconds", "From a request's last byte until it is ranked.",
+            registry=r, buckets=_SECONDS,
+        )  # fmt: skip
+        self.store_seconds = Histogram(
+            "goalrank_store_seconds", "Until the store confirms exposures.",
+            registry=r, buckets=_SECONDS,
+        )  # fmt: skip
         self.reload_failures = Counter(
             "goalrank_reload_failures", "Changed bundles that could not be served.", registry=r
         )

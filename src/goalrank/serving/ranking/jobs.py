@@ -23,7 +23,7 @@ MOST_WORK = 10_000_000  # candidates × slots × rules of one request
 _LARGE_N, _LARGE_WORK = 1_000, 50_000  # candidates; candidates × slots
 
 
-@dataclass(frozen=True)
+@dataclass
 class RankJob:
     """One list to make: a request and the predictor that ranks it.
 
@@ -37,6 +37,7 @@ class RankJob:
         missing: what is done where an input of training is lacking, see `Predictor`.
         filled: inputs of the row that are means over the training requests.
         steps: timed steps of ranking, appended where traces are kept.
+        arrived: when the request came, by `perf_counter`.
     """
 
     predictor: Predictor
@@ -48,6 +49,7 @@ class RankJob:
     missing: Missing
     filled: tuple[str, ...] = ()
     steps: list[TimedStep] = field(default_factory=list)
+    arrived: float = 0.0
 
     @property
     def large(self) -> bool:

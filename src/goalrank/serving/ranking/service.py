@@ -178,11 +178,12 @@ class Service:
         """Serve the bundles whose folders changed from now on; see `ServedBundles.reload`."""
         return self._bundles.reload()
 
-    def rank(self, bodies: Sequence[RankBody]) -> list[Answer]:
+    def rank(self, bodies: Sequence[RankBody], arrived: float | None = None) -> list[Answer]:
         """Rank B requests; their exposures are on disk when this returns.
 
         Args:
             bodies: the requests.
+            arrived: when they came, by `perf_counter`; the deadline counts from then. None is now.
 
         Returns:
             B answers, in the order of the requests.
@@ -191,21 +192,26 @@ class Service:
             GoalRankError: a request that no model can rank (types, lacking inputs, constraints), a
                 request id that is in use, or a store that refuses.
         """
-        return run_blocking(self._rank(bodies))
+        return run_blocking(self._rank(bodies, arrived))
 
-    async def rank_async(self, bodies: Sequence[RankBody]) -> list[Answer]:
+    async def rank_async(
+        self, bodies: Sequence[RankBody], arrived: float | None = None
+    ) -> list[Answer]:
         """Do what `rank` does, without blocking the event loop or a thread per waiting request."""
-        return await run_async(self._rank(bodies))
+        return await run_async(self._rank(bodies, arrived))
 
     def _span(self, name: str, **attributes: int) -> AbstractContextManager[None]:
         return _NO_SPAN if self.tracing is None else self.tracing.span(name, **attributes)
 
-    def _rank(self, bodies: Sequence[RankBody]) -> PendingWork[list[Answer]]:
+    def _rank(self, bodies: Sequence[RankBody], arrived: float | None) -> PendingWork[list[Answer]]:
         with self._span("rank", requests=len(bodies)):
-            end = perf_counter() + self.deadline
+            arrived = perf_counter() if arrived is None else arrived
+            end = arrived + self.deadline
             now = datetime.now(UTC)
             requests = [self._request_jobs(body, now) for body in bodies]
             jobs = [job for request in requests for job in request.jobs]
+            for job in jobs:
+                job.arrived = arrived
             futures = [self._submit(job) for job in jobs]
             self.metrics.queue.set(self._batcher.waiting)
             ranked = []
@@ -288,6 +294,9 @@ class Service:
 
     def _rank_batch(self, jobs: Sequence[RankJob]) -> list[Ranked]:
         """Rank jobs; those with the same predictor, length and layout are ranked together."""
+        now = perf_counter()
+        for job in jobs:
+            self.metrics.queue_seconds.observe(now - job.arrived)
         groups: dict[tuple[Any, ...], list[int]] = {}
         for i, job in enumerate(jobs):
             scored = job.row["candidate_score"] is not None
@@ -338,8 +347,10 @@ class Service:
         seconds = self.store_timeout
         if self.on_store_failure == "serve-unlogged":
             seconds = min(seconds, max(end - perf_counter(), self.deadline / 4))
+        began = perf_counter()
         try:
             yield write.done, seconds
+            self.metrics.store_seconds.observe(perf_counter() - began)
         except GeneratorExit:
             write.withdraw()
             raise

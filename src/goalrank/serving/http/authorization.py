@@ -1,0 +1,94 @@
+"""Authorization of requests: the key, its tokens, and callers who try wrong keys."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from time import monotonic
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.exceptions import HTTPException
+
+from goalrank.serving.http.access import CHALLENGE, KEY_NAME, Keys
+
+_BEARER = HTTPBearer(auto_error=False)
+_WRONG, _WRONG_S, _CALLERS = 20, 60.0, 10_000
+
+
+class WrongKeys:
+    """Wrong keys of each address lately, so that keys cannot be guessed quickly.
+
+    Args:
+        most: wrong keys that are answered as such.
+        seconds: in which so many are forgotten again.
+        callers: addresses that are remembered; the one that was seen first is forgotten first.
+    """
+
+    def __init__(
+        self, most: int = _WRONG, seconds: float = _WRONG_S, callers: int = _CALLERS
+    ) -> None:
+        self._most, self._rate, self._callers = most, most / seconds, callers
+        self._seen: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def allow(self, address: str) -> bool:
+        """Whether an address may be told that its key is wrong; counts it.
+
+        Args:
+            address: of the caller.
+        """
+        now = monotonic()
+        count, then = self._seen.pop(address, (0.0, now))
+        count = max(count - (now - then) * self._rate, 0.0)
+        allowed = count + 1 <= self._most
+        self._seen[address] = (count + allowed, now)
+        if len(self._seen) > self._callers:
+            self._seen.popitem(last=False)
+        return allowed
+
+
+class Access:
+    """Checks keys and takes tokens of their rates.
+
+    Args:
+        keys: the API keys.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self.keys, self._wrong = keys, WrongKeys()
+
+    # A coroutine: a plain function would run in another thread for each request.
+    async def authorize(
+        self,
+        request: Request,
+        given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+    ) -> None:
+        """Refuse a request without a right key, or beyond the rate of its key.
+
+        Args:
+            request: the request.
+            given: its key.
+
+        Raises:
+            HTTPException: 401 or 429.
+        """
+        name = self.keys.owner(given.credentials if given else None)
+        if name is None:
+            address = request.client.host if request.client else ""
+            if given is not None and not self._wrong.allow(address):
+                raise HTTPException(429, "too many wrong keys", {"Retry-After": "60"})
+            raise HTTPException(401, "send Authorization: Bearer KEY", CHALLENGE)
+        if not self.keys.allow(name):
+            raise HTTPException(429, f"at most {self.keys.rate} lists/s", {"Retry-After": "1"})
+        request.scope[KEY_NAME] = name
+
+    def charge(self, request: Request, lists: int) -> None:
+        """Take a token for each list of a request beyond the first, which `authorize` took.
+
+        What a key has not is taken in advance: its next requests wait for it.
+
+        Args:
+            request: an authorized request.
+            lists: that it asks for.
+        """
+        self.keys.charge(request.scope.get(KEY_NAME, ""), lists - 1)
