@@ -150,7 +150,7 @@ _ASKED_FOR = {
     "logs/preview.py": {"ImportOptions"},  # an argument may be a dictionary instead
     "reporting/tables.py": {"Bold", "Markup"},  # a cell is a plain value or a marked one
     "requests/encoding/encoded.py": {"EntityTable"},  # a walk over dataclass fields
-    "serving/store/store.py": {"DataError"},  # an error beside the database's
+    "serving/store/database.py": {"StoreError"},  # an error beside the database's
     "testing/batches.py": {"EntityTable"},  # a walk over dataclass fields
     "testing/readers.py": {"RawLog"},  # what others' code gave
     "training/config.py": {"FitConfig"},  # an argument may be a path instead

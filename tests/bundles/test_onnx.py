@@ -132,6 +132,8 @@ def test_a_service_counts_backends_and_known_ids(path, tmp_path, monkeypatch):
     assert Service(folder, backend="auto").predictors["default"].graph is None
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_bytes(path.read_bytes())
+    # On a slow graph "auto" takes PyTorch (tests/serving/ranking/test_watcher.py).
+    monkeypatch.setattr(Predictor, "choose_backend", lambda _: {})
     service = Service(folder, backend="auto")
     service.predictors["default"].rank(rows(2, 3))
     text = service.metrics.text().decode()

@@ -11,7 +11,12 @@ import pytest
 def served(monkeypatch) -> list[object]:
     """Servers that would run."""
     runs: list[object] = []
-    monkeypatch.setattr("uvicorn.run", lambda app, **options: runs.append(options["port"]))
+
+    def run(_: object, sockets: list[socket.socket]) -> None:
+        runs.append(sockets[0].getsockname()[1])
+
+    monkeypatch.setattr("uvicorn.Server.run", run)
+    monkeypatch.setattr("goalrank.serving.http.server.PORT_S", 0.1)
     return runs
 
 
@@ -24,7 +29,7 @@ def test_refused_experiments(goalrank, bundle, tmp_path, served, workers):
     )  # fmt: skip
     assert result.exit_code != 0
     assert "option: experiments" in result.stderr
-    assert "serving" not in result.stderr
+    assert "serving /" not in result.stderr
     assert served == []
 
 
@@ -38,7 +43,7 @@ def test_a_port_that_is_taken(goalrank, bundle, served, workers):
     assert result.exit_code == 2
     assert f"127.0.0.1:{port}" in result.stderr
     assert "remedy" in result.stderr
-    assert "serving" not in result.stderr
+    assert "serving /" not in result.stderr
     assert served == []
 
 

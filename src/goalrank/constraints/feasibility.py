@@ -145,7 +145,7 @@ class Lookahead:
         while doubtful.any() and share.lists > 0:
             at = int(doubtful.argmax())
             found = self._changed(witness, slot, at, share)
-            alike = doubtful & (self.type == self.type[at])
+            alike: Mask = doubtful & np.equal(self.type, self.type[at])
             if found is None:
                 doubtful &= ~alike
                 continue
@@ -162,7 +162,7 @@ class Lookahead:
         """Candidates [N] that leave enough slots for what the minimums still need."""
         pins = self.compiled.pins
         left = self.compiled.length - len(prefix) - sum(s >= len(prefix) for s in pins)
-        due = self._lacking(prefix) >= left
+        due: Mask = np.asarray(np.greater_equal(self._lacking(prefix), left))
         out: Mask = self.member[due].all(0)
         return out
 
@@ -237,7 +237,7 @@ class Lookahead:
         slots = [s for s in range(slot + 1, len(items)) if s not in self.compiled.pins]
         own = self.incidence.rows[at]
         own = own[own >= 0]
-        shared = np.isin(self.incidence.rows[items], own).any(1)
+        shared: Mask = np.asarray(np.isin(self.incidence.rows[items], own).any(1))
         serves = self.member[:, items].sum(0)
         return sorted(slots, key=lambda s: (not shared[s], serves[s]))
 

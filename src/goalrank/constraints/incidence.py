@@ -46,7 +46,9 @@ class Incidence:
         n = len(compiled.allowed)
         numbers: dict[tuple[int, Hashable], int] = {}
         rows: list[list[int]] = [[] for _ in range(n)]
-        most, window, columns = [], [], []
+        most: list[int] = []
+        window: list[int] = []
+        columns: list[NDArray[np.int64]] = []
         for rule, (values, limit, width) in enumerate(_caps(compiled)):
             common = Counter(value for each in values for value in each)
             column = np.full(n, -1, np.int64)
@@ -111,7 +113,7 @@ class Incidence:
         rows[slot] = -1
         counts = np.bincount(rows.ravel() + 1, minlength=len(self.most) + 1)[1:]
         counts[-1] = 0
-        full = counts >= self.most
+        full: Mask = np.asarray(counts >= self.most)
         if not full.any():
             return full
         whole = self.window >= length

@@ -24,7 +24,7 @@ def schema(tmp_path_factory):
     folder = tmp_path_factory.mktemp("openapi")
     bundle = make_bundle(reward=False).save(folder / "bundle")
     service = Service(bundle, Store(f"sqlite:///{folder / 's.db'}"), deadline=10.0)
-    app = create_app(service, Keys(f"shop:{_KEY}"))
+    app = create_app(service, Keys(f"shop:{_KEY}"), wrong_keys=10**9)
     # schemathesis starts and stops the application again and again; a service stops but once.
     app.router.lifespan_context = lambda _: nullcontext()
     yield schemathesis.openapi.from_asgi("/openapi.json", app)

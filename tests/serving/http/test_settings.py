@@ -87,14 +87,20 @@ def test_every_option_reaches_its_field(monkeypatch):
         "bundle": "b", "host": "::1", "port": 9, "workers": 2, "store": "none", "experiments": "e",
         "rules": "r", "items": "i", "users": "u", "examples": "x", "temperature": 0.5, "seed": 3,
         "backend": "torch", "threads": 4, "deadline": 0.1, "on_store_failure": "serve-unlogged",
-        "rate": 2.5, "max_body": 2048, "watch": 0.2, "missing": "mean",
+        "rate": 2.5, "max_body": 2048, "watch": 0.2, "missing": "mean", "store_timeout": 2.0,
+        "log_level": "error", "log_format": "json",
     }  # fmt: skip
     options = [each for name, value in given.items()
                for each in (f"--{name.replace('_', '-')}", value)]  # fmt: skip
     plugins = ("--allow-plugin", "one", "--allow-plugin", "two")
-    found = serve(monkeypatch, *options, "--trace", *plugins)
-    assert found == settings(**given, trace=True, allow_plugins=("one", "two"))
-    others = {"trace", "allow_plugins", "settings"}
+    hosts = ("--allowed-host", "a.example", "--allowed-host", "*.b.example")
+    flags = ("--trace", "--insecure", "--no-access-log")
+    found = serve(monkeypatch, *options, *flags, *plugins, *hosts)
+    assert found == settings(
+        **given, trace=True, insecure=True, no_access_log=True, allow_plugins=("one", "two"),
+        allowed_hosts=("a.example", "*.b.example"),
+    )  # fmt: skip
+    others = {"trace", "allow_plugins", "settings", "insecure", "no_access_log", "allowed_hosts"}
     assert set(given) | others == set(ServeSettings.model_fields)
 
 

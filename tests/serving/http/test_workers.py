@@ -23,19 +23,23 @@ pytestmark = pytest.mark.slow
 BODY = {"user_id": 1, "candidates": [3, 4, 5, 6, 7], "candidate_features": [[0, 1]] * 5}
 
 
+def _start(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", "from goalrank.cli import main; main()", "serve"]
+    command += ["--bundle", "bundle", "--port", str(port), "--workers", "2"]
+    command += ["--store", "sqlite:///s.db", "--deadline", "20"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+
+
 @pytest.fixture
 def server(tmp_path):
     make_bundle(reward=False).save(tmp_path / "bundle")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-c", "from goalrank.cli import main; main()", "serve"]
-    command += ["--bundle", "bundle", "--port", str(port), "--workers", "2"]
-    command += ["--store", "sqlite:///s.db", "--deadline", "20"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    process = _start(tmp_path, port)
     yield process, f"http://127.0.0.1:{port}", tmp_path
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
@@ -47,7 +51,7 @@ def _ask(url: str) -> dict[str, Any]:
     return httpx.post(f"{url}/v1/rank", json=BODY, timeout=30).raise_for_status().json()
 
 
-def _workers(process: subprocess.Popen[str]) -> set[int]:
+def _workers(process: subprocess.Popen[bytes]) -> set[int]:
     """Children that listen; the first child may be multiprocessing's tracker."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     lines = {int(c): Path(f"/proc/{c}/cmdline").read_bytes() for c in children}
@@ -116,6 +120,25 @@ def test_two_workers_swap_count_and_stop_together(server):
         there = {row["request_id"] for part in store.rows() for row in part}
     assert {each["request_id"] for each in answers} <= there
     assert process.returncode in (0, -signal.SIGTERM, 143)
+
+
+def test_a_killed_supervisor_leaves_no_worker_and_its_port_is_free(server):
+    process, url, folder = server
+    _until(lambda: _up(url))
+    _until(lambda: len(_workers(process)) == 2)
+    workers = _workers(process)
+    process.kill()  # SIGKILL: the supervisor can tell nobody
+    process.wait()
+    again = _start(folder, int(url.rsplit(":", 1)[1]))
+    try:
+        _until(lambda: not [pid for pid in workers if Path(f"/proc/{pid}").exists()], 30)
+        _until(lambda: _up(url) and len(_workers(again)) == 2)
+        assert again.poll() is None
+        assert _ask(url)["logged"]
+    finally:
+        os.killpg(again.pid, signal.SIGKILL)
+        again.wait()
+    print(f"workers {sorted(workers)} ended after SIGKILL of their supervisor")
 
 
 def test_what_cannot_be_served_ends_the_command(tmp_path):

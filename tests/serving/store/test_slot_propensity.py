@@ -51,6 +51,7 @@ def test_a_list_in_the_retrievers_order_has_none(tmp_path, monkeypatch):
     monkeypatch.setattr(service.predictors["default"], "_lists", fail)
     with TestClient(create_app(service)) as client:
         assert client.post("/v1/rank", json=body()).json()["degraded"]
+        assert service.store is not None
         [[row]] = list(service.store.rows())
     assert row["propensity"] is None
     assert row["slot_propensity"] is None

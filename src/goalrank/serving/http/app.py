@@ -27,7 +27,7 @@ from goalrank.errors import (
 from goalrank.requests import Requests
 from goalrank.serving.http.access import ARRIVED, AnswerMetrics, BodyLimit, Keys, error_json
 from goalrank.serving.http.admission import Admission, Admitted
-from goalrank.serving.http.authorization import Access
+from goalrank.serving.http.authorization import WRONG, Access
 from goalrank.serving.http.drain import drain_on_signals
 from goalrank.serving.http.health import add_health
 from goalrank.serving.http.hosts import AllowedHosts
@@ -69,6 +69,7 @@ def create_app(
     body_timeout: float = 10.0,
     watch: float | None = None,
     hosts: Sequence[str] = (),
+    wrong_keys: int = WRONG,
     examples: Requests | None = None,
 ) -> FastAPI:
     """Make the web application of a service; closing it finishes its requests and closes it.
@@ -80,6 +81,7 @@ def create_app(
         body_timeout: seconds in which a body must arrive.
         watch: seconds between two looks for changed bundles; None never looks.
         hosts: that requests may name, see `AllowedHosts`; none allows any.
+        wrong_keys: that an address may try per minute.
         examples: requests that the page offers; None takes those of the bundle.
     """
     admission = Admission(service.deadline, service.metrics)
@@ -101,7 +103,7 @@ def create_app(
     )  # fmt: skip
     app.state.service = service
     _add_errors(app)
-    access = Access(keys or Keys())
+    access = Access(keys or Keys(), wrong_keys)
     authorize = access.authorize
     _add_lists(app, service, access)
     add_page(app, service, authorize, examples)

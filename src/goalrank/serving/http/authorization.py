@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from goalrank.serving.http.access import CHALLENGE, KEY_NAME, Keys
 
 _BEARER = HTTPBearer(auto_error=False)
-_WRONG, _WRONG_S, _CALLERS = 20, 60.0, 10_000
+WRONG, _WRONG_S, _CALLERS = 20, 60.0, 10_000
 
 
 class WrongKeys:
@@ -26,7 +26,7 @@ class WrongKeys:
     """
 
     def __init__(
-        self, most: int = _WRONG, seconds: float = _WRONG_S, callers: int = _CALLERS
+        self, most: int = WRONG, seconds: float = _WRONG_S, callers: int = _CALLERS
     ) -> None:
         self._most, self._rate, self._callers = most, most / seconds, callers
         self._seen: OrderedDict[str, tuple[float, float]] = OrderedDict()
@@ -52,10 +52,11 @@ class Access:
 
     Args:
         keys: the API keys.
+        wrong_keys: that an address may try per minute.
     """
 
-    def __init__(self, keys: Keys) -> None:
-        self.keys, self._wrong = keys, WrongKeys()
+    def __init__(self, keys: Keys, wrong_keys: int = WRONG) -> None:
+        self.keys, self._wrong = keys, WrongKeys(wrong_keys)
 
     # A coroutine: a plain function would run in another thread for each request.
     async def authorize(

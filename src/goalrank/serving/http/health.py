@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import Depends, FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.responses import PlainTextResponse
 
 from goalrank.serving.http.access import error_json
 from goalrank.serving.ranking.service import Service
@@ -37,7 +36,10 @@ def add_health(app: FastAPI, service: Service, authorize: Callable[..., Awaitabl
         body = {"status": "ready", "warnings": [fault.text for fault in faults]}
         return Response(json.dumps(body), media_type="application/json")
 
-    @app.get("/metrics", response_class=PlainTextResponse, dependencies=[Depends(authorize)])
+    @app.get(
+        "/metrics", response_class=Response, dependencies=[Depends(authorize)],
+        responses={200: {"content": {"text/plain": {}}}},
+    )  # fmt: skip
     async def metrics() -> Response:
         """Write the metrics in the text format of Prometheus."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

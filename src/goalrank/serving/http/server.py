@@ -39,7 +39,7 @@ from goalrank.serving.store.store import Store
 
 _SETTINGS = "GOALRANK_SERVE"
 _LOG = logging.getLogger("goalrank.serving")
-PORT_S = 5.0  # seconds to wait for a port that is in use
+PORT_S = 10.0  # seconds to wait for a port that is in use
 DRAIN_S = 8  # seconds that requests under way have after SIGTERM
 _PROTOCOL = "goalrank.serving.http.slow_clients:RequestTimeoutProtocol"
 
@@ -81,11 +81,13 @@ def build_app(settings: ServeSettings) -> FastAPI:
 
 def from_environment() -> FastAPI:
     """Build the application of a worker process."""
-    end_with_parent()
+    started = threading.Event()
+    end_with_parent(started)
     settings = ServeSettings.model_validate_json(os.environ[_SETTINGS])
-    configure_logs(settings.log_format, settings.log_level, settings.access_log)
+    configure_logs(settings.log_format, settings.log_level, not settings.no_access_log)
     app = build_app(settings)
     tune_process(settings.threads)
+    started.set()
     return app
 
 
@@ -116,7 +118,7 @@ def run_server(settings: ServeSettings, *, say: Callable[[str], None] | None = N
     address = f"http://{settings.host}:{settings.port}"
     serving = f"serving {settings.bundle} at {address} (page at /, docs at /docs)"
     _refuse_open_door(settings)
-    configure_logs(settings.log_format, settings.log_level, settings.access_log)
+    configure_logs(settings.log_format, settings.log_level, not settings.no_access_log)
     options: dict[str, Any] = {
         "log_config": None, "access_log": False, "http": _PROTOCOL,
         "timeout_graceful_shutdown": DRAIN_S,
@@ -155,19 +157,18 @@ def _refuse_open_door(settings: ServeSettings) -> None:
     )
 
 
-def bound_socket(host: str, port: int, patience: float = PORT_S) -> socket.socket:
+def bound_socket(host: str, port: int) -> socket.socket:
     """Listen at an address; workers of a server that was killed may take a moment to leave it.
 
     Args:
         host: name or IP address of this machine.
         port: the port.
-        patience: seconds to wait for a port that is in use.
 
     Raises:
         ConfigError: another program listens there, or this machine has no such address.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    end = monotonic() + patience
+    end = monotonic() + PORT_S
     while True:
         try:
             return socket.create_server((host, port), family=family, backlog=2048)
@@ -181,18 +182,23 @@ def bound_socket(host: str, port: int, patience: float = PORT_S) -> socket.socke
             ) from error
 
 
-def end_with_parent() -> None:
-    """End this worker when the supervisor that started it is gone, however that came."""
+def end_with_parent(started: threading.Event) -> None:
+    """End this worker when the supervisor that started it is gone, however that came.
+
+    Args:
+        started: set once requests may be under way, which are answered first.
+    """
     parent = multiprocessing.parent_process()
     if parent is None:
         return
 
     def wait() -> None:
         parent.join()
-        _LOG.error("the supervisor of this worker is gone; it ends")
-        os.kill(os.getpid(), signal.SIGTERM)
-        sleep(2 * DRAIN_S)
-        os._exit(1)  # the process is still here: something holds it up
+        if started.is_set():
+            _LOG.error("the supervisor of this worker is gone; it ends")
+            os.kill(os.getpid(), signal.SIGTERM)
+            sleep(DRAIN_S + 2)
+        os._exit(1)  # nothing is served yet, or something holds the process up
 
     threading.Thread(target=wait, name="goalrank-parent", daemon=True).start()
 

@@ -112,12 +112,13 @@ class ServeSettings(BaseSettings):
         default=1.0, gt=0, description="Seconds between looks for a changed bundle."
     )
     log_format: Literal["text", "json"] = Field(
-        default="text", description="Lines of the log: text, or JSON objects."
+        default="text", description="Lines of the log: text or json."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least severe lines that are logged."
+        default="info",
+        description="Least severe lines that are logged: debug, info, warning or error.",
     )
-    access_log: bool = Field(default=True, description="Log a line per answered request.")
+    no_access_log: bool = Field(default=False, description="Log no line for an answered request.")
     trace: bool = Field(
         default=False, description="Send OpenTelemetry traces (OTEL_EXPORTER_OTLP_…)."
     )

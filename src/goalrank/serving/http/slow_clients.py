@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from time import perf_counter
 
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from goalrank.serving.http.access import ARRIVED, error_json
@@ -22,6 +23,7 @@ class RequestTimeoutProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type
     that costs least.
     """
 
+    app: ASGIApp
     _header_bytes = 0  # received of headers that are not complete
     _header_total = 0  # of the names and values so far
     _timer: asyncio.TimerHandle | None = None

@@ -129,7 +129,7 @@ class ServedBundles:
         predictor.warm()
         if self._backend == "auto" and predictor.graph is not None:
             seconds = predictor.choose_backend()
-            _LOG.warning("bundle '%s': seconds per batch by backend %s", name, seconds)
+            _LOG.info("bundle '%s': seconds per batch by backend %s", name, seconds)
         return predictor
 
     def _graph(self, bundle: Bundle, folder: Path) -> ListGraph | None:

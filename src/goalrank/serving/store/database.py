@@ -144,6 +144,8 @@ def store_error(error: Exception, rows: list[dict[str, Any]]) -> GoalRankError:
     Returns:
         DuplicateRequestError, StoreFullError or StoreError.
     """
+    if isinstance(error, StoreError):
+        return error
     if isinstance(error, sa.exc.IntegrityError) and rows:
         ids = [row["request_id"] for row in rows]
         return DuplicateRequestError(

@@ -120,16 +120,21 @@ class Writer:
         except _WithdrawnError:
             self._commit(live)
             return
-        except Exception as error:
-            faulty = isinstance(error, (sa.exc.IntegrityError, sa.exc.DataError))
-            if faulty and len(live) > 1:
-                for write in live:
-                    self._commit([write])
+        except (sa.exc.IntegrityError, sa.exc.DataError) as error:
+            if len(live) == 1:
+                self._refuse(live, error)
                 return
-            self._undo += [row for write in live if write.finish(error) for row in write.rows]
+            for write in live:
+                self._commit([write])
+            return
+        except Exception as error:
+            self._refuse(live, error)
             return
         self.stored_at = monotonic()
         self._undo = [row for write in live if write.finish() for row in write.rows]
+
+    def _refuse(self, writes: Sequence[Write], error: Exception) -> None:
+        self._undo += [row for write in writes if write.finish(error) for row in write.rows]
 
     def _insert(self, writes: Sequence[Write]) -> None:
         end = monotonic() + (0.0 if self._unreachable else self._retry_seconds)

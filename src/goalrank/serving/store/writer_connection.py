@@ -65,8 +65,6 @@ class WriterConnection:
     def close(self) -> None:
         """Close the connection, if it is open."""
         if self._connection is not None:
-            if not self._connection.invalidated:
-                self._connection.detach()  # from the pool, which may be closed by now
             self._connection.close()
             self._connection = None
 

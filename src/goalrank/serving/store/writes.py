@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import Future, wait
 from typing import Any, Literal
 
-from goalrank.errors import GoalRankError, StoreError
+from goalrank.errors import StoreError
 from goalrank.serving.store.database import store_error
 
 State = Literal["waiting", "running", "committing", "finished", "withdrawn"]
@@ -78,8 +78,7 @@ class Write:
         if error is None:
             self.done.set_result(None)
         else:
-            known = isinstance(error, GoalRankError)
-            self.done.set_exception(error if known else store_error(error, self.rows))
+            self.done.set_exception(store_error(error, self.rows))
         return self._undo or unknown
 
 
