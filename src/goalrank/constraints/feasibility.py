@@ -162,7 +162,7 @@ class Lookahead:
         """Candidates [N] that leave enough slots for what the minimums still need."""
         pins = self.compiled.pins
         left = self.compiled.length - len(prefix) - sum(s >= len(prefix) for s in pins)
-        due: Mask = np.asarray(np.greater_equal(self._lacking(prefix), left))
+        due: Mask = np.array(self._lacking(prefix) >= left, np.bool_)
         out: Mask = self.member[due].all(0)
         return out
 

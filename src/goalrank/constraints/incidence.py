@@ -113,7 +113,7 @@ class Incidence:
         rows[slot] = -1
         counts = np.bincount(rows.ravel() + 1, minlength=len(self.most) + 1)[1:]
         counts[-1] = 0
-        full: Mask = np.asarray(counts >= self.most)
+        full: Mask = np.array(counts >= self.most, np.bool_)
         if not full.any():
             return full
         whole = self.window >= length
