@@ -145,7 +145,7 @@ class Lookahead:
         while doubtful.any() and share.lists > 0:
             at = int(doubtful.argmax())
             found = self._changed(witness, slot, at, share)
-            alike: Mask = doubtful & np.equal(self.type, self.type[at])
+            alike: Mask = np.logical_and(doubtful, np.equal(self.type, self.type[at]))
             if found is None:
                 doubtful &= ~alike
                 continue
@@ -163,7 +163,7 @@ class Lookahead:
         pins = self.compiled.pins
         left = self.compiled.length - len(prefix) - sum(s >= len(prefix) for s in pins)
         due: Mask = np.array(self._lacking(prefix) >= left, np.bool_)
-        out: Mask = self.member[due].all(0)
+        out: Mask = np.asarray(self.member[due].all(0))
         return out
 
     def _whole(self, prefix: list[int]) -> Positions | None:

@@ -95,7 +95,7 @@ class Incidence:
         Args:
             marked: the rows.
         """
-        found: Mask = marked[self.rows].any(1)
+        found: Mask = np.asarray(marked[self.rows].any(1))
         return found
 
     def closed(self, items: Positions, slot: int, length: int) -> Mask | None:

@@ -20,7 +20,10 @@ from goalrank.serving import Store
 from tests.bundles.kit import make_bundle
 
 pytestmark = pytest.mark.slow
-BODY = {"user_id": 1, "candidates": [3, 4, 5, 6, 7], "candidate_features": [[0, 1]] * 5}
+BODY = {
+    "user_id": 1, "candidates": [3, 4, 5, 6, 7], "candidate_score": [5, 4, 3, 2, 1],
+    "candidate_features": [[0, 1]] * 5,
+}  # fmt: skip
 
 
 def _start(folder: Path, port: int) -> subprocess.Popen[bytes]:
