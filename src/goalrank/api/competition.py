@@ -20,7 +20,7 @@ from goalrank.rankers import LinearScores, Ranker
 from goalrank.reporting import evaluation_table
 from goalrank.requests import Encoder, Requests
 from goalrank.storage import json_text, local_path, write_text
-from goalrank.training import FitConfig, Job, RunOptions, load_config
+from goalrank.training import FitConfig, Job, RunOptions, label_leaks, load_config
 
 Say = Callable[[str], None]
 _SIMPLEST_FIRST = ("linear", "lambdamart", "prm", "goalrank")
@@ -138,8 +138,9 @@ def compete(
         )
         say(note)
         job = Job(encoder.spec, columns, encoder.encode(validation), settings, options)
-        for rule in job.rules:
-            say(rule)
+        leaks = label_leaks(train.info.candidate_features, columns, job.validation)
+        for sentence in (*job.rules, *leaks):
+            say(sentence)
         left_out = _train_all(job, clock, say)
     if not job.fitted.rankers:
         reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())

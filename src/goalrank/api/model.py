@@ -27,6 +27,7 @@ from goalrank.training import (
     is_distributed,
     is_first,
     join_process_group,
+    label_leaks,
     load_config,
     lost_processes,
     part_sizes,
@@ -163,7 +164,7 @@ def _fit(
         encoder, columns, note = add_tree_scores(encoder, columns, folds=folds, seed=config.seed)
     held = None if validation is None else encoder.encode(validation)
     fitted = run_job(encoder.spec, columns, held, config, options)
-    fitted.notes.insert(0, note)
+    fitted.notes[:0] = [note, *label_leaks(train.info.candidate_features, columns, held)]
     return model_of(Job(encoder.spec, columns, held, config, options, fitted), encoder, train.info)
 
 

@@ -12,6 +12,7 @@ from goalrank.encoders.entities import EntityEmbedding
 from goalrank.encoders.id_table import IdTable, as_block, block_of, deferred_tables, id_tables
 from goalrank.encoders.plain import PlainFeatures
 from goalrank.encoders.request import Encoded, EncoderSizes, RequestEncoder
+from goalrank.encoders.samples import sample_within
 from goalrank.encoders.tree_scores import TreeScores, add_tree_scores
 from goalrank.encoders.wide import Wide, WideWeights, wide_parameters
 
@@ -39,6 +40,7 @@ __all__ = [
     "id_tables",
     "logit_table",
     "relevance_levels",
+    "sample_within",
     "solve_logit",
     "wide_parameters",
 ]

@@ -27,6 +27,7 @@ from goalrank.training.groups.cached_scores import CachedScores
 from goalrank.training.groups.config import GroupConfig
 from goalrank.training.groups.group import SOURCES, Group
 from goalrank.training.job import Fitted, Job, check_names, run_job
+from goalrank.training.label_leaks import label_leaks
 from goalrank.training.loop.stage import run_stage
 from goalrank.training.loop.telemetry import read_telemetry
 from goalrank.training.modules.group import GroupTask
@@ -81,6 +82,7 @@ __all__ = [
     "is_distributed",
     "is_first",
     "join_process_group",
+    "label_leaks",
     "load_config",
     "lost_processes",
     "part_sizes",
