@@ -25,7 +25,6 @@ from goalrank.errors import BundleError, ConfigError
 from goalrank.settings import did_you_mean
 
 __all__ = [
-    "FEATURES",
     "GROUPS",
     "Plugin",
     "Registry",
@@ -338,7 +337,3 @@ def _is_subclass(value: object, base: type) -> bool:
 
 def _described(value: object) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
-
-
-# No feature is asked for by name yet; plug-ins are listed by `goalrank doctor` all the same.
-FEATURES: Registry[Any] = Registry("feature", "goalrank.features", {}, option="features")

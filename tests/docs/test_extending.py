@@ -12,14 +12,15 @@ import pytest
 import torch
 
 from goalrank.evaluation import METRICS, from_lists
+from goalrank.features import FEATURES
 from goalrank.logs import CHANNELS, SOURCES, import_log
 from goalrank.rankers import RANKERS
-from goalrank.registry import FEATURES, GROUPS
+from goalrank.registry import GROUPS
 from goalrank.rewards import REWARDS
 from goalrank.testing import RankerContract, RewardContract
 from goalrank.training import OBJECTIVES
 from tests.docs.runner import blocks
-from tests.logs.logs_data import ratings
+from tests.logs.logs_data import movielens_folder, ratings
 
 GUIDE = Path(__file__).parents[2] / "docs" / "extending.md"
 
@@ -49,6 +50,15 @@ def test_reader(tmp_path):
     log.write_csv(tmp_path / "views.csv")
     settings = {"quotas": {"popularity": 1.0}, "candidates": 10, "first_fit": 50}
     assert len(import_log("guide:read_views", tmp_path / "views.csv", settings).train) > 0
+
+
+def test_family_of_features(tmp_path):
+    settings = {"features": ["popularity", "guide:Freshness"], "first_fit": 50, "factors": 4}
+    train = import_log("movielens", movielens_folder(tmp_path / "m"), settings).train
+    assert train.info.computed.families == ("popularity", "guide:Freshness")
+    at = train.info.candidate_features.index("freshness")
+    values = train.frame["candidate_features"].explode().arr.get(at)
+    assert 0 < values.max() <= 1
 
 
 def test_metric(guide):

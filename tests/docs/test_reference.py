@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 from pydantic import BaseModel
 
 from goalrank.evaluation import OffPolicyOptions
+from goalrank.features import DEFAULT_FAMILIES, FEATURES, FeatureInputs, ItemCategories
 from goalrank.requests import SCHEMA
 from goalrank.serving import ServeSettings
 
@@ -82,7 +84,36 @@ def off_policy_options() -> str:
     )
 
 
+def features() -> str:
+    """Every family with a feedback type and a column of categories as examples."""
+    categories = {"genre": ItemCategories.from_pairs(np.array([0]), np.array([0]))}
+    inputs = FeatureInputs(("click",), categories)
+    rows = (
+        (f"`{name}`", f"`{feature.name}`", feature.unit, feature.meaning, feature.memory)
+        for name in DEFAULT_FAMILIES
+        for feature in FEATURES.builtin(name)(inputs).features
+    )
+    return (
+        "# Features\n\n"
+        "Numbers of candidates that an import computes from events, and that a server computes from "
+        "the events it gets by the same code. The families are declared in `goalrank.features`; "
+        "`features` of an import chooses some (`--set features=popularity,rates`), the default is "
+        "all. Only rows strictly before a request count: shown exposures of an exposure log, all "
+        "rows of any other.\n\n"
+        "The names below are those of a log with the feedback type `click` and the column `genre` "
+        "in the items' side table; there is one of each per feedback type in [0, 1] and per column "
+        "of categories. *Memory* is what a server keeps.\n\n"
+        + table(("family", "feature", "unit", "meaning", "memory"), rows)
+        + "\nLinked features come from models of the consumed items instead, refitted as the log "
+        "grows: `transition_last` and `transition_recent` (item-to-item links from the latest "
+        "history item, or the recent ones), `COLUMN_affinity` (shares of the categories in the "
+        "history), and score and reciprocal rank of each retrieval channel. Families of your own: "
+        "[extending](../extending.md).\n"
+    )
+
+
 PAGES = {
+    "features.md": features,
     "requests-table.md": requests_table,
     "serve-settings.md": serve_settings,
     "off-policy-options.md": off_policy_options,

@@ -78,6 +78,67 @@ def test_counted_features_of_exposures(exposed):
             assert np.allclose(column(table, k, name), values, atol=1e-5), name
 
 
+def decayed(rows, now, hours):
+    """Count and clicks of rows, each weighed by its age."""
+    weights = [2.0 ** (-(now - r["time_ms"]) / 3_600_000 / hours) for r in rows]
+    return sum(weights), sum(w * r["is_click"] for w, r in zip(weights, rows))
+
+
+def test_features_of_late(exposed):
+    log, table = exposed
+    rows = log.rows(named=True)
+    for k in range(3, len(table), 23):
+        now = table.frame["time"][k].timestamp() * 1000
+        past = [r for r in rows if r["time_ms"] < now - 1e-3]
+        mean = sum(r["is_click"] for r in past) / max(len(past), 1)
+        for at, item in enumerate(table.frame["candidates"][k]):
+            mine = [r for r in past if r["item_id"] == item]
+            rate = (sum(r["is_click"] for r in mine) + 10 * mean) / (len(mine) + 10)
+            day, clicks = decayed(mine, now, 24)
+            week, _ = decayed(mine, now, 168)
+            expected = {
+                "log_popularity_1d": math.log1p(day),
+                "log_popularity_7d": math.log1p(week),
+                "popularity_trend": math.log((1 + day) / (1 + week / 7)),
+                "click_rate_1d": (clicks + 10 * rate) / (day + 10),
+            }
+            for name, value in expected.items():
+                assert column(table, k, name)[at] == pytest.approx(value, abs=1e-5), name
+
+
+def test_features_of_the_user(exposed):
+    log, table = exposed
+    rows = log.sort("user_id", "time_ms", maintain_order=True).rows(named=True)
+    positions = set()
+    for k in range(1, len(table), 13):
+        now = table.frame["time"][k].timestamp() * 1000
+        past = [r for r in rows if r["time_ms"] < now - 1e-3]
+        mean = sum(r["is_click"] for r in past) / max(len(past), 1)
+        mine = [r for r in past if r["user_id"] == table.frame["user_id"][k]]
+        rate = (sum(r["is_click"] for r in mine) + 10 * mean) / (len(mine) + 10)
+        times = [now, *(r["time_ms"] for r in reversed(mine))]
+        session = 0
+        while session < min(len(mine), 50) and times[session] - times[session + 1] <= 1_800_000:
+            session += 1
+        positions.add(session)
+        expected = {
+            "user_count": math.log1p(len(mine)),
+            "user_click_rate": rate,
+            "session_position": math.log1p(session),
+            "user_idle": math.log1p((now - times[1]) / 3_600_000) if mine else 0,
+        }
+        for name, value in expected.items():
+            got = column(table, k, name)
+            assert got == pytest.approx([value] * len(got), abs=1e-5), name
+        for at, item in enumerate(table.frame["candidates"][k]):
+            same = [r for r in mine[-100:] if r["item_id"] % 7 == item % 7]
+            clicks = (sum(r["is_click"] for r in same) + 10 * rate) / (len(same) + 10)
+            assert column(table, k, "user_author_click_rate")[at] == pytest.approx(clicks, abs=1e-5)
+            count = math.log1p(len(same))
+            assert column(table, k, "user_author_count")[at] == pytest.approx(count, abs=1e-5)
+    assert len(positions) > 3
+
+
 def test_linked_features_of_exposures(exposed):
     log, table = exposed
     clicked = log.filter(pl.col("is_click") > 0).sort("user_id", "time_ms", maintain_order=True)

@@ -88,7 +88,8 @@ def test_running_counts_are_sums_over_earlier_rows(rng, window):
         np.zeros(30, np.int8), asked
     )
     for part in (slice(0, 7), slice(7, 7), slice(7, 30)):
-        mine, whole = running.before(candidates[part], asked[part])
+        found = running.before(candidates[part], asked[part])
+        mine, whole = found.each, found.whole
         for name in ("count", "first_time", "last_time"):
             np.testing.assert_array_equal(getattr(mine, name), getattr(each, name)[part])
         np.testing.assert_array_equal(mine.sums[0], each.sums[0][part])

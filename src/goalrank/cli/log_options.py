@@ -50,7 +50,7 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any other import option: NAME=VALUE. Repeatable."),
 ]
-_LISTS = ("kinds", "candidate_features", "fractions", "header")
+_LISTS = ("kinds", "candidate_features", "features", "fractions", "header")
 
 
 def log_options(

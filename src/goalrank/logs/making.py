@@ -89,6 +89,7 @@ def _table_info(
         feedback_kinds=raw.kinds,
         target=raw.target,
         candidate_features=requests.features if options.computed_features else raw.features,
+        computed=requests.plan.described if options.computed_features else None,
         warning=INJECTED_WARNING if protocol == "injected" else None,
     )
 

@@ -18,6 +18,7 @@ _PARQUET_ROW = 72.0  # bytes per row of Parquet files that are read column by co
 _CELL = 64.0  # bytes per request and item while a chunk is scored
 _FIT_ROW = 32.0  # bytes per row of a factorisation: its matrix, weighted and transposed
 _COPIES = 2.5  # of requests while they are written
+_FEATURES = 36  # of a candidate, about
 
 
 def needs_of_reading(path: object, source: str) -> Needs:
@@ -55,7 +56,7 @@ def needs_of_requests(log: ConsumptionLog, protocol: Protocol, options: ImportOp
     width = options.candidates if retrieved else options.max_list
     stride = {"retrieved": options.stride, "injected": options.injected, "exposed": 2}[protocol]
     requests = len(log.events) / stride
-    request = width * (12 + 4 * 12) + options.history * 20
+    request = width * (12 + 4 * _FEATURES) + options.history * 20
     parts = {
         "pairs of items": pair_bytes(items, 20 * rows),
         "scores": _CELL * worker_count(options.threads) * chunk_size(items) * items,

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from goalrank.features import DEFAULT_FAMILIES, FEATURES
 from goalrank.logs.retrieval.channels import CHANNELS
 from goalrank.settings import checked
 
@@ -58,6 +59,8 @@ class ImportOptions(BaseModel):
         kinds, target: feedback types of an exposures log, and the one that is relevance (the first).
         candidate_features: columns of the caller's own numbers per candidate.
         computed_features: keep features computed from the log (counts, rates, links).
+        features: families of features that are computed from the log's rows: names of `FEATURES`, or
+            "package.module:Class".
         layout: rows (a row per item shown), lists (a row per request) or events (a row per event);
             None finds it.
         impression: event that shows an item, in layout events; None finds it.
@@ -107,6 +110,7 @@ class ImportOptions(BaseModel):
     target: str | None = None
     candidate_features: tuple[str, ...] = Field(default=(), strict=False)
     computed_features: bool = True
+    features: tuple[str, ...] = Field(default=DEFAULT_FAMILIES, strict=False)
     layout: Literal["rows", "lists", "events"] | None = None
     impression: str | None = None
     window_hours: float = Field(default=24.0, gt=0.0)
@@ -130,6 +134,11 @@ class ImportOptions(BaseModel):
     @classmethod
     def _known(cls, quotas: dict[str, float]) -> dict[str, float]:
         return {CHANNELS.checked(name): share for name, share in quotas.items()}
+
+    @field_validator("features")
+    @classmethod
+    def _known_families(cls, families: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(FEATURES.checked(name) for name in families)
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

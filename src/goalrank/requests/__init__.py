@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 from goalrank._lazy import lazy_door
 from goalrank.requests.table.columns import feedback_lists
-from goalrank.requests.table.info import PROBABILITY, Bounds, TableInfo, hull, is_within
+from goalrank.requests.table.info import (
+    PROBABILITY,
+    Bounds,
+    ComputedFeatures,
+    TableInfo,
+    hull,
+    is_within,
+)
 from goalrank.requests.table.partitions import Dataset, Partition, open_dataset
 from goalrank.requests.table.requests import Requests
 from goalrank.requests.table.schema import SCHEMA, TIME, Column, aligned_with
@@ -34,6 +41,7 @@ __all__ = [
     "Batch",
     "Bounds",
     "Column",
+    "ComputedFeatures",
     "Dataset",
     "EncodedRequests",
     "Encoder",

@@ -78,9 +78,10 @@ def _facts() -> dict[str, Any]:
 def _plugins() -> dict[str, str]:
     """Each plug-in found: where it comes from, or why it cannot be used."""
     from goalrank.evaluation import METRICS
+    from goalrank.features import FEATURES
     from goalrank.logs import CHANNELS, SOURCES
     from goalrank.rankers import RANKERS
-    from goalrank.registry import FEATURES, Registry
+    from goalrank.registry import Registry
     from goalrank.rewards import REWARDS
     from goalrank.training import OBJECTIVES
 

@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 
 from goalrank.compute import Executor
 from goalrank.errors import DataError
-from goalrank.logs.candidates.features import Affinity, CountedFeatures
+from goalrank.features import FeatureInputs, FeaturePlan
+from goalrank.logs.candidates.affinity import Affinity, item_categories
+from goalrank.logs.candidates.features import LogFeatures
 from goalrank.logs.candidates.protocols import ExposedRequests, RequestSource, RetrievedRequests
 from goalrank.logs.candidates.retriever import ItemScorer
 from goalrank.logs.events.consumption import ConsumptionLog
@@ -29,6 +31,15 @@ def _affinities(log: ConsumptionLog, depth: int) -> list[Affinity]:
     if log.raw.items is None:
         return []
     return [Affinity(log.raw.items, column, log.items, depth) for column in log.raw.categories]
+
+
+def _plan(log: ConsumptionLog, options: ImportOptions, *, repeats: bool) -> FeaturePlan:
+    """The features that are computed from the events of a log."""
+    raw, items = log.raw, log.raw.items
+    columns = () if items is None else raw.categories
+    categories = {c: item_categories(items, c, log.items) for c in columns if items is not None}
+    families = options.features if options.computed_features else ()
+    return FeaturePlan(families, FeatureInputs(raw.rate_kinds, categories, repeats))
 
 
 class _Transition:
@@ -75,9 +86,8 @@ def exposed_requests(
         _Transition(model, last=False),
         *_affinities(log, options.history),
     ]
-    counted = CountedFeatures(
-        log.events, len(log.items), log.raw.rate_kinds, repeats=True, shown_only=True, spill=spill
-    )
+    plan = _plan(log, options, repeats=True)
+    counted = LogFeatures(log.events, len(log.items), plan, shown_only=True, spill=spill)
     moments = refit_moments(np.sort(log.history.time), options.first_fit, options.refit_growth)
     log.raw.notes.merge("exposures of an item repeated within a list", windows.repeats)
     notes = {
@@ -129,10 +139,8 @@ def retrieved_requests(
         if inject
         else place_requests(log.events, options.stride, options.start_fraction, horizon)
     )
-    counted = CountedFeatures(
-        log.events, len(log.items), log.raw.rate_kinds,
-        repeats=not options.exclude_seen, shown_only=False, spill=spill,
-    )  # fmt: skip
+    plan = _plan(log, options, repeats=not options.exclude_seen)
+    counted = LogFeatures(log.events, len(log.items), plan, shown_only=False, spill=spill)
     moments = refit_moments(counted.times, options.first_fit, options.refit_growth)
     first = moments[0] if len(moments) else np.iinfo(np.int64).max
     points = placed.take(np.flatnonzero(placed.time >= first))

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goalrank.compute import Executor
-from goalrank.logs.candidates.features import CountedFeatures
+from goalrank.features import FeaturePlan
+from goalrank.logs.candidates.features import LogFeatures
 from goalrank.logs.candidates.pending import PendingRequests
 from goalrank.logs.candidates.retriever import ItemScorer, Retriever, gather
 from goalrank.logs.events.arrays import Events, Ints, Longs, ragged_ranges
@@ -49,11 +50,13 @@ class RequestSource:
         points: B requests by time.
         answers: rows that ``log_row`` of the requests refers to.
         features: names of the candidate features, in their order.
+        plan: those of them that are computed from rows.
     """
 
     points: RequestPoints
     answers: Events
     features: tuple[str, ...]
+    plan: FeaturePlan
 
     @property
     def shares(self) -> dict[str, float]:
@@ -103,7 +106,7 @@ class RetrievedRequests(RequestSource):
         log: the log as arrays.
         points: B requests by time, none before the first refit.
         moments: [K] microseconds of the refits.
-        counted: features from counts.
+        counted: features from the log's rows.
         channels: retrievers.
         quotas: share of the candidates per retriever, to begin with.
         learn_quotas: whether shares follow what earlier requests show; see `BlendLearner`.
@@ -121,7 +124,7 @@ class RetrievedRequests(RequestSource):
         log: ConsumptionLog,
         points: RequestPoints,
         moments: Longs,
-        counted: CountedFeatures,
+        counted: LogFeatures,
         *,
         channels: Sequence[RetrievalChannel],
         quotas: Sequence[float],
@@ -148,6 +151,7 @@ class RetrievedRequests(RequestSource):
             *(channel.advance for channel in channels if channel is not item_to_item),
             item_to_item.advance,
         ]
+        self.plan = counted.plan
         linked = [f"{c.name}_{what}" for c in channels for what in ("score", "rank")]
         self.features = (*counted.names, *linked, *(scorer.name for scorer in scorers))
 
@@ -192,7 +196,7 @@ class ExposedRequests(RequestSource):
         log: the log as arrays.
         windows: B windows by time.
         moments: [K] microseconds of the refits.
-        counted: features from counts.
+        counted: features from the log's rows.
         scorers: models of the linked features.
         item_to_item: the model that the refits train.
         executor: executor of the scoring.
@@ -203,7 +207,7 @@ class ExposedRequests(RequestSource):
         log: ConsumptionLog,
         windows: Windows,
         moments: Longs,
-        counted: CountedFeatures,
+        counted: LogFeatures,
         *,
         scorers: Sequence[ItemScorer],
         item_to_item: ItemToItem,
@@ -213,6 +217,7 @@ class ExposedRequests(RequestSource):
         self._log, self._moments, self._counted = log, moments, counted
         self._scorers, self._item_to_item, self._executor = scorers, item_to_item, executor
         self._lists = _Lists(log.events, windows)
+        self.plan = counted.plan
         own, linked = log.raw.features, (scorer.name for scorer in scorers)
         self.features = (*own, *counted.names, *linked)
 

@@ -7,36 +7,16 @@ the last bit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from goalrank.features import ONE, EarlierRows, fixed_point
 from goalrank.logs.events.arrays import Longs, distinct
 
-__all__ = ["ONE", "EarlierRows", "PastSums", "fixed_point"]
+__all__ = ["PastSums"]
 
 _MANY = 1 << 16  # queries from which sorting them saves time
-ONE = 1 << 20  # fixed point: 20 fractional bits
-
-Doubles = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class EarlierRows:
-    """Statistics of a group's earlier rows, per query; [Q] or [B, N].
-
-    Attributes:
-        count: number of earlier rows.
-        sums: sums over them, one array per value column.
-        first_time, last_time: microseconds of the group's first row and of its latest earlier row;
-            0 where ``count`` is 0.
-    """
-
-    count: Longs
-    sums: tuple[Doubles, ...]
-    first_time: Longs
-    last_time: Longs
 
 
 class PastSums:
@@ -46,10 +26,15 @@ class PastSums:
         group: [E] group keys (any int64).
         time: [E] microseconds.
         values: arrays [E] with values in [-1e6, 1e6].
+        integers: arrays [E] of whole numbers, which are added up as they are.
     """
 
     def __init__(
-        self, group: NDArray[np.integer], time: Longs, values: Sequence[NDArray[np.float32]] = ()
+        self,
+        group: NDArray[np.integer],
+        time: Longs,
+        values: Sequence[NDArray[np.float32]] = (),
+        integers: Sequence[Longs] = (),
     ) -> None:
         self._groups, gid = np.unique(group, return_inverse=True)
         self._moments = distinct(time)
@@ -60,7 +45,8 @@ class PastSums:
         self._times = np.append(time[order], 0)
         counts = np.bincount(gid, minlength=len(self._groups))
         self._start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self._sums = tuple(_cumulate(v[order]) for v in values)
+        self._sums = tuple(_cumulate(fixed_point(v[order])) for v in values)
+        self._integers = tuple(_cumulate(v[order]) for v in integers)
 
     def _rank(self, gid: Longs, wanted: Longs) -> Longs:
         """Number of keys smaller than each key ``wanted`` of group ``gid``, in the same shape.
@@ -97,13 +83,9 @@ class PastSums:
             sums=tuple((c[end] - c[start]) / ONE for c in self._sums),
             first_time=np.where(some, self._times[start], 0),
             last_time=np.where(some, self._times[end - 1], 0),
+            integers=tuple(c[end] - c[start] for c in self._integers),
         )
 
 
-def fixed_point(values: NDArray[np.float32]) -> Longs:
-    """Values in units of 2^-20, rounded, so that sums do not depend on their order."""
-    return np.rint(values.astype(np.float64) * ONE).astype(np.int64)
-
-
-def _cumulate(values: NDArray[np.float32]) -> Longs:
-    return np.concatenate([[0], np.cumsum(fixed_point(values))])
+def _cumulate(values: Longs) -> Longs:
+    return np.concatenate([[0], np.cumsum(values)])

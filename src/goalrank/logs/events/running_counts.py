@@ -6,17 +6,26 @@ that they do not depend on the pieces in which rows are folded in.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from goalrank.features import (
+    ONE,
+    DecayedRows,
+    DecayedTotals,
+    EarlierRows,
+    HalfLife,
+    fixed_point,
+)
 from goalrank.logs.events.arrays import Ints, Longs
-from goalrank.logs.events.past_sums import ONE, EarlierRows, PastSums, fixed_point
+from goalrank.logs.events.past_sums import PastSums
 from goalrank.logs.events.time_index import TimeIndex
 from goalrank.logs.spill.buckets import chunk_ranges
 
-__all__ = ["RunningCounts"]
+__all__ = ["ItemsBefore", "RunningCounts"]
 
 _NEVER = np.iinfo(np.int64).max
 
@@ -31,6 +40,21 @@ class _Fold:
     last_time: Longs
 
 
+@dataclass(frozen=True)
+class ItemsBefore:
+    """Statistics of the rows strictly before B moments.
+
+    Attributes:
+        each: of each item, [B, N].
+        whole: of all items together, [B].
+        decayed: half-life in hours → decayed statistics of each item, [B, N].
+    """
+
+    each: EarlierRows
+    whole: EarlierRows
+    decayed: dict[float, DecayedRows]
+
+
 class RunningCounts:
     """Sums over the rows before each of many moments, asked in ascending order.
 
@@ -38,11 +62,18 @@ class RunningCounts:
         index: rows by time.
         items: I.
         columns: value columns to add up.
+        half_lives: hours of further sums that decay with age.
         window: rows between the first and the last query that are looked at together.
     """
 
     def __init__(
-        self, index: TimeIndex, items: int, columns: tuple[str, ...], *, window: int = 1 << 20
+        self,
+        index: TimeIndex,
+        items: int,
+        columns: tuple[str, ...],
+        *,
+        half_lives: Sequence[float] = (),
+        window: int = 1 << 20,
     ) -> None:
         self._index, self._columns, self._window = index, columns, window
         self._cursor = 0
@@ -53,42 +84,53 @@ class RunningCounts:
             np.zeros(items, np.int64),
         )
         self._totals = [0] * len(columns)
+        self._decayed = [
+            DecayedTotals(HalfLife(hours), items, 1 + len(columns)) for hours in half_lives
+        ]
 
-    def before(self, item: Ints, time: Longs) -> tuple[EarlierRows, EarlierRows]:
+    def before(self, item: Ints, time: Longs) -> ItemsBefore:
         """Statistics of items, and of all rows, strictly before moments.
 
         Args:
             item: [B, N] codes, -1 for none.
             time: [B] microseconds, ascending, and no earlier than in the call before.
-
-        Returns:
-            Those of each item [B, N], and those of all items together [B].
         """
-        cuts = self._cuts(time)
-        parts = [self._part(item[s], time[s]) for s in cuts]
-        each, whole = zip(*parts, strict=True)
-        return _joined(each), _joined(whole)
+        return _joined([self._part(item[s], time[s]) for s in self._cuts(time)])
 
     def _cuts(self, time: Longs) -> list[slice]:
-        """Runs of queries with few rows between the first and the last."""
+        """Runs of queries of one epoch each, with few rows between the first and the last."""
         row = np.searchsorted(self._index.time, time)
         cuts: list[slice] = []
         start = 0
+        ends = self._epoch_ends(time)
         while start < len(time) or not cuts:
             last = row[start] + self._window if len(time) else 0
             end = max(int(np.searchsorted(row, last, side="right")), start + 1)
+            end = min(end, int(ends[np.searchsorted(ends, start, side="right")]))
             cuts.append(slice(start, end))
             start = end
         return cuts
 
-    def _part(self, item: Ints, time: Longs) -> tuple[EarlierRows, EarlierRows]:
+    def _epoch_ends(self, time: Longs) -> Longs:
+        """Where an epoch of any half-life ends among moments: positions, the last one is the end."""
+        new = np.zeros(max(len(time) - 1, 0), bool)
+        for totals in self._decayed:
+            new |= np.diff(totals.half_life.epoch(time)) > 0
+        return np.append(np.flatnonzero(new) + 1, max(len(time), 1))
+
+    def _part(self, item: Ints, time: Longs) -> ItemsBefore:
         if len(time):
             self._advance(int(time[0]))
         index, fold = self._index, self._fold
         end = int(np.searchsorted(index.time, time[-1])) if len(time) else self._cursor
         rows = slice(self._cursor, end)
         values = [index.values[column][rows] for column in self._columns]
-        near = PastSums(index.item[rows], index.time[rows], values).before(item, time)
+        weights = [
+            totals.half_life.weights(index.time[rows], column)
+            for totals in self._decayed
+            for column in (None, *values)
+        ]
+        near = PastSums(index.item[rows], index.time[rows], values, weights).before(item, time)
         none = np.zeros(end - self._cursor, np.int8)
         near_all = PastSums(none, index.time[rows], values).before(
             np.zeros(len(time), np.int8), time
@@ -109,7 +151,24 @@ class RunningCounts:
             near_all.first_time,
             near_all.last_time,
         )
-        return EarlierRows(count, sums, first, last), whole
+        decayed = self._decayed_at(item, time, near.integers)
+        return ItemsBefore(EarlierRows(count, sums, first, last), whole, decayed)
+
+    def _decayed_at(
+        self, item: Ints, time: Longs, near: tuple[Longs, ...]
+    ) -> dict[float, DecayedRows]:
+        """Decayed sums: those folded in, and weights [B, N] of the rows since, of the same epoch."""
+        moment = time[:, None]
+        out = {}
+        width = 1 + len(self._columns)
+        for number, totals in enumerate(self._decayed):
+            far = totals.at(item, moment)
+            count, *sums = (
+                folded + totals.half_life.at(weights, moment)
+                for folded, weights in zip(far, near[number * width : (number + 1) * width])
+            )
+            out[totals.half_life.hours] = DecayedRows(count, tuple(sums))
+        return out
 
     def _advance(self, moment: int) -> None:
         """Fold in the rows before a moment."""
@@ -125,18 +184,48 @@ class RunningCounts:
                 self._totals[number] += int(more.sum())
             np.minimum.at(fold.first_time, item, time)
             np.maximum.at(fold.last_time, item, time)
+            self._decay(rows)
         self._cursor = max(end, start)
 
+    def _decay(self, rows: slice) -> None:
+        """Fold rows into the sums that decay, one epoch after the other."""
+        for totals in self._decayed:
+            epoch = totals.half_life.epoch(self._index.time[rows])
+            bounds = np.append(np.flatnonzero(np.diff(epoch)) + 1, len(epoch)) + rows.start
+            for start, stop in zip(np.append(rows.start, bounds[:-1]), bounds):
+                part = slice(int(start), int(stop))
+                values = [self._index.values[column][part] for column in self._columns]
+                totals.add(self._index.item[part], self._index.time[part], [None, *values])
 
-def _joined(parts: tuple[EarlierRows, ...]) -> EarlierRows:
+
+def _joined(parts: list[ItemsBefore]) -> ItemsBefore:
     """Statistics of consecutive queries as one."""
+    return ItemsBefore(
+        _joined_rows([p.each for p in parts]),
+        _joined_rows([p.whole for p in parts]),
+        {
+            hours: DecayedRows(
+                np.concatenate([p.decayed[hours].count for p in parts]),
+                _joined_sums([p.decayed[hours].sums for p in parts]),
+            )
+            for hours in parts[0].decayed
+        },
+    )
 
-    def join(arrays: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+
+def _joined_rows(parts: list[EarlierRows]) -> EarlierRows:
+    def join(arrays: list[Longs]) -> Longs:
         return np.concatenate(arrays)
 
     return EarlierRows(
         join([p.count for p in parts]),
-        tuple(np.concatenate(sums) for sums in zip(*(p.sums for p in parts), strict=True)),
+        _joined_sums([p.sums for p in parts]),
         join([p.first_time for p in parts]),
         join([p.last_time for p in parts]),
     )
+
+
+def _joined_sums(
+    parts: list[tuple[NDArray[np.float64], ...]],
+) -> tuple[NDArray[np.float64], ...]:
+    return tuple(np.concatenate(sums) for sums in zip(*parts, strict=True))

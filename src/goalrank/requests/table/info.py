@@ -22,6 +22,24 @@ Bounds = tuple[float | None, float | None]
 PROBABILITY: Bounds = (0.0, 1.0)
 
 
+class ComputedFeatures(BaseModel):
+    """Which candidate features were computed from events, so that a server can compute them again.
+
+    Attributes:
+        families: names or class paths of families of features, in their order.
+        kinds: feedback types that they average.
+        categories: columns of the items' side table that they look at.
+        repeats: whether candidates may be items of the user's earlier rows.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    families: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    repeats: bool = True
+
+
 class TableInfo(BaseModel):
     """Description of a requests table.
 
@@ -35,6 +53,8 @@ class TableInfo(BaseModel):
         target: the kind that counts as relevance (a value > 0 is a positive); None if none.
         candidate_features: names of the F per-candidate features; empty means "take the width
             from the table" (features are then called f0, f1, …).
+        computed: which of them an import computed from events; None where none were, or where it
+            is not known.
         warning: printed with every result on this table.
         feedback_ranges: kind → (least, greatest) value of its feedback, None for no bound; a kind
             that is not named takes any finite number. Training names those that it finds within
@@ -52,6 +72,7 @@ class TableInfo(BaseModel):
     feedback_kinds: tuple[str, ...] = ()
     target: str | None = None
     candidate_features: tuple[str, ...] = ()
+    computed: ComputedFeatures | None = None
     warning: str | None = None
     feedback_ranges: dict[str, Bounds] = Field(default_factory=dict)
 

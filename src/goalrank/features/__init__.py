@@ -1,0 +1,47 @@
+"""Features of candidates, each defined once: a fold over events, and a value at a moment.
+
+A `FeatureFamily` says what it needs to know of the past and computes values from it. What the past
+is comes from an engine with the interface `Past`: the import answers for many requests of a sorted
+log at once, a server for the request of now. Both run the same formulas.
+"""
+
+from goalrank.features.categories import ItemCategories
+from goalrank.features.decay import DecayedTotals, HalfLife
+from goalrank.features.family import Feature, FeatureFamily, FeatureInputs
+from goalrank.features.fixed_point import ONE, fixed_point
+from goalrank.features.past import (
+    Counts,
+    Decayed,
+    DecayedRows,
+    EarlierRows,
+    Key,
+    Latest,
+    LatestRows,
+    Need,
+    Past,
+)
+from goalrank.features.plan import FeaturePlan
+from goalrank.features.registry import DEFAULT_FAMILIES, FEATURES
+
+__all__ = [
+    "DEFAULT_FAMILIES",
+    "FEATURES",
+    "ONE",
+    "Counts",
+    "Decayed",
+    "DecayedRows",
+    "DecayedTotals",
+    "EarlierRows",
+    "Feature",
+    "FeatureFamily",
+    "FeatureInputs",
+    "FeaturePlan",
+    "HalfLife",
+    "ItemCategories",
+    "Key",
+    "Latest",
+    "LatestRows",
+    "Need",
+    "Past",
+    "fixed_point",
+]

@@ -1,0 +1,106 @@
+"""The features of a log: chosen families with what they depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goalrank.errors import ConfigError
+from goalrank.features.categories import ItemCategories
+from goalrank.features.family import Feature, FeatureFamily, FeatureInputs
+from goalrank.features.past import Counts, Decayed, Key, Latest, Past
+from goalrank.features.registry import FEATURES
+from goalrank.registry import class_path
+from goalrank.requests import ComputedFeatures
+
+__all__ = ["FeaturePlan"]
+
+
+class FeaturePlan:
+    """Families in their order.
+
+    Args:
+        families: names or class paths.
+        inputs: what their features depend on beside the rows.
+
+    Attributes:
+        inputs: as given.
+        families: the families.
+        names: of all features, in the order of `values`.
+        keys: whose counts the families ask for.
+        half_lives: hours of the decayed statistics that they ask for.
+        depth: most latest rows of a user that they ask for, 0 for none.
+
+    Raises:
+        ConfigError: an unknown family, or two features of one name.
+    """
+
+    def __init__(self, families: Sequence[str], inputs: FeatureInputs) -> None:
+        self.inputs = inputs
+        self.families: list[FeatureFamily] = [FEATURES[name](inputs) for name in families]
+        self.names = tuple(feature.name for feature in self.features)
+        needs = dict.fromkeys(need for family in self.families for need in family.needs)
+        self.keys: set[Key] = {need.key for need in needs if isinstance(need, Counts)}
+        self.half_lives = [need.hours for need in needs if isinstance(need, Decayed)]
+        self.depth = max((need.rows for need in needs if isinstance(need, Latest)), default=0)
+        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        if twice:
+            raise ConfigError(
+                f"families {list(families)} give the features {twice} twice; remedy: name each family "
+                f"once, and no two that share a feature (option: features)"
+            )
+
+    @property
+    def features(self) -> list[Feature]:
+        """All features, in the order of `values`."""
+        return [feature for family in self.families for feature in family.features]
+
+    @property
+    def described(self) -> ComputedFeatures:
+        """The plan as tables and bundles keep it; families of others by their class paths."""
+        own = {FEATURES.builtin(name): name for name in FEATURES.builtin_names}
+        return ComputedFeatures(
+            families=tuple(own.get(type(f)) or class_path(f) for f in self.families),
+            kinds=self.inputs.kinds,
+            categories=tuple(self.inputs.categories),
+            repeats=self.inputs.repeats,
+        )
+
+    @classmethod
+    def recorded(
+        cls, kept: ComputedFeatures, categories: Mapping[str, ItemCategories]
+    ) -> FeaturePlan:
+        """The plan that a table or a bundle keeps.
+
+        Args:
+            kept: its description.
+            categories: those of items, for each column that it names.
+
+        Raises:
+            ConfigError: a family cannot be found, or the categories of a column are missing.
+        """
+        missing = [column for column in kept.categories if column not in categories]
+        if missing:
+            raise ConfigError(
+                f"the features look at the categories {missing} of items, which are not given; "
+                f"remedy: give a side table with these columns (option: items)"
+            )
+        inputs = FeatureInputs(
+            kept.kinds, {column: categories[column] for column in kept.categories}, kept.repeats
+        )
+        return cls(kept.families, inputs)
+
+    def values(self, past: Past) -> dict[str, NDArray[np.float32]]:
+        """Features of the candidates: name → [B, N].
+
+        Args:
+            past: what was before B requests.
+        """
+        shape = past.items.shape
+        out: dict[str, NDArray[np.float32]] = {}
+        for family in self.families:
+            for feature, values in zip(family.features, family.values(past), strict=True):
+                out[feature.name] = np.broadcast_to(values, shape)
+        return out
