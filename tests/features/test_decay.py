@@ -27,9 +27,9 @@ def plain(log, key, now, hours):
 def test_sums_are_those_of_all_rows_in_any_order_and_pieces(log, hours, pieces, later):
     totals = DecayedTotals(HalfLife(hours), 4, 2)
     for part in np.array_split(np.arange(len(log)), pieces):
-        key = np.array([log[i][0] for i in part], np.int64)
-        time = np.array([log[i][1] for i in part], np.int64) * HOUR
-        totals.add(key, time, [None, np.array([log[i][2] for i in part], np.float32)])
+        keys = np.array([log[i][0] for i in part], np.int64)
+        times = np.array([log[i][1] for i in part], np.int64) * HOUR
+        totals.add(keys, times, [None, np.array([log[i][2] for i in part], np.float32)])
     now = max((t for _, t, _ in log), default=0) + later
     count, total = totals.at(np.arange(4), np.full(4, now * HOUR))
     for key in range(4):

@@ -9,12 +9,12 @@ from goalrank.errors import ConfigError
 from goalrank.features import (
     DEFAULT_FAMILIES,
     FEATURES,
-    Counts,
     Feature,
     FeatureFamily,
     FeatureInputs,
     FeaturePlan,
     ItemCategories,
+    Needs,
 )
 
 GENRES = ItemCategories.from_pairs(np.array([0, 1]), np.array([0, 1]))
@@ -30,7 +30,7 @@ class Shown(FeatureFamily):
 
     @property
     def needs(self):
-        return (Counts("item"),)
+        return Needs(("item",))
 
     def values(self, past):
         return [past.counts("item").count.astype(np.float32)]
@@ -48,8 +48,7 @@ def test_every_feature_says_what_it_is():
 def test_names_keep_their_order():
     plan = FeaturePlan(("ages", "popularity"), INPUTS)
     assert plan.names == ("item_age", "item_idle", "log_popularity")
-    assert plan.keys == {"item"}
-    assert (plan.half_lives, plan.depth) == ([], 0)
+    assert plan.needs == Needs(("item",))
 
 
 def test_an_unknown_family_is_named_with_the_nearest():

@@ -9,15 +9,14 @@ from goalrank.features.categories import ItemCategories
 from goalrank.features.decay import DecayedTotals, HalfLife
 from goalrank.features.family import Feature, FeatureFamily, FeatureInputs
 from goalrank.features.fixed_point import ONE, fixed_point
+from goalrank.features.online.memory import FeatureMemory
+from goalrank.features.online.row_pool import RowPool
 from goalrank.features.past import (
-    Counts,
-    Decayed,
     DecayedRows,
     EarlierRows,
     Key,
-    Latest,
     LatestRows,
-    Need,
+    Needs,
     Past,
 )
 from goalrank.features.plan import FeaturePlan
@@ -27,21 +26,20 @@ __all__ = [
     "DEFAULT_FAMILIES",
     "FEATURES",
     "ONE",
-    "Counts",
-    "Decayed",
     "DecayedRows",
     "DecayedTotals",
     "EarlierRows",
     "Feature",
     "FeatureFamily",
     "FeatureInputs",
+    "FeatureMemory",
     "FeaturePlan",
     "HalfLife",
     "ItemCategories",
     "Key",
-    "Latest",
     "LatestRows",
-    "Need",
+    "Needs",
     "Past",
+    "RowPool",
     "fixed_point",
 ]

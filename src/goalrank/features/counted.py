@@ -8,7 +8,7 @@ import numpy as np
 
 from goalrank.features.family import Feature, FeatureFamily, Values
 from goalrank.features.formulas import DAY, HOUR, log_span, means, smoothed
-from goalrank.features.past import Counts, Need, Past
+from goalrank.features.past import Needs, Past
 
 __all__ = ["Ages", "Popularity", "Rates", "UserItem"]
 
@@ -23,9 +23,9 @@ class Popularity(FeatureFamily):
         return (Feature("log_popularity", "log(1 + rows)", meaning, "8 bytes per item"),)
 
     @property
-    def needs(self) -> tuple[Need, ...]:
+    def needs(self) -> Needs:
         """See `FeatureFamily`."""
-        return (Counts("item"),)
+        return Needs(("item",))
 
     def values(self, past: Past) -> Sequence[Values]:
         """See `FeatureFamily`."""
@@ -50,9 +50,9 @@ class Rates(FeatureFamily):
         )
 
     @property
-    def needs(self) -> tuple[Need, ...]:
+    def needs(self) -> Needs:
         """See `FeatureFamily`."""
-        return (Counts("item"), Counts("all"))
+        return Needs(("item", "all"))
 
     def values(self, past: Past) -> Sequence[Values]:
         """See `FeatureFamily`."""
@@ -86,9 +86,9 @@ class Ages(FeatureFamily):
         )
 
     @property
-    def needs(self) -> tuple[Need, ...]:
+    def needs(self) -> Needs:
         """See `FeatureFamily`."""
-        return (Counts("item"),)
+        return Needs(("item",))
 
     def values(self, past: Past) -> Sequence[Values]:
         """See `FeatureFamily`."""
@@ -113,9 +113,9 @@ class UserItem(FeatureFamily):
         return (Feature("user_item_count", "log(1 + rows)", meaning, memory),)
 
     @property
-    def needs(self) -> tuple[Need, ...]:
+    def needs(self) -> Needs:
         """See `FeatureFamily`."""
-        return (Counts("user_item"),) if self.inputs.repeats else ()
+        return Needs(("user_item",)) if self.inputs.repeats else Needs()
 
     def values(self, past: Past) -> Sequence[Values]:
         """See `FeatureFamily`."""

@@ -60,8 +60,9 @@ class HalfLife:
             time: [n] microseconds.
             values: [n] factors; None is 1.
         """
-        weight = np.exp2(-self.before_end(time)) * _GRID
-        return np.rint(weight if values is None else weight * values).astype(np.int64)
+        weight: Doubles = np.exp2(-self.before_end(time)) * _GRID
+        rounded: Doubles = np.rint(weight if values is None else weight * values)
+        return rounded.astype(np.int64)
 
     def at(self, sums: Longs, time: Longs) -> Doubles:
         """Sums of `weights` at moments of the same epoch.
@@ -143,6 +144,8 @@ class DecayedTotals:
             key: of any shape; -1 gives 0.
             time: microseconds, of a shape that fits.
         """
+        if not len(self.epoch):
+            return np.zeros((len(self.older), *key.shape))
         safe = np.where(key >= 0, key, 0)
         none = (key < 0) | (self.epoch[safe] == _NEVER)
         own = np.where(none, 0, self.epoch[safe])

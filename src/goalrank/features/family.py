@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goalrank.features.categories import ItemCategories
-from goalrank.features.past import Need, Past
+from goalrank.features.past import Needs, Past
 
 __all__ = ["Feature", "FeatureFamily", "FeatureInputs", "Values"]
 
@@ -66,7 +66,7 @@ class FeatureFamily(ABC):
 
     @property
     @abstractmethod
-    def needs(self) -> tuple[Need, ...]:
+    def needs(self) -> Needs:
         """What `values` asks of the past."""
 
     @abstractmethod

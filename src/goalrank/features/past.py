@@ -9,14 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "Counts",
-    "Decayed",
     "DecayedRows",
     "EarlierRows",
     "Key",
-    "Latest",
     "LatestRows",
-    "Need",
+    "Needs",
     "Past",
 ]
 
@@ -28,40 +25,27 @@ Key: TypeAlias = Literal["all", "item", "user", "user_item"]
 
 
 @dataclass(frozen=True)
-class Counts:
-    """Count, sum per feedback type, first and latest time of the rows of a key.
+class Needs:
+    """What a family asks of the past.
 
     Attributes:
-        key: whose rows: all, of the candidate, of the user, or of the user with the candidate.
-            The last has counts alone.
+        counts: keys whose rows are counted, with sums per feedback type and the times of the first
+            and the latest row: all rows, those of the candidate, of the user, or of the user with
+            the candidate (counts alone).
+        half_lives: hours; an item's rows are counted with weights of 2^(-age / half-life).
+        latest: how many of the user's latest rows.
     """
 
-    key: Key
+    counts: tuple[Key, ...] = ()
+    half_lives: tuple[float, ...] = ()
+    latest: int = 0
 
-
-@dataclass(frozen=True)
-class Decayed:
-    """Count and sum per feedback type of an item's rows, each weighed by 2^(-age / half-life).
-
-    Attributes:
-        hours: the half-life, above 0.
-    """
-
-    hours: float
-
-
-@dataclass(frozen=True)
-class Latest:
-    """The user's latest rows.
-
-    Attributes:
-        rows: how many at most, at least 1.
-    """
-
-    rows: int
-
-
-Need: TypeAlias = Counts | Decayed | Latest
+    def __or__(self, other: Needs) -> Needs:
+        return Needs(
+            tuple(dict.fromkeys((*self.counts, *other.counts))),
+            tuple(dict.fromkeys((*self.half_lives, *other.half_lives))),
+            max(self.latest, other.latest),
+        )
 
 
 @dataclass(frozen=True)
@@ -164,7 +148,7 @@ class Past(Protocol):
         """Statistics of the rows of a key: [B, N] for item and user_item, else [B, 1].
 
         Args:
-            key: see `Counts`.
+            key: see `Needs`.
         """
 
     def decayed(self, hours: float) -> DecayedRows:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import or_
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from goalrank.errors import ConfigError
 from goalrank.features.categories import ItemCategories
 from goalrank.features.family import Feature, FeatureFamily, FeatureInputs
-from goalrank.features.past import Counts, Decayed, Key, Latest, Past
+from goalrank.features.past import Needs, Past
 from goalrank.features.registry import FEATURES
 from goalrank.registry import class_path
 from goalrank.requests import ComputedFeatures
@@ -29,9 +31,7 @@ class FeaturePlan:
         inputs: as given.
         families: the families.
         names: of all features, in the order of `values`.
-        keys: whose counts the families ask for.
-        half_lives: hours of the decayed statistics that they ask for.
-        depth: most latest rows of a user that they ask for, 0 for none.
+        needs: what the families ask of the past, together.
 
     Raises:
         ConfigError: an unknown family, or two features of one name.
@@ -41,10 +41,7 @@ class FeaturePlan:
         self.inputs = inputs
         self.families: list[FeatureFamily] = [FEATURES[name](inputs) for name in families]
         self.names = tuple(feature.name for feature in self.features)
-        needs = dict.fromkeys(need for family in self.families for need in family.needs)
-        self.keys: set[Key] = {need.key for need in needs if isinstance(need, Counts)}
-        self.half_lives = [need.hours for need in needs if isinstance(need, Decayed)]
-        self.depth = max((need.rows for need in needs if isinstance(need, Latest)), default=0)
+        self.needs = reduce(or_, (family.needs for family in self.families), Needs())
         twice = sorted({name for name in self.names if self.names.count(name) > 1})
         if twice:
             raise ConfigError(

@@ -8,7 +8,7 @@ import numpy as np
 
 from goalrank.features.family import Feature, FeatureFamily, Values
 from goalrank.features.formulas import means, smoothed
-from goalrank.features.past import Counts, Decayed, Need, Past
+from goalrank.features.past import Needs, Past
 
 __all__ = ["RecentPopularity", "RecentRates"]
 
@@ -41,9 +41,9 @@ class RecentPopularity(FeatureFamily):
         return (*each, trend)
 
     @property
-    def needs(self) -> tuple[Need, ...]:
+    def needs(self) -> Needs:
         """See `FeatureFamily`."""
-        return tuple(Decayed(hours) for hours in _LIVES.values())
+        return Needs(half_lives=tuple(_LIVES.values()))
 
     def values(self, past: Past) -> Sequence[Values]:
         """See `FeatureFamily`."""
@@ -71,9 +71,9 @@ class RecentRates(FeatureFamily):
         )
 
     @property
-    def needs(self) -> tuple[Need, ...]:
+    def needs(self) -> Needs:
         """See `FeatureFamily`."""
-        return (Counts("item"), Counts("all"), *(Decayed(hours) for hours in _LIVES.values()))
+        return Needs(("item", "all"), tuple(_LIVES.values()))
 
     def values(self, past: Past) -> Sequence[Values]:
         """See `FeatureFamily`."""

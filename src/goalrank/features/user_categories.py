@@ -11,7 +11,7 @@ from goalrank.features.categories import ItemCategories
 from goalrank.features.family import Feature, FeatureFamily, Values
 from goalrank.features.fixed_point import ONE, fixed_point
 from goalrank.features.formulas import means, smoothed
-from goalrank.features.past import Counts, Latest, LatestRows, Need, Past
+from goalrank.features.past import LatestRows, Needs, Past
 
 __all__ = ["UserCategories"]
 
@@ -41,11 +41,9 @@ class UserCategories(FeatureFamily):
             )
 
     @property
-    def needs(self) -> tuple[Need, ...]:
+    def needs(self) -> Needs:
         """See `FeatureFamily`."""
-        if not self.inputs.categories:
-            return ()
-        return (Latest(_ROWS), Counts("user"), Counts("all"))
+        return Needs(("user", "all"), latest=_ROWS) if self.inputs.categories else Needs()
 
     def values(self, past: Past) -> Sequence[Values]:
         """See `FeatureFamily`."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from goalrank.features.family import Feature, FeatureFamily, Values
 from goalrank.features.formulas import HOUR, log_span, means, smoothed
-from goalrank.features.past import Counts, Latest, Need, Past
+from goalrank.features.past import Needs, Past
 
 __all__ = ["Session", "UserActivity"]
 
@@ -38,9 +38,9 @@ class UserActivity(FeatureFamily):
         return (count, *rates)
 
     @property
-    def needs(self) -> tuple[Need, ...]:
+    def needs(self) -> Needs:
         """See `FeatureFamily`."""
-        return (Counts("user"), Counts("all"))
+        return Needs(("user", "all"))
 
     def values(self, past: Past) -> Sequence[Values]:
         """See `FeatureFamily`."""
@@ -75,9 +75,9 @@ class Session(FeatureFamily):
         )
 
     @property
-    def needs(self) -> tuple[Need, ...]:
+    def needs(self) -> Needs:
         """See `FeatureFamily`."""
-        return (Latest(_ROWS),)
+        return Needs(latest=_ROWS)
 
     def values(self, past: Past) -> Sequence[Values]:
         """See `FeatureFamily`."""

@@ -8,6 +8,8 @@
 from goalrank.logs.candidates.protocols import INJECTED_WARNING
 from goalrank.logs.download.data_folders import data_root, shipped_path
 from goalrank.logs.download.fetch import DATASETS, Dataset, fetch
+from goalrank.logs.events.arrays import stable_hashes
+from goalrank.logs.events.ordering import row_ties
 from goalrank.logs.importer import append_rows, import_dataset, import_log
 from goalrank.logs.options import ImportOptions
 from goalrank.logs.output import write_import
@@ -49,7 +51,9 @@ __all__ = [
     "plan_refits",
     "preview_log",
     "reciprocal_ranks",
+    "row_ties",
     "shipped_path",
+    "stable_hashes",
     "top_items",
     "top_items_shared",
     "write_import",

@@ -17,12 +17,13 @@ from goalrank.logs.candidates.pipelines import exposed_requests, retrieved_reque
 from goalrank.logs.candidates.protocols import INJECTED_WARNING, RequestSource
 from goalrank.logs.candidates.store import RequestStore
 from goalrank.logs.events.consumption import ConsumptionLog
+from goalrank.logs.events.ordering import is_ordered
 from goalrank.logs.events.split import DROPPED, TEST, TRAIN, split_points
 from goalrank.logs.options import ImportOptions, Protocol
 from goalrank.logs.readers.raw_log import RawLog
 from goalrank.logs.report import check_usable, make_report, no_requests_message
 from goalrank.logs.spill.folder import Spill
-from goalrank.requests import TableInfo
+from goalrank.requests import LogRule, TableInfo
 
 __all__ = ["MadeRequests", "make_requests"]
 
@@ -90,7 +91,25 @@ def _table_info(
         target=raw.target,
         candidate_features=requests.features if options.computed_features else raw.features,
         computed=requests.plan.described if options.computed_features else None,
+        log=_log_rule(raw, protocol, options),
         warning=INJECTED_WARNING if protocol == "injected" else None,
+    )
+
+
+def _log_rule(raw: RawLog, protocol: Protocol, options: ImportOptions) -> LogRule | None:
+    """How rows were read; None where a reader does not say what its strength is made of."""
+    strength = raw.strength_parts or ((raw.strength,) if raw.strength in raw.kinds else ())
+    if not strength:
+        return None
+    return LogRule(
+        shape=raw.shape,
+        strength=strength,
+        depth=options.history,
+        positives_only=raw.positives_only,
+        exclude_seen=protocol != "exposed" and options.exclude_seen,
+        ordered=is_ordered(raw.events),
+        seed=options.seed,
+        like_threshold=options.like_threshold if {"rating", "like"} <= set(raw.kinds) else None,
     )
 
 

@@ -25,9 +25,9 @@ __all__ = ["FOLDER", "SavedLog", "joined_logs", "load_log", "save_log"]
 FOLDER = "log"
 _MANIFEST = "manifest.json"
 _FORMAT = 1
-_PLAIN = ("dataset", "shape", "kinds", "target", "strength", "rate_kinds", "categories", "counts",
+_PLAIN = ("dataset", "shape", "kinds", "target", "strength", "strength_parts", "rate_kinds", "categories", "counts",
           "warnings", "features", "max_gap_minutes", "copies")  # fmt: skip
-_TUPLES = ("kinds", "rate_kinds", "categories", "warnings", "features")
+_TUPLES = ("kinds", "strength_parts", "rate_kinds", "categories", "warnings", "features")
 _TABLES = ("events", "items", "users")
 
 

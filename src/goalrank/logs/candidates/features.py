@@ -58,8 +58,8 @@ class LogFeatures:
         shown = log.shown if shown_only and log.carried is not None else None
         index = index_by_time(log, kinds, shown, spill, "by-time")
         self.times, self.plan, self.names = index.time, plan, plan.names
-        self._counts = RunningCounts(index, items, kinds, half_lives=plan.half_lives)
-        self._users = UserRows(log, kinds, shown, sums="user" in plan.keys, spill=spill)
+        self._counts = RunningCounts(index, items, kinds, half_lives=plan.needs.half_lives)
+        self._users = UserRows(log, kinds, shown, sums="user" in plan.needs.counts, spill=spill)
 
     def of(self, points: RequestPoints, candidates: Ints) -> dict[str, Floats]:
         """Features of the candidates: name → [B, N].
@@ -68,7 +68,7 @@ class LogFeatures:
             points: B requests by time, none earlier than in the call before.
             candidates: [B, N] codes, -1 for none.
         """
-        size = max(1, _CELLS // max(candidates.shape[1], self.plan.depth))
+        size = max(1, _CELLS // max(candidates.shape[1], self.plan.needs.latest))
         parts = [
             self._of(points.take(np.arange(p.start, p.stop)), candidates[p])
             for p in chunk_ranges(len(points), size)
@@ -78,7 +78,7 @@ class LogFeatures:
 
     def _of(self, points: RequestPoints, candidates: Ints) -> dict[str, Floats]:
         items = self._counts.before(candidates, points.time)
-        past = _LogPast(candidates, points, items, self._users, self.plan.depth)
+        past = _LogPast(candidates, points, items, self._users, self.plan.needs.latest)
         return self.plan.values(past)
 
 

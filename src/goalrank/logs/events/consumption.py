@@ -53,7 +53,7 @@ def consumed_only(raw: RawLog, *, injected: bool) -> RawLog:
     events = raw.events
     if raw.shape == "exposures":
         events = events.filter(pl.col(raw.target) > 0)
-        raw = replace(raw, shape="interactions", prior=None, rate_kinds=())
+        raw = replace(raw, shape="interactions", prior=None, rate_kinds=(), positives_only=True)
     if injected:
         events = events.with_columns(pl.lit(1.0, pl.Float32).alias(CONSUMED))
         raw = replace(raw, kinds=(CONSUMED, *raw.kinds), target=CONSUMED)

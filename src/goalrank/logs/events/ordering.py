@@ -22,7 +22,7 @@ from goalrank.logs.spill.buckets import Buckets, Records, chunk_ranges
 from goalrank.logs.spill.folder import Spill
 from goalrank.requests import mix64
 
-__all__ = ["OrderedRows", "order_rows"]
+__all__ = ["OrderedRows", "is_ordered", "order_rows", "row_ties"]
 
 _KNOWN = ("request_id", "position", "order")
 
@@ -78,6 +78,23 @@ def order_rows(
     return OrderedRows(user_codes, item_codes, ordered)
 
 
+def is_ordered(events: pl.DataFrame) -> bool:
+    """Whether a log knows something of the order of rows that share a time."""
+    return any(name in events.columns for name in _KNOWN)
+
+
+def row_ties(users: NDArray[np.uint64], items: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
+    """Keys by which rows of one time are ordered where nothing else is known: [n].
+
+    Args:
+        users: [n] hashes of the rows' users.
+        items: [n] hashes of their items.
+        seed: of the order.
+    """
+    start = mix64(np.array([seed], dtype=np.int64).view(np.uint64))
+    return mix64(mix64(users ^ start) ^ items)
+
+
 def _known_order(events: pl.DataFrame) -> pl.DataFrame:
     """What a log knows of the order of its rows, as dense ranks; nothing known is last."""
     last = pl.lit(np.iinfo(np.uint32).max, pl.UInt32)
@@ -97,8 +114,7 @@ class _Tie:
     seed: int
 
     def of(self, rows: Records) -> NDArray[np.uint64]:
-        start = mix64(np.array([self.seed], dtype=np.int64).view(np.uint64))
-        tie = mix64(mix64(self.users[rows["user"]] ^ start) ^ self.items[rows["item"]])
+        tie = row_ties(self.users[rows["user"]], self.items[rows["item"]], self.seed)
         return np.where(rows["prior"], np.uint64(0), tie)
 
     def keys(self, rows: Records) -> list[NDArray[Any]]:

@@ -70,7 +70,9 @@ class UserRows:
 
     def _at(self, place: Longs) -> Longs:
         """Rows of the log at places."""
-        return place if self._rows is None else self._rows[place]
+        if self._rows is None or not len(self._rows):  # none: what is there is not looked at
+            return place
+        return self._rows[place]
 
     def of(self, points: RequestPoints) -> OwnRows:
         """The rows of each request's user strictly before the request.

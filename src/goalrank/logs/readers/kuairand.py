@@ -78,6 +78,7 @@ def read_kuairand(path: Path | None, options: ImportOptions) -> RawLog:
         kinds=_KINDS if "duration_ms" in frame.columns else _KINDS[:-1],
         target=options.target or "click",
         strength="strength",
+        strength_parts=_KINDS[:3],
         rate_kinds=("click", "long_view", "like"),
         items=items,
         users=_users(side),

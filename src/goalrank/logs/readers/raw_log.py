@@ -37,6 +37,8 @@ class RawLog:
         kinds: feedback columns of ``events``.
         target: the feedback type whose values above 0 are positives.
         strength: column of ``events`` for history_feedback (a rating, or an engagement).
+        strength_parts: feedback types whose sum is the strength, where it is none itself; a server
+            needs to know them to go on with later rows.
         rate_kinds: feedback types in [0, 1] whose mean becomes a point-in-time feature.
         items, users: side tables, or ``None``.
         categories: columns of ``items`` (string or list of strings) for affinity features.
@@ -46,6 +48,7 @@ class RawLog:
         features: columns of ``events`` with the caller's own numbers per candidate.
         max_gap_minutes: pause that ends a window where requests have no id.
         notes: what reading guessed, merged and left out.
+        positives_only: whether an exposure log was reduced to its positives.
         copies: whether rows that equal another in all columns are to be left out.
     """
 
@@ -56,6 +59,7 @@ class RawLog:
     target: str
     strength: str
     rate_kinds: tuple[str, ...] = ()
+    strength_parts: tuple[str, ...] = ()
     items: pl.DataFrame | None = None
     users: pl.DataFrame | None = None
     categories: tuple[str, ...] = ()
@@ -65,4 +69,5 @@ class RawLog:
     features: tuple[str, ...] = ()
     max_gap_minutes: float = 1440.0
     notes: ImportNotes = field(default_factory=ImportNotes)
+    positives_only: bool = False
     copies: bool = False

@@ -193,6 +193,7 @@ def exposures_log(
         kinds=kinds,
         target=target,
         strength="strength",
+        strength_parts=(target,),
         rate_kinds=tuple(k for k in kinds if _low(events, k) >= 0 and _high(events, k) <= 1),
         items=_match_ids(items, "item_id", events),
         users=_match_ids(users, "user_id", events),

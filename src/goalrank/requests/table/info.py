@@ -40,6 +40,34 @@ class ComputedFeatures(BaseModel):
     repeats: bool = True
 
 
+class LogRule(BaseModel):
+    """How the rows of a log became histories and counts, so that a server can go on with later rows.
+
+    Attributes:
+        shape: ``interactions`` (every row was chosen) or ``exposures`` (rows were shown; those with
+            a strength above 0 were consumed).
+        positives_only: rows whose target is not above 0 count as nothing.
+        strength: feedback types whose sum is `history_feedback`.
+        depth: most items of a history.
+        exclude_seen: candidates were never items of the user's history.
+        ordered: rows of one time keep the order in which they come; else a hash of their ids
+            decides.
+        seed: of that hash.
+        like_threshold: the lowest rating that is a like, where likes were made from ratings.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shape: Literal["interactions", "exposures"]
+    strength: tuple[str, ...]
+    depth: int
+    positives_only: bool = False
+    exclude_seen: bool = False
+    ordered: bool = False
+    seed: int = 0
+    like_threshold: float | None = None
+
+
 class TableInfo(BaseModel):
     """Description of a requests table.
 
@@ -55,6 +83,7 @@ class TableInfo(BaseModel):
             from the table" (features are then called f0, f1, …).
         computed: which of them an import computed from events; None where none were, or where it
             is not known.
+        log: how the rows of the log were read; None where it is not known.
         warning: printed with every result on this table.
         feedback_ranges: kind → (least, greatest) value of its feedback, None for no bound; a kind
             that is not named takes any finite number. Training names those that it finds within
@@ -73,6 +102,7 @@ class TableInfo(BaseModel):
     target: str | None = None
     candidate_features: tuple[str, ...] = ()
     computed: ComputedFeatures | None = None
+    log: LogRule | None = None
     warning: str | None = None
     feedback_ranges: dict[str, Bounds] = Field(default_factory=dict)
 

@@ -1,0 +1,134 @@
+"""What a plan of features needs to know of all rows so far, kept up to date row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goalrank.features.decay import DecayedTotals, HalfLife
+from goalrank.features.online.key_totals import KeyTotals
+from goalrank.features.online.pair_table import PairTable
+from goalrank.features.online.row_pool import RowPool
+from goalrank.features.past import DecayedRows, EarlierRows, Key, LatestRows
+from goalrank.features.plan import FeaturePlan
+
+__all__ = ["FeatureMemory"]
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int32]
+Longs = NDArray[np.int64]
+
+
+class FeatureMemory:
+    """Facts of the past for one plan.
+
+    A fold of rows: counts and sums do not depend on the order in which rows come, and the latest
+    rows of a user are in order of time.
+
+    Args:
+        plan: the features.
+
+    Attributes:
+        plan: as given.
+        rows: rows taken in.
+    """
+
+    def __init__(self, plan: FeaturePlan) -> None:
+        self.plan, self.rows = plan, 0
+        width = len(plan.inputs.kinds)
+        self.all, self.items, self.users = KeyTotals(width), KeyTotals(width), KeyTotals(width)
+        self.decayed = {
+            hours: DecayedTotals(HalfLife(hours), 0, 1 + width) for hours in plan.needs.half_lives
+        }
+        self.latest = RowPool(width, max(plan.needs.latest, 1))
+        self.pairs = PairTable()
+
+    @property
+    def bytes(self) -> int:
+        """Memory of all arrays."""
+        decayed = (
+            t.epoch.nbytes + t.older.nbytes + t.current.nbytes for t in self.decayed.values()
+        )
+        parts = (self.items, self.users, self.latest, self.pairs)
+        return sum(decayed) + sum(part.bytes for part in parts)
+
+    def add(
+        self,
+        user: NDArray[np.integer],
+        item: NDArray[np.integer],
+        time: Longs,
+        tie: NDArray[np.uint64],
+        values: Sequence[Floats],
+    ) -> None:
+        """Take in rows, in any order.
+
+        Args:
+            user: [n] codes.
+            item: [n] codes.
+            time: [n] microseconds.
+            tie: [n] keys by which a user's rows of one time are ordered.
+            values: an array [n] per feedback type of the plan.
+        """
+        plan = self.plan
+        self.rows += len(user)
+        self.all.add(np.zeros(len(user), np.int64), time, values)
+        self.items.add(item, time, values)
+        if "user" in plan.needs.counts:
+            self.users.add(user, time, values)
+        if "user_item" in plan.needs.counts:
+            self.pairs.add(user, item)
+        if plan.needs.latest:
+            self.latest.add(user, item, time, tie, values)
+        for totals in self.decayed.values():
+            totals.grow(len(self.items.count))
+            totals.add(item, time, [None, *values])
+
+    def remove(self, user: int) -> None:
+        """Forget a user; what the user's rows added to items stays."""
+        if user < len(self.users.count):
+            self.users.remove(user)
+        self.pairs.remove(user)
+        if user < len(self.latest.size):
+            self.latest.remove(user)
+
+    def values(self, user: Ints, items: Ints, time: Longs) -> dict[str, Floats]:
+        """Features of candidates at moments after all rows so far: name → [B, N].
+
+        Args:
+            user: [B] codes, -1 for an unknown user.
+            items: [B, N] codes, -1 for none or unknown.
+            time: [B] microseconds.
+        """
+        return self.plan.values(_Now(self, user, items, time))
+
+
+@dataclass(frozen=True)
+class _Now:
+    """What was before requests of now; see `goalrank.features.Past`."""
+
+    memory: FeatureMemory
+    user: Ints
+    items: Ints
+    time: Longs
+
+    def counts(self, key: Key) -> EarlierRows:
+        memory, user = self.memory, self.user[:, None]
+        made: dict[Key, Callable[[], EarlierRows]] = {
+            "item": lambda: memory.items.of(self.items),
+            "all": lambda: memory.all.of(np.zeros_like(user)),
+            "user": lambda: memory.users.of(user),
+            "user_item": lambda: EarlierRows.counted(memory.pairs.count(user, self.items)),
+        }
+        return made[key]()
+
+    def decayed(self, hours: float) -> DecayedRows:
+        totals = self.memory.decayed[hours]
+        known = np.where(self.items < len(totals.epoch), self.items, -1)
+        count, *sums = totals.at(known, self.time[:, None])
+        return DecayedRows(count, tuple(sums))
+
+    def latest(self, rows: int) -> LatestRows:
+        return self.memory.latest.latest(self.user, rows)

@@ -1,0 +1,197 @@
+"""`State`: what is known of users and items from the events so far, for the moment of now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from goalrank.errors import ConfigError
+from goalrank.features import FeatureMemory, FeaturePlan, RowPool
+from goalrank.requests import LogRule, TableInfo
+from goalrank.serving.state.ids import IdCodes
+from goalrank.serving.state.pending import PendingRows
+from goalrank.serving.state.rows import Records, RowReader
+
+__all__ = ["Histories", "State"]
+
+Floats = NDArray[np.float32]
+Longs = NDArray[np.int64]
+_LINKED = 50  # items of a history that linked features look at
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Histories of B users, oldest first, in flat arrays one after another.
+
+    Attributes:
+        length: [B] number of items.
+        item: codes.
+        feedback: strengths.
+        time: microseconds.
+    """
+
+    length: Longs
+    item: NDArray[np.int32]
+    feedback: Floats
+    time: Longs
+
+
+class State:
+    """A deterministic fold of an event log.
+
+    Histories are capped, and sums take constant memory per user and item, so that a row is folded
+    in and can be forgotten. A row counts for requests strictly after it: rows that are not before
+    the clock wait, and the clock moves on with each request. A row that comes late is folded in by
+    its own time, so that the order of arrival does not matter.
+
+    Args:
+        info: description of the table that the model was trained on, with `log` and `computed`.
+        plan: the features.
+        items: ids that get the first codes, those that `plan` and linked features refer to.
+
+    Attributes:
+        rule: how rows are read.
+        memory: what features need to know.
+        history: latest consumed items per user; values are strength, and 1 where liked.
+        clock: microseconds; rows before it are folded in.
+        taken: rows taken in so far, waiting ones included.
+
+    Raises:
+        ConfigError: the table does not say how its log was read.
+    """
+
+    def __init__(self, info: TableInfo, plan: FeaturePlan, items: Sequence[Any] = ()) -> None:
+        self.rule = rule_of(info)
+        self.users, self.items = IdCodes(), IdCodes(items)
+        self.memory = FeatureMemory(plan)
+        self.history = RowPool(2, max(self.rule.depth, _LINKED))
+        self._reader = RowReader(
+            self.rule, plan.inputs.kinds, info.target or "", self.users, self.items
+        )
+        self.pending = PendingRows(np.zeros(0, self._reader.dtype))
+        self.clock, self.taken = np.iinfo(np.int64).min, 0
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the arrays; ids are not in it."""
+        return self.memory.bytes + self.history.bytes + self.pending.rows.nbytes
+
+    def add(self, events: pl.DataFrame) -> None:
+        """Take in events of any time, in any order; each must come once.
+
+        Args:
+            events: see `RowReader.records`.
+
+        Raises:
+            SchemaError: a column is missing.
+        """
+        self.take(self._reader.records(events))
+
+    def add_before_the_log(self, consumed: pl.DataFrame) -> None:
+        """Take in items that were consumed before the log began.
+
+        Args:
+            consumed: user_id, item_id, time, strength.
+        """
+        self.take(self._reader.before_the_log(consumed))
+
+    def take(self, rows: Records) -> None:
+        """Take in records of `RowReader`."""
+        self.taken += len(rows)
+        past = rows["time"] < self.clock
+        self._fold(rows[past])
+        self.pending.add(rows[~past])
+
+    def advance(self, moment: int) -> None:
+        """Move the clock on to a moment; it never goes back.
+
+        Args:
+            moment: microseconds.
+        """
+        if moment > self.clock:
+            self.clock = moment
+            self._fold(self.pending.take_before(moment))
+
+    def _fold(self, rows: Records) -> None:
+        if not len(rows):
+            return
+        counted = rows[rows["counted"]]
+        if len(counted):
+            self.memory.add(
+                counted["user"], counted["item"], counted["time"], counted["tie"],
+                list(np.ascontiguousarray(counted["values"].T)),
+            )  # fmt: skip
+        used = rows[rows["consumed"]]
+        if len(used):
+            values = [used["strength"], used["liked"].astype(np.float32)]
+            self.history.add(used["user"], used["item"], used["time"], used["tie"], values)
+
+    def histories(self, users: Sequence[Any]) -> Histories:
+        """Histories of users up to the clock.
+
+        Args:
+            users: [B] ids; unknown ones have no history.
+        """
+        latest = self.history.latest(self.users.find(users), self.rule.depth)
+        real = latest.real[:, ::-1]
+        strength = latest.values[0]
+        return Histories(
+            real.sum(axis=1),
+            latest.item[:, ::-1][real],
+            strength[:, ::-1][real],
+            latest.time[:, ::-1][real],
+        )
+
+    def features(
+        self, users: Sequence[Any], candidates: Sequence[Sequence[Any]], time: Longs
+    ) -> dict[str, Floats]:
+        """Computed features of candidates at the clock: name → [B, N].
+
+        Args:
+            users: [B] ids.
+            candidates: ids of B requests; shorter ones are padded to N.
+            time: [B] microseconds, none before the clock.
+        """
+        codes = np.full((len(users), max(map(len, candidates), default=0)), -1, np.int32)
+        for row, ids in zip(codes, candidates, strict=True):
+            row[: len(ids)] = self.items.find(ids)
+        return self.memory.values(self.users.find(users), codes, time)
+
+    def forget(self, user: Any) -> bool:
+        """Forget a user's rows; what they added to items stays.
+
+        Args:
+            user: id.
+
+        Returns:
+            Whether the user was known.
+        """
+        code = int(self.users.find([user])[0])
+        if code < 0:
+            return False
+        self.memory.remove(code)
+        if code < len(self.history.size):
+            self.history.remove(code)
+        rows = self.pending.take_before(np.iinfo(np.int64).max)
+        self.pending.add(rows[rows["user"] != code])
+        return True
+
+
+def rule_of(info: TableInfo) -> LogRule:
+    """How the rows of a table's log were read.
+
+    Raises:
+        ConfigError: it does not say so.
+    """
+    if info.log is None:
+        raise ConfigError(
+            f"the requests of '{info.dataset}' do not say how their log was read, so no server can "
+            f"go on with later events; remedy: import the log by goalrank data import and train "
+            f"again, or send history and features with each request"
+        )
+    return info.log
