@@ -10,6 +10,7 @@ from goalrank.features.decay import DecayedTotals, HalfLife
 from goalrank.features.family import Feature, FeatureFamily, FeatureInputs
 from goalrank.features.fixed_point import ONE, fixed_point
 from goalrank.features.online.memory import FeatureMemory
+from goalrank.features.online.pair_table import PairTable
 from goalrank.features.online.row_pool import RowPool
 from goalrank.features.past import (
     DecayedRows,
@@ -39,6 +40,7 @@ __all__ = [
     "Key",
     "LatestRows",
     "Needs",
+    "PairTable",
     "Past",
     "RowPool",
     "fixed_point",

@@ -5,10 +5,11 @@
 >>> write_import(result, "data/kuairand")  # doctest: +SKIP
 """
 
+from goalrank.logs.candidates.affinity import Affinity, item_categories
 from goalrank.logs.candidates.protocols import INJECTED_WARNING
 from goalrank.logs.download.data_folders import data_root, shipped_path
 from goalrank.logs.download.fetch import DATASETS, Dataset, fetch
-from goalrank.logs.events.arrays import stable_hashes
+from goalrank.logs.events.arrays import Codes, stable_hashes
 from goalrank.logs.events.ordering import row_ties
 from goalrank.logs.importer import append_rows, import_dataset, import_log
 from goalrank.logs.options import ImportOptions
@@ -18,10 +19,21 @@ from goalrank.logs.readers.raw_log import RawLog
 from goalrank.logs.readers.sources import SOURCES, Reader
 from goalrank.logs.result import ImportResult
 from goalrank.logs.retrieval.blending import blend, reciprocal_ranks, top_items, top_items_shared
-from goalrank.logs.retrieval.channel import Chunk, RetrievalChannel
+from goalrank.logs.retrieval.channel import (
+    Chunk,
+    ItemScorer,
+    RetrievalChannel,
+    RowWeights,
+    ScoringChannel,
+)
+from goalrank.logs.retrieval.channel_lists import ChannelLists, scored
 from goalrank.logs.retrieval.channels import CHANNELS, ChannelInputs
+from goalrank.logs.retrieval.folded_in import FoldedIn
 from goalrank.logs.retrieval.item_to_item import ItemToItem
+from goalrank.logs.retrieval.learnt import LearntRetrieval
+from goalrank.logs.retrieval.link_votes import LinkVotes, Transition
 from goalrank.logs.retrieval.log_factors import fit_factors
+from goalrank.logs.retrieval.popularity import Popularity
 from goalrank.logs.retrieval.refits import plan_refits
 from goalrank.logs.tabular.notes import how_to_tell
 
@@ -30,16 +42,27 @@ __all__ = [
     "DATASETS",
     "INJECTED_WARNING",
     "SOURCES",
+    "Affinity",
     "ChannelInputs",
+    "ChannelLists",
     "Chunk",
+    "Codes",
     "Dataset",
+    "FoldedIn",
     "ImportOptions",
     "ImportResult",
+    "ItemScorer",
     "ItemToItem",
+    "LearntRetrieval",
+    "LinkVotes",
+    "Popularity",
     "Preview",
     "RawLog",
     "Reader",
     "RetrievalChannel",
+    "RowWeights",
+    "ScoringChannel",
+    "Transition",
     "append_rows",
     "blend",
     "data_root",
@@ -48,10 +71,12 @@ __all__ = [
     "how_to_tell",
     "import_dataset",
     "import_log",
+    "item_categories",
     "plan_refits",
     "preview_log",
     "reciprocal_ranks",
     "row_ties",
+    "scored",
     "shipped_path",
     "stable_hashes",
     "top_items",

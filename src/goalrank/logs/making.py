@@ -22,6 +22,7 @@ from goalrank.logs.events.split import DROPPED, TEST, TRAIN, split_points
 from goalrank.logs.options import ImportOptions, Protocol
 from goalrank.logs.readers.raw_log import RawLog
 from goalrank.logs.report import check_usable, make_report, no_requests_message
+from goalrank.logs.retrieval.learnt import LearntRetrieval
 from goalrank.logs.spill.folder import Spill
 from goalrank.requests import LogRule, TableInfo
 
@@ -36,11 +37,13 @@ class MadeRequests:
         store: the requests.
         part: [B] part of each: train, validation, test or dropped.
         report: of the import.
+        learnt: what retrieval learnt of the log; None before its first fit.
     """
 
     store: RequestStore
     part: NDArray[np.int8]
     report: dict[str, Any]
+    learnt: LearntRetrieval | None = None
 
 
 def make_requests(
@@ -78,7 +81,7 @@ def make_requests(
     check_usable(ledger, requests.answers, raw, part)
     store.fill_empty(part == TRAIN)
     report = make_report(log, info, ledger, part, notes, requests.shares, options)
-    return MadeRequests(store, part, report)
+    return MadeRequests(store, part, report, requests.learnt())
 
 
 def _table_info(

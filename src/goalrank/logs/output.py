@@ -16,12 +16,13 @@ from goalrank.logs.making import MadeRequests
 from goalrank.logs.result import ImportResult
 from goalrank.logs.spill.folder import Spill
 from goalrank.requests import Requests
-from goalrank.storage import local_draft, move_into_place, put_in_place, write_json
+from goalrank.storage import local_draft, move_into_place, put_in_place, remove_folder, write_json
 
-__all__ = ["REPORT", "finish_writing", "ready_folder", "write_import", "write_made"]
+__all__ = ["REPORT", "RETRIEVAL", "finish_writing", "ready_folder", "write_import", "write_made"]
 
 REPORT = "import.json"
 Folder = TypeVar("Folder", str, Path)
+RETRIEVAL = "retrieval"
 _READY = "ready"
 _WHOLE = "whole"  # a file that says that all others are there
 _PARTS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
@@ -75,6 +76,11 @@ def write_made(made: MadeRequests, folder: Path, spill: Spill) -> None:
     store = made.store
     for name, number in _PARTS.items():
         _write_part(store, made.part == number, ready / f"{name}.parquet")
+    if made.learnt is None:
+        remove_folder(folder / RETRIEVAL)  # of an earlier import
+    else:
+        (ready / RETRIEVAL).mkdir()
+        made.learnt.save(ready / RETRIEVAL)
     sides = Requests(
         pl.DataFrame(store.frame(np.zeros(len(made.part), bool))),
         items=store.items, users=store.users, info=store.info,

@@ -57,6 +57,18 @@ class PairTable:
             out[found] += totals[at[found]]
         return out
 
+    def items_of(self, user: int) -> NDArray[np.int32]:
+        """Codes of a user's items, each once.
+
+        Args:
+            user: code.
+        """
+        bounds = np.array([user, user + 1], np.int64) << 32
+        parts = [
+            keys[slice(*np.searchsorted(keys, bounds))] for keys in (self._keys, self._new_keys)
+        ]
+        return (np.concatenate(parts) & 0x7FFFFFFF).astype(np.int32)
+
     def remove(self, user: int) -> None:
         """Forget a user's pairs."""
         keys, counts = self.arrays()

@@ -44,10 +44,11 @@ class RowPool:
 
     def __init__(self, columns: int, most: int) -> None:
         self.most = most
-        self.item: Ints = np.zeros(0, np.int32)
-        self.time: Longs = np.zeros(0, np.int64)
-        self.tie: NDArray[np.uint64] = np.zeros(0, np.uint64)
-        self.values: Floats = np.zeros((columns, 0), np.float32)
+        # There is always a row to look at, also for users without any.
+        self.item: Ints = np.zeros(1, np.int32)
+        self.time: Longs = np.zeros(1, np.int64)
+        self.tie: NDArray[np.uint64] = np.zeros(1, np.uint64)
+        self.values: Floats = np.zeros((columns, 1), np.float32)
         self.start: Longs = np.zeros(0, np.int64)
         self.size: Longs = np.zeros(0, np.int64)
         self._stop: Longs = np.zeros(0, np.int64)  # where the block ends
@@ -156,7 +157,7 @@ class RowPool:
         total = int(room.sum())
         rows = self.rows_of(np.arange(len(self.start)))
         moved = np.repeat(begin, self.size) + _within(self.size)
-        fresh = [_longer(array[..., :0], total) for array in self._arrays]
+        fresh = [_longer(array[..., :0], max(total, 1)) for array in self._arrays]
         for new, old in zip(fresh, self._arrays):
             new[..., moved] = old[..., rows]
         self._take(fresh)
@@ -186,6 +187,20 @@ class RowPool:
         for array in self._arrays:
             array[..., rows] = array[..., order]
 
+    def bounds(self, user: NDArray[np.integer]) -> tuple[Longs, Longs]:
+        """Where the rows of users begin and end: [B] each; nobody's for unknown users.
+
+        Args:
+            user: [B] codes, -1 for unknown ones.
+        """
+        known = (user >= 0) & (user < len(self.start))
+        if not known.any():
+            none = np.zeros(len(user), np.int64)
+            return none, none
+        safe = np.where(known, user, 0)
+        start = self.start[safe]
+        return start, start + np.where(known, self.size[safe], 0)
+
     def latest(self, user: NDArray[np.integer], rows: int) -> LatestRows:
         """The latest rows of users, latest first: [B, rows].
 
@@ -193,16 +208,10 @@ class RowPool:
             user: [B] codes; -1 has none.
             rows: how many at most, no more than are kept.
         """
-        known = (user >= 0) & (user < len(self.start))
-        safe = np.where(known, user, 0)
-        if not len(self.item):
-            none = np.zeros((len(user), rows), np.int64)
-            values = tuple(none.astype(np.float32) for _ in self.values)
-            return LatestRows(none > 0, none.astype(np.int32), none, values)
-        size = np.where(known, self.size[safe], 0)[:, None]
+        start, end = self.bounds(user)
         age = np.arange(rows)
-        real = age < size
-        row = np.where(real, self.start[safe][:, None] + size - 1 - age, 0)
+        real = age < (end - start)[:, None]
+        row = np.where(real, end[:, None] - 1 - age, 0)
         return LatestRows(
             real, self.item[row], self.time[row], tuple(column[row] for column in self.values)
         )
@@ -226,11 +235,12 @@ class RowPool:
 
     def restore(self, kept: Mapping[str, NDArray[Any]]) -> None:
         """Take over what `arrays` gave."""
-        self._take([kept[name].copy() for name in ("item", "time", "tie", "values")])
+        names = ("item", "time", "tie", "values")
+        self._take([_longer(kept[name], 1) for name in names])
         self.size = kept["size"].copy()
         self._stop = np.cumsum(self.size)
         self.start = self._stop - self.size
-        self._used = len(self.item)
+        self._used = len(self.item) - 1
 
 
 def _longer(array: NDArray[Any], more: int) -> NDArray[Any]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from goalrank.compute import Executor
@@ -11,20 +15,23 @@ from goalrank.features import FeatureInputs, FeaturePlan
 from goalrank.logs.candidates.affinity import Affinity, item_categories
 from goalrank.logs.candidates.features import LogFeatures
 from goalrank.logs.candidates.protocols import ExposedRequests, RequestSource, RetrievedRequests
-from goalrank.logs.candidates.retriever import ItemScorer
 from goalrank.logs.events.consumption import ConsumptionLog
 from goalrank.logs.events.request_points import place_injected, place_requests
 from goalrank.logs.events.windows import cut_windows
 from goalrank.logs.options import ImportOptions
-from goalrank.logs.retrieval.channel import Chunk, RetrievalChannel
+from goalrank.logs.retrieval.channel import ItemScorer, RetrievalChannel
 from goalrank.logs.retrieval.channels import CHANNELS, ChannelInputs
 from goalrank.logs.retrieval.item_to_item import ItemToItem
+from goalrank.logs.retrieval.learnt import LearntRetrieval
+from goalrank.logs.retrieval.link_votes import Transition
 from goalrank.logs.retrieval.refit_scoring import worker_count
 from goalrank.logs.retrieval.refits import refit_moments
 from goalrank.logs.spill.buckets import chunk_ranges
 from goalrank.logs.spill.folder import Spill
 
 __all__ = ["exposed_requests", "retrieved_requests"]
+
+_VOTE, _CONFIDENCE = 0.5, 0.3  # of history items that were not liked
 
 
 def _affinities(log: ConsumptionLog, depth: int) -> list[Affinity]:
@@ -42,16 +49,28 @@ def _plan(log: ConsumptionLog, options: ImportOptions, *, repeats: bool) -> Feat
     return FeaturePlan(families, FeatureInputs(raw.rate_kinds, categories, repeats))
 
 
-class _Transition:
-    """Links from the latest history item alone, or from the recent ones."""
-
-    def __init__(self, model: ItemToItem, *, last: bool) -> None:
-        self.name = "transition_last" if last else "transition_recent"
-        self._score = model.score_last if last else model.score
-
-    def score(self, chunk: Chunk) -> NDArray[np.float32]:
-        """Score all known items: [B, I]."""
-        return self._score(chunk)
+def _learnt(
+    log: ConsumptionLog,
+    options: ImportOptions,
+    model: ItemToItem,
+    scorers: Sequence[ItemScorer],
+    **blend: Any,
+) -> LearntRetrieval | None:
+    """What the latest refit learnt; None before the first."""
+    if model.matrix is None:
+        return None
+    raw = log.raw
+    items = pl.DataFrame({"item_id": log.items.ids})
+    if raw.items is not None:
+        side = raw.items.select("item_id", *raw.categories)
+        items = items.join(side, on="item_id", how="left", maintain_order="left")
+        more = side.join(items, on="item_id", how="anti", maintain_order="left")
+        items = pl.concat([items, more])
+    arrays, lacking = LearntRetrieval.arrays_of([model, *blend.pop("channels", ())])
+    return LearntRetrieval(
+        items, model.matrix.shape[0], scorers=tuple(scorer.name for scorer in scorers),
+        depth=options.history, arrays=arrays, lacking=lacking, **blend,
+    )  # fmt: skip
 
 
 def exposed_requests(
@@ -82,8 +101,8 @@ def exposed_requests(
         )
     model = ItemToItem(log.history, len(log.items))
     scorers: list[ItemScorer] = [
-        _Transition(model, last=True),
-        _Transition(model, last=False),
+        Transition(model, last=True),
+        Transition(model, last=False),
         *_affinities(log, options.history),
     ]
     plan = _plan(log, options, repeats=True)
@@ -98,6 +117,7 @@ def exposed_requests(
     requests = ExposedRequests(
         log, windows, moments, counted, scorers=scorers, item_to_item=model, executor=executor
     )
+    requests.learnt = lambda: _learnt(log, options, model, scorers, shares={})
     return requests, notes
 
 
@@ -148,19 +168,24 @@ def retrieved_requests(
     model = ItemToItem(
         log.history,
         len(log.items),
-        vote_weight=_weights(log, 0.5, "vote-weight", spill),
+        vote_weight=_weights(log, _VOTE, "vote-weight", spill),
         threads=worker_count(options.threads),
     )
-    channels = _channels(log, model, _weights(log, 0.3, "confidence", spill), options)
-    scorers: list[ItemScorer] = [_Transition(model, last=True), *_affinities(log, options.history)]
+    channels = _channels(log, model, _weights(log, _CONFIDENCE, "confidence", spill), options)
+    scorers: list[ItemScorer] = [Transition(model, last=True), *_affinities(log, options.history)]
     if model not in channels:
-        scorers.insert(1, _Transition(model, last=False))
+        scorers.insert(1, Transition(model, last=False))
     requests = RetrievedRequests(
         log, points, moments, counted,
         channels=channels, quotas=list(options.shares.values()),
         learn_quotas=options.quotas is None, scorers=scorers, item_to_item=model,
         horizon=horizon, count=options.candidates, exclude_seen=options.exclude_seen,
         inject=inject, executor=executor,
+    )  # fmt: skip
+    requests.learnt = lambda: _learnt(
+        log, options, model, scorers, channels=channels, shares=requests.shares,
+        vote_weight=_VOTE, confidence=_CONFIDENCE, count=options.candidates,
+        exclude_seen=options.exclude_seen,
     )  # fmt: skip
     return requests, {"dropped_before_first_refit": len(placed) - len(points)}
 

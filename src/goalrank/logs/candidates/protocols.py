@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,14 +19,16 @@ from goalrank.compute import Executor
 from goalrank.features import FeaturePlan
 from goalrank.logs.candidates.features import LogFeatures
 from goalrank.logs.candidates.pending import PendingRequests
-from goalrank.logs.candidates.retriever import ItemScorer, Retriever, gather
+from goalrank.logs.candidates.retriever import Retriever
 from goalrank.logs.events.arrays import Events, Ints, Longs, ragged_ranges
 from goalrank.logs.events.consumption import ConsumptionLog
 from goalrank.logs.events.request_points import RequestPoints
 from goalrank.logs.events.windows import Windows
-from goalrank.logs.retrieval.channel import Chunk, RetrievalChannel
+from goalrank.logs.retrieval.channel import Chunk, ItemScorer, RetrievalChannel
+from goalrank.logs.retrieval.channel_lists import scored
 from goalrank.logs.retrieval.item_to_item import ItemToItem
 from goalrank.logs.retrieval.learned_blend import BlendLearner
+from goalrank.logs.retrieval.learnt import LearntRetrieval
 from goalrank.logs.retrieval.refit_scoring import ChunkResult, score_refits
 from goalrank.logs.spill.buckets import chunk_ranges
 from goalrank.requests import mix64
@@ -51,12 +53,14 @@ class RequestSource:
         answers: rows that ``log_row`` of the requests refers to.
         features: names of the candidate features, in their order.
         plan: those of them that are computed from rows.
+        learnt: called when all batches were made, it gives what retrieval learnt of the log.
     """
 
     points: RequestPoints
     answers: Events
     features: tuple[str, ...]
     plan: FeaturePlan
+    learnt: Callable[[], LearntRetrieval | None]
 
     @property
     def shares(self) -> dict[str, float]:
@@ -223,12 +227,12 @@ class ExposedRequests(RequestSource):
 
     def batches(self) -> Iterator[tuple[PendingRequests, ChunkResult]]:
         """See `RequestSource.batches`."""
-        scored = score_refits(
+        made = score_refits(
             self._log.history, self.points, self._moments,
             users=self._log.users, items=self._log.items, learners=[self._item_to_item.advance],
             score=_ListScorer(self._scorers, self._lists).score, executor=self._executor,
         )  # fmt: skip
-        for part, linked in _batched(self._all_points(scored), self._lists.width):
+        for part, linked in _batched(self._all_points(made), self._lists.width):
             lists = self._lists.requests(self.points, part)
             real, rows = lists.candidates >= 0, lists.log_row
             own = {
@@ -294,5 +298,4 @@ class _ListScorer:
 
     def score(self, part: Longs, chunk: Chunk) -> ChunkResult:
         """Scores of each scorer for the candidates of ``part``: name → [P, width]."""
-        candidates = self.lists.candidates(part)
-        return {s.name: gather(s.score(chunk), candidates) for s in self.scorers}
+        return {**scored(self.scorers, chunk, self.lists.candidates(part))}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,48 +13,13 @@ from goalrank.logs.events.request_points import (
     RequestPoints,
     future_interactions,
 )
-from goalrank.logs.retrieval.blending import (
-    blend,
-    reciprocal_ranks,
-    top_items,
-    top_items_shared,
-)
-from goalrank.logs.retrieval.channel import Chunk, RetrievalChannel
+from goalrank.logs.retrieval.blending import blend
+from goalrank.logs.retrieval.channel import Chunk, ItemScorer, RetrievalChannel
+from goalrank.logs.retrieval.channel_lists import ChannelLists, scored
 from goalrank.logs.retrieval.learned_blend import BlendLearner
 from goalrank.logs.retrieval.refit_scoring import ChunkResult
 
-__all__ = ["ItemScorer", "Retriever", "gather", "locate"]
-
-Floats = NDArray[np.float32]
-
-
-class ItemScorer(Protocol):
-    """A model that scores all known items for a chunk of requests.
-
-    Attributes:
-        name: name of the feature made from the scores.
-    """
-
-    name: str
-
-    def score(self, chunk: Chunk) -> Floats:
-        """Score all known items: [B, I].
-
-        Args:
-            chunk: B requests.
-        """
-
-
-def gather(scores: Floats, candidates: Ints) -> Floats:
-    """Gather the scores of candidates: [B, N], 0 for padding and for items not known yet.
-
-    Args:
-        scores: [B, I].
-        candidates: [B, N] codes, -1 for none.
-    """
-    known = (candidates >= 0) & (candidates < scores.shape[1])
-    values = np.take_along_axis(scores, np.where(known, candidates, 0).astype(np.int64), axis=1)
-    return np.where(known, values, np.float32(0))
+__all__ = ["Retriever", "locate"]
 
 
 def locate(candidates: Ints, items: Ints) -> Ints:
@@ -106,32 +70,19 @@ class Retriever:
         future = future_interactions(self._log, self._points.take(part), self._horizon)
         consumed = np.where(future.real, self._log.item[future.rows], -1)
         positive = self._retrievable(future, chunk, consumed)
-        scores = [channel.score(chunk) for channel in self._channels]
-        tops = [self._top(c, s, chunk) for c, s in zip(self._channels, scores)]
+        lists = ChannelLists.of(self._channels, chunk, self._count, self._exclude_seen)
+        tops = lists.tops
         forced = consumed if self._inject else None
         shares = self._learner.shares
         candidates = blend(tops, shares, self._count, chunk.items, forced)
-        score = np.zeros(candidates.shape, np.float32)
-        features: ChunkResult = {}
-        for channel, quota, values, top in zip(self._channels, shares, scores, tops):
-            channel_score = gather(values, candidates)
-            largest = np.maximum(
-                np.abs(channel_score).max(axis=1, keepdims=True), np.float32(1e-12)
-            )
-            score += np.float32(quota) * channel_score / largest
-            features[f"feature {channel.name}_score"] = channel_score
-            ranks = reciprocal_ranks(
-                top, chunk.items, np.where(candidates < chunk.items, candidates, -1)
-            )
-            features[f"feature {channel.name}_rank"] = ranks
-        for scorer in self._scorers:
-            features[f"feature {scorer.name}"] = gather(scorer.score(chunk), candidates)
+        linked = {**lists.features(candidates), **scored(self._scorers, chunk, candidates)}
+        features: ChunkResult = {f"feature {name}": values for name, values in linked.items()}
         by_channel = {c.name: t for c, t in zip(self._channels, tops)}
         return {
             "candidates": candidates,
             "position": locate(candidates, consumed),
             "log_row": future.rows,
-            "score": score,
+            "score": lists.blended_score(shares, candidates),
             **features,
             "positives": positive.sum(axis=1),
             **self._count_hits(positive, consumed, {**by_channel, "blend": candidates}),
@@ -158,18 +109,6 @@ class Retriever:
             found = blend(few, shares, self._count, chunk.items)
             out[rows, number] = (positive & (locate(found, consumed[rows]) >= 0)).sum(axis=1)
         return out
-
-    def _top(self, channel: RetrievalChannel, scores: Floats, chunk: Chunk) -> Ints:
-        if not channel.personal:
-            row = (
-                np.where(scores[0] > 0, scores[0], -np.inf) if channel.needs_evidence else scores[0]
-            )
-            seen = chunk.seen if self._exclude_seen else np.zeros_like(chunk.seen)
-            return top_items_shared(row, seen, 2 * self._count)
-        excluded = chunk.seen if self._exclude_seen else None
-        if channel.needs_evidence:
-            excluded = scores <= 0 if excluded is None else (scores <= 0) | excluded
-        return top_items(scores, 2 * self._count, excluded)
 
     def _retrievable(
         self, future: FutureInteractions, chunk: Chunk, consumed: Ints

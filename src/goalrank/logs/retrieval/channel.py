@@ -9,11 +9,19 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from goalrank.logs.events.arrays import Events, Ints, Longs, ragged_ranges
+from goalrank.logs.events.arrays import Ints, Longs, ragged_ranges
 
-__all__ = ["Chunk", "RetrievalChannel"]
+__all__ = ["Chunk", "ItemScorer", "RetrievalChannel", "RowWeights", "ScoringChannel"]
 
 Floats = NDArray[np.float32]
+
+
+class ItemRows(Protocol):
+    """Rows of users' histories, of a log or of a server's state."""
+
+    @property
+    def item(self) -> Ints:
+        """[R] codes of the rows' items."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +29,13 @@ class Chunk:
     """Up to ``size`` requests between two refits.
 
     Attributes:
-        log: consumed items of all users, sorted by user and time.
+        log: consumed items of all users; those of a user stand together, by time.
         start, end: [B] rows of each request's history, strictly before the request.
         items: I, number of known items; only codes below I can be retrieved.
         size: number of rows that arrays are padded to where results could depend on their shape.
     """
 
-    log: Events
+    log: ItemRows
     start: Longs
     end: Longs
     items: int
@@ -64,20 +72,49 @@ class Chunk:
         return table
 
 
-class RetrievalChannel(Protocol):
-    """A retriever that is refitted as the log grows.
+class RowWeights(Protocol):
+    """A weight per row of a log: an array, or what looks it up."""
 
-    ``advance`` is called with new rows, then ``score`` for the requests until the next refit.
+    def __getitem__(self, rows: Longs, /) -> Floats:
+        """Weights of rows: [n]."""
+
+
+class ItemScorer(Protocol):
+    """A model that scores all known items for a chunk of requests.
+
+    Larger is better; 0 is without evidence.
 
     Attributes:
-        name: name of the channel.
+        name: name of the feature made from the scores.
+    """
+
+    name: str
+
+    def score(self, chunk: Chunk) -> Floats:
+        """Score all known items: [B, I].
+
+        Args:
+            chunk: B requests.
+        """
+
+
+class ScoringChannel(ItemScorer, Protocol):
+    """A retriever as it is now.
+
+    Attributes:
         needs_evidence: whether items with score 0 are not retrieved.
         personal: False if all requests of a chunk get the same scores.
     """
 
-    name: str
     needs_evidence: bool
     personal: bool
+
+
+class RetrievalChannel(ScoringChannel, Protocol):
+    """A retriever that is refitted as the log grows.
+
+    ``advance`` is called with new rows, then ``score`` for the requests until the next refit.
+    """
 
     def advance(self, new_rows: Longs, items: int, users: int) -> None:
         """Learn new rows of the log.
@@ -86,11 +123,4 @@ class RetrievalChannel(Protocol):
             new_rows: rows that were added since the last refit, ascending; each comes once.
             items: number of known items.
             users: number of known users.
-        """
-
-    def score(self, chunk: Chunk) -> Floats:
-        """Score all known items: [B, I], larger is better, 0 without evidence.
-
-        Args:
-            chunk: B requests.
         """

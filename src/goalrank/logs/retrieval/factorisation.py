@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from goalrank.errors import MissingExtraError
 from goalrank.logs.events.arrays import Events, Longs, ragged_ranges
-from goalrank.logs.retrieval.channel import Chunk
+from goalrank.logs.retrieval.folded_in import FoldedIn
 from goalrank.logs.retrieval.sparse import load_sparse
 
 __all__ = ["Factorisation"]
@@ -24,7 +23,7 @@ __all__ = ["Factorisation"]
 _ROWS = 1 << 21  # rows that are copied at once
 
 
-class Factorisation:
+class Factorisation(FoldedIn):
     """Implicit-feedback factorisation by the library ``implicit``.
 
     Source: Hu, Koren and Volinsky, ICDM 2008.
@@ -43,10 +42,6 @@ class Factorisation:
         MissingExtraError: ``implicit`` is not installed (or remove the channel from ``quotas``).
     """
 
-    name = "factorisation"
-    needs_evidence = False
-    personal = True
-
     def __init__(
         self,
         log: Events,
@@ -59,16 +54,8 @@ class Factorisation:
         seed: int,
         depth: int = 50,
     ) -> None:
+        super().__init__(factors, confidence, threads=threads, seed=seed, depth=depth)
         self._log = log
-        self._confidence = confidence
-        self._depth = depth
-        self._model = least_squares(
-            "factorisation retrieval (option quotas: leave 'factorisation' out to go without)",
-            factors=factors,
-            iterations=3,  # few, because a refit starts from the previous factors
-            threads=threads,
-            seed=seed,
-        )
         # Initial values of the first rows do not change when items or users are added.
         self._item_start = _start(items, factors, seed)
         self._user_start = _start(users, factors, seed + 1)
@@ -114,52 +101,6 @@ class Factorisation:
         matrix = load_sparse().csr_matrix((data, columns, rows_end), shape=(users, items))
         matrix.sum_duplicates()
         return matrix
-
-    def score(self, chunk: Chunk) -> NDArray[np.float32]:
-        """Inner products of folded-in users and items: [B, I].
-
-        Args:
-            chunk: B requests.
-        """
-        sparse = load_sparse()
-
-        request, item, _, row = chunk.recent(self._depth)
-        history = sparse.csr_matrix(
-            (self._confidence[row], (request, item)), shape=(chunk.size, chunk.items)
-        )
-        vectors = self._model.recalculate_user(np.arange(chunk.size), history)
-        # Always the padded chunk: rounding of a matrix product may depend on its shape.
-        scores: NDArray[np.float32] = vectors @ self._model.item_factors.T
-        return scores[: len(chunk)]
-
-
-def least_squares(
-    feature: str, *, factors: int, iterations: int, seed: int, threads: int = 0
-) -> Any:
-    """Make the library's unfitted model, with the settings shared by all fits of goalrank.
-
-    Args:
-        feature: feature that needs the library, named in the error.
-        factors: width of the factors.
-        iterations: rounds of alternating least squares.
-        seed: seed of the initial factors.
-        threads: worker threads; 0 uses all cores.
-
-    Raises:
-        MissingExtraError: ``implicit`` is not installed.
-    """
-    try:
-        from implicit.cpu.als import AlternatingLeastSquares
-    except ImportError:
-        raise MissingExtraError(feature, "retrieval") from None
-    return AlternatingLeastSquares(
-        factors=factors,
-        regularization=0.05,
-        alpha=10.0,
-        iterations=iterations,
-        num_threads=threads,
-        random_state=seed,
-    )
 
 
 def _start(rows: int, factors: int, seed: int) -> NDArray[np.float32]:

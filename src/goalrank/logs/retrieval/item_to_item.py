@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goalrank.logs.events.arrays import Events, Longs
-from goalrank.logs.retrieval.channel import Chunk
+from goalrank.logs.retrieval.link_votes import LinkVotes
 from goalrank.logs.retrieval.pair_counts import pair_counts
 from goalrank.logs.retrieval.sparse import load_sparse
 from goalrank.logs.spill.buckets import chunk_ranges
@@ -26,7 +26,7 @@ _GRID = 65_536.0
 _ROWS = 1 << 19  # rows whose pairs are counted at once
 
 
-class ItemToItem:
+class ItemToItem(LinkVotes):
     """Links between items from transitions in users' sequences, weighted by distance.
 
     Args:
@@ -38,13 +38,7 @@ class ItemToItem:
         vote_weight: [E] weight of a history row's vote (disliked items have less); None is 1.
         threads: worker threads of a refit; results do not depend on it.
 
-    Attributes:
-        matrix: sparse [I, I] links, set by `advance`.
     """
-
-    name = "item_to_item"
-    needs_evidence = True
-    personal = True
 
     def __init__(
         self,
@@ -57,16 +51,15 @@ class ItemToItem:
         vote_weight: NDArray[np.float32] | None = None,
         threads: int = 1,
     ) -> None:
+        weight = np.ones(len(log), np.float32) if vote_weight is None else vote_weight
+        super().__init__(None, weight, depth)
         self._log = log
         self._size = items
         self._reach = reach
-        self._depth = depth
         self._links = links
         self._threads = threads
-        self._vote_weight = np.ones(len(log), np.float32) if vote_weight is None else vote_weight
         self._count = np.zeros(items, dtype=np.int64)
         self._pairs = pair_counts(items)
-        self.matrix: Any = None  # sparse [I, I], set by advance
 
     def __getstate__(self) -> dict[str, Any]:
         """State for scoring alone, without the counts."""
@@ -106,37 +99,6 @@ class ItemToItem:
         indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=items))])
         data = (data / count[row]).astype(np.float32)
         return sparse.csr_array((data, column, indptr), shape=(items, items))
-
-    def score(self, chunk: Chunk) -> NDArray[np.float32]:
-        """Sum the votes of the recent history: [B, I].
-
-        Args:
-            chunk: B requests.
-        """
-        request, item, age, row = chunk.recent(self._depth)
-        weight = np.float32(0.87) ** age.astype(np.float32) * self._vote_weight[row]
-        return self._vote(chunk, request, item, weight)
-
-    def score_last(self, chunk: Chunk) -> NDArray[np.float32]:
-        """Links of the latest history item alone: [B, I].
-
-        Args:
-            chunk: B requests.
-        """
-        request, item, _, _ = chunk.recent(self._depth)
-        latest = np.ones(len(request), dtype=bool)
-        latest[1:] = request[1:] != request[:-1]
-        return self._vote(chunk, request[latest], item[latest], np.ones(latest.sum(), np.float32))
-
-    def _vote(
-        self, chunk: Chunk, request: Longs, item: NDArray[np.int32], weight: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        sparse = load_sparse()
-
-        shape = (len(chunk), chunk.items)
-        votes = sparse.csr_array((weight, (request, item)), shape=shape)
-        dense: NDArray[np.float32] = (votes @ self.matrix).toarray()
-        return dense
 
 
 def _surplus(row: Longs, data: NDArray[np.float32], keep: int) -> Longs:

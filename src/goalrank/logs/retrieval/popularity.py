@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from goalrank.logs.events.arrays import Events, Longs
-from goalrank.logs.retrieval.channel import Chunk
+from goalrank.logs.retrieval.channel import Chunk, RowWeights
 
 __all__ = ["Popularity"]
 
@@ -36,6 +38,22 @@ class Popularity:
         """Halve the counts and add the rows' items; see `RetrievalChannel`."""
         self._count *= _KEPT
         self._count += np.bincount(self._log.item[new_rows], minlength=len(self._count))
+
+    def learnt(self) -> dict[str, NDArray[Any]]:
+        """The counts."""
+        return {"count": self._count}
+
+    @classmethod
+    def from_learnt(cls, kept: dict[str, NDArray[Any]], weights: RowWeights) -> Popularity:
+        """What `learnt` gave.
+
+        Args:
+            kept: arrays.
+            weights: are not looked at.
+        """
+        made = cls.__new__(cls)
+        made._count = kept["count"]
+        return made
 
     def score(self, chunk: Chunk) -> NDArray[np.float32]:
         """Score all known items: [B, I], the same row for every request.

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from goalrank.errors import ConfigError
-from goalrank.features import FeatureMemory, FeaturePlan, RowPool
+from goalrank.features import FeatureMemory, FeaturePlan, PairTable, RowPool
 from goalrank.requests import LogRule, TableInfo
 from goalrank.serving.state.ids import IdCodes
 from goalrank.serving.state.pending import PendingRows
@@ -58,6 +58,7 @@ class State:
         rule: how rows are read.
         memory: what features need to know.
         history: latest consumed items per user; values are strength, and 1 where liked.
+        seen: all consumed items per user, where requests leave them out.
         clock: microseconds; rows before it are folded in.
         taken: rows taken in so far, waiting ones included.
 
@@ -70,6 +71,7 @@ class State:
         self.users, self.items = IdCodes(), IdCodes(items)
         self.memory = FeatureMemory(plan)
         self.history = RowPool(2, max(self.rule.depth, _LINKED))
+        self.seen = PairTable()
         self._reader = RowReader(
             self.rule, plan.inputs.kinds, info.target or "", self.users, self.items
         )
@@ -79,7 +81,7 @@ class State:
     @property
     def bytes(self) -> int:
         """Memory of the arrays; ids are not in it."""
-        return self.memory.bytes + self.history.bytes + self.pending.rows.nbytes
+        return self.memory.bytes + self.history.bytes + self.seen.bytes + self.pending.rows.nbytes
 
     def add(self, events: pl.DataFrame) -> None:
         """Take in events of any time, in any order; each must come once.
@@ -130,6 +132,8 @@ class State:
         if len(used):
             values = [used["strength"], used["liked"].astype(np.float32)]
             self.history.add(used["user"], used["item"], used["time"], used["tie"], values)
+            if self.rule.exclude_seen:
+                self.seen.add(used["user"], used["item"])
 
     def histories(self, users: Sequence[Any]) -> Histories:
         """Histories of users up to the clock.
@@ -157,10 +161,18 @@ class State:
             candidates: ids of B requests; shorter ones are padded to N.
             time: [B] microseconds, none before the clock.
         """
-        codes = np.full((len(users), max(map(len, candidates), default=0)), -1, np.int32)
-        for row, ids in zip(codes, candidates, strict=True):
+        return self.memory.values(self.users.find(users), self.codes(candidates), time)
+
+    def codes(self, candidates: Sequence[Sequence[Any]]) -> NDArray[np.int32]:
+        """Codes of candidates: [B, N], -1 for padding and unknown items.
+
+        Args:
+            candidates: ids of B requests; shorter ones are padded to N.
+        """
+        codes = np.full((len(candidates), max(map(len, candidates), default=0)), -1, np.int32)
+        for row, ids in zip(codes, candidates):
             row[: len(ids)] = self.items.find(ids)
-        return self.memory.values(self.users.find(users), codes, time)
+        return codes
 
     def forget(self, user: Any) -> bool:
         """Forget a user's rows; what they added to items stays.
@@ -175,6 +187,7 @@ class State:
         if code < 0:
             return False
         self.memory.remove(code)
+        self.seen.remove(code)
         if code < len(self.history.size):
             self.history.remove(code)
         rows = self.pending.take_before(np.iinfo(np.int64).max)

@@ -1,0 +1,99 @@
+"""Scores of items by links from the items of a history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goalrank.logs.events.arrays import Longs
+from goalrank.logs.retrieval.channel import Chunk, RowWeights
+from goalrank.logs.retrieval.sparse import load_sparse
+
+__all__ = ["LinkVotes", "Transition"]
+
+
+class LinkVotes:
+    """Votes of history items for the items that they have links to.
+
+    Args:
+        matrix: sparse [I, I] links; None until some are learnt.
+        weights: weight of each row of the log.
+        depth: number of latest history items that vote.
+
+    Attributes:
+        matrix: as given.
+    """
+
+    name = "item_to_item"
+    needs_evidence = True
+    personal = True
+
+    def __init__(self, matrix: Any, weights: RowWeights, depth: int = 20) -> None:
+        self.matrix, self._vote_weight, self._depth = matrix, weights, depth
+
+    def learnt(self) -> dict[str, NDArray[Any]]:
+        """The links as arrays."""
+        matrix = self.matrix
+        return {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
+
+    @classmethod
+    def from_learnt(cls, kept: dict[str, NDArray[Any]], weights: RowWeights) -> LinkVotes:
+        """What `learnt` gave, for the rows of another log.
+
+        Args:
+            kept: arrays.
+            weights: weight of each row of that log.
+        """
+        size = len(kept["indptr"]) - 1
+        parts = (kept["data"], kept["indices"], kept["indptr"])
+        return LinkVotes(load_sparse().csr_array(parts, shape=(size, size)), weights)
+
+    def score(self, chunk: Chunk) -> NDArray[np.float32]:
+        """Sum the votes of the recent history: [B, I].
+
+        Args:
+            chunk: B requests.
+        """
+        request, item, age, row = chunk.recent(self._depth)
+        weight = np.float32(0.87) ** age.astype(np.float32) * self._vote_weight[row]
+        return self._vote(chunk, request, item, weight)
+
+    def score_last(self, chunk: Chunk) -> NDArray[np.float32]:
+        """Links of the latest history item alone: [B, I].
+
+        Args:
+            chunk: B requests.
+        """
+        request, item, _, _ = chunk.recent(self._depth)
+        latest = np.ones(len(request), dtype=bool)
+        latest[1:] = request[1:] != request[:-1]
+        return self._vote(chunk, request[latest], item[latest], np.ones(latest.sum(), np.float32))
+
+    def _vote(
+        self, chunk: Chunk, request: Longs, item: NDArray[np.int32], weight: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        sparse = load_sparse()
+
+        shape = (len(chunk), chunk.items)
+        votes = sparse.csr_array((weight, (request, item)), shape=shape)
+        dense: NDArray[np.float32] = (votes @ self.matrix).toarray()
+        return dense
+
+
+class Transition:
+    """Links from the latest history item alone, or from the recent ones.
+
+    Args:
+        model: the links.
+        last: whether the latest item alone votes.
+    """
+
+    def __init__(self, model: LinkVotes, *, last: bool) -> None:
+        self.name = "transition_last" if last else "transition_recent"
+        self._score = model.score_last if last else model.score
+
+    def score(self, chunk: Chunk) -> NDArray[np.float32]:
+        """Score all known items: [B, I]."""
+        return self._score(chunk)

@@ -1,0 +1,140 @@
+"""`LiveState`: what a bundle's requests need, from events that came so far."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from goalrank.errors import ConfigError
+from goalrank.features import FeaturePlan
+from goalrank.logs import Codes, LearntRetrieval, item_categories, stable_hashes
+from goalrank.requests import ComputedFeatures, TableInfo
+from goalrank.serving.state.linked import Linked, first_items, side_table
+from goalrank.serving.state.state import State
+
+__all__ = ["Asked", "LiveState"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked about a user at a moment.
+
+    Attributes:
+        user_id: id.
+        time: microseconds.
+        candidates: item ids.
+    """
+
+    user_id: Any
+    time: int
+    candidates: Sequence[Any]
+
+
+class LiveState:
+    """Histories and features of requests as of now, for models trained on one import.
+
+    Its methods may be called from several threads.
+
+    Args:
+        info: description of the table that the model was trained on.
+        learnt: what the import of that table learnt for retrieval and linked features.
+
+    Attributes:
+        state: the fold of events.
+        linked: retrieval and linked features; None where nothing was learnt.
+        lacking: features that only the caller can know.
+
+    Raises:
+        ConfigError: the table does not say how its log was read, or a family of features or a
+            channel cannot be made again.
+    """
+
+    def __init__(self, info: TableInfo, learnt: LearntRetrieval | None) -> None:
+        self.info = info
+        plan = FeaturePlan.recorded(info.computed or ComputedFeatures(), _categories(learnt))
+        self.state = State(info, plan, first_items(learnt))
+        self.linked = None if learnt is None else Linked(learnt, self.state)
+        linked = () if self.linked is None else self.linked.names
+        self.lacking = tuple(
+            name for name in info.candidate_features if name not in {*plan.names, *linked}
+        )
+        self._lock = threading.RLock()
+
+    def add(self, events: pl.DataFrame) -> None:
+        """Take in events; see `State.add`."""
+        with self._lock:
+            self.state.add(events)
+
+    def forget(self, user: Any) -> bool:
+        """Forget a user; see `State.forget`."""
+        with self._lock:
+            return self.state.forget(user)
+
+    def rows(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
+        """History and features of requests, as columns of the requests table: a row each.
+
+        The clock moves on to the latest moment asked; an earlier one gets the state of the clock.
+
+        Args:
+            asked: B requests.
+
+        Raises:
+            ConfigError: features that only the caller can know.
+        """
+        if self.lacking:
+            raise ConfigError(
+                f"the model was trained with {', '.join(self.lacking)}, which are not computed from "
+                f"events; remedy: send candidate_features with the request"
+            )
+        with self._lock:
+            return self._rows(asked)
+
+    def _rows(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
+        state = self.state
+        state.advance(max(each.time for each in asked))
+        users = [each.user_id for each in asked]
+        time = np.maximum(np.array([each.time for each in asked]), state.clock)
+        codes = state.codes([each.candidates for each in asked])
+        values = state.memory.values(state.users.find(users), codes, time)
+        if self.linked is not None:
+            values |= self.linked.features(users, codes)
+        return self._filled(users, [len(each.candidates) for each in asked], values)
+
+    def _filled(
+        self, users: Sequence[Any], counts: Sequence[int], values: dict[str, Floats]
+    ) -> list[dict[str, Any]]:
+        found, items = self.state.histories(users), self.state.items.ids
+        ends = np.cumsum(found.length)
+        names = self.info.candidate_features
+        table = np.stack([values[name] for name in names], axis=-1) if names else None
+        return [
+            {
+                "history": [items[code] for code in found.item[end - length : end]],
+                "history_feedback": found.feedback[end - length : end].tolist(),
+                "history_time": [
+                    _EPOCH + timedelta(microseconds=int(t)) for t in found.time[end - length : end]
+                ],
+                "candidate_features": [] if table is None else table[row, :count].tolist(),
+            }
+            for row, (end, length, count) in enumerate(zip(ends, found.length, counts, strict=True))
+        ]
+
+
+def _categories(learnt: LearntRetrieval | None) -> dict[str, Any]:
+    """Categories of items by the codes that a state gives them."""
+    table = side_table(learnt)
+    if table is None or learnt is None:
+        return {}
+    ids = table["item_id"]
+    codes = Codes(ids, stable_hashes(ids), np.zeros(len(ids), np.int64))
+    return {column: item_categories(table, column, codes) for column in learnt.categories}
