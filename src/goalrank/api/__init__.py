@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from goalrank.api.bulk import load, rank_dataset
     from goalrank.api.competition import Competition, compete
     from goalrank.api.demo import DEMOS, run_demo
-    from goalrank.api.model import Model, fit
+    from goalrank.api.model import Model, fit, learnt_beside
     from goalrank.api.reward_reports import fit_itemwise, reward_report
     from goalrank.api.scorecard import Scorecard, audit_table, evaluate
     from goalrank.api.world_cards import RegretParts, WorldCard, WorldRow, world_card
@@ -34,6 +34,7 @@ __all__ = [
     "evaluate_off_policy",
     "fit",
     "fit_itemwise",
+    "learnt_beside",
     "load",
     "rank_dataset",
     "recipe_names",
@@ -59,6 +60,7 @@ __getattr__ = lazy_door(
         "evaluate_off_policy": "goalrank.evaluation",
         "fit": "goalrank.api.model",
         "fit_itemwise": "goalrank.api.reward_reports",
+        "learnt_beside": "goalrank.api.model",
         "load": "goalrank.api.bulk",
         "rank_dataset": "goalrank.api.bulk",
         "recipe_names": "goalrank.recipes",

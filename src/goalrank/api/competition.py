@@ -16,6 +16,7 @@ from goalrank.api.scorecard import find_baselines
 from goalrank.encoders import add_tree_scores
 from goalrank.errors import ConfigError
 from goalrank.evaluation import Difference, Evaluation
+from goalrank.logs import LearntRetrieval
 from goalrank.rankers import LinearScores, Ranker
 from goalrank.reporting import evaluation_table
 from goalrank.requests import Encoder, Requests
@@ -92,6 +93,7 @@ def compete(
     progress: bool = True,
     overwrite: bool = False,
     accelerator: str = "auto",
+    learnt: LearntRetrieval | None = None,
     say: Say = lambda text: None,
 ) -> Competition:
     """Train linear, trees, PRM and GoalRank within a budget, and choose the one to deploy.
@@ -112,6 +114,7 @@ def compete(
         progress: show progress bars.
         overwrite: start again in `out`, even if it holds a job or bundle.
         accelerator: passed to Lightning.
+        learnt: what the import of `train` learnt; the bundle keeps it, see `learnt_beside`.
         say: told what comes next.
 
     Raises:
@@ -147,6 +150,7 @@ def compete(
         raise ConfigError(f"nothing was trained ({reasons}); option: --budget")
     say("comparing on validation")
     result = _choose(job, encoder, train, metric, bootstrap, left_out)
+    result.model.learnt = learnt
     if out is not None:
         result.model.save(out / "bundle", overwrite=True)
         write_text(out / "compete.json", json_text(result.to_dict()))

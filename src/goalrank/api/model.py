@@ -11,10 +11,11 @@ from typing import Any
 from goalrank.bundles import Bundle
 from goalrank.encoders import add_tree_scores
 from goalrank.errors import BundleError, ConfigError
+from goalrank.logs import RETRIEVAL, LearntRetrieval
 from goalrank.rankers import Ranker
 from goalrank.recipes import DEFAULT, recipe_path
 from goalrank.requests import EncodedRequests, Encoder, Requests, TableInfo, read_shard
-from goalrank.storage import local_path
+from goalrank.storage import Location, local_copy, local_path
 from goalrank.training import (
     FitConfig,
     Fitted,
@@ -76,6 +77,7 @@ def fit(
     progress: bool = True,
     resume: bool = False,
     overwrite: bool = False,
+    learnt: LearntRetrieval | None = None,
     **run: Any,
 ) -> Model:
     """Train the light models, the reward model and the generator of a recipe.
@@ -97,6 +99,8 @@ def fit(
         progress: show progress bars.
         resume: go on with the job in `out`; finished stages are not run again.
         overwrite: start again in `out`, even if it holds a job or bundle.
+        learnt: what the import of `train` learnt for retrieval and linked features, which the
+            bundle keeps for a server; None takes what lies beside the file of `train`.
         run: accelerator, devices, strategy, nodes, split_data, tensorboard; see `RunOptions`.
 
     Under torchrun every process calls this with the same arguments; the first writes.
@@ -146,6 +150,7 @@ def fit(
         held = None if validation is None else _read(validation, options)
         folder = out / "run" if out is not None else Path(scratch)
         model = _fit(table, held, settings, replace(options, folder=folder))
+        model.learnt = learnt_beside(train) if learnt is None else learnt
     if out is not None and is_first():
         model.save(out / "bundle", overwrite=True)
     return model
@@ -194,6 +199,23 @@ def model_of(job: Job, encoder: Encoder, info: TableInfo) -> Model:
         fitted=fitted,
         job=job,
     )
+
+
+def learnt_beside(train: Requests | str | Path) -> LearntRetrieval | None:
+    """What the import of a training table learnt for retrieval and linked features.
+
+    Args:
+        train: the table's file, or the folder of its data set; a table in memory has nothing
+            beside it.
+    """
+    if isinstance(train, Requests):
+        return None
+    place = Location(str(train))
+    for folder in (place.child(RETRIEVAL), place.parent().child(RETRIEVAL)):
+        if folder.exists():
+            with local_copy(folder.address) as path:
+                return LearntRetrieval.load(path)
+    return None
 
 
 def _read(requests: Requests | str | Path, options: RunOptions) -> Requests:

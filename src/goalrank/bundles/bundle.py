@@ -22,6 +22,7 @@ from goalrank.bundles.plugins import check_plugins, needed_plugins
 from goalrank.bundles.ranked_lists import list_frame, rank_file
 from goalrank.encoders import TreeScores
 from goalrank.errors import BundleError, ConfigError, GoalRankError
+from goalrank.logs import LearntRetrieval
 from goalrank.rankers import RANKERS, Ranker, RankerConfig, build_ranker
 from goalrank.registry import class_path
 from goalrank.requests import Encoder, Missing, Requests, load_encoder, save_encoder
@@ -47,6 +48,8 @@ class Bundle:
         train: about the training: dataset, protocol, warning, seeds.
         examples: a few requests that the server's page offers to start from. They hold users'
             histories, so no bundle gets them unasked.
+        learnt: what the import learnt for retrieval and linked features; None where the training
+            requests were not written by one.
     """
 
     ranker: Ranker
@@ -55,6 +58,7 @@ class Bundle:
     reward: Reward | None = None
     train: dict[str, Any] = field(default_factory=dict)
     examples: Requests | None = None
+    learnt: LearntRetrieval | None = None
 
     def __post_init__(self) -> None:
         self.ranker.eval()
@@ -107,6 +111,8 @@ class Bundle:
             save_file(_state(self.reward), folder / _REWARD)
         if self.examples is not None:
             self.examples.write(folder / _EXAMPLES)
+        if self.learnt is not None:
+            self.learnt.save(folder)
         manifest = {
             "goalrank": __version__,
             "torch": torch.__version__,
@@ -172,7 +178,8 @@ class Bundle:
             _load(reward, path / _REWARD)
         there = _EXAMPLES in manifest["files"]
         examples = Requests.read(path / _EXAMPLES, validate=False) if there else None
-        return cls(ranker, config, encoder, reward, manifest["train"], examples)
+        learnt = LearntRetrieval.load(path)
+        return cls(ranker, config, encoder, reward, manifest["train"], examples, learnt)
 
     def rank(
         self,

@@ -9,6 +9,7 @@ from goalrank.features.categories import ItemCategories
 from goalrank.features.decay import DecayedTotals, HalfLife
 from goalrank.features.family import Feature, FeatureFamily, FeatureInputs
 from goalrank.features.fixed_point import ONE, fixed_point
+from goalrank.features.online.key_totals import KeyTotals
 from goalrank.features.online.memory import FeatureMemory
 from goalrank.features.online.pair_table import PairTable
 from goalrank.features.online.row_pool import RowPool
@@ -38,6 +39,7 @@ __all__ = [
     "HalfLife",
     "ItemCategories",
     "Key",
+    "KeyTotals",
     "LatestRows",
     "Needs",
     "PairTable",

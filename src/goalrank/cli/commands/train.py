@@ -84,7 +84,7 @@ def train(
 ) -> None:
     """Train the light models, the reward model and the generator of a recipe."""
     with only_json(as_json) as emit:
-        from goalrank.api import fit, recipe_path
+        from goalrank.api import fit, learnt_beside, recipe_path
         from goalrank.cli.tables import read_training, training_paths
         from goalrank.recipes import DEFAULT
         from goalrank.storage import local_path
@@ -116,6 +116,7 @@ def train(
                 nodes=nodes,
                 split_data=split_data,
                 tensorboard=tensorboard,
+                learnt=learnt_beside(data),
             )
         if not is_first():
             return
@@ -179,7 +180,7 @@ def _compete(
     accelerator: str,
     as_json: bool,
 ) -> dict[str, Any]:
-    from goalrank.api import compete
+    from goalrank.api import compete, learnt_beside
     from goalrank.cli.tables import read_training
     from goalrank.errors import DataError
 
@@ -202,6 +203,7 @@ def _compete(
             progress=show_progress(),
             overwrite=overwrite,
             accelerator=accelerator,
+            learnt=learnt_beside(data),
             say=say,
         )
     if not as_json:

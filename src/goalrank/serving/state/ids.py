@@ -46,13 +46,17 @@ class IdCodes:
         Args:
             ids: all integers, or all strings.
         """
-        codes = self._codes
-        begin = len(codes)
-        out = np.fromiter((codes.setdefault(i, len(codes)) for i in ids), np.int32, len(ids))
-        if len(codes) > begin:
-            fresh = list(codes)[begin:] if begin == 0 else _last(codes, len(codes) - begin)
-            self.ids += fresh
-            self._keep(stable_hashes(pl.Series(fresh)), begin)
+        codes, known = self._codes, self.ids
+        begin = len(known)
+        out = np.empty(len(ids), np.int32)
+        for at, each in enumerate(ids):
+            code = codes.get(each)
+            if code is None:
+                code = codes[each] = len(known)
+                known.append(each)
+            out[at] = code
+        if len(known) > begin:
+            self._keep(stable_hashes(pl.Series(known[begin:])), begin)
         return out
 
     def _keep(self, hashes: NDArray[np.uint64], begin: int) -> None:
@@ -66,8 +70,16 @@ class IdCodes:
         """Codes of ids [n]; -1 for unknown ones."""
         return np.fromiter((self._codes.get(i, -1) for i in ids), np.int32, len(ids))
 
+    def remove(self, code: int) -> None:
+        """Forget an id; its code is not given again."""
+        del self._codes[self.ids[code]]
+        self.ids[code] = None
 
-def _last(codes: dict[Any, int], count: int) -> list[Any]:
-    """The ids that were added last, in their order."""
-    newest = reversed(codes)
-    return [next(newest) for _ in range(count)][::-1]
+    def restore(self, ids: Sequence[Any]) -> None:
+        """Take over the ids of another run, forgotten ones as None."""
+        self.ids = list(ids)
+        self._codes = {each: code for code, each in enumerate(self.ids) if each is not None}
+        self._hashes = np.zeros(0, np.uint64)
+        known = pl.Series(self.ids) if self.ids else pl.Series(self.ids, dtype=pl.Int64)
+        filled = known.fill_null("" if known.dtype == pl.String else 0)
+        self._keep(stable_hashes(filled), 0)

@@ -56,6 +56,8 @@ class State:
 
     Attributes:
         rule: how rows are read.
+        users, items: codes of ids.
+        first_items: hashes of the items with the first codes.
         memory: what features need to know.
         history: latest consumed items per user; values are strength, and 1 where liked.
         seen: all consumed items per user, where requests leave them out.
@@ -69,6 +71,7 @@ class State:
     def __init__(self, info: TableInfo, plan: FeaturePlan, items: Sequence[Any] = ()) -> None:
         self.rule = rule_of(info)
         self.users, self.items = IdCodes(), IdCodes(items)
+        self.first_items = self.items.hashes.copy()
         self.memory = FeatureMemory(plan)
         self.history = RowPool(2, max(self.rule.depth, _LINKED))
         self.seen = PairTable()
@@ -192,6 +195,7 @@ class State:
             self.history.remove(code)
         rows = self.pending.take_before(np.iinfo(np.int64).max)
         self.pending.add(rows[rows["user"] != code])
+        self.users.remove(code)
         return True
 
 

@@ -1,0 +1,239 @@
+"""`EventLog`: events in the order in which they came, in the database of the store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+
+from goalrank.errors import DuplicateRequestError, StoreError
+from goalrank.serving.store.database import for_reading, for_writing, store_error
+
+__all__ = ["Appended", "EventLog", "LoggedEvent"]
+
+_METADATA = sa.MetaData()
+_BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows of INTEGER alone
+EVENTS = sa.Table(
+    "events",
+    _METADATA,
+    sa.Column("seq", _BIG, primary_key=True, autoincrement=True),
+    sa.Column("event_id", sa.String, nullable=False, unique=True),
+    sa.Column("digest", sa.String, nullable=False, unique=True),  # of who, what, when and values
+    sa.Column("user_key", sa.String, nullable=False),  # the id as JSON: 1 and "1" are two
+    sa.Column("item_key", sa.String, nullable=False),
+    sa.Column("time_us", sa.BigInteger, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Index("events_by_user", "user_key"),
+    sqlite_autoincrement=True,  # a number is never given twice
+)
+_LOCK = 0x60A12A4C  # writers of PostgreSQL take turns, so that numbers appear in their order
+_PART = 400  # ids per query
+_CHUNK = 50_000  # events that are read at once
+
+
+@dataclass(frozen=True)
+class LoggedEvent:
+    """A row of the log: what happened between a user and an item.
+
+    Attributes:
+        user_id: who.
+        item_id: what.
+        time: microseconds since 1970.
+        values: feedback type → value.
+        shown: whether the item was shown, in logs of exposures.
+        event_id: the sender's; None takes a hash of the content.
+    """
+
+    user_id: int | str
+    item_id: int | str
+    time: int
+    values: dict[str, float]
+    shown: bool = True
+    event_id: str | None = None
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """As a row of the table."""
+        content = {
+            "user": self.user_id, "item": self.item_id, "time": self.time,
+            "values": self.values, "shown": self.shown,
+        }  # fmt: skip
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return {
+            "event_id": self.event_id or digest, "digest": digest,
+            "user_key": json.dumps(self.user_id), "item_key": json.dumps(self.item_id),
+            "time_us": self.time,
+            "body": json.dumps({"values": self.values, "shown": self.shown}),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Appended:
+    """What the log did with a batch.
+
+    Attributes:
+        stored: new events.
+        duplicates: events that were there with the same content; nothing changed.
+        last: number of the newest event of the log.
+    """
+
+    stored: int
+    duplicates: int
+    last: int
+
+
+class EventLog:
+    """A log that many processes may append to and read.
+
+    Args:
+        engine: of `open_engine`; the table is made if it is missing.
+
+    Raises:
+        StoreError: the database refuses.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._writes, self._reads = for_writing(engine), for_reading(engine)
+        self._dialect = engine.dialect.name
+        try:
+            with self._writes.begin() as connection:
+                self._take_turn(connection)
+                _METADATA.create_all(connection)
+        except sa.exc.SQLAlchemyError as error:
+            raise store_error(error, []) from error
+
+    def _take_turn(self, connection: sa.Connection) -> None:
+        if self._dialect == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+
+    def append(self, events: Sequence[LoggedEvent]) -> Appended:
+        """Store events, all or none; they are on disk when this returns.
+
+        An event whose id, or whose whole content, is in the log already is not stored again.
+
+        Args:
+            events: in the order in which they came.
+
+        Raises:
+            DuplicateRequestError: an id that is there with another content.
+            StoreFullError: the disk is full.
+            StoreError: the database refuses.
+        """
+        rows = _distinct([event.row for event in events])
+        try:
+            with self._writes.begin() as connection:
+                self._take_turn(connection)
+                fresh = _new_rows(connection, rows)
+                if fresh:
+                    connection.execute(sa.insert(EVENTS), fresh)
+                last = connection.execute(sa.select(sa.func.max(EVENTS.c.seq))).scalar() or 0
+        except sa.exc.SQLAlchemyError as error:
+            raise store_error(error, []) from error
+        return Appended(len(fresh), len(events) - len(fresh), last)
+
+    @property
+    def last(self) -> int:
+        """Number of the newest event, 0 in an empty log."""
+        with self._reading() as connection:
+            return connection.execute(sa.select(sa.func.max(EVENTS.c.seq))).scalar() or 0
+
+    def _reading(self) -> sa.Connection:
+        try:
+            return self._reads.connect()
+        except sa.exc.SQLAlchemyError as error:
+            raise StoreError(f"the event log cannot be read ({error}); option: store") from error
+
+    def after(self, position: int, chunk: int = _CHUNK) -> Iterator[tuple[int, pl.DataFrame]]:
+        """Events after a position, in their order, in frames as a `State` takes them.
+
+        Args:
+            position: number of the last event that is known; 0 for none.
+            chunk: events per frame.
+
+        Yields:
+            Number of the frame's last event, and the frame.
+        """
+        query = sa.select(EVENTS).order_by(EVENTS.c.seq).limit(chunk)
+        while True:
+            with self._reading() as connection:
+                rows = connection.execute(query.where(EVENTS.c.seq > position)).all()
+            if not rows:
+                return
+            position = rows[-1].seq
+            yield position, _frame(rows)
+
+    def forget(self, user_id: int | str) -> int:
+        """Delete a user's events.
+
+        Args:
+            user_id: id.
+
+        Returns:
+            How many there were.
+        """
+        try:
+            with self._writes.begin() as connection:
+                mine = EVENTS.c.user_key == json.dumps(user_id)
+                return connection.execute(sa.delete(EVENTS).where(mine)).rowcount
+        except sa.exc.SQLAlchemyError as error:
+            raise store_error(error, []) from error
+
+
+def _distinct(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows without those that repeat an earlier one of the batch.
+
+    Raises:
+        DuplicateRequestError: one id with two contents.
+    """
+    by_id: dict[str, str] = {}
+    by_digest: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        _refuse_other(by_id.setdefault(row["event_id"], row["digest"]), row)
+        by_digest.setdefault(row["digest"], row)
+    return list(by_digest.values())
+
+
+def _new_rows(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows that the log does not have."""
+    known: dict[str, str] = {}
+    for start in range(0, len(rows), _PART):
+        part = rows[start : start + _PART]
+        either = EVENTS.c.event_id.in_([row["event_id"] for row in part])
+        either |= EVENTS.c.digest.in_([row["digest"] for row in part])
+        query = sa.select(EVENTS.c.event_id, EVENTS.c.digest).where(either)
+        known.update((row.event_id, row.digest) for row in connection.execute(query))
+    for row in rows:
+        _refuse_other(known.get(row["event_id"], row["digest"]), row)
+    digests = set(known.values())
+    return [row for row in rows if row["digest"] not in digests]
+
+
+def _refuse_other(digest: str, row: dict[str, Any]) -> None:
+    if digest != row["digest"]:
+        raise DuplicateRequestError(
+            f"event '{row['event_id']}' came before with another content; nothing was stored; "
+            f"remedy: give each event its own event_id, or none"
+        )
+
+
+def _frame(rows: Sequence[Any]) -> pl.DataFrame:
+    bodies = [json.loads(row.body) for row in rows]
+    kinds = sorted({kind for body in bodies for kind in body["values"]})
+    values = {
+        kind: pl.Series([body["values"].get(kind) for body in bodies], dtype=pl.Float32)
+        for kind in kinds
+    }
+    return pl.DataFrame(
+        {
+            "user_id": [json.loads(row.user_key) for row in rows],
+            "item_id": [json.loads(row.item_key) for row in rows],
+            "time": pl.Series([row.time_us for row in rows], dtype=pl.Int64),
+            "shown": [body["shown"] for body in bodies],
+            **values,
+        }
+    )

@@ -1,0 +1,152 @@
+"""Snapshots of a state: arrays and ids in a folder, with hashes and without pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from goalrank.errors import DataError
+from goalrank.features import DecayedTotals, KeyTotals
+from goalrank.serving.state.state import State
+from goalrank.storage import whole_folder, write_json
+
+__all__ = ["load_snapshot", "save_snapshot"]
+
+_FORMAT = 1
+_MANIFEST, _ARRAYS = "snapshot.json", "arrays.npz"
+_IDS = ("users", "items")
+Arrays = dict[str, NDArray[Any]]
+
+
+def save_snapshot(state: State, folder: Path, position: int) -> None:
+    """Write a state, whole or not at all; a snapshot that is there is replaced.
+
+    Args:
+        state: the state.
+        folder: to write to.
+        position: how far in the event log it has come.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    with whole_folder(folder, replace=True, error=DataError) as draft:
+        np.savez(draft / _ARRAYS, **dict(_arrays(state)))  # type: ignore[arg-type]
+        for name in _IDS:
+            ids = pl.DataFrame({"id": getattr(state, name).ids})
+            ids.write_parquet(draft / f"{name}.parquet")
+        files = (_ARRAYS, *(f"{name}.parquet" for name in _IDS))
+        manifest = {
+            "format": _FORMAT,
+            "position": position,
+            "clock": int(state.clock),
+            "taken": state.taken,
+            "rows": state.memory.rows,
+            "model": fingerprint(state),
+            "sha256": {name: _digest(draft / name) for name in files},
+        }
+        write_json(draft / _MANIFEST, manifest)
+
+
+def load_snapshot(state: State, folder: Path) -> int | None:
+    """Fill an empty state from a snapshot.
+
+    Args:
+        state: that has seen nothing.
+        folder: of `save_snapshot`.
+
+    Returns:
+        How far in the event log the snapshot has come; None where it cannot be used, because it is
+        missing, damaged, of another version, or of a model with other features. The state is then
+        as it was.
+    """
+    manifest = _manifest(folder)
+    if manifest is None or manifest.get("model") != fingerprint(state):
+        return None
+    hashes = manifest["sha256"]
+    if any(
+        not (folder / n).is_file() or _digest(folder / n) != digest for n, digest in hashes.items()
+    ):
+        return None
+    for name in _IDS:
+        getattr(state, name).restore(pl.read_parquet(folder / f"{name}.parquet")["id"].to_list())
+    with np.load(folder / _ARRAYS) as arrays:
+        _restore(state, arrays)
+    state.clock, state.taken = manifest["clock"], manifest["taken"]
+    state.memory.rows = manifest["rows"]
+    position: int = manifest["position"]
+    return position
+
+
+def fingerprint(state: State) -> str:
+    """A hash of what a state's arrays mean: the rule of the log, the features, the first items."""
+    said = {
+        "rule": state.rule.model_dump(mode="json"),
+        "features": state.memory.plan.described.model_dump(mode="json"),
+        "names": state.memory.plan.names,
+        "items": hashlib.sha256(state.first_items.tobytes()).hexdigest(),
+    }
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _totals(state: State) -> Iterator[tuple[str, KeyTotals]]:
+    memory = state.memory
+    yield from (("all", memory.all), ("item", memory.items), ("user", memory.users))
+
+
+def _decayed(state: State) -> Iterator[tuple[str, DecayedTotals]]:
+    for number, totals in enumerate(state.memory.decayed.values()):
+        yield f"decayed {number}", totals
+
+
+_TOTALS, _DECAYED = ("count", "sums", "first", "last"), ("epoch", "older", "current")
+
+
+def _arrays(state: State) -> Iterator[tuple[str, NDArray[Any]]]:
+    for name, totals in _totals(state):
+        yield from ((f"{name} {field}", getattr(totals, field)) for field in _TOTALS)
+    for name, decayed in _decayed(state):
+        yield from ((f"{name} {field}", getattr(decayed, field)) for field in _DECAYED)
+    for name, pool in (("latest", state.memory.latest), ("history", state.history)):
+        yield from ((f"{name} {field}", array) for field, array in pool.arrays().items())
+    for name, pairs in (("pairs", state.memory.pairs), ("seen", state.seen)):
+        yield from zip((f"{name} keys", f"{name} counts"), pairs.arrays())
+    rows = state.pending.rows
+    yield from ((f"pending {field}", rows[field]) for field in rows.dtype.names or ())
+
+
+def _restore(state: State, arrays: Any) -> None:
+    for name, totals in _totals(state):
+        for field in _TOTALS:
+            setattr(totals, field, arrays[f"{name} {field}"])
+    for name, decayed in _decayed(state):
+        for field in _DECAYED:
+            setattr(decayed, field, arrays[f"{name} {field}"])
+    for name, pool in (("latest", state.memory.latest), ("history", state.history)):
+        fields = ("item", "time", "tie", "values", "size")
+        pool.restore({field: arrays[f"{name} {field}"] for field in fields})
+    for name, pairs in (("pairs", state.memory.pairs), ("seen", state.seen)):
+        pairs.restore(arrays[f"{name} keys"], arrays[f"{name} counts"])
+    waiting = np.zeros(len(arrays["pending user"]), state.pending.rows.dtype)
+    for field in waiting.dtype.names or ():
+        waiting[field] = arrays[f"pending {field}"]
+    state.pending.add(waiting)
+
+
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    try:
+        kept: dict[str, Any] = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return kept if kept.get("format") == _FORMAT else None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
