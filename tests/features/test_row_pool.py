@@ -20,7 +20,8 @@ def columns(rows):
 @settings(max_examples=200, deadline=None)
 @given(batches, st.integers(1, 9))
 def test_the_latest_rows_are_kept_in_order(parts, most):
-    pool, plain = RowPool(1, most), {user: [] for user in range(7)}
+    pool = RowPool(1, most)
+    plain: dict[int, list[tuple[int, int, int]]] = {user: [] for user in range(7)}
     for part in parts:
         pool.add(*columns(part))
         for user, item, time, tie in part:

@@ -79,7 +79,7 @@ def test_a_state_of_a_log_with_copies_equals_the_import(log):
     state = empty_state("exposures")
     for _, frame in log.after(0, 11):
         state.add(frame)
-    distinct = everything(log).drop("shown")
+    distinct = everything(log).drop("shown", "before")
     assert distinct.is_unique().all()
     now = 41 * HOUR
     for user in range(3):

@@ -12,7 +12,7 @@ from goalrank.logs.readers.sources import SOURCES
 from goalrank.logs.retrieval.refits import refit_moments
 from goalrank.requests import Requests
 from goalrank.serving.state.live import Asked, LiveState
-from tests.logs.logs_data import exposures, kuairand_folder, movielens_folder
+from tests.logs.logs_data import START, exposures, kuairand_folder, movielens_folder
 
 OPTIONS = {"first_fit": 100, "factors": 4, "candidates": 12, "stride": 5, "history": 20}
 PARTS = ("train", "validation", "test")
@@ -26,7 +26,7 @@ def every_request(folder):
 def live_of(folder, info, raw):
     live = LiveState(info, LearntRetrieval.load(folder / "retrieval"))
     if raw.prior is not None:
-        live.state.add_before_the_log(raw.prior)
+        live.add(raw.prior.with_columns(before=True))
     live.add(raw.events)
     return live
 
@@ -43,6 +43,8 @@ def compare(live, frame, info, since):
         at = int(row["time"].timestamp() * 1e6 + 0.5)
         asked = Asked(row["user_id"], at, row["candidates"])
         found = live.rows([asked])[0]
+        if live.retrieves and at >= since:
+            assert found["candidate_score"] == pytest.approx(row["candidate_score"], abs=1e-6)
         for name in ("history", "history_feedback", "history_time"):
             assert found[name] == row[name], (row["request_id"], name)
         mine, theirs = np.array(found["candidate_features"]), np.array(row["candidate_features"])
@@ -61,16 +63,31 @@ def imported(source, path, out, options):
     return (*every_request(out), SOURCES[source](path, ImportOptions.from_mapping(options)))
 
 
+def earlier_views(folder):
+    """What users watched before the log, at the time of their last view."""
+    pl.DataFrame(
+        {
+            "user_id": [0, 1, 99],
+            "last_time_ms": [START * 1000 - 5, START * 1000 - 9, START * 1000],
+            "watch_seq": [[3, 5, 3], [7], [1]],
+            "long_watch_seq": [[5], [], []],
+            "like_seq": [[5], [7], []],
+        }
+    ).write_parquet(folder / "user_history_sequences.parquet")
+
+
 def test_exposures(tmp_path):
     options = {**OPTIONS, "max_list": 6}
     log = exposures(users=20, rows=40)
     path = kuairand_folder(tmp_path / "k", log)
+    earlier_views(path)
     frame, info, raw = imported("kuairand", path, tmp_path / "out", options)
     clicked = np.sort(raw.events.filter(pl.col("strength") > 0)["time"].to_numpy())
     since = refit_moments(clicked, 100, 1.5)[-1]
     live = live_of(tmp_path / "out", info, raw)
     assert frame.filter(micros(frame, "time") >= since).height > 5
     assert compare(live, frame, info, since) > 25 * frame.height
+    assert live.state.histories([99]).length.tolist() == [1]
 
 
 @pytest.mark.parametrize("exclude_seen", [True, False])

@@ -52,6 +52,5 @@ def test_lists_from_state_are_those_of_the_library(made):
         at = int(row["time"].timestamp() * 1e6 + 0.5)
         filled = live.rows([Asked(row["user_id"], at, row["candidates"])])[0]
         plain = {name: row[name] for name in ("request_id", "user_id", "time", "candidates")}
-        plain["candidate_score"] = row["candidate_score"]
         different += predictor.rank([{**plain, **filled}], 5)[0].items != best
     assert different == 0

@@ -31,6 +31,7 @@ EVENTS = sa.Table(
     sa.Index("events_by_user", "user_key"),
     sqlite_autoincrement=True,  # a number is never given twice
 )
+_BODY = ("values", "shown", "before")
 _LOCK = 0x60A12A4C  # writers of PostgreSQL take turns, so that numbers appear in their order
 _PART = 400  # ids per query
 _CHUNK = 50_000  # events that are read at once
@@ -46,6 +47,7 @@ class LoggedEvent:
         time: microseconds since 1970.
         values: feedback type → value.
         shown: whether the item was shown, in logs of exposures.
+        before: whether it was before the log began: `values` is then the strength alone.
         event_id: the sender's; None takes a hash of the content.
     """
 
@@ -54,6 +56,7 @@ class LoggedEvent:
     time: int
     values: dict[str, float]
     shown: bool = True
+    before: bool = False
     event_id: str | None = None
 
     @property
@@ -61,14 +64,14 @@ class LoggedEvent:
         """As a row of the table."""
         content = {
             "user": self.user_id, "item": self.item_id, "time": self.time,
-            "values": self.values, "shown": self.shown,
+            "values": self.values, "shown": self.shown, "before": self.before,
         }  # fmt: skip
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return {
             "event_id": self.event_id or digest, "digest": digest,
             "user_key": json.dumps(self.user_id), "item_key": json.dumps(self.item_id),
             "time_us": self.time,
-            "body": json.dumps({"values": self.values, "shown": self.shown}),
+            "body": json.dumps({key: content[key] for key in _BODY}),
         }  # fmt: skip
 
 
@@ -203,9 +206,9 @@ def _new_rows(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[dic
     known: dict[str, str] = {}
     for start in range(0, len(rows), _PART):
         part = rows[start : start + _PART]
-        either = EVENTS.c.event_id.in_([row["event_id"] for row in part])
-        either |= EVENTS.c.digest.in_([row["digest"] for row in part])
-        query = sa.select(EVENTS.c.event_id, EVENTS.c.digest).where(either)
+        named = EVENTS.c.event_id.in_([row["event_id"] for row in part])
+        alike = EVENTS.c.digest.in_([row["digest"] for row in part])
+        query = sa.select(EVENTS.c.event_id, EVENTS.c.digest).where(named | alike)
         known.update((row.event_id, row.digest) for row in connection.execute(query))
     for row in rows:
         _refuse_other(known.get(row["event_id"], row["digest"]), row)
@@ -234,6 +237,7 @@ def _frame(rows: Sequence[Any]) -> pl.DataFrame:
             "item_id": [json.loads(row.item_key) for row in rows],
             "time": pl.Series([row.time_us for row in rows], dtype=pl.Int64),
             "shown": [body["shown"] for body in bodies],
+            "before": [body["before"] for body in bodies],
             **values,
         }
     )

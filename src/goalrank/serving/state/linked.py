@@ -135,18 +135,21 @@ class Linked:
         start, end = state.history.bounds(code)
         return _Now(state.history, start, end, self._learnt.known, len(users), code, state.seen)
 
-    def features(self, users: Sequence[Any], candidates: Ints) -> dict[str, Floats]:
-        """Linked features of given candidates: name → [B, N].
+    def of(self, users: Sequence[Any], candidates: Ints) -> Retrieved:
+        """Linked features and scores of given candidates.
 
         Args:
             users: [B] ids.
             candidates: [B, N] codes, -1 for none.
         """
         chunk = self.chunk(users)
-        out = scored(self.scorers, chunk, candidates)
-        if self.channels:
-            out |= self._lists(chunk, self._learnt.exclude_seen).features(candidates)
-        return out
+        lists = self._lists(chunk, self._learnt.exclude_seen)
+        return self._retrieved(lists, chunk, candidates)
+
+    def _retrieved(self, lists: ChannelLists, chunk: Chunk, candidates: Ints) -> Retrieved:
+        shares = list(self._learnt.shares.values())
+        features = {**lists.features(candidates), **scored(self.scorers, chunk, candidates)}
+        return Retrieved(candidates, lists.blended_score(shares, candidates), features)
 
     def _lists(self, chunk: Chunk, exclude_seen: bool) -> ChannelLists:
         return ChannelLists.of(self.channels, chunk, self._learnt.count, exclude_seen)
@@ -176,8 +179,7 @@ class Linked:
         lists = self._lists(chunk, learnt.exclude_seen if exclude_seen is None else exclude_seen)
         shares = list(learnt.shares.values())
         candidates = blend(lists.tops, shares, count or learnt.count, chunk.items)
-        features = {**lists.features(candidates), **scored(self.scorers, chunk, candidates)}
-        return Retrieved(candidates, lists.blended_score(shares, candidates), features)
+        return self._retrieved(lists, chunk, candidates)
 
 
 def first_items(learnt: LearntRetrieval | None) -> list[Any]:

@@ -16,7 +16,7 @@ from goalrank.errors import ConfigError
 from goalrank.features import FeaturePlan
 from goalrank.logs import Codes, LearntRetrieval, item_categories, stable_hashes
 from goalrank.requests import ComputedFeatures, TableInfo
-from goalrank.serving.state.linked import Linked, first_items, side_table
+from goalrank.serving.state.linked import Linked, Retrieved, first_items, side_table
 from goalrank.serving.state.state import State
 
 __all__ = ["Asked", "LiveState"]
@@ -70,6 +70,11 @@ class LiveState:
         )
         self._lock = threading.RLock()
 
+    @property
+    def retrieves(self) -> bool:
+        """Whether candidates can be retrieved."""
+        return self.linked is not None and bool(self.linked.channels)
+
     def add(self, events: pl.DataFrame) -> None:
         """Take in events; see `State.add`."""
         with self._lock:
@@ -106,13 +111,19 @@ class LiveState:
         time = np.maximum(np.array([each.time for each in asked]), state.clock)
         codes = state.codes([each.candidates for each in asked])
         values = state.memory.values(state.users.find(users), codes, time)
-        if self.linked is not None:
-            values |= self.linked.features(users, codes)
-        return self._filled(users, [len(each.candidates) for each in asked], values)
+        linked = None if self.linked is None else self.linked.of(users, codes)
+        counts = [len(each.candidates) for each in asked]
+        return self._filled(users, counts, values, linked)
 
     def _filled(
-        self, users: Sequence[Any], counts: Sequence[int], values: dict[str, Floats]
+        self,
+        users: Sequence[Any],
+        counts: Sequence[int],
+        values: dict[str, Floats],
+        linked: Retrieved | None,
     ) -> list[dict[str, Any]]:
+        values = values if linked is None else values | linked.features
+        score = None if linked is None or not self.retrieves else linked.score
         found, items = self.state.histories(users), self.state.items.ids
         ends = np.cumsum(found.length)
         names = self.info.candidate_features
@@ -124,6 +135,7 @@ class LiveState:
                 "history_time": [
                     _EPOCH + timedelta(microseconds=int(t)) for t in found.time[end - length : end]
                 ],
+                "candidate_score": None if score is None else score[row, :count].tolist(),
                 "candidate_features": [] if table is None else table[row, :count].tolist(),
             }
             for row, (end, length, count) in enumerate(zip(ends, found.length, counts, strict=True))

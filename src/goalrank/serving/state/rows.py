@@ -14,10 +14,13 @@ from goalrank.logs import row_ties
 from goalrank.requests import LogRule
 from goalrank.serving.state.ids import IdCodes
 
-__all__ = ["Records", "RowReader"]
+__all__ = ["BEFORE", "Records", "RowReader"]
 
 Records = NDArray[Any]
 """user, item, time, tie, counted, consumed, liked, strength, values: a structured array."""
+
+BEFORE = "before"
+"""Column of events: items that were consumed before the log began, which enter histories alone."""
 
 _ALWAYS = ("interaction", "consumed")  # feedback types that are 1 for every row
 _NEEDED = ("user_id", "item_id", "time")

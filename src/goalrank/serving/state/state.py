@@ -15,7 +15,7 @@ from goalrank.features import FeatureMemory, FeaturePlan, PairTable, RowPool
 from goalrank.requests import LogRule, TableInfo
 from goalrank.serving.state.ids import IdCodes
 from goalrank.serving.state.pending import PendingRows
-from goalrank.serving.state.rows import Records, RowReader
+from goalrank.serving.state.rows import BEFORE, Records, RowReader
 
 __all__ = ["Histories", "State"]
 
@@ -95,15 +95,11 @@ class State:
         Raises:
             SchemaError: a column is missing.
         """
+        if BEFORE in events.columns and events[BEFORE].any():
+            early = events[BEFORE].fill_null(False)
+            self.take(self._reader.before_the_log(events.filter(early)))
+            events = events.filter(~early)
         self.take(self._reader.records(events))
-
-    def add_before_the_log(self, consumed: pl.DataFrame) -> None:
-        """Take in items that were consumed before the log began.
-
-        Args:
-            consumed: user_id, item_id, time, strength.
-        """
-        self.take(self._reader.before_the_log(consumed))
 
     def take(self, rows: Records) -> None:
         """Take in records of `RowReader`."""
