@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from goalrank.serving.state.snapshots import load_snapshot, save_snapshot
+from goalrank.serving.state.snapshots import Snapshot, load_snapshot
 from tests.serving.state.kit import ITEMS, empty_state
 from tests.serving.state.test_parity import HOUR, event, frame
 
@@ -36,7 +36,7 @@ def test_a_snapshot_and_the_tail_equal_a_whole_replay(tmp_path, events, data):
     whole, part, again = (empty_state("exposures") for _ in range(3))
     part.add(log[:cut])
     part.advance(clock)
-    save_snapshot(part, tmp_path / "snapshot", cut)
+    Snapshot.of(part, cut).write(tmp_path / "snapshot")
     position = load_snapshot(again, tmp_path / "snapshot")
     assert position == cut
     again.add(log[position:])
@@ -53,7 +53,7 @@ def snapshot(tmp_path):
     state = empty_state("exposures")
     state.add(frame([(0, 1, HOUR, 1, 0), (1, 2, 2 * HOUR, 0, 1)], False))
     state.advance(3 * HOUR)
-    save_snapshot(state, tmp_path / "s", 2)
+    Snapshot.of(state, 2).write(tmp_path / "s")
     return tmp_path / "s"
 
 
@@ -95,7 +95,7 @@ def test_a_user_is_forgotten(tmp_path):
     assert values["user_count"][0, 0] == values["user_item_count"].max() == 0
     after = state.features([1], [ITEMS], np.array([10 * HOUR]))
     assert np.array_equal(after["log_popularity"], before["log_popularity"])
-    save_snapshot(state, tmp_path / "s", 3)
+    Snapshot.of(state, 3).write(tmp_path / "s")
     again = empty_state("interactions")
     assert load_snapshot(again, tmp_path / "s") == 3
     for each in (state, again):

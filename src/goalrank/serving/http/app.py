@@ -29,6 +29,7 @@ from goalrank.serving.http.access import ARRIVED, AnswerMetrics, BodyLimit, Keys
 from goalrank.serving.http.admission import Admission, Admitted
 from goalrank.serving.http.authorization import WRONG, Access
 from goalrank.serving.http.drain import drain_on_signals
+from goalrank.serving.http.events import add_events
 from goalrank.serving.http.health import add_health
 from goalrank.serving.http.hosts import AllowedHosts
 from goalrank.serving.http.schemas import (
@@ -106,6 +107,8 @@ def create_app(
     access = Access(keys or Keys(), wrong_keys)
     authorize = access.authorize
     _add_lists(app, service, access)
+    if service.keeper is not None:
+        add_events(app, service, service.keeper, authorize)
     add_page(app, service, authorize, examples)
     add_api_docs(app)
     add_health(app, service, authorize)

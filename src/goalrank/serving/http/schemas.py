@@ -38,12 +38,13 @@ class RankBody(_Body):
             refers to it.
         user_id: a string or an integer, as in training.
         time: of the request, with a time zone, from 1970 to a day ahead; now if absent.
-        history: item ids, oldest first.
+        history: item ids, oldest first; from state if absent, where the server keeps state.
         history_feedback: one value per item of the history, for models trained with such.
         history_time: one time per item of the history, before `time`, for models trained with such.
         candidates: 1 … 10,000 distinct item ids.
         candidate_score: the retriever's scores, one per candidate, for models trained with such.
-        candidate_features: one vector per candidate, for models trained with such features.
+        candidate_features: one vector per candidate, for models trained with such features; from
+            state if absent, where the server keeps state.
         slots: L, 1 … 100; the model's if absent.
         rules: constraints of this request, in addition to the server's.
         missing: what is done where an input that the model was trained with is absent: "refuse"
@@ -132,6 +133,8 @@ class Answer(_Body):
         logged: the exposure is in the store.
         filled: inputs that the request lacks, of which the model got its mean over the training
             requests; the store keeps these values.
+        state_age: seconds since the latest event that the state knows; null where the server keeps
+            no state, or before the first event.
     """
 
     request_id: str
@@ -144,6 +147,7 @@ class Answer(_Body):
     degraded: bool = False
     logged: bool = True
     filled: list[str] = Field(default_factory=list)
+    state_age: float | None = None
 
 
 class BatchAnswer(_Body):

@@ -34,7 +34,10 @@ from goalrank.serving.http.settings import ServeSettings
 from goalrank.serving.observability.logs import configure_logs
 from goalrank.serving.observability.metrics import SHARED
 from goalrank.serving.observability.tracing import configured_tracing
-from goalrank.serving.ranking.service import Service
+from goalrank.serving.ranking.service import DEFAULT, Service
+from goalrank.serving.state.event_log import EventLog
+from goalrank.serving.state.keeper import Progress, StateKeeper
+from goalrank.serving.state.metrics import StateMetrics
 from goalrank.serving.store.store import Store
 
 _SETTINGS = "GOALRANK_SERVE"
@@ -72,11 +75,34 @@ def build_app(settings: ServeSettings) -> FastAPI:
         tracing=tracing,
         allow=settings.allow_plugins,
     )
+    if settings.state is not None:
+        service.keeper = keep_state(service, settings.state)
     return create_app(
         service, keys, max_body=settings.max_body, watch=settings.watch,
         hosts=settings.allowed_hosts or (LOOPBACK if is_loopback(settings.host) else ()),
         examples=read_examples(settings.examples) if settings.examples else None,
     )  # fmt: skip
+
+
+def keep_state(service: Service, folder: Path, progress: Progress | None = None) -> StateKeeper:
+    """Make the state of a service from the events in its store.
+
+    Args:
+        service: with a store.
+        folder: of the snapshot.
+        progress: see `StateKeeper`.
+
+    Raises:
+        ConfigError: a server without a store, or a model that cannot be served from events.
+    """
+    if service.store is None:
+        raise ConfigError(
+            "state is made from events in the store, but this server keeps none; remedy: a store, "
+            "or no state (options: store, state)"
+        )
+    bundle = service.predictors[DEFAULT].bundle
+    log, metrics = EventLog(service.store.engine), StateMetrics(service.metrics.registry)
+    return StateKeeper(service.info, bundle.learnt, log, folder, progress=progress, metrics=metrics)
 
 
 def from_environment() -> FastAPI:

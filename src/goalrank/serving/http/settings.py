@@ -70,6 +70,11 @@ class ServeSettings(BaseSettings):
         default=DEFAULT_STORE,
         description="Where exposures go: sqlite:///FILE, postgresql+psycopg://…, or none.",
     )
+    state: Path | None = Field(
+        default=None,
+        description="Folder for snapshots of state; it turns on /v1/events, and requests get history "
+        "and features from the events so far.",
+    )
     experiments: Path | None = Field(default=None, description="TOML file of experiments.")
     rules: Path | None = Field(default=None, description="TOML file of rules for every list.")
     items: Path | None = Field(
@@ -130,7 +135,9 @@ class ServeSettings(BaseSettings):
             return value
         return tuple(filter(None, (each.strip() for each in value.split(","))))
 
-    @field_validator("bundle", "settings", "experiments", "rules", "items", "users", "examples")
+    @field_validator(
+        "bundle", "settings", "state", "experiments", "rules", "items", "users", "examples"
+    )
     @classmethod
     def _of_this_machine(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         return None if value is None else local_path(value, info.field_name or "")

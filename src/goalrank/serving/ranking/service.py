@@ -46,6 +46,8 @@ from goalrank.serving.ranking.jobs import (
 from goalrank.serving.ranking.memory import release_memory
 from goalrank.serving.ranking.pending_work import PendingWork, run_async, run_blocking
 from goalrank.serving.ranking.served_bundles import DEFAULT, BundleWatcher, ServedBundles
+from goalrank.serving.state.filling import filled_bodies
+from goalrank.serving.state.keeper import StateKeeper
 from goalrank.serving.store.probe import StoreProbe
 from goalrank.serving.store.records import Event, FeedbackCounts
 from goalrank.serving.store.store import CONFIRM_S, Store
@@ -102,6 +104,10 @@ class Service:
         tracing: where spans are sent; None sends none.
         allow: packages whose rankers and rewards bundles may load; see `Bundle.load`.
 
+    Attributes:
+        keeper: state from events, which fills in what requests leave out; None where the server
+            keeps none.
+
     Raises:
         BundleError: a folder holds no bundle that can be loaded.
         ConfigError: two bundles need different candidate features, or a bundle at an address.
@@ -143,6 +149,7 @@ class Service:
             folders, options, store=store, metrics=self.metrics, backend=backend, threads=threads,
             allow=allow,
         )  # fmt: skip
+        self.keeper: StateKeeper | None = None
         self._batcher: Batcher[RankJob, Ranked] = Batcher(self._rank_batch)
         # A thread of its own, one by one: what takes long holds up neither the rest nor memory.
         self._large_batcher: Batcher[RankJob, Ranked] = Batcher(
@@ -208,6 +215,8 @@ class Service:
             arrived = perf_counter() if arrived is None else arrived
             end = arrived + self.deadline
             now = datetime.now(UTC)
+            if self.keeper is not None:
+                bodies = filled_bodies(bodies, self.keeper, now)
             requests = [self._request_jobs(body, now) for body in bodies]
             jobs = [job for request in requests for job in request.jobs]
             for job in jobs:
@@ -225,6 +234,7 @@ class Service:
             answers = [answer_of(job, each, logged) for job, each in shown]
             for answer in answers:
                 self.metrics.count_filled(answer.filled)
+                answer.state_age = None if self.keeper is None else self.keeper.age(now)
             return answers
 
     def _submit(self, job: RankJob) -> Future[Ranked] | None:
@@ -420,6 +430,8 @@ class Service:
         self._fallback_pool.shutdown(wait=False, cancel_futures=True)
         if self._probe is not None:
             self._probe.close()
+        if self.keeper is not None:
+            self.keeper.close()
         if self.store is not None:
             self.store.close()
         if self.tracing is not None:

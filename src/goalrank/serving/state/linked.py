@@ -90,6 +90,11 @@ class Linked:
         learnt: what the import learnt.
         state: its items' codes begin with those of `learnt`.
 
+    Attributes:
+        learnt: as given.
+        channels: retrieval channels.
+        scorers: models of the other linked features.
+
     Raises:
         ConfigError: a channel that cannot be kept.
         MissingExtraError: factorisation without its library.
@@ -102,7 +107,7 @@ class Linked:
                 f"learnt, so their scores cannot be served; remedy: import without them (option: "
                 f"quotas)"
             )
-        self._learnt, self._state = learnt, state
+        self.learnt, self._state = learnt, state
         weights = {
             _LINKS: _Weights(state.history, learnt.vote_weight),
             FoldedIn.name: _Weights(state.history, learnt.confidence),
@@ -117,23 +122,28 @@ class Linked:
     def _scorer(self, name: str, links: Any) -> ItemScorer:
         if not name.endswith(_AFFINITY):
             return Transition(links, last=name == "transition_last")
-        items = self._learnt.items
+        items = self.learnt.items
         ids = items["item_id"]
         codes = Codes(ids, stable_hashes(ids), np.zeros(len(ids), np.int64))
-        return Affinity(items, name.removesuffix(_AFFINITY), codes, self._learnt.depth)
+        return Affinity(items, name.removesuffix(_AFFINITY), codes, self.learnt.depth)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of all linked features."""
         channels = (f"{c.name}_{what}" for c in self.channels for what in ("score", "rank"))
-        return (*channels, *self._learnt.scorers)
+        return (*channels, *self.learnt.scorers)
+
+    @property
+    def known(self) -> int:
+        """Number of items that can be retrieved; their codes come first."""
+        return self.learnt.known
 
     def chunk(self, users: Sequence[Any]) -> Chunk:
         """Requests of users at the clock."""
         state = self._state
         code = state.users.find(users)
         start, end = state.history.bounds(code)
-        return _Now(state.history, start, end, self._learnt.known, len(users), code, state.seen)
+        return _Now(state.history, start, end, self.learnt.known, len(users), code, state.seen)
 
     def of(self, users: Sequence[Any], candidates: Ints) -> Retrieved:
         """Linked features and scores of given candidates.
@@ -143,16 +153,16 @@ class Linked:
             candidates: [B, N] codes, -1 for none.
         """
         chunk = self.chunk(users)
-        lists = self._lists(chunk, self._learnt.exclude_seen)
+        lists = self._lists(chunk, self.learnt.exclude_seen)
         return self._retrieved(lists, chunk, candidates)
 
     def _retrieved(self, lists: ChannelLists, chunk: Chunk, candidates: Ints) -> Retrieved:
-        shares = list(self._learnt.shares.values())
+        shares = list(self.learnt.shares.values())
         features = {**lists.features(candidates), **scored(self.scorers, chunk, candidates)}
         return Retrieved(candidates, lists.blended_score(shares, candidates), features)
 
     def _lists(self, chunk: Chunk, exclude_seen: bool) -> ChannelLists:
-        return ChannelLists.of(self.channels, chunk, self._learnt.count, exclude_seen)
+        return ChannelLists.of(self.channels, chunk, self.learnt.count, exclude_seen)
 
     def retrieve(
         self, users: Sequence[Any], count: int | None = None, *, exclude_seen: bool | None = None
@@ -168,7 +178,7 @@ class Linked:
         Raises:
             ConfigError: the import had no retrieval.
         """
-        learnt = self._learnt
+        learnt = self.learnt
         if not self.channels:
             raise ConfigError(
                 "the model was trained on lists that were shown, so nothing was learnt about "

@@ -13,10 +13,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from goalrank.errors import ConfigError
-from goalrank.features import FeaturePlan
+from goalrank.features import EarlierRows, FeaturePlan
 from goalrank.logs import Codes, LearntRetrieval, item_categories, stable_hashes
 from goalrank.requests import ComputedFeatures, TableInfo
 from goalrank.serving.state.linked import Linked, Retrieved, first_items, side_table
+from goalrank.serving.state.snapshots import Snapshot
 from goalrank.serving.state.state import State
 
 __all__ = ["Asked", "LiveState"]
@@ -85,6 +86,15 @@ class LiveState:
         with self._lock:
             return self.state.forget(user)
 
+    def snapshot(self, position: int) -> Snapshot:
+        """A copy of the state.
+
+        Args:
+            position: how far in the event log it has come.
+        """
+        with self._lock:
+            return Snapshot.of(self.state, position)
+
     def rows(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
         """History and features of requests, as columns of the requests table: a row each.
 
@@ -115,6 +125,80 @@ class LiveState:
         counts = [len(each.candidates) for each in asked]
         return self._filled(users, counts, values, linked)
 
+    def retrieve(
+        self, user: Any, time: int, count: int | None = None, *, exclude_seen: bool | None = None
+    ) -> dict[str, Any]:
+        """Candidates of one request, with its history and features: columns of the table.
+
+        Args:
+            user: id.
+            time: microseconds.
+            count: N; None takes the import's.
+            exclude_seen: see `Linked.retrieve`.
+
+        Raises:
+            ConfigError: nothing was learnt about retrieval.
+        """
+        if self.linked is None:
+            raise ConfigError(
+                "the bundle keeps nothing about retrieval; remedy: train on a data set of goalrank "
+                "data import, or give candidates (POST /v1/rank)"
+            )
+        with self._lock:
+            self.state.advance(time)
+            found = self.linked.retrieve([user], count, exclude_seen=exclude_seen)
+            codes = found.candidates[0]
+            ids = [self.state.items.ids[code] for code in codes[codes >= 0]]
+            row = self._rows([Asked(user, time, ids)])[0]
+        return {**row, "candidates": ids, "candidate_score": found.score[0, : len(ids)].tolist()}
+
+    def user(self, user: Any, time: int) -> dict[str, Any]:
+        """What is known of a user at a moment, as JSON values.
+
+        Args:
+            user: id.
+            time: microseconds.
+        """
+        with self._lock:
+            state = self.state
+            state.advance(time)
+            found = state.histories([user])
+            code = state.users.find([user])
+            rows = state.memory.users.of(code)
+            return {
+                "user_id": user,
+                "known": bool(code[0] >= 0),
+                "events": int(rows.count[0]),
+                "sums": _by_kind(self.info, rows, 0),
+                "last_time": _moment(rows.last_time[0]) if rows.count[0] else None,
+                "history": [state.items.ids[item] for item in found.item],
+                "history_feedback": found.feedback.tolist(),
+                "history_time": [_moment(t) for t in found.time],
+            }
+
+    def item(self, item: Any, time: int) -> dict[str, Any]:
+        """What is known of an item at a moment, as JSON values.
+
+        Args:
+            item: id.
+            time: microseconds.
+        """
+        with self._lock:
+            state = self.state
+            state.advance(time)
+            code = state.items.find([item])
+            rows = state.memory.items.of(code)
+            some = bool(rows.count[0])
+            return {
+                "item_id": item,
+                "known": bool(code[0] >= 0),
+                "events": int(rows.count[0]),
+                "sums": _by_kind(self.info, rows, 0),
+                "first_time": _moment(rows.first_time[0]) if some else None,
+                "last_time": _moment(rows.last_time[0]) if some else None,
+                "retrieved": self.linked is not None and 0 <= int(code[0]) < self.linked.known,
+            }
+
     def _filled(
         self,
         users: Sequence[Any],
@@ -132,14 +216,21 @@ class LiveState:
             {
                 "history": [items[code] for code in found.item[end - length : end]],
                 "history_feedback": found.feedback[end - length : end].tolist(),
-                "history_time": [
-                    _EPOCH + timedelta(microseconds=int(t)) for t in found.time[end - length : end]
-                ],
+                "history_time": [_moment(t) for t in found.time[end - length : end]],
                 "candidate_score": None if score is None else score[row, :count].tolist(),
                 "candidate_features": [] if table is None else table[row, :count].tolist(),
             }
             for row, (end, length, count) in enumerate(zip(ends, found.length, counts, strict=True))
         ]
+
+
+def _by_kind(info: TableInfo, rows: EarlierRows, at: int) -> dict[str, float]:
+    kinds = () if info.computed is None else info.computed.kinds
+    return {kind: float(total[at]) for kind, total in zip(kinds, rows.sums)}
+
+
+def _moment(micros: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=int(micros))
 
 
 def _categories(learnt: LearntRetrieval | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from goalrank.features import DecayedTotals, KeyTotals
 from goalrank.serving.state.state import State
 from goalrank.storage import whole_folder, write_json
 
-__all__ = ["load_snapshot", "save_snapshot"]
+__all__ = ["Snapshot", "load_snapshot"]
 
 _FORMAT = 1
 _MANIFEST, _ARRAYS = "snapshot.json", "arrays.npz"
@@ -25,33 +26,53 @@ _IDS = ("users", "items")
 Arrays = dict[str, NDArray[Any]]
 
 
-def save_snapshot(state: State, folder: Path, position: int) -> None:
-    """Write a state, whole or not at all; a snapshot that is there is replaced.
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy of a state, taken at once and written at leisure.
 
-    Args:
-        state: the state.
-        folder: to write to.
-        position: how far in the event log it has come.
-
-    Raises:
-        DataError: the folder cannot be written.
+    Attributes:
+        ids: users and items, in the order of codes.
+        arrays: everything else.
+        said: position in the event log, clock, counts, and what the arrays mean.
     """
-    with whole_folder(folder, replace=True, error=DataError) as draft:
-        np.savez(draft / _ARRAYS, **dict(_arrays(state)))  # type: ignore[arg-type]
-        for name in _IDS:
-            ids = pl.DataFrame({"id": getattr(state, name).ids})
-            ids.write_parquet(draft / f"{name}.parquet")
-        files = (_ARRAYS, *(f"{name}.parquet" for name in _IDS))
-        manifest = {
-            "format": _FORMAT,
-            "position": position,
-            "clock": int(state.clock),
-            "taken": state.taken,
-            "rows": state.memory.rows,
-            "model": fingerprint(state),
-            "sha256": {name: _digest(draft / name) for name in files},
-        }
-        write_json(draft / _MANIFEST, manifest)
+
+    ids: dict[str, list[Any]]
+    arrays: Arrays
+    said: dict[str, Any]
+
+    @classmethod
+    def of(cls, state: State, position: int) -> Snapshot:
+        """Copy a state.
+
+        Args:
+            state: the state.
+            position: how far in the event log it has come.
+        """
+        return cls(
+            {name: list(getattr(state, name).ids) for name in _IDS},
+            {name: array.copy() for name, array in _arrays(state)},
+            {
+                "position": position, "clock": int(state.clock), "newest": int(state.newest),
+                "taken": state.taken, "rows": state.memory.rows, "model": fingerprint(state),
+            },
+        )  # fmt: skip
+
+    def write(self, folder: Path) -> None:
+        """Write it, whole or not at all; a snapshot that is there is replaced.
+
+        Args:
+            folder: to write to.
+
+        Raises:
+            DataError: the folder cannot be written.
+        """
+        with whole_folder(folder, replace=True, error=DataError) as draft:
+            np.savez(draft / _ARRAYS, **self.arrays)  # type: ignore[arg-type]
+            for name, ids in self.ids.items():
+                pl.DataFrame({"id": ids}).write_parquet(draft / f"{name}.parquet")
+            files = (_ARRAYS, *(f"{name}.parquet" for name in _IDS))
+            hashes = {name: _digest(draft / name) for name in files}
+            write_json(draft / _MANIFEST, {"format": _FORMAT, **self.said, "sha256": hashes})
 
 
 def load_snapshot(state: State, folder: Path) -> int | None:
@@ -59,7 +80,7 @@ def load_snapshot(state: State, folder: Path) -> int | None:
 
     Args:
         state: that has seen nothing.
-        folder: of `save_snapshot`.
+        folder: of `Snapshot.write`.
 
     Returns:
         How far in the event log the snapshot has come; None where it cannot be used, because it is
@@ -78,7 +99,8 @@ def load_snapshot(state: State, folder: Path) -> int | None:
         getattr(state, name).restore(pl.read_parquet(folder / f"{name}.parquet")["id"].to_list())
     with np.load(folder / _ARRAYS) as arrays:
         _restore(state, arrays)
-    state.clock, state.taken = manifest["clock"], manifest["taken"]
+    state.clock, state.newest = manifest["clock"], manifest["newest"]
+    state.taken = manifest["taken"]
     state.memory.rows = manifest["rows"]
     position: int = manifest["position"]
     return position

@@ -62,6 +62,7 @@ class State:
         history: latest consumed items per user; values are strength, and 1 where liked.
         seen: all consumed items per user, where requests leave them out.
         clock: microseconds; rows before it are folded in.
+        newest: microseconds of the latest row.
         taken: rows taken in so far, waiting ones included.
 
     Raises:
@@ -79,7 +80,8 @@ class State:
             self.rule, plan.inputs.kinds, info.target or "", self.users, self.items
         )
         self.pending = PendingRows(np.zeros(0, self._reader.dtype))
-        self.clock, self.taken = np.iinfo(np.int64).min, 0
+        self.clock = self.newest = int(np.iinfo(np.int64).min)
+        self.taken = 0
 
     @property
     def bytes(self) -> int:
@@ -103,7 +105,10 @@ class State:
 
     def take(self, rows: Records) -> None:
         """Take in records of `RowReader`."""
+        if not len(rows):
+            return
         self.taken += len(rows)
+        self.newest = max(self.newest, int(rows["time"].max()))
         past = rows["time"] < self.clock
         self._fold(rows[past])
         self.pending.add(rows[~past])

@@ -1,0 +1,283 @@
+"""Routes of events and of the state that they make: /v1/events, /v1/recommend, users and items."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+import polars as pl
+from fastapi import Depends, FastAPI, Path, Response
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import model_validator as check
+
+from goalrank.constraints import Constraints
+from goalrank.errors import ConfigError
+from goalrank.requests import TableInfo
+from goalrank.serving.http.schemas import MOST_CANDIDATES, Answer, Id, RankBody, RequestId, Score
+from goalrank.serving.ranking.service import DEFAULT, Service
+from goalrank.serving.state.event_log import LoggedEvent
+from goalrank.serving.state.forgetting import forget_exposures
+from goalrank.serving.state.keeper import StateKeeper
+from goalrank.serving.store.records import micros
+
+__all__ = ["MOST_EVENTS", "add_events"]
+
+MOST_EVENTS = 10_000
+_AHEAD = timedelta(minutes=5)  # that a sender's clock may be ahead
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+Kind = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Interaction(_Body):
+    """What a user did with an item.
+
+    Attributes:
+        type: "interaction".
+        event_id: makes sending it again harmless; a hash of the content if absent.
+        user_id: who.
+        item_id: what.
+        time: when, with a time zone; now if absent.
+        values: feedback type → value; types that are not named are 0.
+    """
+
+    type: Literal["interaction"]
+    event_id: RequestId | None = None
+    user_id: Id
+    item_id: Id
+    time: AwareDatetime | None = None
+    values: dict[Kind, Score] = Field(default_factory=dict)
+
+    def rows(self, now: datetime) -> list[LoggedEvent]:
+        """Rows of the event log."""
+        moment = micros(self.time or now)
+        values = dict(self.values)
+        return [LoggedEvent(self.user_id, self.item_id, moment, values, event_id=self.event_id)]
+
+
+class Shown(_Body):
+    """A list that a user was shown, with the answers.
+
+    Attributes:
+        type: "exposure".
+        event_id: makes sending it again harmless; a hash of the content if absent.
+        user_id: who.
+        items: 1 … 1,000 item ids, in the order shown.
+        time: when, with a time zone; now if absent.
+        values: feedback type → one value per item; types that are not named are 0.
+    """
+
+    type: Literal["exposure"]
+    event_id: RequestId | None = None
+    user_id: Id
+    items: list[Id] = Field(min_length=1, max_length=1000)
+    time: AwareDatetime | None = None
+    values: dict[Kind, list[Score]] = Field(default_factory=dict)
+
+    @check(mode="after")
+    def _aligned(self) -> Shown:
+        for kind, values in self.values.items():
+            if len(values) != len(self.items):
+                raise ValueError(f"values.{kind} has {len(values)} entries for {len(self.items)}")
+        return self
+
+    def rows(self, now: datetime) -> list[LoggedEvent]:
+        """Rows of the event log, one per item."""
+        moment = micros(self.time or now)
+        return [
+            LoggedEvent(
+                self.user_id, item, moment, {k: v[at] for k, v in self.values.items()},
+                event_id=None if self.event_id is None else f"{self.event_id}/{at}",
+            )
+            for at, item in enumerate(self.items)
+        ]  # fmt: skip
+
+
+class EventsBody(_Body):
+    """Events; all are stored or none.
+
+    Attributes:
+        events: 1 … 10,000 events, in any order.
+    """
+
+    events: list[Annotated[Interaction | Shown, Field(discriminator="type")]] = Field(
+        min_length=1, max_length=MOST_EVENTS
+    )
+
+
+class EventsAnswer(_Body):
+    """What the log did with the events.
+
+    Attributes:
+        stored: new rows: an exposure has one per item.
+        duplicates: rows that were there with the same content.
+        position: number of the log's latest row.
+    """
+
+    stored: int
+    duplicates: int
+    position: int
+
+
+class RecommendBody(_Body):
+    """A request for a list from all items.
+
+    Attributes:
+        request_id: as in /v1/rank.
+        user_id: a string or an integer, as in training.
+        time: of the request, with a time zone; now if absent.
+        slots: L, 1 … 100; the model's if absent.
+        candidates: how many items are retrieved and ranked; as in training if absent.
+        exclude_seen: whether items that the user ever consumed are left out; as in training if
+            absent.
+        rules: constraints of this request, in addition to the server's.
+    """
+
+    request_id: RequestId | None = None
+    user_id: Id
+    time: AwareDatetime | None = None
+    slots: int | None = Field(default=None, strict=True, ge=1, le=100)
+    candidates: int | None = Field(default=None, strict=True, ge=1, le=MOST_CANDIDATES)
+    exclude_seen: bool | None = None
+    rules: Constraints | None = None
+
+
+class Forgotten(_Body):
+    """What was deleted about a user.
+
+    Attributes:
+        known: whether the state knew the user.
+        events: rows of the event log.
+        exposures: rows of the store.
+    """
+
+    known: bool
+    events: int
+    exposures: int
+
+
+def add_events(
+    app: FastAPI, service: Service, keeper: StateKeeper, authorize: Callable[..., Awaitable[None]]
+) -> None:
+    """Add the routes.
+
+    Args:
+        app: the application.
+        service: ranks and stores.
+        keeper: state of this process.
+        authorize: refuses callers without a key.
+    """
+    guarded: dict[str, Any] = {"dependencies": [Depends(authorize)]}
+
+    @app.post("/v1/events", **guarded)
+    def events(body: EventsBody) -> EventsAnswer:
+        """Store events; when this answers, they are on disk and count for the next list."""
+        now = datetime.now(UTC)
+        rows = [row for event in body.events for row in event.rows(now)]
+        _check(rows, service, now)
+        done = keeper.append(rows)
+        return EventsAnswer(stored=done.stored, duplicates=done.duplicates, position=done.last)
+
+    @app.post("/v1/recommend", response_model=Answer, **guarded)
+    async def recommend(body: RecommendBody) -> Response:
+        """Retrieve candidates for a user and rank them."""
+        answer = (await service.rank_async([_with_candidates(body, keeper)]))[0]
+        return Response(answer.model_dump_json(), media_type="application/json")
+
+    @app.get("/v1/users/{user_id}", **guarded)
+    def user(user_id: Annotated[str, Path(max_length=256)]) -> dict[str, Any]:
+        """What the state knows of a user."""
+        keeper.follow()
+        return keeper.live.user(_id_of(user_id, service, "users"), micros(datetime.now(UTC)))
+
+    @app.get("/v1/items/{item_id}", **guarded)
+    def item(item_id: Annotated[str, Path(max_length=256)]) -> dict[str, Any]:
+        """What the state knows of an item."""
+        keeper.follow()
+        return keeper.live.item(_id_of(item_id, service, "items"), micros(datetime.now(UTC)))
+
+    @app.delete("/v1/users/{user_id}", **guarded)
+    def forget(user_id: Annotated[str, Path(max_length=256)]) -> Forgotten:
+        """Forget a user: state, events, snapshot, exposures and their feedback."""
+        wanted = _id_of(user_id, service, "users")
+        known, deleted = keeper.forget(wanted)
+        exposures = 0 if service.store is None else forget_exposures(service.store.engine, wanted)
+        return Forgotten(known=known, events=deleted, exposures=exposures)
+
+
+def _with_candidates(body: RecommendBody, keeper: StateKeeper) -> RankBody:
+    keeper.follow()
+    moment = body.time or datetime.now(UTC)
+    found = keeper.live.retrieve(
+        body.user_id, micros(moment), body.candidates, exclude_seen=body.exclude_seen
+    )
+    if not found["candidates"]:
+        raise ConfigError(
+            "no item is left for this user; remedy: exclude_seen false, or give candidates (POST "
+            "/v1/rank)"
+        )
+    return RankBody.model_construct(
+        _fields_set={"candidates", *found}, request_id=body.request_id, user_id=body.user_id,
+        time=moment, slots=body.slots, rules=body.rules, **found,
+    )  # fmt: skip
+
+
+def _id_of(text: str, service: Service, table: str) -> int | str:
+    """An id of the model's type from a path.
+
+    Raises:
+        ConfigError: the model's ids are integers, and this is none.
+    """
+    if _id_types(service)[table] is str:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"'{text}' is no integer, but this model's {table} are") from None
+
+
+def _id_types(service: Service) -> dict[str, type]:
+    """Whether the model's ids are integers or strings."""
+    encoder = service.predictors[DEFAULT].bundle.encoder
+    return {
+        name: str if table.vocabulary.ids.dtype == pl.String else int
+        for name, table in (("users", encoder.users), ("items", encoder.items))
+    }
+
+
+def _check(rows: Sequence[LoggedEvent], service: Service, now: datetime) -> None:
+    """Refuse events that the model cannot use.
+
+    Raises:
+        ConfigError: an unknown feedback type, an id of another type, or a time of the future.
+    """
+    types, kinds = _id_types(service), set(service.info.feedback_kinds)
+    latest = micros(now + _AHEAD)
+    for row in rows:
+        odd = set(row.values) - kinds
+        if odd:
+            raise ConfigError(_unknown_kind(sorted(odd)[0], service.info))
+        for table, each in (("users", row.user_id), ("items", row.item_id)):
+            if type(each) is not types[table]:
+                raise ConfigError(
+                    f"{table}: id {each!r} is a {type(each).__name__}, but this model's are "
+                    f"{types[table].__name__}: a string '7' and a number 7 are different ids"
+                )
+        if not 0 <= row.time <= latest:
+            moment = _EPOCH + timedelta(microseconds=row.time)
+            raise ConfigError(
+                f"time {moment.isoformat()} is before 1970 or more than 5 minutes ahead of this "
+                f"server ({now.isoformat(timespec='seconds')}); nothing was stored; remedy: mend "
+                f"the sender's clock"
+            )
+
+
+def _unknown_kind(kind: str, info: TableInfo) -> str:
+    return (
+        f"feedback type '{kind}' is unknown to this model, which knows "
+        f"{', '.join(info.feedback_kinds)}; nothing was stored; remedy: name one of these"
+    )

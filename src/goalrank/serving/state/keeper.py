@@ -1,0 +1,200 @@
+"""`StateKeeper`: a live state that follows the event log, with snapshots on disk."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import monotonic, perf_counter
+from typing import Any
+
+from goalrank.errors import GoalRankError
+from goalrank.logs import LearntRetrieval
+from goalrank.requests import TableInfo
+from goalrank.serving.state.event_log import Appended, EventLog, LoggedEvent
+from goalrank.serving.state.live import Asked, LiveState
+from goalrank.serving.state.metrics import StateMetrics
+from goalrank.serving.state.snapshots import load_snapshot
+
+__all__ = ["Progress", "StateKeeper"]
+
+_LOG = logging.getLogger("goalrank.serving")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LOOK_S = 0.25  # seconds between looks for events of other processes
+_SNAPSHOT_S = 300.0
+Progress = Callable[[int, int], None]
+
+
+class StateKeeper:
+    """State of one server process.
+
+    The event log is the truth. The state is read from the snapshot, if it is good, and the events
+    after it; else from all events. Events of other processes are seen within a quarter of a second.
+
+    Args:
+        info: description of the table that the model was trained on.
+        learnt: what the import of that table learnt.
+        log: events.
+        folder: of the snapshot.
+        progress: called with (events read, events in all) while the state is made.
+        metrics: where events and sizes are counted.
+
+    Attributes:
+        live: histories and features; another object after `adopt`.
+        replayed: events that were read at the start, beside the snapshot.
+        seconds: that the start took.
+
+    Raises:
+        ConfigError: the model cannot be served from events.
+        StoreError: the log cannot be read.
+    """
+
+    def __init__(
+        self,
+        info: TableInfo,
+        learnt: LearntRetrieval | None,
+        log: EventLog,
+        folder: Path,
+        *,
+        progress: Progress | None = None,
+        metrics: StateMetrics | None = None,
+    ) -> None:
+        begin = perf_counter()
+        self._log, self._folder, self._progress = log, folder, progress
+        self._metrics = metrics
+        self._lock = threading.RLock()
+        self.live = LiveState(info, learnt)
+        self._position = load_snapshot(self.live.state, folder) or 0
+        if self._position > log.last:  # of another log, or one that was cut
+            _LOG.warning("the snapshot '%s' is ahead of the event log and is not used", folder)
+            self.live, self._position = LiveState(info, learnt), 0
+        self._position, self.replayed = self._fold(self.live, self._position)
+        self.seconds = perf_counter() - begin
+        self._saved, self._looked = self._position, monotonic()
+        self._stop = threading.Event()
+        self._saver = threading.Thread(target=self._save_forever, daemon=True)
+        self._saver.start()
+
+    def _fold(self, live: LiveState, position: int) -> tuple[int, int]:
+        """Fold in the events after a position; the new position, and how many there were."""
+        count, total = 0, None
+        for last, frame in self._log.after(position):
+            live.add(frame)
+            position = last
+            count += frame.height
+            if self._progress is not None:
+                total = self._log.last if total is None else total
+                self._progress(position, total)
+        return position, count
+
+    @property
+    def position(self) -> int:
+        """Number of the latest event that is folded in."""
+        return self._position
+
+    def follow(self, *, now: bool = False) -> None:
+        """Fold in what other processes have stored since the last look.
+
+        Args:
+            now: look even if the last look was a moment ago.
+        """
+        if now or monotonic() - self._looked > _LOOK_S:
+            with self._lock:
+                self._position, _ = self._fold(self.live, self._position)
+                self._looked = monotonic()
+            if self._metrics is not None:
+                self._metrics.look(self.live)
+
+    def append(self, events: Sequence[LoggedEvent]) -> Appended:
+        """Store events; when this returns they are on disk and folded in.
+
+        Args:
+            events: in the order in which they came.
+
+        Raises:
+            DuplicateRequestError: an id that is there with another content.
+            StoreError: the store refuses.
+        """
+        done = self._log.append(events)
+        self.follow(now=True)
+        if self._metrics is not None:
+            self._metrics.count(done)
+        return done
+
+    def age(self, moment: datetime) -> float | None:
+        """Seconds from the latest event to a moment; None before the first event."""
+        if not self.live.state.taken:
+            return None
+        newest = _EPOCH + timedelta(microseconds=self.live.state.newest)
+        return max((moment - newest).total_seconds(), 0.0)
+
+    def rows(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
+        """History and features of requests; see `LiveState.rows`."""
+        self.follow()
+        return self.live.rows(asked)
+
+    def adopt(self, info: TableInfo, learnt: LearntRetrieval | None) -> None:
+        """Serve a model of another import; the old state answers until the new one is made.
+
+        Args:
+            info: description of its table.
+            learnt: what its import learnt.
+
+        Raises:
+            ConfigError: the model cannot be served from events; the old state stays.
+        """
+        fresh = LiveState(info, learnt)
+        position, _ = self._fold(fresh, 0)
+        with self._lock:
+            self._position, _ = self._fold(fresh, position)
+            self.live = fresh
+
+    def forget(self, user: int | str) -> tuple[bool, int]:
+        """Forget a user in state, log and snapshot.
+
+        Args:
+            user: id.
+
+        Returns:
+            Whether the state knew the user, and how many events were deleted.
+        """
+        with self._lock:
+            deleted = self._log.forget(user)
+            known = self.live.forget(user)
+            self.save(always=True)
+        return known, deleted
+
+    def save(self, *, always: bool = False) -> None:
+        """Write a snapshot, if there are new events.
+
+        Args:
+            always: write one in any case.
+
+        Raises:
+            DataError: the folder cannot be written.
+        """
+        with self._lock:
+            if not always and self._position == self._saved:
+                return
+            snapshot = self.live.snapshot(self._position)
+            position = self._position
+        snapshot.write(self._folder)
+        self._saved = position
+
+    def _save_forever(self) -> None:
+        while not self._stop.wait(_SNAPSHOT_S):
+            self._try_to_save()
+
+    def _try_to_save(self) -> None:
+        try:
+            self.save()
+        except GoalRankError as error:
+            _LOG.error("no snapshot was written, the next start reads more events: %s", error)
+
+    def close(self) -> None:
+        """Write a snapshot and stop."""
+        self._stop.set()
+        self._saver.join()
+        self._try_to_save()
