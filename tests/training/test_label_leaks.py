@@ -70,7 +70,7 @@ def test_features_without_names_are_called_by_their_number() -> None:
 def test_auc_equals_the_u_statistic_of_scipy_request_by_request(
     seed: int, protocol: str, rounded: bool
 ) -> None:
-    columns = make_requests(60, 8, protocol=protocol, seed=seed)
+    columns = make_requests(150, 8, protocol=protocol, seed=seed)
     if rounded:  # many ties
         columns = replace(columns, candidate_features=columns.candidate_features.round())
     positive, known = _answers(columns)

@@ -50,7 +50,8 @@ class Server:
 
     def start(self):
         self.service = Service(self.run, Store(f"sqlite:///{self.folder / 's.db'}"), deadline=30)
-        self.service.keeper = self.keeper = keep_state(self.service, self.folder / "state")
+        self.keeper = keep_state(self.service, self.folder / "state")
+        self.service.keep(self.keeper)
         self.client = TestClient(create_app(self.service))
         self.client.__enter__()
 
@@ -233,6 +234,20 @@ def test_two_processes_see_each_others_events(made, server):
     now = 2 * 10**15
     assert other.live.user(1, now) == server.keeper.live.user(1, now)
     other.close()
+
+
+def test_a_bundle_put_in_place_keeps_the_state(made, tmp_path):
+    data, run = made[0].parent / "data" / "train.parquet", tmp_path / "run"
+    shutil.copytree(made[0], run)
+    server = Server(run, tmp_path)
+    server.send(interactions(made[2], 200))
+    before, known = server.keeper.live, server.keeper.live.user(1, 2 * 10**15)
+    other = fit(data, overrides=LINEAR | {"seed": 1}, progress=False)
+    other.save(run / "bundle", overwrite=True)
+    assert server.service.reload() == ["default"]
+    assert server.keeper.live is not before
+    assert server.keeper.live.user(1, 2 * 10**15) == known
+    server.stop()
 
 
 def test_metrics_count_events(made, server):

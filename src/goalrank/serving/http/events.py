@@ -15,7 +15,8 @@ from goalrank.constraints import Constraints
 from goalrank.errors import ConfigError
 from goalrank.requests import TableInfo
 from goalrank.serving.http.schemas import MOST_CANDIDATES, Answer, Id, RankBody, RequestId, Score
-from goalrank.serving.ranking.service import DEFAULT, Service
+from goalrank.serving.ranking.served_bundles import DEFAULT
+from goalrank.serving.ranking.service import Service
 from goalrank.serving.state.event_log import LoggedEvent
 from goalrank.serving.state.forgetting import forget_exposures
 from goalrank.serving.state.keeper import StateKeeper

@@ -34,7 +34,8 @@ from goalrank.serving.http.settings import ServeSettings
 from goalrank.serving.observability.logs import configure_logs
 from goalrank.serving.observability.metrics import SHARED
 from goalrank.serving.observability.tracing import configured_tracing
-from goalrank.serving.ranking.service import DEFAULT, Service
+from goalrank.serving.ranking.served_bundles import DEFAULT
+from goalrank.serving.ranking.service import Service
 from goalrank.serving.state.event_log import EventLog
 from goalrank.serving.state.keeper import Progress, StateKeeper
 from goalrank.serving.state.metrics import StateMetrics
@@ -76,7 +77,7 @@ def build_app(settings: ServeSettings) -> FastAPI:
         allow=settings.allow_plugins,
     )
     if settings.state is not None:
-        service.keeper = keep_state(service, settings.state)
+        service.keep(keep_state(service, settings.state))
     return create_app(
         service, keys, max_body=settings.max_body, watch=settings.watch,
         hosts=settings.allowed_hosts or (LOOPBACK if is_loopback(settings.host) else ()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +37,8 @@ class ServedBundles:
         predictors: by name. A new dictionary replaces it, so that readers see old or new.
         feedback_ranges: range of each kind of feedback that is accepted.
         faults: name → why the bundle that is in its folder now cannot be served.
+        before_serving: called with the name and the predictor before it serves; where it raises, the
+            old bundle stays.
 
     Raises:
         BundleError: a folder holds no bundle that can be loaded.
@@ -62,6 +64,7 @@ class ServedBundles:
         self.faults: dict[str, str] = {}
         self._versions: dict[str, object] = {}
         self._loading = threading.Lock()
+        self.before_serving: Callable[[str, Predictor], None] = lambda name, predictor: None
         self.reload()
 
     def reload(self) -> list[str]:
@@ -103,6 +106,7 @@ class ServedBundles:
 
     def _serve(self, name: str, predictor: Predictor) -> None:
         """Tell the store what a predictor is given and what feedback it knows, and serve it."""
+        self.before_serving(name, predictor)
         predictors = self.predictors | {name: predictor}
         if self._store is not None:
             for told in (predictor, predictors[DEFAULT]):  # the description is the default one's

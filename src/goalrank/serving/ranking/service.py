@@ -181,6 +181,20 @@ class Service:
         """
         return BundleWatcher(self._bundles, seconds)
 
+    def keep(self, keeper: StateKeeper) -> None:
+        """Fill in what requests leave out from state, which goes along with the default bundle.
+
+        Args:
+            keeper: made for the default bundle.
+        """
+
+        def adopt(name: str, predictor: Predictor) -> None:
+            if name == DEFAULT:
+                keeper.adopt(predictor.bundle.encoder.info, predictor.bundle.learnt)
+
+        self.keeper = keeper
+        self._bundles.before_serving = adopt
+
     def reload(self) -> list[str]:
         """Serve the bundles whose folders changed from now on; see `ServedBundles.reload`."""
         return self._bundles.reload()
