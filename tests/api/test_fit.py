@@ -117,3 +117,22 @@ def test_several_faults_are_told_at_once(tmp_path):
 def test_shipped_recipes_can_be_used(name):
     config = load_config(recipe_path(name))
     assert json.loads(config.model_dump_json())
+
+
+LINEAR = {"ranker.name": "linear", "objective.name": "supervised", "light": ["linear"]}
+
+
+def test_what_the_data_decided_is_told_to_the_caller(capsys):
+    told: list[str] = []
+    model = fit(make_table(), config=SETTINGS, overrides=LINEAR, progress=False, say=told.append)
+    assert told == model.fitted.notes
+    assert any(sentence.startswith("tree scores") for sentence in told)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_what_the_data_decided_is_printed_beside_progress_bars_only(capsys, progress):
+    model = fit(make_table(), config=SETTINGS, overrides=LINEAR, progress=progress)
+    printed = capsys.readouterr().err.splitlines()
+    assert model.fitted.notes
+    assert set(model.fitted.notes).issubset(printed) is progress

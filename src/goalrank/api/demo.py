@@ -119,10 +119,8 @@ def run_demo(
             place = folder if i == 0 else folder / "run" / f"seed-{seeded.seed}"
             model = fit(
                 data.train, data.validation, config=seeded, out=place, overwrite=True,
-                progress=progress,
+                progress=progress, say=say,
             )  # fmt: skip
-            for note in model.fitted.notes:
-                say(note)
             if i == 0:  # the data are public, so the bundle may carry some for the server's page
                 model.examples = choose_examples(data.test)
                 model.save(folder / "bundle", overwrite=True)

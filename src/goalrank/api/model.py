@@ -96,12 +96,12 @@ def fit(
             its steps from 0, so a function that gives each stage its own run reads best.
         out: folder of this machine for `run/` (checkpoints, logs) and `bundle/`; None keeps
             nothing on disk.
-        progress: show progress bars.
+        progress: show progress bars, and what the data decided.
         resume: go on with the job in `out`; finished stages are not run again.
         overwrite: start again in `out`, even if it holds a job or bundle.
         learnt: what the import of `train` learnt for retrieval and linked features, which the
             bundle keeps for a server; None takes what lies beside the file of `train`.
-        run: accelerator, devices, strategy, nodes, split_data, tensorboard; see `RunOptions`.
+        run: accelerator, devices, strategy, nodes, split_data, tensorboard, say; see `RunOptions`.
 
     Under torchrun every process calls this with the same arguments; the first writes.
 
@@ -168,8 +168,12 @@ def _fit(
     else:
         encoder, columns, note = add_tree_scores(encoder, columns, folds=folds, seed=config.seed)
     held = None if validation is None else encoder.encode(validation)
+    notes = [note, *label_leaks(train.info.candidate_features, columns, held)]
+    if is_first():
+        for sentence in notes:
+            options.tell(sentence)
     fitted = run_job(encoder.spec, columns, held, config, options)
-    fitted.notes[:0] = [note, *label_leaks(train.info.candidate_features, columns, held)]
+    fitted.notes[:0] = notes
     return model_of(Job(encoder.spec, columns, held, config, options, fitted), encoder, train.info)
 
 

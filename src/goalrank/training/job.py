@@ -106,11 +106,17 @@ class Job:
 
     def run(self) -> Fitted:
         """All stages of the recipe, in order."""
-        self.fitted.notes += self.rules
+        self._note(*self.rules)
         self._run_stages()
         if self.linear_start.begun is not None:
-            self.fitted.notes.append(f"networks begin as: {self.linear_start.begun}")
+            self._note(f"networks begin as: {self.linear_start.begun}")
         return self.fitted
+
+    def _note(self, *sentences: str) -> None:
+        self.fitted.notes += sentences
+        if is_first():
+            for sentence in sentences:
+                self.options.tell(sentence)
 
     def _run_stages(self) -> None:
         pretrained = self.pretrain()

@@ -117,6 +117,7 @@ def train(
                 split_data=split_data,
                 tensorboard=tensorboard,
                 learnt=learnt_beside(data),
+                say=say,
             )
         if not is_first():
             return
@@ -132,8 +133,6 @@ def train(
             }
         )
         if not as_json:
-            for note in model.fitted.notes:
-                say(note)
             for name, start in model.fitted.starts.items():
                 say(f"{name}: {start}")
             typer.echo(f"{model}\nwrote {out / 'bundle'} after {sum(seconds.values()):.0f} s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,8 @@ class RunOptions:
             the others it changes results.
         callbacks: further Lightning callbacks.
         loggers: further Lightning loggers.
+        say: told what the data decided, as soon as it is known; None prints it on stderr where
+            progress bars are shown.
     """
 
     folder: Path
@@ -50,6 +53,18 @@ class RunOptions:
     max_seconds: float | None = None
     callbacks: PerStage[Callback] = ()
     loggers: PerStage[Logger] = ()
+    say: Callable[[str], None] | None = None
+
+    def tell(self, text: str) -> None:
+        """Say a sentence to whoever runs the training.
+
+        Args:
+            text: the sentence.
+        """
+        if self.say is not None:
+            self.say(text)
+        elif self.progress:
+            print(text, file=sys.stderr)
 
     def refuse_odd(self) -> None:
         """Refuse objects that are no callbacks or loggers, before anything is read or trained.
