@@ -8,12 +8,14 @@ import io
 import tarfile
 import threading
 import zipfile
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from goalrank.errors import ConfigError, FetchError
 from goalrank.logs import DATASETS, Dataset, fetch
+from goalrank.logs.download import unpacking
 
 
 class Server:
@@ -158,6 +160,52 @@ def test_archives_that_write_outside_their_folder_are_refused(tmp_path, name, li
     assert [p for p in tmp_path.rglob("*") if not p.is_dir()] == []
     made.http.shutdown()
     made.http.server_close()
+
+
+def zip_bomb() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(5):
+            archive.writestr(f"small/{number}.csv", b"0" * (20 << 20))
+    return buffer.getvalue()
+
+
+def tar_bomb() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        info = tarfile.TarInfo("small/0.csv")
+        info.size = 100 << 20
+        archive.addfile(info, io.BytesIO(b"0" * info.size))
+    return buffer.getvalue()
+
+
+def many_files() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number in range(50):
+            archive.writestr(f"small/{number}", b"")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("bomb", [zip_bomb, tar_bomb, many_files])
+def test_an_archive_that_would_fill_the_disk_is_refused(tmp_path, monkeypatch, bomb):
+    monkeypatch.setattr(unpacking, "MOST_MEMBERS", 40)
+    name = "small.tar.gz" if bomb is tar_bomb else "small.zip"
+    made = Server(bomb())
+    with pytest.raises(FetchError, match=r"unpack to .* remedy"):
+        fetch("small", tmp_path, datasets=made.entry(name), show=False)
+    assert [path.name for path in tmp_path.rglob("*")] == [name]
+    assert (tmp_path / name).stat().st_size < 1 << 20
+    made.http.shutdown()
+    made.http.server_close()
+
+
+def test_an_archive_that_the_disk_cannot_hold_is_refused(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(unpacking.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(FetchError, match=r"only 1,000 are free in .*free space"):
+        fetch("small", tmp_path, datasets=server.entry(), show=False)
+    monkeypatch.undo()
+    assert fetch("small", tmp_path, datasets=server.entry(), show=False).is_dir()
 
 
 def test_not_found(server, tmp_path):

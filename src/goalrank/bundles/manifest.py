@@ -46,7 +46,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest, after checking the format's version and every file's checksum.
 
     Raises:
-        BundleError: no bundle there, a newer format, a missing file or a changed byte.
+        BundleError: no bundle there, a newer format, a missing file, a file elsewhere or a changed
+            byte.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -68,6 +69,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if manifest.get("checksum") != _checksum(manifest) or not isinstance(files, dict):
         raise BundleError(f"'{path}' was changed since it was saved; {_AGAIN}")
     for name, digest in files.items():
+        if Path(name).name != name:
+            raise BundleError(
+                f"'{path}' names the file '{name}', but a bundle's files are in its own folder; {_AGAIN}"
+            )
         file = folder / name
         if not file.is_file():
             raise BundleError(f"bundle '{folder}' lacks its file '{name}'; {_AGAIN}")

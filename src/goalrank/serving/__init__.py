@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from goalrank.serving.store.export import export_store, stored_requests
     from goalrank.serving.store.records import Event, Exposure
     from goalrank.serving.store.store import Store
+    from goalrank.serving.store.upkeep import (
+        StoreState,
+        backup_store,
+        check_store,
+        compact_store,
+        older_than,
+    )
 
 __all__ = [
     "DEFAULT_STORE",
@@ -24,9 +31,14 @@ __all__ = [
     "ServeSettings",
     "Service",
     "Store",
+    "StoreState",
+    "backup_store",
     "build_app",
+    "check_store",
+    "compact_store",
     "create_app",
     "export_store",
+    "older_than",
     "run_server",
     "stored_requests",
 ]
@@ -41,9 +53,14 @@ __getattr__ = lazy_door(
         "ServeSettings": "goalrank.serving.http.settings",
         "Service": "goalrank.serving.ranking.service",
         "Store": "goalrank.serving.store.store",
+        "StoreState": "goalrank.serving.store.upkeep",
+        "backup_store": "goalrank.serving.store.upkeep",
         "build_app": "goalrank.serving.http.server",
+        "check_store": "goalrank.serving.store.upkeep",
+        "compact_store": "goalrank.serving.store.upkeep",
         "create_app": "goalrank.serving.http.app",
         "export_store": "goalrank.serving.store.export",
+        "older_than": "goalrank.serving.store.upkeep",
         "run_server": "goalrank.serving.http.server",
         "stored_requests": "goalrank.serving.store.export",
     },

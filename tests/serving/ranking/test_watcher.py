@@ -41,6 +41,11 @@ def cut_off(folder: Path) -> None:
     rewrite(folder, lambda m: m["files"].update({path.name: manifest.sha256(path)}))
 
 
+def names_a_file_elsewhere(folder: Path) -> None:
+    digest = manifest.sha256(Path("/etc/hostname"))
+    rewrite(folder, lambda m: m["files"].update({"../" * 30 + "etc/hostname": digest}))
+
+
 BROKEN: dict[str, Callable[[Path], object]] = {
     "a missing key": lambda f: rewrite(f, lambda m: m.pop("reward")),
     "too deep": lambda f: put(f / "manifest.json", b"[" * 200_000),
@@ -48,6 +53,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
     "an absurd width": lambda f: rewrite(f, lambda m: m["ranker"].update(width=1_000_000)),
     "settings of another type": lambda f: rewrite(f, lambda m: m.update(ranker=7)),
     "weights cut off": cut_off,
+    "a file elsewhere": names_a_file_elsewhere,
     "no folder": lambda f: f.rename(f.with_name("away")),
 }
 

@@ -10,12 +10,18 @@ import typer
 
 from goalrank.cli.common import JsonOption, examples, only_json, say, verb
 
-app = typer.Typer(help="What the server kept: export and retention.", no_args_is_help=True)
+app = typer.Typer(
+    help="What the server kept: export, retention, copies and checks.", no_args_is_help=True
+)
 
 StoreOption = Annotated[
     str, typer.Option("--store", envvar="GOALRANK_STORE", help="The server's store.")
 ]
 _DEFAULT = "sqlite:///goalrank.db"
+_RESTORE = (
+    "remedy: stop the server, put a copy of goalrank store backup in the store's place, and remove "
+    "the files beside it that end in -wal and -shm"
+)
 
 
 @app.command(
@@ -89,6 +95,74 @@ def purge(
         emit({"purged": gone})
         if not as_json:
             typer.echo(f"{gone:,} exposures forgotten")
+
+
+@app.command(epilog=examples("goalrank store backup --out copies/monday.db"))
+@verb("Interrupted; no copy was written.")
+def backup(
+    out: Annotated[Path, typer.Option(help="A new file for the copy.")],
+    store: StoreOption = _DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy a SQLite store as it is at one moment; a server may go on writing to it."""
+    with only_json(as_json) as emit:
+        from goalrank.serving import backup_store
+
+        size = backup_store(store, out)
+        emit({"out": str(out), "bytes": size})
+        if not as_json:
+            typer.echo(
+                f"{out}: {size:,} bytes, checked\nto use it: goalrank serve --store sqlite:///{out}"
+            )
+
+
+@app.command(epilog=examples("goalrank store check", "goalrank store check --days 90 --json"))
+@verb()
+def check(
+    store: StoreOption = _DEFAULT,
+    days: Annotated[
+        float, typer.Option(help="Say where exposures are older than so many days.", min=0)
+    ] = 90.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Look whether a store is sound, and count what is in it; a damaged store gives code 3."""
+    with only_json(as_json) as emit:
+        from goalrank.serving import check_store, older_than
+
+        found = check_store(store)
+        old = older_than(found, days)
+        moments = {"oldest": found.oldest, "newest": found.newest}
+        emit(
+            {"exposures": found.exposures, "feedback": found.feedback, "bytes": found.size}
+            | {name: each.isoformat() if each else None for name, each in moments.items()}
+            | {"older": old, "faults": list(found.faults)}
+        )
+        if not as_json:
+            for fault in found.faults:
+                typer.echo(f"damaged: {fault}")
+            span = f" from {found.oldest} to {found.newest}" if found.oldest else ""
+            counts = f"{found.exposures:,} exposures{span}, {found.feedback:,} feedback values"
+            typer.echo(f"{counts}, {found.size:,} bytes" if not found.faults else _RESTORE)
+        if old:
+            say(
+                f"exposures are older than {days:g} days: goalrank store purge --days {days:g} "
+                f"forgets them, goalrank store compact then frees their space"
+            )
+    if found.faults:
+        raise typer.Exit(3)
+
+
+@app.command(epilog=examples("goalrank store purge --days 90", "goalrank store compact"))
+@verb("Interrupted; the store is as it was.")
+def compact(store: StoreOption = _DEFAULT, as_json: JsonOption = False) -> None:
+    """Give the space of forgotten exposures back to the disk. Writes wait meanwhile."""
+    with only_json(as_json) as emit:
+        from goalrank.serving import compact_store
+
+        before, after = compact_store(store)
+        emit({"before": before, "after": after})
+        if not as_json:
+            typer.echo(f"{before:,} bytes before, {after:,} after")
 
 
 def _utc(time: datetime | None) -> datetime | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from goalrank.errors import ConfigError, FetchError
+from goalrank.logs.download.unpacking import unpack
 from goalrank.storage import move_into_place, whole_folder
 
 __all__ = ["DATASETS", "Dataset", "fetch"]
@@ -90,7 +91,8 @@ def fetch(
 
     Raises:
         ConfigError: unknown name.
-        FetchError: no network, a wrong address, response or checksum, or a damaged archive.
+        FetchError: no network, a wrong address, response or checksum, or an archive that is damaged or
+            would unpack to far more than its size.
     """
     known = datasets if datasets is not None else DATASETS
     if name not in known:
@@ -205,12 +207,7 @@ def _unpack(archive: Path, target: Path) -> None:
     try:
         with whole_folder(target, error=FetchError) as folder:
             inner = folder / ".archive"
-            if zipfile.is_zipfile(archive):
-                with zipfile.ZipFile(archive) as zipped:
-                    zipped.extractall(inner)  # zipfile keeps names inside the folder
-            else:
-                with tarfile.open(archive) as tarred:
-                    _extract(tarred, inner)
+            unpack(archive, inner)
             top = inner / target.name
             for each in (top if top.is_dir() else inner).iterdir():
                 shutil.move(each, folder)
@@ -220,16 +217,3 @@ def _unpack(archive: Path, target: Path) -> None:
         raise FetchError(
             f"{archive.name} is damaged ({error}); it was removed, run the command again"
         ) from None
-
-
-def _extract(tarred: tarfile.TarFile, folder: Path) -> None:
-    """Extract members inside the folder; before Python 3.11.4 only plain files and folders."""
-    if hasattr(tarfile, "data_filter"):
-        tarred.extractall(folder, filter="data")
-        return
-    root = folder.resolve()
-    for member in tarred.getmembers():
-        inside = (root / member.name).resolve().is_relative_to(root)
-        if not inside or not (member.isreg() or member.isdir()):
-            raise tarfile.TarError(f"'{member.name}' is not a plain file inside the archive")
-    tarred.extractall(folder)  # the members are checked above

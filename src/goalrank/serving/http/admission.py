@@ -22,6 +22,14 @@ _SHARE = 0.5  # of the deadline within which answers should come
 _SHRINK, _PAUSE_S = 0.9, 0.1  # factor, and seconds between two times that it is applied
 _BEAT_S = 0.02
 _BODY = error_json("overloaded", "the server has more work than it can do in time; send it again")
+_HEADERS = (
+    (b"content-type", b"application/json"), (b"retry-after", b"1"),
+    (b"content-length", str(len(_BODY)).encode()),
+)  # fmt: skip
+# The whole refusal, as it goes over a connection that is kept open.
+REFUSAL = b"\r\n".join(
+    [b"HTTP/1.1 503 Service Unavailable", *(b": ".join(each) for each in _HEADERS), b"", _BODY]
+)
 
 
 class Admission:
@@ -67,14 +75,14 @@ class Admission:
             self.limit = min(self.limit + 8.0 / self.limit, _MOST)
         self._metrics.limit.set(self.limit)
 
+    def count_shed(self) -> None:
+        """Count a request that is refused."""
+        self._metrics.shed.inc()
+
     async def shed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a request; an ASGI application."""
-        self._metrics.shed.inc()
-        headers = [
-            (b"content-type", b"application/json"), (b"retry-after", b"1"),
-            (b"content-length", str(len(_BODY)).encode()),
-        ]  # fmt: skip
-        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        self.count_shed()
+        await send({"type": "http.response.start", "status": 503, "headers": list(_HEADERS)})
         await send({"type": "http.response.body", "body": _BODY})
 
     async def beat(self) -> None:

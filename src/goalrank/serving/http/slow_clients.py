@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from goalrank.serving.http.access import ARRIVED, error_json
-from goalrank.serving.http.admission import Admission, is_guarded
+from goalrank.serving.http.admission import REFUSAL, Admission, is_guarded
 
 TIMEOUT = 10.0  # seconds for the headers, and as many again for the body
 MAX_HEADERS = 32_768  # bytes
@@ -26,6 +26,8 @@ class RequestTimeoutProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type
     app: ASGIApp
     _header_bytes = 0  # received of headers that are not complete
     _header_total = 0  # of the names and values so far
+    _headers_done = False  # whether headers were completed by the bytes that are handled now
+    _shedding = False  # whether the body of a refused request is being read and dropped
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -43,12 +45,14 @@ class RequestTimeoutProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type
         Args:
             data: the bytes.
         """
+        self._headers_done = False
         before = self.cycle
         super().data_received(data)
-        if self.cycle is not before:  # the headers are complete; `BodyLimit` times the body
-            self._stop_timer()
+        if self._headers_done:  # `BodyLimit` times the body; the timer, that of a refused request
             self._header_bytes = 0
-        elif before is None or before.response_complete:
+            if not self._shedding:
+                self._stop_timer()
+        elif not self._shedding and (before is None or before.response_complete):
             self._header_bytes += len(data)
             if self._header_bytes > MAX_HEADERS:
                 self._refuse_large()
@@ -76,20 +80,53 @@ class RequestTimeoutProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type
         if self._header_total > MAX_HEADERS:
             self._refuse_large()
             return
+        self._headers_done = True
         admission = self._admission
         usual = self.app
         if admission is not None and admission.full and is_guarded(self.url):
+            if self._is_plain():
+                self._shedding = True
+                return
             self.app = admission.shed
         try:
             super().on_headers_complete()
         finally:
             self.app = usual
 
+    def on_body(self, body: bytes) -> None:
+        """Handle a part of a body.
+
+        Args:
+            body: the part.
+        """
+        if not self._shedding:
+            super().on_body(body)
+
     def on_message_complete(self) -> None:
-        """Note when the last byte of a request had come."""
+        """Note when the last byte of a request had come; answer one that is refused."""
         admission = self._admission
+        if self._shedding:
+            self._shed()
+            return
         self.scope[ARRIVED] = perf_counter() - (0.0 if admission is None else admission.lag)
         super().on_message_complete()
+
+    def _is_plain(self) -> bool:
+        """Whether a request can be refused without a task: nothing is under way before it."""
+        idle = self.cycle is None or self.cycle.response_complete
+        kept = self.parser.should_keep_alive() and not self.parser.should_upgrade()
+        return bool(idle and kept and not self.expect_100_continue)
+
+    def _shed(self) -> None:
+        """Refuse a request by a few bytes; a task of the application would cost much more."""
+        self._shedding = False
+        if self._admission is not None:
+            self._admission.count_shed()
+        self.transport.write(REFUSAL)
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
 
     @property
     def _admission(self) -> Admission | None:

@@ -67,8 +67,20 @@ class _Lines(logging.Formatter):
             return json.dumps(fields | ({"error": error} if error else {}), default=str)
         head = [str(fields.pop(name)) for name in ("time", "level", "logger")]
         message = str(fields.pop("message", ""))
-        rest = [f"{name}={value}" for name, value in fields.items()]
-        return " ".join([*head, message, *rest]) + (f"\n{error}" if error else "")
+        rest = [f"{name}={_word(str(value))}" for name, value in fields.items()]
+        return " ".join([*head, _one_line(message), *rest]) + (f"\n{error}" if error else "")
+
+
+def _word(value: str) -> str:
+    """Quote a value that could pass for several: callers choose paths, and must not forge fields."""
+    return value if re.fullmatch(r"[!-~]+", value) else json.dumps(value)
+
+
+def _one_line(message: str) -> str:
+    """Escape what ends a line or steers a terminal."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in message
+    )
 
 
 def configure_logs(

@@ -74,7 +74,7 @@ def open_engine(url: str) -> sa.Engine:
         MissingExtraError: PostgreSQL without its driver.
     """
     try:
-        engine = _create_engine(_parse_url(url))
+        engine = _create_engine(parse_url(url))
         with for_writing(engine).begin() as connection:
             take_turns(connection)
             _METADATA.create_all(connection)
@@ -152,7 +152,7 @@ def store_error(error: Exception, rows: list[dict[str, Any]]) -> GoalRankError:
             f"a request id of {ids[:3]} is in the store already; nothing was stored; remedy: give "
             f"each request its own id, or none"
         )
-    if _disk_is_full(error):
+    if is_full(error):
         return StoreFullError(
             f"the store's disk is full ({_first_line(error)}); nothing was stored; remedy: free "
             f"space, or delete old exposures: goalrank store purge"
@@ -160,7 +160,15 @@ def store_error(error: Exception, rows: list[dict[str, Any]]) -> GoalRankError:
     return StoreError(f"the store refuses ({_first_line(error)}); nothing was stored")
 
 
-def _parse_url(url: str) -> sa.URL:
+def parse_url(url: str) -> sa.URL:
+    """Read an address.
+
+    Args:
+        url: as for `open_engine`.
+
+    Raises:
+        ConfigError: neither a SQLite file nor PostgreSQL.
+    """
     try:
         address = sa.make_url(url)
     except sa.exc.ArgumentError as error:
@@ -253,7 +261,12 @@ def _durable_postgresql(connection: DBAPIConnection, _: object) -> None:
     connection.commit()
 
 
-def _disk_is_full(error: Exception) -> bool:
+def is_full(error: Exception) -> bool:
+    """Whether a write failed because the disk is full.
+
+    Args:
+        error: of the database or the operating system.
+    """
     cause = getattr(error, "orig", error)
     if getattr(cause, "sqlite_errorname", "") == "SQLITE_FULL" or _sqlstate(error) == "53100":
         return True
