@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
+from goalrank.errors import StoreError
 from goalrank.serving.http.app import create_app
 from goalrank.serving.ranking.service import Service
 from goalrank.serving.store.probe import StoreProbe
@@ -19,6 +21,8 @@ from tests.serving.databases import fill, small_disk
 from tests.serving.http.test_app import body, code
 from tests.serving.live import live
 from tests.serving.store.test_withdrawn import stalled
+
+REFUSES = re.compile(r"the store refuses \([^)]*\)")
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +142,42 @@ def test_a_full_disk_is_not_ready(folder):
             assert "full" in wait_for(client, 503).text
             ballast.unlink()
             wait_for(client, 200)
+
+
+def overwrite(path: Path) -> None:
+    """Overwrite a store in place with noise, as a bad disk or a wrong copy does."""
+    for file in (path, path.with_name(f"{path.name}-wal")):
+        with file.open("r+b") as opened:
+            size = file.stat().st_size
+            opened.write(b"\x5a" * size)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("policy", ["fail", "serve-unlogged"])
+def test_a_damaged_store_is_not_ready(folder, tmp_path, policy):
+    path = tmp_path / "s.db"
+    service = Service(folder, Store(f"sqlite:///{path}"), deadline=10.0, on_store_failure=policy)
+    with TestClient(create_app(service)) as client:
+        assert client.post("/v1/rank", json=body(0)).json()["logged"]
+        assert client.get("/health/ready").status_code == 200
+        overwrite(path)
+        answers = [client.post("/v1/rank", json=body(row)) for row in range(1, 6)]
+        found = wait_for(client, 503 if policy == "fail" else 200)
+        end = time.monotonic() + 20
+        while not (said := REFUSES.search(found.text)) and time.monotonic() < end:
+            found = client.get("/health/ready")
+        assert said, found.text
+        answers += [client.post("/v1/rank", json=body(row)) for row in range(6, 9)]
+        if policy == "fail":
+            assert code(answers[-1]) == (503, "store_unavailable")
+        else:
+            assert not answers[-1].json()["logged"]
+    print(f"damaged store ({policy}): {[each.status_code for each in answers]}; {said[0]}")
+
+
+def test_a_damaged_store_is_not_started_with(folder, tmp_path):
+    path = tmp_path / "s.db"
+    Store(f"sqlite:///{path}").close()
+    path.write_bytes(b"\x5a" * path.stat().st_size)
+    with pytest.raises(StoreError, match=r"cannot be opened \(.*not a database"):
+        Store(f"sqlite:///{path}")

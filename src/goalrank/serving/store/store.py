@@ -172,7 +172,7 @@ class Store:
             return stored_info(connection) or TableInfo()
 
     def probe(self, fresh: float = 0.0) -> None:
-        """Write a word to the store and read it back.
+        """Write a word to the store, and read what was written last.
 
         Args:
             fresh: seconds; no word is written if an exposure was stored since.
@@ -184,6 +184,7 @@ class Store:
         if not self._writer.alive:
             raise StoreError("the store's writer has ended; remedy: start the server again")
         number = self._file.look()
+        self._file.read_back()
         try:
             if monotonic() - self._writer.stored_at > fresh:
                 with self._writes.begin() as connection:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 import sqlalchemy as sa
 
 from goalrank.errors import StoreError
 
 _Identity = tuple[int, int]
+_NEWEST = "SELECT body FROM exposures ORDER BY rowid DESC LIMIT 1"
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class StoreFile:
@@ -84,6 +89,31 @@ class StoreFile:
             self._number += 1  # connections of this moment are not used again
         self._engine.dispose()
         raise self._gone("removed" if now is None or log is None else "replaced")
+
+    def read_back(self) -> None:
+        """Read the newest exposure by a connection of its own, which has no page in memory.
+
+        A connection goes on with the pages that it holds, whatever became of those on the disk.
+
+        Raises:
+            StoreError: the file is damaged; connections of this moment are not used again.
+        """
+        if self._path is None:
+            return
+        address = f"file:{quote(str(self._path.absolute()))}?mode=ro"
+        try:
+            with closing(sqlite3.connect(address, uri=True, timeout=1.0)) as connection:
+                connection.execute(_NEWEST).fetchone()
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+                return  # locked or closed just now: no word about the file
+            with self._lock:
+                self._number += 1
+            self._engine.dispose()
+            raise StoreError(
+                f"the store refuses ({error}): '{self._path}' is damaged; nothing was stored; remedy: "
+                f"goalrank store check, then put a copy of goalrank store backup in its place"
+            ) from error
 
     def _gone(self, what: str) -> StoreError:
         return StoreError(
