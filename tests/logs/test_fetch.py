@@ -201,7 +201,7 @@ def test_an_archive_that_would_fill_the_disk_is_refused(tmp_path, monkeypatch, b
 
 
 def test_an_archive_that_the_disk_cannot_hold_is_refused(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(unpacking.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(FetchError, match=r"only 1,000 are free in .*free space"):
         fetch("small", tmp_path, datasets=server.entry(), show=False)
     monkeypatch.undo()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import threading
 import time
@@ -172,6 +173,63 @@ def test_beyond_the_limit_requests_are_shed_and_health_checks_are_not(folder, mo
         assert "goalrank_shed_total 32.0" in httpx.get(f"{url}/metrics").text
     assert statuses.count(200) == 8
     assert statuses.count(503) == 32
+
+
+def test_a_refused_request_leaves_its_connection_as_it_was(service, monkeypatch):
+    """Bodies that come in parts, and requests sent at once: one answer each, then a list again."""
+    app = create_app(service)
+    content = json.dumps(body()).encode()
+    head = b"POST /v1/rank HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
+    head += b"content-length: %d\r\n" % len(content)
+    whole = head + b"\r\n" + content
+    full = True
+    monkeypatch.setattr(Admission, "full", property(lambda _: full))
+    with live(app, http=PROTOCOL) as url, socket.socket() as caller:
+        caller.settimeout(10)
+        caller.connect(("127.0.0.1", int(url.rsplit(":", 1)[1])))
+        file = caller.makefile("rb")
+
+        def answer() -> tuple[int, dict[str, str], dict[str, object]]:
+            status = int(file.readline().split()[1])
+            lines = iter(lambda: file.readline().decode().strip(), "")
+            headers = dict(line.lower().split(": ") for line in lines)
+            return status, headers, json.loads(file.read(int(headers["content-length"])))
+
+        refusals = []
+        caller.sendall(whole[:-700])
+        for start in range(700, 0, -100):  # slower than the headers
+            time.sleep(0.01)
+            caller.sendall(whole[-start : -start + 100 or None])
+        refusals.append(answer())
+        caller.sendall(whole * 3)
+        refusals += [answer() for _ in range(3)]
+        caller.sendall(head + b"connection: keep-alive\r\nexpect: 100-continue\r\n\r\n" + content)
+        refusals.append(answer())
+        for status, headers, said in refusals:
+            assert (status, headers["retry-after"]) == (503, "1")
+            assert said["error"]["code"] == "overloaded"  # type: ignore[index]
+        full = False
+        caller.sendall(whole)
+        assert answer()[0] == 200
+        full = True
+        caller.sendall(head + b"connection: close\r\n\r\n" + content)
+        assert answer()[0] == 503
+        assert file.read() == b""
+        file.close()
+    assert "goalrank_shed_total 6.0" in service.metrics.text().decode()
+
+
+def test_a_refused_body_that_never_comes_is_let_go(service, monkeypatch):
+    monkeypatch.setattr(Admission, "full", property(lambda _: True))
+    monkeypatch.setattr(slow, "TIMEOUT", 0.3)
+    with live(create_app(service), http=PROTOCOL) as url, socket.socket() as caller:
+        caller.settimeout(10)
+        caller.connect(("127.0.0.1", int(url.rsplit(":", 1)[1])))
+        caller.sendall(b"POST /v1/rank HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n{")
+        got = b""
+        while part := caller.recv(4096):
+            got += part
+    assert b" 408 " in got
 
 
 def test_time_counts_from_the_last_byte(folder, monkeypatch):

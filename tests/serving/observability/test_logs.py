@@ -91,7 +91,7 @@ def test_a_fault_is_logged_with_its_request(client, stream, style, monkeypatch):
     def fail(*_: object) -> None:
         raise RuntimeError("planted")
 
-    monkeypatch.setattr(client.app.state.service, "rank_async", fail)  # type: ignore[attr-defined]
+    monkeypatch.setattr(client.app.state.service, "rank_async", fail)
     answer = client.post("/v1/rank", json=body(), headers=SENT)
     assert answer.status_code == 500
     assert "planted" not in answer.text

@@ -186,7 +186,7 @@ def test_a_store_that_stays_locked_or_a_full_disk_changes_nothing(file, monkeypa
         code, said = ask("compact", "--store", url)
     assert code != 0
     assert "locked" in said
-    monkeypatch.setattr(upkeep.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 9})())
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 9})())
     with pytest.raises(StoreFullError, match="9 are free"):
         compact_store(url)
     assert file.read_bytes() == before
