@@ -345,7 +345,7 @@ def main() -> None:
     ):
         if getattr(settings, name) is None:
             setattr(settings, name, quick if settings.quick else full)
-    console = Console(stderr=True)
+    console, before = Console(stderr=True), os.getloadavg()[0]
     columns = (
         "[progress.description]{task.description}",
         BarColumn(),
@@ -366,13 +366,14 @@ def main() -> None:
     show(Console(), rows, note)
     about = machine(torch.get_num_threads())
     content = {"machine": about, "backend": settings.backend, "workers": settings.workers,
-               "load_average_1m": os.getloadavg()[0], **found,
+               "load_average_before": before, **found,
                "figures": [asdict(row) for row in rows]}  # fmt: skip
     if settings.json is not None:
         with whole_file(settings.json) as temporary:
             Path(temporary).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if settings.record:
-        record(content, rows, f"Measured on {about['cpu']}: {note}.")
+        busy = f"load average {before:.1f} before the run"
+        record(content, rows, f"Measured on {about['cpu']}, {busy}: {note}.")
 
 
 if __name__ == "__main__":
