@@ -201,7 +201,7 @@ def _solve(table: LogitTable, scale: Floats, ridge: float) -> Floats:
         return value / requests, slope / requests
 
     start = np.zeros(width + shares.shape[1])
-    precision = np.full(len(start), ridge)
+    precision = np.full(len(start), float(ridge))
     precision[width:] *= _CATEGORY_RIDGE
     options = {"maxiter": _MOST_STEPS, "gtol": 1e-6, "ftol": 1e-10}
     found: Floats = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x
