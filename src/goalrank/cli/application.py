@@ -17,6 +17,7 @@ from goalrank.cli.commands import (
     demo,
     doctor,
     evaluate,
+    events,
     ope,
     rank,
     scaling,
@@ -57,6 +58,7 @@ for module in (demo, train, evaluate, rank, audit, ope, doctor, serve):
 app.add_typer(ab.app, name="ab")
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(data.app, name="data")
+app.add_typer(events.app, name="events")
 app.add_typer(scaling.app, name="scaling")
 app.add_typer(store.app, name="store")
 app.add_typer(theory.app, name="theory")

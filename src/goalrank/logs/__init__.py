@@ -11,7 +11,7 @@ from goalrank.logs.download.data_folders import data_root, shipped_path
 from goalrank.logs.download.fetch import DATASETS, Dataset, fetch
 from goalrank.logs.events.arrays import Codes, stable_hashes
 from goalrank.logs.events.ordering import row_ties
-from goalrank.logs.importer import append_rows, import_dataset, import_log
+from goalrank.logs.importer import append_rows, import_dataset, import_log, read_log
 from goalrank.logs.options import ImportOptions
 from goalrank.logs.output import RETRIEVAL, write_import
 from goalrank.logs.preview import Preview, preview_log
@@ -75,6 +75,7 @@ __all__ = [
     "item_categories",
     "plan_refits",
     "preview_log",
+    "read_log",
     "reciprocal_ranks",
     "row_ties",
     "scored",

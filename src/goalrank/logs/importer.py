@@ -29,7 +29,7 @@ from goalrank.logs.spill.memory import check_memory, memory_limit, rows_at_once
 from goalrank.requests import Requests
 from goalrank.storage import local_draft, local_path
 
-__all__ = ["append_rows", "import_dataset", "import_log"]
+__all__ = ["append_rows", "import_dataset", "import_log", "read_log"]
 
 
 def import_log(
@@ -71,6 +71,24 @@ def import_log(
             for p in (TRAIN, VALIDATION, TEST)
         )
     return ImportResult(train, validation, test, made.report)
+
+
+def read_log(
+    source: str,
+    path: str | Path | None = None,
+    options: ImportOptions | Mapping[str, Any] | None = None,
+) -> RawLog:
+    """Read a raw log as an import does, without making requests of it.
+
+    Args:
+        source: as for `import_log`.
+        path: as for `import_log`.
+        options: as for `import_log`.
+
+    Raises:
+        ConfigError, SchemaError, DataError: as `import_log`.
+    """
+    return _read(source, path, _checked(options))
 
 
 def import_dataset(

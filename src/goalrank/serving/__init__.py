@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from goalrank.serving.http.settings import DEFAULT_STORE, ServeSettings
     from goalrank.serving.page.examples import Examples
     from goalrank.serving.ranking.service import Service
+    from goalrank.serving.state.replay import replay_log
     from goalrank.serving.store.export import export_store, stored_requests
     from goalrank.serving.store.records import Event, Exposure
     from goalrank.serving.store.store import Store
@@ -39,6 +40,7 @@ __all__ = [
     "create_app",
     "export_store",
     "older_than",
+    "replay_log",
     "run_server",
     "stored_requests",
 ]
@@ -61,6 +63,7 @@ __getattr__ = lazy_door(
         "create_app": "goalrank.serving.http.app",
         "export_store": "goalrank.serving.store.export",
         "older_than": "goalrank.serving.store.upkeep",
+        "replay_log": "goalrank.serving.state.replay",
         "run_server": "goalrank.serving.http.server",
         "stored_requests": "goalrank.serving.store.export",
     },

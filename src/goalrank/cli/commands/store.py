@@ -17,7 +17,7 @@ app = typer.Typer(
 StoreOption = Annotated[
     str, typer.Option("--store", envvar="GOALRANK_STORE", help="The server's store.")
 ]
-_DEFAULT = "sqlite:///goalrank.db"
+DEFAULT_STORE = "sqlite:///goalrank.db"
 _RESTORE = (
     "remedy: stop the server, put a copy of goalrank store backup in the store's place, and remove "
     "the files beside it that end in -wal and -shm"
@@ -33,7 +33,7 @@ _RESTORE = (
 @verb()
 def export(
     out: Annotated[Path, typer.Option(help="A new folder, for goalrank train.")],
-    store: StoreOption = _DEFAULT,
+    store: StoreOption = DEFAULT_STORE,
     start: Annotated[datetime | None, typer.Option(help="From this time (UTC) on.")] = None,
     end: Annotated[datetime | None, typer.Option(help="Before this time (UTC).")] = None,
     validation: Annotated[
@@ -79,7 +79,7 @@ def purge(
     before: Annotated[
         datetime | None, typer.Option(help="Forget what is older than this time (UTC).")
     ] = None,
-    store: StoreOption = _DEFAULT,
+    store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
     """Retention: forget old exposures and their feedback."""
@@ -101,7 +101,7 @@ def purge(
 @verb("Interrupted; no copy was written.")
 def backup(
     out: Annotated[Path, typer.Option(help="A new file for the copy.")],
-    store: StoreOption = _DEFAULT,
+    store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
     """Copy a SQLite store as it is at one moment; a server may go on writing to it."""
@@ -119,7 +119,7 @@ def backup(
 @app.command(epilog=examples("goalrank store check", "goalrank store check --days 90 --json"))
 @verb()
 def check(
-    store: StoreOption = _DEFAULT,
+    store: StoreOption = DEFAULT_STORE,
     days: Annotated[
         float, typer.Option(help="Say where exposures are older than so many days.", min=0)
     ] = 90.0,
@@ -154,7 +154,7 @@ def check(
 
 @app.command(epilog=examples("goalrank store purge --days 90", "goalrank store compact"))
 @verb("Interrupted; the store is as it was.")
-def compact(store: StoreOption = _DEFAULT, as_json: JsonOption = False) -> None:
+def compact(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """Give the space of forgotten exposures back to the disk. Writes wait meanwhile."""
     with only_json(as_json) as emit:
         from goalrank.serving import compact_store

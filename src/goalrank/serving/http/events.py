@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-import polars as pl
 from fastapi import Depends, FastAPI, Path, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic import model_validator as check
 
 from goalrank.constraints import Constraints
 from goalrank.errors import ConfigError
-from goalrank.requests import TableInfo
 from goalrank.serving.http.schemas import MOST_CANDIDATES, Answer, Id, RankBody, RequestId, Score
 from goalrank.serving.ranking.served_bundles import DEFAULT
 from goalrank.serving.ranking.service import Service
 from goalrank.serving.state.event_log import LoggedEvent
+from goalrank.serving.state.event_rules import EventRules
 from goalrank.serving.state.forgetting import forget_exposures
 from goalrank.serving.state.keeper import StateKeeper
 from goalrank.serving.store.records import micros
@@ -25,8 +24,6 @@ from goalrank.serving.store.records import micros
 __all__ = ["MOST_EVENTS", "add_events"]
 
 MOST_EVENTS = 10_000
-_AHEAD = timedelta(minutes=5)  # that a sender's clock may be ahead
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Kind = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -179,7 +176,7 @@ def add_events(
         """Store events; when this answers, they are on disk and count for the next list."""
         now = datetime.now(UTC)
         rows = [row for event in body.events for row in event.rows(now)]
-        _check(rows, service, now)
+        _rules(service).check(rows, now)
         done = keeper.append(rows)
         return EventsAnswer(stored=done.stored, duplicates=done.duplicates, position=done.last)
 
@@ -193,18 +190,22 @@ def add_events(
     def user(user_id: Annotated[str, Path(max_length=256)]) -> dict[str, Any]:
         """What the state knows of a user."""
         keeper.follow()
-        return keeper.live.user(_id_of(user_id, service, "users"), micros(datetime.now(UTC)))
+        return keeper.live.user(
+            _rules(service).parse_id(user_id, "users"), micros(datetime.now(UTC))
+        )
 
     @app.get("/v1/items/{item_id}", **guarded)
     def item(item_id: Annotated[str, Path(max_length=256)]) -> dict[str, Any]:
         """What the state knows of an item."""
         keeper.follow()
-        return keeper.live.item(_id_of(item_id, service, "items"), micros(datetime.now(UTC)))
+        return keeper.live.item(
+            _rules(service).parse_id(item_id, "items"), micros(datetime.now(UTC))
+        )
 
     @app.delete("/v1/users/{user_id}", **guarded)
     def forget(user_id: Annotated[str, Path(max_length=256)]) -> Forgotten:
         """Forget a user: state, events, snapshot, exposures and their feedback."""
-        wanted = _id_of(user_id, service, "users")
+        wanted = _rules(service).parse_id(user_id, "users")
         known, deleted = keeper.forget(wanted)
         exposures = 0 if service.store is None else forget_exposures(service.store.engine, wanted)
         return Forgotten(known=known, events=deleted, exposures=exposures)
@@ -227,58 +228,6 @@ def _with_candidates(body: RecommendBody, keeper: StateKeeper) -> RankBody:
     )  # fmt: skip
 
 
-def _id_of(text: str, service: Service, table: str) -> int | str:
-    """An id of the model's type from a path.
-
-    Raises:
-        ConfigError: the model's ids are integers, and this is none.
-    """
-    if _id_types(service)[table] is str:
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise ConfigError(f"'{text}' is no integer, but this model's {table} are") from None
-
-
-def _id_types(service: Service) -> dict[str, type]:
-    """Whether the model's ids are integers or strings."""
-    encoder = service.predictors[DEFAULT].bundle.encoder
-    return {
-        name: str if table.vocabulary.ids.dtype == pl.String else int
-        for name, table in (("users", encoder.users), ("items", encoder.items))
-    }
-
-
-def _check(rows: Sequence[LoggedEvent], service: Service, now: datetime) -> None:
-    """Refuse events that the model cannot use.
-
-    Raises:
-        ConfigError: an unknown feedback type, an id of another type, or a time of the future.
-    """
-    types, kinds = _id_types(service), set(service.info.feedback_kinds)
-    latest = micros(now + _AHEAD)
-    for row in rows:
-        odd = set(row.values) - kinds
-        if odd:
-            raise ConfigError(_unknown_kind(sorted(odd)[0], service.info))
-        for table, each in (("users", row.user_id), ("items", row.item_id)):
-            if type(each) is not types[table]:
-                raise ConfigError(
-                    f"{table}: id {each!r} is a {type(each).__name__}, but this model's are "
-                    f"{types[table].__name__}: a string '7' and a number 7 are different ids"
-                )
-        if not 0 <= row.time <= latest:
-            moment = _EPOCH + timedelta(microseconds=row.time)
-            raise ConfigError(
-                f"time {moment.isoformat()} is before 1970 or more than 5 minutes ahead of this "
-                f"server ({now.isoformat(timespec='seconds')}); nothing was stored; remedy: mend "
-                f"the sender's clock"
-            )
-
-
-def _unknown_kind(kind: str, info: TableInfo) -> str:
-    return (
-        f"feedback type '{kind}' is unknown to this model, which knows "
-        f"{', '.join(info.feedback_kinds)}; nothing was stored; remedy: name one of these"
-    )
+def _rules(service: Service) -> EventRules:
+    """Rules of the bundle that is served now; another one may be put in its place."""
+    return EventRules(service.predictors[DEFAULT].bundle)

@@ -49,6 +49,7 @@ class LoggedEvent:
         shown: whether the item was shown, in logs of exposures.
         before: whether it was before the log began: `values` is then the strength alone.
         event_id: the sender's; None takes a hash of the content.
+        copy: number among rows of one content, where all of them count.
     """
 
     user_id: int | str
@@ -58,6 +59,7 @@ class LoggedEvent:
     shown: bool = True
     before: bool = False
     event_id: str | None = None
+    copy: int = 0
 
     @property
     def row(self) -> dict[str, Any]:
@@ -65,6 +67,7 @@ class LoggedEvent:
         content = {
             "user": self.user_id, "item": self.item_id, "time": self.time,
             "values": self.values, "shown": self.shown, "before": self.before,
+            **({"copy": self.copy} if self.copy else {}),
         }  # fmt: skip
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return {

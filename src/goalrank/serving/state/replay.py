@@ -1,0 +1,134 @@
+"""Replay of a raw log: its rows as events of an event log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import polars as pl
+
+from goalrank.bundles import Bundle
+from goalrank.errors import ConfigError
+from goalrank.logs import RawLog
+from goalrank.requests import TableInfo
+from goalrank.serving.state.event_log import Appended, EventLog, LoggedEvent
+from goalrank.serving.state.event_rules import EventRules
+from goalrank.serving.state.state import rule_of
+from goalrank.serving.store.store import Store
+
+__all__ = ["replay", "replay_log"]
+
+_BATCH = 5_000
+_WHO_WHAT_WHEN = ("user_id", "item_id", "time")
+_KNOWN_ORDER = ("request_id", "position", "order")  # as imports order rows of one time
+_COPY = "copy"
+
+
+def replay(
+    raw: RawLog,
+    bundle: Bundle,
+    log: EventLog,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Appended:
+    """Append the rows of a raw log to an event log, in order of time; again changes nothing.
+
+    Args:
+        raw: as the import of the bundle's data read its log; perhaps other rows.
+        bundle: of the server's model; it says what events must be like.
+        log: that servers follow.
+        progress: called with (rows done, rows in all).
+
+    Returns:
+        New events and those that were there already.
+
+    Raises:
+        ConfigError: the log is read in another way than that of the model, or a row breaks
+            `EventRules`; batches before that row are stored.
+        StoreError: the store refuses.
+    """
+    info, rules, now = bundle.encoder.info, EventRules(bundle), datetime.now(UTC)
+    kinds = _kinds(raw, info)
+    total = raw.events.height + (0 if raw.prior is None else raw.prior.height)
+    stored = done = 0
+    last = log.last
+    for events in _batches(raw, kinds):
+        rules.check(events, now)
+        part = log.append(events)
+        stored, done, last = stored + part.stored, done + len(events), part.last
+        if progress is not None:
+            progress(done, total)
+    return Appended(stored, done - stored, last)
+
+
+def replay_log(
+    raw: RawLog,
+    bundle: Bundle,
+    store: str,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Appended:
+    """`replay` into the event log of a store.
+
+    Args:
+        raw: as for `replay`.
+        bundle: as for `replay`.
+        store: address of the servers' store.
+        progress: as for `replay`.
+
+    Raises:
+        ConfigError, StoreError: as `replay`; the store cannot be opened.
+    """
+    with Store(store) as opened:
+        return replay(raw, bundle, EventLog(opened.engine), progress=progress)
+
+
+def _kinds(raw: RawLog, info: TableInfo) -> list[str]:
+    """Feedback types that events carry.
+
+    Raises:
+        ConfigError: the log has another shape or other types than the model's.
+    """
+    rule = rule_of(info)
+    if raw.shape != rule.shape:
+        raise ConfigError(
+            f"'{raw.dataset}' is a log of {raw.shape}, but the model was trained on one of "
+            f"{rule.shape}; remedy: the source of the model's import (argument: source)"
+        )
+    lacking = sorted(set(raw.kinds) ^ set(info.feedback_kinds))
+    if lacking:
+        raise ConfigError(
+            f"'{raw.dataset}' has the feedback types {', '.join(raw.kinds)}, but the model knows "
+            f"{', '.join(info.feedback_kinds)}; remedy: the options of the model's import (options: "
+            f"kinds, set)"
+        )
+    return [kind for kind in info.feedback_kinds if kind in raw.events.columns]
+
+
+def _batches(raw: RawLog, kinds: list[str]) -> Iterator[list[LoggedEvent]]:
+    if raw.prior is not None:
+        prior = _numbered(raw.prior.select(*_WHO_WHAT_WHEN, "strength"), copies=False)
+        yield from _events(prior, ["strength"], before=True)
+    known = [name for name in _KNOWN_ORDER if name in raw.events.columns]
+    rows = raw.events.sort("time", *known, nulls_last=True, maintain_order=True)
+    carried = [name for name in ("shown",) if name in rows.columns]
+    rows = _numbered(rows.select(*_WHO_WHAT_WHEN, *kinds, *carried), copies=raw.copies)
+    yield from _events(rows, kinds, before=False)
+
+
+def _numbered(rows: pl.DataFrame, *, copies: bool) -> pl.DataFrame:
+    """Rows with their number among equal rows, which is 0 where copies are to be left out."""
+    number = pl.lit(0) if copies else pl.int_range(pl.len()).over(rows.columns)
+    return rows.with_columns(number.alias(_COPY))
+
+
+def _events(rows: pl.DataFrame, kinds: list[str], *, before: bool) -> Iterator[list[LoggedEvent]]:
+    for part in rows.iter_slices(_BATCH):
+        yield [
+            LoggedEvent(
+                row["user_id"], row["item_id"], row["time"],
+                {kind: row[kind] for kind in kinds if row[kind] is not None},
+                shown=row.get("shown") is not False, before=before, copy=row[_COPY],
+            )
+            for row in part.iter_rows(named=True)
+        ]  # fmt: skip
