@@ -21,6 +21,8 @@ from goalrank.serving import Service, Store, create_app, export_store
 from goalrank.serving.http.server import keep_state
 from goalrank.serving.state.event_log import EventLog
 from goalrank.serving.state.keeper import StateKeeper
+from goalrank.serving.state.live import LiveState
+from goalrank.serving.state.snapshots import load_snapshot
 from goalrank.serving.store.database import open_engine
 from tests.logs.logs_data import movielens_folder
 
@@ -264,3 +266,21 @@ def test_state_needs_a_store(made, tmp_path):
     with pytest.raises(ConfigError, match="keeps none"):
         keep_state(service, tmp_path)
     service.close()
+
+
+def test_no_snapshot_keeps_a_user_whose_events_are_gone(made, server, monkeypatch):
+    server.send(interactions(made[2], 300))
+    server.keeper.save()
+    forget, known = EventLog.forget, []
+
+    def look_and_forget(log, user):
+        kept = LiveState(server.service.info, server.keeper.live.linked.learnt)
+        load_snapshot(kept.state, server.folder / "state")
+        known.append(kept.user(user, 2 * 10**15)["known"])  # as after a kill at this moment
+        return forget(log, user)
+
+    monkeypatch.setattr(EventLog, "forget", look_and_forget)
+    gone = server.client.delete("/v1/users/1").json()
+    assert known == [False]
+    assert gone["known"] is True
+    assert gone["events"] > 0

@@ -161,9 +161,9 @@ class StateKeeper:
             Whether the state knew the user, and how many events were deleted.
         """
         with self._lock:
-            deleted = self._log.forget(user)
             known = self.live.forget(user)
-            self.save(always=True)
+            self.save(always=True)  # first: events that a kill leaves are deleted by asking again
+            deleted = self._log.forget(user)
         return known, deleted
 
     def save(self, *, always: bool = False) -> None:
