@@ -238,6 +238,29 @@ def test_two_processes_see_each_others_events(made, server):
     other.close()
 
 
+def test_a_user_is_forgotten_by_all_processes(made, server):
+    log = EventLog(open_engine(f"sqlite:///{server.folder / 's.db'}"))
+    info, learnt = server.service.info, server.keeper.live.linked.learnt
+    folder, now = server.folder / "other", 2 * 10**15
+    other = StateKeeper(info, learnt, log, folder)
+    sent = interactions(made[2], 300)
+    user = sent[-1]["user_id"]  # whose deletion takes the newest event along
+    server.send(sent)
+    other.follow(now=True)
+    other.save()
+    assert other.live.user(user, now)["known"]
+    server.client.delete(f"/v1/users/{user}")
+    again = {**sent[-1], "event_id": "again"}
+    server.send([again])
+    other.follow(now=True)
+    assert other.live.user(user, now)["events"] == 1
+    late = StateKeeper(info, learnt, log, folder)  # from a snapshot that still knows the user
+    assert late.replayed == 1
+    for each in (other, late):
+        assert each.live.user(user, now) == server.keeper.live.user(user, now)
+        each.close()
+
+
 def test_a_bundle_put_in_place_keeps_the_state(made, tmp_path):
     data, run = made[0].parent / "data" / "train.parquet", tmp_path / "run"
     shutil.copytree(made[0], run)

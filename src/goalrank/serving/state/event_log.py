@@ -12,9 +12,10 @@ import polars as pl
 import sqlalchemy as sa
 
 from goalrank.errors import DuplicateRequestError, StoreError
+from goalrank.serving.state.ids import hash_of
 from goalrank.serving.store.database import for_reading, for_writing, store_error
 
-__all__ = ["Appended", "EventLog", "LoggedEvent"]
+__all__ = ["Appended", "EventLog", "Forgotten", "LoggedEvent"]
 
 _METADATA = sa.MetaData()
 _BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows of INTEGER alone
@@ -30,6 +31,14 @@ EVENTS = sa.Table(
     sa.Column("body", sa.Text, nullable=False),
     sa.Index("events_by_user", "user_key"),
     sqlite_autoincrement=True,  # a number is never given twice
+)
+FORGOTTEN = sa.Table(
+    "forgotten_users",
+    _METADATA,
+    sa.Column("seq", _BIG, primary_key=True, autoincrement=True),
+    sa.Column("user_hash", sa.String, nullable=False),  # tells other processes whom, and no more
+    sa.Column("position", sa.BigInteger, nullable=False),  # the newest event then
+    sqlite_autoincrement=True,
 )
 _BODY = ("values", "shown", "before")
 _LOCK = 0x60A12A4C  # writers of PostgreSQL take turns, so that numbers appear in their order
@@ -93,6 +102,21 @@ class Appended:
     last: int
 
 
+@dataclass(frozen=True)
+class Forgotten:
+    """A user who was forgotten.
+
+    Attributes:
+        seq: number of the deletion.
+        user_hash: `ids.hash_of` of the id, which itself is not kept.
+        position: number of the newest event at that moment; the user may have later ones.
+    """
+
+    seq: int
+    user_hash: int
+    position: int
+
+
 class EventLog:
     """A log that many processes may append to and read.
 
@@ -137,16 +161,16 @@ class EventLog:
                 fresh = _new_rows(connection, rows)
                 if fresh:
                     connection.execute(sa.insert(EVENTS), fresh)
-                last = connection.execute(sa.select(sa.func.max(EVENTS.c.seq))).scalar() or 0
+                last = _last(connection)
         except sa.exc.SQLAlchemyError as error:
             raise store_error(error, []) from error
         return Appended(len(fresh), len(events) - len(fresh), last)
 
     @property
     def last(self) -> int:
-        """Number of the newest event, 0 in an empty log."""
+        """Number of the newest event, also of one that was deleted; 0 in an empty log."""
         with self._reading() as connection:
-            return connection.execute(sa.select(sa.func.max(EVENTS.c.seq))).scalar() or 0
+            return _last(connection)
 
     def _reading(self) -> sa.Connection:
         try:
@@ -154,17 +178,22 @@ class EventLog:
         except sa.exc.SQLAlchemyError as error:
             raise StoreError(f"the event log cannot be read ({error}); option: store") from error
 
-    def after(self, position: int, chunk: int = _CHUNK) -> Iterator[tuple[int, pl.DataFrame]]:
+    def after(
+        self, position: int, chunk: int = _CHUNK, *, until: int | None = None
+    ) -> Iterator[tuple[int, pl.DataFrame]]:
         """Events after a position, in their order, in frames as a `State` takes them.
 
         Args:
             position: number of the last event that is known; 0 for none.
             chunk: events per frame.
+            until: number of the last event that is given; None gives all.
 
         Yields:
             Number of the frame's last event, and the frame.
         """
         query = sa.select(EVENTS).order_by(EVENTS.c.seq).limit(chunk)
+        if until is not None:
+            query = query.where(EVENTS.c.seq <= until)
         while True:
             with self._reading() as connection:
                 rows = connection.execute(query.where(EVENTS.c.seq > position)).all()
@@ -174,7 +203,7 @@ class EventLog:
             yield position, _frame(rows)
 
     def forget(self, user_id: int | str) -> int:
-        """Delete a user's events.
+        """Delete a user's events, and tell other processes that read the log.
 
         Args:
             user_id: id.
@@ -184,10 +213,33 @@ class EventLog:
         """
         try:
             with self._writes.begin() as connection:
+                self._take_turn(connection)
+                told = {"user_hash": str(hash_of(user_id)), "position": _last(connection)}
+                connection.execute(sa.insert(FORGOTTEN), [told])
                 mine = EVENTS.c.user_key == json.dumps(user_id)
                 return connection.execute(sa.delete(EVENTS).where(mine)).rowcount
         except sa.exc.SQLAlchemyError as error:
             raise store_error(error, []) from error
+
+    def forgotten(self, *, since: int = 0, position: int = 0) -> list[Forgotten]:
+        """Users who were forgotten, in order.
+
+        Args:
+            since: number of the last deletion that is known.
+            position: leave out those whose `position` is lower.
+        """
+        query = sa.select(FORGOTTEN).order_by(FORGOTTEN.c.seq)
+        wanted = (FORGOTTEN.c.seq > since) & (FORGOTTEN.c.position >= position)
+        with self._reading() as connection:
+            rows = connection.execute(query.where(wanted)).all()
+        return [Forgotten(row.seq, int(row.user_hash), row.position) for row in rows]
+
+
+def _last(connection: sa.Connection) -> int:
+    """Number of the newest event; SQLite and PostgreSQL give no number twice."""
+    newest = (sa.func.max(EVENTS.c.seq), sa.func.max(FORGOTTEN.c.position))
+    found = (connection.execute(sa.select(each)).scalar() for each in newest)
+    return max(each or 0 for each in found)
 
 
 def _distinct(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

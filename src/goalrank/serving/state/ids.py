@@ -11,9 +11,18 @@ from numpy.typing import NDArray
 
 from goalrank.logs import stable_hashes
 
-__all__ = ["IdCodes"]
+__all__ = ["IdCodes", "hash_of"]
 
 Ints = NDArray[np.int32]
+
+
+def hash_of(value: int | str) -> int:
+    """64 bits of an id, the same in every process.
+
+    Args:
+        value: the id.
+    """
+    return int(stable_hashes(pl.Series([value]))[0])
 
 
 class IdCodes:
@@ -69,6 +78,15 @@ class IdCodes:
     def find(self, ids: Sequence[Any]) -> Ints:
         """Codes of ids [n]; -1 for unknown ones."""
         return np.fromiter((self._codes.get(i, -1) for i in ids), np.int32, len(ids))
+
+    def with_hash(self, value: int) -> Any:
+        """The id of a hash, None if there is none.
+
+        Args:
+            value: of `hash_of`.
+        """
+        codes = np.flatnonzero(self.hashes == np.uint64(value)).tolist()
+        return next((self.ids[code] for code in codes if self.ids[code] is not None), None)
 
     def remove(self, code: int) -> None:
         """Forget an id; its code is not given again."""

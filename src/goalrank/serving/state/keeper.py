@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic, perf_counter
@@ -27,11 +28,20 @@ _SNAPSHOT_S = 300.0
 Progress = Callable[[int, int], None]
 
 
+@dataclass(frozen=True)
+class _Place:
+    """How far a state has come in the log: the newest event, and the newest deletion of a user."""
+
+    event: int
+    deletion: int = 0
+
+
 class StateKeeper:
     """State of one server process.
 
     The event log is the truth. The state is read from the snapshot, if it is good, and the events
-    after it; else from all events. Events of other processes are seen within a quarter of a second.
+    after it; else from all events. Events and deletions of other processes are seen within a quarter
+    of a second.
 
     Args:
         info: description of the table that the model was trained on.
@@ -66,33 +76,41 @@ class StateKeeper:
         self._metrics = metrics
         self._lock = threading.RLock()
         self.live = LiveState(info, learnt)
-        self._position = load_snapshot(self.live.state, folder) or 0
-        if self._position > log.last:  # of another log, or one that was cut
+        self._place = _Place(load_snapshot(self.live.state, folder) or 0)
+        if self._place.event > log.last:  # of another log, or one that was cut
             _LOG.warning("the snapshot '%s' is ahead of the event log and is not used", folder)
-            self.live, self._position = LiveState(info, learnt), 0
-        self._position, self.replayed = self._fold(self.live, self._position)
+            self.live, self._place = LiveState(info, learnt), _Place(0)
+        self._place, self.replayed = self._fold(self.live, self._place)
         self.seconds = perf_counter() - begin
-        self._saved, self._looked = self._position, monotonic()
+        self._saved, self._looked = self._place, monotonic()
         self._stop = threading.Event()
         self._saver = threading.Thread(target=self._save_forever, daemon=True)
         self._saver.start()
 
-    def _fold(self, live: LiveState, position: int) -> tuple[int, int]:
-        """Fold in the events after a position; the new position, and how many there were."""
-        count, total = 0, None
-        for last, frame in self._log.after(position):
+    def _fold(self, live: LiveState, place: _Place) -> tuple[_Place, int]:
+        """Fold in the events and deletions after a place; the new place, and how many events."""
+        count, event, deletion = 0, place.event, place.deletion
+        last = self._log.last  # read first: every deletion before this event can be seen now
+        for gone in self._log.forgotten(since=deletion, position=event):
+            count += self._fold_events(live, event, gone.position, last)
+            live.forget_hash(gone.user_hash)
+            event, deletion = gone.position, gone.seq
+        count += self._fold_events(live, event, last, last)
+        return _Place(max(event, last), deletion), count
+
+    def _fold_events(self, live: LiveState, after: int, until: int, last: int) -> int:
+        count = 0
+        for position, frame in self._log.after(after, until=until):
             live.add(frame)
-            position = last
             count += frame.height
             if self._progress is not None:
-                total = self._log.last if total is None else total
-                self._progress(position, total)
-        return position, count
+                self._progress(position, last)
+        return count
 
     @property
     def position(self) -> int:
         """Number of the latest event that is folded in."""
-        return self._position
+        return self._place.event
 
     def follow(self, *, now: bool = False) -> None:
         """Fold in what other processes have stored since the last look.
@@ -102,7 +120,7 @@ class StateKeeper:
         """
         if now or monotonic() - self._looked > _LOOK_S:
             with self._lock:
-                self._position, _ = self._fold(self.live, self._position)
+                self._place, _ = self._fold(self.live, self._place)
                 self._looked = monotonic()
             if self._metrics is not None:
                 self._metrics.look(self.live)
@@ -146,9 +164,9 @@ class StateKeeper:
             ConfigError: the model cannot be served from events; the old state stays.
         """
         fresh = LiveState(info, learnt)
-        position, _ = self._fold(fresh, 0)
+        place, _ = self._fold(fresh, _Place(0))
         with self._lock:
-            self._position, _ = self._fold(fresh, position)
+            self._place, _ = self._fold(fresh, place)
             self.live = fresh
 
     def forget(self, user: int | str) -> tuple[bool, int]:
@@ -176,12 +194,12 @@ class StateKeeper:
             DataError: the folder cannot be written.
         """
         with self._lock:
-            if not always and self._position == self._saved:
+            if not always and self._place == self._saved:
                 return
-            snapshot = self.live.snapshot(self._position)
-            position = self._position
+            place = self._place
+            snapshot = self.live.snapshot(place.event)
         snapshot.write(self._folder)
-        self._saved = position
+        self._saved = place
 
     def _save_forever(self) -> None:
         while not self._stop.wait(_SNAPSHOT_S):

@@ -86,6 +86,17 @@ class LiveState:
         with self._lock:
             return self.state.forget(user)
 
+    def forget_hash(self, user_hash: int) -> None:
+        """Forget the user of a hash, if there is one.
+
+        Args:
+            user_hash: of `ids.hash_of`.
+        """
+        with self._lock:
+            user = self.state.users.with_hash(user_hash)
+            if user is not None:
+                self.state.forget(user)
+
     def snapshot(self, position: int) -> Snapshot:
         """A copy of the state.
 
