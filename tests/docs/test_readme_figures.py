@@ -1,0 +1,54 @@
+"""The README's table repeats the committed leaderboards, and the page stays short."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BOARDS = {
+    "KuaiRand, clicks": ("exposed-kuairand", "kuairand-click"),
+    "KuaiRand, long views": ("exposed-kuairand", "kuairand-long-view"),
+    "MovieLens-1M": ("retrieved-ml1m", "ml-1m"),
+    "Amazon Books": ("retrieved-books", "books"),
+    "MovieLens-1M, the paper's protocol": ("paper-ml1m", "ml-1m"),
+}
+ROWS = {
+    "GoalRank": "**goalrank**", "20 generators and an evaluator": "mg_e_20", "PRM": "prm",
+    "DNN": "dnn", "LambdaMART": "lambdamart",
+}  # fmt: skip
+
+
+def leaderboard(suite: str, dataset: str) -> dict[str, float]:
+    """ndcg@6 of each row of a committed board."""
+    text = (ROOT / "results" / suite / "table.md").read_text(encoding="utf-8")
+    board = re.split(r"^### ", text, flags=re.MULTILINE)
+    [mine] = [part for part in board if part.startswith(f"{dataset}\n")]
+    rows = re.findall(r"^\| ([^|]+?) \| ([0-9.]+)", mine, re.MULTILINE)
+    return {name: float(value) for name, value in rows}
+
+
+def table() -> list[list[str]]:
+    """Cells of the README's table of results."""
+    lines = README[README.index("## Results") : README.index("## Serve")].splitlines()
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
+
+
+def test_the_table_repeats_the_leaderboards():
+    head, _, *rows = table()
+    assert [name.removesuffix(" †") for name in head[1:]] == list(BOARDS)
+    found = {row[0].strip("*"): row[1:] for row in rows}
+    assert list(found) == [*ROWS, "best baseline without learning"]
+    for at, (name, place) in enumerate(BOARDS.items()):
+        board = leaderboard(*place)
+        for label, row in ROWS.items():
+            assert float(found[label][at].strip("*")) == board[row], (name, label)
+        best = max(value for row, value in board.items() if row.endswith("†"))
+        assert float(found["best baseline without learning"][at].strip("*")) == best, name
+        above = max(board.values()) > board["**goalrank**"]
+        assert head[at + 1].endswith("†") == above, name
+
+
+def test_the_page_is_short():
+    assert len(README.splitlines()) <= 120
