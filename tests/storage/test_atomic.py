@@ -14,6 +14,7 @@ import pytest
 from goalrank.errors import BundleError, DataError
 from goalrank.storage import (
     remove_folder,
+    replace_link,
     surviving_folder,
     whole_file,
     whole_folder,
@@ -150,3 +151,16 @@ def test_killed_between_the_two_renames_the_old_folder_is_found(tmp_path):
     assert (surviving_folder(path) / "a").read_text() == "third"
     remove_folder(path)
     assert not surviving_folder(path).exists()
+
+
+def test_a_link_leads_to_the_old_place_or_the_new_one(tmp_path, monkeypatch):
+    link = tmp_path / "models" / "champion"
+    replace_link(link, "versions/0001")
+    replace_link(link, "versions/0002")
+    assert str(link.readlink()) == "versions/0002"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(DataError, match="free space"):
+            replace_link(link, "versions/0003")
+    assert str(link.readlink()) == "versions/0002"
+    assert names(link.parent) == ["champion"]

@@ -2,7 +2,7 @@
 
 from goalrank.bundles.asked import Ranked
 from goalrank.bundles.bundle import Bundle
-from goalrank.bundles.manifest import FORMAT_VERSION, MANIFEST
+from goalrank.bundles.manifest import FORMAT_VERSION, MANIFEST, read_manifest
 from goalrank.bundles.onnx.export import export_graph
 from goalrank.bundles.onnx.graph import Backend, ListGraph, load_graph
 from goalrank.bundles.predictor import Predictor
@@ -20,6 +20,7 @@ __all__ = [
     "TimedStep",
     "export_graph",
     "load_graph",
+    "read_manifest",
     "record_times",
     "synthetic_requests",
 ]

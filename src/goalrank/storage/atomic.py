@@ -136,6 +136,28 @@ def put_in_place(source: Path, path: Path) -> None:
         os.replace(source, path)
 
 
+def replace_link(link: Path, target: str, *, error: ErrorType = DataError) -> None:
+    """Have a symbolic link lead elsewhere; who follows it finds the old place or the new one.
+
+    Args:
+        link: the link; one that is there is replaced, missing folders above it are made.
+        target: where it leads, from the link's own folder, so that the folder can be moved.
+        error: raised where the disk refuses.
+
+    Raises:
+        DataError: the file system has no links or refuses; `link` is as it was.
+    """
+    temporary = link.with_name(temporary_name(link.name))
+    try:
+        with _refusals(link, error):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            temporary.symlink_to(target)
+            os.replace(temporary, link)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
 def _exchange(temporary: Path, path: Path, old: Path) -> None:
     """Put a finished folder in the place of what may be there."""
     if path.exists():

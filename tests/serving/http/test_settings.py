@@ -101,7 +101,20 @@ def test_every_option_reaches_its_field(monkeypatch):
         allowed_hosts=("a.example", "*.b.example"),
     )  # fmt: skip
     others = {"trace", "allow_plugins", "settings", "insecure", "no_access_log", "allowed_hosts"}
+    others.add("models")  # instead of bundle
     assert set(given) | others == set(ServeSettings.model_fields)
+
+
+def test_a_registry_is_served_by_its_champion(monkeypatch, tmp_path):
+    served = tmp_path / "models" / "champion"
+    told = serve(monkeypatch, "--models", tmp_path / "models")
+    assert told.bundle == served
+    assert ServeSettings.model_validate_json(told.model_dump_json()) == told  # as workers read it
+    (tmp_path / "server.toml").write_text('models = "models"')  # from the file's own folder
+    assert serve(monkeypatch, "--settings", tmp_path / "server.toml").bundle == served
+    result = CliRunner().invoke(app, ["serve", "--models", "m", "--bundle", "b"])
+    assert result.exit_code == 2
+    assert "give one of them" in result.output
 
 
 def test_packages_of_the_environment_are_parted_by_commas(monkeypatch):

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -16,6 +16,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from goalrank.models import CHAMPION
 from goalrank.settings import read_toml
 from goalrank.storage import address_of, local_path
 
@@ -45,6 +46,11 @@ class ServeSettings(BaseSettings):
 
     bundle: Path = Field(
         description="The bundle's folder; a new bundle put there takes over without a restart."
+    )
+    models: Path | None = Field(
+        default=None,
+        description="Instead of --bundle: the folder of a model registry, whose champion is served "
+        "and followed.",
     )
     allow_plugins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -128,6 +134,17 @@ class ServeSettings(BaseSettings):
         default=False, description="Send OpenTelemetry traces (OTEL_EXPORTER_OTLP_…)."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _champion(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The bundle of a model registry is what its champion's link leads to."""
+        rest = {name: value for name, value in values.items() if name != "models"}
+        if not values.get("models"):
+            return rest
+        if rest.get("bundle"):
+            raise ValueError("bundle and models both say what to serve; give one of them")
+        return {**rest, "bundle": local_path(values["models"], "models") / CHAMPION}
+
     @field_validator("allow_plugins", "allowed_hosts", mode="before")
     @classmethod
     def _packages(cls, value: object) -> object:
@@ -136,8 +153,9 @@ class ServeSettings(BaseSettings):
         return tuple(filter(None, (each.strip() for each in value.split(","))))
 
     @field_validator(
-        "bundle", "settings", "state", "experiments", "rules", "items", "users", "examples"
-    )
+        "bundle", "models", "settings", "state", "experiments", "rules", "items", "users",
+        "examples",
+    )  # fmt: skip
     @classmethod
     def _of_this_machine(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         return None if value is None else local_path(value, info.field_name or "")

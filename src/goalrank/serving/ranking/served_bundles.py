@@ -84,7 +84,8 @@ class ServedBundles:
         with self._loading:
             loaded: list[str] = []
             failed: Exception | None = None
-            for name, folder in self.folders.items():
+            for name, place in self.folders.items():
+                folder = place.resolve()  # a link to a version may be moved while it is read
                 version = _folder_version(folder)
                 if version is not None and version == self._versions.get(name):
                     continue
