@@ -9,7 +9,8 @@
     │   ├── ValidationError  rows break a rule; carries every fault
     │   ├── MissingInputError      a request lacks what the model was trained with
     │   ├── UnknownRequestError    feedback on what was never shown
-    │   └── DuplicateRequestError  a request id is in the store already
+    │   ├── DuplicateRequestError  a request id is in the store already
+    │   └── TooFewUnitsError       a variant of an experiment has too few units yet
     ├── BundleError        a bundle is missing, altered, or of another version
     ├── FetchError         a download failed or its checksum differs
     ├── MissingExtraError  an optional library is not installed
@@ -94,6 +95,12 @@ class DuplicateRequestError(DataError):
     """A request id is in the store already."""
 
     code = "duplicate_request"
+
+
+class TooFewUnitsError(DataError):
+    """A variant of an experiment has too few units yet; later it may have enough."""
+
+    code = "too_few_units"
 
 
 class BundleError(GoalRankError):

@@ -18,8 +18,10 @@ from goalrank.cli.commands import (
     doctor,
     evaluate,
     events,
+    models,
     ope,
     rank,
+    retrain,
     scaling,
     serve,
     store,
@@ -53,12 +55,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (demo, train, evaluate, rank, audit, ope, doctor, serve):
+for module in (demo, train, evaluate, rank, audit, ope, doctor, serve, retrain):
     module.add(app)
 app.add_typer(ab.app, name="ab")
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(data.app, name="data")
 app.add_typer(events.app, name="events")
+app.add_typer(models.app, name="models")
 app.add_typer(scaling.app, name="scaling")
 app.add_typer(store.app, name="store")
 app.add_typer(theory.app, name="theory")

@@ -9,6 +9,7 @@ from goalrank.experiments.config import (
     Metric,
     Variant,
 )
+from goalrank.experiments.guardrails import Breach, broken_guardrails
 from goalrank.experiments.interleaving import (
     Draft,
     InterleaveReport,
@@ -24,6 +25,7 @@ from goalrank.experiments.sequential import AlwaysValid, always_valid
 __all__ = [
     "RESERVED",
     "AlwaysValid",
+    "Breach",
     "Draft",
     "Effect",
     "Experiment",
@@ -39,6 +41,7 @@ __all__ = [
     "ab_plan",
     "ab_report",
     "always_valid",
+    "broken_guardrails",
     "draft_coins",
     "draft_label",
     "interleave_report",

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from goalrank.errors import ConfigError, DataError, MissingExtraError
+from goalrank.errors import ConfigError, MissingExtraError, TooFewUnitsError
 from goalrank.experiments.config import Experiment
 from goalrank.experiments.sequential import always_valid, sample_ratio_p_value
 from goalrank.experiments.units import metric_columns, sum_units
@@ -103,7 +103,8 @@ def ab_report(
             stop at any time; None makes ordinary ones. See `always_valid`.
 
     Raises:
-        DataError: fewer than two variants with at least two units, or a missing feedback type.
+        TooFewUnitsError: a variant has fewer than two units.
+        DataError: a missing feedback type.
         ConfigError: an interleaving experiment, or an expected lift that is not above 0.
         MissingExtraError: the extra `ab` is not installed.
     """
@@ -123,7 +124,7 @@ def ab_report(
     control = control or experiment.variants[0].name
     counts = {v.name: int((data["variant"] == v.name).sum()) for v in experiment.variants}
     if counts.get(control, 0) < 2 or min(counts.values()) < 2:
-        raise DataError(
+        raise TooFewUnitsError(
             f"experiment '{experiment.name}' has units {counts}; remedy: every variant (control is "
             f"'{control}') needs at least two units; wait, or check the time range"
         )

@@ -41,11 +41,16 @@ class Metric(_Strict):
         kind: feedback type, summed over a list.
         per: `unit` averages the sums of units; `request` and `item` divide them by the units'
             requests or shown items (a ratio metric, by the delta method).
+        guardrail: largest loss that is tolerated, relative to the variant compared with, in [0, 1);
+            None makes it no guardrail. See `broken_guardrails`.
+        harm: whether a rise is the loss, as with reports or hides.
     """
 
     name: str = Field(pattern=_NAME)
     kind: str
     per: Literal["unit", "request", "item"] = "request"
+    guardrail: float | None = Field(default=None, ge=0, lt=1)
+    harm: bool = False
 
 
 RESERVED = (

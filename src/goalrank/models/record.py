@@ -98,7 +98,8 @@ class VersionRecord(_Record):
         version: number, from 1.
         created: when it was registered.
         parent: the champion that it was judged against; None without one.
-        key: of the data, settings, code and parent that made it; two equal ones are one version.
+        method: digest of the settings, recipe and code that made it.
+        key: digest of the data and the method; two equal ones are one version.
         policy: name by which a server logs its lists (column `policy` of exposures).
         start: how it came about.
         code: what made it.
@@ -116,6 +117,7 @@ class VersionRecord(_Record):
     version: int = Field(ge=1)
     created: AwareDatetime
     parent: int | None = None
+    method: str | None = None
     key: str | None = None
     policy: str
     start: Start = "afresh"

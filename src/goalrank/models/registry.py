@@ -138,7 +138,7 @@ class ModelRegistry:
             ConfigError: no such version.
         """
         known = {version.number: version for version in self.versions()}
-        pointers: dict[str, int] = {**self.history().pointers}
+        pointers: dict[str, int] = dict(self.history().pointers.items())
         number = pointers.get(str(name), name)
         if str(number).isdecimal() and int(number) in known:
             return known[int(number)]
@@ -156,7 +156,7 @@ class ModelRegistry:
         return self.get("champion") if self.history().champions else None
 
     def find(self, key: str) -> Version | None:
-        """The version that the same data, settings, code and parent made.
+        """The version that the same data, settings, recipe and code made.
 
         Args:
             key: of the record.

@@ -1,0 +1,1 @@
+"""Retraining: new exposures in, a judged and perhaps promoted version out."""

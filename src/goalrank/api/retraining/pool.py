@@ -1,0 +1,253 @@
+"""The data of a retraining: what was imported, and what servers exported since."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from goalrank.errors import DataError
+from goalrank.models import DataRange
+from goalrank.requests import Requests, TableInfo
+from goalrank.serving import Store, export_store, stored_requests
+from goalrank.storage import put_in_place, remove_folder
+
+SERVED = "served"
+_BASE = ("train", "validation", "test")
+_DRAFT = ".draft"
+_STAMP = "%Y%m%dT%H%M%S%fZ"
+# What tables must have in common to be one; the name of the data set may differ.
+_ALIKE = ("protocol", "feedback_kinds", "target", "candidate_features")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All requests that a retraining may use, in order of time.
+
+    Attributes:
+        table: the requests.
+        source: [R] which of `digests` holds each request.
+        digests: SHA-256 of each source's files, by the source's name.
+        said: sentences for people about what was left out.
+    """
+
+    table: Requests
+    source: NDArray[np.int64]
+    digests: dict[str, str]
+    said: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @cached_property
+    def times(self) -> NDArray[np.datetime64]:
+        """[R] Times, ascending, in microseconds (UTC)."""
+        return self.table.frame["time"].dt.replace_time_zone(None).to_numpy()
+
+    def part(self, start: int, end: int) -> tuple[Requests, DataRange]:
+        """Consecutive requests, and what they are.
+
+        Args:
+            start: first request.
+            end: request after the last.
+        """
+        table = self.table.take(range(start, end))
+        names = list(self.digests)
+        used = [names[i] for i in np.unique(self.source[start:end])]
+        first, last = table.frame["time"][0], table.frame["time"][-1]
+        facts = [*(f"{n} {self.digests[n]}" for n in used), str(first), str(last), str(len(table))]
+        digest = hashlib.sha256("\n".join(facts).encode()).hexdigest()
+        return table, DataRange(first=first, last=last, requests=len(table), digest=digest)
+
+
+def export_new(
+    store: Store,
+    data: Path,
+    *,
+    until: datetime | None = None,
+    settle: timedelta = timedelta(),
+    after: Path | None = None,
+) -> int:
+    """Export the exposures since the last export as a new folder below DATA/served.
+
+    Served lists are requests already, with the features and propensities of their moment, so they
+    become partitions of the requests table; making a raw log of them would lose both.
+
+    Args:
+        store: the server's store.
+        data: folder of the training data.
+        until: exposures before this time; None up to now less `settle`.
+        settle: how long an exposure waits for its feedback.
+        after: folder whose last export this one continues; None is `data`.
+
+    Returns:
+        Number of exported requests.
+
+    Raises:
+        DataError: the folder cannot be written; nothing was exported.
+        StoreError: the store refuses.
+    """
+    end = until or datetime.now(UTC) - settle
+    start = max((_end_of(place) for place in served_folders(after or data)), default=None)
+    if start is not None and start >= end:
+        return 0
+    if next(stored_requests(store, start, end, chunk=1), None) is None:
+        return 0
+    draft = data / SERVED / _DRAFT
+    remove_folder(draft)  # of a run that was killed
+    done = export_store(store, draft, start, end, validation=0)
+    newest = pl.scan_parquet(draft / "train" / "*.parquet").select(pl.col("time").max()).collect()
+    past = newest.item() + timedelta(microseconds=1)
+    put_in_place(draft, data / SERVED / past.strftime(_STAMP))
+    return sum(done.requests.values())
+
+
+def served_folders(data: Path) -> list[Path]:
+    """Exported folders, oldest first; each is named by the end of its time range.
+
+    Args:
+        data: folder of the training data.
+    """
+    return sorted(place for place in (data / SERVED).glob("[0-9]*Z") if place.is_dir())
+
+
+def _end_of(folder: Path) -> datetime:
+    return datetime.strptime(folder.name, _STAMP).replace(tzinfo=UTC)
+
+
+def read_pool(
+    folders: Sequence[Path], *, base: bool = True, exclude: Sequence[tuple[datetime, datetime]] = ()
+) -> Pool:
+    """Read imported and served requests as one table.
+
+    Args:
+        folders: of the training data; the first has the imported part and the side tables.
+        base: whether the imported part is read.
+        exclude: time ranges [from, to) to leave out.
+
+    Raises:
+        DataError: nothing there, or parts that cannot be one table.
+    """
+    places = _base_places(folders[0]) if base else {}
+    for folder in folders:
+        places |= {f"{SERVED}/{p.name}": p / "train" for p in served_folders(folder)}
+    if not places:
+        raise DataError(
+            f"'{folders[0]}' holds no {', no '.join(f'{part}.parquet' for part in _BASE)} and nothing "
+            f"that was served; remedy: the folder of goalrank data import; option: --data"
+        )
+    tables = {name: _read(place, folders[0]) for name, place in places.items()}
+    frames, said = _alike(tables)
+    sizes = [frame.height for frame in frames]
+    joined = pl.concat(frames, how="diagonal").with_columns(
+        pl.Series("source", np.repeat(np.arange(len(frames)), sizes))
+    )
+    joined, more = _kept(joined, exclude)
+    first = next(iter(tables.values()))
+    table = Requests(joined.drop("source"), items=first.items, users=first.users, info=first.info)
+    digests = {name: _digest(place) for name, place in places.items()}
+    return Pool(table, joined["source"].to_numpy(), digests, (*said, *more))
+
+
+def _base_places(data: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for part in _BASE:
+        options = [place for place in (data / f"{part}.parquet", data / part) if place.exists()]
+        found |= {part: options[0]} if options else {}
+    return found
+
+
+def _read(place: Path, data: Path) -> Requests:
+    items, users = data / "items.parquet", data / "users.parquet"
+    return Requests.read(
+        place,
+        items=items if items.is_file() else None,
+        users=users if users.is_file() else None,
+        allow_empty=True,
+    )
+
+
+def _alike(tables: dict[str, Requests]) -> tuple[list[pl.DataFrame], list[str]]:
+    """Frames that can be one table, and what was dropped to make them so.
+
+    Raises:
+        DataError: their descriptions or ids differ, or what was served lacks the retriever's score.
+    """
+    first_name, first = next(iter(tables.items()))
+    for name, table in tables.items():
+        _check_alike(first.info, table.info, first_name, name)
+    scored = {name: "candidate_score" in table.frame.columns for name, table in tables.items()}
+    drop = ["slot_propensity"]  # the server knows whole lists' propensities only
+    said = []
+    if not all(scored.values()) and any(scored.values()):
+        if scored[first_name]:
+            lacking = [name for name, has in scored.items() if not has]
+            raise DataError(
+                f"{lacking} lack the retriever's score, which '{first_name}' has; remedy: send "
+                f"candidate_score with requests, or train on what was served alone (base = false)"
+            )
+        drop.append("candidate_score")
+        said.append(
+            f"'{first_name}' has no candidate_score, so that of served requests is left out"
+        )
+    frames = [table.frame.drop(drop, strict=False) for table in tables.values()]
+    return [_cast(frame, frames[0], name) for frame, name in zip(frames, tables)], said
+
+
+def _check_alike(ours: TableInfo, theirs: TableInfo, first: str, name: str) -> None:
+    odd = [
+        f"{field} is {getattr(theirs, field)!r}, in '{first}' {getattr(ours, field)!r}"
+        for field in _ALIKE
+        if getattr(ours, field) != getattr(theirs, field)
+    ]
+    if odd:
+        raise DataError(
+            f"'{name}' cannot be one table with '{first}': {'; '.join(odd)}; remedy: the data that "
+            f"the served model was trained on (--data), or base = false"
+        )
+
+
+def _cast(frame: pl.DataFrame, first: pl.DataFrame, name: str) -> pl.DataFrame:
+    """A frame with the column types of the first."""
+    types = [pl.col(n).cast(t) for n, t in first.schema.items() if n in frame.columns]
+    try:
+        return frame.with_columns(types)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(
+            f"'{name}' has columns of other types than the rest ({str(error).splitlines()[0]}); "
+            f"remedy: ids of one type everywhere"
+        ) from error
+
+
+def _kept(
+    joined: pl.DataFrame, exclude: Sequence[tuple[datetime, datetime]]
+) -> tuple[pl.DataFrame, list[str]]:
+    """Rows in order of time, without repeated requests and excluded ranges."""
+    once = joined.unique("request_id", keep="first", maintain_order=True)
+    twice = joined.height - once.height
+    said = [f"{twice:,} requests are in two parts and count once"] if twice else []
+    for start, end in exclude:
+        inside = pl.col("time").is_between(start, end, closed="left")
+        left = once.filter(inside).height
+        said.append(f"{left:,} requests from {start} to {end} are excluded")
+        once = once.filter(~inside)
+    return once.sort("time", "request_id"), said
+
+
+def _digest(place: Path) -> str:
+    """SHA-256 over the names and contents of a source's files."""
+    files = sorted(place.glob("*.parquet")) if place.is_dir() else [place]
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            digest.update(
+                f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode()
+            )
+    return digest.hexdigest()

@@ -1,0 +1,345 @@
+"""`retrain`: export, train, judge, register and promote, once for any data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from goalrank.api.model import Model, fit
+from goalrank.api.recipes import recipe_path
+from goalrank.api.retraining.data_checks import LEAD, check_data, check_lead
+from goalrank.api.retraining.judge import CHALLENGER, CHAMPION, Judgement, judge
+from goalrank.api.retraining.pool import Pool, export_new, read_pool
+from goalrank.api.retraining.settings import RetrainSettings
+from goalrank.api.retraining.window import Window, choose_window
+from goalrank.bundles import Bundle
+from goalrank.errors import ConfigError
+from goalrank.models import (
+    DataRange,
+    Figure,
+    ModelRegistry,
+    Reason,
+    Version,
+    source_digest,
+)
+from goalrank.requests import Requests
+from goalrank.serving import Store
+from goalrank.settings import merge
+from goalrank.storage import Claim, Place, local_path
+from goalrank.training import FitConfig, build_config, load_config
+
+Outcome = Literal["nothing new", "known", "refused", "registered", "promoted", "dry run"]
+_LOCK = ".retrain.lock"
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """What a retraining did.
+
+    Attributes:
+        outcome: "nothing new": too few new requests; "known": a version of the same data, settings
+            and code is there; "refused": the gate turned the challenger down; "registered": it
+            passed and was not promoted; "promoted"; "dry run": nothing was kept.
+        version: the new version, or the known one.
+        accepted: the gate's decision; None where nothing was judged.
+        figures, reasons: of the gate.
+        said: sentences for people.
+    """
+
+    outcome: Outcome
+    version: Version | None = None
+    accepted: bool | None = None
+    figures: tuple[Figure, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    said: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "outcome": self.outcome,
+            "version": None if self.version is None else self.version.number,
+            "accepted": self.accepted,
+            "figures": [figure.model_dump() for figure in self.figures],
+            "reasons": [reason.model_dump() for reason in self.reasons],
+            "said": list(self.said),
+        }
+
+
+@dataclass
+class _Run:
+    """One retraining under way."""
+
+    registry: ModelRegistry
+    pool: Pool
+    settings: RetrainSettings
+    config: FitConfig
+    say: Callable[[str], None]
+    said: list[str] = field(default_factory=list)
+    fit_options: dict[str, Any] = field(default_factory=dict)
+
+    def tell(self, text: str) -> None:
+        """Say a sentence now, and in the result."""
+        self.said.append(text)
+        self.say(text)
+
+
+def retrain(
+    data: Place,
+    models: Place,
+    store: str | None = None,
+    *,
+    settings: RetrainSettings | None = None,
+    config: FitConfig | str | Path | None = None,
+    until: datetime | None = None,
+    wait: bool = False,
+    dry_run: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+    **fit_options: Any,
+) -> Retrained:
+    """Train a challenger on what is new, judge it, register it and promote it if the gate passes.
+
+    Two calls on the same data make one version. The challenger is trained afresh, by the champion's
+    recipe: new data have new ids, and a job starts from random (or linear) weights.
+
+    Args:
+        data: folder of `goalrank data import`; what is exported goes to its folder `served`.
+        models: folder of the model registry; made where it does not exist.
+        store: address of the server's store, whose new exposures are exported first; None trains on
+            what is in `data`.
+        settings: of the retraining; None takes the defaults.
+        config: recipe; None takes the champion's, or the defaults where there is none. The settings'
+            `recipe` is laid over it.
+        until: export exposures before this time only; None up to now.
+        wait: wait for another retraining of the same models instead of refusing.
+        dry_run: train and judge, but write neither data nor models.
+        say: told what happens.
+        **fit_options: of `fit`: progress, accelerator and the like.
+
+    Raises:
+        ConfigError: another retraining works on the same models, settings that cannot be used, or a
+            champion of which nobody knows what it was trained on.
+        DataError: the data cannot be one table, or the disk refuses.
+        StoreError: the store refuses.
+    """
+    settings = settings or RetrainSettings()
+    folder, registry = local_path(data, "data"), ModelRegistry(models)
+    fit_options = {"progress": False, **fit_options}
+    with _alone(registry, wait, dry_run), tempfile.TemporaryDirectory() as scratch:
+        exported = Path(scratch) if dry_run else folder
+        said = [] if store is None else [_export(store, exported, folder, until, settings)]
+        folders = [folder, exported] if dry_run else [folder]
+        pool = read_pool(folders, base=settings.base, exclude=settings.exclude)
+        chosen = _recipe(config, settings, registry.champion)
+        run = _Run(registry, pool, settings, chosen, say, fit_options=fit_options)
+        for text in (*said, *pool.said):
+            run.tell(text)
+        return _retrain(run, dry_run)
+
+
+@contextmanager
+def _alone(registry: ModelRegistry, wait: bool, dry_run: bool) -> Iterator[None]:
+    """Hold the registry's retraining; a dry run writes nothing and needs no lock."""
+    claim = Claim(registry.folder / _LOCK)
+    if not dry_run and not claim.take(wait=wait):
+        raise ConfigError(
+            f"another retraining works on '{registry.folder}'; remedy: let it finish, or --wait; "
+            f"option: wait"
+        )
+    try:
+        yield
+    finally:
+        claim.drop()
+
+
+def _export(
+    store: str, target: Path, data: Path, until: datetime | None, settings: RetrainSettings
+) -> str:
+    """Export what is new; a dry run exports to a folder that is thrown away."""
+    settle = timedelta(minutes=settings.settle_minutes)
+    with Store(store) as opened:
+        count = export_new(opened, target, until=until, settle=settle, after=data)
+    return f"{count:,} new requests exported from the store"
+
+
+def _recipe(
+    config: FitConfig | str | Path | None, settings: RetrainSettings, champion: Version | None
+) -> FitConfig:
+    """The recipe given, or the champion's, or the defaults, with the settings' recipe over it."""
+    if isinstance(config, FitConfig):
+        base = config
+    elif config is not None:
+        base = load_config(recipe_path(config))
+    else:
+        kept = {} if champion is None else champion.manifest()["train"].get("recipe", {})
+        base = build_config(kept)
+    return build_config(merge(base.model_dump(mode="json"), settings.recipe))
+
+
+def _retrain(run: _Run, dry_run: bool) -> Retrained:
+    registry, pool = run.registry, run.pool
+    champion = registry.champion
+    known = registry.find(_key(run))
+    if known is not None:
+        run.tell(f"version {known.number} ({known.state}) was made of these data already")
+        return Retrained("known", known, known.record.accepted, said=tuple(run.said))
+    window = choose_window(
+        pool.times, run.settings.window, trained=_trained(champion), judged=_judged(run)
+    )
+    if isinstance(window, str):
+        run.tell(f"nothing to train on: {window}")
+        return Retrained("nothing new", said=tuple(run.said))
+    model, trained = _train(run, window)
+    judged, judgement = _judge(run, window, model, champion)
+    passed = [reason.check for reason in judgement.reasons if reason.passed]
+    for reason in judgement.reasons:
+        if not reason.passed:
+            run.tell(f"{_MARK[reason.passed]} {reason.check}: {reason.said}")
+    run.tell(f"passed: {', '.join(dict.fromkeys(passed)) or 'nothing'}")
+    version = None
+    outcome: Outcome = "dry run"
+    if dry_run:
+        run.tell("dry run: nothing was registered")
+    else:
+        version = _register(run, model, trained, judged, judgement)
+        outcome = _promote(run, version, judgement)
+        version = registry.get(version.number)  # where it stands now
+    return Retrained(
+        outcome, version, judgement.accepted, tuple(judgement.figures), tuple(judgement.reasons),
+        tuple(run.said),
+    )  # fmt: skip
+
+
+def _register(
+    run: _Run, model: Model, trained: DataRange, judged: DataRange, judgement: Judgement
+) -> Version:
+    champion = run.registry.champion
+    return run.registry.add(
+        model, key=_key(run), method=_method(run), trained=trained, judged=judged, accepted=judgement.accepted,
+        parent=None if champion is None else champion.number,
+        settings=run.settings.model_dump(mode="json"), figures=tuple(judgement.figures),
+        reasons=tuple(judgement.reasons),
+    )  # fmt: skip
+
+
+_MARK = {False: "REFUSED", None: "not checked"}
+
+
+def _method(run: _Run) -> str:
+    """Digest of how a version is made: settings, recipe and code."""
+    return _digest(
+        settings=run.settings.model_dump(mode="json"),
+        recipe=run.config.model_dump(mode="json"),
+        code=source_digest(),
+    )
+
+
+def _key(run: _Run) -> str:
+    """Digest of what makes a version: the data, and how it is made."""
+    _, everything = run.pool.part(0, len(run.pool))
+    return _digest(data=everything.digest, method=_method(run))
+
+
+def _digest(**facts: Any) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _trained(champion: Version | None) -> datetime | None:
+    if champion is None:
+        return None
+    if champion.record.trained is None:
+        raise ConfigError(
+            f"nobody knows what version {champion.number} was trained on, so no request is known to "
+            f"be new to it; remedy: add it again with the time of its last training request "
+            f"(goalrank models add --trained-to)"
+        )
+    return champion.record.trained.last
+
+
+def _judged(run: _Run) -> datetime | None:
+    """Time of the last request that a version of these settings was judged on."""
+    method = _method(run)
+    alike = [v.record for v in run.registry.versions() if v.record.method == method]
+    return max((r.judged.last for r in alike if r.judged is not None), default=None)
+
+
+def _train(run: _Run, window: Window) -> tuple[Model, DataRange]:
+    """Train on the requests before the window; the latest of them stop the training."""
+    start = _oldest(run, window)
+    _, trained = run.pool.part(start, window.start)
+    held = int(run.settings.validation * (window.start - start))
+    train, _ = run.pool.part(start, window.start - held)
+    validation = run.pool.part(window.start - held, window.start)[0] if held else None
+    run.tell(
+        f"training afresh on {trained.requests:,} requests, {trained.first:%Y-%m-%d %H:%M} to "
+        f"{trained.last:%Y-%m-%d %H:%M} (the last {held:,} stop it); judging on "
+        f"{window.end - window.start:,} after them"
+    )
+    return fit(train, validation, config=run.config, **run.fit_options), trained
+
+
+def _oldest(run: _Run, window: Window) -> int:
+    """First request that is trained on."""
+    if run.settings.days is None:
+        return 0
+    newest = run.pool.times[window.start - 1]
+    span = np.timedelta64(round(run.settings.days * 86400e6), "us")
+    return int(np.searchsorted(run.pool.times, newest - span, side="left"))
+
+
+def _judge(
+    run: _Run, window: Window, model: Model, champion: Version | None
+) -> tuple[DataRange, Judgement]:
+    pool, gate = run.pool, run.settings.gate
+    train, _ = pool.part(_oldest(run, window), window.start)
+    table, judged = pool.part(window.start, window.end)
+    bundles: dict[str, Bundle] = {CHALLENGER: model}
+    if champion is not None:
+        bundles[CHAMPION] = champion.load()
+    found = judge(bundles, table, train, gate)
+    found.reasons = [*_trust(run, window, train, champion), *found.reasons]
+    return judged, found
+
+
+def _trust(run: _Run, window: Window, train: Requests, champion: Version | None) -> list[Reason]:
+    """Check the feedback of every new span: the champion was trained on none of them."""
+    pool, gate = run.pool, run.settings.gate
+    past = pool.part(0, window.known)[0] if window.known else train
+    lead = None if champion is None else champion.record.figure(f"{CHALLENGER} {LEAD}")
+    bundle = None if champion is None else champion.load()
+    reasons = []
+    spans = window.spans(pool.times, run.settings.window) if window.known else []
+    for start, end in spans or [(window.start, window.end)]:
+        table, span = pool.part(start, end)
+        what = f"{span.first:%Y-%m-%d %H:%M} to {span.last:%Y-%m-%d %H:%M}"
+        reasons += check_data(past, table, gate, what)
+        if bundle is not None:
+            before = None if lead is None else lead.value
+            reasons.append(check_lead(bundle, table, gate, before, what))
+    return reasons
+
+
+def _promote(run: _Run, version: Version, judgement: Judgement) -> Outcome:
+    if not judgement.accepted:
+        failed = [reason.check for reason in judgement.reasons if reason.passed is False]
+        run.tell(
+            f"version {version.number} is refused ({', '.join(failed)}); the champion stays. If the "
+            f"data are at fault, leave their time out (setting: exclude)"
+        )
+        return "refused"
+    if run.settings.promote == "no":
+        run.tell(f"version {version.number} passed the gate; goalrank models promote serves it")
+        return "registered"
+    first = run.registry.champion is None
+    pointer: Literal["champion", "canary"] = "champion" if first else run.settings.promote
+    run.registry.promote(version.number, pointer=pointer, reason="the gate passed")
+    run.tell(f"version {version.number} passed the gate and is the {pointer}")
+    return "promoted"

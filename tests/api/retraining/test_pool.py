@@ -1,0 +1,132 @@
+"""Imported and served requests as one table: nothing lost, nothing twice, in order."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from goalrank.api.retraining.pool import SERVED, export_new, read_pool, served_folders
+from goalrank.errors import DataError
+from goalrank.requests import Requests
+from goalrank.serving import Store
+from tests.api.retraining.kit import DAY, WARM, day, serve, warm
+
+FIRST = datetime(2024, 1, 4, tzinfo=UTC)  # of day 0; the warm days come before
+
+
+@pytest.fixture
+def data(tmp_path):
+    return warm(tmp_path / "data")
+
+
+@pytest.fixture
+def store(tmp_path):
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    serve(url, day(0))
+    with Store(url) as opened:
+        opened.url = url  # type: ignore[attr-defined]  for the tests
+        yield opened
+
+
+def ids(table: Requests) -> list[str]:
+    return table.frame["request_id"].to_list()
+
+
+def test_exports_follow_one_another(data, store):
+    assert export_new(store, data) == DAY
+    assert export_new(store, data) == 0
+    serve(store.url, day(1))
+    assert export_new(store, data) == DAY
+    assert len(served_folders(data)) == 2
+    pool = read_pool([data])
+    assert len(pool) == WARM + 2 * DAY
+    assert len(set(ids(pool.table))) == len(pool)
+    assert (np.diff(pool.times) >= np.timedelta64(0)).all()
+    served = pool.table.filter(pool.table.frame["time"] >= FIRST)
+    for column in ("candidates", "shown", "feedback", "propensity", "history"):
+        parts = [day(n).frame[column].to_list() for n in range(2)]
+        assert served.frame[column].to_list() == [*parts[0], *parts[1]]
+
+
+def test_exposures_wait_for_their_feedback(data, store):
+    noon = FIRST + timedelta(hours=12)
+    assert export_new(store, data, until=noon) == DAY // 2
+    assert export_new(store, data, until=noon) == 0
+    assert export_new(store, data, settle=timedelta(days=36_500)) == 0
+    assert export_new(store, data) == DAY // 2
+
+
+def test_a_killed_export_leaves_nothing_behind(data, store, monkeypatch):
+    from goalrank.api.retraining import pool as module
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "put_in_place", killed)
+        with pytest.raises(KeyboardInterrupt):
+            export_new(store, data)
+    assert len(read_pool([data])) == WARM
+    assert export_new(store, data) == DAY
+    assert [place.name for place in (data / SERVED).iterdir()] == [served_folders(data)[0].name]
+
+
+def test_requests_in_two_parts_count_once(data, store):
+    Requests.append(data / "test.parquet", day(0))
+    export_new(store, data)
+    pool = read_pool([data])
+    assert len(pool) == WARM + DAY
+    assert pool.said == (f"{DAY} requests are in two parts and count once",)
+
+
+def test_a_range_is_left_out(data, store):
+    export_new(store, data)
+    pool = read_pool([data], exclude=[(FIRST, FIRST + timedelta(hours=6))])
+    assert len(pool) == WARM + DAY - DAY // 4
+    assert pool.said[0].startswith(f"{DAY // 4} requests from 2024-01-04")
+
+
+def test_the_base_may_be_left_out(data, store):
+    with pytest.raises(DataError, match=r"nothing that was served; remedy.*--data"):
+        read_pool([data], base=False)
+    export_new(store, data)
+    assert len(read_pool([data], base=False)) == DAY
+
+
+def test_equal_data_have_equal_digests(data, store):
+    export_new(store, data)
+    pool, again = read_pool([data]), read_pool([data])
+    assert pool.part(0, 100)[1] == again.part(0, 100)[1]
+    assert pool.part(0, 100)[1].digest != pool.part(0, 101)[1].digest
+    before = pool.part(0, WARM)[1]
+    serve(store.url, day(1))
+    export_new(store, data)
+    assert read_pool([data]).part(0, WARM)[1] == before  # new files hold none of these
+    Requests.append(data / "train.parquet", day(2))
+    assert read_pool([data]).part(0, WARM)[1] != before
+
+
+def test_parts_that_cannot_be_one_table(data, store):
+    export_new(store, data)
+    table = Requests.read(data / "train.parquet")
+    other = Requests(table.frame, items=table.items, info=table.info.replace(protocol="retrieved"))
+    other.write(data / "train.parquet")
+    with pytest.raises(DataError, match="protocol is 'exposed', in 'train' 'retrieved'"):
+        read_pool([data])
+    scored = table.frame.drop("candidate_score")
+    Requests(scored, items=table.items, info=table.info).write(data / "train.parquet")
+    assert "is left out" in read_pool([data]).said[0]
+    assert "candidate_score" not in read_pool([data]).table.frame.columns
+
+
+def test_served_requests_must_have_the_score_that_training_had(data, tmp_path):
+    url = f"sqlite:///{tmp_path / 'bare.db'}"
+    table = day(0)
+    bare = table.frame.with_columns(candidate_score=None)
+    serve(url, Requests(bare.drop("candidate_score"), items=table.items, info=table.info))
+    with Store(url) as opened:
+        export_new(opened, data)
+    with pytest.raises(DataError, match="lack the retriever's score, which 'train' has"):
+        read_pool([data])

@@ -1,0 +1,227 @@
+"""The loop in a planted world: new days make champions, poisoned days are refused, twice is once."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from goalrank.api import Retrained, retrain
+from goalrank.bundles import Bundle
+from goalrank.errors import ConfigError
+from goalrank.models import ModelRegistry
+from goalrank.storage import Claim
+from tests.api.retraining.kit import DAY, WARM, day, flipped, serve, settings, spammed, warm
+
+FLIPPED = ["2024-01-05", "2024-01-06"]  # day 1
+
+
+@dataclass
+class Shop:
+    """A store, training data and models."""
+
+    folder: Path
+    told: list[str] = field(default_factory=list)
+
+    @property
+    def store(self) -> str:
+        return f"sqlite:///{self.folder / 'store.db'}"
+
+    @property
+    def registry(self) -> ModelRegistry:
+        return ModelRegistry(self.folder / "models")
+
+    def retrain(self, store: bool = True, dry_run: bool = False, **changes: Any) -> Retrained:
+        return retrain(
+            self.folder / "data", self.folder / "models", self.store if store else None,
+            settings=settings(**changes), dry_run=dry_run, say=self.told.append,
+        )  # fmt: skip
+
+    def files(self) -> list[str]:
+        return sorted(str(path) for path in self.folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory) -> tuple[Shop, dict[str, Retrained]]:
+    """Nights of a shop: what was done, and what came of it."""
+    shop = Shop(tmp_path_factory.mktemp("shop"))
+    warm(shop.folder / "data")
+    found = {"first": shop.retrain(store=False), "again": shop.retrain(store=False)}
+    serve(shop.store, day(0))
+    before = shop.files()
+    found["tried"] = shop.retrain(dry_run=True)
+    assert shop.files() == before
+    found["day 0"] = shop.retrain()
+    serve(shop.store, flipped(day(1)))
+    found["flipped"] = shop.retrain()
+    serve(shop.store, day(2))
+    found["after it"] = shop.retrain()
+    found["without it"] = shop.retrain(exclude=[FLIPPED])
+    serve(shop.store, spammed(day(3), 7))
+    found["spammed"] = shop.retrain(exclude=[FLIPPED])
+    return shop, found
+
+
+def refusals(done: Retrained) -> dict[str, str]:
+    return {reason.check: reason.said for reason in done.reasons if reason.passed is False}
+
+
+def test_the_first_version_needs_no_champion(story):
+    _, found = story
+    first = found["first"]
+    assert (first.outcome, first.accepted) == ("promoted", True)
+    assert first.version is not None
+    record = first.version.record
+    assert record.parent is None
+    assert record.trained is not None
+    assert record.judged is not None
+    assert record.trained.last < record.judged.first
+    assert record.trained.requests + record.judged.requests == WARM
+
+
+def test_twice_is_once(story):
+    shop, found = story
+    assert found["again"].outcome == "known"
+    assert found["again"].version is not None
+    assert found["again"].version.number == 1
+    assert len(shop.registry.versions()) == 6
+
+
+def test_a_new_day_makes_a_new_champion(story):
+    _, found = story
+    done = found["day 0"]
+    assert done.outcome == "promoted"
+    assert done.version is not None
+    record = done.version.record
+    assert record.parent == 1
+    assert record.judged is not None
+    assert record.judged.requests == DAY
+    assert record.trained is not None
+    assert record.trained.requests == WARM  # with the day that the first was judged on
+    assert {figure.name for figure in record.figures} >= {
+        "challenger ndcg@4", "champion ndcg@4", "gain in ndcg@4", "best baseline ndcg@4",
+    }  # fmt: skip
+    assert "training afresh on 1,800 requests" in "\n".join(done.said)
+
+
+def test_a_dry_run_judges_and_keeps_nothing(story):
+    _, found = story
+    assert (found["tried"].outcome, found["tried"].version) == ("dry run", None)
+    assert found["tried"].figures == found["day 0"].figures  # it saw the day that was not kept
+
+
+def test_a_day_of_flipped_labels_is_refused(story):
+    shop, found = story
+    done = found["flipped"]
+    assert done.outcome == "refused"
+    assert done.version is not None
+    assert done.version.state == "refused"
+    said = refusals(done)["lead over chance"]
+    assert said.startswith("2024-01-05 00:00 to 2024-01-05 23:57: the champion's ndcg@4 less")
+    assert "the feedback is doubted" in said
+    assert "setting: exclude" in done.said[-1]
+
+
+def test_a_challenger_that_learnt_the_flipped_day_is_refused(story):
+    _, found = story
+    done = found["after it"]
+    assert done.outcome == "refused"
+    assert "ndcg@4" in refusals(done)  # it lost on a clean day
+    assert "2024-01-05" in refusals(done)["lead over chance"]  # and the day is named
+
+
+def test_without_the_day_the_loop_goes_on(story):
+    shop, found = story
+    done = found["without it"]
+    assert done.outcome == "promoted"
+    assert done.version is not None
+    assert done.version.record.parent == 2
+    assert f"{DAY} requests from 2024-01-05 00:00:00+00:00" in "\n".join(done.said)
+    assert [each.state for each in shop.registry.versions()] == [
+        "retired", "retired", "refused", "refused", "champion", "refused",
+    ]  # fmt: skip
+
+
+def test_a_spammed_item_is_refused(story):
+    _, found = story
+    done = found["spammed"]
+    assert done.outcome == "refused"
+    assert ": item 7 has " in refusals(done)["share of one item"]
+
+
+def test_a_bundle_of_the_registry_ranks(story):
+    shop, _ = story
+    lists = Bundle.load(shop.registry.pointer()).rank(day(4).head(20))
+    assert lists["items"].list.len().to_list() == [4] * 20
+
+
+def test_a_changed_gate_judges_the_same_data_again(story, tmp_path):
+    shop, _ = story
+    done = shop.retrain(dry_run=True, exclude=[FLIPPED], gate__share_growth=1.0, gate__audit=False)
+    assert done.outcome == "dry run"
+    assert "share of one item" not in refusals(done)
+
+
+def test_the_recipe_is_the_champions(story, tmp_path):
+    shop, _ = story
+    recipe = shop.registry.get("champion").manifest()["train"]["recipe"]
+    assert recipe["ranker"]["name"] == "dnn"
+    assert recipe["training"]["steps"] == 120
+
+
+def test_two_at_once_refuse_or_wait(tmp_path):
+    shop = Shop(tmp_path)
+    warm(tmp_path / "data")
+    claim = Claim(tmp_path / "models" / ".retrain.lock")
+    assert claim.take()
+    with pytest.raises(ConfigError, match=r"another retraining works on.*--wait"):
+        shop.retrain(store=False)
+    timer = threading.Timer(0.3, claim.drop)
+    timer.start()
+    done = retrain(
+        tmp_path / "data",
+        tmp_path / "models",
+        settings=settings(window__requests=10_000),
+        wait=True,
+    )
+    timer.join()
+    assert done.outcome == "nothing new"
+    assert "window.requests" in done.said[-1]
+    assert shop.registry.versions() == []
+
+
+def test_a_passing_version_may_be_a_canary_or_wait(tmp_path):
+    shop = Shop(tmp_path)
+    warm(tmp_path / "data")
+    shop.retrain(store=False, promote="canary")
+    assert shop.registry.history().pointers["champion"] == 1  # the first has nobody to stand beside
+    serve(shop.store, day(0))
+    assert shop.retrain(promote="canary").outcome == "promoted"
+    assert shop.registry.history().pointers == {"champion": 1, "canary": 2, "previous": 1}
+    serve(shop.store, day(1))
+    assert shop.retrain(promote="no").outcome == "registered"
+    assert [version.state for version in shop.registry.versions()] == [
+        "champion", "challenger", "challenger",
+    ]  # fmt: skip
+
+
+def test_a_champion_of_unknown_training_is_refused(tmp_path, story):
+    shop, _ = story
+    warm(tmp_path / "data")
+    other = Shop(tmp_path)
+    other.registry.adopt(shop.registry.pointer())
+    other.registry.promote(1)
+    with pytest.raises(ConfigError, match="nobody knows what version 1 was trained on"):
+        other.retrain(store=False)
+
+
+def test_settings_are_checked():
+    with pytest.raises(ConfigError, match="gate.margn.*did you mean 'margin'"):
+        settings(gate__margn=0.1)
+    with pytest.raises(ConfigError, match="must end after it starts"):
+        settings(exclude=[["2024-01-06", "2024-01-05"]])
+    with pytest.raises(ConfigError, match="recipe.training.stepps"):
+        retrain("data", "models", settings=settings(recipe__training__stepps=3))
