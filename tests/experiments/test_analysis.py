@@ -104,8 +104,9 @@ def test_chunks_do_not_matter():
 
 
 def test_nothing_to_compare():
-    with pytest.raises(DataError, match="at least two"):
-        ab_report(EXPERIMENT, [world(0.0, 7, users=2)])
+    for tables in ([world(0.0, 7, users=2)], []):
+        with pytest.raises(DataError, match="at least two"):
+            ab_report(EXPERIMENT, tables)
     odd = EXPERIMENT.model_copy(update={"metrics": (Metric(name="m", kind="buy"),)})
     with pytest.raises(DataError, match="buy"):
         ab_report(odd, [world(0.0, 7, users=20)])

@@ -31,7 +31,8 @@ def sum_units(
     parts = [_part(table.frame, experiment, kinds, labelled) for table in tables]
     keys = ["unit", "variant"] if labelled else ["unit"]
     if not parts:
-        return pl.DataFrame(schema=dict.fromkeys([*keys, "requests", "items", *kinds], pl.Float64))
+        sums = dict.fromkeys(["requests", "items", *kinds], pl.Float64)
+        return pl.DataFrame(schema={**dict.fromkeys(keys, pl.String), **sums})
     return pl.concat(parts).group_by(keys).agg(pl.all().sum()).sort(keys)
 
 

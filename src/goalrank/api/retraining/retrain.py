@@ -133,6 +133,7 @@ def retrain(
     settings = settings or RetrainSettings()
     folder, registry = local_path(data, "data"), ModelRegistry(models)
     fit_options = {"progress": False, **fit_options}
+    _recipe(config, settings, registry.champion)  # a fault is said before anything is exported
     with _alone(registry, wait, dry_run), tempfile.TemporaryDirectory() as scratch:
         exported = Path(scratch) if dry_run else folder
         said = [] if store is None else [_export(store, exported, folder, until, settings)]
