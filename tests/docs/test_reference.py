@@ -9,7 +9,9 @@ from typing import get_args
 import numpy as np
 import pytest
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
+from goalrank.api import RetrainSettings
 from goalrank.evaluation import OffPolicyOptions
 from goalrank.features import DEFAULT_FAMILIES, FEATURES, FeatureInputs, ItemCategories
 from goalrank.requests import SCHEMA
@@ -112,8 +114,30 @@ def features() -> str:
     )
 
 
+def settings_rows(model: type[BaseModel], prefix: str = "") -> Iterable[tuple[object, ...]]:
+    """Dotted name, default and description of each setting, sections opened."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.default, BaseModel):
+            yield from settings_rows(type(field.default), f"{prefix}{name}.")
+            continue
+        default = "" if field.default in (None, (), PydanticUndefined) else f"`{field.default}`"
+        yield f"`{prefix}{name}`", default, field.description
+
+
+def retrain_settings() -> str:
+    return (
+        "# Settings of a retraining\n\n"
+        "Declared in `goalrank.api.RetrainSettings`. `goalrank retrain --settings FILE` reads them "
+        "from TOML (`[gate]` and so on are its tables; `extends` lays the file over another), and "
+        "`--set gate.margin=0.02` sets one of them. What they mean together is in "
+        "[retraining](../retraining.md).\n\n"
+        + table(("setting", "default", "meaning"), settings_rows(RetrainSettings))
+    )
+
+
 PAGES = {
     "features.md": features,
+    "retrain-settings.md": retrain_settings,
     "requests-table.md": requests_table,
     "serve-settings.md": serve_settings,
     "off-policy-options.md": off_policy_options,

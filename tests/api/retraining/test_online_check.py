@@ -75,7 +75,7 @@ def test_a_champion_that_lost_to_its_predecessor_is_named(registry):
     assert (found.pointer, found.version, found.against) == ("champion", 2, 1)
     assert len(found.breaches) == 1
     assert "version 2 (champion) TURNED BAD against version 1 in experiment 'watch'" in str(found)
-    assert found.to_dict()["breaches"][0]["metric"]["name"] == "clicks"
+    assert found.to_dict()["breaches"][0]["metric"] == "clicks"
 
 
 def test_a_champion_that_holds(registry):

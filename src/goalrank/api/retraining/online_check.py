@@ -55,7 +55,7 @@ class OnlineCheck:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        breaches = [{"metric": b.metric.model_dump(), **asdict(b.effect)} for b in self.breaches]
+        breaches = [{**asdict(b.effect), "guardrail": b.metric.guardrail} for b in self.breaches]
         return {**asdict(self), "breaches": breaches}
 
 

@@ -62,6 +62,12 @@ class Retrained:
     reasons: tuple[Reason, ...] = ()
     said: tuple[str, ...] = ()
 
+    @property
+    def turned_down(self) -> bool:
+        """Whether the gate refuses these data, now or when they were judged; not if forced since."""
+        state = None if self.version is None else self.version.state
+        return self.accepted is False and state in (None, "refused")
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {

@@ -212,16 +212,15 @@ def _print_list(found: list[Version], pointers: dict[str, int]) -> None:
     from rich.table import Table
 
     table = Table()
-    for name in ("version", "state", "made", "trained to", "parent", "gate"):
-        table.add_column(name, no_wrap=name != "gate")
+    for name in ("version", "state", "trained to", "parent", "gate"):
+        table.add_column(name, no_wrap=name in ("version", "trained to"))
     for each in found:
         record = each.record
         trained = "unknown" if record.trained is None else f"{record.trained.last:%Y-%m-%d %H:%M}"
         at = [name for name, number in pointers.items() if number == each.number]
         led = [name for name in at if name != each.state]
         table.add_row(
-            str(each.number), ", ".join([each.state, *led]), f"{record.created:%Y-%m-%d %H:%M}",
-            trained, "" if record.parent is None else str(record.parent), _decision(each),
+            str(each.number), ", ".join([each.state, *led]), trained, "" if record.parent is None else str(record.parent), _decision(each),
         )  # fmt: skip
     console(stderr=False).print(table if found else "no version yet")
 

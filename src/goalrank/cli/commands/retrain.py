@@ -74,7 +74,7 @@ def retrain(
                 typer.echo(str(figure))
             number = "" if done.version is None else f": version {done.version.number}"
             typer.echo(f"{done.outcome}{number}")
-    if done.accepted is False and done.outcome in ("refused", "dry run"):
+    if done.turned_down:
         raise typer.Exit(FOUND_BAD)
 
 
