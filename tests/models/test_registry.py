@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -172,7 +173,8 @@ MOVES = st.lists(st.sampled_from(["champion 1", "champion 2", "canary 1", "canar
 @settings(deadline=None)
 def test_pointers_of_any_history(moves):
     """Against the plain story: a stack of champions, and a canary that every new champion ends."""
-    stack, canary, history = [], 0, History()
+    stack: list[int] = []
+    canary, history = 0, History()
     for text in moves:
         kind, _, number = text.partition(" ")
         if kind == "canary" and stack:
@@ -188,7 +190,7 @@ def test_pointers_of_any_history(moves):
             move = {"kind": "rollback", "version": canary}
         else:
             continue
-        made = Move(time="2026-01-01T00:00:00Z", **move)  # type: ignore[arg-type]  parsed
+        made = Move.model_validate({"time": "2026-01-01T00:00:00Z", **move})
         history = History(moves=(*history.moves, made))
     if not stack:
         assert history.pointers == {}
@@ -223,13 +225,13 @@ def test_a_bundle_loads_whole_while_the_champion_changes(tmp_path, monkeypatch):
     one = registry.add(make_bundle(slots=4, reward=False))
     registry.add(make_bundle(slots=3, reward=False))
     registry.promote(1)
-    load = Bundle.load.__func__  # type: ignore[attr-defined]  of a class method
+    load = Bundle.load
 
-    def promoted_meanwhile(cls: type[Bundle], folder: Path, **options: object) -> Bundle:
+    def promoted_meanwhile(folder: Path, **options: Any) -> Bundle:
         registry.promote(2)
-        return load(cls, folder, **options)
+        return load(folder, **options)
 
-    monkeypatch.setattr(Bundle, "load", classmethod(promoted_meanwhile))
+    monkeypatch.setattr(Bundle, "load", promoted_meanwhile)
     service = Service(registry.pointer())
     try:
         predictor = service.predictors["default"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 import pytest
 
@@ -13,7 +15,7 @@ from tests.api.retraining.kit import WARM, WORLD, day, flipped, spammed
 PAST = WORLD.sample(WARM, seed=1)
 
 
-def faults(new: Requests, past: Requests = PAST, **gate: float) -> dict[str, str]:
+def faults(new: Requests, past: Requests = PAST, **gate: Any) -> dict[str, str]:
     found = check_data(past, new, GateSettings(**gate), "Monday")
     assert [reason.check for reason in found] == [
         "rate of click", "share of one item", "share of one user",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -22,11 +23,17 @@ def data(tmp_path):
 
 
 @pytest.fixture
-def store(tmp_path):
-    url = f"sqlite:///{tmp_path / 'store.db'}"
-    serve(url, day(0))
+def url(tmp_path) -> str:
+    """Address of a store in which day 0 was served."""
+    address = f"sqlite:///{tmp_path / 'store.db'}"
+    serve(address, day(0))
+    return address
+
+
+@pytest.fixture
+def store(url) -> Iterator[Store]:
+    """That store, open."""
     with Store(url) as opened:
-        opened.url = url  # type: ignore[attr-defined]  for the tests
         yield opened
 
 
@@ -34,10 +41,10 @@ def ids(table: Requests) -> list[str]:
     return table.frame["request_id"].to_list()
 
 
-def test_exports_follow_one_another(data, store):
+def test_exports_follow_one_another(data, store, url):
     assert export_new(store, data) == DAY
     assert export_new(store, data) == 0
-    serve(store.url, day(1))
+    serve(url, day(1))
     assert export_new(store, data) == DAY
     assert len(served_folders(data)) == 2
     pool = read_pool([data])
@@ -95,13 +102,13 @@ def test_the_base_may_be_left_out(data, store):
     assert len(read_pool([data], base=False)) == DAY
 
 
-def test_equal_data_have_equal_digests(data, store):
+def test_equal_data_have_equal_digests(data, store, url):
     export_new(store, data)
     pool, again = read_pool([data]), read_pool([data])
     assert pool.part(0, 100)[1] == again.part(0, 100)[1]
     assert pool.part(0, 100)[1].digest != pool.part(0, 101)[1].digest
     before = pool.part(0, WARM)[1]
-    serve(store.url, day(1))
+    serve(url, day(1))
     export_new(store, data)
     assert read_pool([data]).part(0, WARM)[1] == before  # new files hold none of these
     Requests.append(data / "train.parquet", day(2))
