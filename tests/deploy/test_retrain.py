@@ -16,13 +16,14 @@ from goalrank.cli import app
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "retrain"
 FILES = sorted(path for path in FOLDER.iterdir() if path.is_file())
-_COMMAND = re.compile(r"goalrank ((?:retrain|models) [^\n\"|;]*)")
+_COMMAND = re.compile(r"goalrank ((?:retrain|models) [^\n|;]*)")
 
 
 def commands(text: str) -> list[list[str]]:
+    """Words of every command; a quote that ends a text around it is left out."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-    found = [m.group(1) for line in lines for m in _COMMAND.finditer(line.replace('"$', "$"))]
-    return [shlex.split(each) for each in found]
+    found = [match.group(1) for line in lines for match in _COMMAND.finditer(line)]
+    return [shlex.split(each.rstrip('"') if each.count('"') % 2 else each) for each in found]
 
 
 def test_the_examples_hold_commands():

@@ -15,8 +15,9 @@ from goalrank.bundles import Bundle
 from goalrank.errors import BundleError, ConfigError
 from goalrank.models import History, ModelRegistry, Move, Reason, compare_versions
 from goalrank.models import registry as module
-from goalrank.serving import Service
+from goalrank.serving import Service, create_app
 from tests.bundles.kit import make_bundle
+from tests.serving.live import Load, live
 
 BUNDLE = make_bundle(reward=False)
 NO = (Reason(check="ndcg", passed=False, said="ndcg fell by 0.2"),)
@@ -239,6 +240,26 @@ def test_a_bundle_loads_whole_while_the_champion_changes(tmp_path, monkeypatch):
         assert service.reload() == ["default"]
     finally:
         service.close()
+
+
+def test_lists_keep_coming_while_champions_change(tmp_path):
+    registry = ModelRegistry(tmp_path / "models")
+    policies = {registry.add(make_bundle(slots=n, reward=False)).policy for n in (3, 4)}
+    registry.promote(1)
+    body = {
+        "candidates": [1, 2, 3, 4, 5, 6], "candidate_score": [0.0] * 6,
+        "candidate_features": [[0.0, 0.0]] * 6, "history": [], "history_feedback": [],
+        "history_time": [],
+    }  # fmt: skip
+    service = Service(registry.pointer(), deadline=30.0)
+    with live(create_app(service, watch=0.05)) as url, Load(url, body) as load:
+        for change in (lambda: registry.promote(2), registry.rollback) * 3:
+            change()
+            load.wait(20)
+    served = [answer["policy"] for _, answer in load.answers]
+    assert load.refused == {}
+    assert set(served) == policies
+    assert all(len(a["items"]) == (3 if a["policy"] == served[0] else 4) for _, a in load.answers)
 
 
 def test_the_record_is_plain_json(registry):
