@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from goalrank.errors import ConfigError, TooFewUnitsError
 from goalrank.experiments import (
@@ -18,8 +18,10 @@ from goalrank.experiments import (
     broken_guardrails,
 )
 from goalrank.models import ModelRegistry, Pointer
-from goalrank.serving import Store, stored_requests
 from goalrank.storage import Place
+
+if TYPE_CHECKING:
+    from goalrank.serving import Store
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ def check_online(
         DataError: the store lacks a guardrail's feedback type.
         StoreError: the store cannot be read.
     """
+    from goalrank.serving import Store
+
     registry = ModelRegistry(models)
     if registry.champion is None:
         raise ConfigError(f"'{registry.folder}' has no champion to check; option: models")
@@ -144,6 +148,8 @@ def _check(
     confidence: float,
     expected_lift: float,
 ) -> OnlineCheck:
+    from goalrank.serving import stored_requests
+
     history = registry.history()
     since = start or history.since(pointer)
     other: Pointer = "champion" if pointer == "canary" else "previous"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -16,8 +17,10 @@ from numpy.typing import NDArray
 from goalrank.errors import DataError
 from goalrank.models import DataRange
 from goalrank.requests import Requests, TableInfo
-from goalrank.serving import Store, export_store, stored_requests
 from goalrank.storage import put_in_place, remove_folder
+
+if TYPE_CHECKING:
+    from goalrank.serving import Store
 
 SERVED = "served"
 _BASE = ("train", "validation", "test")
@@ -94,6 +97,8 @@ def export_new(
         DataError: the folder cannot be written; nothing was exported.
         StoreError: the store refuses.
     """
+    from goalrank.serving import export_store, stored_requests
+
     end = until or datetime.now(UTC) - settle
     start = max((_end_of(place) for place in served_folders(after or data)), default=None)
     if start is not None and start >= end:

@@ -32,7 +32,6 @@ from goalrank.models import (
     source_digest,
 )
 from goalrank.requests import Requests
-from goalrank.serving import Store
 from goalrank.settings import merge
 from goalrank.storage import Claim, Place, local_path
 from goalrank.training import FitConfig, build_config, load_config
@@ -171,6 +170,8 @@ def _export(
     store: str, target: Path, data: Path, until: datetime | None, settings: RetrainSettings
 ) -> str:
     """Export what is new; a dry run exports to a folder that is thrown away."""
+    from goalrank.serving import Store
+
     settle = timedelta(minutes=settings.settle_minutes)
     with Store(store) as opened:
         count = export_new(opened, target, until=until, settle=settle, after=data)
