@@ -104,6 +104,7 @@ class VersionRecord(_Record):
         start: how it came about.
         code: what made it.
         settings: of the retraining.
+        recipe: of the training, as it was given; the bundle has it as it followed from the data.
         trained: requests it was trained on (validation, which stops training early, included);
             None where nobody knows.
         judged: requests that the gate judged it on.
@@ -123,6 +124,7 @@ class VersionRecord(_Record):
     start: Start = "afresh"
     code: Code = Code()
     settings: dict[str, Any] = Field(default_factory=dict)
+    recipe: dict[str, Any] = Field(default_factory=dict)
     trained: DataRange | None = None
     judged: DataRange | None = None
     figures: tuple[Figure, ...] = ()

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from goalrank.api import Retrained, retrain
+from goalrank.api import Retrained, load_retrain_settings, retrain
+from goalrank.api.retraining import retrain as module
 from goalrank.bundles import Bundle
 from goalrank.errors import ConfigError
 from goalrank.models import ModelRegistry
 from goalrank.storage import Claim
-from tests.api.retraining.kit import DAY, WARM, day, flipped, serve, settings, spammed, warm
+from goalrank.training import FitConfig
+from tests.api.retraining.kit import DAY, QUICK, WARM, day, flipped, serve, settings, spammed, warm
 
 FLIPPED = ["2024-01-05", "2024-01-06"]  # day 1
 
@@ -165,11 +167,34 @@ def test_a_changed_gate_judges_the_same_data_again(story, tmp_path):
     assert "share of one item" not in refusals(done)
 
 
-def test_the_recipe_is_the_champions(story, tmp_path):
+def test_the_recipe_is_the_champions_as_it_was_given(story, monkeypatch):
+    """What followed from the champion's data (steps = 0: two passes) follows anew from other data."""
     shop, _ = story
-    recipe = shop.registry.get("champion").manifest()["train"]["recipe"]
-    assert recipe["ranker"]["name"] == "dnn"
-    assert recipe["training"]["steps"] == 120
+    champion = shop.registry.get("champion")
+    asked: list[FitConfig] = []
+
+    def noted(*_: Any, config: FitConfig, **__: Any) -> None:
+        asked.append(config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "fit", noted)
+    with pytest.raises(KeyboardInterrupt):
+        retrain(
+            shop.folder / "data", shop.folder / "models",
+            settings=load_retrain_settings(None, {"exclude": [FLIPPED], "window.most": 0.6}),
+        )  # fmt: skip
+    assert asked[0].model_dump(mode="json") == champion.record.recipe
+    assert champion.record.recipe["ranker"]["name"] == "dnn"
+
+
+def test_what_follows_from_the_data_does_not_make_a_version_anew(tmp_path):
+    """A bundle holds its steps as the data decided them; twice is once all the same."""
+    shop = Shop(tmp_path)
+    warm(tmp_path / "data")
+    free = QUICK | {"training": QUICK["training"] | {"steps": 0}}
+    assert shop.retrain(store=False, recipe=free).outcome == "promoted"
+    done = retrain(tmp_path / "data", tmp_path / "models", settings=settings(recipe=free))
+    assert done.outcome == "known"
 
 
 def test_two_at_once_refuse_or_wait(tmp_path):

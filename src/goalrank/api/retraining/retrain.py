@@ -15,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 
 from goalrank.api.model import Model, fit
-from goalrank.api.recipes import recipe_path
 from goalrank.api.retraining.data_checks import LEAD, check_data, check_lead
 from goalrank.api.retraining.judge import CHALLENGER, CHAMPION, Judgement, judge
 from goalrank.api.retraining.pool import Pool, export_new, read_pool
@@ -31,6 +30,7 @@ from goalrank.models import (
     Version,
     source_digest,
 )
+from goalrank.recipes import DEFAULT, recipe_path
 from goalrank.requests import Requests
 from goalrank.settings import merge
 from goalrank.storage import Claim, Place, local_path
@@ -121,7 +121,7 @@ def retrain(
         store: address of the server's store, whose new exposures are exported first; None trains on
             what is in `data`.
         settings: of the retraining; None takes the defaults.
-        config: recipe; None takes the champion's, or the defaults where there is none. The settings'
+        config: recipe; None takes the champion's, or the default one where there is none. The settings'
             `recipe` is laid over it.
         until: export exposures before this time only; None up to now.
         wait: wait for another retraining of the same models instead of refusing.
@@ -181,15 +181,26 @@ def _export(
 def _recipe(
     config: FitConfig | str | Path | None, settings: RetrainSettings, champion: Version | None
 ) -> FitConfig:
-    """The recipe given, or the champion's, or the defaults, with the settings' recipe over it."""
+    """The recipe given, or the champion's, or the default one, with the settings' recipe over it.
+
+    The champion's is taken as it was given, from its record: its bundle holds what followed from
+    its data, and these are other data.
+    """
     if isinstance(config, FitConfig):
         base = config
     elif config is not None:
         base = load_config(recipe_path(config))
-    else:
-        kept = {} if champion is None else champion.manifest()["train"].get("recipe", {})
+    elif champion is not None and (kept := _recipe_of(champion)):
         base = build_config(kept)
+    else:
+        base = load_config(recipe_path(DEFAULT))
     return build_config(merge(base.model_dump(mode="json"), settings.recipe))
+
+
+def _recipe_of(version: Version) -> dict[str, Any]:
+    """A version's recipe; that of its bundle, where it was added as one."""
+    found: dict[str, Any] = version.record.recipe or version.manifest()["train"].get("recipe", {})
+    return found
 
 
 def _retrain(run: _Run, dry_run: bool) -> Retrained:
@@ -233,7 +244,8 @@ def _register(
     return run.registry.add(
         model, key=_key(run), method=_method(run), trained=trained, judged=judged, accepted=judgement.accepted,
         parent=None if champion is None else champion.number,
-        settings=run.settings.model_dump(mode="json"), figures=tuple(judgement.figures),
+        settings=run.settings.model_dump(mode="json"),
+        recipe=run.config.model_dump(mode="json"), figures=tuple(judgement.figures),
         reasons=tuple(judgement.reasons),
     )  # fmt: skip
 

@@ -87,7 +87,7 @@ def add(app: typer.Typer) -> None:
     app.command(
         "retrain",
         epilog=examples(
-            "goalrank retrain --data data/mine --models models --store none --config demo-kuairand",
+            "goalrank retrain --data data/mine --models models --store none",
             "goalrank retrain --data data/mine --models models --store sqlite:///goalrank.db",
             "goalrank retrain --data data/mine --models models --dry-run --set gate.require=better",
         ),
