@@ -141,7 +141,6 @@ def test_version_is_told_once():
 # Where a class of ours may be asked for, and why; everything else is a method of the object.
 _ASKED_FOR = {
     "api/model.py": {"FitConfig", "Requests"},  # an argument may be a path instead
-    "api/retraining/retrain.py": {"FitConfig"},  # an argument may be a path instead
     "api/scorecard.py": {"Bundle", "Requests"},  # an argument may be a path, or a bare ranker
     "bundles/predictor.py": {"Requests"},  # an argument may be rows instead
     "encoders/id_table.py": {"IdTable"},  # a walk over a tree of any torch modules

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,54 @@ def test_a_damaged_or_newer_history_is_refused(registry, text):
     (registry.folder / "history.json").write_text(text)
     with pytest.raises(BundleError, match=r"history.json.*remedy"):
         registry.versions()
+
+
+@pytest.mark.parametrize(
+    ("moves", "said"),
+    [
+        ([("rollback", "champion", 1)], r"move 1 \(rollback\) leaves no champion"),
+        ([("promote", "canary", 1)], r"move 1 \(promote\) leaves no champion"),
+    ],
+)
+def test_a_history_that_cannot_be_is_refused(registry, moves, said):
+    now = "2026-11-01T00:00:00Z"
+    written = [dict(zip(("kind", "pointer", "version"), move), time=now) for move in moves]
+    (registry.folder / "history.json").write_text(json.dumps({"moves": written}))
+    with pytest.raises(BundleError, match=said):
+        registry.versions()
+
+
+def test_copies_beside_the_versions(registry):
+    """A copy under another name is no version; one under another number is said."""
+    versions = registry.folder / "versions"
+    shutil.copytree(versions / "0002", versions / "0002-backup")
+    assert [each.number for each in registry.versions()] == [1, 2, 3]
+    shutil.copytree(versions / "0002", versions / "0009")
+    with pytest.raises(BundleError, match=r"0009' holds version 2; remedy"):
+        registry.versions()
+
+
+def test_a_champion_whose_folder_is_gone_is_said(registry):
+    registry.promote(1)
+    registry.promote(2)
+    shutil.rmtree(registry.folder / "versions" / "0002")
+    with pytest.raises(BundleError, match=r"champion is version 2, which is not in.*remedy"):
+        registry.champion  # noqa: B018
+    assert registry.promote(1).state == "champion"
+
+
+def test_a_training_is_added_with_its_recipe_as_it_was_given(registry, tmp_path):
+    BUNDLE.save(tmp_path / "first" / "bundle")
+    path = tmp_path / "first" / "run" / "recipe.json"
+    path.parent.mkdir()
+    path.write_text('{"training": {"steps": 0}}')
+    added = registry.adopt(tmp_path / "first")
+    assert added.record.recipe == {"training": {"steps": 0}}
+    assert registry.adopt(tmp_path / "first" / "bundle").record.recipe == {}
+    path.write_text("{")
+    with pytest.raises(BundleError, match=r"recipe\.json' is damaged"):
+        registry.adopt(tmp_path / "first")
+    assert len(registry.versions()) == 5
 
 
 def test_what_differs_is_named(tmp_path):

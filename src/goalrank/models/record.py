@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from goalrank._version import __version__
 
@@ -164,6 +164,15 @@ class History(_Record):
 
     format: int = RECORD_FORMAT
     moves: tuple[Move, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> History:
+        depth = 0
+        for number, move in enumerate(self.moves, 1):
+            depth += {"promote": 1, "rollback": -1}[move.kind] * (move.pointer == "champion")
+            if depth < 1:
+                raise ValueError(f"move {number} ({move.kind}) leaves no champion")
+        return self
 
     @property
     def champions(self) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -115,8 +116,9 @@ class ModelRegistry:
             BundleError: a record or the history is damaged, or of a newer goalrank.
         """
         history = self.history()
-        places = sorted((self.folder / _VERSIONS).glob("[0-9]*"), key=lambda place: int(place.name))
-        records = [(_read(place / _RECORD, VersionRecord), place) for place in places]
+        found = (self.folder / _VERSIONS).glob("[0-9]*")  # copies with other names are none
+        places = sorted((p for p in found if p.name.isdecimal()), key=lambda place: int(place.name))
+        records = [(_read_record(place), place) for place in places]
         return [Version(record, _state(record, history), place) for record, place in records]
 
     def history(self) -> History:
@@ -146,6 +148,12 @@ class ModelRegistry:
             raise ConfigError(
                 f"'{self.folder}' holds no version of a model; remedy: goalrank retrain, or "
                 f"goalrank models add, or another folder; option: models"
+            )
+        if str(name) in pointers:
+            raise BundleError(
+                f"'{self.folder / _HISTORY}' says that {name} is version {number}, which is not in "
+                f"'{self.folder / _VERSIONS}'; remedy: restore its folder from a copy, or promote "
+                f"another version; option: version"
             )
         hint = nearest(str(name), [*map(str, known), *get_args(Pointer)])
         raise ConfigError(f"no version '{name}' in '{self.folder}'{hint}; option: version")
@@ -193,10 +201,13 @@ class ModelRegistry:
         Raises:
             BundleError: no bundle there, or the disk refuses; nothing was registered.
         """
-        source = _bundle_folder(local_path(folder, "bundle"))
+        given = local_path(folder, "bundle")
+        source = _bundle_folder(given)
         read_manifest(source)
+        recipe = {} if source == given else _given_recipe(given)
         return self._register(
-            lambda place: shutil.copytree(source, place), {"start": "added", **facts}
+            lambda place: shutil.copytree(source, place),
+            {"start": "added", "recipe": recipe, **facts},
         )
 
     def _register(self, write: Callable[[Path], object], facts: dict[str, Any]) -> Version:
@@ -311,6 +322,24 @@ def _bundle_folder(folder: Path) -> Path:
     return inner if (inner / MANIFEST).is_file() and not (folder / MANIFEST).is_file() else folder
 
 
+def _given_recipe(training: Path) -> dict[str, Any]:
+    """The recipe that a training's folder keeps as it was given; empty where it keeps none.
+
+    Raises:
+        BundleError: it is damaged.
+    """
+    path = training / "run" / "recipe.json"
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise BundleError(
+            f"'{path}' is damaged ({error}); remedy: add the training's folder 'bundle' alone; "
+            f"option: bundle"
+        ) from error
+
+
 def _state(record: VersionRecord, history: History) -> State:
     if history.pointers.get("champion") == record.version:
         return "champion"
@@ -333,6 +362,21 @@ def _check_promotion(version: Version, pointer: str, history: History, force: bo
         )
 
 
+def _read_record(folder: Path) -> VersionRecord:
+    """The record of a version's folder.
+
+    Raises:
+        BundleError: damaged, or of another version.
+    """
+    record = _read(folder / _RECORD, VersionRecord)
+    if record.version != int(folder.name):
+        raise BundleError(
+            f"'{folder}' holds version {record.version}; remedy: give folders of versions back "
+            f"their names, and move copies elsewhere"
+        )
+    return record
+
+
 def _read(path: Path, model: type[M]) -> M:
     """A record or the history.
 
@@ -342,9 +386,8 @@ def _read(path: Path, model: type[M]) -> M:
     try:
         found = model.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValidationError) as error:
-        first = next(iter(str(error).splitlines()), "")
         raise BundleError(
-            f"'{path}' is missing, damaged, or of a newer goalrank ({first}); remedy: restore it "
+            f"'{path}' is missing, damaged, or of a newer goalrank ({_why(error)}); remedy: restore it "
             f"from a copy, or upgrade goalrank"
         ) from error
     if getattr(found, "format", 0) > RECORD_FORMAT:
@@ -353,3 +396,11 @@ def _read(path: Path, model: type[M]) -> M:
             f"pip install --upgrade goalrank"
         )
     return found
+
+
+def _why(error: OSError | ValueError) -> str:
+    """What is wrong, in one line: of a record, its first fault."""
+    if isinstance(error, ValidationError):
+        fault = error.errors()[0]
+        return ": ".join(filter(None, [".".join(map(str, fault["loc"])), fault["msg"]]))
+    return str(error)

@@ -25,7 +25,7 @@ QUICK: dict[str, Any] = {
     "light": [],
     "ranker": {"name": "dnn", "width": 16, "layers": 1, "heads": 2, "slots": 4},
     "objective": {"name": "supervised"},
-    "training": {"steps": 120, "batch_size": 128, "lr": 5e-3, "validate_every": 40},
+    "training": {"steps": 300, "batch_size": 128, "lr": 5e-3, "validate_every": 50},
 }
 
 

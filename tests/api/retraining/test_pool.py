@@ -128,6 +128,15 @@ def test_parts_that_cannot_be_one_table(data, store):
     assert "candidate_score" not in read_pool([data]).table.frame.columns
 
 
+def test_what_fits_no_table_is_not_exported(data, store):
+    """Else every later retraining would stumble over it."""
+    store.describe(store.info.replace(target=None))
+    with pytest.raises(DataError, match=r"'what the server stored' cannot be one table.*target"):
+        export_new(store, data)
+    assert list((data / SERVED).iterdir()) == []
+    assert export_new(store, data, base=False) == DAY
+
+
 def test_served_requests_must_have_the_score_that_training_had(data, tmp_path):
     url = f"sqlite:///{tmp_path / 'bare.db'}"
     table = day(0)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from goalrank.api import Retrained, load_retrain_settings, retrain
+from goalrank.api import Retrained, fit, load_retrain_settings, retrain
 from goalrank.api.retraining import retrain as module
 from goalrank.bundles import Bundle
 from goalrank.errors import ConfigError
-from goalrank.models import ModelRegistry
+from goalrank.models import DataRange, ModelRegistry
 from goalrank.storage import Claim
-from goalrank.training import FitConfig
+from goalrank.training import FitConfig, build_config
 from tests.api.retraining.kit import DAY, QUICK, WARM, day, flipped, serve, settings, spammed, warm
+from tests.bundles.kit import make_bundle
 
 FLIPPED = ["2024-01-05", "2024-01-06"]  # day 1
+
+FIRST_DAY = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 @dataclass
@@ -246,6 +250,99 @@ def test_a_champion_of_unknown_training_is_refused(tmp_path, story):
     other.registry.promote(1)
     with pytest.raises(ConfigError, match="nobody knows what version 1 was trained on"):
         other.retrain(store=False)
+
+
+def test_a_champion_without_a_recipe_is_refused_and_a_bundles_is_said(tmp_path):
+    """The bundle's recipe holds what followed from its data; nobody should miss that."""
+    shop = Shop(tmp_path)
+    warm(tmp_path / "data")
+    known = DataRange(first=FIRST_DAY, last=FIRST_DAY, requests=1)
+    shop.registry.adopt(_bundle(tmp_path / "bare"), trained=known)
+    shop.registry.promote(1)
+    with pytest.raises(ConfigError, match=r"version 1 was .* does not hold the recipe.*config"):
+        retrain(tmp_path / "data", tmp_path / "models", settings=load_retrain_settings())
+    bundle = fit(day(9), config=build_config(QUICK), progress=False)
+    bundle.save(tmp_path / "kept")
+    shop.registry.adopt(tmp_path / "kept", trained=known)
+    shop.registry.promote(2)
+    done = retrain(
+        tmp_path / "data", tmp_path / "models",
+        settings=load_retrain_settings(None, {"window.requests": 10_000}),
+    )  # fmt: skip
+    assert done.said[0].startswith("the recipe is that of version 2's bundle")
+
+
+def _bundle(folder: Path) -> Path:
+    make_bundle(reward=False).save(folder)
+    return folder
+
+
+def test_a_kill_between_registration_and_promotion_is_made_good(tmp_path, monkeypatch):
+    shop = Shop(tmp_path)
+    warm(tmp_path / "data")
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ModelRegistry, "promote", killed)
+        with pytest.raises(KeyboardInterrupt):
+            shop.retrain(store=False)
+    assert [each.state for each in shop.registry.versions()] == ["challenger"]
+    done = shop.retrain(store=False)
+    assert done.outcome == "promoted"
+    assert [each.state for each in shop.registry.versions()] == ["champion"]
+    assert len(shop.registry.history().moves) == 1
+    assert shop.retrain(store=False).outcome == "known"
+
+
+def test_what_was_rolled_back_is_not_promoted_by_the_next_run(tmp_path):
+    shop = Shop(tmp_path)
+    warm(tmp_path / "data")
+    shop.retrain(store=False)
+    serve(shop.store, day(0))
+    shop.retrain(gate__audit=False)
+    shop.registry.promote(2, force=True)  # whatever the gate said
+    shop.registry.rollback()
+    assert shop.retrain(gate__audit=False).outcome == "known"
+    assert shop.registry.history().pointers["champion"] == 1
+
+
+def test_a_champion_that_changed_during_the_training_stays(tmp_path, monkeypatch):
+    """The challenger was judged against another one."""
+    shop = Shop(tmp_path)
+    warm(tmp_path / "data")
+    real = module.fit
+
+    def meanwhile(*args: Any, **options: Any) -> Any:
+        shop.registry.adopt(_bundle(tmp_path / "other"))
+        shop.registry.promote(1)
+        return real(*args, **options)
+
+    monkeypatch.setattr(module, "fit", meanwhile)
+    done = shop.retrain(store=False)
+    assert done.outcome == "registered"
+    assert done.version is not None
+    assert (done.version.number, done.version.record.parent) == (2, None)
+    assert "against no champion, but version 1 is the champion by now" in done.said[-1]
+    assert shop.registry.history().pointers["champion"] == 1
+
+
+def test_a_store_that_is_not_there_is_refused_and_not_made(tmp_path):
+    shop = Shop(tmp_path)
+    warm(tmp_path / "data")
+    with pytest.raises(ConfigError, match=r"store\.db' does not exist.*option: store"):
+        shop.retrain()
+    assert not (tmp_path / "store.db").exists()
+
+
+def test_no_check_is_both_passed_and_refused(story):
+    _, found = story
+    said = found["after it"].said
+    passed = next(line for line in said if line.startswith("passed: "))
+    assert "lead over chance" in refusals(found["after it"])
+    assert "lead over chance" not in passed
+    assert said[-1].count("lead over chance") == 1
 
 
 def test_settings_are_checked():

@@ -77,6 +77,7 @@ def export_new(
     until: datetime | None = None,
     settle: timedelta = timedelta(),
     after: Path | None = None,
+    base: bool = True,
 ) -> int:
     """Export the exposures since the last export as a new folder below DATA/served.
 
@@ -89,12 +90,14 @@ def export_new(
         until: exposures before this time; None up to now less `settle`.
         settle: how long an exposure waits for its feedback.
         after: folder whose last export this one continues; None is `data`.
+        base: whether what is exported must fit the imported part, or earlier exports alone.
 
     Returns:
         Number of exported requests.
 
     Raises:
-        DataError: the folder cannot be written; nothing was exported.
+        DataError: the folder cannot be written, or the requests cannot be one table with what is
+            there; nothing was exported.
         StoreError: the store refuses.
     """
     from goalrank.serving import export_store, stored_requests
@@ -108,10 +111,33 @@ def export_new(
     draft = data / SERVED / _DRAFT
     remove_folder(draft)  # of a run that was killed
     done = export_store(store, draft, start, end, validation=0)
+    try:
+        _check_draft(draft, after or data, base)
+    except DataError:
+        remove_folder(draft)
+        raise
     newest = pl.scan_parquet(draft / "train" / "*.parquet").select(pl.col("time").max()).collect()
     past = newest.item() + timedelta(microseconds=1)
-    put_in_place(draft, data / SERVED / past.strftime(_STAMP))
+    place = data / SERVED / past.strftime(_STAMP)
+    try:
+        put_in_place(draft, place)
+    except OSError as error:
+        raise DataError(
+            f"'{place}' cannot be written ({error}); remedy: check disk and rights"
+        ) from error
     return sum(done.requests.values())
+
+
+def _check_draft(draft: Path, data: Path, base: bool) -> None:
+    """Refuse an export that every later retraining would stumble over."""
+    places = _base_places(data) if base else {}
+    places |= {f"{SERVED}/{place.name}": place / "train" for place in served_folders(data)}
+    if not places:
+        return
+    name, place = next(iter(places.items()))
+    ours, theirs = (next(Requests.iter_shards(p, 1), None) for p in (place, draft / "train"))
+    if ours is not None and theirs is not None:
+        _check_alike(ours.info, theirs.info, name, "what the server stored")
 
 
 def served_folders(data: Path) -> list[Path]:

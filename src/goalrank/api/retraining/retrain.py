@@ -18,6 +18,7 @@ from goalrank.api.model import Model, fit
 from goalrank.api.retraining.data_checks import LEAD, check_data, check_lead
 from goalrank.api.retraining.judge import CHALLENGER, CHAMPION, Judgement, judge
 from goalrank.api.retraining.pool import Pool, export_new, read_pool
+from goalrank.api.retraining.recipe import choose_recipe
 from goalrank.api.retraining.settings import RetrainSettings
 from goalrank.api.retraining.window import Window, choose_window
 from goalrank.bundles import Bundle
@@ -30,11 +31,9 @@ from goalrank.models import (
     Version,
     source_digest,
 )
-from goalrank.recipes import DEFAULT, recipe_path
 from goalrank.requests import Requests
-from goalrank.settings import merge
 from goalrank.storage import Claim, Place, local_path
-from goalrank.training import FitConfig, build_config, load_config
+from goalrank.training import FitConfig
 
 Outcome = Literal["nothing new", "known", "refused", "registered", "promoted", "dry run"]
 _LOCK = ".retrain.lock"
@@ -138,15 +137,19 @@ def retrain(
     settings = settings or RetrainSettings()
     folder, registry = local_path(data, "data"), ModelRegistry(models)
     fit_options = {"progress": False, **fit_options}
-    _recipe(config, settings, registry.champion)  # a fault is said before anything is exported
+    choose_recipe(
+        config, settings, registry.champion
+    )  # a fault is said before anything is exported
+    if store is not None:
+        _check_store(store)
     with _alone(registry, wait, dry_run), tempfile.TemporaryDirectory() as scratch:
         exported = Path(scratch) if dry_run else folder
         said = [] if store is None else [_export(store, exported, folder, until, settings)]
         folders = [folder, exported] if dry_run else [folder]
         pool = read_pool(folders, base=settings.base, exclude=settings.exclude)
-        chosen = _recipe(config, settings, registry.champion)
+        chosen, source = choose_recipe(config, settings, registry.champion)
         run = _Run(registry, pool, settings, chosen, say, fit_options=fit_options)
-        for text in (*said, *pool.said):
+        for text in (*said, *pool.said, *source):
             run.tell(text)
         return _retrain(run, dry_run)
 
@@ -174,33 +177,24 @@ def _export(
 
     settle = timedelta(minutes=settings.settle_minutes)
     with Store(store) as opened:
-        count = export_new(opened, target, until=until, settle=settle, after=data)
+        count = export_new(
+            opened, target, until=until, settle=settle, after=data, base=settings.base
+        )
     return f"{count:,} new requests exported from the store"
 
 
-def _recipe(
-    config: FitConfig | str | Path | None, settings: RetrainSettings, champion: Version | None
-) -> FitConfig:
-    """The recipe given, or the champion's, or the default one, with the settings' recipe over it.
+def _check_store(url: str) -> None:
+    """Refuse a SQLite file that is not there: opening it would make an empty one.
 
-    The champion's is taken as it was given, from its record: its bundle holds what followed from
-    its data, and these are other data.
+    Raises:
+        ConfigError: no such file.
     """
-    if isinstance(config, FitConfig):
-        base = config
-    elif config is not None:
-        base = load_config(recipe_path(config))
-    elif champion is not None and (kept := _recipe_of(champion)):
-        base = build_config(kept)
-    else:
-        base = load_config(recipe_path(DEFAULT))
-    return build_config(merge(base.model_dump(mode="json"), settings.recipe))
-
-
-def _recipe_of(version: Version) -> dict[str, Any]:
-    """A version's recipe; that of its bundle, where it was added as one."""
-    found: dict[str, Any] = version.record.recipe or version.manifest()["train"].get("recipe", {})
-    return found
+    name = url.removeprefix("sqlite:///").partition("?")[0]
+    if name != url and name and not Path(name).exists():
+        raise ConfigError(
+            f"store '{url}' does not exist; remedy: the address that the server has, or none to "
+            f"train on what is in the data folder; option: store (GOALRANK_STORE)"
+        )
 
 
 def _retrain(run: _Run, dry_run: bool) -> Retrained:
@@ -208,8 +202,7 @@ def _retrain(run: _Run, dry_run: bool) -> Retrained:
     champion = registry.champion
     known = registry.find(_key(run))
     if known is not None:
-        run.tell(f"version {known.number} ({known.state}) was made of these data already")
-        return Retrained("known", known, known.record.accepted, said=tuple(run.said))
+        return _known(run, known)
     window = choose_window(
         pool.times, run.settings.window, trained=_trained(champion), judged=_judged(run)
     )
@@ -218,7 +211,8 @@ def _retrain(run: _Run, dry_run: bool) -> Retrained:
         return Retrained("nothing new", said=tuple(run.said))
     model, trained = _train(run, window)
     judged, judgement = _judge(run, window, model, champion)
-    passed = [reason.check for reason in judgement.reasons if reason.passed]
+    failed = {reason.check for reason in judgement.reasons if reason.passed is False}
+    passed = [r.check for r in judgement.reasons if r.passed and r.check not in failed]
     for reason in judgement.reasons:
         if not reason.passed:
             run.tell(f"{_MARK[reason.passed]} {reason.check}: {reason.said}")
@@ -228,8 +222,8 @@ def _retrain(run: _Run, dry_run: bool) -> Retrained:
     if dry_run:
         run.tell("dry run: nothing was registered")
     else:
-        version = _register(run, model, trained, judged, judgement)
-        outcome = _promote(run, version, judgement)
+        version = _register(run, model, trained, judged, judgement, champion)
+        outcome = _promote(run, version)
         version = registry.get(version.number)  # where it stands now
     return Retrained(
         outcome, version, judgement.accepted, tuple(judgement.figures), tuple(judgement.reasons),
@@ -237,10 +231,22 @@ def _retrain(run: _Run, dry_run: bool) -> Retrained:
     )  # fmt: skip
 
 
+def _known(run: _Run, version: Version) -> Retrained:
+    """What to do with a version of the same data: nothing, or what a killed run did not come to."""
+    run.tell(f"version {version.number} ({version.state}) was made of these data already")
+    outcome: Outcome = "known"
+    moved = any(move.version == version.number for move in run.registry.history().moves)
+    if version.record.accepted and not moved and run.settings.promote != "no":
+        outcome = _promote(run, version)
+        outcome = "known" if outcome == "registered" else outcome
+        version = run.registry.get(version.number)
+    return Retrained(outcome, version, version.record.accepted, said=tuple(run.said))
+
+
 def _register(
-    run: _Run, model: Model, trained: DataRange, judged: DataRange, judgement: Judgement
-) -> Version:
-    champion = run.registry.champion
+    run: _Run, model: Model, trained: DataRange, judged: DataRange, judgement: Judgement,
+    champion: Version | None,
+) -> Version:  # fmt: skip
     return run.registry.add(
         model, key=_key(run), method=_method(run), trained=trained, judged=judged, accepted=judgement.accepted,
         parent=None if champion is None else champion.number,
@@ -347,9 +353,10 @@ def _trust(run: _Run, window: Window, train: Requests, champion: Version | None)
     return reasons
 
 
-def _promote(run: _Run, version: Version, judgement: Judgement) -> Outcome:
-    if not judgement.accepted:
-        failed = [reason.check for reason in judgement.reasons if reason.passed is False]
+def _promote(run: _Run, version: Version) -> Outcome:
+    record, registry = version.record, run.registry
+    if not record.accepted:
+        failed = dict.fromkeys(each.check for each in record.reasons if each.passed is False)
         run.tell(
             f"version {version.number} is refused ({', '.join(failed)}); the champion stays. If the "
             f"data are at fault, leave their time out (setting: exclude)"
@@ -358,8 +365,19 @@ def _promote(run: _Run, version: Version, judgement: Judgement) -> Outcome:
     if run.settings.promote == "no":
         run.tell(f"version {version.number} passed the gate; goalrank models promote serves it")
         return "registered"
-    first = run.registry.champion is None
-    pointer: Literal["champion", "canary"] = "champion" if first else run.settings.promote
-    run.registry.promote(version.number, pointer=pointer, reason="the gate passed")
+    now = None if registry.champion is None else registry.champion.number
+    if now != record.parent:
+        run.tell(
+            f"version {version.number} passed the gate against {_name(record.parent)}, but "
+            f"{_name(now)} is the champion by now, so it is not promoted; remedy: goalrank models "
+            f"promote {version.number}, if it is the better one"
+        )
+        return "registered"
+    pointer: Literal["champion", "canary"] = "champion" if now is None else run.settings.promote
+    registry.promote(version.number, pointer=pointer, reason="the gate passed")
     run.tell(f"version {version.number} passed the gate and is the {pointer}")
     return "promoted"
+
+
+def _name(version: int | None) -> str:
+    return "no champion" if version is None else f"version {version}"

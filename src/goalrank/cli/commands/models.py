@@ -248,8 +248,8 @@ def _print_version(version: Version) -> None:
         typer.echo(record.note)
     for figure in record.figures:
         typer.echo(str(figure))
-    marks = {True: "passed", False: "REFUSED", None: "not checked"}
-    for reason in record.reasons:
+    marks = {False: "REFUSED", None: "not checked", True: "passed"}  # what matters first
+    for reason in sorted(record.reasons, key=lambda each: list(marks).index(each.passed)):
         typer.echo(f"{marks[reason.passed]} {reason.check}: {reason.said}")
 
 
