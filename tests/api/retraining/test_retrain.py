@@ -312,7 +312,7 @@ def test_a_champion_that_changed_during_the_training_stays(tmp_path, monkeypatch
     """The challenger was judged against another one."""
     shop = Shop(tmp_path)
     warm(tmp_path / "data")
-    real = module.fit
+    real = fit
 
     def meanwhile(*args: Any, **options: Any) -> Any:
         shop.registry.adopt(_bundle(tmp_path / "other"))
