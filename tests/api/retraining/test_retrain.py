@@ -272,6 +272,26 @@ def test_a_champion_without_a_recipe_is_refused_and_a_bundles_is_said(tmp_path):
     assert done.said[0].startswith("the recipe is that of version 2's bundle")
 
 
+def test_a_champions_recipe_that_this_goalrank_cannot_read_is_said(tmp_path):
+    """Its settings may be gone by now; the fault is in the record, not in what was given today."""
+    shop = Shop(tmp_path)
+    warm(tmp_path / "data")
+    known = DataRange(first=FIRST_DAY, last=FIRST_DAY, requests=1)
+    old = QUICK | {"training": QUICK["training"] | {"gone": 3}}
+    shop.registry.adopt(_bundle(tmp_path / "old"), trained=known, recipe=old)
+    shop.registry.promote(1)
+    few = load_retrain_settings(None, {"window.requests": 10_000})
+    with pytest.raises(ConfigError) as caught:
+        retrain(tmp_path / "data", tmp_path / "models", settings=few)
+    said = str(caught.value)
+    assert "the champion's recipe (from the record of version 1 in " in said
+    assert "training.gone = 3: no such setting" in said
+    assert "e.g. --config default; option: config" in said
+    assert "--set" not in said
+    done = retrain(tmp_path / "data", tmp_path / "models", settings=few, config="default")
+    assert done.outcome == "nothing new"
+
+
 def _bundle(folder: Path) -> Path:
     make_bundle(reward=False).save(folder)
     return folder

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from goalrank.api.model import recipe_source
 from goalrank.api.retraining.settings import RetrainSettings
 from goalrank.errors import ConfigError
 from goalrank.models import Version
-from goalrank.settings import merge, old_names_accepted
+from goalrank.settings import checked, merge, old_names_accepted
 from goalrank.training import FitConfig, build_config, load_config
 
 
@@ -29,7 +30,8 @@ def choose_recipe(
         The recipe, and sentences about where it is from.
 
     Raises:
-        ConfigError: a setting that cannot be used, or a champion without a recipe.
+        ConfigError: a setting that cannot be used, also one of the champion's that this goalrank has
+            no more; or a champion without a recipe.
     """
     said: list[str] = []
     if config is None and champion is not None:
@@ -48,9 +50,20 @@ def _recipe_of(version: Version) -> tuple[FitConfig, list[str]]:
             f"version {version.number} was added as a bundle that does not hold the recipe it was "
             f"trained by; remedy: name one; option: config"
         )
-    with old_names_accepted():
-        found = build_config(kept)
+    found = _of_today(kept, version, "record" if given else "bundle")
     return found, [] if given else [
         f"the recipe is that of version {version.number}'s bundle, whose steps and other settings "
         f"followed from its own data; --config gives another"
     ]
+
+
+def _of_today(kept: dict[str, Any], version: Version, where: str) -> FitConfig:
+    """A recipe that an earlier goalrank may have written, checked by the settings of this one."""
+    what = f"the champion's recipe (from the {where} of version {version.number} in "
+    what += f"'{version.folder}')"
+    remedy = (
+        "the version serves on; train the next one by a recipe of this goalrank, e.g. --config "
+        "default; option: config"
+    )
+    with old_names_accepted():
+        return checked(FitConfig, kept, what, remedy)

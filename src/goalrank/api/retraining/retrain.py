@@ -137,9 +137,8 @@ def retrain(
     settings = settings or RetrainSettings()
     folder, registry = local_path(data, "data"), ModelRegistry(models)
     fit_options = {"progress": False, **fit_options}
-    choose_recipe(
-        config, settings, registry.champion
-    )  # a fault is said before anything is exported
+    # A fault of the recipe or of the store's address is said before anything is exported.
+    choose_recipe(config, settings, registry.champion)
     if store is not None:
         _check_store(store)
     with _alone(registry, wait, dry_run), tempfile.TemporaryDirectory() as scratch:
