@@ -148,6 +148,7 @@ _ASKED_FOR = {
     "errors.py": {"GoalRankError", "ValidationError"},  # an error rebuilt from its class's name
     "logs/importer.py": {"ImportOptions", "RawLog"},  # a dictionary instead; what others' code gave
     "logs/preview.py": {"ImportOptions"},  # an argument may be a dictionary instead
+    "models/registry.py": {"ValidationError"},  # pydantic's, which has faults to tell
     "reporting/tables.py": {"Bold", "Markup"},  # a cell is a plain value or a marked one
     "requests/encoding/encoded.py": {"EntityTable"},  # a walk over dataclass fields
     "serving/store/database.py": {"StoreError"},  # an error beside the database's

@@ -1,4 +1,4 @@
-"""A planted world whose days arrive in a server's store, and recipes that learn it in seconds."""
+"""A planted world whose days arrive in a server's store, and a recipe that learns it in a second."""
 
 from __future__ import annotations
 
@@ -21,31 +21,35 @@ WORLD = World(
         seed=5,
     )
 )  # fmt: skip
+# Solved in closed form: from night to night nearly the same. The luck of a network's training may
+# lose more than the gate allows.
 QUICK: dict[str, Any] = {
     "light": [],
-    "ranker": {"name": "dnn", "width": 16, "layers": 1, "heads": 2, "slots": 4},
+    "ranker": {"name": "linear", "slots": 4},
     "objective": {"name": "supervised"},
-    "training": {"steps": 300, "batch_size": 128, "lr": 5e-3, "validate_every": 50},
 }
 
 
 def settings(**changes: Any) -> RetrainSettings:
-    """Settings for days of 600 requests; keys may be dotted, with __ for the dot."""
-    given = {"recipe": QUICK, "settle_minutes": 0, "gate.bootstrap": 200}
+    """Settings for days of 600 requests; keys may be dotted, with __ for the dot.
+
+    Without the audit: in this world counting an item's clicks is better than any linear model.
+    """
+    given = {"recipe": QUICK, "settle_minutes": 0, "gate.bootstrap": 200, "gate.audit": False}
     return load_retrain_settings(
         None, given | {k.replace("__", "."): v for k, v in changes.items()}
     )
 
 
-def warm(folder: Path) -> Path:
+def warm(folder: Path, seed: int = 0) -> Path:
     """A data folder as an import leaves it: three days."""
-    WORLD.sample(WARM, seed=1).write(folder / "train.parquet")
+    WORLD.sample(WARM, seed=1000 * seed + 1).write(folder / "train.parquet")
     return folder
 
 
-def day(number: int) -> Requests:
+def day(number: int, seed: int = 0) -> Requests:
     """What was shown on a day, from 0, and how it was answered."""
-    return WORLD.sample(DAY, seed=100 + number, first=WARM + DAY * number)
+    return WORLD.sample(DAY, seed=1000 * seed + 100 + number, first=WARM + DAY * number)
 
 
 def flipped(table: Requests) -> Requests:

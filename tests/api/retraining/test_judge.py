@@ -69,6 +69,10 @@ def test_figures_have_intervals():
     assert gain.low is not None
     assert gain.high is not None
     assert 0 < gain.low < gain.value < gain.high
+    assert {figure.name for figure in found.figures} >= {
+        "challenger ndcg@2",
+        "best baseline ndcg@2",
+    }
 
 
 def test_the_value_of_a_bad_policy_is_seen_in_the_propensities():

@@ -50,29 +50,49 @@ class Shop:
         return sorted(str(path) for path in self.folder.rglob("*") if path.is_file())
 
 
-@pytest.fixture(scope="module")
-def story(tmp_path_factory) -> tuple[Shop, dict[str, Retrained]]:
+def nights(folder: Path, seed: int) -> tuple[Shop, dict[str, Retrained]]:
     """Nights of a shop: what was done, and what came of it."""
-    shop = Shop(tmp_path_factory.mktemp("shop"))
-    warm(shop.folder / "data")
+    shop = Shop(folder)
+    warm(folder / "data", seed)
     found = {"first": shop.retrain(store=False), "again": shop.retrain(store=False)}
-    serve(shop.store, day(0))
+    serve(shop.store, day(0, seed))
     before = shop.files()
     found["tried"] = shop.retrain(dry_run=True)
     assert shop.files() == before
     found["day 0"] = shop.retrain()
-    serve(shop.store, flipped(day(1)))
+    serve(shop.store, flipped(day(1, seed)))
     found["flipped"] = shop.retrain()
-    serve(shop.store, day(2))
+    serve(shop.store, day(2, seed))
     found["after it"] = shop.retrain()
     found["without it"] = shop.retrain(exclude=[FLIPPED])
-    serve(shop.store, spammed(day(3), 7))
+    serve(shop.store, spammed(day(3, seed), 7))
     found["spammed"] = shop.retrain(exclude=[FLIPPED])
     return shop, found
 
 
+@pytest.fixture(scope="module")
+def story(tmp_path_factory) -> tuple[Shop, dict[str, Retrained]]:
+    return nights(tmp_path_factory.mktemp("shop"), seed=0)
+
+
 def refusals(done: Retrained) -> dict[str, str]:
     return {reason.check: reason.said for reason in done.reasons if reason.passed is False}
+
+
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 4))]
+)
+def test_clean_nights_are_promoted_and_poisoned_ones_refused(seed, request, tmp_path):
+    """At several seeds; at 1 of 8 the gate refuses a clean night, as an interval of 95 % may."""
+    _, found = nights(tmp_path, seed) if seed else request.getfixturevalue("story")
+    assert {name: done.outcome for name, done in found.items()} == {
+        "first": "promoted", "again": "known", "tried": "dry run", "day 0": "promoted",
+        "flipped": "refused", "after it": "refused", "without it": "promoted",
+        "spammed": "refused",
+    }  # fmt: skip
+    assert "lead over chance" in refusals(found["flipped"])
+    assert "lead over chance" in refusals(found["after it"])
+    assert "share of one item" in refusals(found["spammed"])
 
 
 def test_the_first_version_needs_no_champion(story):
@@ -108,7 +128,7 @@ def test_a_new_day_makes_a_new_champion(story):
     assert record.trained is not None
     assert record.trained.requests == WARM  # with the day that the first was judged on
     assert {figure.name for figure in record.figures} >= {
-        "challenger ndcg@4", "champion ndcg@4", "gain in ndcg@4", "best baseline ndcg@4",
+        "challenger ndcg@4", "champion ndcg@4", "gain in ndcg@4", "champion lead over chance",
     }  # fmt: skip
     assert "training afresh on 1,800 requests" in "\n".join(done.said)
 
@@ -135,7 +155,6 @@ def test_a_challenger_that_learnt_the_flipped_day_is_refused(story):
     _, found = story
     done = found["after it"]
     assert done.outcome == "refused"
-    assert "ndcg@4" in refusals(done)  # it lost on a clean day
     assert "2024-01-05" in refusals(done)["lead over chance"]  # and the day is named
 
 
@@ -166,7 +185,7 @@ def test_a_bundle_of_the_registry_ranks(story):
 
 def test_a_changed_gate_judges_the_same_data_again(story, tmp_path):
     shop, _ = story
-    done = shop.retrain(dry_run=True, exclude=[FLIPPED], gate__share_growth=1.0, gate__audit=False)
+    done = shop.retrain(dry_run=True, exclude=[FLIPPED], gate__share_growth=1.0)
     assert done.outcome == "dry run"
     assert "share of one item" not in refusals(done)
 
@@ -188,14 +207,14 @@ def test_the_recipe_is_the_champions_as_it_was_given(story, monkeypatch):
             settings=load_retrain_settings(None, {"exclude": [FLIPPED], "window.most": 0.6}),
         )  # fmt: skip
     assert asked[0].model_dump(mode="json") == champion.record.recipe
-    assert champion.record.recipe["ranker"]["name"] == "dnn"
+    assert champion.record.recipe["ranker"]["name"] == "linear"
 
 
 def test_what_follows_from_the_data_does_not_make_a_version_anew(tmp_path):
     """A bundle holds its steps as the data decided them; twice is once all the same."""
     shop = Shop(tmp_path)
     warm(tmp_path / "data")
-    free = QUICK | {"training": QUICK["training"] | {"steps": 0}}
+    free = QUICK | {"training": {"steps": 0}}
     assert shop.retrain(store=False, recipe=free).outcome == "promoted"
     done = retrain(tmp_path / "data", tmp_path / "models", settings=settings(recipe=free))
     assert done.outcome == "known"
@@ -277,7 +296,7 @@ def test_a_champions_recipe_that_this_goalrank_cannot_read_is_said(tmp_path):
     shop = Shop(tmp_path)
     warm(tmp_path / "data")
     known = DataRange(first=FIRST_DAY, last=FIRST_DAY, requests=1)
-    old = QUICK | {"training": QUICK["training"] | {"gone": 3}}
+    old = QUICK | {"training": {"gone": 3}}
     shop.registry.adopt(_bundle(tmp_path / "old"), trained=known, recipe=old)
     shop.registry.promote(1)
     few = load_retrain_settings(None, {"window.requests": 10_000})
@@ -321,10 +340,10 @@ def test_what_was_rolled_back_is_not_promoted_by_the_next_run(tmp_path):
     warm(tmp_path / "data")
     shop.retrain(store=False)
     serve(shop.store, day(0))
-    shop.retrain(gate__audit=False)
+    shop.retrain()
     shop.registry.promote(2, force=True)  # whatever the gate said
     shop.registry.rollback()
-    assert shop.retrain(gate__audit=False).outcome == "known"
+    assert shop.retrain().outcome == "known"
     assert shop.registry.history().pointers["champion"] == 1
 
 
