@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import threading
@@ -125,6 +126,19 @@ def test_a_killed_registration_leaves_no_version(registry, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         registry.add(BUNDLE)
     assert [version.number for version in registry.versions()] == [1, 2, 3]
+
+
+def test_a_full_disk_registers_nothing_and_says_so(registry, monkeypatch):
+    def full(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_policy", full)
+        with pytest.raises(BundleError, match=r"No space left.*remedy: free space on the disk"):
+            registry.add(BUNDLE)
+    places = sorted(place.name for place in (registry.folder / "versions").iterdir())
+    assert places == ["0001", "0002", "0003"]
+    assert registry.add(BUNDLE).number == 4
 
 
 def test_registrations_at_once_get_numbers_of_their_own(registry):
