@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("goalrank", deadline=None)  # a busy machine breaks no law
+settings.load_profile("goalrank")
 
 
 @pytest.fixture(autouse=True, scope="module")

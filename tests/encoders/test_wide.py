@@ -9,9 +9,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
+from scipy.optimize import minimize
 from scipy.stats import rankdata
 
-from goalrank.encoders import PlainFeatures, Wide, fit_conditional_logit
+from goalrank.encoders import LogitTable, PlainFeatures, Wide, fit_conditional_logit, solve_logit
 from goalrank.encoders.conditional_logit import logit_table
 from goalrank.testing import make_requests, make_rich_requests, spec_of
 from tests.helpers import planted_choices
@@ -153,3 +155,23 @@ def test_without_numbers_there_is_nothing_to_add() -> None:
     wide = Wide(spec)
     assert not list(wide.parameters())
     assert not wide(columns.batch(ROWS)).any()
+
+
+def test_features_that_say_nearly_the_same_cost_few_steps(monkeypatch) -> None:
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(400), 8)
+    features = np.repeat(rng.normal(size=(len(group), 5)), 8, axis=1)
+    features += 0.1 * rng.normal(size=features.shape)
+    utility = features @ (3 * rng.normal(size=40)) + rng.gumbel(size=len(group))
+    label = np.zeros(len(group))
+    label[np.arange(400) * 8 + utility.reshape(400, 8).argmax(1)] = 1
+    steps = []
+
+    def counted(*args, **options):
+        found = minimize(*args, **options)
+        steps.append(found.nit)
+        return found
+
+    monkeypatch.setattr("scipy.optimize.minimize", counted)
+    solve_logit(LogitTable(features, sparse.csr_array((len(group), 0)), label, group))
+    assert steps[0] < 25
