@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -123,7 +124,27 @@ def test_within_the_interval_is_said():
     trained = evaluate({"nearly": Nearly()}, columns, slots=3, bootstrap=200)
     found = audit(trained, baselines)
     assert not found.holds
-    assert "within the interval of the best trained ranker (nearly" in found.verdict[0]
+    assert "(nearly, ndcg@3" in found.verdict[0]
+    assert f"({best}, " in found.verdict[0]
+    assert "are not told apart" in found.verdict[0]
+    assert "does not measure" not in found.verdict[0]
+    assert found.difference is not None
+    half = (found.difference.high - found.difference.low) / 2
+    (needed,) = re.findall(r"about ([0-9,]+) scored requests", found.verdict[0])
+    scored = int(np.isfinite(trained.values["nearly"]["ndcg@3"]).sum())
+    exact = scored * (half / 0.005) ** 2
+    assert exact <= int(needed.replace(",", "")) <= 1.1 * exact + 1
+    assert f"and these are {scored}." in found.verdict[0]
+
+
+def test_a_baseline_that_is_shown_to_be_as_good_is_level():
+    columns = make_columns(60, 10)
+    baselines = evaluate(audit_baselines(columns, ["a", "b"]), columns, slots=3, bootstrap=200)
+    same = audit_baselines(columns, ["a", "b"])[baselines.best("ndcg")]
+    trained = evaluate({"copy": same}, columns, slots=3, bootstrap=200)
+    verdict = audit(trained, baselines).verdict[0]
+    assert "level with the best trained ranker (copy" in verdict
+    assert "does not measure ranking" in verdict
 
 
 def test_without_trained_rankers():

@@ -1,13 +1,15 @@
 """The audit: baselines, measured under the same protocol as the trained rankers.
 
-If a baseline comes near the best trained ranker, the protocol rewards something other than ranking: in
-protocols that add the answers to retrieved candidates, for example, sorting by *minus* the retriever's
-score finds the added ones. One baseline learns: a linear model of the candidates' features, solved in
+If a baseline stands above the best trained ranker, or is level with it, the protocol rewards something
+other than ranking: in protocols that add the answers to retrieved candidates, for example, sorting by
+*minus* the retriever's score finds the added ones. Where the requests are too few to tell, the audit
+says how many would be needed. One baseline learns: a linear model of the candidates' features, solved in
 seconds (`linear_baseline`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,6 +34,7 @@ from goalrank.requests import EncodedRequests, InputSpec
 _REVERSED = " (reversed)"
 _CHANCE = ("constant", "random")
 LINEAR = "linear baseline"
+_LEVEL = 0.005  # of a metric in [0, 1]: a difference that nobody would act on
 
 
 def audit_baselines(train: EncodedRequests, feature_names: Sequence[str] = ()) -> dict[str, Scorer]:
@@ -160,14 +163,21 @@ def audit(
     difference = rankers.merged(baselines).paired(trained, baseline, name)
     a, b = rankers.interval(trained, name).mean, baselines.interval(baseline, name).mean
     holds = difference.low > 0
-    verdict = _sentence(trained, a, baseline, b, name, difference)
+    scored = int(np.isfinite(rankers.values[trained][name]).sum())
+    verdict = _sentence(trained, a, baseline, b, name, difference, scored)
     return Audit(
         name, baseline, trained, difference, holds, (verdict, *_leak(baselines, name), *notes)
     )
 
 
 def _sentence(
-    trained: str, a: float, baseline: str, b: float, metric: str, difference: Difference
+    trained: str,
+    a: float,
+    baseline: str,
+    b: float,
+    metric: str,
+    difference: Difference,
+    scored: int,
 ) -> str:
     span = f"95 % interval of the difference {difference.low:+.3f} to {difference.high:+.3f}"
     if difference.low > 0:
@@ -175,16 +185,29 @@ def _sentence(
             f"The best trained ranker ({trained}, {metric} {a:.3f}) exceeds the best baseline "
             f"({baseline}, {b:.3f}) by {difference.mean:.3f} ({span})."
         )
-    if b >= a:
+    if difference.high < 0:
         return (
-            f"A baseline ({baseline}) scores {b:.3f} {metric}, "
-            f"{'above' if b > a else 'level with'} the best trained ranker ({trained}, {a:.3f}; {span}): "
-            f"{_above(baseline)}"
+            f"A baseline ({baseline}) scores {b:.3f} {metric}, above the best trained ranker "
+            f"({trained}, {a:.3f}; {span}): {_above(baseline)}"
+        )
+    if max(-difference.low, difference.high) <= _LEVEL:
+        return (
+            f"A baseline ({baseline}) scores {b:.3f} {metric}, level with the best trained ranker "
+            f"({trained}, {a:.3f}; {span}): {_above(baseline)}"
         )
     return (
-        f"A baseline ({baseline}) scores {b:.3f} {metric}, within the interval of the best "
-        f"trained ranker ({trained}, {a:.3f}; {span}): a gain over the baseline is not shown."
+        f"The best trained ranker ({trained}, {metric} {a:.3f}) and the best baseline ({baseline}, "
+        f"{b:.3f}) are not told apart ({span}): about {_needed(difference, scored):,} scored requests "
+        f"would tell a difference of {_LEVEL:g} from none, and these are {scored:,}."
     )
+
+
+def _needed(difference: Difference, scored: int) -> int:
+    """Requests whose interval reaches `_LEVEL` to either side, to two digits; at least one more."""
+    half = (difference.high - difference.low) / 2
+    needed = max(math.ceil(scored * (half / _LEVEL) ** 2), scored + 1)
+    digit: int = 10 ** max(len(str(needed)) - 2, 0)
+    return -(-needed // digit) * digit
 
 
 def _above(baseline: str) -> str:
