@@ -1,5 +1,6 @@
 # make            set up .venv
 # make demo       train and compare on shipped data (DATASET=kuairand or movielens-small)
+# make docs       build the documentation site into site/ (docs-serve: on http://127.0.0.1:8001)
 # make test       lint, types, tests (as root on Debian: gets chromium and PostgreSQL for them)
 PYTHON ?= python3
 DATASET ?= kuairand
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test debian lint format bench clean
+.PHONY: install demo docs docs-serve test debian lint format bench clean
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -18,11 +19,20 @@ $(STAMP): Makefile pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "goalrank needs Python 3.11 or later; say which with: make PYTHON=python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[retrieval,trees,tensorboard,onnx,serve,ab,ray,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[retrieval,trees,tensorboard,onnx,serve,ab,ray,docs,dev]'
 	touch $@
 
 demo: $(STAMP)
 	$(BIN)/goalrank demo --dataset $(DATASET) --out $(OUT)
+
+# The theme announces its end of life at every build; docs/decisions/0028 says what then.
+docs docs-serve: export NO_MKDOCS_2_WARNING := 1
+
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict
+
+docs-serve: $(STAMP)
+	$(BIN)/mkdocs serve --dev-addr 127.0.0.1:8001
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -58,4 +68,4 @@ bench: $(STAMP)
 	$(BIN)/python perf/bench.py
 
 clean:
-	rm -rf $(VENV) build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
@@ -12,21 +13,19 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from goalrank.api import RetrainSettings
-from goalrank.evaluation import OffPolicyOptions
+from goalrank.evaluation import METRICS, OffPolicyOptions
 from goalrank.features import DEFAULT_FAMILIES, FEATURES, FeatureInputs, ItemCategories
+from goalrank.logs import ImportOptions
 from goalrank.requests import SCHEMA
 from goalrank.serving import ServeSettings
+from goalrank.training import FitConfig
+from tests.docs.command_page import command_line
+from tests.docs.markdown import table
+from tests.docs.settings_pages import import_settings, rows, sections, training_settings
 
 # Options that are given once for each value have the name of one.
 _REPEATED = {"estimators": "estimator", "allow_plugins": "allow_plugin"}
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """A Markdown table."""
-    head = list(head)
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
 
 
 def requests_table() -> str:
@@ -135,7 +134,25 @@ def retrain_settings() -> str:
     )
 
 
+def metrics() -> str:
+    """Each metric's own docstring."""
+    parts = (f"## {name}\n\n{inspect.getdoc(METRICS[name])}\n" for name in METRICS.builtin_names)
+    return (
+        "# Metrics\n\n"
+        "Every metric is of one list per request; `ndcg@6` is `ndcg` of the first 6 slots. A "
+        "*positive* is a candidate with relevance above 0. Requests without positives are left out "
+        "and counted. Tied candidates get the expected value over their orders. In the formulas, "
+        "L is the number of slots, y_t is 1 where slot t holds a positive, and [B] means one value "
+        "for each of B requests. A report gives the mean over requests, with a bootstrap interval "
+        "over users. Metrics of your own: [extending](../extending.md).\n\n" + "\n".join(parts)
+    )
+
+
 PAGES = {
+    "cli.md": command_line,
+    "import-settings.md": import_settings,
+    "training-settings.md": training_settings,
+    "metrics.md": metrics,
     "features.md": features,
     "retrain-settings.md": retrain_settings,
     "requests-table.md": requests_table,
@@ -149,6 +166,13 @@ def test_the_page_says_what_the_code_says(name):
     assert (FOLDER / name).read_text("utf-8") == PAGES[name](), (
         "remedy: python -m tests.docs.test_reference"
     )
+
+
+@pytest.mark.parametrize(
+    ("section", "model"), [*sections(FitConfig), ("import", ImportOptions)], ids=str
+)
+def test_every_setting_is_described(section, model):
+    assert [row[0] for row in rows(model) if not row[-1]] == []
 
 
 def test_choices_are_named_in_their_descriptions():

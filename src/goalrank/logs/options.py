@@ -23,7 +23,7 @@ _SHARES: dict[str, float] = {"item_to_item": 0.7, "factorisation": 0.25, "popula
 class ImportOptions(BaseModel):
     """Settings by which the rows of a raw log become requests.
 
-    Args:
+    Attributes:
         protocol: origin of the candidates; ``None`` is the source's default (``exposed`` for
             exposure logs, ``retrieved`` for interactions).
         candidates: N, candidates per request in ``retrieved`` and ``injected``.

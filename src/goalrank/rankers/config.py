@@ -40,9 +40,16 @@ class RankerConfig(BaseModel):
     Attributes:
         name: which ranker: one of `ranker_names()`, or "package.module:Class".
         preset: a named size of `PRESETS`; width, layers, heads and ratio override it.
+        width: D, of the request encoder and of the ranker.
+        layers: self-attention layers over the candidates; 0 encodes each candidate separately.
+        heads: attention heads; they divide the width.
+        ratio: hidden width of the decoder's network, as a multiple of `width`.
+        dropout: probability of dropout in training.
         id_dropout: share of ids swapped in training for a bucket that many share. Near 1 leaves
             items to their features, where requests are few and vectors would learn them by heart.
             "auto" follows from the training requests.
+        inducing: 0 for full attention; M > 0 for attention through M points, for large N.
+        user_ids: learn a vector per user id beside features and history.
         id_width: numbers learned an id, brought to `width` by a shared matrix; 0 = `width`.
         slots: L that the ranker is trained for.
         beam: of the generator's decoding; 1 = greedy.

@@ -43,6 +43,7 @@ class LoopConfig(_Strict):
         lr: peak learning rate (AdamW); rises over `warmup` steps, then falls by a cosine.
         weight_decay: of AdamW; the wide path, norms and biases have none.
         wide_rate: learning rate of the wide path, as a share of `lr`; 0 keeps its solution.
+        warmup: steps over which the learning rate rises.
         clip: largest gradient norm; 0 = no clipping.
         validate_every: steps between validations, checkpoints and early-stop decisions; 0 = twice
             a pass over the training requests, and at least every 200 steps.
@@ -99,8 +100,10 @@ class RewardConfig(_Strict):
         members: models in the ensemble, trained with different seeds.
         pessimism: β in mean − β · deviation over the ensemble.
         width, layers, heads: of the request encoder.
+        dropout: probability of dropout in training.
         id_dropout: share of ids swapped in training for a bucket that many share; "auto" follows
             from the training requests.
+        user_ids: learn a vector per user id beside features and history.
         id_width: width of the id vectors, projected to `width` by a shared matrix; 0 = `width`.
         list_layers, relations: of the list model, see `ListReward`.
         positions: whether slots have their own vectors; False with list_layers 0 and relations 0 is a
