@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typer.testing import CliRunner
 
 from goalrank.cli import app
 
+ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -51,24 +54,34 @@ def run(path: Path, keep: Callable[[str], bool] = lambda command: True) -> list[
     Returns:
         the commands that were run.
     """
+    return [command for command, _ in outputs(path, keep)]
+
+
+def outputs(
+    path: Path, keep: Callable[[str], bool] = lambda command: True
+) -> Iterator[tuple[str, str]]:
+    """As `run`, but gives each command with what it printed, right after it ran."""
     names: dict[str, Any] = {"__name__": "document"}
-    done = []
     for block in blocks(path):
         where = f"{path.name}, line {block.line}"
         if block.language == "python":
-            exec(compile(block.text, where, "exec"), names)
-            done.append(where)
+            printed = io.StringIO()
+            with redirect_stdout(printed):
+                exec(compile(block.text, where, "exec"), names)
+            yield where, printed.getvalue()
         for command in commands(block) if block.language == "bash" else []:
             if keep(command):
-                _shell(command, where)
-                done.append(command)
-    return done
+                yield command, _shell(command, where)
 
 
-def _shell(command: str, where: str) -> None:
+def _shell(command: str, where: str) -> str:
     """`goalrank …` within this process (loading torch once), anything else as it is."""
     if command.startswith("goalrank "):
         result = CliRunner().invoke(app, shlex.split(os.path.expandvars(command))[1:])
         assert result.exit_code == 0, f"{where}: {command}\n{result.output}\n{result.exception!r}"
-    else:
-        subprocess.run(["bash", "-euo", "pipefail", "-c", command], check=True, timeout=60)
+        return result.output
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        check=True, timeout=60, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    return done.stdout
