@@ -13,7 +13,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import yaml
 
 from tests.docs.runner import ROOT
 
@@ -117,19 +116,8 @@ def test_files_outside_the_docs_travel_with_the_site(site):
 
 def test_every_page_is_in_the_navigation():
     text = (ROOT / "mkdocs.yml").read_text("utf-8")
-    nav = yaml.safe_load(text[text.index("\nnav:") :])["nav"]
-    listed = sorted(_paths(nav))
-    assert listed == sorted(set(listed))
+    listed = sorted(re.findall(r"[\w/-]+\.md$", text[text.index("\nnav:") :], re.MULTILINE))
     assert listed == sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
-
-
-def _paths(entry: object) -> Iterator[str]:
-    if isinstance(entry, str):
-        yield entry
-    else:
-        inner = entry.values() if isinstance(entry, dict) else entry
-        for each in inner:  # type: ignore[attr-defined]
-            yield from _paths(each)
 
 
 def test_lists_and_tables_begin_after_an_empty_line():
