@@ -2,7 +2,8 @@
 
 In the repository such links are relative (`../results/theory/theory.json`). The site knows no
 address of the repository, so the files they name travel with it, under `repository/`: documents as
-pages, short texts as pages that show them, the rest as it is. A folder stands for its README.md.
+pages, short texts as pages that show them, the rest as it is. A folder stands for its README.md, or for a list
+of its files.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 FOLDER = "repository"
-LANGUAGES = {".json": "json", ".py": "python", ".toml": "toml"}
+LANGUAGES = {
+    ".json": "json",
+    ".py": "python",
+    ".service": "ini",
+    ".timer": "ini",
+    ".toml": "toml",
+    ".yaml": "yaml",
+}
 MOST_BYTES = 100_000  # larger texts are offered as files
 
 _LINK = re.compile(r"(?<=\]\()([^)\s#]+)")
@@ -33,9 +41,10 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
         for linked in repository.links(page.src_uri, page.content_string):
             address = repository.address(linked)
             if address.startswith(FOLDER) and address not in files.src_uris:
-                files.append(repository.file(linked, config))
-                if linked.suffix == ".md":
-                    waiting.append(files.src_uris[address])
+                file = repository.file(linked, config)
+                files.append(file)
+                if file.is_documentation_page():
+                    waiting.append(file)
     return files
 
 
@@ -77,19 +86,23 @@ class Repository:
         is_carried = path.is_relative_to(FOLDER)
         home = self.root / (path.relative_to(FOLDER) if is_carried else self.docs / path)
         target = Path(os.path.normpath(home.parent / link))
-        target = target / "README.md" if target.is_dir() else target
-        inside = target.is_relative_to(self.root) and target.is_file()
+        target = target / "README.md" if (target / "README.md").is_file() else target
+        inside = target.is_relative_to(self.root) and target != self.root and target.exists()
         return target.relative_to(self.root) if inside else None
 
     def address(self, target: Path) -> str:
         """Path among the site's sources; a text that is shown has a page of its own."""
         if target.is_relative_to(self.docs):
             return target.relative_to(self.docs).as_posix()
+        if (self.root / target).is_dir():
+            return f"{FOLDER}/{target.as_posix()}/index.md"
         return f"{FOLDER}/{target.as_posix()}{'.md' if self._is_shown(target) else ''}"
 
     def file(self, target: Path, config: MkDocsConfig) -> File:
         """The file as the site has it."""
         path, address = self.root / target, self.address(target)
+        if path.is_dir():
+            return File.generated(config, address, content=_listing(path))
         if not self._is_shown(target):
             return File.generated(config, address, abs_src_path=str(path))
         language, text = LANGUAGES[target.suffix], path.read_text(encoding="utf-8")
@@ -98,3 +111,9 @@ class Repository:
 
     def _is_shown(self, target: Path) -> bool:
         return target.suffix in LANGUAGES and (self.root / target).stat().st_size <= MOST_BYTES
+
+
+def _listing(folder: Path) -> str:
+    """A page of links to the files of a folder."""
+    names = sorted(each.name for each in folder.iterdir() if each.is_file())
+    return f"# {folder.name}\n\n" + "".join(f"- [{name}]({name})\n" for name in names)
