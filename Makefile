@@ -54,6 +54,7 @@ debian:
 	missing=""; \
 	ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || missing="$$missing postgresql"; \
 	command -v chromium > /dev/null || missing="$$missing chromium fonts-dejavu-core"; \
+	command -v promtool > /dev/null || missing="$$missing prometheus"; \
 	test -z "$$missing" && exit 0; \
 	echo "installing:$$missing"; \
 	{ timeout 120 apt-get update -qq; DEBIAN_FRONTEND=noninteractive timeout 300 \

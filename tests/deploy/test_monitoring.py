@@ -49,7 +49,7 @@ def test_every_rule_is_tried_in_trouble():
     alerts = re.findall(r"- alert: (\w+)", RULES)
     tried = re.findall(r'alertname="(\w+)"', (FOLDER / "alerts.test.yml").read_text("utf-8"))
     assert sorted(alerts) == sorted(tried)
-    assert len(alerts) == 9
+    assert len(alerts) == 11
 
 
 def test_rules_and_panels_name_metrics_that_exist():
@@ -136,6 +136,6 @@ def test_prometheus_loads_the_rules_and_none_rings(prometheus):
     with httpx.Client(timeout=30) as client:
         groups = client.get(f"{prometheus}/api/v1/rules").json()["data"]["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
-    assert len(rules) == 9
+    assert len(rules) == 11
     assert [rule["name"] for rule in rules if rule["health"] == "err"] == []
     assert [rule["name"] for rule in rules if rule["state"] == "firing"] == []
