@@ -16,9 +16,12 @@ CHROMIUM = os.environ.get("GOALRANK_CHROMIUM") or shutil.which("chromium")
 PATIENCE = 40_000  # milliseconds; a busy machine is slow, not wrong
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """One browser for all tests; each visit has a context of its own."""
+    """One browser per module; each visit has a context of its own.
+
+    Not one for all: while it is open this thread has a running event loop, which other tests cannot
+    start their own beside."""
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="browser tests need playwright (the extra dev)"
     )
