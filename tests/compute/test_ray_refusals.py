@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from goalrank.compute.ray_executor import _start
+from goalrank.compute.ray_executor import _listens, _start
 from goalrank.errors import ExecutorError
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra [ray]")
@@ -105,3 +105,10 @@ def test_a_real_cluster_with_a_token(tmp_path):
         os.killpg(head.pid, signal.SIGTERM)
         head.wait(60)
         shutil.rmtree(place, ignore_errors=True)
+
+
+def test_a_port_that_cannot_be_is_no_listener():
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        port = door.getsockname()[1]
+        assert _listens("", f"127.0.0.1:{port}")
+        assert not _listens("", f"127.0.0.1:{port + 65_536}")

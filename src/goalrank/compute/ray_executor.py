@@ -151,11 +151,12 @@ def _refusal(said: str, address: str | None) -> str:
 def _listens(said: str, address: str) -> bool:
     """Whether a program listens at the address in Ray's error, or else at the given one."""
     found = re.search(r"([\w.-]+):(\d+)", said) or re.search(r"([\w.-]+):(\d+)", address)
-    if found is None:
+    # The system takes a port modulo 65,536, and another program may listen there.
+    if found is None or not 0 < int(found[2]) < 65_536:
         return False
     try:
         socket.create_connection((found[1], int(found[2])), timeout=2).close()
-    except (OSError, OverflowError):
+    except OSError:
         return False
     return True
 
