@@ -12,7 +12,7 @@ from goalrank.encoders.entities import EntityEmbedding
 from goalrank.encoders.id_table import IdTable, as_block, block_of, deferred_tables, id_tables
 from goalrank.encoders.plain import PlainFeatures
 from goalrank.encoders.request import Encoded, EncoderSizes, RequestEncoder
-from goalrank.encoders.samples import sample_within
+from goalrank.encoders.samples import sample_within, shown_rows, with_order
 from goalrank.encoders.tree_scores import TreeScores, add_tree_scores
 from goalrank.encoders.wide import Wide, WideWeights, wide_parameters
 
@@ -41,6 +41,8 @@ __all__ = [
     "logit_table",
     "relevance_levels",
     "sample_within",
+    "shown_rows",
     "solve_logit",
     "wide_parameters",
+    "with_order",
 ]

@@ -1,4 +1,4 @@
-"""Samples of requests for what is solved on a table of candidates."""
+"""Samples of requests, and their labelled candidates, for what is solved on a table of candidates."""
 
 from __future__ import annotations
 
@@ -22,3 +22,29 @@ def sample_within(train: EncodedRequests, most: int, seed: int) -> NDArray[np.in
     rng = np.random.default_rng(seed)
     chosen: NDArray[np.int64] = rng.choice(count, max(int(count * share), 1), replace=False)
     return np.sort(chosen)
+
+
+def shown_rows(columns: EncodedRequests) -> NDArray[np.int64]:
+    """Rows of the shown candidates among all, in the order of the log."""
+    start = np.repeat(columns.candidate_start[:-1], np.diff(columns.shown_start))
+    rows: NDArray[np.int64] = (start + columns.shown)[columns.shown >= 0]
+    return rows
+
+
+def with_order(
+    columns: EncodedRequests, label: NDArray[np.int32] | NDArray[np.bool_], owner: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Candidates with known feedback of the requests that have liked and other ones: [C].
+
+    Args:
+        columns: encoded requests.
+        label: [C] above 0 where a candidate is liked.
+        owner: [C] number of each candidate's request.
+    """
+    known = np.ones(len(label), np.bool_)
+    if columns.protocol == "exposed":
+        known[:] = False
+        known[shown_rows(columns)] = True
+    liked = np.bincount(owner[known & (label > 0)], minlength=len(columns)) > 0
+    other = np.bincount(owner[known & (label == 0)], minlength=len(columns)) > 0
+    return known & (liked & other)[owner]

@@ -19,7 +19,7 @@ from goalrank.encoders.boosting import (
     relevance_levels,
 )
 from goalrank.encoders.plain import MOST_ITEM_NUMBERS, SMALLEST_VARIANCE
-from goalrank.encoders.samples import sample_within
+from goalrank.encoders.samples import sample_within, shown_rows, with_order
 from goalrank.errors import BundleError
 from goalrank.requests import EncodedRequests, Encoder, history_ages, mix64
 
@@ -151,7 +151,7 @@ def _fit(train: EncodedRequests, folds: int, seed: int) -> TreeScores | None:
     table, label = _features(sample), _labels(sample)
     owner = np.repeat(np.arange(len(sample)), np.diff(sample.candidate_start))
     fold = _folds(sample, folds, by_user=by_user)[owner]
-    known = _with_order(sample, label, owner)
+    known = with_order(sample, label, owner)
     texts = []
     for k in range(folds):
         rows = known & (fold != k)
@@ -191,29 +191,10 @@ def _folds(columns: EncodedRequests, folds: int, *, by_user: bool) -> Longs:
 def _labels(columns: EncodedRequests) -> NDArray[np.int32]:
     """Relevance of each candidate in levels 0 … 4: [C]."""
     out = np.zeros(len(columns.candidates), np.int32)
-    at = _shown_rows(columns)
+    at = shown_rows(columns)
     value = columns.feedback[columns.shown >= 0, columns.target]
     out[at] = relevance_levels(value, float(value.max(initial=0)))
     return out
-
-
-def _shown_rows(columns: EncodedRequests) -> Longs:
-    """Rows of the shown candidates among all, in the order of the log."""
-    start = np.repeat(columns.candidate_start[:-1], np.diff(columns.shown_start))
-    return (start + columns.shown)[columns.shown >= 0]
-
-
-def _with_order(
-    columns: EncodedRequests, label: NDArray[np.int32], owner: Longs
-) -> NDArray[np.bool_]:
-    """Candidates with known feedback of the requests that have liked and other ones: [C]."""
-    known = np.ones(len(label), np.bool_)
-    if columns.protocol == "exposed":
-        known[:] = False
-        known[_shown_rows(columns)] = True
-    liked = np.bincount(owner[known & (label > 0)], minlength=len(columns)) > 0
-    other = np.bincount(owner[known & (label == 0)], minlength=len(columns)) > 0
-    return known & (liked & other)[owner]
 
 
 def _features(columns: EncodedRequests) -> Floats:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from goalrank.encoders import sample_within
+from goalrank.encoders import sample_within, shown_rows, with_order
 from goalrank.requests import EncodedRequests
 
 _CANDIDATES = 200_000  # looked at per table
@@ -55,14 +55,12 @@ def _aucs(names: Sequence[str], columns: EncodedRequests) -> dict[str, float]:
         return {}
     columns = columns.take(sample_within(columns, _CANDIDATES, seed=0))
     request = np.repeat(np.arange(len(columns)), np.diff(columns.candidate_start))
-    positive, known = _answers(columns)
-    share = np.bincount(request[known], positive[known], len(columns))
-    size = np.bincount(request[known], minlength=len(columns))
-    mixed = (share > 0) & (share < size)
-    if mixed.sum() < _LEAST_REQUESTS:
+    positive = _positive(columns)
+    rows = with_order(columns, positive, request)
+    size, share = (np.bincount(request[rows], each) for each in (None, positive[rows]))
+    if np.count_nonzero(size) < _LEAST_REQUESTS:
         return {}
-    rows = known & mixed[request]
-    pairs = float((share * (size - share))[mixed].sum())
+    pairs = float((share * (size - share)).sum())
     features = {"candidate_score": columns.candidate_score} | {
         names[i] if i < len(names) else f"f{i}": values
         for i, values in enumerate(columns.own_features.T)
@@ -73,16 +71,11 @@ def _aucs(names: Sequence[str], columns: EncodedRequests) -> dict[str, float]:
     }
 
 
-def _answers(columns: EncodedRequests) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """[C] whether a candidate has positive feedback, and whether its relevance is known."""
-    start = np.repeat(columns.candidate_start[:-1], np.diff(columns.shown_start))
-    there = columns.shown >= 0
-    at = (start + columns.shown)[there]
+def _positive(columns: EncodedRequests) -> NDArray[np.bool_]:
+    """[C] whether a candidate has positive feedback."""
     positive = np.zeros(len(columns.candidates), np.bool_)
-    positive[at] = columns.feedback[there, columns.target] > 0
-    known = np.full(len(positive), columns.protocol != "exposed")
-    known[at] = True
-    return positive, known
+    positive[shown_rows(columns)] = columns.feedback[columns.shown >= 0, columns.target] > 0
+    return positive
 
 
 def _wins(
