@@ -102,6 +102,25 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def parse_override(override: str, example: str) -> tuple[str, Any]:
+    """Name and value of NAME=VALUE; the value is TOML, or the text itself where it is none.
+
+    Args:
+        override: the text.
+        example: of such a text, for the message.
+
+    Raises:
+        ConfigError: no name or no equals sign.
+    """
+    name, equals, text = override.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"override '{override}' must read NAME=VALUE, e.g. --set {example}")
+    try:
+        return name.strip(), tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), text.strip()
+
+
 def checked(
     model: type[M], data: Mapping[str, Any], what: str, remedy: str, *, prefix: str = ""
 ) -> M:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -14,7 +13,7 @@ from goalrank.errors import ConfigError
 from goalrank.rankers import IdDropout, RankerConfig
 from goalrank.requests import EncoderConfig
 from goalrank.rewards import REWARDS, Link
-from goalrank.settings import checked, read_toml, with_new_names
+from goalrank.settings import checked, parse_override, read_toml, with_new_names
 from goalrank.training.groups.config import GroupConfig
 from goalrank.training.objectives.group_objectives import OBJECTIVES
 
@@ -278,7 +277,11 @@ def load_config(
     elif source is not None:
         data = read_toml(source, "recipe", "name a recipe's TOML file (option: --config)")
         data = with_new_names(FitConfig, data, f"recipe '{source}'")
-    pairs = overrides.items() if isinstance(overrides, Mapping) else map(_parse, overrides)
+    pairs = (
+        overrides.items()
+        if isinstance(overrides, Mapping)
+        else [parse_override(each, "training.lr=3e-4") for each in overrides]
+    )
     for name, value in pairs:
         _apply(data, name, value)
     return build_config(data)
@@ -288,18 +291,6 @@ def build_config(data: dict[str, Any]) -> FitConfig:
     """Check settings given as nested dictionaries; see `load_config`."""
     remedy = "correct them in the recipe or with --set NAME=VALUE"
     return checked(FitConfig, data, "the recipe", remedy)
-
-
-def _parse(override: str) -> tuple[str, Any]:
-    name, equals, text = override.partition("=")
-    if not equals or not name.strip():
-        raise ConfigError(
-            f"override '{override}' must read NAME=VALUE, e.g. --set training.lr=3e-4"
-        )
-    try:
-        return name.strip(), tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
-        return name.strip(), text.strip()
 
 
 def _apply(data: dict[str, Any], name: str, value: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import reduce
@@ -11,8 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from goalrank.errors import ConfigError
-from goalrank.settings import checked, merge, read_toml
+from goalrank.settings import checked, merge, parse_override, read_toml
 from goalrank.training import PartialRecipe
 
 
@@ -169,22 +167,14 @@ def load_retrain_settings(
     data: dict[str, Any] = {}
     if source is not None:
         data = read_toml(source, "settings", "name a TOML file (option: --settings)")
-    pairs = overrides.items() if isinstance(overrides, Mapping) else map(_parse, overrides)
+    pairs = (
+        overrides.items()
+        if isinstance(overrides, Mapping)
+        else [parse_override(each, "gate.margin=0.02") for each in overrides]
+    )
     data = reduce(merge, (_nested(name, value) for name, value in pairs), data)
     remedy = "correct them in the file or with --set NAME=VALUE"
     return checked(RetrainSettings, data, "the retraining", remedy)
-
-
-def _parse(override: str) -> tuple[str, Any]:
-    name, equals, text = override.partition("=")
-    if not equals or not name.strip():
-        raise ConfigError(
-            f"override '{override}' must read NAME=VALUE, e.g. --set gate.margin=0.02"
-        )
-    try:
-        return name.strip(), tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
-        return name.strip(), text.strip()
 
 
 def _nested(name: str, value: Any) -> dict[str, Any]:
