@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -58,11 +59,25 @@ def plain_numbers(batch: Batch) -> Tensor:
     return out
 
 
+def event_numbers(batch: Batch) -> Tensor:
+    """Feedback, age, place from the newest, and gap to the next newer event, event by event."""
+    out = torch.zeros(*batch.history.shape, 4)
+    for b in range(batch.size):
+        count = int(batch.history_mask[b].sum())
+        hours = [math.expm1(age) for age in batch.history_age[b, :count].tolist()] + [0.0]
+        for h in range(count):
+            out[b, h, 0] = batch.history_feedback[b, h]
+            out[b, h, 1] = batch.history_age[b, h]
+            out[b, h, 2] = math.log(count - h)
+            out[b, h, 3] = math.log1p(max(hours[h] - hours[h + 1], 0.0))
+    return out
+
+
 def encoded(model: RequestEncoder, batch: Batch, extra: Tensor | None) -> Tensor:
     b = batch.size
     items = embedded(model.items, batch.items, batch.candidates)
-    event = torch.stack([batch.history_feedback, batch.history_age], -1)
-    history = embedded(model.items, batch.items, batch.history) + model.event(event)
+    event = F.linear(event_numbers(batch), model.event.weight, model.event.bias)
+    history = embedded(model.items, batch.items, batch.history) + event
     history = model.norm_history(torch.cat([model.no_event.expand(b, -1, -1), history], 1))
     mask = torch.cat([torch.ones(b, 1, dtype=torch.bool), batch.history_mask], 1)
     weight = model.pool(history).squeeze(-1).masked_fill(~mask, -torch.inf).softmax(-1)

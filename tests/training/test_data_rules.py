@@ -84,6 +84,21 @@ def test_what_is_set_stays_and_applying_twice_changes_nothing() -> None:
     assert rules_applied(found, facts) == []
 
 
+def test_a_generator_with_a_warm_start_needs_one_pass() -> None:
+    recipe = default_recipe()
+    for section in (recipe["training"], recipe["light_loop"], recipe["reward"]["loop"]):
+        section |= {"steps": 0}
+    facts = replace(facts_of(make_requests(20)), requests=64_000)
+    found = resolved(build_config(recipe), facts)
+    assert (found.training.steps, found.light_loop.steps, found.reward.loop.steps) == (
+        1000, 2000, 2000,
+    )  # fmt: skip
+    recipe["objective"]["warm_start"] = False
+    assert resolved(build_config(recipe), facts).training.steps == 2000
+    recipe["objective"] |= {"warm_start": "auto", "name": "supervised"}
+    assert resolved(build_config(recipe), facts).training.steps == 2000
+
+
 def test_a_job_says_what_followed_from_the_data(tmp_path: Path) -> None:
     train = make_requests(30)
     options = RunOptions(tmp_path, progress=False, accelerator="cpu", devices=1)
@@ -93,7 +108,9 @@ def test_a_job_says_what_followed_from_the_data(tmp_path: Path) -> None:
     job = Job(spec_of(train), train, None, build_config(recipe), options)
     assert job.config.training.steps == 200
     said = " ".join(job.rules)
-    assert "training.steps = 200: two passes over 30 requests" in said
+    assert (
+        "training.steps = 200: one pass of a generator with a warm start over 30 requests" in said
+    )
     assert "positives per item" in said
     assert "100% of the candidates" in said
 

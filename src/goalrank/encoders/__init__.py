@@ -9,6 +9,7 @@ from goalrank.encoders.conditional_logit import (
     solve_logit,
 )
 from goalrank.encoders.entities import EntityEmbedding
+from goalrank.encoders.history_events import HistoryEvents
 from goalrank.encoders.id_table import IdTable, as_block, block_of, deferred_tables, id_tables
 from goalrank.encoders.plain import PlainFeatures
 from goalrank.encoders.request import Encoded, EncoderSizes, RequestEncoder
@@ -22,6 +23,7 @@ __all__ = [
     "Encoded",
     "EncoderSizes",
     "EntityEmbedding",
+    "HistoryEvents",
     "IdTable",
     "LogitTable",
     "PlainFeatures",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from goalrank.encoders.entities import EntityEmbedding
+from goalrank.encoders.history_events import HistoryEvents
 from goalrank.encoders.plain import PlainFeatures
 from goalrank.nn import (
     CHUNK_ROWS,
@@ -69,7 +70,7 @@ class RequestEncoder(nn.Module):
     """Encoder of user, history and candidates.
 
     Candidates have no positions, so permuting them permutes the output. Each candidate attends to
-    the history (with feedback and age of every event) and, through `layers` blocks, to the other
+    the history (with feedback, age, place and gap of every event) and, through `layers` blocks, to the other
     candidates. The product of the user's context and the item embedding is an input too, because a
     network of sums learns preferences slowly (Rendle et al., 2020, arXiv 2005.09683, on dot
     products).
@@ -96,7 +97,7 @@ class RequestEncoder(nn.Module):
             spec.user_numeric, spec.user_category, spec.user_category_width, d, sizes.id_dropout,
             sizes.id_width,
         )  # fmt: skip
-        self.event = Linear(2, d)
+        self.event = HistoryEvents(d)
         self.no_event = nn.Parameter(torch.randn(1, 1, d) * 0.02)
         self.pool = nn.Linear(d, 1)
         self.context = nn.LayerNorm(d)
@@ -180,8 +181,7 @@ class RequestEncoder(nn.Module):
 
     def _history(self, batch: Batch, events: Tensor) -> tuple[Tensor, Tensor]:
         """History vectors [B, 1+H, D], of which the first is always present, and their bias."""
-        event = torch.stack([batch.history_feedback, batch.history_age], -1)
         first = self.no_event.expand(events.shape[0], -1, -1)
         mask = nn.functional.pad(batch.history_mask, (1, 0), value=True)
-        history = self.norm_history(torch.cat([first, events + self.event(event)], 1))
+        history = self.norm_history(torch.cat([first, events + self.event(batch)], 1))
         return history, attention_bias(mask, history.dtype)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from goalrank.encoders import EntityEmbedding
+from goalrank.encoders import EntityEmbedding, HistoryEvents
 from goalrank.requests import Batch
 
 
 class HistoryVectors(nn.Module):
-    """Vectors of history events: item embedding + feedback and age, normalised.
+    """Vectors of history events: item embedding + the event's own vector, normalised.
 
     Args:
         width: D, the width of the item embedding.
@@ -18,7 +17,7 @@ class HistoryVectors(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.event = nn.Linear(2, width)
+        self.event = HistoryEvents(width)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, items: EntityEmbedding, batch: Batch) -> Tensor:
@@ -28,8 +27,7 @@ class HistoryVectors(nn.Module):
             items: embedding of items, of width D.
             batch: B requests.
         """
-        event = torch.stack([batch.history_feedback, batch.history_age], -1)
-        vectors = self.norm(items(batch.items, batch.history) + self.event(event))
+        vectors = self.norm(items(batch.items, batch.history) + self.event(batch))
         out: Tensor = vectors * batch.history_mask.unsqueeze(-1)
         return out
 

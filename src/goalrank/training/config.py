@@ -29,15 +29,15 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-_PASSES, _FEWEST_STEPS, _MOST_STEPS = 2, 200, 3000
+_FEWEST_STEPS, _MOST_STEPS = 200, 3000
 
 
 class LoopConfig(_Strict):
     """How long and how fast to fit.
 
     Attributes:
-        steps: optimiser steps at most; 0 = two passes over the training requests, within 200 and
-            3000 steps.
+        steps: optimiser steps at most; 0 = two passes over the training requests, one for a
+            generator with a warm start, within 200 and 3000 steps.
         batch_size: requests per step.
         lr: peak learning rate (AdamW); rises over `warmup` steps, then falls by a cosine.
         weight_decay: of AdamW; the wide path, norms and biases have none.
@@ -64,10 +64,15 @@ class LoopConfig(_Strict):
     precision: Literal["32-true", "bf16-mixed", "bf16-true"] = "32-true"
     shard_items: bool = False
 
-    def over(self, requests: int) -> Self:
-        """Resolve `steps` = 0 and `validate_every` = 0 for a number of training requests."""
+    def over(self, requests: int, passes: int = 2) -> Self:
+        """Resolve `steps` = 0 and `validate_every` = 0.
+
+        Args:
+            requests: training requests.
+            passes: over them, where steps are not given.
+        """
         one_pass = requests / self.batch_size
-        steps = self.steps or min(max(math.ceil(_PASSES * one_pass), _FEWEST_STEPS), _MOST_STEPS)
+        steps = self.steps or min(max(math.ceil(passes * one_pass), _FEWEST_STEPS), _MOST_STEPS)
         every = self.validate_every or min(200, max(math.ceil(one_pass / 2), 1))
         return self.model_copy(update={"steps": steps, "validate_every": every})
 

@@ -60,7 +60,9 @@ class DataFacts:
 def resolved(config: FitConfig, facts: DataFacts) -> FitConfig:
     """Replace "auto" and 0 by what the training requests say.
 
-    - `steps` and `validate_every` of 0: see `LoopConfig.over`;
+    - `steps` and `validate_every` of 0: see `LoopConfig.over`; two passes over the training
+      requests, and one for a generator with a warm start, which begins with what the reward model
+      has learned in two;
     - `id_dropout`: 0.95 where an item has fewer than 10 positives on average, else 0.05;
     - `reward.observed`, `objective.supervised`: 1 where at least 95 % of the candidates have a
       known relevance, else 0, since an item without feedback then may only not have been shown;
@@ -76,9 +78,11 @@ def resolved(config: FitConfig, facts: DataFacts) -> FitConfig:
         The same settings without an "auto".
     """
     requests = facts.requests
+    warm = _or(config.objective.warm_start, _can_warm_start(config))
+    training = config.training.over(requests, _passes(config, warm))
     loops = {
-        name: getattr(config, name).over(requests).model_dump()
-        for name in ("light_loop", "training")
+        "light_loop": config.light_loop.over(requests).model_dump(),
+        "training": training.model_dump(),
     }
     reward = {
         "loop": config.reward.loop.over(requests).model_dump(),
@@ -88,7 +92,7 @@ def resolved(config: FitConfig, facts: DataFacts) -> FitConfig:
     }
     objective = {
         "supervised": _or(config.objective.supervised, float(facts.relevance_known)),
-        "warm_start": _or(config.objective.warm_start, _can_warm_start(config)),
+        "warm_start": warm,
     }
     ranker = {"id_dropout": _or(config.ranker.id_dropout, _id_dropout(facts))}
     return FitConfig.model_validate(
@@ -105,8 +109,8 @@ def rules_applied(config: FitConfig, facts: DataFacts) -> list[str]:
     out = []
     if config.training.steps == 0:
         out.append(
-            f"training.steps = {found.training.steps}: two passes over {facts.requests:,} "
-            f"requests, within 200 and 3,000 steps"
+            f"training.steps = {found.training.steps}: {_said_passes(found)} over "
+            f"{facts.requests:,} requests, within 200 and 3,000 steps"
         )
     if config.ranker.id_dropout == "auto":
         out.append(
@@ -124,6 +128,15 @@ def rules_applied(config: FitConfig, facts: DataFacts) -> list[str]:
 
 def _or(value: Any, rule: Any) -> Any:
     return rule if value == "auto" else value
+
+
+def _passes(config: FitConfig, warm_start: bool) -> int:
+    return 1 if warm_start and config.objective.name != "supervised" else 2
+
+
+def _said_passes(found: FitConfig) -> str:
+    one = _passes(found, bool(found.objective.warm_start)) == 1
+    return "one pass of a generator with a warm start" if one else "two passes"
 
 
 def _can_warm_start(config: FitConfig) -> bool:

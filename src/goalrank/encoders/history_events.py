@@ -1,0 +1,54 @@
+"""Vectors of history events: what happened, how long ago, in which order and at what distance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from goalrank.nn import Linear
+from goalrank.requests import Batch
+
+_NUMBERS = 4
+
+
+class HistoryEvents(Linear):
+    """Maps four numbers of each history event to a vector.
+
+    The numbers are its feedback, its age, its place counted from the newest event (log1p; 0 is
+    the newest), and the gap to the next newer event or, for the newest, to the request (log1p of
+    hours). Age alone tells neither order nor rhythm apart: five events in a minute and five in a
+    week, both a month ago, have nearly the same ages.
+
+    Args:
+        width: D.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(_NUMBERS, width)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Compute the vectors [B, H, D]; those of padded events mean nothing."""
+        out: Tensor = super().forward(_numbers(batch))
+        return out
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Load weights, also of versions that read feedback and age alone."""
+        name = f"{prefix}weight"
+        missing = _NUMBERS - state[name].shape[1] if name in state else 0
+        if missing > 0:
+            state[name] = torch.nn.functional.pad(state[name], (0, missing))
+        super()._load_from_state_dict(state, prefix, *rest)
+
+
+def _numbers(batch: Batch) -> Tensor:
+    """Feedback, age, place and gap of each event, [B, H, 4]; 0 where padded."""
+    real, age = batch.history_mask, batch.history_age
+    newer = real.flip(-1).cumsum(-1).flip(-1) - 1  # oldest first
+    hours = age.expm1()
+    next_hours = torch.nn.functional.pad(hours[:, 1:], (0, 1))  # padding has age 0, as the request
+    gap = (hours - next_hours).clamp_min(0).log1p()
+    place = newer.clamp_min(0).to(age.dtype).log1p()
+    numbers = torch.stack([batch.history_feedback, age, place, gap], -1)
+    return numbers * real.unsqueeze(-1)
