@@ -38,7 +38,7 @@ def numbers(batch) -> torch.Tensor:
     with torch.no_grad():
         layer.weight.copy_(torch.eye(4))
         layer.bias.zero_()
-        return layer(batch)[0]
+        return layer.of(batch)[0]
 
 
 def test_place_and_gap_of_each_event():
@@ -73,7 +73,7 @@ def test_padding_changes_nothing():
     longer = padded(batch, 0, 4)
     layer = HistoryEvents(8)
     real = batch.history_mask
-    torch.testing.assert_close(layer(longer)[:, : real.shape[1]][real], layer(batch)[real])
+    torch.testing.assert_close(layer.of(longer)[:, : real.shape[1]][real], layer.of(batch)[real])
 
 
 @pytest.mark.parametrize("kind", ["encoder", "vectors"])

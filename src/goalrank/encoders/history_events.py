@@ -21,6 +21,8 @@ class HistoryEvents(Linear):
     hours). Age alone tells neither order nor rhythm apart: five events in a minute and five in a
     week, both a month ago, have nearly the same ages.
 
+    Its weights have two columns in versions that read feedback and age alone; they load.
+
     Args:
         width: D.
     """
@@ -28,13 +30,13 @@ class HistoryEvents(Linear):
     def __init__(self, width: int) -> None:
         super().__init__(_NUMBERS, width)
 
-    def forward(self, batch: Batch) -> Tensor:
+    def of(self, batch: Batch) -> Tensor:
         """Compute the vectors [B, H, D]; those of padded events mean nothing."""
-        out: Tensor = super().forward(_numbers(batch))
+        out: Tensor = self(_numbers(batch))
         return out
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Load weights, also of versions that read feedback and age alone."""
+        """Load weights; numbers that they do not read get weight 0."""
         name = f"{prefix}weight"
         missing = _NUMBERS - state[name].shape[1] if name in state else 0
         if missing > 0:

@@ -183,5 +183,5 @@ class RequestEncoder(nn.Module):
         """History vectors [B, 1+H, D], of which the first is always present, and their bias."""
         first = self.no_event.expand(events.shape[0], -1, -1)
         mask = nn.functional.pad(batch.history_mask, (1, 0), value=True)
-        history = self.norm_history(torch.cat([first, events + self.event(batch)], 1))
+        history = self.norm_history(torch.cat([first, events + self.event.of(batch)], 1))
         return history, attention_bias(mask, history.dtype)

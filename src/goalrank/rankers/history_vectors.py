@@ -27,7 +27,7 @@ class HistoryVectors(nn.Module):
             items: embedding of items, of width D.
             batch: B requests.
         """
-        vectors = self.norm(items(batch.items, batch.history) + self.event(batch))
+        vectors = self.norm(items(batch.items, batch.history) + self.event.of(batch))
         out: Tensor = vectors * batch.history_mask.unsqueeze(-1)
         return out
 
