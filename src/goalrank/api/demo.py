@@ -51,9 +51,11 @@ _SETTINGS = (
     "light=['prm']",
     *(
         f"{loop}.{name}"
-        for loop in ("light_loop", "reward.loop", "training")
-        for name in ("steps=500", "validate_every=100")
+        for loop in ("light_loop", "reward.loop")
+        for name in ("steps=300", "validate_every=100")
     ),
+    "training.steps=150",
+    "training.validate_every=75",
 )
 # Baselines with their own row in the results: name in the audit → name there.
 _ROWS = {"retriever order": "retriever", "popularity": "popularity"}
