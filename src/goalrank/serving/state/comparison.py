@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,23 +91,31 @@ def compare_log(
     info = tables[0].info
     rows = _requests(tables, most, seed)
     asking = _Asking(rows, info, learnt)
-    ids = {"users": rows["user_id"].dtype, "items": rows["candidates"].dtype.inner}  # type: ignore[attr-defined]
+    ids = {"users": rows["user_id"].dtype, "items": rows["candidates"].explode().dtype}
     rules, now = EventRules.from_ids(info.feedback_kinds, ids), datetime.now(UTC)
+    done, total = 0, rows_of(raw)
+    with _keeper(info, learnt) as keeper:
+        for events in event_batches(raw, info):
+            rules.check(events, now)
+            done += keeper.append(events).stored
+            asking.ask(keeper, _end(events))
+            if progress is not None:
+                progress(done, total)
+        asking.ask(keeper, np.iinfo(np.int64).max)
+    return Comparison(done, rows.height, asking.linked, *asking.counts.result)
+
+
+@contextmanager
+def _keeper(info: TableInfo, learnt: LearntRetrieval | None) -> Iterator[StateKeeper]:
+    """A server's state with a store of its own, which goes with it."""
     with tempfile.TemporaryDirectory(prefix="goalrank-compare-") as folder:
-        with Store(f"sqlite:///{Path(folder) / 'events.db'}") as store:
-            keeper = StateKeeper(info, learnt, EventLog(store.engine), Path(folder) / "state")
+        place = Path(folder)
+        with Store(f"sqlite:///{place / 'events.db'}") as store:
+            keeper = StateKeeper(info, learnt, EventLog(store.engine), place / "state")
             try:
-                done, total = 0, rows_of(raw)
-                for events in event_batches(raw, info):
-                    rules.check(events, now)
-                    done += keeper.append(events).stored
-                    asking.ask(keeper, _end(events))
-                    if progress is not None:
-                        progress(done, total)
-                asking.ask(keeper, np.iinfo(np.int64).max)
+                yield keeper
             finally:
                 keeper.close()
-    return Comparison(done, rows.height, asking.linked, *asking.counts.result)
 
 
 def _requests(tables: Sequence[Requests], most: int | None, seed: int) -> pl.DataFrame:
@@ -182,9 +191,7 @@ class _Asking:
         for name in _HISTORY:
             counts.lists(name, request, row[name], found[name])
         if late and self._retrieves:
-            counts.items(
-                _SCORE, request, _scores(row), dict(zip(row["candidates"], found[_SCORE]))
-            )
+            counts.items(_SCORE, request, _scores(row), dict(zip(row["candidates"], found[_SCORE])))
         mine = np.array(found[_FEATURES], np.float32).reshape(features.shape)
         counts.features(request, row["candidates"], features, mine, known)
 
