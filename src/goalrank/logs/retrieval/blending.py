@@ -85,7 +85,9 @@ def _smallest_of_many(falling: Floats, count: int) -> Ints:
 
 
 def top_items_shared(scores: Floats, seen: NDArray[np.bool_], count: int) -> Ints:
-    """`top_items` where all requests share one row of scores, which is sorted once.
+    """`top_items` where all requests share one row of scores.
+
+    The best few are found once; the row is sorted whole only where a user has seen most of them.
 
     Args:
         scores: [I]; -inf marks items that must not be retrieved.
@@ -95,16 +97,17 @@ def top_items_shared(scores: Floats, seen: NDArray[np.bool_], count: int) -> Int
     Returns:
         [B, count] codes; -1 where no item is left.
     """
-    order = np.argsort(-scores, kind="stable")
-    order = order[scores[order] > -np.inf]
-    out = _first_free(order[: 4 * count], seen, count)
+    best = top_items(scores[None], 4 * count)[0]
+    out = _first_free(best[best >= 0], seen, count)
     short = np.flatnonzero(out[:, -1] < 0)  # users who have seen most of the top
-    if len(short) and len(order) > 4 * count:
+    if len(short) and best[-1] >= 0:
+        order = np.argsort(-scores, kind="stable")
+        order = order[scores[order] > -np.inf]
         out[short] = _first_free(order, seen[short], count)
     return out
 
 
-def _first_free(order: NDArray[np.int64], seen: NDArray[np.bool_], count: int) -> Ints:
+def _first_free(order: NDArray[np.integer], seen: NDArray[np.bool_], count: int) -> Ints:
     free = ~seen[:, order]
     rank = np.cumsum(free, axis=1, dtype=np.int32) - 1
     row, column = np.nonzero(free & (rank < count))

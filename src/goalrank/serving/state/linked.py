@@ -82,6 +82,13 @@ class Retrieved:
     score: Floats
     features: dict[str, Floats]
 
+    @property
+    def real(self) -> Retrieved:
+        """Without places that no request fills."""
+        count = int((self.candidates >= 0).sum(axis=1).max(initial=0))
+        features = {name: values[:, :count] for name, values in self.features.items()}
+        return Retrieved(self.candidates[:, :count], self.score[:, :count], features)
+
 
 class Linked:
     """Channels and links of an import at work on a state.
