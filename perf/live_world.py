@@ -85,7 +85,9 @@ def write_bundle(folder: Path, log: Path) -> Bundle:
     return bundle
 
 
-def event_frames(users: int, each: int, items: int, *, rows: int = 1_000_000) -> Iterator[pl.DataFrame]:
+def event_frames(
+    users: int, each: int, items: int, *, rows: int = 1_000_000
+) -> Iterator[pl.DataFrame]:
     """Events of users, `each` per user, in order of time, in frames as a state takes them.
 
     Args:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from goalrank.logs.events.arrays import Ints
 
-__all__ = ["blend", "reciprocal_ranks", "top_items", "top_items_shared"]
+__all__ = ["best_shared", "blend", "reciprocal_ranks", "top_items", "top_items_shared"]
 
 Floats = NDArray[np.float32]
 _RANK_OFFSET = 50.0  # k of reciprocal rank fusion
@@ -84,7 +84,9 @@ def _smallest_of_many(falling: Floats, count: int) -> Ints:
     return chosen
 
 
-def top_items_shared(scores: Floats, seen: NDArray[np.bool_], count: int) -> Ints:
+def top_items_shared(
+    scores: Floats, seen: NDArray[np.bool_], count: int, best: Ints | None = None
+) -> Ints:
     """`top_items` where all requests share one row of scores.
 
     The best few are found once; the row is sorted whole only where a user has seen most of them.
@@ -93,11 +95,12 @@ def top_items_shared(scores: Floats, seen: NDArray[np.bool_], count: int) -> Int
         scores: [I]; -inf marks items that must not be retrieved.
         seen: [B, I] items that a request must not get.
         count: items per request.
+        best: of `best_shared`, where it is known.
 
     Returns:
         [B, count] codes; -1 where no item is left.
     """
-    best = top_items(scores[None], 4 * count)[0]
+    best = best_shared(scores, count) if best is None else best
     out = _first_free(best[best >= 0], seen, count)
     short = np.flatnonzero(out[:, -1] < 0)  # users who have seen most of the top
     if len(short) and best[-1] >= 0:
@@ -105,6 +108,16 @@ def top_items_shared(scores: Floats, seen: NDArray[np.bool_], count: int) -> Int
         order = order[scores[order] > -np.inf]
         out[short] = _first_free(order, seen[short], count)
     return out
+
+
+def best_shared(scores: Floats, count: int) -> Ints:
+    """The items that `top_items_shared` looks at first: [4 count], -1 where there are fewer.
+
+    Args:
+        scores: [I]; -inf marks items that must not be retrieved.
+        count: items per request.
+    """
+    return top_items(scores[None], 4 * count)[0]
 
 
 def _first_free(order: NDArray[np.integer], seen: NDArray[np.bool_], count: int) -> Ints:

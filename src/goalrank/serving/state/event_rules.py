@@ -51,7 +51,9 @@ class EventRules:
             kinds: feedback types that events may name.
             ids: "users" and "items" → type of the column.
         """
-        types: dict[str, type] = {name: str if dtype == pl.String else int for name, dtype in ids.items()}
+        types: dict[str, type] = {
+            name: str if dtype == pl.String else int for name, dtype in ids.items()
+        }
         return cls(tuple(kinds), types)
 
     def check(self, events: Sequence[LoggedEvent], now: datetime) -> None:

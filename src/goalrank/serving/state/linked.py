@@ -124,6 +124,7 @@ class Linked:
             for name, arrays in learnt.arrays.items()
         }
         self.channels = [made[name] for name in learnt.shares]
+        self._best: dict[str, Ints] = {}
         self.scorers = [self._scorer(name, made[_LINKS]) for name in learnt.scorers]
 
     def _scorer(self, name: str, links: Any) -> ItemScorer:
@@ -169,7 +170,7 @@ class Linked:
         return Retrieved(candidates, lists.blended_score(shares, candidates), features)
 
     def _lists(self, chunk: Chunk, exclude_seen: bool) -> ChannelLists:
-        return ChannelLists.of(self.channels, chunk, self.learnt.count, exclude_seen)
+        return ChannelLists.of(self.channels, chunk, self.learnt.count, exclude_seen, self._best)
 
     def retrieve(
         self, users: Sequence[Any], count: int | None = None, *, exclude_seen: bool | None = None

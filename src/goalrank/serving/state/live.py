@@ -125,7 +125,9 @@ class LiveState:
         with self._lock:
             return self._rows(asked)
 
-    def _rows(self, asked: Sequence[Asked], linked: Retrieved | None = None) -> list[dict[str, Any]]:
+    def _rows(
+        self, asked: Sequence[Asked], linked: Retrieved | None = None
+    ) -> list[dict[str, Any]]:
         """Rows; linked features are computed unless they are given."""
         state = self.state
         state.advance(max(each.time for each in asked))
