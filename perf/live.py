@@ -1,7 +1,7 @@
 """Benchmark of live state: events, lists from state, memory, restart, replay.
 
-    python perf/live.py --quick    # two minutes, a tenth of the sizes
-    python perf/live.py --record   # writes results/live.json and the table in docs
+    python perf/live.py --scale 0.1   # a tenth of the sizes
+    python perf/live.py --record      # writes results/live.json and the table in docs
 
 It makes a log of 10^5 users and 10^5 items, imports it, puts a model of 1 M parameters and random
 weights on it (the measurements do not depend on them), starts `goalrank serve --state` and sends
@@ -74,11 +74,13 @@ class Sizes:
     large_items: int = 1_000_000
     kept: int = 10_000_000
 
-    @property
-    def tenth(self) -> Sizes:
-        """A tenth of each, for a quick look."""
-        small = {name: max(value // 10, 1) for name, value in asdict(self).items()}
-        return Sizes(**{**small, "rounds": 1})
+    def scaled(self, share: float) -> Sizes:
+        """A share of each.
+
+        Args:
+            share: 1 for all.
+        """
+        return Sizes(**{name: max(int(n * share), 1) for name, n in asdict(self).items()})
 
 
 class World:
@@ -183,9 +185,7 @@ async def _best(client: Client, body: bytes) -> int:
     return int(json.loads(text)["items"][0])
 
 
-def _requests(
-    verb: str, port: int, sizes: Sizes, rng: np.random.Generator, turn: int
-) -> Answers:
+def _requests(verb: str, port: int, sizes: Sizes, rng: np.random.Generator, turn: int) -> Answers:
     """Ask for lists, 100 per second at random moments."""
     bodies = [{"user_id": int(user)} for user in rng.integers(0, sizes.users, 500)]
     if verb == "rank":
@@ -302,7 +302,9 @@ def _restart_figures(found: Found) -> list[Figure]:
 
 
 def _memory_figures(found: Found) -> list[Figure]:
-    name = f"state of {found['users']:,} users × {found['each']} events and {found['items']:,} items"
+    name = (
+        f"state of {found['users']:,} users × {found['each']} events and {found['items']:,} items"
+    )
     size = found["resident_mb"] / 1000
     return [
         Figure(f"{name}, with ids", size, "GB", "≤ 2", size <= 2),
@@ -347,14 +349,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="a tenth of the sizes")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the sizes (1)")
     parser.add_argument("--only", choices=list(PARTS), help="one part")
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument(
         "--record", action="store_true", help="write them to results/ and docs/performance.md"
     )
     settings = parser.parse_args()
-    sizes = Sizes().tenth if settings.quick else Sizes()
+    sizes = Sizes().scaled(settings.scale)
     console, load = Console(stderr=True), os.getloadavg()[0]
     about, file = machine(1), ROOT / "results" / "live.json"
     parts: dict[str, Found] = {}
