@@ -117,7 +117,8 @@ def best_shared(scores: Floats, count: int) -> Ints:
         scores: [I]; -inf marks items that must not be retrieved.
         count: items per request.
     """
-    return top_items(scores[None], 4 * count)[0]
+    best: Ints = top_items(scores[None], 4 * count)[0]
+    return best
 
 
 def _first_free(order: NDArray[np.integer], seen: NDArray[np.bool_], count: int) -> Ints:
