@@ -300,7 +300,8 @@ def _server_figures(found: Found) -> list[Figure]:
 
 def _restart_figures(found: Found) -> list[Figure]:
     name = f"restart with {found['events']:,} events, of which {found['tail']:,} after the snapshot"
-    return [Figure(name, found["ready_s"], "s", "≤ 30", found["ready_s"] <= 30)]
+    judged = ("≤ 30", found["ready_s"] <= 30) if found["events"] >= Sizes.kept else ("", None)
+    return [Figure(name, found["ready_s"], "s", judged[0], judged[1])]
 
 
 def _memory_figures(found: Found) -> list[Figure]:
@@ -308,8 +309,9 @@ def _memory_figures(found: Found) -> list[Figure]:
         f"state of {found['users']:,} users × {found['each']} events and {found['items']:,} items"
     )
     size = found["resident_mb"] / 1000
+    judged = ("≤ 2", size <= 2) if found["users"] >= Sizes.large_users else ("", None)
     return [
-        Figure(f"{name}, with ids", size, "GB", "≤ 2", size <= 2),
+        Figure(f"{name}, with ids", size, "GB", judged[0], judged[1]),
         Figure("its arrays", found["arrays_mb"] / 1000, "GB"),
         Figure("events folded in", found["events_s"], "/s"),
     ]
