@@ -116,12 +116,13 @@ def _ready(port: int) -> bool:
         return False
 
 
-def resident(pid: int) -> float:
+def resident(pid: int | None) -> float:
     """Measure the memory of a process and all its children in MB.
 
     Args:
-        pid: of the process.
+        pid: of the process; None is this one.
     """
+    pid = pid or os.getpid()
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20 + sum(resident(int(c)) for c in children)

@@ -13,7 +13,7 @@ from goalrank.logs.events.arrays import Codes, stable_hashes
 from goalrank.logs.events.ordering import row_ties
 from goalrank.logs.importer import append_rows, import_dataset, import_log, read_log
 from goalrank.logs.options import ImportOptions
-from goalrank.logs.output import RETRIEVAL, write_import
+from goalrank.logs.output import RETRIEVAL, import_options, write_import
 from goalrank.logs.preview import Preview, preview_log
 from goalrank.logs.readers.raw_log import RawLog
 from goalrank.logs.readers.sources import SOURCES, Reader
@@ -72,6 +72,7 @@ __all__ = [
     "how_to_tell",
     "import_dataset",
     "import_log",
+    "import_options",
     "item_categories",
     "plan_refits",
     "preview_log",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,12 +14,21 @@ from goalrank.errors import DataError
 from goalrank.logs.candidates.store import SHARD, RequestStore
 from goalrank.logs.events.split import TEST, TRAIN, VALIDATION
 from goalrank.logs.making import MadeRequests
+from goalrank.logs.options import ImportOptions
 from goalrank.logs.result import ImportResult
 from goalrank.logs.spill.folder import Spill
 from goalrank.requests import Requests
 from goalrank.storage import local_draft, move_into_place, put_in_place, remove_folder, write_json
 
-__all__ = ["REPORT", "RETRIEVAL", "finish_writing", "ready_folder", "write_import", "write_made"]
+__all__ = [
+    "REPORT",
+    "RETRIEVAL",
+    "finish_writing",
+    "import_options",
+    "ready_folder",
+    "write_import",
+    "write_made",
+]
 
 REPORT = "import.json"
 Folder = TypeVar("Folder", str, Path)
@@ -92,6 +102,27 @@ def write_made(made: MadeRequests, folder: Path, spill: Spill) -> None:
     write_json(ready / REPORT, made.report)
     (ready / _WHOLE).touch()
     finish_writing(folder, ready)
+
+
+def import_options(folder: Path) -> ImportOptions:
+    """Settings by which a data set was imported.
+
+    Args:
+        folder: of the data set.
+
+    Raises:
+        DataError: it holds no report of an import.
+        ConfigError: a setting that this version does not know.
+    """
+    try:
+        options = json.loads((folder / REPORT).read_text(encoding="utf-8"))["options"]
+    except (OSError, ValueError, KeyError):
+        raise DataError(
+            f"'{folder}' holds no {REPORT} that says how it was imported; remedy: give the folder "
+            f"that goalrank data import wrote"
+        ) from None
+    given = {name: value for name, value in options.items() if value is not None}
+    return ImportOptions.from_mapping(given)
 
 
 def ready_folder(spill: Path) -> Path:

@@ -25,7 +25,7 @@ from goalrank.logs.retrieval.item_to_item import ItemToItem
 from goalrank.logs.retrieval.learnt import LearntRetrieval
 from goalrank.logs.retrieval.link_votes import Transition
 from goalrank.logs.retrieval.refit_scoring import worker_count
-from goalrank.logs.retrieval.refits import refit_moments
+from goalrank.logs.retrieval.refits import latest_refit, refit_moments
 from goalrank.logs.spill.buckets import chunk_ranges
 from goalrank.logs.spill.folder import Spill
 
@@ -117,7 +117,9 @@ def exposed_requests(
     requests = ExposedRequests(
         log, windows, moments, counted, scorers=scorers, item_to_item=model, executor=executor
     )
-    requests.learnt = lambda: _learnt(log, options, model, scorers, shares={})
+    requests.learnt = lambda: _learnt(
+        log, options, model, scorers, shares={}, moment=latest_refit(moments, windows.points.time)
+    )
     return requests, notes
 
 
@@ -185,7 +187,7 @@ def retrieved_requests(
     requests.learnt = lambda: _learnt(
         log, options, model, scorers, channels=channels, shares=requests.shares,
         vote_weight=_VOTE, confidence=_CONFIDENCE, count=options.candidates,
-        exclude_seen=options.exclude_seen,
+        exclude_seen=options.exclude_seen, moment=latest_refit(moments, points.time),
     )  # fmt: skip
     return requests, {"dropped_before_first_refit": len(placed) - len(points)}
 

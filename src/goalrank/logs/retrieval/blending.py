@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from goalrank.logs.events.arrays import Ints
 
-__all__ = ["blend", "reciprocal_ranks", "top_items", "top_items_shared"]
+__all__ = ["best_shared", "blend", "reciprocal_ranks", "top_items", "top_items_shared"]
 
 Floats = NDArray[np.float32]
 _RANK_OFFSET = 50.0  # k of reciprocal rank fusion
@@ -84,27 +84,44 @@ def _smallest_of_many(falling: Floats, count: int) -> Ints:
     return chosen
 
 
-def top_items_shared(scores: Floats, seen: NDArray[np.bool_], count: int) -> Ints:
-    """`top_items` where all requests share one row of scores, which is sorted once.
+def top_items_shared(
+    scores: Floats, seen: NDArray[np.bool_], count: int, best: Ints | None = None
+) -> Ints:
+    """`top_items` where all requests share one row of scores.
+
+    The best few are found once; the row is sorted whole only where a user has seen most of them.
 
     Args:
         scores: [I]; -inf marks items that must not be retrieved.
         seen: [B, I] items that a request must not get.
         count: items per request.
+        best: of `best_shared`, where it is known.
 
     Returns:
         [B, count] codes; -1 where no item is left.
     """
-    order = np.argsort(-scores, kind="stable")
-    order = order[scores[order] > -np.inf]
-    out = _first_free(order[: 4 * count], seen, count)
+    best = best_shared(scores, count) if best is None else best
+    out = _first_free(best[best >= 0], seen, count)
     short = np.flatnonzero(out[:, -1] < 0)  # users who have seen most of the top
-    if len(short) and len(order) > 4 * count:
+    if len(short) and best[-1] >= 0:
+        order = np.argsort(-scores, kind="stable")
+        order = order[scores[order] > -np.inf]
         out[short] = _first_free(order, seen[short], count)
     return out
 
 
-def _first_free(order: NDArray[np.int64], seen: NDArray[np.bool_], count: int) -> Ints:
+def best_shared(scores: Floats, count: int) -> Ints:
+    """The items that `top_items_shared` looks at first: [4 count], -1 where there are fewer.
+
+    Args:
+        scores: [I]; -inf marks items that must not be retrieved.
+        count: items per request.
+    """
+    best: Ints = top_items(scores[None], 4 * count)[0]
+    return best
+
+
+def _first_free(order: NDArray[np.integer], seen: NDArray[np.bool_], count: int) -> Ints:
     free = ~seen[:, order]
     rank = np.cumsum(free, axis=1, dtype=np.int32) - 1
     row, column = np.nonzero(free & (rank < count))

@@ -9,7 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goalrank.logs.events.arrays import Ints
-from goalrank.logs.retrieval.blending import reciprocal_ranks, top_items, top_items_shared
+from goalrank.logs.retrieval.blending import (
+    best_shared,
+    reciprocal_ranks,
+    top_items,
+    top_items_shared,
+)
 from goalrank.logs.retrieval.channel import Chunk, ItemScorer, ScoringChannel
 
 __all__ = ["ChannelLists", "gather", "scored"]
@@ -58,7 +63,12 @@ class ChannelLists:
 
     @classmethod
     def of(
-        cls, channels: Sequence[ScoringChannel], chunk: Chunk, count: int, exclude_seen: bool
+        cls,
+        channels: Sequence[ScoringChannel],
+        chunk: Chunk,
+        count: int,
+        exclude_seen: bool,
+        best: dict[str, Ints] | None = None,
     ) -> ChannelLists:
         """Ask channels.
 
@@ -67,9 +77,12 @@ class ChannelLists:
             chunk: B requests.
             count: N, candidates that are wanted.
             exclude_seen: whether consumed items are left out.
+            best: what was found of channels whose scores are the same for all requests, where
+                those do not change from call to call; it is added to.
         """
+        best = {} if best is None else best
         scores = [channel.score(chunk) for channel in channels]
-        tops = [_top(c, s, chunk, 2 * count, exclude_seen) for c, s in zip(channels, scores)]
+        tops = [_top(c, s, chunk, 2 * count, exclude_seen, best) for c, s in zip(channels, scores)]
         return cls([channel.name for channel in channels], chunk.items, scores, tops)
 
     def features(self, candidates: Ints) -> dict[str, Floats]:
@@ -101,12 +114,19 @@ class ChannelLists:
 
 
 def _top(
-    channel: ScoringChannel, scores: Floats, chunk: Chunk, count: int, exclude_seen: bool
+    channel: ScoringChannel,
+    scores: Floats,
+    chunk: Chunk,
+    count: int,
+    exclude_seen: bool,
+    best: dict[str, Ints],
 ) -> Ints:
     if not channel.personal:
         row = np.where(scores[0] > 0, scores[0], -np.inf) if channel.needs_evidence else scores[0]
         seen = chunk.seen if exclude_seen else np.zeros_like(chunk.seen)
-        return top_items_shared(row, seen, count)
+        if channel.name not in best:
+            best[channel.name] = best_shared(row, count)
+        return top_items_shared(row, seen, count, best[channel.name])
     excluded = chunk.seen if exclude_seen else None
     if channel.needs_evidence:
         excluded = scores <= 0 if excluded is None else (scores <= 0) | excluded

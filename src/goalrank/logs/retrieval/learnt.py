@@ -24,7 +24,7 @@ _MANIFEST, _ARRAYS, _ITEMS = "retrieval.json", "retrieval.npz", "retrieval-items
 _FORMAT = 1
 _AGAIN = "remedy: import the log again, and train on it"
 _PLAIN = ("known", "shares", "scorers", "depth", "vote_weight", "confidence", "count",
-          "exclude_seen", "lacking")  # fmt: skip
+          "exclude_seen", "moment", "lacking")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class LearntRetrieval:
         confidence: the same for factorisation.
         count: N, candidates per request.
         exclude_seen: whether consumed items are left out of retrieval.
+        moment: microseconds of the refit; None where it is not known.
         arrays: channel → name → array.
         lacking: channels that cannot be kept.
     """
@@ -55,6 +56,7 @@ class LearntRetrieval:
     confidence: float = 1.0
     count: int = 50
     exclude_seen: bool = False
+    moment: int | None = None
     arrays: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict)
     lacking: tuple[str, ...] = ()
 
@@ -98,7 +100,7 @@ class LearntRetrieval:
             for key in file.files:
                 channel, _, name = key.rpartition(" ")
                 arrays.setdefault(channel, {})[name] = file[key]
-        plain = {name: kept[name] for name in _PLAIN}
+        plain = {name: kept[name] for name in _PLAIN if name in kept}
         plain |= {name: tuple(plain[name]) for name in ("scorers", "lacking")}
         return cls(items=pl.read_parquet(folder / _ITEMS), arrays=arrays, **plain)
 

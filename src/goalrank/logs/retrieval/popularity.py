@@ -32,12 +32,15 @@ class Popularity:
 
     def __init__(self, log: Events, items: int) -> None:
         self._log = log
-        self._count = np.zeros(items)
+        self._take(np.zeros(items))
+
+    def _take(self, count: NDArray[np.float64]) -> None:
+        self._count, self._scores = count, np.log1p(count).astype(np.float32)
 
     def advance(self, new_rows: Longs, items: int, users: int) -> None:
         """Halve the counts and add the rows' items; see `RetrievalChannel`."""
-        self._count *= _KEPT
-        self._count += np.bincount(self._log.item[new_rows], minlength=len(self._count))
+        new = np.bincount(self._log.item[new_rows], minlength=len(self._count))
+        self._take(self._count * _KEPT + new)
 
     def learnt(self) -> dict[str, NDArray[Any]]:
         """The counts."""
@@ -52,7 +55,7 @@ class Popularity:
             weights: are not looked at.
         """
         made = cls.__new__(cls)
-        made._count = kept["count"]
+        made._take(kept["count"])
         return made
 
     def score(self, chunk: Chunk) -> NDArray[np.float32]:
@@ -61,5 +64,4 @@ class Popularity:
         Args:
             chunk: B requests.
         """
-        row = np.log1p(self._count[: chunk.items]).astype(np.float32)
-        return np.broadcast_to(row, (len(chunk), chunk.items))
+        return np.broadcast_to(self._scores[: chunk.items], (len(chunk), chunk.items))

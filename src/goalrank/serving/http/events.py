@@ -230,4 +230,4 @@ def _with_candidates(body: RecommendBody, keeper: StateKeeper) -> RankBody:
 
 def _rules(service: Service) -> EventRules:
     """Rules of the bundle that is served now; another one may be put in its place."""
-    return EventRules(service.predictors[DEFAULT].bundle)
+    return EventRules.of(service.predictors[DEFAULT].bundle)

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from goalrank.errors import DuplicateRequestError, StoreError
 from goalrank.serving.state.ids import hash_of
 from goalrank.serving.store.database import for_reading, for_writing, store_error
+from goalrank.serving.store.upserts import upsert
 
 __all__ = ["Appended", "EventLog", "Forgotten", "LoggedEvent"]
 
@@ -23,8 +24,10 @@ EVENTS = sa.Table(
     "events",
     _METADATA,
     sa.Column("seq", _BIG, primary_key=True, autoincrement=True),
-    sa.Column("event_id", sa.String, nullable=False, unique=True),
-    sa.Column("digest", sa.String, nullable=False, unique=True),  # of who, what, when and values
+    sa.Column("event_id", sa.String, unique=True),  # the sender's, if there is one
+    # Of when, who, what and values. It begins with the time, so that events of one time lie
+    # together in the index: random ones would write a page of it each.
+    sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),
     sa.Column("user_key", sa.String, nullable=False),  # the id as JSON: 1 and "1" are two
     sa.Column("item_key", sa.String, nullable=False),
     sa.Column("time_us", sa.BigInteger, nullable=False),
@@ -40,7 +43,7 @@ FORGOTTEN = sa.Table(
     sa.Column("position", sa.BigInteger, nullable=False),  # the newest event then
     sqlite_autoincrement=True,
 )
-_BODY = ("values", "shown", "before")
+_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _LOCK = 0x60A12A4C  # writers of PostgreSQL take turns, so that numbers appear in their order
 _PART = 400  # ids per query
 _CHUNK = 50_000  # events that are read at once
@@ -57,7 +60,7 @@ class LoggedEvent:
         values: feedback type → value.
         shown: whether the item was shown, in logs of exposures.
         before: whether it was before the log began: `values` is then the strength alone.
-        event_id: the sender's; None takes a hash of the content.
+        event_id: the sender's, if there is one.
         copy: number among rows of one content, where all of them count.
     """
 
@@ -73,17 +76,16 @@ class LoggedEvent:
     @property
     def row(self) -> dict[str, Any]:
         """As a row of the table."""
-        content = {
-            "user": self.user_id, "item": self.item_id, "time": self.time,
-            "values": self.values, "shown": self.shown, "before": self.before,
-            **({"copy": self.copy} if self.copy else {}),
-        }  # fmt: skip
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        said: dict[str, Any] = {"values": self.values}
+        said |= {} if self.shown else {"shown": False}
+        said |= {"before": True} if self.before else {}
+        user, item, body = _key(self.user_id), _key(self.item_id), _json(said)
+        content = _json([user, item, body, self.copy]).encode()
+        time = self.time.to_bytes(8, "big", signed=True)
         return {
-            "event_id": self.event_id or digest, "digest": digest,
-            "user_key": json.dumps(self.user_id), "item_key": json.dumps(self.item_id),
-            "time_us": self.time,
-            "body": json.dumps({key: content[key] for key in _BODY}),
+            "event_id": self.event_id, "user_key": user, "item_key": item,
+            "digest": time + hashlib.sha256(content).digest()[:16],
+            "time_us": self.time, "body": body,
         }  # fmt: skip
 
 
@@ -158,13 +160,11 @@ class EventLog:
         try:
             with self._writes.begin() as connection:
                 self._take_turn(connection)
-                fresh = _new_rows(connection, rows)
-                if fresh:
-                    connection.execute(sa.insert(EVENTS), fresh)
+                stored = _insert(connection, rows)
                 last = _last(connection)
         except sa.exc.SQLAlchemyError as error:
             raise store_error(error, []) from error
-        return Appended(len(fresh), len(events) - len(fresh), last)
+        return Appended(stored, len(events) - stored, last)
 
     @property
     def last(self) -> int:
@@ -216,7 +216,7 @@ class EventLog:
                 self._take_turn(connection)
                 told = {"user_hash": str(hash_of(user_id)), "position": _last(connection)}
                 connection.execute(sa.insert(FORGOTTEN), [told])
-                mine = EVENTS.c.user_key == json.dumps(user_id)
+                mine = EVENTS.c.user_key == _key(user_id)
                 return connection.execute(sa.delete(EVENTS).where(mine)).rowcount
         except sa.exc.SQLAlchemyError as error:
             raise store_error(error, []) from error
@@ -242,41 +242,61 @@ def _last(connection: sa.Connection) -> int:
     return max(each or 0 for each in found)
 
 
+def _key(value: int | str) -> str:
+    """An id as JSON."""
+    return _json(value) if isinstance(value, str) else str(value)
+
+
 def _distinct(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows without those that repeat an earlier one of the batch.
 
     Raises:
         DuplicateRequestError: one id with two contents.
     """
-    by_id: dict[str, str] = {}
-    by_digest: dict[str, dict[str, Any]] = {}
+    _refuse_others({row["event_id"]: row["digest"] for row in rows}, rows)
+    by_digest: dict[bytes, dict[str, Any]] = {}
     for row in rows:
-        _refuse_other(by_id.setdefault(row["event_id"], row["digest"]), row)
         by_digest.setdefault(row["digest"], row)
     return list(by_digest.values())
 
 
-def _new_rows(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows that the log does not have."""
-    known: dict[str, str] = {}
+def _insert(connection: sa.Connection, rows: list[dict[str, Any]]) -> int:
+    """Insert the rows that the log does not have; their number.
+
+    Raises:
+        DuplicateRequestError: an id that is there with another content.
+    """
+    if not rows:
+        return 0
+    insert = upsert(EVENTS, connection.dialect.name).on_conflict_do_nothing()
+    count = connection.execute(insert.execution_options(preserve_rowcount=True), rows).rowcount
+    if count < len(rows):
+        _check_ids(connection, [row for row in rows if row["event_id"] is not None])
+    return count
+
+
+def _check_ids(connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
     for start in range(0, len(rows), _PART):
         part = rows[start : start + _PART]
         named = EVENTS.c.event_id.in_([row["event_id"] for row in part])
-        alike = EVENTS.c.digest.in_([row["digest"] for row in part])
-        query = sa.select(EVENTS.c.event_id, EVENTS.c.digest).where(named | alike)
-        known.update((row.event_id, row.digest) for row in connection.execute(query))
+        found = connection.execute(sa.select(EVENTS.c.event_id, EVENTS.c.digest).where(named))
+        _refuse_others({row.event_id: row.digest for row in found}, part)
+
+
+def _refuse_others(known: dict[str | None, bytes], rows: list[dict[str, Any]]) -> None:
+    """Refuse rows whose id has another content.
+
+    Args:
+        known: id → content.
+        rows: of a batch.
+    """
     for row in rows:
-        _refuse_other(known.get(row["event_id"], row["digest"]), row)
-    digests = set(known.values())
-    return [row for row in rows if row["digest"] not in digests]
-
-
-def _refuse_other(digest: str, row: dict[str, Any]) -> None:
-    if digest != row["digest"]:
-        raise DuplicateRequestError(
-            f"event '{row['event_id']}' came before with another content; nothing was stored; "
-            f"remedy: give each event its own event_id, or none"
-        )
+        name = row["event_id"]
+        if name is not None and known.get(name, row["digest"]) != row["digest"]:
+            raise DuplicateRequestError(
+                f"event '{name}' came before with another content; nothing was stored; remedy: "
+                f"give each event its own event_id, or none"
+            )
 
 
 def _frame(rows: Sequence[Any]) -> pl.DataFrame:
@@ -291,8 +311,8 @@ def _frame(rows: Sequence[Any]) -> pl.DataFrame:
             "user_id": [json.loads(row.user_key) for row in rows],
             "item_id": [json.loads(row.item_key) for row in rows],
             "time": pl.Series([row.time_us for row in rows], dtype=pl.Int64),
-            "shown": [body["shown"] for body in bodies],
-            "before": [body["before"] for body in bodies],
+            "shown": [body.get("shown", True) for body in bodies],
+            "before": [body.get("before", False) for body in bodies],
             **values,
         }
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -18,24 +19,42 @@ _AHEAD = timedelta(minutes=5)  # that a sender's clock may be ahead
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+@dataclass(frozen=True)
 class EventRules:
-    """Rules that follow from the data that a bundle was trained on.
-
-    Args:
-        bundle: of the model.
+    """Rules that follow from the data that a model was trained on.
 
     Attributes:
         kinds: feedback types that events may name.
         types: "users" and "items" → type of the ids.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    kinds: tuple[str, ...]
+    types: dict[str, type]
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> EventRules:
+        """Rules of a bundle's model.
+
+        Args:
+            bundle: of the model.
+        """
         encoder = bundle.encoder
-        self.kinds = encoder.info.feedback_kinds
-        self.types: dict[str, type] = {
-            name: str if table.vocabulary.ids.dtype == pl.String else int
-            for name, table in (("users", encoder.users), ("items", encoder.items))
+        tables = {"users": encoder.users, "items": encoder.items}
+        ids = {name: table.vocabulary.ids.dtype for name, table in tables.items()}
+        return cls.from_ids(encoder.info.feedback_kinds, ids)
+
+    @classmethod
+    def from_ids(cls, kinds: Sequence[str], ids: Mapping[str, pl.DataType]) -> EventRules:
+        """Rules by feedback types and the columns of ids.
+
+        Args:
+            kinds: feedback types that events may name.
+            ids: "users" and "items" → type of the column.
+        """
+        types: dict[str, type] = {
+            name: str if dtype == pl.String else int for name, dtype in ids.items()
         }
+        return cls(tuple(kinds), types)
 
     def check(self, events: Sequence[LoggedEvent], now: datetime) -> None:
         """Refuse events that the model cannot use.

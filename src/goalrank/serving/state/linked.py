@@ -82,6 +82,13 @@ class Retrieved:
     score: Floats
     features: dict[str, Floats]
 
+    @property
+    def real(self) -> Retrieved:
+        """Without places that no request fills."""
+        count = int((self.candidates >= 0).sum(axis=1).max(initial=0))
+        features = {name: values[:, :count] for name, values in self.features.items()}
+        return Retrieved(self.candidates[:, :count], self.score[:, :count], features)
+
 
 class Linked:
     """Channels and links of an import at work on a state.
@@ -117,6 +124,7 @@ class Linked:
             for name, arrays in learnt.arrays.items()
         }
         self.channels = [made[name] for name in learnt.shares]
+        self._best: dict[str, Ints] = {}
         self.scorers = [self._scorer(name, made[_LINKS]) for name in learnt.scorers]
 
     def _scorer(self, name: str, links: Any) -> ItemScorer:
@@ -162,7 +170,7 @@ class Linked:
         return Retrieved(candidates, lists.blended_score(shares, candidates), features)
 
     def _lists(self, chunk: Chunk, exclude_seen: bool) -> ChannelLists:
-        return ChannelLists.of(self.channels, chunk, self.learnt.count, exclude_seen)
+        return ChannelLists.of(self.channels, chunk, self.learnt.count, exclude_seen, self._best)
 
     def retrieve(
         self, users: Sequence[Any], count: int | None = None, *, exclude_seen: bool | None = None

@@ -125,14 +125,18 @@ class LiveState:
         with self._lock:
             return self._rows(asked)
 
-    def _rows(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
+    def _rows(
+        self, asked: Sequence[Asked], linked: Retrieved | None = None
+    ) -> list[dict[str, Any]]:
+        """Rows; linked features are computed unless they are given."""
         state = self.state
         state.advance(max(each.time for each in asked))
         users = [each.user_id for each in asked]
         time = np.maximum(np.array([each.time for each in asked]), state.clock)
         codes = state.codes([each.candidates for each in asked])
         values = state.memory.values(state.users.find(users), codes, time)
-        linked = None if self.linked is None else self.linked.of(users, codes)
+        if linked is None and self.linked is not None:
+            linked = self.linked.of(users, codes)
         counts = [len(each.candidates) for each in asked]
         return self._filled(users, counts, values, linked)
 
@@ -157,11 +161,12 @@ class LiveState:
             )
         with self._lock:
             self.state.advance(time)
-            found = self.linked.retrieve([user], count, exclude_seen=exclude_seen)
-            codes = found.candidates[0]
-            ids = [self.state.items.ids[code] for code in codes[codes >= 0]]
-            row = self._rows([Asked(user, time, ids)])[0]
-        return {**row, "candidates": ids, "candidate_score": found.score[0, : len(ids)].tolist()}
+            found = self.linked.retrieve([user], count, exclude_seen=exclude_seen).real
+            ids = [self.state.items.ids[code] for code in found.candidates[0]]
+            # Ranks among what else a channel brings are learnt as the import excluded items.
+            same = exclude_seen in (None, self.linked.learnt.exclude_seen)
+            row = self._rows([Asked(user, time, ids)], found if same else None)[0]
+        return {**row, "candidates": ids, "candidate_score": found.score[0].tolist()}
 
     def user(self, user: Any, time: int) -> dict[str, Any]:
         """What is known of a user at a moment, as JSON values.

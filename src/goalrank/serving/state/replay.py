@@ -16,7 +16,7 @@ from goalrank.serving.state.event_rules import EventRules
 from goalrank.serving.state.state import rule_of
 from goalrank.serving.store.store import Store
 
-__all__ = ["replay", "replay_log"]
+__all__ = ["event_batches", "replay", "replay_log", "rows_of"]
 
 _BATCH = 5_000
 _WHO_WHAT_WHEN = ("user_id", "item_id", "time")
@@ -26,7 +26,8 @@ _COPY = "copy"
 
 def replay(
     raw: RawLog,
-    bundle: Bundle,
+    info: TableInfo,
+    rules: EventRules,
     log: EventLog,
     *,
     progress: Callable[[int, int], None] | None = None,
@@ -35,7 +36,8 @@ def replay(
 
     Args:
         raw: as the import of the bundle's data read its log; perhaps other rows.
-        bundle: of the server's model; it says what events must be like.
+        info: description of the table that the server's model was trained on.
+        rules: what its events must be like.
         log: that servers follow.
         progress: called with (rows done, rows in all).
 
@@ -47,12 +49,10 @@ def replay(
             `EventRules`; batches before that row are stored.
         StoreError: the store refuses.
     """
-    info, rules, now = bundle.encoder.info, EventRules(bundle), datetime.now(UTC)
-    kinds = _kinds(raw, info)
-    total = raw.events.height + (0 if raw.prior is None else raw.prior.height)
+    total, now = rows_of(raw), datetime.now(UTC)
     stored = done = 0
     last = log.last
-    for events in _batches(raw, kinds):
+    for events in event_batches(raw, info):
         rules.check(events, now)
         part = log.append(events)
         stored, done, last = stored + part.stored, done + len(events), part.last
@@ -72,7 +72,7 @@ def replay_log(
 
     Args:
         raw: as for `replay`.
-        bundle: as for `replay`.
+        bundle: of the servers' model.
         store: address of the servers' store.
         progress: as for `replay`.
 
@@ -80,7 +80,13 @@ def replay_log(
         ConfigError, StoreError: as `replay`; the store cannot be opened.
     """
     with Store(store) as opened:
-        return replay(raw, bundle, EventLog(opened.engine), progress=progress)
+        info, rules = bundle.encoder.info, EventRules.of(bundle)
+        return replay(raw, info, rules, EventLog(opened.engine), progress=progress)
+
+
+def rows_of(raw: RawLog) -> int:
+    """Number of a raw log's rows, with those of before it began."""
+    return raw.events.height + (0 if raw.prior is None else raw.prior.height)
 
 
 def _kinds(raw: RawLog, info: TableInfo) -> list[str]:
@@ -105,7 +111,17 @@ def _kinds(raw: RawLog, info: TableInfo) -> list[str]:
     return [kind for kind in info.feedback_kinds if kind in raw.events.columns]
 
 
-def _batches(raw: RawLog, kinds: list[str]) -> Iterator[list[LoggedEvent]]:
+def event_batches(raw: RawLog, info: TableInfo) -> Iterator[list[LoggedEvent]]:
+    """Events of a raw log: first what was before it began, then its rows in order of time.
+
+    Args:
+        raw: the log.
+        info: description of the table that the server's model was trained on.
+
+    Raises:
+        ConfigError: the log has another shape or other feedback types than the model's.
+    """
+    kinds = _kinds(raw, info)
     if raw.prior is not None:
         prior = _numbered(raw.prior.select(*_WHO_WHAT_WHEN, "strength"), copies=False)
         yield from _events(prior, ["strength"], before=True)
