@@ -66,13 +66,17 @@ if TYPE_CHECKING:
         reward_auc,
         slot_quality,
     )
-    from goalrank.evaluation.statistics.bootstrap import Difference, Interval, Resampler
-    from goalrank.evaluation.statistics.paired import (
+    from goalrank.evaluation.statistics.bootstrap import (
+        Difference,
         FloatArray,
+        Interval,
+        Resampler,
+    )
+    from goalrank.evaluation.statistics.few_clusters import LeaveOneOut, resample
+    from goalrank.evaluation.statistics.paired import (
+        SeedsAndUsers,
         holm,
-        over_requests,
-        paired_t,
-        t_tail,
+        over_seeds_and_users,
     )
 
 __all__ = [
@@ -88,11 +92,13 @@ __all__ = [
     "Evaluation",
     "FloatArray",
     "Interval",
+    "LeaveOneOut",
     "Logged",
     "Metric",
     "OffPolicy",
     "OffPolicyOptions",
     "Resampler",
+    "SeedsAndUsers",
     "SlotValues",
     "Spread",
     "Support",
@@ -120,12 +126,11 @@ __all__ = [
     "measured_with",
     "ndcg",
     "order_correlation",
-    "over_requests",
-    "paired_t",
+    "over_seeds_and_users",
     "refuse",
+    "resample",
     "reward_auc",
     "slot_quality",
-    "t_tail",
 ]
 
 __getattr__ = lazy_door(
@@ -141,13 +146,15 @@ __getattr__ = lazy_door(
         "Difference": "goalrank.evaluation.statistics.bootstrap",
         "Estimate": "goalrank.evaluation.off_policy.estimators",
         "Evaluation": "goalrank.evaluation.ranking.evaluation",
-        "FloatArray": "goalrank.evaluation.statistics.paired",
+        "FloatArray": "goalrank.evaluation.statistics.bootstrap",
         "Interval": "goalrank.evaluation.statistics.bootstrap",
+        "LeaveOneOut": "goalrank.evaluation.statistics.few_clusters",
         "Logged": "goalrank.evaluation.off_policy.estimators",
         "Metric": "goalrank.evaluation.ranking.metrics",
         "OffPolicy": "goalrank.evaluation.off_policy.estimators",
         "OffPolicyOptions": "goalrank.evaluation.off_policy.options",
         "Resampler": "goalrank.evaluation.statistics.bootstrap",
+        "SeedsAndUsers": "goalrank.evaluation.statistics.paired",
         "SlotValues": "goalrank.evaluation.ranking.metrics",
         "Spread": "goalrank.evaluation.reward_quality.reward_quality",
         "Support": "goalrank.evaluation.off_policy.support",
@@ -175,11 +182,10 @@ __getattr__ = lazy_door(
         "measured_with": "goalrank.evaluation.ranking.evaluate",
         "ndcg": "goalrank.evaluation.ranking.metrics",
         "order_correlation": "goalrank.evaluation.reward_quality.reward_quality",
-        "over_requests": "goalrank.evaluation.statistics.paired",
-        "paired_t": "goalrank.evaluation.statistics.paired",
+        "over_seeds_and_users": "goalrank.evaluation.statistics.paired",
         "refuse": "goalrank.evaluation.off_policy.support",
+        "resample": "goalrank.evaluation.statistics.few_clusters",
         "reward_auc": "goalrank.evaluation.reward_quality.reward_quality",
         "slot_quality": "goalrank.evaluation.reward_quality.reward_quality",
-        "t_tail": "goalrank.evaluation.statistics.paired",
     },
 )

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from goalrank.errors import ConfigError, DataError
-from goalrank.evaluation.statistics.bootstrap import FloatArray, Interval, Resampler, percentiles
+from goalrank.evaluation.statistics.bootstrap import FloatArray, Interval, Resampler
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Estimate:
     """One estimator's answer.
 
     Attributes:
-        value: of the new policy, a request, with its bootstrap interval.
+        value: of the new policy, per request, with its interval.
         gain: `value` less the mean reward in the log, with the interval of the difference.
     """
 
@@ -158,7 +158,7 @@ def effective_size(weight: FloatArray) -> float:
 def estimate(
     logged: Logged, names: Sequence[str], resampler: Resampler, *, cap: float = 10.0
 ) -> tuple[Interval, dict[str, Estimate]]:
-    """Estimates with 95 % percentile-bootstrap intervals, all from the same resamples.
+    """Estimates with 95 % intervals, all from the same resamples.
 
     Args:
         logged: rewards and probabilities of R logged lists.
@@ -188,9 +188,10 @@ def estimate(
             values = (top / bottom).sum(1)
         at += 2 * width
         out[name] = Estimate(
-            _interval(each.value, values), _interval(each.value - own, values - base)
+            _interval(resampler, each.value, values),
+            _interval(resampler, each.value - own, values - base),
         )
-    return _interval(own, base), out
+    return _interval(resampler, own, base), out
 
 
 def check_estimators(names: Sequence[str], cap: float) -> None:
@@ -221,6 +222,6 @@ def _prefixes(logged: Logged) -> tuple[FloatArray, FloatArray]:
     return np.exp(target - logging), reward
 
 
-def _interval(value: float, drawn: FloatArray) -> Interval:
-    low, high = percentiles(drawn[:, None])[:, 0]
+def _interval(resampler: Resampler, value: float, drawn: FloatArray) -> Interval:
+    low, high = resampler.ends(np.array([value]), drawn[:, None])[:, 0]
     return Interval(value, float(low), float(high))

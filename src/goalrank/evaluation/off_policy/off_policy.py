@@ -32,14 +32,11 @@ from goalrank.evaluation.off_policy.support import (
     measure_support,
     refuse,
 )
-from goalrank.evaluation.statistics.bootstrap import (
-    Resampler,
-)
+from goalrank.evaluation.statistics.few_clusters import resample
 from goalrank.requests import Requests
 from goalrank.rewards import Reward
 from goalrank.settings import checked
 
-_FEWEST_USERS = 30  # below this a cluster bootstrap is too coarse to mean anything
 _AGREE = 1e-3  # relative: a logging bundle must give the logged propensities
 
 
@@ -95,15 +92,15 @@ def evaluate_off_policy(
     reasons = check_support(support, min_effective=o.min_effective, greedy=o.temperature is None)
     if not o.allow_weak_support:
         refuse(reasons)
-    clusters, unit = _clusters(table, o.unit)
-    own, estimates = estimate(logged, names, Resampler(clusters, o.bootstrap, o.seed), cap=o.cap)
+    resampler = resample(table.frame["user_id"].to_numpy(), o.unit, o.bootstrap, o.seed)
+    own, estimates = estimate(logged, names, resampler, cap=o.cap)
     return OffPolicy(
         own,
         estimates,
         vars(support),
         {
             "reward": weights, "temperature": o.temperature, "policy": _words(policy), "cap": o.cap,
-            "lists": o.lists, "left_out": left_out, "resamples": o.bootstrap, "resampled": unit,
+            "lists": o.lists, "left_out": left_out, "intervals": resampler.words(o.unit),
             "seed": o.seed, "min_effective": o.min_effective,
         },
         reasons + ((log.info.warning,) if log.info.warning else ()),
@@ -232,13 +229,6 @@ def _possible(logged: Logged) -> list[str]:
     names = ["ips", "snips", "clipped"]
     names += ["dr"] if logged.predicted is not None else []
     return names + (["position-ips", "position-snips"] if logged.prefix_logging is not None else [])
-
-
-def _clusters(table: Requests, unit: str) -> tuple[Any, str]:
-    users, cluster = np.unique(table.frame["user_id"].to_numpy(), return_inverse=True)
-    if unit == "user" and len(users) >= _FEWEST_USERS:
-        return cluster.astype(np.int64), "user"
-    return np.arange(len(table)), "request"
 
 
 def _words(policy: TargetPolicy) -> str:

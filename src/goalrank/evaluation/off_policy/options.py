@@ -47,8 +47,8 @@ class OffPolicyOptions(BaseModel):
     seed: int = Field(default=0, description="Of draws and resamples.")
     unit: Literal["user", "request"] = Field(
         default="user",
-        description="What is resampled: user (with all requests; request if fewer than 30 users) "
-        "or request.",
+        description="What is independent: user (with all requests; Student's t over fewer than 30 "
+        "users) or request.",
     )
     batch_size: int = Field(default=256, ge=1, description="Requests per batch.")
     device: str = Field(default="cpu", description="cpu, cuda, …")
