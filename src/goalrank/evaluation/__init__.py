@@ -11,13 +11,17 @@ from goalrank._lazy import lazy_door
 
 if TYPE_CHECKING:
     from goalrank.evaluation.off_policy.estimators import (
+        BIASED,
         ESTIMATORS,
         Estimate,
         Logged,
+        LowerBounds,
         OffPolicy,
         check_estimators,
+        effective_clicks,
         effective_size,
         estimate,
+        lower_bounds,
     )
     from goalrank.evaluation.off_policy.off_policy import evaluate_off_policy
     from goalrank.evaluation.off_policy.options import OffPolicyOptions
@@ -25,8 +29,10 @@ if TYPE_CHECKING:
         Support,
         check_propensities,
         check_support,
+        check_training_log,
         measure_support,
         refuse,
+        refuse_training_log,
     )
     from goalrank.evaluation.ranking.audit import (
         LINEAR,
@@ -80,6 +86,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "BIASED",
     "CONVENTIONS",
     "DEFAULT_METRICS",
     "ESTIMATORS",
@@ -94,6 +101,7 @@ __all__ = [
     "Interval",
     "LeaveOneOut",
     "Logged",
+    "LowerBounds",
     "Metric",
     "OffPolicy",
     "OffPolicyOptions",
@@ -109,7 +117,9 @@ __all__ = [
     "check_estimators",
     "check_propensities",
     "check_support",
+    "check_training_log",
     "constant_log_loss",
+    "effective_clicks",
     "effective_size",
     "estimate",
     "evaluate",
@@ -122,12 +132,14 @@ __all__ = [
     "linear_baseline",
     "log_loss",
     "log_loss_gain",
+    "lower_bounds",
     "measure_support",
     "measured_with",
     "ndcg",
     "order_correlation",
     "over_seeds_and_users",
     "refuse",
+    "refuse_training_log",
     "resample",
     "reward_auc",
     "slot_quality",
@@ -136,6 +148,7 @@ __all__ = [
 __getattr__ = lazy_door(
     __name__,
     {
+        "BIASED": "goalrank.evaluation.off_policy.estimators",
         "CONVENTIONS": "goalrank.evaluation.ranking.evaluation",
         "DEFAULT_METRICS": "goalrank.evaluation.ranking.evaluate",
         "ESTIMATORS": "goalrank.evaluation.off_policy.estimators",
@@ -150,6 +163,7 @@ __getattr__ = lazy_door(
         "Interval": "goalrank.evaluation.statistics.bootstrap",
         "LeaveOneOut": "goalrank.evaluation.statistics.few_clusters",
         "Logged": "goalrank.evaluation.off_policy.estimators",
+        "LowerBounds": "goalrank.evaluation.off_policy.estimators",
         "Metric": "goalrank.evaluation.ranking.metrics",
         "OffPolicy": "goalrank.evaluation.off_policy.estimators",
         "OffPolicyOptions": "goalrank.evaluation.off_policy.options",
@@ -165,7 +179,9 @@ __getattr__ = lazy_door(
         "check_estimators": "goalrank.evaluation.off_policy.estimators",
         "check_propensities": "goalrank.evaluation.off_policy.support",
         "check_support": "goalrank.evaluation.off_policy.support",
+        "check_training_log": "goalrank.evaluation.off_policy.support",
         "constant_log_loss": "goalrank.evaluation.reward_quality.reward_quality",
+        "effective_clicks": "goalrank.evaluation.off_policy.estimators",
         "effective_size": "goalrank.evaluation.off_policy.estimators",
         "estimate": "goalrank.evaluation.off_policy.estimators",
         "evaluate": "goalrank.evaluation.ranking.evaluate",
@@ -178,12 +194,14 @@ __getattr__ = lazy_door(
         "linear_baseline": "goalrank.evaluation.ranking.audit",
         "log_loss": "goalrank.evaluation.reward_quality.reward_quality",
         "log_loss_gain": "goalrank.evaluation.reward_quality.reward_quality",
+        "lower_bounds": "goalrank.evaluation.off_policy.estimators",
         "measure_support": "goalrank.evaluation.off_policy.support",
         "measured_with": "goalrank.evaluation.ranking.evaluate",
         "ndcg": "goalrank.evaluation.ranking.metrics",
         "order_correlation": "goalrank.evaluation.reward_quality.reward_quality",
         "over_seeds_and_users": "goalrank.evaluation.statistics.paired",
         "refuse": "goalrank.evaluation.off_policy.support",
+        "refuse_training_log": "goalrank.evaluation.off_policy.support",
         "resample": "goalrank.evaluation.statistics.few_clusters",
         "reward_auc": "goalrank.evaluation.reward_quality.reward_quality",
         "slot_quality": "goalrank.evaluation.reward_quality.reward_quality",
