@@ -9,6 +9,7 @@ from goalrank.evaluation import METRICS
 from goalrank.reporting import Bold, Column, Markup, Table, make_columns, milliseconds
 from goalrank.studies.arena.leaderboards import LEVEL, Leaderboard, LeaderboardRow
 from goalrank.studies.arena.ledger import BASELINE_PREFIX
+from goalrank.studies.common import METHOD_ROWS
 
 _OTHERS = ("recall", "hit_rate", "map")
 _BASELINE = "†"
@@ -153,6 +154,11 @@ def _notes(leaderboard: Leaderboard) -> list[str]:
             f"Parameters include the reward model where a row needs one to serve; training s includes "
             f"parts that are shared with other rows. Trees count no parameters."
         )
+    notes += [
+        f"{row.label}: {METHOD_ROWS[row.label]}."
+        for row in leaderboard.rows
+        if row.kind == "goalrank" and row.label in METHOD_ROWS
+    ]
     if any(row.compared == 1 for row in leaderboard.rows):
         notes.append(
             f"{_ONE_SEED} one seed: the interval is over users alone. It speaks of these two trained "
