@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,9 @@ from goalrank.cli import app
 from goalrank.constraints import AtMost, Constraints
 from goalrank.encoders import EncoderSizes
 from goalrank.errors import ConfigError, DataError, InfeasibleError
-from goalrank.evaluation import evaluate_off_policy
+from goalrank.evaluation import BIASED, evaluate_off_policy
 from goalrank.rankers import RankerConfig, build_ranker
-from goalrank.requests import Encoder, Requests
+from goalrank.requests import Encoder, LogFingerprint, Requests
 from goalrank.rewards import ListReward
 from goalrank.testing import shake
 from goalrank.worlds import LoggingConfig, TrueReward, World, WorldConfig, enumerate_lists
@@ -53,7 +54,8 @@ def bundle(log: Requests, name: str) -> Bundle:
     ranker = build_ranker(encoder.spec, config)
     shake(ranker)  # untrained their networks give 0
     shake(reward, 1)
-    return Bundle(ranker, config, encoder, reward, {"dataset": "w"})
+    other = LogFingerprint.of(log.head(0))  # shaken, not trained
+    return Bundle(ranker, config, encoder, reward, {"dataset": "w", "log": other.to_dict()})
 
 
 def truth(new: Bundle, log: Requests, temperature: float | None) -> float:
@@ -78,13 +80,22 @@ def test_every_estimator_finds_the_truth(new, log, temperature):
         "ips",
         "snips",
         "clipped",
+        "dm",
         "dr",
+        "sndr",
+        "switch-dr",
         "position-ips",
         "position-snips",
     ]
     for name, each in found.estimates.items():
+        if name in BIASED:
+            assert np.isnan([each.value.low, each.gain.high]).all()
+            continue
         wide = 1.0 * (each.value.high - each.value.low)  # twice the 95 % half-width: 4 errors
         assert abs(each.value.mean - true) < wide, name
+    assert found.lower is not None
+    assert found.lower.value < true
+    assert found.lower.gain < true - found.logged.mean + 0.05
     assert not found.warnings
     assert found.support["mean_weight"] == pytest.approx(1, abs=0.15)
 
@@ -134,6 +145,9 @@ def test_the_value_under_rules(new, kinds, temperature):
     found = evaluate_off_policy(new, kinds, rules=RULES, **options)
     true = ruled_truth(new, kinds, temperature)
     for name, each in found.estimates.items():
+        if name in BIASED:
+            assert np.isnan([each.value.low, each.gain.high]).all()
+            continue
         wide = 1.0 * (each.value.high - each.value.low)  # twice the 95 % half-width: 4 errors
         assert abs(each.value.mean - true) < wide, name
     assert found.support["mean_weight"] == pytest.approx(1, abs=0.15)
@@ -253,6 +267,33 @@ def test_refusals(new, log):
             evaluate_off_policy(new, log, **({"temperature": 1.0} | options))
 
 
+def trained_on(new: Bundle, log: Requests) -> Bundle:
+    return replace(new, train={"dataset": "w", "log": LogFingerprint.of(log).to_dict()})
+
+
+def test_the_training_log_is_refused_whole_or_in_part(new, log):
+    own = trained_on(new, log.head(3000))
+    with pytest.raises(InfeasibleError, match=r"7\d% of the log.*trained on.*allow-training-log"):
+        evaluate_off_policy(own, log, temperature=1.0)
+    with pytest.raises(InfeasibleError, match=r"100% of the log"):
+        evaluate_off_policy(own, log.take(range(500, 1500)), temperature=1.0)
+    later = log.take(range(3000, 4000))
+    assert not evaluate_off_policy(own, later, temperature=1.0, bootstrap=20).warnings
+    seen = evaluate_off_policy(own, log, temperature=1.0, bootstrap=20, allow_training_log=True)
+    assert "biased upwards" in seen.warnings[0]
+
+
+def test_a_bundle_that_does_not_know_its_log_says_so(new, log):
+    old = replace(new, train={"dataset": "w"})
+    found = evaluate_off_policy(old, log.head(500), temperature=1.0, bootstrap=20)
+    assert "nobody knows what the new policy was trained on" in found.warnings[0]
+
+
+def test_few_answers_are_refused(new, log):
+    with pytest.raises(InfeasibleError, match=r"answers of equal weight, below 100000"):
+        evaluate_off_policy(new, log, temperature=1.0, min_clicks=1e5)
+
+
 def test_the_verb(new, log, tmp_path):
     folder = new.save(tmp_path / "bundle")
     log.head(800).write(tmp_path / "log.parquet")
@@ -265,6 +306,14 @@ def test_the_verb(new, log, tmp_path):
     assert content["settings"]["reward"] == {"click": 2.0}
     plain = run(*arguments, "--temperature", 1.0)
     assert "position-snips" in plain.stdout
+    assert "(biased, so without interval)" in plain.stdout
+    assert "at least " in plain.stdout
+    own = trained_on(new, log).save(tmp_path / "own")
+    again = run("ope", "--bundle", own, *arguments[3:], "--temperature", 1.0)
+    assert again.exit_code == 7
+    assert "--allow-training-log" in again.stderr
+    model = run(*arguments, "--temperature", 1.0, "--model", own)
+    assert "the reward model was trained on" in model.stderr
     (tmp_path / "rules.toml").write_text("blocked = [0, 1, 2]\n")
     ruled = run(*arguments, "--temperature", 1.0, "--rules", tmp_path / "rules.toml")
     assert "under rules" in ruled.stdout

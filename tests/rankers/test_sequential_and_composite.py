@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from goalrank.errors import ConfigError
-from goalrank.rankers import DNN, PIER, PRS, NAR4Rec, Ranker, Seq2Slate
+from goalrank.rankers import DNN, NLGR, PIER, PRS, NAR4Rec, Ranker, Seq2Slate
 from goalrank.rankers.composite.prs import permutation_beam
 from goalrank.rankers.sequential.nar4rec import _target_shares
 from goalrank.rankers.step_policy import remaining_cross_entropy
 from goalrank.requests import EncodedRequests
+from goalrank.testing import shake
 from tests.rankers.kit import spec_of
 from tests.rankers.planted import SIZES, columns_of, fit, one_hot, precision, types_at
 from tests.rankers.test_scorers import neighbour_world
@@ -270,3 +271,25 @@ def test_pool_rankers_have_finite_gradients(kind, world):
     touched = [p.grad for p in ranker.parameters() if p.grad is not None]
     assert touched
     assert all(g.isfinite().all() for g in touched)
+
+
+def test_what_nlgr_puts_next_does_not_depend_on_how_far_it_has_come():
+    """The chances along a list, asked one by one, are those of the whole list."""
+    columns = place_world(6, 0)
+    spec = spec_of(columns)
+    model = NLGR(spec, SIZES, slots=SLOTS).eval()
+    shake(model)
+    batch = columns.batch(slice(0, 6))
+    with torch.inference_mode():
+        state = model.encode(batch)
+        lists = model.draw(state, batch, 3, SLOTS, torch.Generator().manual_seed(0))
+        whole = model.list_log_prob(state, batch, lists)
+        for g in range(3):
+            total = torch.zeros(6)
+            for t in range(SLOTS):
+                after = model.next_log_prob(state, batch, lists[:, g, :t])
+                total += after.gather(1, lists[:, g, t : t + 1]).squeeze(1)
+            torch.testing.assert_close(total, whole[:, g])
+            short = model.list_log_prob(state, batch, lists[:, g : g + 1, :2])
+            both = model.slot_log_prob(state, batch, lists[:, g : g + 1])[..., :2].sum(-1)
+            torch.testing.assert_close(short, both)

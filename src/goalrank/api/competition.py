@@ -227,7 +227,7 @@ def _choose(
     config = job.config.model_copy(
         update={"ranker": job.config.ranker.model_copy(update={"name": winner})}
     )
-    model = model_of(replace(job, config=config), encoder, train.info)
+    model = model_of(replace(job, config=config), encoder, train)
     starts = {name: start for name, start in job.fitted.starts.items() if name in rankers}
     verdict = (
         *_verdict(both, winner, top, fixed.best(metric), full, left_out),

@@ -14,7 +14,13 @@ from goalrank.errors import BundleError, ConfigError
 from goalrank.logs import RETRIEVAL, LearntRetrieval
 from goalrank.rankers import Ranker
 from goalrank.recipes import DEFAULT, recipe_path
-from goalrank.requests import EncodedRequests, Encoder, Requests, TableInfo, read_shard
+from goalrank.requests import (
+    EncodedRequests,
+    Encoder,
+    LogFingerprint,
+    Requests,
+    read_shard,
+)
 from goalrank.storage import Location, local_copy, local_path
 from goalrank.training import (
     FitConfig,
@@ -174,18 +180,18 @@ def _fit(
             options.tell(sentence)
     fitted = run_job(encoder.spec, columns, held, config, options)
     fitted.notes[:0] = notes
-    return model_of(Job(encoder.spec, columns, held, config, options, fitted), encoder, train.info)
+    return model_of(Job(encoder.spec, columns, held, config, options, fitted), encoder, train)
 
 
-def model_of(job: Job, encoder: Encoder, info: TableInfo) -> Model:
+def model_of(job: Job, encoder: Encoder, train: Requests) -> Model:
     """Make a model of a finished job; its ranker is the one that the recipe names.
 
     Args:
         job: with its fitted rankers.
         encoder: of the job's requests.
-        info: description of the training table.
+        train: the training table, which the model describes and can recognise again.
     """
-    config, fitted = job.config, job.fitted
+    config, fitted, info = job.config, job.fitted, train.info
     return Model(
         ranker=fitted.rankers[config.ranker.name],
         config=config.ranker,
@@ -197,6 +203,7 @@ def model_of(job: Job, encoder: Encoder, info: TableInfo) -> Model:
             "target": info.target,
             "warning": info.warning,
             "requests": _count(job.train, job.options),
+            "log": LogFingerprint.of(train).to_dict(),
             "seeds": [config.seed],
             "recipe": config.model_dump(mode="json"),
         },

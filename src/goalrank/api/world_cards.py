@@ -12,7 +12,7 @@ from torch import Tensor
 
 from goalrank.bundles import Bundle
 from goalrank.errors import ConfigError, DataError
-from goalrank.evaluation import Interval, Resampler
+from goalrank.evaluation import Interval, Resampler, resample
 from goalrank.reporting import Table, make_columns
 from goalrank.requests import Requests
 from goalrank.worlds import ReferenceRewards, RegretMeter, TrueEvaluation, World, share_exact
@@ -137,8 +137,7 @@ def world_card(
         raise ConfigError(
             f"bundle name {sorted(taken)} is a baseline's; remedy: --bundle NAME=FOLDER"
         )
-    users = np.unique(table.frame["user_id"].to_numpy(), return_inverse=True)[1]
-    resampler = Resampler(users.astype(np.int64), bootstrap, seed)
+    resampler = resample(table.frame["user_id"].to_numpy(), "user", bootstrap, seed)
     rows, parts = {}, {}
     for done, (name, each) in enumerate(bundles.items()):
         if progress is not None:

@@ -11,13 +11,17 @@ from goalrank._lazy import lazy_door
 
 if TYPE_CHECKING:
     from goalrank.evaluation.off_policy.estimators import (
+        BIASED,
         ESTIMATORS,
         Estimate,
         Logged,
+        LowerBounds,
         OffPolicy,
         check_estimators,
+        effective_clicks,
         effective_size,
         estimate,
+        lower_bounds,
     )
     from goalrank.evaluation.off_policy.off_policy import evaluate_off_policy
     from goalrank.evaluation.off_policy.options import OffPolicyOptions
@@ -25,8 +29,10 @@ if TYPE_CHECKING:
         Support,
         check_propensities,
         check_support,
+        check_training_log,
         measure_support,
         refuse,
+        refuse_training_log,
     )
     from goalrank.evaluation.ranking.audit import (
         LINEAR,
@@ -66,16 +72,21 @@ if TYPE_CHECKING:
         reward_auc,
         slot_quality,
     )
-    from goalrank.evaluation.statistics.bootstrap import Difference, Interval, Resampler
-    from goalrank.evaluation.statistics.paired import (
+    from goalrank.evaluation.statistics.bootstrap import (
+        Difference,
         FloatArray,
+        Interval,
+        Resampler,
+    )
+    from goalrank.evaluation.statistics.few_clusters import LeaveOneOut, resample
+    from goalrank.evaluation.statistics.paired import (
+        SeedsAndUsers,
         holm,
-        over_requests,
-        paired_t,
-        t_tail,
+        over_seeds_and_users,
     )
 
 __all__ = [
+    "BIASED",
     "CONVENTIONS",
     "DEFAULT_METRICS",
     "ESTIMATORS",
@@ -88,11 +99,14 @@ __all__ = [
     "Evaluation",
     "FloatArray",
     "Interval",
+    "LeaveOneOut",
     "Logged",
+    "LowerBounds",
     "Metric",
     "OffPolicy",
     "OffPolicyOptions",
     "Resampler",
+    "SeedsAndUsers",
     "SlotValues",
     "Spread",
     "Support",
@@ -103,7 +117,9 @@ __all__ = [
     "check_estimators",
     "check_propensities",
     "check_support",
+    "check_training_log",
     "constant_log_loss",
+    "effective_clicks",
     "effective_size",
     "estimate",
     "evaluate",
@@ -116,21 +132,23 @@ __all__ = [
     "linear_baseline",
     "log_loss",
     "log_loss_gain",
+    "lower_bounds",
     "measure_support",
     "measured_with",
     "ndcg",
     "order_correlation",
-    "over_requests",
-    "paired_t",
+    "over_seeds_and_users",
     "refuse",
+    "refuse_training_log",
+    "resample",
     "reward_auc",
     "slot_quality",
-    "t_tail",
 ]
 
 __getattr__ = lazy_door(
     __name__,
     {
+        "BIASED": "goalrank.evaluation.off_policy.estimators",
         "CONVENTIONS": "goalrank.evaluation.ranking.evaluation",
         "DEFAULT_METRICS": "goalrank.evaluation.ranking.evaluate",
         "ESTIMATORS": "goalrank.evaluation.off_policy.estimators",
@@ -141,13 +159,16 @@ __getattr__ = lazy_door(
         "Difference": "goalrank.evaluation.statistics.bootstrap",
         "Estimate": "goalrank.evaluation.off_policy.estimators",
         "Evaluation": "goalrank.evaluation.ranking.evaluation",
-        "FloatArray": "goalrank.evaluation.statistics.paired",
+        "FloatArray": "goalrank.evaluation.statistics.bootstrap",
         "Interval": "goalrank.evaluation.statistics.bootstrap",
+        "LeaveOneOut": "goalrank.evaluation.statistics.few_clusters",
         "Logged": "goalrank.evaluation.off_policy.estimators",
+        "LowerBounds": "goalrank.evaluation.off_policy.estimators",
         "Metric": "goalrank.evaluation.ranking.metrics",
         "OffPolicy": "goalrank.evaluation.off_policy.estimators",
         "OffPolicyOptions": "goalrank.evaluation.off_policy.options",
         "Resampler": "goalrank.evaluation.statistics.bootstrap",
+        "SeedsAndUsers": "goalrank.evaluation.statistics.paired",
         "SlotValues": "goalrank.evaluation.ranking.metrics",
         "Spread": "goalrank.evaluation.reward_quality.reward_quality",
         "Support": "goalrank.evaluation.off_policy.support",
@@ -158,7 +179,9 @@ __getattr__ = lazy_door(
         "check_estimators": "goalrank.evaluation.off_policy.estimators",
         "check_propensities": "goalrank.evaluation.off_policy.support",
         "check_support": "goalrank.evaluation.off_policy.support",
+        "check_training_log": "goalrank.evaluation.off_policy.support",
         "constant_log_loss": "goalrank.evaluation.reward_quality.reward_quality",
+        "effective_clicks": "goalrank.evaluation.off_policy.estimators",
         "effective_size": "goalrank.evaluation.off_policy.estimators",
         "estimate": "goalrank.evaluation.off_policy.estimators",
         "evaluate": "goalrank.evaluation.ranking.evaluate",
@@ -171,15 +194,16 @@ __getattr__ = lazy_door(
         "linear_baseline": "goalrank.evaluation.ranking.audit",
         "log_loss": "goalrank.evaluation.reward_quality.reward_quality",
         "log_loss_gain": "goalrank.evaluation.reward_quality.reward_quality",
+        "lower_bounds": "goalrank.evaluation.off_policy.estimators",
         "measure_support": "goalrank.evaluation.off_policy.support",
         "measured_with": "goalrank.evaluation.ranking.evaluate",
         "ndcg": "goalrank.evaluation.ranking.metrics",
         "order_correlation": "goalrank.evaluation.reward_quality.reward_quality",
-        "over_requests": "goalrank.evaluation.statistics.paired",
-        "paired_t": "goalrank.evaluation.statistics.paired",
+        "over_seeds_and_users": "goalrank.evaluation.statistics.paired",
         "refuse": "goalrank.evaluation.off_policy.support",
+        "refuse_training_log": "goalrank.evaluation.off_policy.support",
+        "resample": "goalrank.evaluation.statistics.few_clusters",
         "reward_auc": "goalrank.evaluation.reward_quality.reward_quality",
         "slot_quality": "goalrank.evaluation.reward_quality.reward_quality",
-        "t_tail": "goalrank.evaluation.statistics.paired",
     },
 )

@@ -54,6 +54,8 @@ class Ranker(nn.Module):
     has_beam_search: bool = False
     """Whether the ranker has `beam_search`."""
 
+    any_list: bool = True
+    """Whether every list has a probability above 0; an objective on given lists needs that."""
     closed_form: bool = False
     """Whether the ranker is fitted by `fit_closed_form` and not by gradients of `loss`."""
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from goalrank.requests.encoding.encoder import Encoder, EncoderConfig
     from goalrank.requests.encoding.encoder_files import load_encoder, save_encoder
     from goalrank.requests.encoding.entities import EntityEncoder
+    from goalrank.requests.encoding.fingerprint import LogFingerprint
     from goalrank.requests.encoding.missing import Absent, Missing, check_missing
     from goalrank.requests.encoding.shard import read_shard
     from goalrank.requests.encoding.vocabulary import Ids, mix64
@@ -52,6 +53,7 @@ __all__ = [
     "Fault",
     "Ids",
     "InputSpec",
+    "LogFingerprint",
     "LogRule",
     "Missing",
     "Partition",
@@ -83,6 +85,7 @@ __getattr__ = lazy_door(
         "EntityEncoder": "goalrank.requests.encoding.entities",
         "EntityTable": "goalrank.requests.encoding.batch",
         "Ids": "goalrank.requests.encoding.vocabulary",
+        "LogFingerprint": "goalrank.requests.encoding.fingerprint",
         "RequestArrays": "goalrank.requests.encoding.arrays",
         "InputSpec": "goalrank.requests.encoding.batch",
         "Missing": "goalrank.requests.encoding.missing",

@@ -196,6 +196,8 @@ class ObjectiveConfig(_Strict):
             candidate's relevance is known, and 0 elsewhere.
         warm_start: the generator's encoder begins as the reward model's, which knows the users'
             tastes already; needs the same width and ids in both, and "auto" asks whether they are.
+        linear_start: the generator begins as the linear model that is fitted to the labels; False
+            begins at zero, as the paper's does.
         monitor: what validation keeps the best weights by: the target's ndcg of the emitted list,
             the learned reward of it, or nothing (the last weights are kept).
     """
@@ -207,6 +209,7 @@ class ObjectiveConfig(_Strict):
     slot_group_share: float = Field(default=0.5, ge=0, le=1)
     supervised: Weight = 0.0
     warm_start: bool | Literal["auto"] = False
+    linear_start: bool = True
     monitor: Literal["ndcg", "reward", "none"] = "ndcg"
 
     @field_validator("name")

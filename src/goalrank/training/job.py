@@ -270,7 +270,8 @@ class Job:
         transfer_encoder(pretrained, ranker.request_encoder)
         if config.objective.warm_start:
             transfer_encoder(_encoder_of(reward), ranker.request_encoder)
-        self.linear_start.give(ranker.wide_path, [self.train.target])
+        if config.objective.linear_start:
+            self.linear_start.give(ranker.wide_path, [self.train.target])
         names = config.light if config.group.light else ()
         light = [self.fitted.rankers[n] for n in names if n in self.fitted.rankers]
         visits = config.training.steps * config.training.batch_size

@@ -24,7 +24,7 @@ def test_every_row_of_the_smoke_suite(tmp_path):
     assert set(table["status"]) == {"ok"}
     labels = set(table["ranker"])
     assert set(standard_rows()) - {"baselines"} <= labels
-    shown = CliRunner().invoke(app, ["benchmark", "table", str(tmp_path), "--bootstrap", "200"])
+    shown = CliRunner().invoke(app, ["benchmark", "table", str(tmp_path)])
     assert shown.exit_code == 0, shown.output
     assert all(
         f"| {label} |" in shown.stdout.replace("**", "") for label in labels - _baselines(labels)

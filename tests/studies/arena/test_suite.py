@@ -14,7 +14,14 @@ from goalrank.errors import ConfigError, RenamedSettingWarning
 from goalrank.rankers import ranker_names
 from goalrank.studies.arena import run_suite
 from goalrank.studies.arena.runner import read_suite
-from goalrank.studies.common import build_suite, load_suite, plan_cells, shard_cells, standard_rows
+from goalrank.studies.common import (
+    METHOD_ROWS,
+    build_suite,
+    load_suite,
+    plan_cells,
+    shard_cells,
+    standard_rows,
+)
 from goalrank.studies.common.cells import parse_shard
 from goalrank.studies.common.row_builder import RowBuilder
 from goalrank.studies.common.row_specs import RowSpec
@@ -187,3 +194,34 @@ def test_shards_are_a_partition(n, tuned):
 def test_impossible_shards(text):
     with pytest.raises(ConfigError, match="--shard"):
         parse_shard(text)
+
+
+def test_the_paper_row_is_the_papers_method_whatever_the_recipe(data):
+    recipe = {
+        "objective": {"supervised": 1.0, "slot_group_share": 1.0, "temperature": 0.3, "warm_start": True},
+        "group": {"perturbed": 9, "random": 5, "logged": 1},
+        "reward": {"observed": 2.0, "members": 3, "pessimism": 1.0},
+    }  # fmt: skip
+    suite = make_suite(data, ["goalrank_paper", "goalrank"], recipe=recipe)
+    row = next(row for row in suite.rankers if row.label == "goalrank_paper")
+    config = RowBuilder(None, suite.recipe).config(row, {}, {})  # type: ignore[arg-type]
+    objective, group, reward = config.objective, config.group, config.reward
+    assert objective.name == "group_relative_sample"
+    assert (objective.temperature, objective.supervised, objective.slot_group_share) == (1, 0, 0)
+    assert not objective.warm_start
+    assert not objective.linear_start
+    assert (group.perturbed, group.random, group.logged, group.thin) == (0, 0, 0, 0)
+    assert group.own + group.light + group.heuristic == 20
+    assert (reward.observed, reward.members, reward.pessimism) == (0, 1, 0)
+
+
+def test_what_the_method_rows_are_is_said():
+    rows = {label for label, row in standard_rows().items() if row["name"] == "goalrank"}
+    assert rows == set(METHOD_ROWS)
+
+
+@pytest.mark.parametrize("name", ["pier", "prs"])
+def test_an_objective_that_would_be_infinite_is_refused(data, name):
+    with pytest.raises(ConfigError, match="probability 0"):
+        make_suite(data, [{"name": name, "objective": "group_relative"}])
+    make_suite(data, [{"name": name, "objective": "supervised"}])

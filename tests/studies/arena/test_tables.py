@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from goalrank.studies.arena import (
     plot,
     publish,
     stored_suite,
+    verdict,
 )
 from goalrank.studies.arena.figures import generators_figure
 from goalrank.studies.arena.leaderboards import Leaderboard, LeaderboardRow
@@ -35,7 +37,7 @@ PUBLISHED = sorted(
 
 @pytest.fixture(scope="module")
 def leaderboards(finished):
-    return load_leaderboards(finished[1], resamples=200)
+    return load_leaderboards(finished[1])
 
 
 def test_rows_are_means_over_seeds(finished, leaderboards):
@@ -49,9 +51,51 @@ def test_rows_are_means_over_seeds(finished, leaderboards):
     assert row.difference == pytest.approx(
         leaderboard.row("goalrank").means["ndcg@3"] - np.mean(values), abs=1e-6
     )
-    assert math.isnan(leaderboard.row("goalrank").p_requests)
-    assert 0 < row.p_requests <= 1
-    assert 0 <= row.p_seeds <= 1
+    assert math.isnan(leaderboard.row("goalrank").p)
+    assert 0 < row.p <= 1
+    assert row.compared == 2
+    assert row.low <= row.difference <= row.high
+
+
+def test_a_row_of_one_seed_claims_nothing_about_methods(finished, tmp_path):
+    suite, folder = finished
+    shutil.copytree(folder, tmp_path / "less")
+    last = next(c for c in cells.plan_cells(suite) if (c.row.label, c.seed) == ("dnn", 1))
+    Ledger(tmp_path / "less").forget(last)
+    (leaderboard,) = load_leaderboards(tmp_path / "less")
+    row = leaderboard.row("dnn")
+    assert row is not None
+    assert row.compared == 1
+    assert math.isnan(row.p)
+    text = markdown([leaderboard])
+    assert "‡ one seed: the interval is over users alone" in text
+    line = next(line for line in text.splitlines() if line.startswith("| dnn "))
+    assert "] ‡ | – |" in line
+    said = verdict(_compared(low=0.001, high=0.002, compared=1))
+    assert "one seed: this says nothing about the methods" in said
+
+
+def _compared(compared=3, **changes):
+    rival = replace(_row("prm", "prm", 0.5), compared=compared, difference=0.001, p=0.4, **changes)
+    main = _row("goalrank", "goalrank", 0.501)
+    return Leaderboard("s", "d", "base", "ndcg@6", "goalrank", (main, rival), {}, rival="prm")
+
+
+def test_level_is_said_where_the_whole_interval_is_small():
+    near = verdict(_compared(low=-0.001, high=0.0029))
+    assert "level with the best rival, prm (50.00; difference +0.10 [-0.10, +0.29]" in near
+    assert "within ± 0.3" in near
+    wide = verdict(_compared(low=-0.001, high=0.0031))
+    assert "0.10 points above the best rival" in wide
+    assert "p = 0.400 over 3 seeds and the users" in wide
+
+
+def test_a_small_p_is_not_printed_as_more_than_it_is():
+    board = _compared(low=0.0001, high=0.005)
+    tiny = replace(board, rows=(board.rows[0], replace(board.rows[1], p=3e-7)))
+    assert "p ≤ 0.0001 over 3 seeds" in verdict(tiny)
+    some = replace(board, rows=(board.rows[0], replace(board.rows[1], p=0.00034)))
+    assert "p = 0.0003 over 3 seeds" in verdict(some)
 
 
 def test_markdown_says_what_must_be_said(leaderboards):
@@ -71,22 +115,22 @@ def test_markdown_says_what_must_be_said(leaderboards):
 
 def test_latex_columns_agree(leaderboards):
     body = latex(leaderboards).split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
-    assert {line.count(" & ") for line in body} == {7 - 1}
+    assert {line.count(" & ") for line in body} == {6 - 1}
     assert "mmr" in " ".join(body)
     assert "%" not in latex(leaderboards).replace(r"\%", "").replace("% Warning", "")
 
 
 def test_a_metric_that_was_not_measured(finished):
     with pytest.raises(ConfigError, match="was not measured"):
-        load_leaderboards(finished[1], "map", 10)
-    (leaderboard,) = load_leaderboards(finished[1], "recall", 10)
+        load_leaderboards(finished[1], "map")
+    (leaderboard,) = load_leaderboards(finished[1], "recall")
     assert leaderboard.metric == "recall@3"
 
 
 def test_verbs(finished, tmp_path):
     run = CliRunner()
     folder = str(finished[1])
-    found = run.invoke(app, ["benchmark", "table", folder, "--bootstrap", "50", "--json"])
+    found = run.invoke(app, ["benchmark", "table", folder, "--json"])
     assert found.exit_code == 0, found.output
     assert json.loads(found.stdout)[0]["dataset"] == "planted"
     drawn = run.invoke(app, ["benchmark", "plot", folder, "--out", str(tmp_path)])
@@ -134,11 +178,11 @@ def test_plot_writes_every_board(finished, tmp_path):
 
 
 def test_published_is_what_the_folder_says(finished, tmp_path):
-    publish(finished[1], tmp_path, 50)
+    publish(finished[1], tmp_path)
     rows, there = pl.read_parquet(tmp_path / "ledger.parquet"), Ledger(finished[1]).read()
     assert sorted(rows["key"]) == sorted(there["key"])
     assert rows.columns == there.columns
-    assert (tmp_path / "table.md").read_text() == markdown(load_leaderboards(finished[1], None, 50))
+    assert (tmp_path / "table.md").read_text() == markdown(load_leaderboards(finished[1]))
     assert (tmp_path / "suite.json").read_bytes() == (finished[1] / "suite.json").read_bytes()
     with pytest.raises(DataError):
         publish(tmp_path, tmp_path / "again")
@@ -146,9 +190,9 @@ def test_published_is_what_the_folder_says(finished, tmp_path):
 
 
 def test_a_later_version_reads_what_was_measured(finished, monkeypatch):
-    before = markdown(load_leaderboards(finished[1], None, 50))
+    before = markdown(load_leaderboards(finished[1]))
     monkeypatch.setattr(cells, "json_hash", lambda _: "of-other-settings")
-    assert markdown(load_leaderboards(finished[1], None, 50)) == before
+    assert markdown(load_leaderboards(finished[1])) == before
 
 
 def _in_format_1(folder: Path, out: Path) -> Path:
@@ -170,7 +214,7 @@ def _in_format_1(folder: Path, out: Path) -> Path:
 def test_a_folder_of_the_first_format_gives_the_same_tables(finished, tmp_path, recwarn):
     old = _in_format_1(finished[1], tmp_path / "old")
     assert "rule" in pl.read_parquet(next((old / "ledger").glob("*.parquet"))).columns
-    assert repr(load_leaderboards(old, None, 50)) == repr(load_leaderboards(finished[1], None, 50))
+    assert repr(load_leaderboards(old)) == repr(load_leaderboards(finished[1]))
     assert not [each for each in recwarn if issubclass(each.category, RenamedSettingWarning)]
 
 

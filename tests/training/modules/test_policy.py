@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from goalrank.errors import ConfigError
 from goalrank.evaluation import known_only
-from goalrank.rankers import DNN
+from goalrank.rankers import DNN, PIER
 from goalrank.requests import Batch
 from goalrank.rewards import ListReward
 from goalrank.training import GroupBuilder, GroupConfig, GroupTask, LoopConfig, ObjectiveConfig
@@ -43,3 +44,15 @@ def test_ndcg_is_that_of_the_lists_of_known_candidates(monkeypatch, protocol, ra
     assert len(asked) == rankings
     torch.testing.assert_close(found["ndcg"], want, equal_nan=True)
     torch.testing.assert_close(found["reward"], reward(batch, lists[:, None])[:, 0])
+
+
+def test_a_policy_that_most_lists_are_impossible_for_is_refused():
+    """PIER chooses from lists of its own: eq. 5 on a group would be infinite."""
+    columns = rich_columns(4, 6, seed=1)
+    spec = spec_of(columns)
+    reward = ListReward(spec, SMALL, columns.kinds, [1.0])
+    with pytest.raises(ConfigError, match=r"PIER.*probability 0.*objective\.name"):
+        GroupTask(
+            PIER(spec, SMALL), LoopConfig(), 0, reward=reward,
+            groups=GroupBuilder(GroupConfig(light=0), 4), objective=ObjectiveConfig(),
+        )  # fmt: skip

@@ -184,14 +184,19 @@ def _value_reasons(
         return
     rule, passed = "a significant loss is refused", estimate.gain.high >= 0
     if gate.lower_bound is not None:
-        limit = gate.lower_bound * abs(logged)
-        passed = passed and estimate.gain.low >= limit
-        rule += f", and a lower bound below {limit:.4f} (setting: gate.lower_bound)"
+        limit, low = gate.lower_bound * abs(logged), _lower_gain(value, estimate)
+        passed = passed and low >= limit
+        rule += f", and a lower bound ({low:.4f}) below {limit:.4f} (setting: gate.lower_bound)"
     yield Reason(
         check="off-policy", passed=passed,
         said=f"by {chosen} the lists would earn {_span(estimate.gain)} more than the logged "
         f"{logged:.4f} per request; {rule}",
     )  # fmt: skip
+
+
+def _lower_gain(value: ev.OffPolicy, estimate: ev.Estimate) -> float:
+    """The bound that holds for any sample; the interval's end where rewards have no known range."""
+    return estimate.gain.low if value.lower is None else value.lower.gain
 
 
 def _reason(error: Exception) -> str:

@@ -76,7 +76,8 @@ class GateSettings(_Strict):
     lower_bound: float | None = Field(
         default=None,
         description="Smallest allowed lower bound of the off-policy gain over the logged lists, "
-        "relative to their reward, e.g. -0.05; without it only a significant loss is refused.",
+        "relative to their reward, e.g. -0.05; the bound holds for any sample size (95 %, weights cut "
+        "at 10). Without it only a significant loss is refused.",
     )
     lead_kept: float = Field(
         default=0.5,

@@ -94,7 +94,6 @@ def table(
     metric: Annotated[
         str | None, typer.Option(help="What rows are ordered and tested by; default: the suite's.")
     ] = None,
-    bootstrap: Annotated[int, typer.Option(help="Resamples of the paired test.", min=1)] = 5000,
     as_json: JsonOption = False,
 ) -> None:
     """Means and deviations over seeds, paired tests, and the cells that failed."""
@@ -103,7 +102,7 @@ def table(
 
         import goalrank.studies.arena as bench
 
-        leaderboards = bench.load_leaderboards(folder, metric, bootstrap)
+        leaderboards = bench.load_leaderboards(folder, metric)
         emit([dataclasses.asdict(leaderboard) for leaderboard in leaderboards])
         if not as_json:
             text = bench.latex(leaderboards) if latex else bench.markdown(leaderboards)
@@ -134,14 +133,13 @@ def plot(
 def publish(
     folder: Folder,
     out: Annotated[Path, typer.Option(help="Where to; files of those names are replaced.")],
-    bootstrap: Annotated[int, typer.Option(help="Resamples of the paired test.", min=1)] = 5000,
     as_json: JsonOption = False,
 ) -> None:
     """What is worth committing: the ledger in one file, tables, figures; no weights."""
     with only_json(as_json) as emit:
         from goalrank.studies.arena import publish as write
 
-        _say(write(folder, out, bootstrap), emit, as_json)
+        _say(write(folder, out), emit, as_json)
 
 
 def _say(files: Sequence[Path], emit: Callable[[Any], None], as_json: bool) -> None:

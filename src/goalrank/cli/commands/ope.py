@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +23,8 @@ from goalrank.evaluation import OffPolicyOptions
 from goalrank.storage import json_text, write_text
 
 if TYPE_CHECKING:
-    from goalrank.evaluation import OffPolicy
+    from goalrank.evaluation import Estimate, OffPolicy
+    from goalrank.requests import Requests
     from goalrank.rewards import Reward
 
 
@@ -74,10 +76,11 @@ def ope(
         options = checked(OffPolicyOptions, given, "the estimate", "see goalrank ope --help")
         allow = allow_plugin or ()
         loaded = Bundle.load(bundle, allow=allow)
+        table = Requests.read(log, items=items)
         with progress_bar("weighing") as bar:
             found = evaluate_off_policy(
-                loaded, Requests.read(log, items=items), options=options,
-                model=None if model is None else _reward(model, allow),
+                loaded, table, options=options,
+                model=None if model is None else _reward(model, allow, table, options),
                 logging=None
                 if logging is None
                 else (Bundle.load(logging, allow=allow), logging_temperature),
@@ -101,11 +104,15 @@ def _weights(given: list[str]) -> dict[str, float] | None:
         raise ConfigError(f"--reward {given}: {error}; remedy: --reward click=1.0") from error
 
 
-def _reward(folder: str, allow: Sequence[str]) -> Reward:
+def _reward(folder: str, allow: Sequence[str], log: Requests, options: OffPolicyOptions) -> Reward:
     from goalrank.bundles import Bundle
     from goalrank.errors import ConfigError
+    from goalrank.evaluation import refuse_training_log
 
-    found = Bundle.load(folder, allow=allow).reward
+    bundle = Bundle.load(folder, allow=allow)
+    if not options.allow_training_log:
+        refuse_training_log(bundle.train, log, "the reward model")
+    found = bundle.reward
     if found is None:
         raise ConfigError(f"bundle '{folder}' holds no reward model; option: --model")
     return found
@@ -117,7 +124,8 @@ def _print(found: OffPolicy) -> None:
     typer.echo(f"new policy: {settings['policy']}; reward: {reward}")
     typer.echo(
         f"{support['requests']:,} requests ({settings['left_out']:,} left out), worth "
-        f"{support['effective']:,.0f} of the new policy's own; mean weight "
+        f"{support['effective']:,.0f} of the new policy's own, with "
+        f"{support['effective_clicks']:,.0f} answers of equal weight; mean weight "
         f"{support['mean_weight']:.3f} ± {support['mean_weight_error']:.3f}, largest "
         f"{support['largest_weight']:.1f}; {support['clipped']:.1%} above the cap of "
         f"{settings['cap']:g}"
@@ -125,13 +133,24 @@ def _print(found: OffPolicy) -> None:
     own = found.logged
     typer.echo(f"{'logged':<15} {own.mean:.4f} [{own.low:.4f}, {own.high:.4f}]")
     for name, each in found.estimates.items():
-        value, gain = each.value, each.gain
+        typer.echo(_line(name, each))
+    if found.lower is not None:
         typer.echo(
-            f"{name:<15} {value.mean:.4f} [{value.low:.4f}, {value.high:.4f}]  gain "
-            f"{gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+            f"{'at least':<15} {found.lower.value:.4f}, gain {found.lower.gain:+.4f} (95 % lower "
+            f"bounds for any sample size, weights cut at the cap)"
         )
     for warning in found.warnings:
         typer.echo(f"WARNING: {warning}")
+
+
+def _line(name: str, each: Estimate) -> str:
+    value, gain = each.value, each.gain
+    if math.isnan(value.low):
+        return f"{name:<15} {value.mean:.4f}  gain {gain.mean:+.4f} (biased, so without interval)"
+    return (
+        f"{name:<15} {value.mean:.4f} [{value.low:.4f}, {value.high:.4f}]  gain "
+        f"{gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+    )
 
 
 def add(app: typer.Typer) -> None:

@@ -6,7 +6,9 @@ lists; each is a sum of ratios of means, so that one bootstrap serves them all.
 
 Sources: Horvitz & Thompson, 1952 (IPS); Swaminathan & Joachims, 2015, "The self-normalized estimator
 for counterfactual learning" (SNIPS); Ionides, 2008 (clipping); Dudík, Langford & Li, 2011 (doubly
-robust); McInerney et al., 2020, "Counterfactual evaluation of slate recommendations with sequential
+robust); Thomas & Brunskill, 2016 (self-normalised doubly robust); Wang, Agarwal & Dudík, 2017
+(switch); Li et al., 2018, "Offline evaluation of ranking policies with click models" (independent);
+Kiyohara et al., 2022 (cascade doubly robust); McInerney et al., 2020, "Counterfactual evaluation of slate recommendations with sequential
 reward interactions" (position-wise); Kish, 1965 (effective sample size).
 """
 
@@ -19,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from goalrank.errors import ConfigError, DataError
-from goalrank.evaluation.statistics.bootstrap import FloatArray, Interval, Resampler, percentiles
+from goalrank.evaluation.statistics.bootstrap import LEVEL, FloatArray, Interval, Resampler
+from goalrank.evaluation.statistics.lower_bounds import user_lower_bound
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,11 @@ class Logged:
         slot_reward: [R, S] what each slot earned, 0 in empty slots; sums to `reward`.
         prefix_target, prefix_logging: [R, S] log-probabilities of the list's first t + 1 items; a
             list that has ended keeps its last value.
+        slot_predicted: [R, S] model's value of slot t given the list's first t + 1 items (of the
+            slot, or of it and all later ones), 0 in empty slots.
+        slot_baseline: [R, S] its mean over the new policy's item of slot t, given the items before.
+        item_target, item_logging: [R, S] log-probabilities of the shown item at its slot, whatever
+            stands before it; 0 in empty slots.
     """
 
     reward: FloatArray
@@ -45,6 +53,10 @@ class Logged:
     slot_reward: FloatArray | None = None
     prefix_target: FloatArray | None = None
     prefix_logging: FloatArray | None = None
+    slot_predicted: FloatArray | None = None
+    slot_baseline: FloatArray | None = None
+    item_target: FloatArray | None = None
+    item_logging: FloatArray | None = None
 
     @property
     def weight(self) -> FloatArray:
@@ -81,14 +93,59 @@ def clipped(logged: Logged, cap: float = np.inf) -> Terms:
     return _plain(np.minimum(logged.weight, cap) * logged.reward)
 
 
+def direct_method(logged: Logged, cap: float = np.inf) -> Terms:
+    """mean(E_π[q]): no weights, so no variance from them, and all of the model's bias."""
+    return _plain(_model(logged)[1])
+
+
 def doubly_robust(logged: Logged, cap: float = np.inf) -> Terms:
-    """mean(E_π[q] + w · (r - q)): without bias if either the weights or the model q are right."""
-    if logged.predicted is None or logged.baseline is None:
+    """mean(E_π[q] + w · (r - q)): without bias if the weights are right, or a q not fitted to this log."""
+    predicted, baseline = _model(logged)
+    return _plain(baseline + logged.weight * (logged.reward - predicted))
+
+
+def self_normalised_dr(logged: Logged, cap: float = np.inf) -> Terms:
+    """mean(E_π[q]) + Σ w · (r - q) / Σ w: as `dr`, with steadier corrections."""
+    predicted, baseline = _model(logged)
+    weight = logged.weight
+    return Terms(
+        np.stack([baseline, weight * (logged.reward - predicted)], 1),
+        np.stack([np.ones_like(weight), weight], 1),
+    )
+
+
+def switch_dr(logged: Logged, cap: float = np.inf) -> Terms:
+    """mean(E_π[q] + 1[w ≤ cap] · w · (r - q)): the model alone where a weight is above the cap."""
+    predicted, baseline = _model(logged)
+    weight = np.where(logged.weight <= cap, logged.weight, 0.0)
+    return _plain(baseline + weight * (logged.reward - predicted))
+
+
+def independent_ips(logged: Logged, cap: float = np.inf) -> Terms:
+    """Σ_t mean(w_t · r_t), w_t of the item at slot t: right where a slot's answer depends on no other."""
+    target, logging, reward = logged.item_target, logged.item_logging, logged.slot_reward
+    if target is None or logging is None or reward is None:
         raise DataError(
-            "doubly robust needs a reward model's values; remedy: a bundle with its reward, or "
-            "estimators without 'dr'; option: estimator"
+            "independent-ips needs each item's probability at its slot, whatever stands before it, "
+            "which logs of lists do not hold; remedy: Logged(item_target=…, item_logging=…) where "
+            "it is known, or position-ips; option: estimator"
         )
-    return _plain(logged.baseline + logged.weight * (logged.reward - logged.predicted))
+    terms = np.exp(target - logging) * reward
+    return Terms(terms, np.ones_like(terms))
+
+
+def cascade_dr(logged: Logged, cap: float = np.inf) -> Terms:
+    """Σ_t mean(w_≤t · (r_t - q_t) + w_<t · E_π[q_t]): as position-ips, with a model's help."""
+    weight, reward = _prefixes(logged)
+    predicted, baseline = logged.slot_predicted, logged.slot_baseline
+    if predicted is None or baseline is None:
+        raise DataError(
+            "cascade-dr needs a model's value of each slot; remedy: Logged(slot_predicted=…, "
+            "slot_baseline=…), or position-ips; option: estimator"
+        )
+    before = np.concatenate([np.ones_like(weight[:, :1]), weight[:, :-1]], 1)
+    terms = weight * (reward - predicted) + before * baseline
+    return Terms(terms, np.ones_like(terms))
 
 
 def position_ips(logged: Logged, cap: float = np.inf) -> Terms:
@@ -107,10 +164,19 @@ ESTIMATORS: dict[str, Callable[[Logged, float], Terms]] = {
     "ips": ips,
     "snips": snips,
     "clipped": clipped,
+    "dm": direct_method,
     "dr": doubly_robust,
+    "sndr": self_normalised_dr,
+    "switch-dr": switch_dr,
     "position-ips": position_ips,
     "position-snips": position_snips,
+    "independent-ips": independent_ips,
+    "cascade-dr": cascade_dr,
 }
+# Their means miss the policy's value by what is cut off or by the model's error, which no resampling
+# shows: they have no interval.
+BIASED = ("clipped", "dm", "switch-dr")
+MODEL_BASED = ("dm", "dr", "sndr", "switch-dr")
 
 
 @dataclass(frozen=True)
@@ -118,12 +184,29 @@ class Estimate:
     """One estimator's answer.
 
     Attributes:
-        value: of the new policy, a request, with its bootstrap interval.
+        value: of the new policy, per request, with its interval; its ends are NaN for the
+            estimators of `BIASED`.
         gain: `value` less the mean reward in the log, with the interval of the difference.
     """
 
     value: Interval
     gain: Interval
+
+
+@dataclass(frozen=True)
+class LowerBounds:
+    """What the new policy earns at least, with a confidence of 95 %, for any sample size.
+
+    They rest on weights cut at the cap, which errs downwards alone where rewards are not negative.
+    Source: Thomas, Theocharous & Ghavamzadeh, 2015, "High-confidence off-policy evaluation".
+
+    Attributes:
+        value: of the new policy, per request.
+        gain: of it less the log's own policy.
+    """
+
+    value: float
+    gain: float
 
 
 @dataclass(frozen=True)
@@ -135,6 +218,7 @@ class OffPolicy:
         estimates: by estimator.
         support: see `goalrank.evaluation.Support`, as plain values.
         settings: what the numbers rest on.
+        lower: see `LowerBounds`; None where the range of rewards is not known.
         warnings: reasons for doubt that were overruled or are worth knowing.
     """
 
@@ -142,6 +226,7 @@ class OffPolicy:
     estimates: dict[str, Estimate]
     support: dict[str, Any]
     settings: dict[str, Any] = field(default_factory=dict)
+    lower: LowerBounds | None = None
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -155,10 +240,43 @@ def effective_size(weight: FloatArray) -> float:
     return float(weight.sum()) ** 2 / square if square > 0 else 0.0
 
 
+def effective_clicks(weight: FloatArray, reward: FloatArray) -> float:
+    """(Σ w·r)² / Σ (w·r)²: on how many answers of equal weight an estimate rests."""
+    return effective_size(np.abs(weight * reward))
+
+
+def lower_bounds(
+    logged: Logged, resampler: Resampler, *, cap: float, most: float
+) -> LowerBounds | None:
+    """Lower bounds of the new policy's value and gain, by betting.
+
+    Args:
+        logged: rewards and probabilities of R logged lists.
+        resampler: its clusters are the independent part.
+        cap: largest weight; larger ones are cut.
+        most: largest possible reward of a list, known beforehand.
+
+    Returns:
+        The bounds; None where a reward lies outside [0, most], so that its range is not known.
+    """
+    reward = logged.reward
+    if reward.min(initial=0.0) < 0 or reward.max(initial=0.0) > most:
+        return None
+    weight = np.minimum(logged.weight, cap)
+
+    def bound(values: FloatArray, low: float, high: float) -> float:
+        return user_lower_bound(
+            values, resampler.clusters, low, high, alpha=1 - LEVEL, seed=resampler.seed
+        )
+
+    value = bound(weight * reward, 0.0, cap * most)
+    return LowerBounds(value, bound((weight - 1) * reward, -most, max(cap - 1, 0.0) * most))
+
+
 def estimate(
     logged: Logged, names: Sequence[str], resampler: Resampler, *, cap: float = 10.0
 ) -> tuple[Interval, dict[str, Estimate]]:
-    """Estimates with 95 % percentile-bootstrap intervals, all from the same resamples.
+    """Estimates with 95 % intervals, all from the same resamples.
 
     Args:
         logged: rewards and probabilities of R logged lists.
@@ -187,10 +305,13 @@ def estimate(
         with np.errstate(invalid="ignore", divide="ignore"):
             values = (top / bottom).sum(1)
         at += 2 * width
+        if name in BIASED:
+            values = np.full_like(values, np.nan)
         out[name] = Estimate(
-            _interval(each.value, values), _interval(each.value - own, values - base)
+            _interval(resampler, each.value, values),
+            _interval(resampler, each.value - own, values - base),
         )
-    return _interval(own, base), out
+    return _interval(resampler, own, base), out
 
 
 def check_estimators(names: Sequence[str], cap: float) -> None:
@@ -207,6 +328,15 @@ def check_estimators(names: Sequence[str], cap: float) -> None:
         raise ConfigError(f"cap is {cap}, but weights are clipped above 0 only; option: cap")
 
 
+def _model(logged: Logged) -> tuple[FloatArray, FloatArray]:
+    if logged.predicted is None or logged.baseline is None:
+        raise DataError(
+            "direct method and doubly robust need a reward model's values; remedy: a bundle with its "
+            "reward, or other estimators; option: estimator"
+        )
+    return logged.predicted, logged.baseline
+
+
 def _plain(values: FloatArray) -> Terms:
     return Terms(values[:, None], np.ones((len(values), 1)))
 
@@ -221,6 +351,8 @@ def _prefixes(logged: Logged) -> tuple[FloatArray, FloatArray]:
     return np.exp(target - logging), reward
 
 
-def _interval(value: float, drawn: FloatArray) -> Interval:
-    low, high = percentiles(drawn[:, None])[:, 0]
+def _interval(resampler: Resampler, value: float, drawn: FloatArray) -> Interval:
+    low, high = np.nan, np.nan
+    if np.isfinite(drawn).any():
+        low, high = resampler.ends(np.array([value]), drawn[:, None])[:, 0]
     return Interval(value, float(low), float(high))

@@ -12,10 +12,12 @@ from goalrank.bundles import Bundle
 from goalrank.constraints import Constraints
 from goalrank.errors import ConfigError, DataError
 from goalrank.evaluation.off_policy.estimators import (
+    MODEL_BASED,
     Logged,
     OffPolicy,
     check_estimators,
     estimate,
+    lower_bounds,
 )
 from goalrank.evaluation.off_policy.options import OffPolicyOptions
 from goalrank.evaluation.off_policy.policy_value import (
@@ -29,17 +31,16 @@ from goalrank.evaluation.off_policy.policy_value import (
 from goalrank.evaluation.off_policy.support import (
     check_propensities,
     check_support,
+    check_training_log,
     measure_support,
     refuse,
+    refuse_training_log,
 )
-from goalrank.evaluation.statistics.bootstrap import (
-    Resampler,
-)
+from goalrank.evaluation.statistics.few_clusters import resample
 from goalrank.requests import Requests
 from goalrank.rewards import Reward
 from goalrank.settings import checked
 
-_FEWEST_USERS = 30  # below this a cluster bootstrap is too coarse to mean anything
 _AGREE = 1e-3  # relative: a logging bundle must give the logged propensities
 
 
@@ -73,17 +74,20 @@ def evaluate_off_policy(
     Raises:
         ConfigError: an unknown estimator or kind, or a number out of range.
         DataError: propensities missing or impossible, or an estimator lacks its inputs.
-        InfeasibleError: the log does not support the policy; the message says why.
+        InfeasibleError: the log does not support the policy, or the bundle was trained on it; the
+            message says why.
     """
     o = _options(options, given)
     check_estimators(o.estimators or (), o.cap)
     weights = o.reward if o.reward is not None else _target(log)
     table, left_out = _usable(log, o.drop_unknown)
+    judge = check_training_log if o.allow_training_log else refuse_training_log
+    doubts = judge(bundle.train, table, "the new policy")
     policy = TargetPolicy(bundle, o.temperature, rules or Constraints())
     served = None if logging is None else TargetPolicy(*logging, logging_rules or Constraints())
     model = model if model is not None else bundle.reward
     slots = _slot_logging(table, served, policy, o)
-    model = model if o.estimators is None or "dr" in o.estimators else None
+    model = model if o.estimators is None or set(MODEL_BASED) & set(o.estimators) else None
     seen = view(
         policy, table, model=model, weights=weights, prefixes=slots is not None, lists=o.lists,
         seed=o.seed, batch_size=o.batch_size, device=o.device, progress=progress,
@@ -92,21 +96,25 @@ def evaluate_off_policy(
     names = list(o.estimators) if o.estimators is not None else _possible(logged)
     choices = table.frame["candidates"].list.len().to_numpy()
     support = measure_support(logged, choices, o.cap)
-    reasons = check_support(support, min_effective=o.min_effective, greedy=o.temperature is None)
+    reasons = check_support(
+        support, min_effective=o.min_effective, min_clicks=o.min_clicks,
+        greedy=o.temperature is None,
+    )  # fmt: skip
     if not o.allow_weak_support:
         refuse(reasons)
-    clusters, unit = _clusters(table, o.unit)
-    own, estimates = estimate(logged, names, Resampler(clusters, o.bootstrap, o.seed), cap=o.cap)
+    resampler = resample(table.frame["user_id"].to_numpy(), o.unit, o.bootstrap, o.seed)
+    own, estimates = estimate(logged, names, resampler, cap=o.cap)
     return OffPolicy(
         own,
         estimates,
         vars(support),
         {
             "reward": weights, "temperature": o.temperature, "policy": _words(policy), "cap": o.cap,
-            "lists": o.lists, "left_out": left_out, "resamples": o.bootstrap, "resampled": unit,
-            "seed": o.seed, "min_effective": o.min_effective,
+            "lists": o.lists, "left_out": left_out, "intervals": resampler.words(o.unit),
+            "seed": o.seed, "min_effective": o.min_effective, "min_clicks": o.min_clicks,
         },
-        reasons + ((log.info.warning,) if log.info.warning else ()),
+        lower_bounds(logged, resampler, cap=o.cap, most=_most(table, weights)),
+        doubts + reasons + ((log.info.warning,) if log.info.warning else ()),
     )  # fmt: skip
 
 
@@ -228,17 +236,16 @@ def _logged(
     )
 
 
+def _most(table: Requests, weights: Mapping[str, float]) -> float:
+    """Largest reward of a list of the log, for kinds of feedback in [0, 1]."""
+    slots = int(cast(int, table.frame["shown"].list.len().max()))
+    return slots * sum(max(weight, 0.0) for weight in weights.values())
+
+
 def _possible(logged: Logged) -> list[str]:
     names = ["ips", "snips", "clipped"]
-    names += ["dr"] if logged.predicted is not None else []
+    names += MODEL_BASED if logged.predicted is not None else []
     return names + (["position-ips", "position-snips"] if logged.prefix_logging is not None else [])
-
-
-def _clusters(table: Requests, unit: str) -> tuple[Any, str]:
-    users, cluster = np.unique(table.frame["user_id"].to_numpy(), return_inverse=True)
-    if unit == "user" and len(users) >= _FEWEST_USERS:
-        return cluster.astype(np.int64), "user"
-    return np.arange(len(table)), "request"
 
 
 def _words(policy: TargetPolicy) -> str:

@@ -22,8 +22,8 @@ class OffPolicyOptions(BaseModel):
     )
     estimators: tuple[str, ...] | None = Field(
         default=None,
-        description="ips, snips, clipped, dr, position-ips or position-snips. Repeatable; "
-        "default: all that log, bundle and reward model allow.",
+        description="ips, snips, clipped, dm, dr, sndr, switch-dr, position-ips or position-snips. "
+        "Repeatable; default: all that log, bundle and reward model allow.",
     )
     temperature: float | None = Field(
         default=None,
@@ -35,11 +35,22 @@ class OffPolicyOptions(BaseModel):
     lists: int = Field(
         default=16, ge=1, description="Lists drawn per request for the model's mean in dr."
     )
-    cap: float = Field(default=10.0, gt=0, description="Largest weight of 'clipped'.")
+    cap: float = Field(
+        default=10.0,
+        gt=0,
+        description="Largest weight of 'clipped', 'switch-dr' and the lower bounds.",
+    )
     min_effective: float = Field(
         default=50.0, description="Refuse an effective sample size below this."
     )
+    min_clicks: float = Field(
+        default=30.0,
+        description="Refuse an estimate that rests on fewer answers of equal weight than this.",
+    )
     allow_weak_support: bool = Field(default=False, description="Warn instead of refusing.")
+    allow_training_log: bool = Field(
+        default=False, description="Warn instead of refusing a log that the bundle was trained on."
+    )
     drop_unknown: bool = Field(
         default=False, description="Leave out requests without a propensity."
     )
@@ -47,8 +58,8 @@ class OffPolicyOptions(BaseModel):
     seed: int = Field(default=0, description="Of draws and resamples.")
     unit: Literal["user", "request"] = Field(
         default="user",
-        description="What is resampled: user (with all requests; request if fewer than 30 users) "
-        "or request.",
+        description="What is independent: user (with all requests; Student's t over fewer than 30 "
+        "users) or request.",
     )
     batch_size: int = Field(default=256, ge=1, description="Requests per batch.")
     device: str = Field(default="cpu", description="cpu, cuda, …")

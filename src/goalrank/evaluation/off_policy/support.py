@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from goalrank.errors import DataError, InfeasibleError
-from goalrank.evaluation.off_policy.estimators import Logged, effective_size
+from goalrank.evaluation.off_policy.estimators import Logged, effective_clicks, effective_size
 from goalrank.evaluation.statistics.bootstrap import FloatArray
+from goalrank.requests import LogFingerprint, Requests
 
+_SEEN = 0.01  # share of a log's requests that may have been trained on
 _STANDARD_ERRORS = 4.0  # a mean weight this far below 1 is no chance
 
 
@@ -21,6 +25,7 @@ class Support:
     Attributes:
         requests: R that the estimates rest on.
         effective: (Σ w)² / Σ w², Kish's effective sample size.
+        effective_clicks: (Σ w·r)² / Σ (w·r)²: on how many answers of equal weight the estimates rest.
         impossible: share of logged lists that the new policy cannot give.
         mean_weight: 1 in expectation where the log covers the policy; the part missing below 1 is
             the new policy's probability of lists that could not be logged.
@@ -33,6 +38,7 @@ class Support:
 
     requests: int
     effective: float
+    effective_clicks: float
     impossible: float
     mean_weight: float
     mean_weight_error: float
@@ -83,6 +89,56 @@ def check_propensities(
     return known
 
 
+def check_training_log(train: Mapping[str, Any], log: Requests, what: str) -> tuple[str, ...]:
+    """What speaks against an estimate from this log because a model learned from it.
+
+    A policy that was fitted to a log puts its weight on those lists whose logged feedback happened to
+    be good, and a reward model has learned that feedback by heart: every estimator is then biased
+    upwards, the doubly robust one too.
+
+    Args:
+        train: about the training, as a bundle keeps it.
+        log: requests of the estimate.
+        what: names the model in the sentence.
+    """
+    if "log" not in train:
+        return (
+            f"nobody knows what {what} was trained on (its bundle is of an earlier version, or was "
+            f"made by hand): from its own training log every estimate is biased upwards",
+        )
+    trained = LogFingerprint.read(train["log"])
+    share = trained.share_in(log)
+    if share == 0:
+        return ()
+    return (
+        f"{share:.0%} of the log's requests are among those that {what} was trained on ({trained}), "
+        f"so that every estimate is biased upwards",
+    )
+
+
+def refuse_training_log(train: Mapping[str, Any], log: Requests, what: str) -> tuple[str, ...]:
+    """Refuse a log that a model learned from.
+
+    Args:
+        train: about the training, as a bundle keeps it.
+        log: requests of the estimate.
+        what: names the model in the sentence.
+
+    Returns:
+        Doubts that are no reason to refuse.
+
+    Raises:
+        InfeasibleError: more than a hundredth of the log's requests were trained on.
+    """
+    doubts = check_training_log(train, log, what)
+    if "log" in train and LogFingerprint.read(train["log"]).share_in(log) > _SEEN:
+        raise InfeasibleError(
+            f"{doubts[0]}; remedy: estimate from a log that was served later (goalrank data keeps the "
+            f"last requests in test.parquet), or --allow-training-log to see numbers that are biased"
+        )
+    return doubts
+
+
 def measure_support(logged: Logged, choices: NDArray[np.int64], cap: float) -> Support:
     """Numbers of the overlap; `choices` [R] is the number of candidates."""
     weight = logged.weight
@@ -92,6 +148,7 @@ def measure_support(logged: Logged, choices: NDArray[np.int64], cap: float) -> S
     return Support(
         requests=n,
         effective=effective_size(weight),
+        effective_clicks=effective_clicks(weight, logged.reward),
         impossible=float(np.isneginf(logged.log_target).mean()),
         mean_weight=float(weight.mean()),
         mean_weight_error=float(weight.std(ddof=1) / np.sqrt(n)) if n > 1 else float("inf"),
@@ -101,7 +158,9 @@ def measure_support(logged: Logged, choices: NDArray[np.int64], cap: float) -> S
     )
 
 
-def check_support(support: Support, *, min_effective: float, greedy: bool) -> tuple[str, ...]:
+def check_support(
+    support: Support, *, min_effective: float, greedy: bool, min_clicks: float = 0.0
+) -> tuple[str, ...]:
     """What speaks against an estimate from this log; empty if nothing does."""
     found = []
     if support.certain > 0:
@@ -120,6 +179,11 @@ def check_support(support: Support, *, min_effective: float, greedy: bool) -> tu
             f"the effective sample size is {support.effective:.1f} of {support.requests} requests, "
             f"below {min_effective:g} (option: min-effective); {support.impossible:.0%} of the "
             f"logged lists are impossible under the new policy{hint}"
+        )
+    if support.effective_clicks < min_clicks:
+        found.append(
+            f"the estimates rest on {support.effective_clicks:.1f} answers of equal weight, below "
+            f"{min_clicks:g} (option: min-clicks): with so few, intervals are too narrow"
         )
     short = 1 - support.mean_weight
     if short > _STANDARD_ERRORS * support.mean_weight_error and short > 1e-6:

@@ -195,6 +195,12 @@ def _sentence(
             f"A baseline ({baseline}) scores {b:.3f} {metric}, level with the best trained ranker "
             f"({trained}, {a:.3f}; {span}): {_above(baseline)}"
         )
+    if math.isinf(difference.high):
+        return (
+            f"The best trained ranker ({trained}, {metric} {a:.3f}) and the best baseline ({baseline}, "
+            f"{b:.3f}) cannot be compared: all requests are of one user, and requests of one user are "
+            f"not independent; remedy: requests of more users."
+        )
     return (
         f"The best trained ranker ({trained}, {metric} {a:.3f}) and the best baseline ({baseline}, "
         f"{b:.3f}) are not told apart ({span}): about {_needed(difference, scored):,} scored requests "

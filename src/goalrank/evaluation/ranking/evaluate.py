@@ -15,12 +15,12 @@ from torch import Tensor
 from goalrank.errors import ConfigError, DataError, GoalRankError
 from goalrank.evaluation.ranking import metrics as m
 from goalrank.evaluation.ranking.evaluation import Evaluation
-from goalrank.evaluation.statistics.bootstrap import FloatArray, Resampler
+from goalrank.evaluation.statistics.bootstrap import FloatArray
+from goalrank.evaluation.statistics.few_clusters import resample
 from goalrank.rankers import Ranker
 from goalrank.requests import Batch, EncodedRequests
 
 DEFAULT_METRICS = ("ndcg", "recall", "hit_rate", "map", "f1", "auc")
-_FEWEST_USERS = 30  # below this a cluster bootstrap is too coarse to mean anything
 
 Progress = Callable[[int, int], None]
 
@@ -52,8 +52,8 @@ def evaluate(
         metrics: names of `METRICS`, "package.module:function", or auc.
         bootstrap: number of resamples, at least 1.
         seed: of the resamples.
-        unit: "user" resamples users with all their requests ("request" if fewer than 30 users);
-            "request" resamples single requests.
+        unit: "user" resamples users with all their requests, or takes Student's t over fewer than
+            30 users; "request" takes single requests for independent.
         device: where rankers are and batches go.
         progress: called with (requests done, requests in all) after each batch.
 
@@ -62,7 +62,7 @@ def evaluate(
         DataError: no feedback kind is the target, or no request has a positive.
         GoalRankError: a ranker gave NaN scores, or a list with repeats or padding.
     """
-    _check(metrics, slots, batch_size, bootstrap, unit)
+    _check(metrics, slots, batch_size, bootstrap)
     rows = _with_positives(columns)
     tables = replace(columns, items=columns.items.to(device), users=columns.users.to(device))
     parts: dict[str, dict[str, list[FloatArray]]] = {name: {} for name in rankers}
@@ -78,7 +78,6 @@ def evaluate(
                     parts[name].setdefault(metric, []).append(value.cpu().numpy())
             if progress is not None:
                 progress(min(start + batch_size, len(rows)), len(rows))
-    clusters, unit = _clusters(columns, rows, unit)
     return Evaluation(
         slots=slots,
         protocol=columns.protocol,
@@ -86,7 +85,7 @@ def evaluate(
         excluded=len(columns) - len(rows),
         values={r: {k: np.concatenate(v) for k, v in each.items()} for r, each in parts.items()},
         seconds=seconds,
-        resampler=Resampler(clusters, bootstrap, seed),
+        resampler=resample(columns.user[rows], unit, bootstrap, seed),
         unit=unit,
     )
 
@@ -106,15 +105,13 @@ def known_only(batch: Batch) -> Batch:
     return replace(batch, candidate_mask=batch.candidate_mask & batch.observed)
 
 
-def _check(metrics: Sequence[str], slots: int, batch_size: int, bootstrap: int, unit: str) -> None:
+def _check(metrics: Sequence[str], slots: int, batch_size: int, bootstrap: int) -> None:
     for name in metrics:
         if (fault := m.METRICS.fault(name, also=("auc",))) is not None:
             raise ConfigError(f"{fault}; option: metrics")
     for name, value in (("slots", slots), ("batch_size", batch_size), ("bootstrap", bootstrap)):
         if value < 1:
             raise ConfigError(f"{name} is {value}, but must be at least 1 (option: {name})")
-    if unit not in ("user", "request"):
-        raise ConfigError(f"unit is '{unit}', but must be 'user' or 'request' (option: unit)")
 
 
 def _with_positives(columns: EncodedRequests) -> NDArray[np.int64]:
@@ -131,15 +128,6 @@ def _with_positives(columns: EncodedRequests) -> NDArray[np.int64]:
             f"feedback, so there is nothing to measure; remedy: choose another target or more data"
         )
     return rows
-
-
-def _clusters(
-    columns: EncodedRequests, rows: NDArray[np.int64], unit: str
-) -> tuple[NDArray[np.int64], str]:
-    users, cluster = np.unique(columns.user[rows], return_inverse=True)
-    if unit == "user" and len(users) >= _FEWEST_USERS:
-        return cluster.astype(np.int64), "user"
-    return np.arange(len(rows)), "request"
 
 
 @contextmanager

@@ -25,7 +25,8 @@ CONVENTIONS = (
     "Ties get the expected value over random orders of the tied candidates.",
     "recall@L and map@L divide by min(#positives, L); recall@L is not hit_rate@L (any hit).",
     "ndcg@L has linear gain, so for 0/1 relevance it is the binary ndcg.",
-    "Intervals: 95 % percentile bootstrap; every ranker is resampled alike, so differences are paired.",
+    "Intervals: 95 % percentile bootstrap, Student's t for fewer than 30 users; every ranker is "
+    "treated alike, so differences are paired.",
 )
 
 
@@ -41,7 +42,7 @@ class Evaluation:
         values: ranker → metric name (such as "ndcg@6") → [n]; NaN where undefined.
         seconds: ranker → seconds spent in it, all requests together.
         resampler: how intervals are drawn.
-        unit: what is resampled, "user" or "request".
+        unit: what is independent, "user" or "request".
     """
 
     slots: int
@@ -177,6 +178,7 @@ class Evaluation:
             "protocol": self.protocol,
             "resamples": self.resampler.resamples,
             "resampled": self.unit,
+            "intervals": self.intervals,
             "seed": self.resampler.seed,
             "seconds": self.seconds,
             "warning": self.warning,
@@ -184,12 +186,16 @@ class Evaluation:
         }
 
     @property
+    def intervals(self) -> str:
+        """How intervals were made."""
+        return self.resampler.words(self.unit)
+
+    @property
     def basis(self) -> str:
         """A line on what the numbers rest on."""
         return (
             f"{self.n} requests; {self.excluded} without positives excluded. Protocol: "
-            f"{self.protocol}. 95 % intervals from {self.resampler.resamples} resamples of "
-            f"{self.unit}s."
+            f"{self.protocol}. {self.intervals}."
         )
 
     def best_first(self, metric: str) -> list[str]:

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 _CHUNK_CELLS = 4_000_000  # weights held at once: 32 MB
-_LEVEL = 0.95
+LEVEL = 0.95
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its 95 % percentile-bootstrap interval."""
+    """A mean and its 95 % interval."""
 
     mean: float
     low: float
@@ -32,11 +32,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """Mean of a - b over the same requests, its interval, and a two-sided bootstrap p.
-
-    p is twice the smaller share of resampled differences on either side of 0, at most 1, and never
-    below 2 / (resamples + 1).
-    """
+    """Mean of a - b over the same requests, its interval, and a two-sided p of "no difference"."""
 
     p: float
 
@@ -64,11 +60,8 @@ class Resampler:
 
         Memory: O(resamples · M + U · M), the weights come in chunks.
         """
-        size = int(self.clusters.max(initial=-1)) + 1
-        real = np.isfinite(values)
-        total = _by_cluster(np.where(real, values, 0.0), self.clusters, size)
-        count = _by_cluster(real.astype(np.float64), self.clusters, size)
-        out = [_divide(w @ total, w @ count) for w in self._weights(size)]
+        total, count = cluster_sums(values, self.clusters)
+        out = [divide(w @ total, w @ count) for w in self._weights(len(total))]
         return np.concatenate(out) if out else np.zeros((0, values.shape[1]))
 
     def _weights(self, size: int) -> Iterator[FloatArray]:
@@ -84,20 +77,50 @@ class Resampler:
 
     def intervals(self, values: FloatArray) -> list[Interval]:
         """The interval of each column of values [R, M]."""
-        mean = _divide(np.nansum(values, 0), np.isfinite(values).sum(0))
-        low, high = percentiles(self.means(values))
+        mean = divide(np.nansum(values, 0), np.isfinite(values).sum(0))
+        low, high = self.ends(mean, self.means(values))
         return [Interval(float(m), float(a), float(b)) for m, a, b in zip(mean, low, high)]
 
     def difference(self, a: FloatArray, b: FloatArray) -> Difference:
         """The difference of two columns [R], request by request."""
         gap = (a - b)[:, None]
         means = self.means(gap)
-        low, high = percentiles(means)[:, 0]
-        drawn = means[np.isfinite(means)]
+        mean = divide(np.nansum(gap, 0), np.isfinite(gap).sum(0))
+        low, high = self.ends(mean, means)[:, 0]
+        p = self.tail(float(mean[0]), means[:, 0])
+        return Difference(float(mean[0]), float(low), float(high), p)
+
+    def ends(self, value: FloatArray, drawn: FloatArray) -> FloatArray:
+        """Ends [2, M] of the 95 % intervals of estimates.
+
+        Args:
+            value: [M] the estimates.
+            drawn: [D, M] what they are in the draws of `means`.
+        """
+        return percentiles(drawn)
+
+    def tail(self, value: float, drawn: FloatArray) -> float:
+        """Two-sided p of "the estimate is 0".
+
+        Args:
+            value: the estimate.
+            drawn: [D] what it is in the draws of `means`.
+
+        Returns:
+            Twice the smaller share of draws on either side of 0, at most 1, and never below
+            2 / (resamples + 1).
+        """
+        drawn = drawn[np.isfinite(drawn)]
         sides = 1 + min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-        p = min(1.0, 2 * sides / (len(drawn) + 1))
-        mean = _divide(np.nansum(gap, 0), np.isfinite(gap).sum(0))[0]
-        return Difference(float(mean), float(low), float(high), p)
+        return min(1.0, 2 * sides / (len(drawn) + 1))
+
+    def words(self, unit: str) -> str:
+        """How intervals were made, for a report.
+
+        Args:
+            unit: what is drawn, "user" or "request".
+        """
+        return f"95 % intervals from {self.resamples} resamples of {unit}s"
 
 
 def percentiles(means: FloatArray) -> FloatArray:
@@ -105,9 +128,17 @@ def percentiles(means: FloatArray) -> FloatArray:
     ends = np.full((2, means.shape[1]), np.nan)
     some = np.isfinite(means).any(0)
     if some.any():
-        tail = 50 * (1 - _LEVEL)
+        tail = 50 * (1 - LEVEL)
         ends[:, some] = np.nanpercentile(means[:, some], [tail, 100 - tail], axis=0)
     return ends
+
+
+def cluster_sums(values: FloatArray, clusters: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
+    """Sums [U, M] of columns [R, M] by cluster, and of how many entries; NaN takes no part."""
+    size = int(clusters.max(initial=-1)) + 1
+    real = np.isfinite(values)
+    total = _by_cluster(np.where(real, values, 0.0), clusters, size)
+    return total, _by_cluster(real.astype(np.float64), clusters, size)
 
 
 def _by_cluster(values: FloatArray, clusters: NDArray[np.int64], size: int) -> FloatArray:
@@ -117,6 +148,7 @@ def _by_cluster(values: FloatArray, clusters: NDArray[np.int64], size: int) -> F
     return np.stack(columns, 1) if columns else np.zeros((size, 0))
 
 
-def _divide(total: FloatArray, count: NDArray[np.float64] | NDArray[np.int64]) -> FloatArray:
+def divide(total: FloatArray, count: NDArray[np.float64] | NDArray[np.int64]) -> FloatArray:
+    """Quotients; NaN where `count` is not above 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(count > 0, total / count, np.nan)

@@ -1,17 +1,16 @@
-"""Tests for tables: paired over seeds and over requests, corrected for their number."""
+"""Tests for tables: two methods compared over seeds and users, corrected for their number."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from goalrank.evaluation.statistics.bootstrap import Difference, Resampler
-
-FloatArray = NDArray[np.float64]
-_FEWEST_USERS = 30  # below this a cluster bootstrap is too coarse to mean anything
+from goalrank.errors import DataError
+from goalrank.evaluation.statistics.bootstrap import LEVEL, Difference, FloatArray, cluster_sums
+from goalrank.evaluation.statistics.student import t_quantile, t_tail
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -29,56 +28,93 @@ def holm(p: Sequence[float]) -> list[float]:
     return [float(v) for v in out]
 
 
-def t_tail(t: float, df: int) -> float:
-    """Two-sided tail of Student's t: P(|T| ≥ |t|), for whole degrees of freedom.
+@dataclass(frozen=True)
+class SeedsAndUsers(Difference):
+    """Mean of a - b over seeds and requests, tested by both of its sources of variance.
 
-    Source: the finite sums of Abramowitz & Stegun, 26.7.3 and 26.7.4.
+    With one seed the interval and p are over users alone: they speak of the two trained models, and
+    say nothing about the methods, whose other seeds give other models.
+
+    Attributes:
+        seeds: S.
+        users: U.
+        seed_error: the part of the standard error that more seeds would make smaller; NaN for one.
+        user_error: the part that only more users would make smaller.
+        degrees: of freedom of Student's t.
     """
-    if df < 1 or math.isnan(t):
-        return math.nan
-    if math.isinf(t):
-        return 0.0
-    theta = math.atan(abs(t) / math.sqrt(df))
-    sine, cosine = math.sin(theta), math.cos(theta)
-    term, total = (1.0, 1.0) if df % 2 == 0 else (cosine, cosine)
-    first = 2 if df % 2 == 0 else 3
-    for k in range(first, df - 1, 2):
-        term *= cosine**2 * (k - 1) / k
-        total += term
-    if df % 2 == 0:
-        inside = sine * total
-    else:
-        inside = 2 / math.pi * (theta + (sine * total if df > 1 else 0.0))
-    return max(0.0, 1.0 - inside)
+
+    seeds: int
+    users: int
+    seed_error: float
+    user_error: float
+    degrees: float
 
 
-def paired_t(differences: Sequence[float]) -> float:
-    """Two-sided p of the paired t-test of differences, one per seed; NaN below two seeds."""
-    d = np.asarray(differences, dtype=np.float64)
-    if len(d) < 2:
-        return math.nan
-    spread = float(d.std(ddof=1))
-    if spread == 0:
-        return 1.0 if float(d.mean()) == 0 else 0.0
-    return t_tail(float(d.mean()) / (spread / math.sqrt(len(d))), len(d) - 1)
+def over_seeds_and_users(a: FloatArray, b: FloatArray, users: NDArray[np.int64]) -> SeedsAndUsers:
+    """Compare two methods on the same requests, each trained from S seeds.
 
+    Seeds and users are crossed random effects. The variance of the mean over both is the variance of
+    the seeds' means over S, which holds the seeds' own part and that of the interaction, plus the
+    users' own part: the cluster-robust variance of the seed-averaged difference less the
+    interaction's, and at least 0. Student's t has Satterthwaite's degrees of freedom of the two.
 
-def over_requests(
-    a: FloatArray, b: FloatArray, users: NDArray[np.int64], resamples: int = 5000, seed: int = 0
-) -> Difference:
-    """Bootstrap of a − b over requests, all seeds of a request together.
+    A bootstrap of three or five seeds would be too narrow (its variance is (S - 1) / S of the true
+    one, and its tails are not those of t), so there is none, and p has no floor.
 
-    Seeds are averaged first, since the same request under another seed is no new request; whole
-    users are drawn, where there are 30 or more.
+    Sources: Satterthwaite, 1946; Cameron, Gelbach & Miller, 2011, "Robust inference with multiway
+    clustering"; users by the jackknife as in `LeaveOneOut`.
 
     Args:
-        a: [seeds, n]; one row where a baseline has no seeds.
-        b: as `a`.
-        users: [n].
-        resamples: of the bootstrap.
-        seed: of the resamples.
+        a: [S, R] metric of a method by seed and request.
+        b: as `a`, with the seeds in the same order; the same row S times for a baseline.
+        users: [R] who asked; a request that is NaN anywhere takes no part.
+
+    Raises:
+        DataError: arrays whose shapes do not fit.
     """
-    named, cluster = np.unique(users, return_inverse=True)
-    units = cluster if len(named) >= _FEWEST_USERS else np.arange(len(users))
-    resampler = Resampler(units.astype(np.int64), resamples, seed)
-    return resampler.difference(a.mean(0), b.mean(0))
+    if a.shape != b.shape or a.ndim != 2 or users.shape != a.shape[1:]:
+        raise DataError(
+            f"values {a.shape} and {b.shape} and users {users.shape} do not fit; remedy: pass "
+            f"[S, R] twice and [R]"
+        )
+    gap = a - b
+    real = np.isfinite(gap).all(0)
+    gap, users = gap[:, real], users[real]
+    seeds, requests = gap.shape
+    cluster = np.unique(users, return_inverse=True)[1].astype(np.int64)
+    count = int(cluster.max(initial=-1)) + 1
+    by_seed = gap.mean(1) if requests else np.full(seeds, np.nan)
+    mean = float(by_seed.mean())
+    of_users = _jackknife((gap - mean).mean(0)[:, None], cluster)
+    if seeds == 1:
+        variances, freedom = np.array([0.0, of_users]), np.array([1, max(count - 1, 1)])
+    else:
+        of_seeds = float(by_seed.var(ddof=1)) / seeds
+        rest = gap - by_seed[:, None] - (gap.mean(0) - mean)
+        interaction = _jackknife(rest.T, cluster) / (seeds * (seeds - 1))
+        own = max(of_users - interaction, 0.0) if np.isfinite(of_users) else np.inf
+        variances, freedom = np.array([of_seeds, own]), np.array([seeds - 1, max(count - 1, 1)])
+    error = float(np.sqrt(variances.sum()))
+    degrees = _satterthwaite(variances, freedom)
+    reach = float(t_quantile((1 + LEVEL) / 2, degrees)) * error
+    return SeedsAndUsers(
+        mean, mean - reach, mean + reach, t_tail(mean, error, degrees), seeds, count,
+        float(np.sqrt(variances[0])) if seeds > 1 else np.nan, float(np.sqrt(variances[1])), degrees,
+    )  # fmt: skip
+
+
+def _jackknife(centred: FloatArray, cluster: NDArray[np.int64]) -> float:
+    """Sum over columns of the jackknife variance of their means; columns [R, M] of mean 0."""
+    total, count = cluster_sums(centred, cluster)
+    size = len(total)
+    if size < 2:
+        return np.inf
+    left = -total / (count.sum(0) - count)
+    return float((size - 1) / size * (left**2).sum())
+
+
+def _satterthwaite(variances: FloatArray, freedom: NDArray[np.int64]) -> float:
+    """Degrees of freedom of a sum of independent variance estimates."""
+    if not np.isfinite(variances).all() or variances.sum() == 0:
+        return float(freedom.min())
+    return float(variances.sum() ** 2 / (variances**2 / freedom).sum())

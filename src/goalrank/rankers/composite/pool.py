@@ -33,6 +33,8 @@ class PoolPolicy(Ranker):
     pool have probability 0.
     """
 
+    any_list = False
+
     @abstractmethod
     def pool(self, batch: Batch, slots: int) -> Pool:
         """Propose lists for a batch, with duplicates, and value them.

@@ -54,7 +54,7 @@ class NLGR(StepPolicy):
     Args:
         spec: shapes of the batches.
         sizes: sizes of the network.
-        slots: slots with their own vector; later ones share the last.
+        slots: length of the first list, and slots with their own vector; later ones share the last.
     """
 
     def __init__(self, spec: InputSpec, sizes: EncoderSizes, slots: int = 6) -> None:
@@ -78,8 +78,12 @@ class NLGR(StepPolicy):
         return EditState(x, self.key(x), encoded.context, first, batch.candidate_mask)
 
     def begin(self, state: EditState, lists: int, slots: int) -> Tensor:
-        """The first list, sorted by the item scores, per drawn list: [B, G, L]."""
-        start = top_slots(state.first.detach(), state.mask, slots)
+        """The first list, sorted by the item scores, per drawn list: [B, G, max(L, slots)].
+
+        It is as long as the network's slots however few are asked for: what is put at a slot then
+        does not depend on how long the list is to become.
+        """
+        start = top_slots(state.first.detach(), state.mask, max(slots, len(self.position)))
         return start[:, None, :].expand(-1, lists, -1)
 
     def step_logits(self, state: EditState, hidden: Tensor, step: int) -> Tensor:
@@ -138,7 +142,7 @@ class NLGR(StepPolicy):
             value, pick = (logits + gumbel(salt, batch.candidates, lists, step)).max(-1)
             moved = self.advance(state, hidden, pick, step)
             hidden = torch.where(value.isneginf().unsqueeze(-1), hidden, moved)
-        return hidden
+        return hidden[..., :slots]
 
     def open_logits(self, state: EditState, hidden: Tensor, step: int) -> Tensor:
         """`step_logits` with -inf for the candidates of earlier slots.

@@ -13,12 +13,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from goalrank.errors import ConfigError, DataError
-from goalrank.evaluation import FloatArray, holm, over_requests, paired_t
+from goalrank.evaluation import FloatArray, holm, over_seeds_and_users
 from goalrank.studies.arena.ledger import Ledger, Values
 from goalrank.studies.arena.runner import stored_plan, stored_suite
 from goalrank.studies.common import Suite
 
 _BASELINES_SHOWN = 5
+LEVEL = 0.003  # of a metric in [0, 1]: rows that differ by less than this are level
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,12 @@ class LeaderboardRow:
         seeds: seeds that finished.
         means: metric → mean over seeds; `deviations`: sample deviation over seeds, NaN for one.
         per_seed: the leaderboard's metric, seed by seed.
-        difference: main less this row, with `low` and `high` of its 95 % interval over requests.
-        p_requests, p_seeds: Holm-adjusted over the leaderboard's rows; NaN where there is no test.
+        difference: main less this row, with `low` and `high` of its 95 % interval over seeds and
+            users; over users alone where `compared` is 1.
+        compared: seeds that both rows have; with one, the interval speaks of two trained models and
+            not of the methods, so there is no p.
+        seed_error, user_error: parts of the difference's standard error.
+        p: Holm-adjusted over the leaderboard's rows; NaN where there is no test.
         facts: parameters, seconds, peak memory and so on, means over seeds.
     """
 
@@ -45,8 +50,15 @@ class LeaderboardRow:
     difference: float = math.nan
     low: float = math.nan
     high: float = math.nan
-    p_requests: float = math.nan
-    p_seeds: float = math.nan
+    compared: int = 0
+    seed_error: float = math.nan
+    user_error: float = math.nan
+    p: float = math.nan
+
+    @property
+    def level(self) -> bool:
+        """Whether the whole interval lies within ± `LEVEL`, so that the rows are called level."""
+        return self.compared > 1 and max(-self.low, self.high) <= LEVEL
 
 
 @dataclass(frozen=True)
@@ -78,15 +90,12 @@ class Leaderboard:
         return next((row for row in self.rows if row.label == label), None)
 
 
-def load_leaderboards(
-    folder: str | Path, metric: str | None = None, resamples: int = 5000
-) -> list[Leaderboard]:
+def load_leaderboards(folder: str | Path, metric: str | None = None) -> list[Leaderboard]:
     """Load every leaderboard of a benchmark.
 
     Args:
         folder: of `run_suite`.
         metric: with or without "@L"; None takes that of the suite.
-        resamples: of the paired test.
 
     Raises:
         DataError: no cell is finished, or a newer version wrote the folder.
@@ -109,9 +118,7 @@ def load_leaderboards(
             if found.height:
                 missing = sum(not ledger.has(c) for c in here)
                 leaderboards.append(
-                    _leaderboard(
-                        suite, ledger, found, (dataset.name, size.name), name, missing, resamples
-                    )
+                    _leaderboard(suite, ledger, found, (dataset.name, size.name), name, missing)
                 )
     return leaderboards
 
@@ -134,12 +141,11 @@ def _leaderboard(
     place: tuple[str, str],
     metric: str,
     missing: int,
-    resamples: int,
 ) -> Leaderboard:
     good = cells.filter(pl.col("status") == "ok")
     bad = cells.filter(pl.col("status") != "ok").sort("ranker", "seed")
     rows, samples, hidden = _rows(good, metric)
-    rows = _compared(ledger, rows, samples, suite.main, metric, resamples)
+    rows = _compared(ledger, rows, samples, suite.main, metric)
     return Leaderboard(
         suite=suite.name,
         dataset=place[0],
@@ -225,7 +231,6 @@ def _compared(
     samples: dict[str, pl.DataFrame],
     main: str,
     metric: str,
-    resamples: int,
 ) -> list[LeaderboardRow]:
     """Each row compared with the main one, p values corrected over all of them."""
     if main not in samples:
@@ -237,15 +242,11 @@ def _compared(
     for row in rows:
         if row.label != main and metric in row.means:
             other = _sample(ledger, samples[row.label], metric, loaded)
-            out.append(_beside(row, own, other, users, resamples))
+            out.append(_beside(row, own, other, users))
         else:
             out.append(row)
-    requests = holm([row.p_requests for row in out])
-    seeds = holm([row.p_seeds for row in out])
-    return [
-        replace(row, p_requests=p, p_seeds=q)
-        for row, p, q in zip(out, requests, seeds, strict=True)
-    ]
+    adjusted = holm([row.p for row in out])
+    return [replace(row, p=p) for row, p in zip(out, adjusted, strict=True)]
 
 
 def _beside(
@@ -253,7 +254,6 @@ def _beside(
     own: dict[int, FloatArray],
     other: dict[int, FloatArray],
     users: NDArray[np.int64],
-    resamples: int,
 ) -> LeaderboardRow:
     """A row with its difference from the main one, over the seeds that both have."""
     if row.baseline:  # it has no seeds: each seed of the main row is compared with the same answer
@@ -267,11 +267,11 @@ def _beside(
             f"'{row.label}' was measured on {b.shape[1]} requests and the main row on "
             f"{a.shape[1]}; remedy: run the suite again in another folder"
         )
-    found = over_requests(a, b, users, resamples)
-    p_seeds = paired_t((a.mean(1) - b.mean(1)).tolist())
+    found = over_seeds_and_users(a, b, users)
     return replace(
-        row, difference=found.mean, low=found.low, high=found.high, p_requests=found.p,
-        p_seeds=p_seeds,
+        row, difference=found.mean, low=found.low, high=found.high, compared=found.seeds,
+        seed_error=found.seed_error, user_error=found.user_error,
+        p=found.p if found.seeds > 1 else math.nan,
     )  # fmt: skip
 
 

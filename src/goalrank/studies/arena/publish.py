@@ -13,7 +13,7 @@ from goalrank.studies.arena.runner import SUITE_FILE, stored_plan
 from goalrank.studies.arena.tables import latex, markdown
 
 
-def publish(folder: str | Path, out: str | Path, resamples: int = 5000) -> list[Path]:
+def publish(folder: str | Path, out: str | Path) -> list[Path]:
     """Write `ledger.parquet` (one row per cell), `suite.json`, `table.md`, `table.tex` and figures.
 
     Metrics per request are not published; the tables have the results of the tests. Existing files
@@ -22,7 +22,6 @@ def publish(folder: str | Path, out: str | Path, resamples: int = 5000) -> list[
     Args:
         folder: of `run_suite`.
         out: folder of the results; made if missing.
-        resamples: of the paired test.
 
     Returns:
         The files.
@@ -32,7 +31,7 @@ def publish(folder: str | Path, out: str | Path, resamples: int = 5000) -> list[
     """
     folder, out = Path(folder), Path(out)
     rows = Ledger(folder).read(cell.key for cell in stored_plan(folder))
-    leaderboards = load_leaderboards(folder, resamples=resamples)
+    leaderboards = load_leaderboards(folder)
     out.mkdir(parents=True, exist_ok=True)
     files = [out / name for name in ("ledger.parquet", SUITE_FILE, "table.md", "table.tex")]
     with whole_file(files[0]) as temporary:

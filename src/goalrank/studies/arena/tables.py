@@ -7,12 +7,15 @@ from collections.abc import Sequence
 
 from goalrank.evaluation import METRICS
 from goalrank.reporting import Bold, Column, Markup, Table, make_columns, milliseconds
-from goalrank.studies.arena.leaderboards import Leaderboard, LeaderboardRow
+from goalrank.studies.arena.leaderboards import LEVEL, Leaderboard, LeaderboardRow
 from goalrank.studies.arena.ledger import BASELINE_PREFIX
+from goalrank.studies.common import METHOD_ROWS
 
 _OTHERS = ("recall", "hit_rate", "map")
 _BASELINE = "†"
-_SHORT = 6  # columns of the LaTeX table, without further metrics
+_ONE_SEED = "‡"
+_SMALLEST = 1e-4  # p values below are printed as "≤"
+_SHORT = 5  # columns of the LaTeX table, without further metrics
 
 
 def markdown(leaderboards: Sequence[Leaderboard]) -> str:
@@ -23,8 +26,7 @@ def markdown(leaderboards: Sequence[Leaderboard]) -> str:
 def _markdown(leaderboard: Leaderboard) -> str:
     others = _other_metrics(leaderboard)
     headings = [
-        leaderboard.metric, *others, f"{leaderboard.main} − row [95 %]", "p requests", "p seeds",
-        "parameters", "beside ids", "training s", "ms/request",
+        leaderboard.metric, *others, f"{leaderboard.main} − row [95 %]", "p", "parameters", "beside ids", "training s", "ms/request",
     ]  # fmt: skip
     rows = []
     for row in leaderboard.rows:
@@ -60,14 +62,14 @@ def _other_metrics(leaderboard: Leaderboard) -> list[str]:
 def _cells(leaderboard: Leaderboard, row: LeaderboardRow, others: Sequence[str]) -> list[str]:
     gap = "–"
     if not math.isnan(row.difference):
-        gap = f"{100 * row.difference:+.2f} [{100 * row.low:+.2f}, {100 * row.high:+.2f}]"
+        mark = f" {_ONE_SEED}" if row.compared == 1 else ""
+        gap = f"{100 * row.difference:+.2f} [{100 * row.low:+.2f}, {100 * row.high:+.2f}]{mark}"
     return [
         f"{row.label} {_BASELINE}" if row.baseline else row.label,
         _value(row, leaderboard.metric),
         *(_value(row, metric) for metric in others),
         gap,
-        _p(row.p_requests),
-        _p(row.p_seeds),
+        _p(row.p),
         *([""] * 3 if row.baseline else _sizes(row)),
         milliseconds(row.facts["ms_per_request"]),
     ]
@@ -92,7 +94,9 @@ def _value(row: LeaderboardRow, metric: str) -> str:
 def _p(value: float) -> str:
     if math.isnan(value):
         return "–"
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
+    if value < _SMALLEST:
+        return f"≤{_SMALLEST:.4f}"
+    return f"{value:.4f}" if value < 10 * _SMALLEST else f"{value:.3f}"
 
 
 def verdict(leaderboard: Leaderboard) -> str:
@@ -108,17 +112,27 @@ def verdict(leaderboard: Leaderboard) -> str:
         row = None if label is None else leaderboard.row(label)
         if row is None or math.isnan(row.difference):
             continue
-        name = row.label.removeprefix(BASELINE_PREFIX)
-        way = "above" if row.difference > 0 else "below"
-        tests = f"p = {_p(row.p_requests)} over requests"
-        if not math.isnan(row.p_seeds):
-            tests += f", {_p(row.p_seeds)} over {len(main.seeds)} seeds"
-        parts.append(
-            f"{abs(100 * row.difference):.2f} points {way} the {what}, {name} "
-            f"({_value(row, leaderboard.metric)}; {tests}, Holm-corrected)"
-        )
+        parts.append(_compared(row, what, leaderboard.metric))
     start = f"{leaderboard.main}: {_value(main, leaderboard.metric)} {leaderboard.metric}"
     return start + (", " + "; ".join(parts) if parts else "") + "."
+
+
+def _compared(row: LeaderboardRow, what: str, metric: str) -> str:
+    """How the main row stands to another one, and how sure that is."""
+    who = f"the {what}, {row.label.removeprefix(BASELINE_PREFIX)} ({_value(row, metric)}; "
+    span = f"[{100 * row.low:+.2f}, {100 * row.high:+.2f}]"
+    if row.level:
+        return f"level with {who}difference {100 * row.difference:+.2f} {span}, within ± {100 * LEVEL:g})"
+    way = "above" if row.difference > 0 else "below"
+    sure = f"p {_is(row.p)} over {row.compared} seeds and the users, Holm-corrected"
+    if row.compared == 1:
+        sure = "one seed: this says nothing about the methods"
+    return f"{abs(100 * row.difference):.2f} points {way} {who}95 % interval {span}; {sure})"
+
+
+def _is(p: float) -> str:
+    text = _p(p)
+    return text.replace("≤", "≤ ") if text.startswith("≤") else f"= {text}"
 
 
 def _notes(leaderboard: Leaderboard) -> list[str]:
@@ -135,10 +149,21 @@ def _notes(leaderboard: Leaderboard) -> list[str]:
             f"Run on {facts['devices']} at {facts['commits']}."
         )
         notes.append(
-            f"{_BASELINE} baseline: a ranker without learning. p requests: paired bootstrap over "
-            f"users, seeds of a request averaged; p seeds: paired t-test; both corrected by Holm over the rows shown. "
+            f"{_BASELINE} baseline: a ranker without learning. Intervals and p are over seeds and users "
+            f"together (Student's t, both variances), p corrected by Holm over the rows shown. "
             f"Parameters include the reward model where a row needs one to serve; training s includes "
             f"parts that are shared with other rows. Trees count no parameters."
+        )
+    notes += [
+        f"{row.label}: {METHOD_ROWS[row.label]}."
+        for row in leaderboard.rows
+        if row.kind == "goalrank" and row.label in METHOD_ROWS
+    ]
+    if any(row.compared == 1 for row in leaderboard.rows):
+        notes.append(
+            f"{_ONE_SEED} one seed: the interval is over users alone. It speaks of these two trained "
+            f"models; another seed gives another model, so that nothing is claimed about the methods "
+            f"and nothing is tested."
         )
     if leaderboard.hidden_baselines:
         notes.append(f"{leaderboard.hidden_baselines} weaker baselines are not shown.")
@@ -170,12 +195,12 @@ def _latex(leaderboard: Leaderboard) -> str:
     for row, value in zip(leaderboard.rows, values, strict=True):
         name, main, *more = _cells(leaderboard, row, others)[: _SHORT + len(others)]
         rows.append([name, Bold(main) if value == best else main, *more])
-    tests = (Markup("$p$ requests"), Markup("$p$ seeds"))
+    test = Markup("$p$")
     table = Table(
         [
             Column("row"),
             *make_columns(
-                leaderboard.metric, *others, "difference", *tests, "parameters", align="right"
+                leaderboard.metric, *others, "difference", test, "parameters", align="right"
             ),
         ],
         rows,

@@ -4,7 +4,14 @@ from goalrank.studies.common.cells import Cell, json_hash, parse_shard, plan_cel
 from goalrank.studies.common.datasets import EncodedDataset, load_data
 from goalrank.studies.common.fitted_parts import FittedParts, on_device
 from goalrank.studies.common.row_builder import RowBuilder, module_parameters
-from goalrank.studies.common.row_specs import BiasSpec, Rows, RowSpec, rename_rows, standard_rows
+from goalrank.studies.common.row_specs import (
+    METHOD_ROWS,
+    BiasSpec,
+    Rows,
+    RowSpec,
+    rename_rows,
+    standard_rows,
+)
 from goalrank.studies.common.suite import (
     DatasetSpec,
     SizeSpec,
@@ -16,6 +23,7 @@ from goalrank.studies.common.suite import (
 )
 
 __all__ = [
+    "METHOD_ROWS",
     "BiasSpec",
     "Cell",
     "DatasetSpec",

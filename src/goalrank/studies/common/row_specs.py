@@ -75,8 +75,8 @@ class RowSpec(BaseModel):
         label: printed in tables, unique in the suite; by default the name.
         objective: "own" is the ranker's own training (GoalRank on groups, EGRank by PPO, NLGR by
             neighbours, others by their supervised loss); any objective of
-            `goalrank.training.OBJECTIVES`, or "package.module:function", trains any ranker with
-            the shared reward; "supervised" trains it by its own loss.
+            `goalrank.training.OBJECTIVES`, or "package.module:function", trains a ranker with the
+            shared reward, if it gives every list a probability (PIER and PRS do not); "supervised" trains it by its own loss.
         options: options of the ranker, or of the composite (k, base, lists, …).
         task: settings of PPO or of the neighbours.
         set: overrides of the recipe for this row only, such as {group = {own = 20}}.
@@ -146,7 +146,18 @@ class RowSpec(BaseModel):
                 f"row '{self.label}': '{self.name}' is made of trained rankers and has no objective "
                 f"of its own; remedy: leave objective out (option: rankers.objective)"
             )
+        self._check_objective(made_by)
         return self
+
+    def _check_objective(self, made_by: object) -> None:
+        """Refuse an objective on groups for a ranker that most lists of a group are impossible for."""
+        if self.objective in ("own", "supervised") or getattr(made_by, "any_list", True):
+            return
+        raise ConfigError(
+            f"row '{self.label}': '{self.name}' chooses from lists of its own, and every other list has "
+            f"probability 0, so that objective '{self.objective}' on groups would be infinite; remedy: "
+            f"leave objective out, or another ranker (option: rankers.objective)"
+        )
 
 
 def rename_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -171,6 +182,39 @@ def _unknown(what: str, name: str, known: Any, option: str) -> str:
     return f"{what} '{name}' is unknown{hint} Known: {names}; option: {option}"
 
 
+# The method as the paper and its authors' code have it; docs/papers.md names what it leaves open.
+PAPER: dict[str, Any] = {
+    "objective": {
+        "name": "group_relative_sample",
+        "temperature": 1.0,
+        "slot_group_share": 0.0,
+        "supervised": 0.0,
+        "warm_start": False,
+        "linear_start": False,
+    },
+    "group": {
+        "own": 12, "light": 4, "heuristic": 4, "perturbed": 0, "logged": 0, "random": 0, "thin": 0,
+    },
+    "reward": {"observed": 0.0, "members": 1, "pessimism": 0.0},
+}  # fmt: skip
+# What the rows of the method's own kind are, in a line for tables.
+METHOD_ROWS = {
+    "goalrank": (
+        "our recipe on top of the paper's method: slot groups in part of the steps, perturbed, logged "
+        "and random lists in the groups, a start from the linear model, and, as its settings or tuning "
+        "say, a supervised term, observed feedback, an ensemble of rewards and another temperature"
+    ),
+    "goalrank_eq5": (
+        "eq. 5 alone, in our recipe's groups and temperature: no supervised term, no slot groups, no "
+        "observed feedback; not the paper's method, which is goalrank_paper"
+    ),
+    "goalrank_paper": (
+        "the paper's method: own and auxiliary lists, sample deviation, temperature 1, one reward "
+        "model, nothing else; encoder and features are those of all rows"
+    ),
+}
+
+
 def standard_rows() -> dict[str, dict[str, Any]]:
     """Make the rows that a suite can name by a word; "@all" names all of them.
 
@@ -189,6 +233,7 @@ def standard_rows() -> dict[str, dict[str, Any]]:
     rows["goalrank"] = {"name": "goalrank"}
     alone = {"objective": {"supervised": 0.0, "slot_group_share": 0.0}, "reward": {"observed": 0.0}}
     rows["goalrank_eq5"] = {"name": "goalrank", "set": alone}
+    rows["goalrank_paper"] = {"name": "goalrank", "set": PAPER}
     rows["baselines"] = {"name": "baselines"}
     return {label: {**row, "label": label} for label, row in rows.items()}
 

@@ -31,6 +31,10 @@ from goalrank.studies.theory.fits.families import Mixture
 from goalrank.studies.theory.population import Population, make_population
 from goalrank.studies.theory.settings import LabConfig
 
+_NEAR = (
+    1.01  # starts that end within this factor of the best E found one optimum, as far as E tells
+)
+
 
 def _approximation(
     population: Population,
@@ -136,9 +140,17 @@ def _counts(results: dict[str, Any]) -> dict[str, int]:
     verdicts = [row["verdict"] for row in rows]
     same = [row for row in rows if row["n"] == 0]
     runs = [*results["bound"].values(), *results["reach"]["bound"].values()]
+    telling = [
+        run["end"]["bound"] < part["target"]["E_uniform"]
+        for part in (results, results["reach"])
+        for run in part["bound"].values()
+    ]
     return {
         "fits": len(fits),
         "not_converged": sum(not f["converged"] for f in fits),
+        "found_twice": sum(_found_twice(f) for f in fits),
+        "bound_runs": len(telling),
+        "bound_below_uniform": sum(telling),
         "theorem_rows": len(verdicts),
         **{f"theorem_{v.replace(' ', '_')}": verdicts.count(v)
            for v in ("holds", "not observed", "undecided")},
@@ -151,6 +163,12 @@ def _counts(results: dict[str, Any]) -> dict[str, int]:
         "bound_checks": sum(run["checks"] for run in runs),
         "bound_violations": sum(run["violations"] for run in runs),
     }  # fmt: skip
+
+
+def _found_twice(fit: dict[str, Any]) -> bool:
+    """Whether a second start of a fit came within 1 % of its best E."""
+    best = float(fit["E"])
+    return sum(float(start["error"]) <= _NEAR * best for start in fit["starts"]) > 1
 
 
 def _cpu_seconds() -> float:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from goalrank.errors import ConfigError
 from goalrank.rankers import Ranker, at_next
 from goalrank.requests import Batch
 from goalrank.rewards import Reward
@@ -30,6 +31,9 @@ class GroupTask(PolicyTask[Ranker]):
         reward: is frozen here.
         groups: builds groups; its light models are frozen here.
         objective: see `ObjectiveConfig`.
+
+    Raises:
+        ConfigError: the policy gives lists of a group a probability of 0.
     """
 
     def __init__(
@@ -42,6 +46,13 @@ class GroupTask(PolicyTask[Ranker]):
         groups: GroupBuilder,
         objective: ObjectiveConfig,
     ) -> None:
+        if not model.any_list:
+            raise ConfigError(
+                f"ranker {type(model).__name__} chooses from lists of its own, and every other list "
+                f"has probability 0: objective '{objective.name}' on groups of lists would be "
+                f'infinite; remedy: its own training (objective.name = "supervised"), or another '
+                f"ranker; option: objective.name"
+            )
         super().__init__(model, loop, seed, reward=reward, slots=groups.slots)
         self.groups = groups
         self.objective = objective

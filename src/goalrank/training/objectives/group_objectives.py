@@ -52,8 +52,16 @@ def is_on_policy(objective: Objective) -> bool:
 def group_relative(
     log_prob: Tensor, rewards: Tensor, valid: Tensor, own: Tensor, temperature: float
 ) -> Tensor:
-    """GoalRank, eq. 5 with the reference policy of eq. 4."""
+    """GoalRank, eq. 5 with the reference policy of eq. 4, by the population deviation."""
     reference = reference_policy(rewards, valid, temperature=temperature)
+    return group_cross_entropy(log_prob, reference, valid)
+
+
+def group_relative_sample(
+    log_prob: Tensor, rewards: Tensor, valid: Tensor, own: Tensor, temperature: float
+) -> Tensor:
+    """GoalRank, eq. 5 with the reference policy of eq. 4, by the sample deviation as the authors'."""
+    reference = reference_policy(rewards, valid, temperature=temperature, scale="sample")
     return group_cross_entropy(log_prob, reference, valid)
 
 
@@ -113,6 +121,7 @@ OBJECTIVES: Registry[Objective] = Registry(
         for name in (
             "group_ranks",
             "group_relative",
+            "group_relative_sample",
             "group_softmax",
             "preference",
             "reinforce",

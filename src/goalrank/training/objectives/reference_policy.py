@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-Scale = Literal["group", "none"]
+Scale = Literal["group", "sample", "none"]
 
 
 class GroupStatistics(NamedTuple):
@@ -15,7 +15,8 @@ class GroupStatistics(NamedTuple):
 
     Attributes:
         mean, std: of the rewards of valid lists.
-        degenerate: True where all rewards tie, so that the group has no signal.
+        degenerate: True where all rewards tie: the group says nothing about an order, and its uniform
+            reference pulls its lists to equal probabilities.
     """
 
     mean: Tensor
@@ -56,15 +57,21 @@ def reference_policy(
         rewards: [B, G].
         valid: [B, G] True = in the group.
         temperature: τ > 0.
-        scale: "group" divides by the group's standard deviation (the paper's), "none" does not.
+        scale: "group" divides by the population standard deviation of the group, "sample" by the
+            sample one, as the authors' code does (the paper says "standard deviation"), "none" by
+            nothing. With n lists, "sample" is "group" at a temperature higher by sqrt(n / (n − 1)):
+            1.41 for two lists, 1.026 for twenty.
 
     Returns:
         [B, G], sums to one over each group's valid lists. Source: GoalRank, eq. 4.
     """
     statistics = group_statistics(rewards, valid)
     centred = rewards - statistics.mean[:, None]
-    if scale == "group":
+    if scale != "none":
         std = torch.where(statistics.degenerate, torch.ones_like(statistics.std), statistics.std)
+        if scale == "sample":
+            count = valid.sum(-1).clamp_min(2)
+            std = std * (count / (count - 1)).sqrt()
         centred = centred / std[:, None]
     centred = torch.where(statistics.degenerate[:, None], torch.zeros_like(centred), centred)
     logits = (centred / temperature).masked_fill(~valid, -torch.inf)

@@ -1,0 +1,32 @@
+"""Student's t for any degrees of freedom, whole or not."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtr, stdtrit
+
+
+def t_quantile(level: float, degrees: ArrayLike) -> NDArray[np.float64]:
+    """Quantile of Student's t.
+
+    Args:
+        level: in (0, 1).
+        degrees: of freedom, above 0.
+    """
+    return np.asarray(stdtrit(np.asarray(degrees, dtype=np.float64), level), dtype=np.float64)
+
+
+def t_tail(value: float, error: float, degrees: float) -> float:
+    """Two-sided p of an estimate under "it is 0".
+
+    Args:
+        value: the estimate.
+        error: its standard error; without any, only 0 is compatible with 0; infinite gives 1.
+        degrees: of freedom, above 0.
+    """
+    if np.isinf(error):
+        return 1.0
+    if error == 0:
+        return 1.0 if value == 0 else 0.0
+    return float(2 * stdtr(degrees, -abs(value) / error))
