@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,9 @@ def here(*words: object, codes: tuple[int, ...] = (0,)) -> str:
 @pytest.fixture
 def shop(monkeypatch) -> Any:
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    import two_weeks
-
-    monkeypatch.setattr(two_weeks, "goalrank", here)
-    return two_weeks
+    module = importlib.import_module("two_weeks")
+    monkeypatch.setattr(module, "goalrank", here)
+    return module
 
 
 def test_three_days_a_poisoned_one_and_a_rollback(shop, tmp_path):
