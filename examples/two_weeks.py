@@ -403,7 +403,7 @@ def report(out: Path) -> str:
 def _table(seeds: list[dict[str, Any]], frame: pl.DataFrame) -> str:
     """One row per day: means over seeds, and what the nights did at each seed."""
     rows = [
-        f"| day | {RETRAINED} | {KEPT} | gain | smallest, largest | night |",
+        f"| day | {RETRAINED} | {KEPT} | gain | smallest, largest seed | night |",
         "|--:|--:|--:|--:|--:|---|",
     ]
     days = frame.with_columns(gain=100 * (pl.col(RETRAINED) / pl.col(KEPT) - 1))
