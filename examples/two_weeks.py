@@ -409,11 +409,11 @@ def _table(seeds: list[dict[str, Any]], frame: pl.DataFrame) -> str:
     days = frame.with_columns(gain=100 * (pl.col(RETRAINED) / pl.col(KEPT) - 1))
     for part in days.partition_by("day", maintain_order=True):
         day = int(part["day"][0])
-        gain = part["gain"]
+        gain, kept, retrained = (part[n].to_numpy() for n in ("gain", KEPT, RETRAINED))
         nights = [seed["days"][day - 1]["night"]["outcome"] for seed in seeds]
         night = nights[0] if len(set(nights)) == 1 else ", ".join(nights)
         rows.append(
-            f"| {day} | {part[RETRAINED].mean():.3f} | {part[KEPT].mean():.3f} | "
+            f"| {day} | {retrained.mean():.3f} | {kept.mean():.3f} | "
             f"{gain.mean():+.1f} % | {gain.min():+.1f}, {gain.max():+.1f} | {night} |"
         )
     return "\n".join(rows) + "\n"
