@@ -110,7 +110,7 @@ def test_what_the_graph_cannot_rank_is_ranked_by_pytorch(graph):
     seen: list[tuple[str, int]] = []
     engine = Predictor(
         BUNDLE, items=ITEMS, graph=graph,
-        observe=lambda _, columns, backend: seen.append((backend, len(columns))),
+        observe=lambda _, columns, backend, lists: seen.append((backend, len(columns))),
     )  # fmt: skip
     table = rows(3, 1)
     tint = Constraints(diversity=Diversity(by="colour", weight=0.5))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,15 @@ def test_every_command_of_the_document(tmp_path, monkeypatch):
         "promote", "promote", "rollback", "promote",
     ]  # fmt: skip
     assert "REFUSED lead over chance: 2022-05-0" in "".join(printed for _, printed in done)
+
+
+def test_the_table_of_the_two_weeks_is_that_of_the_results():
+    folder = DOCUMENT.parents[1] / "results" / "live"
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert (folder / "table.md").read_text(encoding="utf-8") in text
+    for path in folder.glob("seed-*.json"):
+        seed = json.loads(path.read_text(encoding="utf-8"))
+        poisoned = seed["days"][seed["poisoned"] - 1]["night"]
+        assert poisoned["outcome"] == "refused"
+        assert seed["moves"].count("rollback") == 1
+        assert set(seed["degraded"].values()) == {0}

@@ -61,7 +61,7 @@ class Predictor:
         seed: of the draws; a request's list depends on the seed and its request_id only.
         graph: exported from this bundle; ranks what it can (see `backend`), PyTorch the rest. At
             most 32 requests at once, or what `choose_backend` found.
-        observe: called after each ranking with the encoded requests and the backend at work.
+        observe: called after each ranking with bundle, encoded requests, backend at work, and lists.
         missing: what is done where a request lacks an input that the model was trained with:
             "refuse", or "mean", which takes its mean over the training requests.
 
@@ -81,7 +81,7 @@ class Predictor:
         temperature: float | None = None,
         seed: int = 0,
         graph: ListGraph | None = None,
-        observe: Callable[[Bundle, EncodedRequests, Backend], None] | None = None,
+        observe: Callable[[Bundle, EncodedRequests, Backend, Tensor], None] | None = None,
         missing: Missing = "refuse",
     ) -> None:
         _check_temperature(temperature)
@@ -146,7 +146,7 @@ class Predictor:
             out.update(zip(rows, ranked))
             if self.observe is not None:
                 seen = columns if len(rows) == len(columns) else columns.take(np.array(rows))
-                self.observe(self.bundle, seen, self.backend(part, length, temperature))
+                self.observe(self.bundle, seen, self.backend(part, length, temperature), lists)
         found = [out[row] for row in range(len(asked.flat))]
         return found if missing == "refuse" else self._marked(asked, found)
 

@@ -92,7 +92,7 @@ class ModelRegistry:
     A server that serves `models/champion` follows a promotion as it follows a new bundle: the link
     is replaced in one step, and a request is ranked by the old version or by the new one. The
     links are written after history.json, which decides: what a killed promotion left undone is
-    done by the next command that changes the registry.
+    done by the next command that changes the registry, and by the next `goalrank retrain`.
 
     Args:
         folder: on a file system of this machine that has links; it is made by the first version.
@@ -213,7 +213,7 @@ class ModelRegistry:
     def _register(self, write: Callable[[Path], object], facts: dict[str, Any]) -> Version:
         with holding(self._lock):
             number = max((each.number for each in self.versions()), default=0) + 1
-            place = self.folder / _VERSIONS / f"{number:04d}"
+            place = self.folder / _target(number)
             with whole_folder(place, error=BundleError) as temporary:
                 write(temporary / _BUNDLE)
                 record = VersionRecord(
@@ -278,6 +278,21 @@ class ModelRegistry:
             self._move("rollback", "champion", before.number, reason)
         return self.get(before.number)
 
+    def settle(self) -> bool:
+        """Finish what a killed promotion or rollback left: every link leads where the history says.
+
+        Returns:
+            Whether there was something to finish.
+
+        Raises:
+            BundleError: the history is damaged, or the disk refuses.
+        """
+        history = self.history()
+        if all(self._leads(name, number) for name, number in history.pointers.items()):
+            return False
+        with self._changing():
+            return True
+
     @property
     def _lock(self) -> Path:
         return self.folder / _LOCK
@@ -304,10 +319,17 @@ class ModelRegistry:
 
     def _link(self, history: History) -> None:
         for name, version in history.pointers.items():
-            target = f"{_VERSIONS}/{version:04d}"
-            link = self.folder / name
-            if not link.is_symlink() or str(link.readlink()) != target:
-                replace_link(link, target, error=BundleError)
+            if not self._leads(name, version):
+                replace_link(self.folder / name, _target(version), error=BundleError)
+
+    def _leads(self, name: str, version: int) -> bool:
+        link = self.folder / name
+        return link.is_symlink() and str(link.readlink()) == _target(version)
+
+
+def _target(version: int) -> str:
+    """What a link to a version holds."""
+    return f"{_VERSIONS}/{version:04d}"
 
 
 def _policy(folder: Path) -> str:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from goalrank.requests.encoding.fingerprint import LogFingerprint
     from goalrank.requests.encoding.missing import Absent, Missing, check_missing
     from goalrank.requests.encoding.shard import read_shard
-    from goalrank.requests.encoding.vocabulary import Ids, mix64
+    from goalrank.requests.encoding.vocabulary import Ids, mix64, stable_hash
 
 __all__ = [
     "PROBABILITY",
@@ -72,6 +72,7 @@ __all__ = [
     "open_dataset",
     "read_shard",
     "save_encoder",
+    "stable_hash",
 ]
 
 __getattr__ = lazy_door(
@@ -94,6 +95,7 @@ __getattr__ = lazy_door(
         "history_ages": "goalrank.requests.encoding.arrays",
         "load_encoder": "goalrank.requests.encoding.encoder_files",
         "mix64": "goalrank.requests.encoding.vocabulary",
+        "stable_hash": "goalrank.requests.encoding.vocabulary",
         "read_shard": "goalrank.requests.encoding.shard",
         "save_encoder": "goalrank.requests.encoding.encoder_files",
     },

@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from goalrank.api import Retrained, fit, load_retrain_settings, retrain
 from goalrank.api.retraining import retrain as module
 from goalrank.bundles import Bundle
 from goalrank.errors import ConfigError
+from goalrank.logs import LearntRetrieval
 from goalrank.models import DataRange, ModelRegistry
 from goalrank.storage import Claim
 from goalrank.training import FitConfig, build_config
@@ -106,6 +108,19 @@ def test_the_first_version_needs_no_champion(story):
     assert record.judged is not None
     assert record.trained.last < record.judged.first
     assert record.trained.requests + record.judged.requests == WARM
+
+
+def test_a_version_keeps_what_the_import_learnt(tmp_path):
+    """Else a server with a state could neither retrieve nor compute linked features any more."""
+    shop = Shop(tmp_path)
+    learnt = LearntRetrieval(pl.DataFrame({"item_id": [1, 2]}), 2, {}, (), depth=4, count=7)
+    retrieval = warm(tmp_path / "data") / "retrieval"
+    retrieval.mkdir()
+    learnt.save(retrieval)
+    shop.retrain(store=False)
+    kept = Bundle.load(shop.registry.pointer()).learnt
+    assert kept is not None
+    assert (kept.known, kept.count, kept.items["item_id"].to_list()) == (2, 7, [1, 2])
 
 
 def test_twice_is_once(story):

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from goalrank.api.model import Model, fit
+from goalrank.api.model import Model, fit, learnt_beside
 from goalrank.api.retraining.data_checks import LEAD, check_data, check_lead
 from goalrank.api.retraining.judge import CHALLENGER, CHAMPION, Judgement, judge
 from goalrank.api.retraining.pool import Pool, export_new, read_pool
@@ -136,7 +136,8 @@ def retrain(
     """
     settings = settings or RetrainSettings()
     folder, registry = local_path(data, "data"), ModelRegistry(models)
-    fit_options = {"progress": False, **fit_options}
+    # Without it a server that keeps state could not compute the linked features, or retrieve.
+    fit_options = {"progress": False, "learnt": learnt_beside(folder), **fit_options}
     # A fault of the recipe or of the store's address is said before anything is exported.
     choose_recipe(config, settings, registry.champion)
     if store is not None:
@@ -150,6 +151,8 @@ def retrain(
         run = _Run(registry, pool, settings, chosen, say, fit_options=fit_options)
         for text in (*said, *pool.said, *source):
             run.tell(text)
+        if not dry_run and registry.settle():
+            run.tell("a promotion that was killed is finished: servers follow it from now on")
         return _retrain(run, dry_run)
 
 

@@ -14,9 +14,11 @@ from prometheus_client import (
     generate_latest,
     multiprocess,
 )
+from torch import Tensor
 
 from goalrank.bundles import Backend, Bundle
 from goalrank.requests import EncodedRequests
+from goalrank.serving.observability.model_metrics import ModelMetrics
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"  # environment variable; the library reads it when imported
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
@@ -44,6 +46,7 @@ class Metrics:
         surprise: −log probability of the served lists, in nats.
         ids: ids in requests, known to the model or not.
         filled: requests that lack an input, for which the model got its training mean, by input.
+        model: drift, calibration and feedback.
     """
 
     def __init__(self) -> None:
@@ -106,6 +109,7 @@ class Metrics:
         self.filled = Counter(
             "goalrank_filled", "Requests with the training mean of an input.", ["input"], registry=r
         )
+        self.model = ModelMetrics(r)
         self._versions: dict[str, tuple[str, ...]] = {}
         # Looked up once: finding a counter by its labels costs more than counting.
         self._ranked = {name: self.ranked.labels(name) for name in ("onnx", "torch")}
@@ -114,14 +118,18 @@ class Metrics:
             for side in ("items", "users")
         }
 
-    def count(self, bundle: Bundle, columns: EncodedRequests, backend: Backend) -> None:
-        """Count ranked requests by backend, and the users and candidates that the model knows.
+    def count(
+        self, bundle: Bundle, columns: EncodedRequests, backend: Backend, lists: Tensor
+    ) -> None:
+        """Count ranked requests by backend, the ids that the model knows, and what it was asked.
 
         Args:
             bundle: the bundle that ranked.
             columns: the encoded requests.
             backend: "onnx" or "torch".
+            lists: [B, L] positions, -1 in empty slots.
         """
+        self.model.look(bundle, columns, lists)
         self._ranked[backend].inc(len(columns))
         encoder = bundle.encoder
         sides = (

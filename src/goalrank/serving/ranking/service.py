@@ -415,7 +415,9 @@ class Service:
                         "the store did not confirm in time; remedy: send the feedback again, which "
                         "changes nothing where it was stored; option: store_timeout"
                     )
-                return stored.result()
+                counts = stored.result()
+                self.metrics.model.count_feedback(events, counts.stored / len(events))
+                return counts
         except FullError as error:
             raise OverloadError("too much feedback waits for the store; send it again") from error
         except StoreError as error:
