@@ -22,6 +22,8 @@ from goalrank.logs import (
 )
 from goalrank.logs.retrieval.blend_check import best_channel, blend_gain
 from goalrank.logs.retrieval.blending import _smallest, _smallest_of_many
+from goalrank.logs.retrieval.folded_in import RIDGE, ItemFactors
+from goalrank.logs.retrieval.item_to_item import strongest
 from tests.logs.logs_data import START, movielens_folder
 
 
@@ -248,3 +250,41 @@ def test_an_import_says_what_the_blend_is_worth(tmp_path):
         wanted = recall[part]["blend"] - recall[part][best]
         assert gain["gain"] == pytest.approx(wanted, abs=2e-4)
         assert gain["low"] <= gain["gain"] <= gain["high"]
+
+
+@given(
+    counts=st.integers(1, 128).flatmap(
+        lambda rows: st.lists(st.integers(0, 40), min_size=rows, max_size=rows)
+    ),
+    keep=st.integers(1, 30),
+    seed=st.integers(0, 99),
+)
+def test_the_strongest_of_each_row_are_those_of_a_stable_sort(counts, keep, seed):
+    rng = np.random.default_rng(seed)
+    row = np.repeat(np.arange(len(counts)), counts)
+    value = (rng.integers(1, 9, len(row)) / 7).astype(np.float32)  # many are equal
+    naive = [
+        at[np.argsort(-value[at], kind="stable")[:keep]]
+        for at in (np.flatnonzero(row == r) for r in range(len(counts)))
+    ]
+    found = strongest(row, value, keep)
+    assert found.tolist() == sorted(np.concatenate(naive).tolist())
+
+
+def test_users_are_folded_in_as_least_squares_says():
+    rng = np.random.default_rng(0)
+    factors = (rng.standard_normal((40, 6)) / 3).astype(np.float32)
+    item = np.stack([rng.permutation(40)[:5] for _ in range(3)])
+    confidence = rng.choice([0, 3, 10], (3, 5)).astype(np.float32)
+    confidence[2] = 0  # no history
+    want = []
+    for items, weights in zip(item, confidence, strict=True):
+        c, p = np.ones(40), np.zeros(40)
+        c[items[weights > 0]], p[items[weights > 0]] = weights[weights > 0], 1
+        normal = (factors.T * c) @ factors + RIDGE * np.eye(6)
+        want.append(np.linalg.solve(normal, factors.T @ (c * p)))
+    found = ItemFactors(factors).users(item, confidence)
+    np.testing.assert_allclose(found, want, atol=1e-5)
+    for row in range(3):  # each as if it were alone
+        alone = ItemFactors(factors).users(item[row : row + 1], confidence[row : row + 1])
+        assert alone[0].tolist() == found[row].tolist()
