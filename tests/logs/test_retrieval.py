@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from goalrank.errors import MissingExtraError
 from goalrank.logs import (
     ItemToItem,
+    LinkVotes,
     blend,
     import_log,
     plan_refits,
@@ -22,8 +25,10 @@ from goalrank.logs import (
 )
 from goalrank.logs.retrieval.blend_check import best_channel, blend_gain
 from goalrank.logs.retrieval.blending import _smallest, _smallest_of_many
+from goalrank.logs.retrieval.channel import Chunk
 from goalrank.logs.retrieval.folded_in import RIDGE, ItemFactors
 from goalrank.logs.retrieval.item_to_item import strongest
+from goalrank.logs.retrieval.refit_scoring import one_ahead
 from tests.logs.logs_data import START, movielens_folder
 
 
@@ -288,3 +293,28 @@ def test_users_are_folded_in_as_least_squares_says():
     for row in range(3):  # each as if it were alone
         alone = ItemFactors(factors).users(item[row : row + 1], confidence[row : row + 1])
         assert alone[0].tolist() == found[row].tolist()
+
+
+def test_a_table_of_links_votes_as_the_sparse_links_do():
+    rng = np.random.default_rng(0)
+    dense = rng.random((30, 30)) * (rng.random((30, 30)) < 0.3)
+    log = SimpleNamespace(item=rng.integers(0, 30, 200).astype(np.int32))
+    chunk = Chunk(log, np.arange(0, 200, 20), np.arange(15, 215, 20) - 5, 30, 16)
+    model = LinkVotes(csr_array(dense.astype(np.float32)), rng.random(200, dtype=np.float32))
+    sparse = model.score(chunk), model.score_last(chunk)
+    model.spread()
+    for mine, want in zip((model.score(chunk), model.score_last(chunk)), sparse, strict=True):
+        assert mine.any()
+        assert mine.tolist() == want.tolist()
+
+
+def test_results_one_ahead_are_the_same_and_errors_come_through():
+    def results():
+        yield from range(5)
+        raise ValueError("later")
+
+    made = one_ahead(results())
+    assert [next(made) for _ in range(5)] == list(range(5))
+    with pytest.raises(ValueError, match="later"):
+        next(made)
+    assert list(one_ahead(iter(range(3)))) == [0, 1, 2]

@@ -64,14 +64,15 @@ class ItemToItem(LinkVotes):
         self._pairs = pair_counts(items)
 
     def __getstate__(self) -> dict[str, Any]:
-        """State for scoring alone, without the counts."""
-        return {**self.__dict__, "_pairs": None}
+        """State for scoring alone, without the counts and the table."""
+        return {**self.__dict__, "_pairs": None, "_table": None}
 
     def advance(self, new_rows: Longs, items: int, users: int) -> None:
         """Count the pairs that end in new rows and rebuild the links; see `RetrievalChannel`."""
         for part in chunk_ranges(len(new_rows), _ROWS):
             self._learn(new_rows[part])
         self.matrix = self._link(items)
+        self.spread()
 
     def _learn(self, rows: Longs) -> None:
         """Count the pairs that end in some rows."""
