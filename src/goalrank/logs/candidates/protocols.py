@@ -42,7 +42,7 @@ INJECTED_WARNING = (
     "injected items. Print that baseline beside every result, and prefer protocol 'retrieved'."
 )
 
-_CELLS = 400_000  # candidates that are worked on together
+_CELLS = 100_000  # candidates that are worked on together
 
 
 class RequestSource:
