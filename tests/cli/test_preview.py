@@ -10,6 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from goalrank.cli import app
+from goalrank.logs import import_dataset
+from tests.logs.logs_data import movielens_folder
 
 RUN = CliRunner()
 
@@ -64,3 +66,12 @@ def test_lists_of_values_are_read_with_commas(log, tmp_path):
     done = RUN.invoke(app, [*arguments, *given])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["counts"]["train"] == 20
+
+
+def test_an_append_says_that_it_makes_all_requests_anew(tmp_path):
+    data = movielens_folder(tmp_path / "m")
+    options = {"first_fit": 100, "factors": 4}
+    import_dataset("movielens", data, options, out=tmp_path / "films")
+    told = RUN.invoke(app, ["data", "append", str(tmp_path / "films"), str(data)])
+    assert "made anew" in told.stderr
+    assert "Remedy: append many rows at once" in told.stderr

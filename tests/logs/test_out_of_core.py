@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
+from pyarrow.parquet import ParquetFile
 
 from goalrank.errors import DataError
 from goalrank.logs import import_dataset, import_log
+from goalrank.logs.candidates.features import LogFeatures
 from goalrank.logs.events.ordering import order_rows
 from goalrank.logs.events.past_sums import PastSums
 from goalrank.logs.events.running_counts import RunningCounts
@@ -192,3 +194,33 @@ def test_a_large_table_replaces_a_small_one_and_the_other_way(tmp_path, monkeypa
     import_dataset("movielens", log, options, out=out)
     assert (out / "train.parquet").is_file()
     assert Requests.read(out / "train.parquet").frame.equals(small)
+
+
+def test_tables_are_written_piece_by_piece_and_features_made_for_kept_requests_alone(
+    tmp_path, monkeypatch
+):
+    folder = movielens_folder(tmp_path / "m")
+    options = {"first_fit": 100, "factors": 4, "candidates": 20, "stride": 5, "threads": 2}
+    whole = import_log("movielens", folder, options)
+    monkeypatch.setattr("goalrank.logs.candidates.protocols._CELLS", 40)
+    featured = []
+    original = LogFeatures.of
+
+    def counting(self, points, candidates):
+        featured.append(len(points))
+        return original(self, points, candidates)
+
+    monkeypatch.setattr(LogFeatures, "of", counting)
+    report = import_dataset("movielens", folder, options, out=tmp_path / "out")
+    for part in ("train", "validation", "test"):
+        path = tmp_path / "out" / f"{part}.parquet"
+        written = Requests.read(path)
+        assert_frame_equal(written.frame, getattr(whole, part).frame, check_exact=True)
+        assert written.info == getattr(whole, part).info
+    groups = ParquetFile(tmp_path / "out/train.parquet").metadata
+    assert groups.num_row_groups > 1
+    assert min(groups.row_group(g).num_rows for g in range(groups.num_row_groups)) > 0
+    counts = report["counts"]
+    assert counts["dropped_few_positives"] > 0
+    dropped = counts["dropped_few_positives"] + counts["dropped_single_candidate"]
+    assert sum(featured) == counts["requests_placed"] - dropped

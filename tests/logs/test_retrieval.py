@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from goalrank.errors import MissingExtraError
 from goalrank.logs import (
     ItemToItem,
+    LinkVotes,
     blend,
     import_log,
     plan_refits,
@@ -22,6 +25,10 @@ from goalrank.logs import (
 )
 from goalrank.logs.retrieval.blend_check import best_channel, blend_gain
 from goalrank.logs.retrieval.blending import _smallest, _smallest_of_many
+from goalrank.logs.retrieval.channel import Chunk
+from goalrank.logs.retrieval.folded_in import RIDGE, ItemFactors
+from goalrank.logs.retrieval.item_to_item import strongest
+from goalrank.logs.retrieval.refit_scoring import one_ahead
 from tests.logs.logs_data import START, movielens_folder
 
 
@@ -248,3 +255,66 @@ def test_an_import_says_what_the_blend_is_worth(tmp_path):
         wanted = recall[part]["blend"] - recall[part][best]
         assert gain["gain"] == pytest.approx(wanted, abs=2e-4)
         assert gain["low"] <= gain["gain"] <= gain["high"]
+
+
+@given(
+    counts=st.integers(1, 128).flatmap(
+        lambda rows: st.lists(st.integers(0, 40), min_size=rows, max_size=rows)
+    ),
+    keep=st.integers(1, 30),
+    seed=st.integers(0, 99),
+)
+def test_the_strongest_of_each_row_are_those_of_a_stable_sort(counts, keep, seed):
+    rng = np.random.default_rng(seed)
+    row = np.repeat(np.arange(len(counts)), counts)
+    value = (rng.integers(1, 9, len(row)) / 7).astype(np.float32)  # many are equal
+    naive = [
+        at[np.argsort(-value[at], kind="stable")[:keep]]
+        for at in (np.flatnonzero(row == r) for r in range(len(counts)))
+    ]
+    found = strongest(row, value, keep)
+    assert found.tolist() == sorted(np.concatenate(naive).tolist())
+
+
+def test_users_are_folded_in_as_least_squares_says():
+    rng = np.random.default_rng(0)
+    factors = (rng.standard_normal((40, 6)) / 3).astype(np.float32)
+    item = np.stack([rng.permutation(40)[:5] for _ in range(3)])
+    confidence = rng.choice([0, 3, 10], (3, 5)).astype(np.float32)
+    confidence[2] = 0  # no history
+    want = []
+    for items, weights in zip(item, confidence, strict=True):
+        c, p = np.ones(40), np.zeros(40)
+        c[items[weights > 0]], p[items[weights > 0]] = weights[weights > 0], 1
+        normal = (factors.T * c) @ factors + RIDGE * np.eye(6)
+        want.append(np.linalg.solve(normal, factors.T @ (c * p)))
+    found = ItemFactors(factors).users(item, confidence)
+    np.testing.assert_allclose(found, want, atol=1e-5)
+    for row in range(3):  # each as if it were alone
+        alone = ItemFactors(factors).users(item[row : row + 1], confidence[row : row + 1])
+        assert alone[0].tolist() == found[row].tolist()
+
+
+def test_a_table_of_links_votes_as_the_sparse_links_do():
+    rng = np.random.default_rng(0)
+    dense = rng.random((30, 30)) * (rng.random((30, 30)) < 0.3)
+    log = SimpleNamespace(item=rng.integers(0, 30, 200).astype(np.int32))
+    chunk = Chunk(log, np.arange(0, 200, 20), np.arange(15, 215, 20) - 5, 30, 16)
+    model = LinkVotes(csr_array(dense.astype(np.float32)), rng.random(200, dtype=np.float32))
+    sparse = model.score(chunk), model.score_last(chunk)
+    model.spread()
+    for mine, want in zip((model.score(chunk), model.score_last(chunk)), sparse, strict=True):
+        assert mine.any()
+        assert mine.tolist() == want.tolist()
+
+
+def test_results_one_ahead_are_the_same_and_errors_come_through():
+    def results():
+        yield from range(5)
+        raise ValueError("later")
+
+    made = one_ahead(results())
+    assert [next(made) for _ in range(5)] == list(range(5))
+    with pytest.raises(ValueError, match="later"):
+        next(made)
+    assert list(one_ahead(iter(range(3)))) == [0, 1, 2]

@@ -81,7 +81,7 @@ def make_requests(
     check_usable(ledger, requests.answers, raw, part)
     store.fill_empty(part == TRAIN)
     report = make_report(log, info, ledger, part, notes, requests.shares, options)
-    return MadeRequests(store, part, report, requests.learnt())
+    return MadeRequests(store, part, report, requests.learnt(requests.shares))
 
 
 def _table_info(
@@ -127,7 +127,7 @@ def _fill(
     """Make the requests batch by batch; those that are kept go to the store."""
     numbers = RequestNumbers()
     for pending, counts in requests.batches():
-        kept = pending.take(np.flatnonzero(ledger.add(pending, counts)))
+        kept = requests.featured(pending.take(np.flatnonzero(ledger.add(pending, counts))))
         names = store.info.candidate_features
         kept = replace(kept, features={name: kept.features[name] for name in names})
         shuffled = shuffle_candidates(kept, log.users, log.items, options.seed)

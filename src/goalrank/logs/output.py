@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from goalrank.logs.making import MadeRequests
 from goalrank.logs.options import ImportOptions
 from goalrank.logs.result import ImportResult
 from goalrank.logs.spill.folder import Spill
-from goalrank.requests import Requests
+from goalrank.requests import Requests, write_table
 from goalrank.storage import local_draft, move_into_place, put_in_place, remove_folder, write_json
 
 __all__ = [
@@ -151,12 +152,23 @@ def finish_writing(folder: Path, ready: Path) -> None:
 
 def _write_part(store: RequestStore, chosen: NDArray[np.bool_], path: Path) -> None:
     if int(chosen.sum()) <= SHARD:
-        store.table(store.frame(chosen)).write(path)
+        write_table(path, _not_empty(store.frames(chosen)), store.info)
         return
     path.mkdir()
-    for number, (shard, frame) in enumerate(store.pieces(chosen)):
+    for number, (shard, frames) in enumerate(store.pieces(chosen)):
         target = path / f"part-{number:06d}.parquet"
         if shard is not None:
             move_into_place(shard, target)
-        elif frame is not None and len(frame):
-            store.table(frame).write(target)
+        else:
+            write_table(target, _not_empty(frames), store.info)
+
+
+def _not_empty(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Frames with rows; the last one where none has."""
+    some, frame = False, None
+    for frame in frames:
+        if frame.height:
+            some = True
+            yield frame
+    if frame is not None and not some:
+        yield frame

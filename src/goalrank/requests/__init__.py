@@ -18,6 +18,7 @@ from goalrank.requests.table.info import (
     hull,
     is_within,
 )
+from goalrank.requests.table.parquet import write_table
 from goalrank.requests.table.partitions import Dataset, Partition, open_dataset
 from goalrank.requests.table.requests import Requests
 from goalrank.requests.table.schema import SCHEMA, TIME, Column, aligned_with
@@ -73,6 +74,7 @@ __all__ = [
     "read_shard",
     "save_encoder",
     "stable_hash",
+    "write_table",
 ]
 
 __getattr__ = lazy_door(

@@ -19,6 +19,7 @@ from goalrank.cli.common import (
     examples,
     only_json,
     renamed,
+    say,
     show_progress,
     verb,
     warn,
@@ -147,6 +148,11 @@ def append(
         from goalrank.logs import append_rows
 
         own = nullcontext() if executor == "local" and not workers else None
+        say(
+            "All requests are made anew from the log that the data set keeps, since later rows of "
+            "a user move earlier requests; this takes as long as an import. Remedy: append many "
+            "rows at once."
+        )
         with (
             busy(f"appending to {dataset}"),
             own or open_executor(executor, workers=workers) as opened,

@@ -117,8 +117,13 @@ def exposed_requests(
     requests = ExposedRequests(
         log, windows, moments, counted, scorers=scorers, item_to_item=model, executor=executor
     )
-    requests.learnt = lambda: _learnt(
-        log, options, model, scorers, shares={}, moment=latest_refit(moments, windows.points.time)
+    requests.learnt = lambda shares: _learnt(
+        log,
+        options,
+        model,
+        scorers,
+        shares=shares,
+        moment=latest_refit(moments, windows.points.time),
     )
     return requests, notes
 
@@ -184,8 +189,8 @@ def retrieved_requests(
         horizon=horizon, count=options.candidates, exclude_seen=options.exclude_seen,
         inject=inject, executor=executor,
     )  # fmt: skip
-    requests.learnt = lambda: _learnt(
-        log, options, model, scorers, channels=channels, shares=requests.shares,
+    requests.learnt = lambda shares: _learnt(
+        log, options, model, scorers, channels=channels, shares=shares,
         vote_weight=_VOTE, confidence=_CONFIDENCE, count=options.candidates,
         exclude_seen=options.exclude_seen, moment=latest_refit(moments, points.time),
     )  # fmt: skip

@@ -29,7 +29,7 @@ from goalrank.logs.retrieval.channel_lists import scored
 from goalrank.logs.retrieval.item_to_item import ItemToItem
 from goalrank.logs.retrieval.learned_blend import BlendLearner
 from goalrank.logs.retrieval.learnt import LearntRetrieval
-from goalrank.logs.retrieval.refit_scoring import ChunkResult, score_refits
+from goalrank.logs.retrieval.refit_scoring import ChunkResult, one_ahead, score_refits
 from goalrank.logs.spill.buckets import chunk_ranges
 from goalrank.requests import mix64
 
@@ -42,7 +42,7 @@ INJECTED_WARNING = (
     "injected items. Print that baseline beside every result, and prefer protocol 'retrieved'."
 )
 
-_CELLS = 400_000  # candidates that are worked on together
+_CELLS = 100_000  # candidates that are worked on together
 
 
 class RequestSource:
@@ -52,23 +52,39 @@ class RequestSource:
         points: B requests by time.
         answers: rows that ``log_row`` of the requests refers to.
         features: names of the candidate features, in their order.
-        plan: those of them that are computed from rows.
-        learnt: called when all batches were made, it gives what retrieval learnt of the log.
+        counted: computes those of them that follow from rows.
+        learnt: called with `shares` when all batches were made, it gives what retrieval learnt.
     """
 
     points: RequestPoints
     answers: Events
     features: tuple[str, ...]
-    plan: FeaturePlan
-    learnt: Callable[[], LearntRetrieval | None]
+    counted: LogFeatures
+    learnt: Callable[[dict[str, float]], LearntRetrieval | None]
+
+    @property
+    def plan(self) -> FeaturePlan:
+        """The features that are computed from rows."""
+        return self.counted.plan
 
     @property
     def shares(self) -> dict[str, float]:
         """Channel → its share of the candidates at the end; empty without retrieval."""
         return {}
 
+    def featured(self, pending: PendingRequests) -> PendingRequests:
+        """Requests with the features that are computed from rows.
+
+        Args:
+            pending: B requests by time, none earlier than in the call before.
+        """
+        counted = self.counted.of(pending.points, pending.candidates)
+        return replace(pending, features={**pending.features, **counted})
+
     def batches(self) -> Iterator[tuple[PendingRequests, ChunkResult]]:
         """Consecutive requests, all in the end, and what retrieval counted about them.
+
+        Features that are computed from rows are not among theirs; see `featured`.
 
         Yields:
             Requests, and ``positives`` and ``hits NAME`` of each, or nothing.
@@ -142,7 +158,7 @@ class RetrievedRequests(RequestSource):
         executor: Executor,
     ) -> None:
         self.points, self.answers = points, log.events
-        self._log, self._moments, self._counted = log, moments, counted
+        self._log, self._moments, self.counted = log, moments, counted
         self._channels, self._count, self._executor = channels, count, executor
         hashes = mix64(log.users.hashes[points.user] ^ mix64(points.time.astype(np.uint64)))
         self._learner = BlendLearner(quotas, hashes, points.end, fixed=inject or not learn_quotas)
@@ -155,7 +171,6 @@ class RetrievedRequests(RequestSource):
             *(channel.advance for channel in channels if channel is not item_to_item),
             item_to_item.advance,
         ]
-        self.plan = counted.plan
         linked = [f"{c.name}_{what}" for c in channels for what in ("score", "rank")]
         self.features = (*counted.names, *linked, *(scorer.name for scorer in scorers))
 
@@ -171,12 +186,11 @@ class RetrievedRequests(RequestSource):
             users=self._log.users, items=self._log.items, learners=self._learners,
             score=self._retriever.serve, executor=self._executor, before=self._learner.advance,
         )  # fmt: skip
-        for part, result in _batched(self._judged(scored), self._count):
-            points = self.points.take(part)
+        batches = _batched(self._judged(scored), self._count)
+        for part, result in one_ahead(batches) if self._executor.workers > 1 else batches:
             pending = PendingRequests(
-                points, result["candidates"], result["position"], result["log_row"],
-                result["score"],
-                {**self._counted.of(points, result["candidates"]), **_named(result, "feature")},
+                self.points.take(part), result["candidates"], result["position"],
+                result["log_row"], result["score"], _named(result, "feature"),
             )  # fmt: skip
             hits = {f"hits {name}": values for name, values in _named(result, "hits").items()}
             yield pending, {"positives": result["positives"], **hits}
@@ -218,10 +232,9 @@ class ExposedRequests(RequestSource):
         executor: Executor,
     ) -> None:
         self.points, self.answers = windows.points, windows.answers
-        self._log, self._moments, self._counted = log, moments, counted
+        self._log, self._moments, self.counted = log, moments, counted
         self._scorers, self._item_to_item, self._executor = scorers, item_to_item, executor
         self._lists = _Lists(log.events, windows)
-        self.plan = counted.plan
         own, linked = log.raw.features, (scorer.name for scorer in scorers)
         self.features = (*own, *counted.names, *linked)
 
@@ -239,8 +252,7 @@ class ExposedRequests(RequestSource):
                 name: np.where(real, self._log.events.values[name][rows], 0.0).astype(np.float32)
                 for name in self._log.raw.features
             }
-            counted = self._counted.of(lists.points, lists.candidates)
-            yield replace(lists, features={**own, **counted, **linked}), {}
+            yield replace(lists, features={**own, **linked}), {}
 
     def _all_points(
         self, scored: Iterator[tuple[Longs, ChunkResult]]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from goalrank.requests import Requests, TableInfo
 __all__ = ["SHARD", "RequestStore"]
 
 SHARD = 65_536  # requests of a file; a table of no more is one file
+Piece = tuple[Path | None, Iterable[pl.DataFrame]]
 
 
 class RequestStore:
@@ -70,10 +72,10 @@ class RequestStore:
             DataError: a column is empty in all of them.
         """
         if self._has_empty:
-            frames = (frame for _, frame in self._kept(train) if frame is not None)
+            frames = chain.from_iterable(frames for _, frames in self._kept(train))
             features = self.info.candidate_features
             self._means = TrainingMeans(frames, features, self.info.dataset)
-            for _ in self.pieces(np.ones(len(train), bool)):
+            for _ in self.frames(np.ones(len(train), bool)):
                 pass  # a column that cannot be filled is found before anything is written
 
     def table(self, frame: pl.DataFrame) -> Requests:
@@ -81,47 +83,57 @@ class RequestStore:
         typed = Requests(frame, items=_ids(self.items), users=_ids(self.users), info=self.info)
         return Requests(typed.frame, info=typed.info)
 
-    def pieces(
-        self, chosen: NDArray[np.bool_]
-    ) -> Iterator[tuple[Path | None, pl.DataFrame | None]]:
+    def pieces(self, chosen: NDArray[np.bool_]) -> Iterator[Piece]:
         """The chosen requests in order: shards of which all are, and frames of the others.
 
         Args:
             chosen: [B] of all requests that were added.
 
         Yields:
-            A file or a frame; the other is None.
+            A file, or None and frames of no more than a shard.
         """
-        for path, frame in self._kept(chosen):
-            if frame is None or self._means is None:
-                yield path, frame
+        for path, frames in self._kept(chosen):
+            if path is not None or self._means is None:
+                yield path, frames
             else:
-                yield None, self.table(self._means.fill(frame)).frame
+                yield None, map(self._filled, frames)
 
-    def _kept(self, chosen: NDArray[np.bool_]) -> Iterator[tuple[Path | None, pl.DataFrame | None]]:
+    def _filled(self, frame: pl.DataFrame) -> pl.DataFrame:
+        return frame if self._means is None else self.table(self._means.fill(frame)).frame
+
+    def _kept(self, chosen: NDArray[np.bool_]) -> Iterator[Piece]:
         """As `pieces`, with empty values as they are."""
         start = 0
         for path, count in self._shards:
             some = chosen[start : start + count]
             start += count
             if self._has_empty:
-                yield None, pl.read_parquet(path).filter(pl.Series(some))
+                yield None, [pl.read_parquet(path).filter(pl.Series(some))]
             elif some.all():
-                yield path, None
+                yield path, ()
             elif some.any():
-                yield None, Requests.read(path, validate=False).frame.filter(pl.Series(some))
+                yield None, [Requests.read(path, validate=False).frame.filter(pl.Series(some))]
         if self._frames:
-            held = pl.concat(self._frames)
-            held = held if self._has_empty else self.table(held).frame
-            yield None, held.filter(pl.Series(chosen[start:]))
+            yield None, self._held(chosen[start:])
+
+    def _held(self, chosen: NDArray[np.bool_]) -> Iterator[pl.DataFrame]:
+        """The chosen of those in memory, one frame after another, so that none is held twice."""
+        start = 0
+        for frame in self._frames:
+            some = pl.Series(chosen[start : start + frame.height])
+            start += frame.height
+            yield (frame if self._has_empty else self.table(frame).frame).filter(some)
+
+    def frames(self, chosen: NDArray[np.bool_]) -> Iterator[pl.DataFrame]:
+        """The chosen requests in order, of which not all are in memory at once."""
+        for path, frames in self.pieces(chosen):
+            if path is not None:
+                yield Requests.read(path, validate=False).frame
+            yield from frames
 
     def frame(self, chosen: NDArray[np.bool_]) -> pl.DataFrame:
         """The chosen requests as one frame."""
-        frames = [
-            Requests.read(path, validate=False).frame if path is not None else frame
-            for path, frame in self.pieces(chosen)
-        ]
-        return pl.concat([frame for frame in frames if frame is not None])
+        return pl.concat(list(self.frames(chosen)))
 
 
 def _ids(side: pl.DataFrame | None) -> pl.DataFrame | None:

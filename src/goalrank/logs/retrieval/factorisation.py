@@ -7,18 +7,18 @@ rows of the user cannot influence it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import copy
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from goalrank.errors import MissingExtraError
 from goalrank.logs.events.arrays import Events, Longs, ragged_ranges
-from goalrank.logs.retrieval.folded_in import FoldedIn
+from goalrank.logs.retrieval.folded_in import ALPHA, RIDGE, FoldedIn, ItemFactors
 from goalrank.logs.retrieval.sparse import load_sparse
 
-__all__ = ["Factorisation"]
+__all__ = ["Factorisation", "least_squares"]
 
 _ROWS = 1 << 21  # rows that are copied at once
 
@@ -54,8 +54,15 @@ class Factorisation(FoldedIn):
         seed: int,
         depth: int = 50,
     ) -> None:
-        super().__init__(factors, confidence, threads=threads, seed=seed, depth=depth)
+        super().__init__(confidence, depth)
         self._log = log
+        self._model: Any = least_squares(
+            "factorisation retrieval (option quotas: leave 'factorisation' out to go without)",
+            factors=factors,
+            iterations=3,  # few, because a refit starts from the previous factors
+            threads=threads,
+            seed=seed,
+        )
         # Initial values of the first rows do not change when items or users are added.
         self._item_start = _start(items, factors, seed)
         self._user_start = _start(users, factors, seed + 1)
@@ -63,17 +70,9 @@ class Factorisation(FoldedIn):
 
     def __getstate__(self) -> dict[str, Any]:
         """State for scoring alone: the items' factors."""
-        model = copy(self._model)
-        model.user_factors = None
         none = np.zeros((0, 0), np.float32)
         left_out = {"_item_start": none, "_user_start": none, "_learned": self._learned[:0]}
-        return {**self.__dict__, **left_out, "_model": model}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore the state of a copy."""
-        self.__dict__.update(state)
-        # Arrays in shared memory are read-only, but the library needs writable ones.
-        self._model.item_factors = np.require(self._model.item_factors, requirements="W")
+        return {**self.__dict__, **left_out, "_model": None}
 
     def advance(self, new_rows: Longs, items: int, users: int) -> None:
         """Refit on all rows so far, starting from the previous factors; see `RetrievalChannel`."""
@@ -82,6 +81,7 @@ class Factorisation(FoldedIn):
         model.item_factors = _grow(model.item_factors, self._item_start, items)
         model.user_factors = _grow(model.user_factors, self._user_start, users)
         model.fit(matrix, show_progress=False)
+        self.factors = ItemFactors(np.array(model.item_factors))
 
     def _matrix(self, new_rows: Longs, items: int, users: int) -> Any:
         """Confidences of all rows so far: sparse [users, items].
@@ -122,3 +122,32 @@ def _runs_of_users(ends: Longs) -> Iterator[slice]:
     bounds = np.unique([0, *(cuts + 1), len(ends)])
     for start, stop in pairwise(bounds[bounds <= len(ends)]):
         yield slice(int(start), int(stop))
+
+
+def least_squares(
+    feature: str, *, factors: int, iterations: int, seed: int, threads: int = 0
+) -> Any:
+    """Make the library's unfitted model, with the settings shared by all fits of goalrank.
+
+    Args:
+        feature: feature that needs the library, named in the error.
+        factors: width of the factors.
+        iterations: rounds of alternating least squares.
+        seed: seed of the initial factors.
+        threads: worker threads; 0 uses all cores.
+
+    Raises:
+        MissingExtraError: ``implicit`` is not installed.
+    """
+    try:
+        from implicit.cpu.als import AlternatingLeastSquares
+    except ImportError:
+        raise MissingExtraError(feature, "retrieval") from None
+    return AlternatingLeastSquares(
+        factors=factors,
+        regularization=RIDGE,
+        alpha=ALPHA,
+        iterations=iterations,
+        num_threads=threads,
+        random_state=seed,
+    )

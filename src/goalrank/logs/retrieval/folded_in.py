@@ -2,51 +2,95 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from goalrank.errors import MissingExtraError
 from goalrank.logs.retrieval.channel import Chunk, RowWeights
 from goalrank.logs.retrieval.sparse import load_sparse
 
-__all__ = ["FoldedIn", "least_squares"]
+__all__ = ["ALPHA", "RIDGE", "FoldedIn", "ItemFactors"]
+
+Floats = NDArray[np.float32]
+ALPHA = 10.0  # confidence of a consumed item of weight 1; that of all others is 1
+RIDGE = 0.05  # weight of the factors' squared length
+_STEPS = 12  # of conjugate gradients; more do not change the first four digits
+_TINY = np.float32(1e-30)
+
+
+class ItemFactors:
+    """Factors of items, for which those of users are found.
+
+    Args:
+        values: [I, F].
+
+    Attributes:
+        values: as given.
+    """
+
+    def __init__(self, values: Floats) -> None:
+        self.values = values
+
+    @cached_property
+    def _gram(self) -> Floats:
+        """Products of the factors over all items, and the ridge: [F, F]."""
+        width = self.values.shape[1]
+        products: Floats = self.values.T @ self.values
+        products[np.diag_indices(width)] += np.float32(RIDGE)
+        return products
+
+    def users(self, item: NDArray[np.integer], confidence: Floats) -> Floats:
+        """Factors of users by least squares: [B, F].
+
+        Minimises sum over items of c (p − x·y)² + ridge |x|², where c is the confidence and p is 1
+        for the items of a history, and c is 1 and p is 0 for all others (Hu, Koren and Volinsky,
+        ICDM 2008), by conjugate gradients from 0 (Takács, Pilászy and Tikk, RecSys 2011).
+
+        Args:
+            item: [B, D] items of the history, each once.
+            confidence: [B, D]; 0 for none.
+        """
+        some = self.values[item]
+        more = np.where(confidence > 0, confidence - np.float32(1), np.float32(0))
+        rest = (confidence[:, None, :] @ some)[:, 0]
+        step: Floats = rest.copy()
+        users: Floats = np.zeros_like(rest)
+        length = np.square(rest).sum(axis=1, keepdims=True)
+        for _ in range(_STEPS):
+            product = (some @ step[:, :, None])[:, :, 0] * more
+            image = (self._gram @ step[:, :, None])[:, :, 0] + (product[:, None, :] @ some)[:, 0]
+            size = length / np.maximum((step * image).sum(axis=1, keepdims=True), _TINY)
+            users = users + size * step
+            rest -= size * image
+            before, length = length, np.square(rest).sum(axis=1, keepdims=True)
+            step = rest + length / np.maximum(before, _TINY) * step
+        return users
 
 
 class FoldedIn:
     """Inner products of items' factors with those that least squares finds for a history.
 
     Args:
-        factors: width of the factors.
         confidence: weight of each row of the log.
-        threads: worker threads; results do not depend on it.
-        seed: seed of the initial factors.
         depth: number of latest history items to fold in.
 
-    Raises:
-        MissingExtraError: ``implicit`` is not installed (or remove the channel from ``quotas``).
+    Attributes:
+        factors: of the items; of none before the first fit.
     """
 
     name = "factorisation"
     needs_evidence = False
     personal = True
 
-    def __init__(
-        self, factors: int, confidence: RowWeights, *, threads: int, seed: int, depth: int = 50
-    ) -> None:
+    def __init__(self, confidence: RowWeights, depth: int = 50) -> None:
         self._confidence, self._depth = confidence, depth
-        self._model = least_squares(
-            "factorisation retrieval (option quotas: leave 'factorisation' out to go without)",
-            factors=factors,
-            iterations=3,  # few, because a refit starts from the previous factors
-            threads=threads,
-            seed=seed,
-        )
+        self.factors = ItemFactors(np.zeros((0, 0), np.float32))
 
     def learnt(self) -> dict[str, NDArray[Any]]:
         """The items' factors."""
-        return {"items": np.asarray(self._model.item_factors)}
+        return {"items": self.factors.values}
 
     @classmethod
     def from_learnt(cls, kept: dict[str, NDArray[Any]], confidence: RowWeights) -> FoldedIn:
@@ -56,52 +100,26 @@ class FoldedIn:
             kept: arrays.
             confidence: weight of each row of that log.
         """
-        made = FoldedIn(kept["items"].shape[1], confidence, threads=1, seed=0)
-        made._model.item_factors = kept["items"]
+        made = FoldedIn(confidence)
+        made.factors = ItemFactors(kept["items"])
         return made
 
-    def score(self, chunk: Chunk) -> NDArray[np.float32]:
+    def score(self, chunk: Chunk) -> Floats:
         """Inner products of folded-in users and items: [B, I].
 
         Args:
             chunk: B requests.
         """
-        sparse = load_sparse()
-
         request, item, _, row = chunk.recent(self._depth)
-        history = sparse.csr_matrix(
-            (self._confidence[row], (request, item)), shape=(chunk.size, chunk.items)
-        )
-        vectors = self._model.recalculate_user(np.arange(chunk.size), history)
         # Always the padded chunk: rounding of a matrix product may depend on its shape.
-        scores: NDArray[np.float32] = vectors @ self._model.item_factors.T
+        history = load_sparse().csr_matrix(  # an item's rows are added up
+            (self._confidence[row] * np.float32(ALPHA), (request, item)),
+            shape=(chunk.size, chunk.items),
+        )
+        lengths = np.diff(history.indptr)
+        real = np.arange(self._depth) < lengths[:, None]
+        items = np.zeros(real.shape, np.int64)
+        confidence = np.zeros(real.shape, np.float32)
+        items[real], confidence[real] = history.indices, history.data
+        scores: Floats = self.factors.users(items, confidence) @ self.factors.values.T
         return scores[: len(chunk)]
-
-
-def least_squares(
-    feature: str, *, factors: int, iterations: int, seed: int, threads: int = 0
-) -> Any:
-    """Make the library's unfitted model, with the settings shared by all fits of goalrank.
-
-    Args:
-        feature: feature that needs the library, named in the error.
-        factors: width of the factors.
-        iterations: rounds of alternating least squares.
-        seed: seed of the initial factors.
-        threads: worker threads; 0 uses all cores.
-
-    Raises:
-        MissingExtraError: ``implicit`` is not installed.
-    """
-    try:
-        from implicit.cpu.als import AlternatingLeastSquares
-    except ImportError:
-        raise MissingExtraError(feature, "retrieval") from None
-    return AlternatingLeastSquares(
-        factors=factors,
-        regularization=0.05,
-        alpha=10.0,
-        iterations=iterations,
-        num_threads=threads,
-        random_state=seed,
-    )

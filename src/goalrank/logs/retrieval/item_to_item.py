@@ -9,6 +9,7 @@ documentation gives the recall.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,11 @@ from goalrank.logs.retrieval.pair_counts import pair_counts
 from goalrank.logs.retrieval.sparse import load_sparse
 from goalrank.logs.spill.buckets import chunk_ranges
 
-__all__ = ["ItemToItem"]
+__all__ = ["ItemToItem", "strongest"]
 
 _GRID = 65_536.0
 _ROWS = 1 << 19  # rows whose pairs are counted at once
+_STRIPE = 128  # items whose links are chosen at once
 
 
 class ItemToItem(LinkVotes):
@@ -62,14 +64,15 @@ class ItemToItem(LinkVotes):
         self._pairs = pair_counts(items)
 
     def __getstate__(self) -> dict[str, Any]:
-        """State for scoring alone, without the counts."""
-        return {**self.__dict__, "_pairs": None}
+        """State for scoring alone, without the counts and the table."""
+        return {**self.__dict__, "_pairs": None, "_table": None}
 
     def advance(self, new_rows: Longs, items: int, users: int) -> None:
         """Count the pairs that end in new rows and rebuild the links; see `RetrievalChannel`."""
         for part in chunk_ranges(len(new_rows), _ROWS):
             self._learn(new_rows[part])
         self.matrix = self._link(items)
+        self.spread()
 
     def _learn(self, rows: Longs) -> None:
         """Count the pairs that end in some rows."""
@@ -85,30 +88,44 @@ class ItemToItem(LinkVotes):
 
     def _link(self, items: int) -> Any:
         """Sparse links [I, I]; each row keeps its strongest."""
-        sparse = load_sparse()
-
         count = np.maximum(self._count[:items], 1).astype(np.float32)
-        rarity = count ** np.float32(-0.1)
-        row, column, data = self._pairs.strong(items, rarity, self._links, self._threads)
-        lengths = np.bincount(row, minlength=items)
-        over = lengths > self._links
-        if over.any():
-            inside = np.flatnonzero(over[row])
-            drop = inside[_surplus(row[inside], data[inside], self._links)]
-            row, column, data = np.delete(row, drop), np.delete(column, drop), np.delete(data, drop)
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=items))])
-        data = (data / count[row]).astype(np.float32)
-        return sparse.csr_array((data, column, indptr), shape=(items, items))
+        rarity = (count ** np.float32(-0.1)).astype(np.float64)
+        self._pairs.settle()
+
+        def stripe(start: int) -> tuple[Longs, Longs, NDArray[np.float32]]:
+            stop = min(start + _STRIPE, items)
+            row, column, pairs = self._pairs.above_zero(start, stop, items)
+            value = (pairs * rarity[column]).astype(np.float32)
+            kept = strongest(row, value, self._links)
+            row, column = row[kept], column[kept]
+            return (
+                np.bincount(row, minlength=stop - start),
+                column,
+                value[kept] / count[start + row],
+            )
+
+        with ThreadPoolExecutor(self._threads) as pool:
+            lengths, columns, values = zip(*pool.map(stripe, range(0, items, _STRIPE)), strict=True)
+        ends = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
+        parts = (np.concatenate(values), np.concatenate(columns), ends)
+        return load_sparse().csr_array(parts, shape=(items, items))
 
 
-def _surplus(row: Longs, data: NDArray[np.float32], keep: int) -> Longs:
-    """Positions of the entries that are not among the largest of their row.
+def strongest(row: Longs, value: NDArray[np.float32], keep: int) -> Longs:
+    """Positions of the largest values of each row, ascending.
 
     Args:
-        row: row per entry, ascending.
-        data: value per entry; of equal values the lowest column is kept.
-        keep: entries to keep per row.
+        row: row per entry, ascending, below 128.
+        value: value per entry, above 0; of equal values the first are taken.
+        keep: entries per row at most.
     """
-    order = np.lexsort((-data, row))
-    rank = np.arange(len(row)) - np.searchsorted(row, row, side="left")
-    return order[rank >= keep]
+    lengths = np.bincount(row)
+    if lengths.max(initial=0) <= keep:
+        return np.arange(len(row))
+    # One number per entry sorts by row, falling value and position: 7, 31 and 26 bits.
+    falling = np.uint64(0x7FFFFFFF) - value.view(np.uint32)
+    key = (row.astype(np.uint64) << np.uint64(57)) | (falling << np.uint64(26))
+    key |= np.arange(len(row), dtype=np.uint64)
+    key.sort()
+    rank = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return np.sort((key[rank < keep] & np.uint64((1 << 26) - 1)).astype(np.int64))

@@ -13,6 +13,8 @@ from goalrank.logs.retrieval.sparse import load_sparse
 
 __all__ = ["LinkVotes", "Transition"]
 
+_TABLE_CELLS = 16_000_000  # 64 MB
+
 
 class LinkVotes:
     """Votes of history items for the items that they have links to.
@@ -32,6 +34,12 @@ class LinkVotes:
 
     def __init__(self, matrix: Any, weights: RowWeights, depth: int = 20) -> None:
         self.matrix, self._vote_weight, self._depth = matrix, weights, depth
+        self._table: NDArray[np.float32] | None = None
+
+    def spread(self) -> None:
+        """Keep the links of a small catalogue as a table too: votes take half the time, equal."""
+        size = self.matrix.shape[0]
+        self._table = self.matrix.toarray() if size * size <= _TABLE_CELLS else None
 
     def learnt(self) -> dict[str, NDArray[Any]]:
         """The links as arrays."""
@@ -78,6 +86,9 @@ class LinkVotes:
 
         shape = (len(chunk), chunk.items)
         votes = sparse.csr_array((weight, (request, item)), shape=shape)
+        if self._table is not None:
+            table: NDArray[np.float32] = votes @ self._table
+            return table
         dense: NDArray[np.float32] = (votes @ self.matrix).toarray()
         return dense
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goalrank.logs.events.arrays import Longs
-from goalrank.logs.retrieval.folded_in import least_squares
+from goalrank.logs.retrieval.factorisation import least_squares
 from goalrank.logs.retrieval.refit_scoring import one_blas_thread
 from goalrank.logs.retrieval.sparse import load_sparse
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,12 +12,10 @@ from goalrank.logs.retrieval.sparse import load_sparse
 
 __all__ = ["PairCounts", "pair_bytes", "pair_counts"]
 
-_STRIPE = 128  # rows per step, so that they fit the cache
 _DENSE_CELLS = 50_000_000  # up to here counts are a dense matrix (float64, 400 MB)
 _WAITING = 4_000_000  # pairs that wait to be added to sparse counts
 
-Floats = NDArray[np.float32]
-Entries = tuple[Longs, Longs, Floats]  # row, column, value
+Entries = tuple[Longs, Longs, NDArray[np.float64]]  # row, column, count
 
 
 class PairCounts(Protocol):
@@ -32,14 +29,16 @@ class PairCounts(Protocol):
             weight: of each.
         """
 
-    def strong(self, items: int, rarity: Floats, keep: int, threads: int) -> Entries:
-        """Counts times the rarity of the second item, about the ``keep`` best per row or all.
+    def settle(self) -> None:
+        """Finish what `add` began, so that several threads may read."""
+
+    def above_zero(self, start: int, stop: int, items: int) -> Entries:
+        """Counts above zero in some rows, by row and column; columns of other items are left out.
 
         Args:
-            items: number of known items; others are left out.
-            rarity: [items].
-            keep: entries per row that are surely among them.
-            threads: worker threads.
+            start: first row; the row numbers that are given begin at 0.
+            stop: end of the rows.
+            items: number of known items.
         """
 
 
@@ -70,17 +69,13 @@ class _Dense:
     def add(self, code: Longs, weight: float) -> None:
         np.add.at(self._counts.ravel(), code, weight)
 
-    def strong(self, items: int, rarity: Floats, keep: int, threads: int) -> Entries:
-        starts = range(0, items, _STRIPE)
+    def settle(self) -> None:
+        pass
 
-        def stripe(start: int) -> Entries:
-            part = self._counts[start : min(start + _STRIPE, items), :items]
-            row, column, value = _strong(part, rarity, keep)
-            return row + start, column, value
-
-        with ThreadPoolExecutor(threads) as pool:
-            rows, columns, values = zip(*pool.map(stripe, starts), strict=True)
-        return np.concatenate(rows), np.concatenate(columns), np.concatenate(values)
+    def above_zero(self, start: int, stop: int, items: int) -> Entries:
+        part = self._counts[start:stop, :items]
+        row, column = np.divmod(np.flatnonzero(part > 0), items)
+        return row, column, part[row, column]
 
 
 class _Sparse:
@@ -92,9 +87,11 @@ class _Sparse:
     def add(self, code: Longs, weight: float) -> None:
         self._waiting.append((code, weight))
         if sum(len(c) for c, _ in self._waiting) > max(_WAITING, self._counts.nnz // 2):
-            self._settle()
+            self.settle()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        if not self._waiting:
+            return
         codes, weights = zip(*self._waiting, strict=True)
         weight = np.repeat(weights, [len(code) for code in codes])
         code = np.concatenate(codes)
@@ -103,20 +100,6 @@ class _Sparse:
         pairs = (code // self._size, code % self._size)
         self._counts = self._counts + load_sparse().coo_array((weight, pairs), shape=shape).tocsr()
 
-    def strong(self, items: int, rarity: Floats, keep: int, threads: int) -> Entries:
-        if self._waiting:
-            self._settle()
-        known = self._counts[:items, :items].tocsr()
-        row = np.repeat(np.arange(items), np.diff(known.indptr))
-        return row, known.indices, (known.data * rarity[known.indices]).astype(np.float32)
-
-
-def _strong(stripe: NDArray[np.float64], rarity: Floats, keep: int) -> Entries:
-    """(row, column, value) of a stripe's entries above zero, about the ``keep`` best per row."""
-    part = (stripe * rarity).astype(np.float32)
-    cut = np.full(len(part), np.finfo(np.float32).tiny, np.float32)
-    width = part.shape[1]
-    if width > keep:
-        cut = np.maximum(cut, np.partition(part, width - keep, axis=1)[:, width - keep])
-    flat = np.flatnonzero(part >= cut[:, None])
-    return flat // width, flat % width, part.ravel()[flat]
+    def above_zero(self, start: int, stop: int, items: int) -> Entries:
+        part = self._counts[start:stop, :items].tocsr()
+        return np.repeat(np.arange(stop - start), np.diff(part.indptr)), part.indices, part.data

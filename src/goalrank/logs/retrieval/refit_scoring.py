@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ __all__ = [
     "ChunkResult",
     "Learner",
     "chunk_size",
+    "one_ahead",
     "one_blas_thread",
     "score_refits",
     "worker_count",
@@ -29,6 +30,7 @@ __all__ = [
 _CELLS = 8_000_000  # scores per thread and channel; bounds the memory
 _LARGEST_CHUNK = 256  # requests; small chunks fit the cache
 
+T = TypeVar("T")
 Learner = Callable[[Longs, int, int], None]
 ChunkResult = dict[str, NDArray[Any]]
 ChunkScorer = Callable[[Longs, Chunk], ChunkResult]
@@ -117,6 +119,19 @@ def score_refits(
             state = _Block(score, log, points, known_items, size, executor.remote)
             for task, results in zip(tasks, executor.map(_score_chunks, state, tasks)):
                 yield from zip(task, results)
+
+
+def one_ahead(results: Iterator[T]) -> Iterator[T]:
+    """The same results, the next of which is made while the caller works on one.
+
+    Args:
+        results: none of them is None; they are asked for in another thread.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, results, None)
+        while (result := coming.result()) is not None:
+            coming = pool.submit(next, results, None)
+            yield result
 
 
 def _new_rows(log: Events, learned: Longs, moment: int) -> tuple[Longs, Longs]:
