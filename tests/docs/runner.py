@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -80,8 +81,11 @@ def _shell(command: str, where: str) -> str:
         result = CliRunner().invoke(app, shlex.split(os.path.expandvars(command))[1:])
         assert result.exit_code == 0, f"{where}: {command}\n{result.output}\n{result.exception!r}"
         return result.output
+    path = (
+        f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # goalrank of these tests
+    )
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command],
-        check=True, timeout=60, stdout=subprocess.PIPE, text=True,
+        check=True, timeout=60, stdout=subprocess.PIPE, text=True, env={**os.environ, "PATH": path},
     )  # fmt: skip
     return done.stdout

@@ -1,0 +1,46 @@
+"""docs/how-to.md: the questions of newcomers are answered, by commands and settings that exist."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.docs.leaderboards import cells
+from tests.docs.runner import ROOT
+
+TEXT = (ROOT / "docs" / "how-to.md").read_text(encoding="utf-8")
+COMMANDS = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+ANSWERS = {
+    row[0]: row
+    for row in map(cells, re.findall(r"^\| .*\? \|.*$", TEXT, re.MULTILINE))
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        ("not shown", "Leave the position of those not shown empty"),
+        ("what to send", "the candidates, and what the model was trained with"),
+        ("how sure", "goalrank evaluate"),
+        ("metric", "--metric package.module:function"),
+        ("roll back", "goalrank models rollback"),
+    ],
+)
+def test_a_question_has_one_short_answer_that_leads_on(words, answer):
+    [row] = [row for question, row in ANSWERS.items() if words in question]
+    assert answer in row[1]
+    assert len(row[1].split()) <= 50
+    assert re.search(r"\]\([\w/-]+\.md#", row[2])
+
+
+def test_commands_of_the_answers_exist():
+    commands = re.findall(
+        r"`goalrank ((?:models )?[a-z]+)", " ".join(r[1] for r in ANSWERS.values())
+    )
+    assert len(commands) >= 4
+    assert [name for name in commands if f"[`goalrank {name}`]" not in COMMANDS] == []
+
+
+def test_the_page_can_be_found():
+    assert "(docs/how-to.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
