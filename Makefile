@@ -2,6 +2,8 @@
 # make demo       train and compare on shipped data (DATASET=kuairand or movielens-small)
 # make docs       build the documentation site into site/ (docs-serve: on http://127.0.0.1:8001)
 # make test       lint, types, tests (as root on Debian: gets chromium and PostgreSQL for them)
+# make test-fast  tests of single rooms, without servers, training jobs and documents
+# make coverage   all tests, and which share of the lines they run
 PYTHON ?= python3
 DATASET ?= kuairand
 OUT ?= demo-out
@@ -10,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo docs docs-serve test debian lint format bench clean
+.PHONY: install demo docs docs-serve test test-fast coverage debian lint format bench clean
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -47,6 +49,15 @@ test: $(STAMP) debian
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
+UNIT := $(addprefix tests/,constraints encoders evaluation experiments features nn reporting \
+  requests rewards storage test_architecture.py test_registry.py test_settings.py)
+
+test-fast: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) $(UNIT)
+
+coverage: $(STAMP) debian
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --cov
+
 # What some tests need beside Python, from Debian as root. Where that cannot be, they are skipped,
 # and the last lines of pytest name them; so nothing here may fail, or take long.
 debian:
@@ -69,4 +80,4 @@ bench: $(STAMP)
 	$(BIN)/python perf/bench.py
 
 clean:
-	rm -rf $(VENV) build dist site demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site demo-out .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
