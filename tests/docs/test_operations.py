@@ -15,6 +15,7 @@ pytest.importorskip("fastapi")
 from goalrank import errors
 from goalrank.serving import ServeSettings, Store, check_store
 from goalrank.serving.observability.metrics import Metrics
+from goalrank.serving.state.metrics import StateMetrics
 from goalrank.settings import read_toml
 from tests.docs.runner import blocks, commands, run
 from tests.serving.store.test_store import events, exposures
@@ -61,7 +62,9 @@ def test_settings_of_the_document(tmp_path):
 
 def test_metrics_and_codes_of_the_document_exist():
     text = DOCUMENT.read_text()
-    served = Metrics().text().decode()
+    metrics = Metrics()
+    StateMetrics(metrics.registry)  # of a server with --state
+    served = metrics.text().decode()
     for name in re.findall(r"`(goalrank_\w+)`", text):
         assert f"# TYPE {name} " in served or f"# TYPE {name.removesuffix('_total')} " in served, (
             name
