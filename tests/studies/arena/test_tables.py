@@ -90,6 +90,12 @@ def test_level_is_said_where_the_whole_interval_is_small():
     assert "p = 0.400 over 3 seeds and the users" in wide
 
 
+def test_rows_without_a_difference_are_neither_above_nor_below():
+    same = verdict(_compared(low=0.0, high=0.0, compared=1))
+    assert "equal on every scored request to the best rival, prm (50.00; no difference)" in same
+    assert "below" not in same
+
+
 def test_a_small_p_is_not_printed_as_more_than_it_is():
     board = _compared(low=0.0001, high=0.005)
     tiny = replace(board, rows=(board.rows[0], replace(board.rows[1], p=3e-7)))

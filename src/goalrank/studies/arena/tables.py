@@ -123,6 +123,8 @@ def _compared(row: LeaderboardRow, what: str, metric: str) -> str:
     span = f"[{100 * row.low:+.2f}, {100 * row.high:+.2f}]"
     if row.level:
         return f"level with {who}difference {100 * row.difference:+.2f} {span}, within ± {100 * LEVEL:g})"
+    if row.low == row.high == 0.0:
+        return f"equal on every scored request to {who}no difference)"
     way = "above" if row.difference > 0 else "below"
     sure = f"p {_is(row.p)} over {row.compared} seeds and the users, Holm-corrected"
     if row.compared == 1:
