@@ -17,7 +17,7 @@ from goalrank.encoders import PlainFeatures, TreeScores, add_tree_scores
 from goalrank.encoders.tree_scores import _in_history
 from goalrank.errors import BundleError, ConfigError, MissingExtraError
 from goalrank.rankers import LinearScores, RankerConfig, build_ranker
-from goalrank.requests import EncodedRequests, Encoder, EncoderConfig, history_ages
+from goalrank.requests import EncodedRequests, Encoder, EncoderConfig, Requests, history_ages
 from goalrank.testing import make_requests, make_table, spec_of
 from goalrank.training.linear_start import LinearStart
 from goalrank.training.modules.supervised import list_ndcg
@@ -50,7 +50,8 @@ def world(kind: str, requests: int = 2400, seed: int = 0) -> EncodedRequests:
 
 
 def scored(columns: EncodedRequests) -> tuple[TreeScores, EncodedRequests]:
-    encoder, columns, said = add_tree_scores(Encoder.fit(TABLE), columns, folds=3, seed=0)
+    plain = Encoder.fit(Requests(TABLE.frame, info=TABLE.info))  # no item numbers, as the columns
+    encoder, columns, said = add_tree_scores(plain, columns, folds=3, seed=0)
     assert "3 × " in said
     assert isinstance(encoder.model_scores, TreeScores)
     return encoder.model_scores, columns

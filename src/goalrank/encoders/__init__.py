@@ -10,6 +10,7 @@ from goalrank.encoders.conditional_logit import (
 )
 from goalrank.encoders.entities import EntityEmbedding
 from goalrank.encoders.history_events import HistoryEvents
+from goalrank.encoders.history_similarity import history_similarity
 from goalrank.encoders.id_table import IdTable, as_block, block_of, deferred_tables, id_tables
 from goalrank.encoders.plain import PlainFeatures
 from goalrank.encoders.request import Encoded, EncoderSizes, RequestEncoder
@@ -39,6 +40,7 @@ __all__ = [
     "fit_conditional_logit",
     "fit_trees",
     "has_boosting",
+    "history_similarity",
     "id_tables",
     "logit_table",
     "relevance_levels",
