@@ -10,12 +10,12 @@ from goalrank.encoders.conditional_logit import (
 )
 from goalrank.encoders.entities import EntityEmbedding
 from goalrank.encoders.history_events import HistoryEvents
-from goalrank.encoders.history_similarity import history_similarity
 from goalrank.encoders.id_table import IdTable, as_block, block_of, deferred_tables, id_tables
 from goalrank.encoders.plain import PlainFeatures
 from goalrank.encoders.request import Encoded, EncoderSizes, RequestEncoder
 from goalrank.encoders.samples import sample_within, shown_rows, with_order
 from goalrank.encoders.tree_scores import TreeScores, add_tree_scores
+from goalrank.encoders.vector_similarity import history_similarity
 from goalrank.encoders.wide import Wide, WideWeights, wide_parameters
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from goalrank.encoders.history_similarity import history_similarity
+from goalrank.encoders.vector_similarity import history_similarity
 from goalrank.requests import Batch, InputSpec
 
 _LARGEST = 8.0  # standardised values beyond it are clipped

@@ -19,9 +19,9 @@ from goalrank.encoders.boosting import (
     has_boosting,
     relevance_levels,
 )
-from goalrank.encoders.history_similarity import history_similarity
 from goalrank.encoders.plain import MOST_ITEM_NUMBERS, SMALLEST_VARIANCE
 from goalrank.encoders.samples import sample_within, shown_rows, with_order
+from goalrank.encoders.vector_similarity import history_similarity
 from goalrank.errors import BundleError
 from goalrank.requests import EncodedRequests, Encoder, history_ages, mix64
 
