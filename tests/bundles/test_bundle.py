@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 import torch
 from torch import nn
 
 from goalrank.bundles import FORMAT_VERSION, Bundle
 from goalrank.errors import BundleError
-from goalrank.requests import Encoder
+from goalrank.rankers import RankerConfig, build_ranker
+from goalrank.requests import Encoder, Requests, save_encoder
 from goalrank.rewards import ObservedGain, Reward, Weighted
+from goalrank.testing import shake
 from tests.bundles.kit import make_bundle, make_reward
 from tests.tables import make_table
 
@@ -170,3 +175,56 @@ def test_ranker_is_in_evaluation_mode(tmp_path):
     bundle.ranker.train()
     again = Bundle.load(bundle.save(tmp_path / "b"))
     assert not any(m.training for m in again.ranker.modules() if isinstance(m, nn.Module))
+
+
+VECTORS = pl.DataFrame(
+    {
+        "item_id": range(40),
+        "price": [float(i % 7) for i in range(40)],
+        "text": np.random.default_rng(0).normal(size=(40, 5)).tolist(),
+    }
+)
+
+
+def save_old_encoder(encoder: Encoder, folder: Path) -> list[str]:
+    names = save_encoder(encoder, folder)
+    path = folder / "encoder.json"
+    state = json.loads(path.read_text())
+    del state["knows_vectors"]
+    path.write_text(json.dumps(state))
+    return names
+
+
+@pytest.mark.parametrize("name", ["linear", "goalrank", "dnn"])
+def test_a_bundle_whose_models_read_vectors_as_numbers_gives_its_old_lists(
+    tmp_path, monkeypatch, name
+):
+    """Versions before similarities to the history wrote no word on vectors into encoder.json."""
+    table = make_table(60)
+    train = Requests(table.frame, items=VECTORS, info=table.info)
+    encoder = replace(Encoder.fit(train), knows_vectors=False)
+    assert encoder.spec.item_vectors == ()
+    torch.manual_seed(0)
+    config = RankerConfig(name=name, width=16, layers=1, heads=2, slots=4)
+    ranker = build_ranker(encoder.spec, config)
+    if ranker.closed_form:
+        ranker.fit_closed_form(encoder.encode(train), None, 4, 0)
+    else:
+        shake(ranker)
+    bundle = Bundle(ranker, config, encoder, None, {})
+    monkeypatch.setattr("goalrank.bundles.bundle.save_encoder", save_old_encoder)
+    folder = bundle.save(tmp_path / "b")
+    again = Bundle.load(folder)
+    assert again.encoder.spec.item_vectors == ()
+    new = make_table(20, seed=1)
+    assert again.rank(new).equals(bundle.rank(new))
+
+
+def test_a_new_bundle_tells_its_models_of_vectors(tmp_path):
+    table = make_table(60)
+    bundle = make_bundle(train=Requests(table.frame, items=VECTORS, info=table.info))
+    again = Bundle.load(bundle.save(tmp_path / "b"))
+    assert again.encoder.spec == bundle.encoder.spec
+    assert again.encoder.spec.item_vectors == (5,)
+    new = make_table(20, seed=1)
+    assert again.rank(new).equals(bundle.rank(new))

@@ -17,7 +17,7 @@ from goalrank import __version__, load
 from goalrank.requests import Requests
 from tests.tables import make_table
 
-VERBS = ["demo", "train", "evaluate", "rank", "audit", "doctor", "data import", "data fetch",
+VERBS = ["demo", "train", "evaluate", "rank", "audit", "doctor", "data import", "data embed", "data fetch",
          "data validate", "data describe", "theory run", "world describe", "world fit", "world online", "world sample", "benchmark run", "benchmark table", "benchmark publish",
          "scaling run", "serve", "store export", "ab plan", "ab report", "ope", "retrain", "models list",
          "models show", "models add", "models promote", "models rollback", "models diff",

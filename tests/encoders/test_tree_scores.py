@@ -17,7 +17,7 @@ from goalrank.encoders import PlainFeatures, TreeScores, add_tree_scores
 from goalrank.encoders.tree_scores import _in_history
 from goalrank.errors import BundleError, ConfigError, MissingExtraError
 from goalrank.rankers import LinearScores, RankerConfig, build_ranker
-from goalrank.requests import EncodedRequests, Encoder, EncoderConfig, history_ages
+from goalrank.requests import EncodedRequests, Encoder, EncoderConfig, Requests, history_ages
 from goalrank.testing import make_requests, make_table, spec_of
 from goalrank.training.linear_start import LinearStart
 from goalrank.training.modules.supervised import list_ndcg
@@ -25,6 +25,7 @@ from goalrank.training.modules.supervised import list_ndcg
 pytest.importorskip("lightgbm", reason="extra trees: lightgbm")
 
 TABLE = make_table(40, seed=0)
+PLAIN = Encoder.fit(Requests(TABLE.frame, info=TABLE.info))  # no item numbers, as `make_requests`
 
 
 def choices(
@@ -50,7 +51,7 @@ def world(kind: str, requests: int = 2400, seed: int = 0) -> EncodedRequests:
 
 
 def scored(columns: EncodedRequests) -> tuple[TreeScores, EncodedRequests]:
-    encoder, columns, said = add_tree_scores(Encoder.fit(TABLE), columns, folds=3, seed=0)
+    encoder, columns, said = add_tree_scores(PLAIN, columns, folds=3, seed=0)
     assert "3 × " in said
     assert isinstance(encoder.model_scores, TreeScores)
     return encoder.model_scores, columns
@@ -176,13 +177,13 @@ def test_a_bundle_keeps_the_trees_of_its_encoder(tmp_path: Path) -> None:
 def test_without_a_target_there_is_nothing_to_learn() -> None:
     """The last feedback type must not be taken for one."""
     columns = replace(world("product"), target=-1)
-    _, same, said = add_tree_scores(Encoder.fit(TABLE), columns, folds=3, seed=0)
+    _, same, said = add_tree_scores(PLAIN, columns, folds=3, seed=0)
     assert same is columns
     assert "no feedback type is the target" in said
 
 
 def test_too_few_requests_and_switched_off_are_said() -> None:
-    encoder, few = Encoder.fit(TABLE), world("product", 30)
+    encoder, few = PLAIN, world("product", 30)
     same, columns, said = add_tree_scores(encoder, few, folds=3, seed=0)
     assert same is encoder
     assert columns is few

@@ -26,6 +26,14 @@ FeaturesOption = Annotated[
         help="Columns of numbers that are known when a list is made, with commas: price,stock.",
     ),
 ]
+TextOption = Annotated[
+    str | None,
+    typer.Option(
+        "--text",
+        help="Columns of items.parquet whose texts become one vector per item, with commas: "
+        "title,description (extra text).",
+    ),
+]
 LayoutOption = Annotated[
     str | None,
     typer.Option(
@@ -50,7 +58,7 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any other import option: NAME=VALUE. Repeatable."),
 ]
-_LISTS = ("kinds", "candidate_features", "features", "fractions", "header")
+_LISTS = ("kinds", "candidate_features", "features", "fractions", "header", "text")
 
 
 def log_options(
@@ -60,6 +68,7 @@ def log_options(
     candidate_features: str | None,
     feedback_columns: list[str] | None,
     set_: list[str] | None,
+    text: str | None = None,
     **plain: Any,
 ) -> dict[str, Any]:
     """Import settings from the options of a command; what was not given is not in them.
@@ -70,6 +79,7 @@ def log_options(
         candidate_features: names with commas.
         feedback_columns: OURS=THEIRS.
         set_: NAME=VALUE.
+        text: names with commas.
         plain: settings that are taken as they are.
 
     Raises:
@@ -80,6 +90,7 @@ def log_options(
         "columns": pairs(columns or [], "--columns") or None,
         "kinds": _names(kinds),
         "candidate_features": _names(candidate_features),
+        "text": _names(text),
         "feedback_columns": pairs(feedback_columns or [], "--feedback-columns") or None,
     }
     options = {name: value for name, value in given.items() if value is not None}

@@ -15,6 +15,7 @@ from goalrank.encoders.plain import PlainFeatures
 from goalrank.encoders.request import Encoded, EncoderSizes, RequestEncoder
 from goalrank.encoders.samples import sample_within, shown_rows, with_order
 from goalrank.encoders.tree_scores import TreeScores, add_tree_scores
+from goalrank.encoders.vector_similarity import history_similarity
 from goalrank.encoders.wide import Wide, WideWeights, wide_parameters
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "fit_conditional_logit",
     "fit_trees",
     "has_boosting",
+    "history_similarity",
     "id_tables",
     "logit_table",
     "relevance_levels",

@@ -5,21 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from goalrank.encoders.vector_similarity import history_similarity
 from goalrank.requests import Batch, InputSpec
 
 _LARGEST = 8.0  # standardised values beyond it are clipped
 SMALLEST_VARIANCE = 1e-4
-MOST_ITEM_NUMBERS = 32  # numbers of the item's side table; longer vectors are left to networks
+MOST_ITEM_NUMBERS = 32  # numbers of the item's side table
 
 
 class PlainFeatures(nn.Module):
     """Each number of a candidate in three encodings, without parameters.
 
-    The numbers are the candidate features, the retriever's score and the first
-    `MOST_ITEM_NUMBERS` numbers of the item's side table (a missing one has its flag among them).
-    Each is given
+    The numbers are the candidate features, the retriever's score, the first `MOST_ITEM_NUMBERS`
+    numbers of the item's side table (a missing one has its flag among them), and, per vector of the
+    side table, its similarity to the history. The numbers of a vector are left to networks: one by
+    one they mean little, and there are many. Each is given
 
-    - as it is, standardised over training and clipped to [-8, 8];
+    - as it is, standardised over training (similarities: in [-1, 1]) and clipped to [-8, 8];
     - relative to the request: less the mean of the request's candidates, over their deviation;
     - as its rank within the request, from -0.5 (lowest) to 0.5; equal values share the mean rank.
 
@@ -36,8 +38,10 @@ class PlainFeatures(nn.Module):
     def __init__(self, spec: InputSpec) -> None:
         super().__init__()
         self.has_score = spec.has_score
-        self.item_numbers = min(spec.item_numeric, MOST_ITEM_NUMBERS)
+        self.vectors = spec.item_vectors
+        self.item_numbers = min(spec.item_numeric - sum(self.vectors), MOST_ITEM_NUMBERS)
         self.numbers = spec.candidate_features + int(spec.has_score) + self.item_numbers
+        self.numbers += len(self.vectors)
         self.width = 3 * self.numbers
         made = torch.zeros(self.numbers, dtype=torch.bool)
         made[spec.candidate_features - spec.model_scores : spec.candidate_features] = True
@@ -61,7 +65,7 @@ class PlainFeatures(nn.Module):
         Returns:
             [D, P].
         """
-        own = self.numbers - self.item_numbers
+        own = self.numbers - self.item_numbers - len(self.vectors)
         if weight.shape[1] == self.width or weight.shape[1] != 2 * own:
             return weight
         out = weight.new_zeros(len(weight), self.width)
@@ -75,6 +79,8 @@ class PlainFeatures(nn.Module):
             parts.append(batch.candidate_score[..., None])
         if self.item_numbers:
             parts.append(batch.items.numeric[batch.candidates][..., : self.item_numbers])
+        if self.vectors:
+            parts.append(history_similarity(batch, self.vectors))
         return torch.cat(parts, -1)
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from goalrank.encoders.boosting import (
@@ -20,6 +21,7 @@ from goalrank.encoders.boosting import (
 )
 from goalrank.encoders.plain import MOST_ITEM_NUMBERS, SMALLEST_VARIANCE
 from goalrank.encoders.samples import sample_within, shown_rows, with_order
+from goalrank.encoders.vector_similarity import history_similarity
 from goalrank.errors import BundleError
 from goalrank.requests import EncodedRequests, Encoder, history_ages, mix64
 
@@ -30,6 +32,7 @@ _MOST_ROWS = 300_000  # candidates to learn from; a sample of the requests beyon
 _FEWEST_REQUESTS = 200  # with an order to learn, for each fold
 _FEWEST_USERS = 30  # for folds of users; with fewer, requests are dealt out instead
 _TREES = 100
+_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -41,20 +44,22 @@ class TreeScores:
     the same rule, so the scores mean the same everywhere. With fewer than 30 users, requests are
     dealt out instead.
 
-    The trees see the candidate features, the retriever's score and the item's numbers, each as it
-    is and relative to the request; how often the candidate is in the history, and when and with what
+    The trees see the candidate features, the retriever's score, the item's numbers and the
+    similarity of its vectors to the history, each as it is and relative to the request; how often the candidate is in the history, and when and with what
     feedback last; the numbers of candidates and of history events; and the user's numbers.
 
     Attributes:
         texts: K texts of LightGBM.
         by_user: whether folds are of users.
         mean, deviation: of the raw scores over training.
+        vectors: lengths of the vectors that the item numbers end with; see `InputSpec`.
     """
 
     texts: tuple[str, ...]
     by_user: bool
     mean: float = 0.0
     deviation: float = 1.0
+    vectors: tuple[int, ...] = ()
 
     names = ("tree_score",)
     file = "tree_scores.json"
@@ -80,7 +85,8 @@ class TreeScores:
         path = folder / cls.file
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-            found = cls(**{**data, "texts": tuple(data["texts"])})
+            lists = {name: tuple(data.get(name, ())) for name in ("texts", "vectors")}
+            found = cls(**{**data, **lists})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise BundleError(
                 f"'{path}' is damaged ({error}); remedy: save the bundle again"
@@ -94,7 +100,7 @@ class TreeScores:
 
     def _raw(self, columns: EncodedRequests) -> Floats:
         """Scores of all candidates, each by the trees of its request's fold: [C]."""
-        table = _features(columns)
+        table = _features(columns, self.vectors)
         fold = _folds(columns, len(self.texts), by_user=self.by_user)
         fold = np.repeat(fold, np.diff(columns.candidate_start))
         out = np.zeros(len(table), np.float32)
@@ -123,7 +129,7 @@ def add_tree_scores(
     """
     if (obstacle := _obstacle(train, folds)) is not None:
         return encoder, train, f"tree scores: {obstacle}"
-    scores = _fit(train, folds, seed)
+    scores = _fit(train, folds, seed, encoder.spec.item_vectors)
     if scores is None:
         few = f"fewer than {_FEWEST_REQUESTS} requests have an order to learn in a fold"
         return encoder, train, f"tree scores: left out, {few}"
@@ -144,11 +150,13 @@ def _obstacle(train: EncodedRequests, folds: int) -> str | None:
     return None
 
 
-def _fit(train: EncodedRequests, folds: int, seed: int) -> TreeScores | None:
+def _fit(
+    train: EncodedRequests, folds: int, seed: int, vectors: tuple[int, ...]
+) -> TreeScores | None:
     """Cross-fitted trees; None where a fold has too little to learn from."""
     by_user = len(np.unique(train.user)) >= _FEWEST_USERS
     sample = train.take(sample_within(train, _MOST_ROWS, seed))
-    table, label = _features(sample), _labels(sample)
+    table, label = _features(sample, vectors), _labels(sample)
     owner = np.repeat(np.arange(len(sample)), np.diff(sample.candidate_start))
     fold = _folds(sample, folds, by_user=by_user)[owner]
     known = with_order(sample, label, owner)
@@ -160,7 +168,7 @@ def _fit(train: EncodedRequests, folds: int, seed: int) -> TreeScores | None:
         if len(sizes) < _FEWEST_REQUESTS:
             return None
         texts.append(_fit_fold((table[rows], label[rows], sizes), seed))
-    found = TreeScores(tuple(texts), by_user)
+    found = TreeScores(tuple(texts), by_user, vectors=vectors)
     raw = found._raw(sample)
     return replace(found, mean=float(raw.mean()), deviation=float(raw.std()) or 1.0)
 
@@ -197,16 +205,26 @@ def _labels(columns: EncodedRequests) -> NDArray[np.int32]:
     return out
 
 
-def _features(columns: EncodedRequests) -> Floats:
+def _features(columns: EncodedRequests, vectors: tuple[int, ...] = ()) -> Floats:
     """Features of all candidates: [C, F]."""
     groups = np.diff(columns.candidate_start)
     items = columns.items.numeric.numpy()[columns.candidates, :MOST_ITEM_NUMBERS]
-    own = np.column_stack([columns.own_features, columns.candidate_score, items])
+    similar = _similarity(columns, vectors)
+    own = np.column_stack([columns.own_features, columns.candidate_score, items, similar])
     users = columns.users.numeric.numpy()[columns.user, :MOST_ITEM_NUMBERS]
     shared = np.column_stack([groups, users]).astype(np.float32)
     return np.column_stack(
         [own, _relative(own, groups), *_in_history(columns), np.repeat(shared, groups, axis=0)]
     ).astype(np.float32)
+
+
+def _similarity(columns: EncodedRequests, vectors: tuple[int, ...]) -> Floats:
+    """Similarity of each candidate's vectors to the history: [C, V]."""
+    if not vectors or not len(columns):
+        return np.zeros((len(columns.candidates), len(vectors)), np.float32)
+    batches = columns.batches(_BATCH)
+    each = (history_similarity(batch, vectors)[batch.candidate_mask] for batch in batches)
+    return torch.cat(list(each)).numpy()
 
 
 def _relative(x: Floats, groups: Longs) -> NDArray[np.float64]:

@@ -36,12 +36,16 @@ from goalrank.logs.retrieval.log_factors import fit_factors
 from goalrank.logs.retrieval.popularity import Popularity
 from goalrank.logs.retrieval.refits import plan_refits
 from goalrank.logs.tabular.notes import how_to_tell
+from goalrank.logs.text.item_texts import embed_items
+from goalrank.logs.text.sentences import SENTENCE_MODELS, SentenceModel
+from goalrank.logs.text.text_vectors import TextVectors
 
 __all__ = [
     "CHANNELS",
     "DATASETS",
     "INJECTED_WARNING",
     "RETRIEVAL",
+    "SENTENCE_MODELS",
     "SOURCES",
     "Affinity",
     "ChannelInputs",
@@ -63,10 +67,13 @@ __all__ = [
     "RetrievalChannel",
     "RowWeights",
     "ScoringChannel",
+    "SentenceModel",
+    "TextVectors",
     "Transition",
     "append_rows",
     "blend",
     "data_root",
+    "embed_items",
     "fetch",
     "fit_factors",
     "how_to_tell",

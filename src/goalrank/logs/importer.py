@@ -26,6 +26,8 @@ from goalrank.logs.retrieval.refit_scoring import one_blas_thread
 from goalrank.logs.saved_log import FOLDER, SavedLog, joined_logs, load_log, save_log
 from goalrank.logs.spill.folder import Spill, spilling
 from goalrank.logs.spill.memory import check_memory, memory_limit, rows_at_once
+from goalrank.logs.text.item_texts import with_text_vectors
+from goalrank.logs.text.text_vectors import Progress
 from goalrank.requests import Requests
 from goalrank.storage import local_draft, local_path
 
@@ -38,6 +40,7 @@ def import_log(
     options: ImportOptions | Mapping[str, Any] | None = None,
     *,
     executor: Executor | None = None,
+    progress: Progress | None = None,
 ) -> ImportResult:
     """Read a raw log and make requests tables of it.
 
@@ -50,19 +53,21 @@ def import_log(
         executor: executor of retrieval and scoring, which is most of the work; reading, fitting and
             splitting run in this process. The result does not depend on it, bit for bit. ``None``
             uses ``options.threads`` threads of this process.
+        progress: told of the items' texts that are embedded (option ``text``).
 
     Raises:
         ConfigError: unknown source or option, a protocol that the source does not support, or more
             memory needed than may be used.
         SchemaError: a column of the log is missing or of the wrong type.
         DataError: the log breaks another rule.
-        MissingExtraError: the factorisation channel needs ``implicit``.
+        MissingExtraError: the factorisation channel needs ``implicit``, or the option ``text`` a
+            sentence model.
         ExecutorError: a remote executor failed on every try.
     """
     with tempfile.TemporaryDirectory(prefix="goalrank-import-") as folder:
         options = _checked(options)
         spill = Spill(Path(folder))
-        made = _make(lambda: _read(source, path, options), options, executor, spill)
+        made = _make(lambda: _read(source, path, options), options, executor, spill, progress)
         store = made.store
         train, validation, test = (
             Requests(
@@ -70,7 +75,7 @@ def import_log(
             )
             for p in (TRAIN, VALIDATION, TEST)
         )
-    return ImportResult(train, validation, test, made.report)
+    return ImportResult(train, validation, test, made.report, made.text)
 
 
 def read_log(
@@ -98,6 +103,7 @@ def import_dataset(
     *,
     out: str | Path,
     executor: Executor | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Read a raw log and write requests tables of it, in bounded memory.
 
@@ -110,6 +116,7 @@ def import_dataset(
         options: as for `import_log`.
         out: folder to write to, which is made if it is missing; or an fsspec address (s3://…).
         executor: as for `import_log`.
+        progress: as for `import_log`.
 
     Returns:
         The report, which import.json holds too.
@@ -129,13 +136,16 @@ def import_dataset(
         local_draft(out, last=REPORT) as folder,
         spilling(folder, partial(_recover, folder)) as spill,
     ):
-        made = _make(read, options, executor, spill)
+        made = _make(read, options, executor, spill, progress)
         write_made(made, folder, spill)
     return made.report
 
 
 def append_rows(
-    dataset: str | Path, *paths: str | Path, executor: Executor | None = None
+    dataset: str | Path,
+    *paths: str | Path,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Add later rows to an imported data set; the old log's files are not read again.
 
@@ -146,6 +156,7 @@ def append_rows(
         dataset: folder of `import_dataset`.
         paths: files of new rows, in order of time.
         executor: as for `import_log`.
+        progress: as for `import_log`.
 
     Returns:
         The report, which import.json holds too.
@@ -170,7 +181,7 @@ def append_rows(
             save_log(replace(saved, raw=raw), ready_folder(spill.folder) / FOLDER)
             return raw
 
-        made = _make(read, saved.options, executor, spill)
+        made = _make(read, saved.options, executor, spill, progress)
         write_made(made, folder, spill)
     return made.report
 
@@ -187,10 +198,14 @@ def _checked(options: ImportOptions | Mapping[str, Any] | None) -> ImportOptions
 
 
 def _make(
-    read: Callable[[], RawLog], options: ImportOptions, executor: Executor | None, spill: Spill
+    read: Callable[[], RawLog],
+    options: ImportOptions,
+    executor: Executor | None,
+    spill: Spill,
+    progress: Progress | None,
 ) -> MadeRequests:
     begin = time.perf_counter()
-    log, protocol, seconds = _in_order(read, options, spill)
+    log, protocol, seconds = _in_order(read, options, spill, progress)
     with one_blas_thread(), LocalExecutor(options.threads) as local:
         made = make_requests(log, protocol, options, executor or local, spill)
     made.report["seconds"] = {
@@ -215,7 +230,7 @@ def _read(source: str, path: str | Path | None, options: ImportOptions) -> RawLo
 
 
 def _in_order(
-    read: Callable[[], RawLog], options: ImportOptions, spill: Spill
+    read: Callable[[], RawLog], options: ImportOptions, spill: Spill, progress: Progress | None
 ) -> tuple[ConsumptionLog, Protocol, float]:
     """A log as arrays on disk, its protocol, and the seconds of reading."""
     begin = time.perf_counter()
@@ -233,6 +248,7 @@ def _in_order(
         )
     if protocol != "exposed":
         raw = consumed_only(raw, injected=protocol == "injected")
+    raw = with_text_vectors(raw, options, progress)
     log = to_arrays(raw, spill, options.seed)
     check_memory(needs_of_requests(log, protocol, options), limit)
     return log, protocol, seconds

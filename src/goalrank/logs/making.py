@@ -24,6 +24,7 @@ from goalrank.logs.readers.raw_log import RawLog
 from goalrank.logs.report import check_usable, make_report, no_requests_message
 from goalrank.logs.retrieval.learnt import LearntRetrieval
 from goalrank.logs.spill.folder import Spill
+from goalrank.logs.text.text_vectors import TextVectors
 from goalrank.requests import LogRule, TableInfo
 
 __all__ = ["MadeRequests", "make_requests"]
@@ -38,12 +39,14 @@ class MadeRequests:
         part: [B] part of each: train, validation, test or dropped.
         report: of the import.
         learnt: what retrieval learnt of the log; None before its first fit.
+        text: how the items' texts became vectors, where they did.
     """
 
     store: RequestStore
     part: NDArray[np.int8]
     report: dict[str, Any]
     learnt: LearntRetrieval | None = None
+    text: TextVectors | None = None
 
 
 def make_requests(
@@ -81,7 +84,7 @@ def make_requests(
     check_usable(ledger, requests.answers, raw, part)
     store.fill_empty(part == TRAIN)
     report = make_report(log, info, ledger, part, notes, requests.shares, options)
-    return MadeRequests(store, part, report, requests.learnt(requests.shares))
+    return MadeRequests(store, part, report, requests.learnt(requests.shares), raw.text)
 
 
 def _table_info(

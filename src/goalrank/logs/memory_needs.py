@@ -19,6 +19,8 @@ _CELL = 64.0  # bytes per request and item while a chunk is scored
 _FIT_ROW = 32.0  # bytes per row of a factorisation: its matrix, weighted and transposed
 _COPIES = 2.5  # of requests while they are written
 _FEATURES = 36  # of a candidate, about
+_SENTENCE_MODEL = 1e9  # bytes of libraries and weights, about
+_EMBEDDING = 384 * 12  # bytes per text: an embedding and its copy in double precision
 
 
 def needs_of_reading(path: object, source: str) -> Needs:
@@ -65,6 +67,16 @@ def needs_of_requests(log: ConsumptionLog, protocol: Protocol, options: ImportOp
     if retrieved and "factorisation" in options.shares:
         parts["factorisation"] = _FIT_ROW * rows + 12.0 * (users + items) * options.factors
     return Needs("making the requests", parts)
+
+
+def needs_of_texts(items: int) -> Needs:
+    """Memory for vectors of texts.
+
+    Args:
+        items: how many have a text.
+    """
+    parts = {"sentence model": _SENTENCE_MODEL, "embeddings": float(_EMBEDDING * items)}
+    return Needs("reading the items' texts", parts)
 
 
 def _files(path: object) -> list[Path]:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from goalrank.features import DEFAULT_FAMILIES, FEATURES
 from goalrank.logs.retrieval.channels import CHANNELS
+from goalrank.logs.text.sentences import SENTENCE_MODELS
 from goalrank.settings import checked
 
 __all__ = ["ImportOptions", "Protocol", "TimeUnit"]
@@ -61,6 +62,10 @@ class ImportOptions(BaseModel):
         computed_features: keep features computed from the log (counts, rates, links).
         features: families of features that are computed from the log's rows: names of `FEATURES`, or
             "package.module:Class".
+        text: columns of the items table (strings, lists of strings) whose texts become one vector
+            per item, by a sentence model (extra `text`).
+        text_width: numbers of that vector: principal components of the model's embeddings.
+        text_model: name or "package.module:Class" of the sentence model.
         layout: rows (a row per item shown), lists (a row per request) or events (a row per event);
             None finds it.
         impression: event that shows an item, in layout events; None finds it.
@@ -111,6 +116,9 @@ class ImportOptions(BaseModel):
     candidate_features: tuple[str, ...] = Field(default=(), strict=False)
     computed_features: bool = True
     features: tuple[str, ...] = Field(default=DEFAULT_FAMILIES, strict=False)
+    text: tuple[str, ...] = Field(default=(), strict=False)
+    text_width: int = Field(default=32, ge=1, le=384)
+    text_model: str = "minilm"
     layout: Literal["rows", "lists", "events"] | None = None
     impression: str | None = None
     window_hours: float = Field(default=24.0, gt=0.0)
@@ -139,6 +147,11 @@ class ImportOptions(BaseModel):
     @classmethod
     def _known_families(cls, families: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(FEATURES.checked(name) for name in families)
+
+    @field_validator("text_model")
+    @classmethod
+    def _known_model(cls, name: str) -> str:
+        return SENTENCE_MODELS.checked(name)
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

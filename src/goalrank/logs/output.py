@@ -18,6 +18,8 @@ from goalrank.logs.making import MadeRequests
 from goalrank.logs.options import ImportOptions
 from goalrank.logs.result import ImportResult
 from goalrank.logs.spill.folder import Spill
+from goalrank.logs.text.item_texts import TEXT
+from goalrank.logs.text.text_vectors import TextVectors
 from goalrank.requests import Requests, write_table
 from goalrank.storage import local_draft, move_into_place, put_in_place, remove_folder, write_json
 
@@ -62,6 +64,7 @@ def write_import(result: ImportResult, out_dir: Folder) -> Folder:
             (folder / REPORT).unlink(missing_ok=True)
             for name in _PARTS:
                 getattr(result, name).write(folder / f"{name}.parquet")
+            _write_text(result.text, folder, folder)
             write_json(folder / REPORT, result.report)
         except OSError as error:
             raise DataError(
@@ -92,6 +95,7 @@ def write_made(made: MadeRequests, folder: Path, spill: Spill) -> None:
     else:
         (ready / RETRIEVAL).mkdir()
         made.learnt.save(ready / RETRIEVAL)
+    _write_text(made.text, ready, folder)
     sides = Requests(
         pl.DataFrame(store.frame(np.zeros(len(made.part), bool))),
         items=store.items, users=store.users, info=store.info,
@@ -124,6 +128,21 @@ def import_options(folder: Path) -> ImportOptions:
         ) from None
     given = {name: value for name, value in options.items() if value is not None}
     return ImportOptions.from_mapping(given)
+
+
+def _write_text(text: TextVectors | None, target: Path, folder: Path) -> None:
+    """Write how texts became vectors, or remove what an earlier import wrote.
+
+    Args:
+        text: None where there is nothing to write.
+        target: folder that gets it.
+        folder: of the data set.
+    """
+    if text is None:
+        remove_folder(folder / TEXT)
+        return
+    (target / TEXT).mkdir(exist_ok=True)
+    text.save(target / TEXT)
 
 
 def ready_folder(spill: Path) -> Path:

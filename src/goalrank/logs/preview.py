@@ -196,8 +196,9 @@ def _command(path: str | Path, source: str, options: ImportOptions, kinds: tuple
     for name in ("target", "layout", "timezone", "feedback"):
         if name in given:
             words += [f"--{name}", str(given.pop(name))]
-    if "candidate_features" in given:
-        words += ["--candidate-features", ",".join(given.pop("candidate_features"))]
+    for name in ("candidate_features", "text"):
+        if name in given:
+            words += [f"--{name.replace('_', '-')}", ",".join(given.pop(name))]
     for name, value in given.items():
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         words += ["--set", f"{name}={text}"]

@@ -77,6 +77,7 @@ def make_report(
         "positives_per_request": round(float(ledger.positives[kept].mean()), 3),
         "recall": _recall(ledger, part, shares, options.candidates) if shares else {},
         "candidate_features": list(info.candidate_features),
+        **_text(raw),
         **raw.notes.to_dict(),
         "options": options.model_dump(mode="json"),
         "warnings": [
@@ -86,6 +87,14 @@ def make_report(
             *([info.warning] if info.warning else []),
         ],
     }
+
+
+def _text(raw: RawLog) -> dict[str, Any]:
+    """What is known of the items' texts; nothing without them."""
+    if raw.text is None:
+        return {}
+    width, kept = raw.text.axes.shape[1], round(raw.text.kept, 4)
+    return {"text": {"column": raw.text.column, "width": width, "variance_kept": kept}}
 
 
 def _missing_parts(part: NDArray[np.int8]) -> list[str]:

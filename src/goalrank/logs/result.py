@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from goalrank.logs.text.text_vectors import TextVectors
 from goalrank.requests import Requests
 
 __all__ = ["ImportResult"]
@@ -18,9 +19,11 @@ class ImportResult:
         train, validation, test: requests; some may be empty, but not all.
         report: dataset, protocol, target, counts, seconds, recall (channel → share among N),
             candidate_features, options and warnings, as JSON values.
+        text: how the items' texts became vectors, where they did.
     """
 
     train: Requests
     validation: Requests
     test: Requests
     report: dict[str, Any]
+    text: TextVectors | None = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from goalrank.cli.common import (
     console,
     examples,
     only_json,
+    progress_bar,
     renamed,
     say,
     show_progress,
@@ -33,6 +35,7 @@ from goalrank.cli.log_options import (
     LayoutOption,
     SetOption,
     TargetOption,
+    TextOption,
     TimezoneOption,
     log_options,
 )
@@ -49,6 +52,7 @@ preview.add(app)
         "goalrank data import exposures clicks.csv --columns time=ts --kinds click --out data/mine",
         "goalrank data import interactions buys.parquet --set stride=5 --out data/mine",
         "goalrank data import movielens ml-1m --executor ray --out data/ml-1m",
+        "goalrank data import movielens ml-1m --text title,genres --out data/ml-1m",
     ),
 )
 @verb("Interrupted; the import is not complete, run it again.")
@@ -69,6 +73,7 @@ def import_(
     kinds: KindsOption = None,
     target: TargetOption = None,
     candidate_features: FeaturesOption = None,
+    text: TextOption = None,
     layout: LayoutOption = None,
     timezone: TimezoneOption = None,
     feedback: FeedbackOption = None,
@@ -105,17 +110,19 @@ def import_(
         options = log_options(
             columns=columns, kinds=kinds, target=target, candidate_features=candidate_features,
             layout=layout, timezone=timezone, feedback=feedback,
-            feedback_columns=feedback_columns, set_=set_,
+            feedback_columns=feedback_columns, set_=set_, text=text,
             protocol=protocol, candidates=candidates, split=split, memory_gb=memory,
             computed_features=None if features else False,
         )  # fmt: skip
         # Locally, without --workers, the option threads decides.
         own = nullcontext() if executor == "local" and not workers else None
         with (
-            busy(f"importing {path or source}"),
+            _importing(f"importing {path or source}", texts="text" in options) as progress,
             own or open_executor(executor, workers=workers) as opened,
         ):
-            report = import_dataset(source, path, options, out=out, executor=opened)
+            report = import_dataset(
+                source, path, options, out=out, executor=opened, progress=progress
+            )
         emit(report)
         if not as_json:
             _print_report(report, out)
@@ -154,13 +161,68 @@ def append(
             "rows at once."
         )
         with (
-            busy(f"appending to {dataset}"),
+            _importing(f"appending to {dataset}", texts=(dataset / "text").is_dir()) as progress,
             own or open_executor(executor, workers=workers) as opened,
         ):
-            report = append_rows(dataset, *files, executor=opened)
+            report = append_rows(dataset, *files, executor=opened, progress=progress)
         emit(report)
         if not as_json:
             _print_report(report, str(dataset))
+
+
+@contextmanager
+def _importing(text: str, *, texts: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar over the texts that are embedded, or a spinner where there are none."""
+    if texts:
+        with progress_bar(f"{text}, texts") as progress:
+            yield progress
+    else:
+        with busy(text):
+            yield None
+
+
+@app.command(
+    "embed",
+    epilog=examples("goalrank data embed data/mine new-items.parquet --out items.parquet"),
+)
+@verb("Interrupted; nothing was written.")
+def embed(
+    dataset: Annotated[Path, typer.Argument(help="Folder of an import with --text.")],
+    items: Annotated[Path, typer.Argument(help="Parquet file of items with the columns of text.")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    text_model: Annotated[
+        str | None,
+        typer.Option(help="The import's sentence model, where it is code of another package."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give new items the vectors of their texts, by the model and components of an import."""
+    with only_json(as_json) as emit:
+        import polars as pl
+
+        from goalrank.errors import DataError
+        from goalrank.logs import embed_items
+        from goalrank.storage import whole_file
+
+        try:
+            table = pl.read_parquet(items, glob=False)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise DataError(
+                f"'{items}' cannot be read as Parquet ({str(error).splitlines()[0]}); remedy: give "
+                f"a Parquet file of items"
+            ) from None
+        with progress_bar(f"embedding {items}") as progress:
+            made = embed_items(dataset, table, text_model=text_model, progress=progress)
+        with whole_file(out) as temporary:
+            made.write_parquet(temporary)
+        column = made.columns[-1]
+        missing = made[column].null_count()
+        emit({"items": made.height, "column": column, "without_text": missing, "out": str(out)})
+        if not as_json:
+            typer.echo(
+                f"{made.height:,} items, {missing:,} of them without text; column {column}; "
+                f"wrote {out}"
+            )
 
 
 def _print_report(report: dict[str, Any], out: str) -> None:
@@ -192,6 +254,13 @@ def _print_report(report: dict[str, Any], out: str) -> None:
     for part in report.get("left_out", []):
         show.print(
             f"  left out: {part['count']:,} of {part['of']:,} {part['what']}: {part['reason']}",
+            soft_wrap=True,
+        )
+    if "text" in report:
+        text = report["text"]
+        show.print(
+            f"  texts: {counts['items_with_text']:,} items have a vector of {text['width']} numbers "
+            f"({text['variance_kept']:.0%} of the variance), column {text['column']}",
             soft_wrap=True,
         )
     for name, recall in report["recall"].get("test", {}).items():

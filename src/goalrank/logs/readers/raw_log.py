@@ -8,6 +8,7 @@ from typing import Literal
 import polars as pl
 
 from goalrank.logs.tabular.notes import ImportNotes
+from goalrank.logs.text.text_vectors import TextVectors
 
 __all__ = ["CARRIED", "RawLog"]
 
@@ -50,6 +51,7 @@ class RawLog:
         notes: what reading guessed, merged and left out.
         positives_only: whether an exposure log was reduced to its positives.
         copies: whether rows that equal another in all columns are to be left out.
+        text: how the items' texts became vectors, where they did.
     """
 
     dataset: str
@@ -71,3 +73,4 @@ class RawLog:
     notes: ImportNotes = field(default_factory=ImportNotes)
     positives_only: bool = False
     copies: bool = False
+    text: TextVectors | None = None

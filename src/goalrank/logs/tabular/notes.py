@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-_OPTIONS = ("columns", "kinds", "target", "layout", "timezone", "feedback", "candidate-features")
+_OPTIONS = ("columns", "kinds", "target", "layout", "timezone", "feedback", "candidate-features",
+            "text")  # fmt: skip
 
 
 def how_to_tell(option: str) -> str:

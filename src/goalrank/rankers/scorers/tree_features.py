@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from goalrank.encoders import history_similarity
 from goalrank.rankers.baselines.heuristics import ItemStatistic, LastItemTransitions
 from goalrank.rankers.scorers.prm import initial_rank
 from goalrank.rankers.similarity import standardised
@@ -22,7 +23,8 @@ class TreeFeatures(nn.Module):
     standardised in the request, difference to the best) and rank, the candidate features of the
     table (plain and standardised), popularity and feedback rate of the item, links from the last
     item and from the latest ten, number and age of the candidate's events in the history, length
-    and age of the history, number of candidates, numbers of the item and user side tables.
+    and age of the history, number of candidates, numbers of the item and user side tables, and
+    the similarity of the item's vectors to the history.
 
     Args:
         spec: shapes of the batches.
@@ -36,6 +38,7 @@ class TreeFeatures(nn.Module):
         self.rate = ItemStatistic(torch.zeros(spec.item_ids))
         self.links = LastItemTransitions(empty, torch.zeros(0), spec.item_ids)
         self.own = spec.candidate_features - spec.model_scores
+        self.vectors = spec.item_vectors
         self.wide = (min(spec.item_numeric, _WIDEST), min(spec.user_numeric, _WIDEST))
 
     def fit(self, train: EncodedRequests) -> TreeFeatures:
@@ -81,6 +84,8 @@ class TreeFeatures(nn.Module):
             .expand(-1, score.shape[1], -1)
             .unbind(-1),
         ]
+        if self.vectors:
+            columns += history_similarity(batch, self.vectors).unbind(-1)
         return torch.stack(columns, -1)
 
     def _linked(self, batch: Batch) -> list[Tensor]:
@@ -109,6 +114,7 @@ def _names(spec: InputSpec) -> list[str]:
         "times_in_history", "age_in_history", "history_length", "history_age", "candidates",
         *(f"item_{i}" for i in range(min(spec.item_numeric, _WIDEST))),
         *(f"user_{i}" for i in range(min(spec.user_numeric, _WIDEST))),
+        *(f"similarity_{i}" for i in range(len(spec.item_vectors))),
     ]  # fmt: skip
 
 

@@ -42,7 +42,9 @@ class EntityTable:
 class InputSpec:
     """Sizes that models are built from; what an `Encoder` learned, without its contents.
 
-    The last `model_scores` of the candidate features are scores of other models.
+    The last `model_scores` of the candidate features are scores of other models. `item_vectors`
+    are the lengths of the vectors that the item numbers end with; empty also where models read
+    vectors as single numbers, as those of earlier versions do.
     """
 
     item_ids: int
@@ -59,6 +61,7 @@ class InputSpec:
     item_buckets: int = 1
     user_buckets: int = 1
     model_scores: int = 0
+    item_vectors: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

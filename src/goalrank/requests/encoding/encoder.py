@@ -95,6 +95,8 @@ class Encoder:
             times were not known. Bundles of earlier versions know neither: 1 and 0, never asked for.
         model_scores: models whose scores are added to the candidate features, or None.
         gaps: inputs along the candidates that some requests of training lacked.
+        knows_vectors: whether models are told which item numbers are one vector. Those of earlier
+            versions were not.
     """
 
     config: EncoderConfig
@@ -107,6 +109,7 @@ class Encoder:
     history_age: Range | None = (0.0, 0.0)
     model_scores: ModelScores | None = None
     gaps: tuple[str, ...] = ()
+    knows_vectors: bool = True
 
     @classmethod
     def fit(
@@ -182,6 +185,7 @@ class Encoder:
             item_buckets=self.items.vocabulary.buckets,
             user_buckets=self.users.vocabulary.buckets,
             model_scores=self._made,
+            item_vectors=self.items.features.vector_lengths if self.knows_vectors else (),
         )
 
     @property

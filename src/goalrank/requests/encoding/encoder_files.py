@@ -39,6 +39,7 @@ def save_encoder(encoder: Encoder, folder: str | Path) -> list[str]:
         "score": encoder.score,
         "candidate": encoder.candidate.tolist(),
         "gaps": list(encoder.gaps),
+        "knows_vectors": encoder.knows_vectors,
         **{name: getattr(encoder, name) for name in _HISTORY},
     }
     tensors = {}
@@ -75,6 +76,7 @@ def load_encoder(folder: str | Path) -> Encoder:
             score=_range(state["score"]),
             candidate=np.array(state["candidate"], np.float64).reshape(-1, 2),
             gaps=tuple(state.get("gaps", ())),
+            knows_vectors=bool(state.get("knows_vectors", False)),
         )
         if _HISTORY[0] not in state:
             return encoder

@@ -104,7 +104,12 @@ class FeatureEncoder:
     @property
     def numeric_width(self) -> int:
         """Fn of the encoded arrays."""
-        return 2 * len(self.numeric) + sum(length for length, _ in self.vector.values())
+        return 2 * len(self.numeric) + sum(self.vector_lengths)
+
+    @property
+    def vector_lengths(self) -> tuple[int, ...]:
+        """Lengths of the vectors that the encoded numbers end with."""
+        return tuple(length for length, _ in self.vector.values() if length)
 
     @property
     def category_width(self) -> int:
