@@ -12,7 +12,15 @@ from pydantic import model_validator as check
 
 from goalrank.constraints import Constraints
 from goalrank.errors import ConfigError
-from goalrank.serving.http.schemas import MOST_CANDIDATES, Answer, Id, RankBody, RequestId, Score
+from goalrank.serving.http.schemas import (
+    MOST_CANDIDATES,
+    Answer,
+    Id,
+    RankBody,
+    RequestId,
+    RequestTime,
+    Score,
+)
 from goalrank.serving.ranking.served_bundles import DEFAULT
 from goalrank.serving.ranking.service import Service
 from goalrank.serving.state.event_log import LoggedEvent
@@ -54,7 +62,12 @@ class Interaction(_Body):
         """Rows of the event log."""
         moment = micros(self.time or now)
         values = dict(self.values)
-        return [LoggedEvent(self.user_id, self.item_id, moment, values, event_id=self.event_id)]
+        return [
+            LoggedEvent(
+                self.user_id, self.item_id, moment, values,
+                event_id=self.event_id, timed=self.time is not None,
+            )
+        ]  # fmt: skip
 
 
 class Shown(_Body):
@@ -90,6 +103,7 @@ class Shown(_Body):
             LoggedEvent(
                 self.user_id, item, moment, {k: v[at] for k, v in self.values.items()},
                 event_id=None if self.event_id is None else f"{self.event_id}/{at}",
+                timed=self.time is not None,
             )
             for at, item in enumerate(self.items)
         ]  # fmt: skip
@@ -127,7 +141,7 @@ class RecommendBody(_Body):
     Attributes:
         request_id: as in /v1/rank.
         user_id: a string or an integer, as in training.
-        time: of the request, with a time zone; now if absent.
+        time: of the request, with a time zone, from 1970 to a day ahead; now if absent.
         slots: L, 1 … 100; the model's if absent.
         candidates: how many items are retrieved and ranked; as in training if absent.
         exclude_seen: whether items that the user ever consumed are left out; as in training if
@@ -137,7 +151,7 @@ class RecommendBody(_Body):
 
     request_id: RequestId | None = None
     user_id: Id
-    time: AwareDatetime | None = None
+    time: RequestTime | None = None
     slots: int | None = Field(default=None, strict=True, ge=1, le=100)
     candidates: int | None = Field(default=None, strict=True, ge=1, le=MOST_CANDIDATES)
     exclude_seen: bool | None = None

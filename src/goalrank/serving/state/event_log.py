@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,7 @@ _json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _LOCK = 0x60A12A4C  # writers of PostgreSQL take turns, so that numbers appear in their order
 _PART = 400  # ids per query
 _CHUNK = 50_000  # events that are read at once
+_TIME_BYTES = 8  # of a digest; the content follows
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class LoggedEvent:
         before: whether it was before the log began: `values` is then the strength alone.
         event_id: the sender's, if there is one.
         copy: number among rows of one content, where all of them count.
+        timed: whether the sender gave the time; else it is when the event came, and the same
+            `event_id` may come again at another time.
     """
 
     user_id: int | str
@@ -72,6 +75,7 @@ class LoggedEvent:
     before: bool = False
     event_id: str | None = None
     copy: int = 0
+    timed: bool = True
 
     @property
     def row(self) -> dict[str, Any]:
@@ -81,7 +85,7 @@ class LoggedEvent:
         said |= {"before": True} if self.before else {}
         user, item, body = _key(self.user_id), _key(self.item_id), _json(said)
         content = _json([user, item, body, self.copy]).encode()
-        time = self.time.to_bytes(8, "big", signed=True)
+        time = self.time.to_bytes(_TIME_BYTES, "big", signed=True)
         return {
             "event_id": self.event_id, "user_key": user, "item_key": item,
             "digest": time + hashlib.sha256(content).digest()[:16],
@@ -157,10 +161,11 @@ class EventLog:
             StoreError: the database refuses.
         """
         rows = _distinct([event.row for event in events])
+        untimed = {event.event_id for event in events if not event.timed}
         try:
             with self._writes.begin() as connection:
                 self._take_turn(connection)
-                stored = _insert(connection, rows)
+                stored = _insert(connection, rows, untimed)
                 last = _last(connection)
         except sa.exc.SQLAlchemyError as error:
             raise store_error(error, []) from error
@@ -253,15 +258,19 @@ def _distinct(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     Raises:
         DuplicateRequestError: one id with two contents.
     """
-    _refuse_others({row["event_id"]: row["digest"] for row in rows}, rows)
+    _refuse_others({row["event_id"]: row["digest"] for row in rows}, rows, set())
     by_digest: dict[bytes, dict[str, Any]] = {}
     for row in rows:
         by_digest.setdefault(row["digest"], row)
     return list(by_digest.values())
 
 
-def _insert(connection: sa.Connection, rows: list[dict[str, Any]]) -> int:
+def _insert(connection: sa.Connection, rows: list[dict[str, Any]], untimed: Set[str | None]) -> int:
     """Insert the rows that the log does not have; their number.
+
+    Args:
+        rows: of a batch.
+        untimed: ids of events whose sender gave no time.
 
     Raises:
         DuplicateRequestError: an id that is there with another content.
@@ -271,28 +280,34 @@ def _insert(connection: sa.Connection, rows: list[dict[str, Any]]) -> int:
     insert = upsert(EVENTS, connection.dialect.name).on_conflict_do_nothing()
     count = connection.execute(insert.execution_options(preserve_rowcount=True), rows).rowcount
     if count < len(rows):
-        _check_ids(connection, [row for row in rows if row["event_id"] is not None])
+        _check_ids(connection, [row for row in rows if row["event_id"] is not None], untimed)
     return count
 
 
-def _check_ids(connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
+def _check_ids(
+    connection: sa.Connection, rows: list[dict[str, Any]], untimed: Set[str | None]
+) -> None:
     for start in range(0, len(rows), _PART):
         part = rows[start : start + _PART]
         named = EVENTS.c.event_id.in_([row["event_id"] for row in part])
         found = connection.execute(sa.select(EVENTS.c.event_id, EVENTS.c.digest).where(named))
-        _refuse_others({row.event_id: row.digest for row in found}, part)
+        _refuse_others({row.event_id: row.digest for row in found}, part, untimed)
 
 
-def _refuse_others(known: dict[str | None, bytes], rows: list[dict[str, Any]]) -> None:
+def _refuse_others(
+    known: dict[str | None, bytes], rows: list[dict[str, Any]], untimed: Set[str | None]
+) -> None:
     """Refuse rows whose id has another content.
 
     Args:
         known: id → content.
         rows: of a batch.
+        untimed: ids whose time is none of the content.
     """
     for row in rows:
-        name = row["event_id"]
-        if name is not None and known.get(name, row["digest"]) != row["digest"]:
+        name, digest = row["event_id"], row["digest"]
+        begin = _TIME_BYTES if name in untimed else 0
+        if name is not None and known.get(name, digest)[begin:] != digest[begin:]:
             raise DuplicateRequestError(
                 f"event '{name}' came before with another content; nothing was stored; remedy: "
                 f"give each event its own event_id, or none"

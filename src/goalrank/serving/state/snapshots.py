@@ -163,10 +163,10 @@ def _restore(state: State, arrays: Any) -> None:
 
 def _manifest(folder: Path) -> dict[str, Any] | None:
     try:
-        kept: dict[str, Any] = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        kept = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return kept if kept.get("format") == _FORMAT else None
+    return kept if isinstance(kept, dict) and kept.get("format") == _FORMAT else None
 
 
 def _digest(path: Path) -> str:
