@@ -269,6 +269,7 @@ def _insert(connection: sa.Connection, rows: list[dict[str, Any]], untimed: Set[
     """Insert the rows that the log does not have; their number.
 
     Args:
+        connection: inside a transaction that writes.
         rows: of a batch.
         untimed: ids of events whose sender gave no time.
 
