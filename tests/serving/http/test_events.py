@@ -238,6 +238,9 @@ def test_an_id_in_a_path_is_written_in_one_way(made, server, name):
 def test_too_many_events(made, server):
     event = {"type": "interaction", "user_id": 1, "item_id": 100}
     assert server.send([event] * 10_001, 422)["error"]["code"] == "invalid_request"
+    shown = {"type": "exposure", "user_id": 1, "items": list(range(1000))}
+    faults = server.send([shown] * 20 + [event], 422)["error"]["details"]
+    assert "events have 20,001 items together" in faults[0]["rule"]
 
 
 def test_a_user_is_forgotten_everywhere(made, server):

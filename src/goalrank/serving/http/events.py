@@ -32,6 +32,7 @@ from goalrank.serving.store.records import micros
 __all__ = ["MOST_EVENTS", "add_events"]
 
 MOST_EVENTS = 10_000
+MOST_ROWS = 20_000  # other writes wait for a body's transaction, and give up after 5 seconds
 Kind = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -57,6 +58,11 @@ class Interaction(_Body):
     item_id: Id
     time: AwareDatetime | None = None
     values: dict[Kind, Score] = Field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """Number of rows of the event log."""
+        return 1
 
     def rows(self, now: datetime) -> list[LoggedEvent]:
         """Rows of the event log."""
@@ -96,6 +102,11 @@ class Shown(_Body):
                 raise ValueError(f"values.{kind} has {len(values)} entries for {len(self.items)}")
         return self
 
+    @property
+    def count(self) -> int:
+        """Number of rows of the event log."""
+        return len(self.items)
+
     def rows(self, now: datetime) -> list[LoggedEvent]:
         """Rows of the event log, one per item."""
         moment = micros(self.time or now)
@@ -113,12 +124,22 @@ class EventsBody(_Body):
     """Events; all are stored or none.
 
     Attributes:
-        events: 1 … 10,000 events, in any order.
+        events: 1 … 10,000 events, in any order, of at most 20,000 items together.
     """
 
     events: list[Annotated[Interaction | Shown, Field(discriminator="type")]] = Field(
         min_length=1, max_length=MOST_EVENTS
     )
+
+    @check(mode="after")
+    def _bounded(self) -> EventsBody:
+        rows = sum(event.count for event in self.events)
+        if rows > MOST_ROWS:
+            raise ValueError(
+                f"events have {rows:,} items together, at most {MOST_ROWS:,} are stored at once; "
+                f"remedy: several requests"
+            )
+        return self
 
 
 class EventsAnswer(_Body):

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import polars as pl
 import sqlalchemy as sa
 
 from goalrank.errors import DuplicateRequestError, StoreError
 from goalrank.serving.state.ids import hash_of
-from goalrank.serving.store.database import for_reading, for_writing, store_error
+from goalrank.serving.store.database import META, for_reading, for_writing, store_error
+from goalrank.serving.store.store_file import StoreFile
 from goalrank.serving.store.upserts import upsert
 
 __all__ = ["Appended", "EventLog", "Forgotten", "LoggedEvent"]
@@ -45,6 +48,7 @@ FORGOTTEN = sa.Table(
 )
 _json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _LOCK = 0x60A12A4C  # writers of PostgreSQL take turns, so that numbers appear in their order
+_IDENTITY = "event log"  # name in the table of what is known about the store
 _PART = 400  # ids per query
 _CHUNK = 50_000  # events that are read at once
 _TIME_BYTES = 8  # of a digest; the content follows
@@ -129,19 +133,31 @@ class EventLog:
     Args:
         engine: of `open_engine`; the table is made if it is missing.
 
+    Attributes:
+        identity: drawn when the log was made; no other log has it.
+
     Raises:
         StoreError: the database refuses.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
         self._writes, self._reads = for_writing(engine), for_reading(engine)
-        self._dialect = engine.dialect.name
+        self._dialect, self._file = engine.dialect.name, StoreFile(engine)
+        with self._writing() as connection:
+            _METADATA.create_all(connection)
+            self.identity = _identity(connection)
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        """A transaction that takes its turn; what it commits is in the file of the address."""
+        number = self._file.look()
         try:
             with self._writes.begin() as connection:
                 self._take_turn(connection)
-                _METADATA.create_all(connection)
+                yield connection
         except sa.exc.SQLAlchemyError as error:
             raise store_error(error, []) from error
+        self._file.check(number)
 
     def _take_turn(self, connection: sa.Connection) -> None:
         if self._dialect == "postgresql":
@@ -158,17 +174,13 @@ class EventLog:
         Raises:
             DuplicateRequestError: an id that is there with another content.
             StoreFullError: the disk is full.
-            StoreError: the database refuses.
+            StoreError: the database refuses, or its file was removed or replaced.
         """
         rows = _distinct([event.row for event in events])
         untimed = {event.event_id for event in events if not event.timed}
-        try:
-            with self._writes.begin() as connection:
-                self._take_turn(connection)
-                stored = _insert(connection, rows, untimed)
-                last = _last(connection)
-        except sa.exc.SQLAlchemyError as error:
-            raise store_error(error, []) from error
+        with self._writing() as connection:
+            stored = _insert(connection, rows, untimed)
+            last = _last(connection)
         return Appended(stored, len(events) - stored, last)
 
     @property
@@ -216,15 +228,12 @@ class EventLog:
         Returns:
             How many there were.
         """
-        try:
-            with self._writes.begin() as connection:
-                self._take_turn(connection)
-                told = {"user_hash": str(hash_of(user_id)), "position": _last(connection)}
-                connection.execute(sa.insert(FORGOTTEN), [told])
-                mine = EVENTS.c.user_key == _key(user_id)
-                return connection.execute(sa.delete(EVENTS).where(mine)).rowcount
-        except sa.exc.SQLAlchemyError as error:
-            raise store_error(error, []) from error
+        mine = EVENTS.c.user_key == _key(user_id)
+        with self._writing() as connection:
+            told = {"user_hash": str(hash_of(user_id)), "position": _last(connection)}
+            connection.execute(sa.insert(FORGOTTEN), [told])
+            deleted = connection.execute(sa.delete(EVENTS).where(mine)).rowcount
+        return deleted
 
     def forgotten(self, *, since: int = 0, position: int = 0) -> list[Forgotten]:
         """Users who were forgotten, in order.
@@ -238,6 +247,13 @@ class EventLog:
         with self._reading() as connection:
             rows = connection.execute(query.where(wanted)).all()
         return [Forgotten(row.seq, int(row.user_hash), row.position) for row in rows]
+
+
+def _identity(connection: sa.Connection) -> str:
+    drawn = {"name": _IDENTITY, "value": uuid4().hex}
+    connection.execute(upsert(META, connection.dialect.name).on_conflict_do_nothing(), [drawn])
+    found: str = connection.execute(sa.select(META.c.value).filter_by(name=_IDENTITY)).scalar_one()
+    return found
 
 
 def _last(connection: sa.Connection) -> int:

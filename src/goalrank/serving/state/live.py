@@ -98,14 +98,15 @@ class LiveState:
             if user is not None:
                 self.state.forget(user)
 
-    def snapshot(self, position: int) -> Snapshot:
+    def snapshot(self, position: int, log: str = "") -> Snapshot:
         """A copy of the state.
 
         Args:
             position: how far in the event log it has come.
+            log: identity of the event log.
         """
         with self._lock:
-            return Snapshot.of(self.state, position)
+            return Snapshot.of(self.state, position, log)
 
     def rows(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
         """History and features of requests, as columns of the requests table: a row each.
