@@ -8,7 +8,7 @@ log at once, a server for the request of now. Both run the same formulas.
 from goalrank.features.categories import ItemCategories
 from goalrank.features.decay import DecayedTotals, HalfLife
 from goalrank.features.family import Feature, FeatureFamily, FeatureInputs
-from goalrank.features.fixed_point import ONE, fixed_point
+from goalrank.features.fixed_point import MOST_SUMMED, ONE, fixed_point
 from goalrank.features.online.key_totals import KeyTotals
 from goalrank.features.online.memory import FeatureMemory
 from goalrank.features.online.pair_table import PairTable
@@ -27,6 +27,7 @@ from goalrank.features.registry import DEFAULT_FAMILIES, FEATURES
 __all__ = [
     "DEFAULT_FAMILIES",
     "FEATURES",
+    "MOST_SUMMED",
     "ONE",
     "DecayedRows",
     "DecayedTotals",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ONE", "fixed_point"]
+__all__ = ["MOST_SUMMED", "ONE", "fixed_point"]
 
 ONE = 1 << 20  # 20 fractional bits
+MOST_SUMMED = 1e6  # sums of 8.8 million such values fit 64 bits
 
 
 def fixed_point(values: NDArray[np.floating]) -> NDArray[np.int64]:

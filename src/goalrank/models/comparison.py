@@ -9,6 +9,7 @@ from typing import Any
 from goalrank.models.registry import Version
 
 _ABSENT = "absent"
+_MOST_NAMED = 10  # values of a list; the digests of users are thousands
 
 
 @dataclass(frozen=True)
@@ -70,4 +71,6 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list) and len(value) > _MOST_NAMED:
+        return f"[{value[0]}, …, {value[-1]}] ({len(value):,} values)"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

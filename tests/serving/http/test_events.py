@@ -24,6 +24,7 @@ from goalrank.serving.state.keeper import StateKeeper
 from goalrank.serving.state.live import LiveState
 from goalrank.serving.state.snapshots import load_snapshot
 from goalrank.serving.store.database import open_engine
+from goalrank.serving.store.records import micros
 from tests.logs.logs_data import movielens_folder
 
 OPTIONS = {"first_fit": 100, "factors": 4, "candidates": 12, "stride": 5, "history": 20}
@@ -171,6 +172,7 @@ def test_sending_again_changes_nothing(made, server):
         ({"time": "2020-01-01T00:00:00"}, "breaks rules"),
         ({"values": {"rating": "five"}}, "breaks rules"),
         ({"type": "purchase"}, "breaks rules"),
+        ({"values": {"like": 1e7}}, "values.like is 1e+07, but features average it"),
     ],
 )
 def test_bad_events_are_refused_whole(made, server, change, said):
@@ -179,9 +181,66 @@ def test_bad_events_are_refused_whole(made, server, change, said):
     assert server.keeper.position == 0
 
 
+def test_an_event_without_time_may_be_sent_again(made, server):
+    event = {
+        "type": "interaction", "event_id": "e1", "user_id": 1, "item_id": 100, "values": {"like": 1},
+    }  # fmt: skip
+    shown = {
+        "type": "exposure", "event_id": "x1", "user_id": 1, "items": [101, 102],
+        "values": {"like": [1, 0]},
+    }  # fmt: skip
+    assert server.send([event, shown])["stored"] == 3
+    assert server.send([event, shown])["duplicates"] == 3
+    for change in ({"item_id": 101}, {"values": {"like": 0}}):
+        assert server.send([{**event, **change}], 409)["error"]["code"] == "duplicate_request"
+    assert server.client.get("/v1/users/1").json()["events"] == 3
+
+
+def test_what_an_event_does_not_name_does_not_depend_on_others(made, server):
+    base = {"type": "interaction", "user_id": 77_777}
+    server.send([{**base, "item_id": 100, "values": {"rating": 5}}])
+    server.send([{**base, "item_id": 101, "values": {"rating": 5, "like": 0}}])
+    before = server.client.get("/v1/users/77777").json()
+    assert before["sums"]["like"] == 1
+    server.stop()
+    shutil.rmtree(server.folder / "state")
+    server.start()
+    assert server.client.get("/v1/users/77777").json() == before
+
+
+@pytest.mark.parametrize("time", ["9998-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00"])
+def test_nothing_is_recommended_at_impossible_times(made, server, time):
+    server.send(interactions(made[2]))
+    answer = server.client.post("/v1/recommend", json={"user_id": 1, "slots": 3, "time": time})
+    assert answer.status_code == 422
+    assert "at most a day ahead" in answer.text
+
+
+def test_a_request_of_tomorrow_moves_no_clock(made, server):
+    _, late, raw = made
+    server.send(interactions(raw))
+    row = next(late.frame.iter_rows(named=True))
+    tomorrow = datetime.now(UTC) + timedelta(hours=20)
+    server.rank({**row, "time": tomorrow})
+    body = {"user_id": row["user_id"], "slots": 3, "time": tomorrow.isoformat()}
+    assert server.client.post("/v1/recommend", json=body).status_code == 200
+    assert server.keeper.live.state.clock <= micros(datetime.now(UTC))
+
+
+@pytest.mark.parametrize("name", ["1_0", "%207", "\u0663", "+7", "007", str(2**63), "9" * 256, "x"])
+def test_an_id_in_a_path_is_written_in_one_way(made, server, name):
+    for method in ("get", "delete"):
+        answer = getattr(server.client, method)(f"/v1/users/{name}")
+        assert answer.status_code == 422
+        assert "no integer of 64 bits" in answer.json()["error"]["message"]
+
+
 def test_too_many_events(made, server):
     event = {"type": "interaction", "user_id": 1, "item_id": 100}
     assert server.send([event] * 10_001, 422)["error"]["code"] == "invalid_request"
+    shown = {"type": "exposure", "user_id": 1, "items": list(range(1000))}
+    faults = server.send([shown] * 20 + [event], 422)["error"]["details"]
+    assert "events have 20,001 items together" in faults[0]["rule"]
 
 
 def test_a_user_is_forgotten_everywhere(made, server):

@@ -6,10 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from goalrank.errors import DuplicateRequestError
+from goalrank.errors import DuplicateRequestError, StoreError
 from goalrank.serving.state.event_log import EventLog, LoggedEvent
+from goalrank.serving.state.keeper import StateKeeper
 from goalrank.serving.store.database import open_engine
-from tests.serving.state.kit import empty_state, imported, served
+from tests.serving.state.kit import empty_state, imported, info, served
 
 HOUR = 3_600_000_000
 
@@ -89,3 +90,29 @@ def test_a_state_of_a_log_with_copies_equals_the_import(log):
         assert mine == history
         for name, column in values.items():
             np.testing.assert_allclose(features[name], column, rtol=0, atol=1e-6, err_msg=name)
+
+
+def test_a_log_whose_file_was_removed_takes_no_event(log, tmp_path):
+    log.append(events(3))
+    for name in ("log.db", "log.db-wal", "log.db-shm"):
+        (tmp_path / name).rename(tmp_path / f"gone-{name}")
+    with pytest.raises(StoreError, match="was removed"):
+        log.append(events(3, seed=1))
+    with pytest.raises(StoreError, match="was removed"):
+        log.forget(1)
+
+
+def test_a_log_keeps_its_identity_and_no_other_has_it(log, tmp_path):
+    again = EventLog(open_engine(f"sqlite:///{tmp_path / 'log.db'}"))
+    other = EventLog(open_engine(f"sqlite:///{tmp_path / 'other.db'}"))
+    assert log.identity == again.identity != other.identity
+
+
+def test_a_snapshot_of_another_log_is_not_used(log, tmp_path):
+    log.append(events(3))
+    mine = StateKeeper(info("exposures"), None, log, tmp_path / "s")
+    mine.close()
+    assert StateKeeper(info("exposures"), None, log, tmp_path / "s").replayed == 0
+    other = EventLog(open_engine(f"sqlite:///{tmp_path / 'other.db'}"))
+    count = other.append(events(20, seed=5)).stored
+    assert StateKeeper(info("exposures"), None, other, tmp_path / "s").replayed == count > 3

@@ -76,8 +76,9 @@ def test_a_missing_file_another_version_and_another_model(snapshot):
     manifest = json.loads((snapshot / "snapshot.json").read_text())
     (snapshot / "snapshot.json").write_text(json.dumps({**manifest, "format": 99}))
     assert load_snapshot(empty_state("exposures"), snapshot) is None
-    (snapshot / "snapshot.json").write_text("{")
-    assert load_snapshot(empty_state("exposures"), snapshot) is None
+    for text in ("{", "[]", "null"):
+        (snapshot / "snapshot.json").write_text(text)
+        assert load_snapshot(empty_state("exposures"), snapshot) is None
     assert load_snapshot(empty_state("exposures"), snapshot / "nowhere") is None
 
 

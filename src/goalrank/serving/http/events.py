@@ -12,7 +12,15 @@ from pydantic import model_validator as check
 
 from goalrank.constraints import Constraints
 from goalrank.errors import ConfigError
-from goalrank.serving.http.schemas import MOST_CANDIDATES, Answer, Id, RankBody, RequestId, Score
+from goalrank.serving.http.schemas import (
+    MOST_CANDIDATES,
+    Answer,
+    Id,
+    RankBody,
+    RequestId,
+    RequestTime,
+    Score,
+)
 from goalrank.serving.ranking.served_bundles import DEFAULT
 from goalrank.serving.ranking.service import Service
 from goalrank.serving.state.event_log import LoggedEvent
@@ -24,6 +32,7 @@ from goalrank.serving.store.records import micros
 __all__ = ["MOST_EVENTS", "add_events"]
 
 MOST_EVENTS = 10_000
+MOST_ROWS = 20_000  # other writes wait for a body's transaction, and give up after 5 seconds
 Kind = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -50,11 +59,21 @@ class Interaction(_Body):
     time: AwareDatetime | None = None
     values: dict[Kind, Score] = Field(default_factory=dict)
 
+    @property
+    def count(self) -> int:
+        """Number of rows of the event log."""
+        return 1
+
     def rows(self, now: datetime) -> list[LoggedEvent]:
         """Rows of the event log."""
         moment = micros(self.time or now)
         values = dict(self.values)
-        return [LoggedEvent(self.user_id, self.item_id, moment, values, event_id=self.event_id)]
+        return [
+            LoggedEvent(
+                self.user_id, self.item_id, moment, values,
+                event_id=self.event_id, timed=self.time is not None,
+            )
+        ]  # fmt: skip
 
 
 class Shown(_Body):
@@ -83,6 +102,11 @@ class Shown(_Body):
                 raise ValueError(f"values.{kind} has {len(values)} entries for {len(self.items)}")
         return self
 
+    @property
+    def count(self) -> int:
+        """Number of rows of the event log."""
+        return len(self.items)
+
     def rows(self, now: datetime) -> list[LoggedEvent]:
         """Rows of the event log, one per item."""
         moment = micros(self.time or now)
@@ -90,6 +114,7 @@ class Shown(_Body):
             LoggedEvent(
                 self.user_id, item, moment, {k: v[at] for k, v in self.values.items()},
                 event_id=None if self.event_id is None else f"{self.event_id}/{at}",
+                timed=self.time is not None,
             )
             for at, item in enumerate(self.items)
         ]  # fmt: skip
@@ -99,12 +124,22 @@ class EventsBody(_Body):
     """Events; all are stored or none.
 
     Attributes:
-        events: 1 … 10,000 events, in any order.
+        events: 1 … 10,000 events, in any order, of at most 20,000 items together.
     """
 
     events: list[Annotated[Interaction | Shown, Field(discriminator="type")]] = Field(
         min_length=1, max_length=MOST_EVENTS
     )
+
+    @check(mode="after")
+    def _bounded(self) -> EventsBody:
+        rows = sum(event.count for event in self.events)
+        if rows > MOST_ROWS:
+            raise ValueError(
+                f"events have {rows:,} items together, at most {MOST_ROWS:,} are stored at once; "
+                f"remedy: several requests"
+            )
+        return self
 
 
 class EventsAnswer(_Body):
@@ -127,7 +162,7 @@ class RecommendBody(_Body):
     Attributes:
         request_id: as in /v1/rank.
         user_id: a string or an integer, as in training.
-        time: of the request, with a time zone; now if absent.
+        time: of the request, with a time zone, from 1970 to a day ahead; now if absent.
         slots: L, 1 … 100; the model's if absent.
         candidates: how many items are retrieved and ranked; as in training if absent.
         exclude_seen: whether items that the user ever consumed are left out; as in training if
@@ -137,7 +172,7 @@ class RecommendBody(_Body):
 
     request_id: RequestId | None = None
     user_id: Id
-    time: AwareDatetime | None = None
+    time: RequestTime | None = None
     slots: int | None = Field(default=None, strict=True, ge=1, le=100)
     candidates: int | None = Field(default=None, strict=True, ge=1, le=MOST_CANDIDATES)
     exclude_seen: bool | None = None

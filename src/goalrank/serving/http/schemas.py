@@ -6,7 +6,15 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, StrictStr
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StrictStr,
+)
 from pydantic import model_validator as check
 
 from goalrank.constraints import Constraints
@@ -22,6 +30,19 @@ RequestId = Annotated[str, Field(pattern=r"^[!-~]{1,128}$")]
 Score = Annotated[FiniteFloat, Field(strict=True, ge=-3e38, le=3e38)]  # fits float32
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AHEAD = timedelta(days=1)  # clocks differ; what is later would sort last in every export for ever
+
+
+def _near(time: datetime) -> datetime:
+    latest = datetime.now(UTC) + _AHEAD
+    if not _EPOCH <= time < latest:
+        raise ValueError(
+            f"time must be from 1970 on and at most a day ahead of the server's clock "
+            f"({latest - _AHEAD:%Y-%m-%dT%H:%M:%SZ})"
+        )
+    return time
+
+
+RequestTime = Annotated[AwareDatetime, AfterValidator(_near)]
 
 
 class _Body(BaseModel):
@@ -54,7 +75,7 @@ class RankBody(_Body):
 
     request_id: RequestId | None = None
     user_id: Id
-    time: AwareDatetime | None = None
+    time: RequestTime | None = None
     history: list[Id] = Field(default_factory=list, max_length=MOST_HISTORY)
     history_feedback: list[Score] | None = None
     history_time: list[AwareDatetime] | None = None
@@ -75,12 +96,6 @@ class RankBody(_Body):
             values = getattr(self, name)
             if values is not None and len(values) != len(base):
                 raise ValueError(f"{name} has {len(values)} entries for {len(base)}")
-        latest = datetime.now(UTC) + _AHEAD
-        if self.time is not None and not _EPOCH <= self.time < latest:
-            raise ValueError(
-                f"time must be from 1970 on and at most a day ahead of the server's clock "
-                f"({latest - _AHEAD:%Y-%m-%dT%H:%M:%SZ})"
-            )
         times = self.history_time or []
         if any(a > b for a, b in pairwise(times)):
             raise ValueError("history must be in order of time, oldest first")

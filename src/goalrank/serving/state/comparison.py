@@ -92,7 +92,7 @@ def compare_log(
     rows = _requests(tables, most, seed)
     asking = _Asking(rows, info, learnt)
     ids = {"users": rows["user_id"].dtype, "items": rows["candidates"].explode().dtype}
-    rules, now = EventRules.from_ids(info.feedback_kinds, ids), datetime.now(UTC)
+    rules, now = EventRules.from_ids(info, ids), datetime.now(UTC)
     done, total = 0, rows_of(raw)
     with _keeper(info, learnt) as keeper:
         for events in event_batches(raw, info):

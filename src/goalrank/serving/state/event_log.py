@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import polars as pl
 import sqlalchemy as sa
 
 from goalrank.errors import DuplicateRequestError, StoreError
 from goalrank.serving.state.ids import hash_of
-from goalrank.serving.store.database import for_reading, for_writing, store_error
+from goalrank.serving.store.database import META, for_reading, for_writing, store_error
+from goalrank.serving.store.store_file import StoreFile
 from goalrank.serving.store.upserts import upsert
 
 __all__ = ["Appended", "EventLog", "Forgotten", "LoggedEvent"]
@@ -45,8 +48,10 @@ FORGOTTEN = sa.Table(
 )
 _json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _LOCK = 0x60A12A4C  # writers of PostgreSQL take turns, so that numbers appear in their order
+_IDENTITY = "event log"  # name in the table of what is known about the store
 _PART = 400  # ids per query
 _CHUNK = 50_000  # events that are read at once
+_TIME_BYTES = 8  # of a digest; the content follows
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ class LoggedEvent:
         before: whether it was before the log began: `values` is then the strength alone.
         event_id: the sender's, if there is one.
         copy: number among rows of one content, where all of them count.
+        timed: whether the sender gave the time; else it is when the event came, and the same
+            `event_id` may come again at another time.
     """
 
     user_id: int | str
@@ -72,6 +79,7 @@ class LoggedEvent:
     before: bool = False
     event_id: str | None = None
     copy: int = 0
+    timed: bool = True
 
     @property
     def row(self) -> dict[str, Any]:
@@ -81,7 +89,7 @@ class LoggedEvent:
         said |= {"before": True} if self.before else {}
         user, item, body = _key(self.user_id), _key(self.item_id), _json(said)
         content = _json([user, item, body, self.copy]).encode()
-        time = self.time.to_bytes(8, "big", signed=True)
+        time = self.time.to_bytes(_TIME_BYTES, "big", signed=True)
         return {
             "event_id": self.event_id, "user_key": user, "item_key": item,
             "digest": time + hashlib.sha256(content).digest()[:16],
@@ -125,19 +133,31 @@ class EventLog:
     Args:
         engine: of `open_engine`; the table is made if it is missing.
 
+    Attributes:
+        identity: drawn when the log was made; no other log has it.
+
     Raises:
         StoreError: the database refuses.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
         self._writes, self._reads = for_writing(engine), for_reading(engine)
-        self._dialect = engine.dialect.name
+        self._dialect, self._file = engine.dialect.name, StoreFile(engine)
+        with self._writing() as connection:
+            _METADATA.create_all(connection)
+            self.identity = _identity(connection)
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        """A transaction that takes its turn; what it commits is in the file of the address."""
+        number = self._file.look()
         try:
             with self._writes.begin() as connection:
                 self._take_turn(connection)
-                _METADATA.create_all(connection)
+                yield connection
         except sa.exc.SQLAlchemyError as error:
             raise store_error(error, []) from error
+        self._file.check(number)
 
     def _take_turn(self, connection: sa.Connection) -> None:
         if self._dialect == "postgresql":
@@ -154,16 +174,13 @@ class EventLog:
         Raises:
             DuplicateRequestError: an id that is there with another content.
             StoreFullError: the disk is full.
-            StoreError: the database refuses.
+            StoreError: the database refuses, or its file was removed or replaced.
         """
         rows = _distinct([event.row for event in events])
-        try:
-            with self._writes.begin() as connection:
-                self._take_turn(connection)
-                stored = _insert(connection, rows)
-                last = _last(connection)
-        except sa.exc.SQLAlchemyError as error:
-            raise store_error(error, []) from error
+        untimed = {event.event_id for event in events if not event.timed}
+        with self._writing() as connection:
+            stored = _insert(connection, rows, untimed)
+            last = _last(connection)
         return Appended(stored, len(events) - stored, last)
 
     @property
@@ -211,15 +228,12 @@ class EventLog:
         Returns:
             How many there were.
         """
-        try:
-            with self._writes.begin() as connection:
-                self._take_turn(connection)
-                told = {"user_hash": str(hash_of(user_id)), "position": _last(connection)}
-                connection.execute(sa.insert(FORGOTTEN), [told])
-                mine = EVENTS.c.user_key == _key(user_id)
-                return connection.execute(sa.delete(EVENTS).where(mine)).rowcount
-        except sa.exc.SQLAlchemyError as error:
-            raise store_error(error, []) from error
+        mine = EVENTS.c.user_key == _key(user_id)
+        with self._writing() as connection:
+            told = {"user_hash": str(hash_of(user_id)), "position": _last(connection)}
+            connection.execute(sa.insert(FORGOTTEN), [told])
+            deleted = connection.execute(sa.delete(EVENTS).where(mine)).rowcount
+        return deleted
 
     def forgotten(self, *, since: int = 0, position: int = 0) -> list[Forgotten]:
         """Users who were forgotten, in order.
@@ -233,6 +247,13 @@ class EventLog:
         with self._reading() as connection:
             rows = connection.execute(query.where(wanted)).all()
         return [Forgotten(row.seq, int(row.user_hash), row.position) for row in rows]
+
+
+def _identity(connection: sa.Connection) -> str:
+    drawn = {"name": _IDENTITY, "value": uuid4().hex}
+    connection.execute(upsert(META, connection.dialect.name).on_conflict_do_nothing(), [drawn])
+    found: str = connection.execute(sa.select(META.c.value).filter_by(name=_IDENTITY)).scalar_one()
+    return found
 
 
 def _last(connection: sa.Connection) -> int:
@@ -253,15 +274,20 @@ def _distinct(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     Raises:
         DuplicateRequestError: one id with two contents.
     """
-    _refuse_others({row["event_id"]: row["digest"] for row in rows}, rows)
+    _refuse_others({row["event_id"]: row["digest"] for row in rows}, rows, set())
     by_digest: dict[bytes, dict[str, Any]] = {}
     for row in rows:
         by_digest.setdefault(row["digest"], row)
     return list(by_digest.values())
 
 
-def _insert(connection: sa.Connection, rows: list[dict[str, Any]]) -> int:
+def _insert(connection: sa.Connection, rows: list[dict[str, Any]], untimed: Set[str | None]) -> int:
     """Insert the rows that the log does not have; their number.
+
+    Args:
+        connection: inside a transaction that writes.
+        rows: of a batch.
+        untimed: ids of events whose sender gave no time.
 
     Raises:
         DuplicateRequestError: an id that is there with another content.
@@ -271,28 +297,34 @@ def _insert(connection: sa.Connection, rows: list[dict[str, Any]]) -> int:
     insert = upsert(EVENTS, connection.dialect.name).on_conflict_do_nothing()
     count = connection.execute(insert.execution_options(preserve_rowcount=True), rows).rowcount
     if count < len(rows):
-        _check_ids(connection, [row for row in rows if row["event_id"] is not None])
+        _check_ids(connection, [row for row in rows if row["event_id"] is not None], untimed)
     return count
 
 
-def _check_ids(connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
+def _check_ids(
+    connection: sa.Connection, rows: list[dict[str, Any]], untimed: Set[str | None]
+) -> None:
     for start in range(0, len(rows), _PART):
         part = rows[start : start + _PART]
         named = EVENTS.c.event_id.in_([row["event_id"] for row in part])
         found = connection.execute(sa.select(EVENTS.c.event_id, EVENTS.c.digest).where(named))
-        _refuse_others({row.event_id: row.digest for row in found}, part)
+        _refuse_others({row.event_id: row.digest for row in found}, part, untimed)
 
 
-def _refuse_others(known: dict[str | None, bytes], rows: list[dict[str, Any]]) -> None:
+def _refuse_others(
+    known: dict[str | None, bytes], rows: list[dict[str, Any]], untimed: Set[str | None]
+) -> None:
     """Refuse rows whose id has another content.
 
     Args:
         known: id → content.
         rows: of a batch.
+        untimed: ids whose time is none of the content.
     """
     for row in rows:
-        name = row["event_id"]
-        if name is not None and known.get(name, row["digest"]) != row["digest"]:
+        name, digest = row["event_id"], row["digest"]
+        begin = _TIME_BYTES if name in untimed else 0
+        if name is not None and known.get(name, digest)[begin:] != digest[begin:]:
             raise DuplicateRequestError(
                 f"event '{name}' came before with another content; nothing was stored; remedy: "
                 f"give each event its own event_id, or none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,8 @@ import polars as pl
 
 from goalrank.bundles import Bundle
 from goalrank.errors import ConfigError
+from goalrank.features import MOST_SUMMED
+from goalrank.requests import TableInfo
 from goalrank.serving.state.event_log import LoggedEvent
 from goalrank.serving.store.records import micros
 
@@ -17,6 +20,7 @@ __all__ = ["EventRules"]
 
 _AHEAD = timedelta(minutes=5)  # that a sender's clock may be ahead
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 
 
 @dataclass(frozen=True)
@@ -26,10 +30,12 @@ class EventRules:
     Attributes:
         kinds: feedback types that events may name.
         types: "users" and "items" → type of the ids.
+        averaged: feedback types that features average.
     """
 
     kinds: tuple[str, ...]
     types: dict[str, type]
+    averaged: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, bundle: Bundle) -> EventRules:
@@ -41,20 +47,21 @@ class EventRules:
         encoder = bundle.encoder
         tables = {"users": encoder.users, "items": encoder.items}
         ids = {name: table.vocabulary.ids.dtype for name, table in tables.items()}
-        return cls.from_ids(encoder.info.feedback_kinds, ids)
+        return cls.from_ids(encoder.info, ids)
 
     @classmethod
-    def from_ids(cls, kinds: Sequence[str], ids: Mapping[str, pl.DataType]) -> EventRules:
-        """Rules by feedback types and the columns of ids.
+    def from_ids(cls, info: TableInfo, ids: Mapping[str, pl.DataType]) -> EventRules:
+        """Rules by the description of a table and its columns of ids.
 
         Args:
-            kinds: feedback types that events may name.
+            info: of the requests that the model was trained on.
             ids: "users" and "items" → type of the column.
         """
         types: dict[str, type] = {
             name: str if dtype == pl.String else int for name, dtype in ids.items()
         }
-        return cls(tuple(kinds), types)
+        averaged = () if info.computed is None else info.computed.kinds
+        return cls(tuple(info.feedback_kinds), types, averaged)
 
     def check(self, events: Sequence[LoggedEvent], now: datetime) -> None:
         """Refuse events that the model cannot use.
@@ -64,11 +71,13 @@ class EventRules:
             now: later events than a few minutes after it are of the future.
 
         Raises:
-            ConfigError: an unknown feedback type, an id of another type, or a time of the future.
+            ConfigError: an unknown feedback type, a value too large to sum up, an id of another
+                type, or a time of the future.
         """
         latest = micros(now + _AHEAD)
         for event in events:
             self._check_kinds(event)
+            self._check_values(event)
             self._check_id("users", event.user_id)
             self._check_id("items", event.item_id)
             if not 0 <= event.time <= latest:
@@ -81,6 +90,15 @@ class EventRules:
                 f"feedback type '{odd[0]}' is unknown to this model, which knows "
                 f"{', '.join(self.kinds)}; nothing was stored; remedy: name one of these"
             )
+
+    def _check_values(self, event: LoggedEvent) -> None:
+        for kind in self.averaged:
+            value = event.values.get(kind, 0.0)
+            if abs(value) > MOST_SUMMED:
+                raise ConfigError(
+                    f"values.{kind} is {value:g}, but features average it, and it must be between "
+                    f"-1e6 and 1e6; nothing was stored; remedy: another unit"
+                )
 
     def _check_id(self, table: str, each: int | str) -> None:
         if type(each) is not self.types[table]:
@@ -97,14 +115,16 @@ class EventRules:
             table: "users" or "items".
 
         Raises:
-            ConfigError: the model's ids are integers, and this is none.
+            ConfigError: the model's ids are integers, and this is none of 64 bits.
         """
         if self.types[table] is str:
             return text
-        try:
+        # int() also reads ' 7', '1_0' and digits of other scripts, which would be another's id.
+        if _INTEGER.fullmatch(text) and -(2**63) <= int(text) < 2**63:
             return int(text)
-        except ValueError:
-            raise ConfigError(f"'{text}' is no integer, but this model's {table} are") from None
+        raise ConfigError(
+            f"'{text}' is no integer of 64 bits in plain digits, but this model's {table} are"
+        )
 
 
 def _other_time(time: int, now: datetime) -> str:

@@ -76,13 +76,13 @@ class StateKeeper:
         self._metrics = metrics
         self._lock = threading.RLock()
         self.live = LiveState(info, learnt)
-        self._place = _Place(load_snapshot(self.live.state, folder) or 0)
-        if self._place.event > log.last:  # of another log, or one that was cut
+        self._place = _Place(load_snapshot(self.live.state, folder, log.identity) or 0)
+        if self._place.event > log.last:  # of a log that was brought back from a backup
             _LOG.warning("the snapshot '%s' is ahead of the event log and is not used", folder)
             self.live, self._place = LiveState(info, learnt), _Place(0)
+        self._saved = self._place  # before the fold: what was replayed is worth a snapshot, too
         self._place, self.replayed = self._fold(self.live, self._place)
-        self.seconds = perf_counter() - begin
-        self._saved, self._looked = self._place, monotonic()
+        self.seconds, self._looked = perf_counter() - begin, monotonic()
         self._stop = threading.Event()
         self._saver = threading.Thread(target=self._save_forever, daemon=True)
         self._saver.start()
@@ -197,7 +197,7 @@ class StateKeeper:
             if not always and self._place == self._saved:
                 return
             place = self._place
-            snapshot = self.live.snapshot(place.event)
+            snapshot = self.live.snapshot(place.event, self._log.identity)
         snapshot.write(self._folder)
         self._saved = place
 

@@ -19,6 +19,7 @@ from goalrank.requests import ComputedFeatures, TableInfo
 from goalrank.serving.state.linked import Linked, Retrieved, first_items, side_table
 from goalrank.serving.state.snapshots import Snapshot
 from goalrank.serving.state.state import State
+from goalrank.serving.store.records import micros
 
 __all__ = ["Asked", "LiveState"]
 
@@ -97,19 +98,21 @@ class LiveState:
             if user is not None:
                 self.state.forget(user)
 
-    def snapshot(self, position: int) -> Snapshot:
+    def snapshot(self, position: int, log: str = "") -> Snapshot:
         """A copy of the state.
 
         Args:
             position: how far in the event log it has come.
+            log: identity of the event log.
         """
         with self._lock:
-            return Snapshot.of(self.state, position)
+            return Snapshot.of(self.state, position, log)
 
     def rows(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
         """History and features of requests, as columns of the requests table: a row each.
 
-        The clock moves on to the latest moment asked; an earlier one gets the state of the clock.
+        The clock moves on to the latest moment asked, at most to now. A later moment gets the state
+        of now with its own ages, an earlier one the state of the clock.
 
         Args:
             asked: B requests.
@@ -130,7 +133,7 @@ class LiveState:
     ) -> list[dict[str, Any]]:
         """Rows; linked features are computed unless they are given."""
         state = self.state
-        state.advance(max(each.time for each in asked))
+        self._advance(max(each.time for each in asked))
         users = [each.user_id for each in asked]
         time = np.maximum(np.array([each.time for each in asked]), state.clock)
         codes = state.codes([each.candidates for each in asked])
@@ -139,6 +142,10 @@ class LiveState:
             linked = self.linked.of(users, codes)
         counts = [len(each.candidates) for each in asked]
         return self._filled(users, counts, values, linked)
+
+    def _advance(self, moment: int) -> None:
+        """Move the clock on to a moment, but not past now: it serves later requests, too."""
+        self.state.advance(min(moment, micros(datetime.now(UTC))))
 
     def retrieve(
         self, user: Any, time: int, count: int | None = None, *, exclude_seen: bool | None = None
@@ -160,7 +167,7 @@ class LiveState:
                 "data import, or give candidates (POST /v1/rank)"
             )
         with self._lock:
-            self.state.advance(time)
+            self._advance(time)
             found = self.linked.retrieve([user], count, exclude_seen=exclude_seen).real
             ids = [self.state.items.ids[code] for code in found.candidates[0]]
             # Ranks among what else a channel brings are learnt as the import excluded items.
@@ -177,7 +184,7 @@ class LiveState:
         """
         with self._lock:
             state = self.state
-            state.advance(time)
+            self._advance(time)
             found = state.histories([user])
             code = state.users.find([user])
             rows = state.memory.users.of(code)
@@ -201,7 +208,7 @@ class LiveState:
         """
         with self._lock:
             state = self.state
-            state.advance(time)
+            self._advance(time)
             code = state.items.find([item])
             rows = state.memory.items.of(code)
             some = bool(rows.count[0])

@@ -90,13 +90,18 @@ class RowReader:
         return out
 
     def _values(self, events: pl.DataFrame, kind: str) -> NDArray[np.float32]:
-        """Values of a feedback type, [n]."""
-        least = self.rule.like_threshold
+        """Values of a feedback type, [n]; each row's depend on this row alone."""
+        unnamed = self._unnamed(events, kind)
         if kind in events.columns:
-            return events[kind].cast(pl.Float32).fill_null(0.0).to_numpy()
+            return events[kind].cast(pl.Float32).fill_null(unnamed).to_numpy()
+        return unnamed.to_numpy()
+
+    def _unnamed(self, events: pl.DataFrame, kind: str) -> pl.Series:
+        """Values of a feedback type in rows that do not name it, [n]."""
+        least = self.rule.like_threshold
         if kind == "like" and least is not None and "rating" in events.columns:
-            return (events["rating"] >= least).cast(pl.Float32).fill_null(0.0).to_numpy()
-        return np.full(events.height, float(kind in _ALWAYS), np.float32)
+            return (events["rating"] >= least).cast(pl.Float32).fill_null(0.0)
+        return pl.Series(np.full(events.height, float(kind in _ALWAYS), np.float32))
 
     def before_the_log(self, consumed: pl.DataFrame) -> Records:
         """Records of items that were consumed before the log began; they enter histories alone.

@@ -41,12 +41,13 @@ class Snapshot:
     said: dict[str, Any]
 
     @classmethod
-    def of(cls, state: State, position: int) -> Snapshot:
+    def of(cls, state: State, position: int, log: str = "") -> Snapshot:
         """Copy a state.
 
         Args:
             state: the state.
             position: how far in the event log it has come.
+            log: identity of the event log.
         """
         return cls(
             {name: list(getattr(state, name).ids) for name in _IDS},
@@ -54,6 +55,7 @@ class Snapshot:
             {
                 "position": position, "clock": int(state.clock), "newest": int(state.newest),
                 "taken": state.taken, "rows": state.memory.rows, "model": fingerprint(state),
+                "log": log,
             },
         )  # fmt: skip
 
@@ -75,20 +77,22 @@ class Snapshot:
             write_json(draft / _MANIFEST, {"format": _FORMAT, **self.said, "sha256": hashes})
 
 
-def load_snapshot(state: State, folder: Path) -> int | None:
+def load_snapshot(state: State, folder: Path, log: str = "") -> int | None:
     """Fill an empty state from a snapshot.
 
     Args:
         state: that has seen nothing.
         folder: of `Snapshot.write`.
+        log: identity of the event log.
 
     Returns:
         How far in the event log the snapshot has come; None where it cannot be used, because it is
-        missing, damaged, of another version, or of a model with other features. The state is then
-        as it was.
+        missing, damaged, of another version or event log, or of a model with other features. The
+        state is then as it was.
     """
     manifest = _manifest(folder)
-    if manifest is None or manifest.get("model") != fingerprint(state):
+    made_of = {"model": fingerprint(state), "log": log}
+    if manifest is None or any(manifest.get(name) != said for name, said in made_of.items()):
         return None
     hashes = manifest["sha256"]
     if any(
@@ -163,10 +167,10 @@ def _restore(state: State, arrays: Any) -> None:
 
 def _manifest(folder: Path) -> dict[str, Any] | None:
     try:
-        kept: dict[str, Any] = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        kept = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return kept if kept.get("format") == _FORMAT else None
+    return kept if isinstance(kept, dict) and kept.get("format") == _FORMAT else None
 
 
 def _digest(path: Path) -> str:
