@@ -259,7 +259,7 @@ class EventsBody(TypedDict):
     Events; all are stored or none.
 
     Attributes:
-        events: 1 … 10,000 events, in any order.
+        events: 1 … 10,000 events, in any order, of at most 20,000 items together.
     """
 
     events: list[Events]
@@ -309,7 +309,7 @@ class RecommendBody(TypedDict):
     Attributes:
         request_id: as in /v1/rank.
         user_id: a string or an integer, as in training.
-        time: of the request, with a time zone; now if absent.
+        time: of the request, with a time zone, from 1970 to a day ahead; now if absent.
         slots: L, 1 … 100; the model's if absent.
         candidates: how many items are retrieved and ranked; as in training if absent.
         exclude_seen: whether items that the user ever consumed are left out; as in training if
