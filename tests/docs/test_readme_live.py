@@ -52,8 +52,8 @@ def goalrank(words: list[str]) -> str:
 def served(words: list[str]) -> TestClient:
     """The server of `goalrank serve OPTION VALUE …`."""
     options = {name.removeprefix("--"): value for name, value in zip(words[::2], words[1::2])}
-    application = build_app(ServeSettings(**options, deadline=30))
-    return TestClient(application, base_url="http://127.0.0.1")
+    settings = ServeSettings.model_validate({**options, "deadline": 30})
+    return TestClient(build_app(settings), base_url="http://127.0.0.1")
 
 
 def test_the_live_block(tmp_path, monkeypatch, linear):
