@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import uvicorn
+from fastapi import FastAPI
 
 from goalrank.bundles import Bundle
 from goalrank.experiments import Experiments
@@ -92,6 +93,13 @@ def site(
     if kept is not None and trial is not None:
         fill_store(kept, trial, kind)
     app = create_app(service, Keys(f"tests:{key}" if key else None), examples=examples)
+    with running(app) as url:
+        yield url
+
+
+@contextmanager
+def running(app: FastAPI) -> Iterator[str]:
+    """The address at which an application is served."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -10,6 +10,7 @@ from goalrank.logs.candidates.protocols import INJECTED_WARNING
 from goalrank.logs.download.data_folders import data_root, shipped_path
 from goalrank.logs.download.fetch import DATASETS, Dataset, fetch
 from goalrank.logs.events.arrays import Codes, stable_hashes
+from goalrank.logs.events.consumption import as_imported
 from goalrank.logs.events.ordering import row_ties
 from goalrank.logs.importer import append_rows, import_dataset, import_log, read_log
 from goalrank.logs.options import ImportOptions
@@ -71,6 +72,7 @@ __all__ = [
     "TextVectors",
     "Transition",
     "append_rows",
+    "as_imported",
     "blend",
     "data_root",
     "embed_items",

@@ -13,7 +13,7 @@ from typing import Any
 from goalrank.compute import Executor, LocalExecutor
 from goalrank.errors import ConfigError, DataError
 from goalrank.logs.download.data_folders import data_root
-from goalrank.logs.events.consumption import ConsumptionLog, consumed_only, to_arrays
+from goalrank.logs.events.consumption import ConsumptionLog, as_imported, to_arrays
 from goalrank.logs.events.split import TEST, TRAIN, VALIDATION
 from goalrank.logs.making import MadeRequests, make_requests
 from goalrank.logs.memory_needs import needs_of_reading, needs_of_requests
@@ -246,9 +246,7 @@ def _in_order(
             f"protocol 'exposed' needs a log of exposures, and {raw.dataset} holds interactions "
             "only; use protocol 'retrieved'"
         )
-    if protocol != "exposed":
-        raw = consumed_only(raw, injected=protocol == "injected")
-    raw = with_text_vectors(raw, options, progress)
+    raw = with_text_vectors(as_imported(raw, protocol), options, progress)
     log = to_arrays(raw, spill, options.seed)
     check_memory(needs_of_requests(log, protocol, options), limit)
     return log, protocol, seconds

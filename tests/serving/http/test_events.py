@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -18,6 +20,7 @@ from goalrank.logs.readers.sources import SOURCES
 from goalrank.logs.retrieval.refits import refit_moments
 from goalrank.requests import Requests
 from goalrank.serving import Service, Store, create_app, export_store
+from goalrank.serving.http import admission
 from goalrank.serving.http.server import keep_state
 from goalrank.serving.state.event_log import EventLog
 from goalrank.serving.state.keeper import StateKeeper
@@ -143,6 +146,30 @@ def test_recommended_items_are_new_to_the_user(made, server):
     seen = set(raw.events.filter(pl.col("user_id") == row["user_id"])["item_id"])
     again = server.client.post("/v1/recommend", json={**body, "exclude_seen": False})
     assert set(again.json()["items"]) & seen
+
+
+def test_recommendations_are_shed_while_one_is_retrieved(made, server, monkeypatch):
+    server.stop()
+    monkeypatch.setattr(admission, "_FIRST", 1.0)
+    server.start()
+    begun, go_on, plain = threading.Event(), threading.Event(), server.keeper.live.retrieve
+
+    def slow(*args, **options):
+        begun.set()
+        assert go_on.wait(10), "the event loop waits for the retrieval"
+        return plain(*args, **options)
+
+    monkeypatch.setattr(server.keeper.live, "retrieve", slow)
+    ask = {"user_id": 1, "slots": 5}
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(server.client.post, "/v1/recommend", json=ask)
+        assert begun.wait(10)
+        second = server.client.post("/v1/recommend", json=ask)
+        healthy = server.client.get("/health/live")
+        go_on.set()
+        assert (first.result(30).status_code, second.status_code) == (200, 503)
+    assert healthy.status_code == 200
+    assert "goalrank_shed_total 1.0" in server.client.get("/metrics").text
 
 
 def test_a_user_whom_nobody_knows_gets_a_list(made, server):

@@ -44,6 +44,16 @@ def views(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def clicks(views, tmp_path_factory):
+    """The same log, of which the import took the clicks alone."""
+    folder = tmp_path_factory.mktemp("clicks")
+    (folder / "log").symlink_to(views / "log")
+    options = {**OPTIONS, "protocol": "retrieved", "min_positives": 0}
+    import_dataset("kuairand", folder / "log", options, out=folder / "data")
+    return folder
+
+
 def run(source, folder, *more):
     command = ["events", "compare", source, str(folder / "log"), "--data", str(folder / "data")]
     return CliRunner().invoke(app, [*command, "--json", *more])
@@ -57,9 +67,11 @@ def found_by(source, folder, *more):
     return found, {column["name"] for column in found["columns"] if column["different"]}
 
 
-@pytest.mark.parametrize("source", ["movielens", "kuairand"])
-def test_an_import_and_a_server_agree(source, request):
-    folder = request.getfixturevalue("films" if source == "movielens" else "views")
+@pytest.mark.parametrize(
+    ("source", "log"), [("movielens", "films"), ("kuairand", "views"), ("kuairand", "clicks")]
+)
+def test_an_import_and_a_server_agree(source, log, request):
+    folder = request.getfixturevalue(log)
     found, wrong = found_by(source, folder)
     assert (wrong, found["first"], found["different"]) == (set(), [], 0)
     report = json.loads((folder / "data" / "import.json").read_text())
@@ -67,12 +79,19 @@ def test_an_import_and_a_server_agree(source, request):
     assert found["requests"] == parts > found["linked"] > 5
     names = {column["name"]: column["compared"] for column in found["columns"]}
     kept = {"history", "history_feedback", "history_time", *report["candidate_features"]}
-    retrieval = {"candidate_score", "retrieved candidates"} if source == "movielens" else set()
+    retrieval = {"candidate_score", "retrieved candidates"} if log != "views" else set()
     assert set(names) == kept | retrieval
     assert all(count > 0 for count in names.values())
     cells = names["log_popularity"]
     assert cells > 2 * parts
     assert 0 < names["transition_last"] < cells
+
+
+def test_clicks_by_another_target_are_refused(clicks):
+    raw = read_log("kuairand", clicks / "log", {**OPTIONS, "target": "long_view"})
+    table = Requests.read(clicks / "data" / "test.parquet")
+    with pytest.raises(ConfigError, match=r"rows with click > 0, but .* target long_view"):
+        compare_log(raw, [table], LearntRetrieval.load(clicks / "data" / "retrieval"))
 
 
 def test_a_feature_that_a_server_counts_in_another_way_is_named(films, monkeypatch):

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from goalrank.errors import DataError
 from goalrank.logs.events.arrays import Codes, Events, row_starts
 from goalrank.logs.events.ordering import OrderedRows, order_rows
+from goalrank.logs.options import Protocol
 from goalrank.logs.readers.raw_log import CARRIED, RawLog
 from goalrank.logs.spill.buckets import Records
 from goalrank.logs.spill.folder import Spill
 
-__all__ = ["CONSUMED", "ConsumptionLog", "consumed_only", "to_arrays"]
+__all__ = ["CONSUMED", "ConsumptionLog", "as_imported", "to_arrays"]
 
 CONSUMED = "consumed"  # feedback type of the injected protocol: 1 for consumed items
 
@@ -40,21 +41,26 @@ class ConsumptionLog:
     history: Events
 
 
-def consumed_only(raw: RawLog, *, injected: bool) -> RawLog:
-    """Reduce a log to interactions: the positives of an exposure log, all rows of any other.
+def as_imported(raw: RawLog, protocol: Protocol) -> RawLog:
+    """The rows of a log that an import makes requests of.
+
+    Without shown lists to rank these are interactions: the positives of an exposure log, all rows
+    of any other.
 
     Args:
-        raw: the log.
-        injected: whether consumption becomes the target (protocol ``injected``).
+        raw: the log as its reader gives it.
+        protocol: where candidates come from; with ``injected``, consumption becomes the target.
 
     Raises:
         DataError: nothing was consumed.
     """
+    if protocol == "exposed":
+        return raw
     events = raw.events
     if raw.shape == "exposures":
         events = events.filter(pl.col(raw.target) > 0)
         raw = replace(raw, shape="interactions", prior=None, rate_kinds=(), positives_only=True)
-    if injected:
+    if protocol == "injected":
         events = events.with_columns(pl.lit(1.0, pl.Float32).alias(CONSUMED))
         raw = replace(raw, kinds=(CONSUMED, *raw.kinds), target=CONSUMED)
     if events.height == 0:

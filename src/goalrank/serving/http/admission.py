@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from goalrank.serving.http.access import ARRIVED, error_json
 from goalrank.serving.observability.metrics import Metrics
 
-GUARDED = (b"/v1/rank",)  # beginnings of the paths that make lists
+GUARDED = (b"/v1/rank", b"/v1/recommend")  # beginnings of the paths that make lists
 _LEAST, _MOST, _FIRST = 8.0, 1_024.0, 64.0
 _SHARE = 0.5  # of the deadline within which answers should come
 _SHRINK, _PAUSE_S = 0.9, 0.1  # factor, and seconds between two times that it is applied

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -72,6 +73,7 @@ def create_app(
     hosts: Sequence[str] = (),
     wrong_keys: int = WRONG,
     examples: Requests | None = None,
+    models: Path | None = None,
 ) -> FastAPI:
     """Make the web application of a service; closing it finishes its requests and closes it.
 
@@ -84,6 +86,7 @@ def create_app(
         hosts: that requests may name, see `AllowedHosts`; none allows any.
         wrong_keys: that an address may try per minute.
         examples: requests that the page offers; None takes those of the bundle.
+        models: folder of the model registry whose champion is served, for the page.
     """
     admission = Admission(service.deadline, service.metrics)
 
@@ -109,7 +112,7 @@ def create_app(
     _add_lists(app, service, access)
     if service.keeper is not None:
         add_events(app, service, service.keeper, authorize)
-    add_page(app, service, authorize, examples)
+    add_page(app, service, authorize, examples, models)
     add_api_docs(app)
     add_health(app, service, authorize)
     app.add_middleware(Admitted, admission=admission)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, FastAPI, Path, Response
+from fastapi import Depends, FastAPI, Path, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic import model_validator as check
 
 from goalrank.constraints import Constraints
 from goalrank.errors import ConfigError
+from goalrank.serving.http.access import ARRIVED
 from goalrank.serving.http.schemas import (
     MOST_CANDIDATES,
     Answer,
@@ -205,6 +208,8 @@ def add_events(
         authorize: refuses callers without a key.
     """
     guarded: dict[str, Any] = {"dependencies": [Depends(authorize)]}
+    # One thread: retrieval holds the state's lock, and the event loop must be free to refuse.
+    retrieval = ThreadPoolExecutor(1, "goalrank-retrieval")
 
     @app.post("/v1/events", **guarded)
     def events(body: EventsBody) -> EventsAnswer:
@@ -216,9 +221,11 @@ def add_events(
         return EventsAnswer(stored=done.stored, duplicates=done.duplicates, position=done.last)
 
     @app.post("/v1/recommend", response_model=Answer, **guarded)
-    async def recommend(body: RecommendBody) -> Response:
+    async def recommend(body: RecommendBody, request: Request) -> Response:
         """Retrieve candidates for a user and rank them."""
-        answer = (await service.rank_async([_with_candidates(body, keeper)]))[0]
+        loop = asyncio.get_running_loop()
+        asked = await loop.run_in_executor(retrieval, _with_candidates, body, keeper)
+        answer = (await service.rank_async([asked], request.scope.get(ARRIVED)))[0]
         return Response(answer.model_dump_json(), media_type="application/json")
 
     @app.get("/v1/users/{user_id}", **guarded)

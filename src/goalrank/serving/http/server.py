@@ -34,6 +34,7 @@ from goalrank.serving.http.settings import ServeSettings
 from goalrank.serving.observability.logs import configure_logs
 from goalrank.serving.observability.metrics import SHARED
 from goalrank.serving.observability.tracing import configured_tracing
+from goalrank.serving.page.model_versions import registry_of
 from goalrank.serving.ranking.served_bundles import DEFAULT
 from goalrank.serving.ranking.service import Service
 from goalrank.serving.state.event_log import EventLog
@@ -82,6 +83,7 @@ def build_app(settings: ServeSettings) -> FastAPI:
         service, keys, max_body=settings.max_body, watch=settings.watch,
         hosts=settings.allowed_hosts or (LOOPBACK if is_loopback(settings.host) else ()),
         examples=read_examples(settings.examples) if settings.examples else None,
+        models=registry_of(settings.bundle),
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any
 
 import polars as pl
@@ -28,6 +29,8 @@ from goalrank.serving.page.lists import (
     make_list,
     served_variants,
 )
+from goalrank.serving.page.model_versions import model_versions
+from goalrank.serving.page.user_states import StateBody, user_state
 from goalrank.serving.ranking.served_bundles import DEFAULT
 from goalrank.serving.ranking.service import Service
 from goalrank.serving.store.layouts import Layout
@@ -56,7 +59,11 @@ Limit = Annotated[int, Query(ge=1, le=100)]
 
 
 def add_page(
-    app: FastAPI, service: Service, authorize: Callable[..., Any], examples: Requests | None = None
+    app: FastAPI,
+    service: Service,
+    authorize: Callable[..., Any],
+    examples: Requests | None = None,
+    models: Path | None = None,
 ) -> None:
     """Add the routes of the page.
 
@@ -65,9 +72,10 @@ def add_page(
         service: ranks and stores.
         authorize: checks the key and the rate, as for other routes.
         examples: requests that the page offers; None takes those of the bundle.
+        models: folder of the model registry whose champion is served; None for none.
     """
     _add_files(app)
-    _PageRoutes(service, examples).add(app, {"dependencies": [Depends(authorize)]})
+    _PageRoutes(service, examples, models).add(app, {"dependencies": [Depends(authorize)]})
 
 
 def _add_files(app: FastAPI) -> None:
@@ -104,10 +112,12 @@ class _PageRoutes:
     Attributes:
         service: ranks and stores.
         given: requests that the page offers; None takes those of the bundle.
+        models: folder of the model registry; None for none.
     """
 
     service: Service
     given: Requests | None
+    models: Path | None = None
 
     def __post_init__(self) -> None:
         """Start without reports and examples."""
@@ -133,6 +143,7 @@ class _PageRoutes:
         """Add the routes to an application."""
         self._add_choices(app, guarded)
         self._add_lists(app, guarded)
+        self._add_states(app, guarded)
 
         @app.get("/v1/page/experiments", **guarded)
         def experiments(days: Annotated[int, Query(ge=1, le=365)] = 14) -> dict[str, Any]:
@@ -181,6 +192,20 @@ class _PageRoutes:
             """Read an exposure from the store; `time` is the time of its request."""
             return self.stored(request_id, time)
 
+    def _add_states(self, app: FastAPI, guarded: dict[str, Any]) -> None:
+        @app.post("/v1/page/state", **guarded)
+        def state(body: StateBody) -> dict[str, Any]:
+            """Show a user's state, and candidates' features beside those of training."""
+            found = user_state(self.service, body)
+            events = [event["item"] for event in found["events"]]
+            ids = [*found["user"]["history"], *events, *found["candidates"]]
+            return found | {"cards": self.cards(ids)}
+
+        @app.get("/v1/page/versions", **guarded)
+        def versions() -> dict[str, Any]:
+            """Show the versions of the model, and what the gate said of them."""
+            return model_versions(self.service, self.models)
+
     def about(self) -> dict[str, Any]:
         """Describe the served variants and what the page can offer."""
         default = self.service.predictors[DEFAULT]
@@ -207,6 +232,8 @@ class _PageRoutes:
             "examples": len(self.examples),
             "columns": rule_columns(self.items),
             "store": store is not None,
+            "state": self.service.keeper is not None,
+            "versions": self.models is not None,
             "experiments": [each.name for each in self.service.experiments.experiment],
         }  # fmt: skip
 

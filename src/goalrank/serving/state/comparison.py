@@ -21,7 +21,7 @@ from goalrank.serving.state.event_log import EventLog, LoggedEvent
 from goalrank.serving.state.event_rules import EventRules
 from goalrank.serving.state.keeper import StateKeeper
 from goalrank.serving.state.live import Asked
-from goalrank.serving.state.replay import event_batches, rows_of
+from goalrank.serving.state.replay import event_batches, rows_for, rows_of
 from goalrank.serving.store.records import micros
 from goalrank.serving.store.store import Store
 
@@ -89,6 +89,7 @@ def compare_log(
         ConfigError: the import cannot be served from events, or is of another log.
     """
     info = tables[0].info
+    raw = rows_for(raw, info)
     rows = _requests(tables, most, seed)
     asking = _Asking(rows, info, learnt)
     ids = {"users": rows["user_id"].dtype, "items": rows["candidates"].explode().dtype}

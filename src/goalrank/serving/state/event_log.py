@@ -219,6 +219,19 @@ class EventLog:
             position = rows[-1].seq
             yield position, _frame(rows)
 
+    def latest(self, user_id: int | str, most: int) -> list[LoggedEvent]:
+        """A user's latest events by their own time, newest first.
+
+        Args:
+            user_id: id.
+            most: events, at most.
+        """
+        mine = sa.select(EVENTS).where(EVENTS.c.user_key == _key(user_id))
+        newest = mine.order_by(EVENTS.c.time_us.desc(), EVENTS.c.seq.desc()).limit(most)
+        with self._reading() as connection:
+            rows = connection.execute(newest).all()
+        return [_logged(row) for row in rows]
+
     def forget(self, user_id: int | str) -> int:
         """Delete a user's events, and tell other processes that read the log.
 
@@ -329,6 +342,14 @@ def _refuse_others(
                 f"event '{name}' came before with another content; nothing was stored; remedy: "
                 f"give each event its own event_id, or none"
             )
+
+
+def _logged(row: Any) -> LoggedEvent:
+    body = json.loads(row.body)
+    return LoggedEvent(
+        json.loads(row.user_key), json.loads(row.item_key), row.time_us, body["values"],
+        shown=body.get("shown", True), before=body.get("before", False), event_id=row.event_id,
+    )  # fmt: skip
 
 
 def _frame(rows: Sequence[Any]) -> pl.DataFrame:

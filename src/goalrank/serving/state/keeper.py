@@ -148,6 +148,10 @@ class StateKeeper:
         newest = _EPOCH + timedelta(microseconds=self.live.state.newest)
         return max((moment - newest).total_seconds(), 0.0)
 
+    def latest_events(self, user: int | str, most: int) -> list[LoggedEvent]:
+        """A user's latest events; see `EventLog.latest`."""
+        return self._log.latest(user, most)
+
     def rows(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
         """History and features of requests; see `LiveState.rows`."""
         self.follow()

@@ -9,14 +9,14 @@ import polars as pl
 
 from goalrank.bundles import Bundle
 from goalrank.errors import ConfigError
-from goalrank.logs import RawLog
+from goalrank.logs import RawLog, as_imported
 from goalrank.requests import TableInfo
 from goalrank.serving.state.event_log import Appended, EventLog, LoggedEvent
 from goalrank.serving.state.event_rules import EventRules
 from goalrank.serving.state.state import rule_of
 from goalrank.serving.store.store import Store
 
-__all__ = ["event_batches", "replay", "replay_log", "rows_of"]
+__all__ = ["event_batches", "replay", "replay_log", "rows_for", "rows_of"]
 
 _BATCH = 5_000
 _WHO_WHAT_WHEN = ("user_id", "item_id", "time")
@@ -35,7 +35,8 @@ def replay(
     """Append the rows of a raw log to an event log, in order of time; again changes nothing.
 
     Args:
-        raw: as the import of the bundle's data read its log; perhaps other rows.
+        raw: a log as its reader gives it, read as for the import of the bundle's data; perhaps other
+            rows. Its rows become what that import would make of them.
         info: description of the table that the server's model was trained on.
         rules: what its events must be like.
         log: that servers follow.
@@ -49,6 +50,7 @@ def replay(
             `EventRules`; batches before that row are stored.
         StoreError: the store refuses.
     """
+    raw = rows_for(raw, info)
     total, now = rows_of(raw), datetime.now(UTC)
     stored = done = 0
     last = log.last
@@ -84,6 +86,27 @@ def replay_log(
         return replay(raw, info, rules, EventLog(opened.engine), progress=progress)
 
 
+def rows_for(raw: RawLog, info: TableInfo) -> RawLog:
+    """The rows of a log that the import of a table makes requests of.
+
+    Args:
+        raw: the log as its reader gives it.
+        info: description of the table.
+
+    Raises:
+        ConfigError: rows were chosen by another target than the table's.
+        DataError: nothing was consumed.
+    """
+    made = as_imported(raw, info.protocol)
+    if made.positives_only and made.target != info.target:
+        raise ConfigError(
+            f"the model's interactions are the rows with {info.target} > 0, but '{raw.dataset}' was "
+            f"read with target {made.target}; remedy: the target of the model's import (option: "
+            f"target)"
+        )
+    return made
+
+
 def rows_of(raw: RawLog) -> int:
     """Number of a raw log's rows, with those of before it began."""
     return raw.events.height + (0 if raw.prior is None else raw.prior.height)
@@ -115,7 +138,7 @@ def event_batches(raw: RawLog, info: TableInfo) -> Iterator[list[LoggedEvent]]:
     """Events of a raw log: first what was before it began, then its rows in order of time.
 
     Args:
-        raw: the log.
+        raw: the log, see `rows_for`.
         info: description of the table that the server's model was trained on.
 
     Raises:

@@ -5,7 +5,9 @@ import { byId, h, refill, say } from "./dom.js";
 import { experimentsPanel } from "./experiments.js";
 import { listsPanel } from "./lists.js";
 import { requestPanel } from "./request.js";
+import { modelPanel } from "./model.js";
 import { noRules, rulesPanel } from "./rules.js";
+import { userPanel } from "./user.js";
 
 const state = {
   about: null,
@@ -35,12 +37,14 @@ async function start() {
   }
   const lists = listsPanel(state);
   const rules = rulesPanel(state, () => lists.rank(false));
-  const request = requestPanel(state, () => { rules.draw(); lists.rank(); });
+  const known = userPanel(state, () => { request.draw(); rules.draw(); lists.rank(); });
+  const request = requestPanel(state, () => { rules.draw(); lists.rank(); known.load(); });
   request.draw();
   rules.draw();
   lists.draw();
   const [first] = about.examples ? await request.findUsers("") : [];
   if (first?.example) await request.loadExample(first.value, 0);
+  await modelPanel(state).load();
   await experimentsPanel(state).load(false);
 }
 

@@ -53,6 +53,22 @@ export function chance(value) {
 
 export const number = (value) => value.toLocaleString("en-US");
 
+/** Writes a number for a table: three digits that count, long ones with separators. */
+export function short(value) {
+  if (value === null || value === undefined) return "–";
+  return Math.abs(value) >= 1000 ? number(Math.round(value)) : String(Number(value.toPrecision(3)));
+}
+
+/** Writes seconds in the largest unit of which there are two or more. */
+export function duration(seconds) {
+  const units = [["years", 31_557_600], ["days", 86_400], ["h", 3_600], ["min", 60]];
+  const [name, size] = units.find(([, each]) => seconds >= 2 * each) ?? ["s", 1];
+  return `${number(Math.floor(seconds / size))} ${name}`;
+}
+
+/** Writes a time of the server in the visitor's zone, to the minute. */
+export const moment = (text) => new Date(text).toLocaleString("sv-SE", { dateStyle: "short", timeStyle: "short" });
+
 export function ordinal(n) {
   const tail = n % 100 > 10 && n % 100 < 14 ? "th" : { 1: "st", 2: "nd", 3: "rd" }[n % 10] ?? "th";
   return `${n}${tail}`;

@@ -29,7 +29,7 @@ export function requestPanel(state, changed) {
       note: each.requests > 1 ? `${each.requests} requests` : "1 request",
     }));
     const exact = found.some((each) => each.user === query);
-    if (query && !exact) rows.push({ value: query, text: query, note: "new user without a history" });
+    if (query && !exact) rows.push({ value: query, text: query, note: state.about.state ? "by what the server knows" : "new user without a history" });
     return rows;
   }
 
