@@ -19,9 +19,9 @@ _BATCH = 256
 FloatArray = NDArray[np.float32]
 
 _SEES: Mapping[str, Mapping[str, Any]] = {
-    ITEMS: {"list_layers": 0, "relations": 0, "positions": False},
-    POSITIONS: {"list_layers": 0, "relations": 0, "positions": True},
-    LISTS: {"positions": True},
+    ITEMS: {"neighbours": False, "positions": False},
+    POSITIONS: {"neighbours": False, "positions": True},
+    LISTS: {"neighbours": True, "positions": True},
 }
 
 
@@ -36,7 +36,7 @@ def study_recipe(config: FitConfig, kind: str, seed: int) -> FitConfig:
 
 
 def what_it_sees(config: RewardConfig, model: str) -> RewardConfig:
-    """Settings of one of `MODELS`; all three share the encoder's form, its first weights and the batches."""
+    """Settings of one of `MODELS`; all three share layers, the encoder's first weights, and batches."""
     return config.model_copy(update=dict(_SEES[model]))
 
 
