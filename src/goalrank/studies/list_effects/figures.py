@@ -10,6 +10,8 @@ import numpy as np
 
 from goalrank.reporting import Bar, bar_chart, line_chart, save_figure
 
+_DRAWN = 2  # contrasts in the figure of swaps: each model over the one before it
+
 
 def draw(result: Mapping[str, Any], folder: Path) -> None:
     """Draw rates by position, and slopes of swaps where there are enough of them.
@@ -55,7 +57,7 @@ def _slopes(result: Mapping[str, Any]) -> list[Bar]:
             model,
         )
         for group, found in result["swaps"].items()
-        for model, fits in found.get("contrasts", {}).items()
+        for model, fits in list(found.get("contrasts", {}).items())[:_DRAWN]
         for measure, fit in fits.items()
         if fit["slope"]["mean"] is not None
     ]  # fmt: skip
