@@ -77,8 +77,7 @@ def _exchanged(orders: pl.DataFrame, keys: list[str], t: int) -> pl.DataFrame:
     a, b = keys[t], keys[t + 1]
     swapped = orders.rename({a: b, b: a, "order": "other"})
     return (
-        orders.filter((pl.col(b) >= 0) & (pl.col(a) >= 0))
-        .join(swapped, on=keys, maintain_order="left")
+        orders.join(swapped, on=keys, maintain_order="left")
         .filter(pl.col("order") < pl.col("other"))
         .select("order", "other", upper=pl.lit(t))
     )
