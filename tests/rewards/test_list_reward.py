@@ -93,6 +93,28 @@ def test_candidates_have_no_order():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("causal", [True, False])
+def test_without_neighbours_a_slot_knows_its_item_and_place_alone(causal):
+    """The same item at the same slot has the same probability whatever stands around it."""
+    batch, lists = material()
+    model = reward(neighbours=False, causal=causal)
+    other = lists.clone()
+    other[..., 2:] = lists[..., 2:].flip(-1)
+    a, b = model.slot_probabilities(batch, lists), model.slot_probabilities(batch, other)
+    torch.testing.assert_close(a[..., :2, :], b[..., :2, :])
+    full = lists[..., -1] >= 0
+    moved = lists.flip(-1)
+    assert not torch.allclose(
+        a[full], model.slot_probabilities(batch, moved)[full].flip(-2)
+    )  # positions count
+    alone = lists.clone()
+    alone[..., 1:] = -1
+    torch.testing.assert_close(a[..., :1, :], model.slot_probabilities(batch, alone)[..., :1, :])
+    assert model.relations == 0
+    assert len(model.blocks) == 1
+
+
+@torch.no_grad()
 def test_order_blind_configuration_is_blind_and_the_default_is_not():
     batch = COLUMNS.batch([int(np.diff(COLUMNS.candidate_start).argmax())])
     lists = all_lists(4, 4)

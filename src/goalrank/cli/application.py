@@ -18,6 +18,7 @@ from goalrank.cli.commands import (
     doctor,
     evaluate,
     events,
+    list_effects,
     models,
     ope,
     rank,
@@ -55,7 +56,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (demo, train, evaluate, rank, audit, ope, doctor, serve, retrain):
+for module in (demo, train, evaluate, rank, audit, list_effects, ope, doctor, serve, retrain):
     module.add(app)
 app.add_typer(ab.app, name="ab")
 app.add_typer(benchmark.app, name="benchmark")

@@ -63,6 +63,8 @@ class ListReward(Reward):
         causal: slots see earlier slots only.
         positions: whether slots have their own vectors, so that their rank counts.
         link: "sum" of logits or "product" of probabilities.
+        neighbours: whether slots see one another; False leaves likeness out (relations count as 0)
+            and lets each slot attend to itself alone: the same network, blind to the rest.
     """
 
     kind_weights: Tensor
@@ -82,9 +84,12 @@ class ListReward(Reward):
         causal: bool = True,
         positions: bool = True,
         link: Link = "sum",
+        neighbours: bool = True,
     ) -> None:
         super().__init__()
         d = sizes.width
+        relations = relations if neighbours else 0
+        self.neighbours = neighbours
         self.sizes = sizes
         self.kinds = tuple(kinds)
         self.link = link
@@ -147,6 +152,8 @@ class ListReward(Reward):
                 b * g, slots, self.relations, -1
             )
             x = x + self.likeness_in(_likeness_before(picked, real))
+        if not self.neighbours:
+            x, real = x.view(-1, 1, x.shape[-1]), real.view(-1, 1)
         mask = None if self.causal else real.clone().index_fill_(1, at.new_zeros(1), True)
         for block in self.blocks:
             x = block(x, mask, causal=self.causal)
@@ -191,6 +198,7 @@ class ListReward(Reward):
             "causal": self.causal,
             "positions": self.position is not None,
             "link": self.link,
+            "neighbours": self.neighbours,
         }
 
     @classmethod

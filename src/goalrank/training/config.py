@@ -112,6 +112,8 @@ class RewardConfig(_Strict):
         list_layers, relations: of the list model, see `ListReward`.
         positions: whether slots have their own vectors; False with list_layers 0 and relations 0 is a
             reward that is blind to order.
+        neighbours: whether slots see one another; False is a reward of single items and their slots,
+            with the same network.
         causal: a slot's feedback depends on earlier slots only (feeds); False for pages.
         link: how an item's own worth and what the list does to it meet, see `ListReward`: "sum"
             of logits, or "product" of probabilities, as in click models.
@@ -147,6 +149,7 @@ class RewardConfig(_Strict):
     list_layers: int = Field(default=1, ge=0)
     relations: int = Field(default=4, ge=0)
     positions: bool = True
+    neighbours: bool = True
     causal: bool = True
     link: Link = "sum"
     slot_weights: Literal["auto", "ones", "dcg"] = "auto"

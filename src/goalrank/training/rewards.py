@@ -80,6 +80,7 @@ def build_list_reward(
         causal=config.causal,
         positions=config.positions,
         link=config.link,
+        neighbours=config.neighbours,
     )
 
 

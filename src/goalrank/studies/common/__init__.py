@@ -1,7 +1,7 @@
 """Parts that the studies share: rows, suites, cells, data sets and fitted models."""
 
 from goalrank.studies.common.cells import Cell, json_hash, parse_shard, plan_cells, shard_cells
-from goalrank.studies.common.datasets import EncodedDataset, load_data
+from goalrank.studies.common.datasets import EncodedDataset, load_data, sample_requests
 from goalrank.studies.common.fitted_parts import FittedParts, on_device
 from goalrank.studies.common.row_builder import RowBuilder, module_parameters
 from goalrank.studies.common.row_specs import (
@@ -45,6 +45,7 @@ __all__ = [
     "parse_shard",
     "plan_cells",
     "rename_rows",
+    "sample_requests",
     "shard_cells",
     "standard_rows",
 ]

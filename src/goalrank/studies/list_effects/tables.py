@@ -1,0 +1,117 @@
+"""The tables of a study of list effects, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from goalrank.reporting import Table, make_columns
+
+_NONE = "–"
+
+
+def list_effects_tables(result: Mapping[str, Any]) -> str:
+    """Gains, rates and calibration by slot, and swaps.
+
+    Args:
+        result: content of list-effects.json.
+    """
+    sizes = ", ".join(f"{count:,} {part}" for part, count in result["requests"].items())
+    seeds = len(result["seeds"])
+    head = (
+        f"List effects on '{result['dataset']}': feedback {result['kind']}, {sizes} requests, "
+        f"{seeds} {'seed' if seeds == 1 else 'seeds'}; 95 % intervals by bootstrap over "
+        f"{result['intervals_over']}, seeds averaged first; ± is the deviation between seeds."
+    )
+    parts = [head, f"**{result['answer']}**", _models(result), _gains(result), _slots(result)]
+    parts += [_swaps(name, found) for name, found in result["swaps"].items()]
+    parts.append("\n".join(f"- {note}" for note in result["notes"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _models(result: Mapping[str, Any]) -> str:
+    rows = [
+        [name, f"{m['log_loss']:.5f}{_spread(m['log_loss_deviation'])}", f"{m['auc']:.4f}",
+         f"{m['calibration_error']:.4f}"]
+        for name, m in result["models"].items()
+    ]  # fmt: skip
+    columns = make_columns("model", "log loss, nats", "AUC", "calibration error")
+    return Table(columns, rows).markdown()
+
+
+def _gains(result: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            f"{gain['model']} over {gain['over']}",
+            f"{1e3 * gain['mean']:+.3f} [{1e3 * gain['low']:+.3f}, {1e3 * gain['high']:+.3f}]"
+            f"{_spread(gain['deviation'], 1e3, 3)}",
+            f"{100 * gain['share']:+.2f} % [{100 * gain['share_low']:+.2f}, "
+            f"{100 * gain['share_high']:+.2f}]",
+            ", ".join(f"{1e3 * seed['mean']:+.3f}" for seed in gain["by_seed"]),
+            f"{gain['p']:.3f}",
+        ]
+        for gain in result["gains"]
+    ]
+    columns = make_columns("log loss saved", "10⁻³ nats per slot", "share", "seed by seed", "p")
+    return Table(columns, rows).markdown()
+
+
+def _slots(result: Mapping[str, Any]) -> str:
+    models = result["models"]
+    heads = ["position", "lists", "observed", *models]
+    heads += [f"calibration error, {name}" for name in models]
+    rows = []
+    for row in result["slots"]:
+        t, seen = row["slot"] - 1, row["observed"]
+        cells = [f"{row['slot']}", f"{row['lists']:,}"]
+        cells.append(f"{seen['mean']:.4f} [{seen['low']:.4f}, {seen['high']:.4f}]")
+        cells += [f"{m['predicted_by_slot'][t]:.4f}" for m in models.values()]
+        cells += [f"{m['calibration_error_by_slot'][t]:.4f}" for m in models.values()]
+        rows.append(cells)
+    return Table(make_columns(*heads), rows).markdown()
+
+
+def _swaps(name: str, found: Mapping[str, Any]) -> str:
+    count = (
+        f"Swaps of neighbours, {name}: {found['pairs']} pairs of orders, shown in "
+        f"{found['requests']:,} of {found['of_requests']:,} test lists"
+    )
+    if not found["enough"]:
+        return f"{count}. Too few to compare changes."
+    against, beyond = _fits(found["models"], "model"), _fits(found["contrasts"], "beyond")
+    return (
+        f"{count}. Slope and correlation of observed on predicted changes; a slope of 1 is right.\n\n"
+        f"{against}\n\nThe same beyond another model, whose prediction is taken off both sides: is "
+        f"what one model predicts and the other does not there?\n\n{beyond}"
+    )
+
+
+def _fits(fits_of: Mapping[str, Any], head: str) -> str:
+    measures = list(next(iter(fits_of.values())))
+    rows = [_fit(measure, name, fits_of[name][measure]) for measure in measures for name in fits_of]
+    heads = ("change of", head, "slope", "correlation", "size predicted", "observed", "predicted")
+    return Table(make_columns(*heads), rows).markdown()
+
+
+def _fit(measure: str, name: str, fit: Mapping[str, Any]) -> list[str]:
+    signed = fit["predicted"] is not None
+    return [
+        measure,
+        name,
+        _interval(fit["slope"], 2),
+        _interval(fit["correlation"], 2),
+        f"{fit['size']:.4f}",
+        _interval(fit["observed"], 4) if signed else "",
+        f"{fit['predicted']:+.4f}" if signed else "",
+    ]
+
+
+def _spread(value: float | None, scale: float = 1.0, digits: int = 5) -> str:
+    return "" if value is None else f" ± {scale * value:.{digits}f}"
+
+
+def _interval(value: Mapping[str, float | None], digits: int) -> str:
+    mean, low, high = value["mean"], value["low"], value["high"]
+    if mean is None or low is None or high is None:
+        return _NONE
+    return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
