@@ -84,6 +84,7 @@ if TYPE_CHECKING:
         holm,
         over_seeds_and_users,
     )
+    from goalrank.evaluation.statistics.student import t_quantile
 
 __all__ = [
     "BIASED",
@@ -143,6 +144,7 @@ __all__ = [
     "resample",
     "reward_auc",
     "slot_quality",
+    "t_quantile",
 ]
 
 __getattr__ = lazy_door(
@@ -205,5 +207,6 @@ __getattr__ = lazy_door(
         "resample": "goalrank.evaluation.statistics.few_clusters",
         "reward_auc": "goalrank.evaluation.reward_quality.reward_quality",
         "slot_quality": "goalrank.evaluation.reward_quality.reward_quality",
+        "t_quantile": "goalrank.evaluation.statistics.student",
     },
 )
