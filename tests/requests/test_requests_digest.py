@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
+from tests.tables import make_table
 
 from goalrank.requests import Requests, table_digest
-from tests.tables import make_table
 
 
 def test_equal_tables_have_equal_digests_whatever_holds_them(tmp_path):
@@ -38,7 +38,9 @@ def test_every_column_counts(column):
 def test_side_tables_and_the_order_of_rows_count(side):
     made = make_table(30, seed=1)
     sides = {"items": made.items, "users": made.users}
-    without = Requests(made.frame, **{**sides, side: sides[side].reverse()}, info=made.info)
+    table = sides[side]
+    assert table is not None
+    without = Requests(made.frame, **{**sides, side: table.reverse()}, info=made.info)
     assert table_digest(without) != table_digest(made)
     turned = Requests(made.frame.reverse(), **sides, info=made.info)
     assert table_digest(turned) != table_digest(made)
@@ -50,7 +52,12 @@ def test_lists_of_equal_values_but_other_lengths_differ():
     def digest(candidates: list[list[str]]) -> str:
         time = pl.Series(["2026-01-05T10:00:00Z"] * 2).str.to_datetime(time_zone="UTC")
         frame = pl.DataFrame(
-            {"request_id": ["a", "b"], "user_id": ["u", "u"], "time": time, "candidates": candidates}
+            {
+                "request_id": ["a", "b"],
+                "user_id": ["u", "u"],
+                "time": time,
+                "candidates": candidates,
+            }
         )
         return table_digest(Requests(frame))
 

@@ -61,14 +61,16 @@ class DIN(Scorer):
 
     def _interest(self, items: Tensor, batch: Batch) -> Tensor:
         """Weighted sum of the events for each candidate: [B, N, D]."""
-        events, unit = self.history(self.encoder.items, batch), self.unit  # padded events are 0
+        events: Tensor = self.history(self.encoder.items, batch)  # 0 where padded
+        unit = self.unit
         if unit is None:
             return events.sum(1, keepdim=True).expand_as(items)
         met = self.history.norm(self.encoder.items(batch.items, batch.history))
         own = unit.event(events)
 
         def attend(candidates: Tensor) -> Tensor:
-            return unit(self.history.norm(candidates), met, own) @ events
+            weight: Tensor = unit(self.history.norm(candidates), met, own)
+            return weight @ events
 
         return in_chunks(attend, items, rows=self.chunk_rows)
 

@@ -47,7 +47,7 @@ class EncodedDataset:
     train: EncodedRequests
     validation: EncodedRequests
     test: EncodedRequests
-    tables: dict[str, str] = field(default_factory=dict)
+    tables: dict[str, str] = field(default_factory=dict, kw_only=True)
 
     def sizes(self) -> dict[str, int]:
         """Count the requests of each part."""
@@ -97,7 +97,7 @@ def load_data(folder: Path, dataset: DatasetSpec, encoding: EncoderConfig) -> En
         info,
         train,
         *(encoder.encode(parts[name]) for name in _PARTS[1:]),
-        {name: table_digest(part) for name, part in parts.items()},
+        tables={name: table_digest(part) for name, part in parts.items()},
     )
 
 

@@ -28,9 +28,16 @@ COMPOSITES: Registry[Callable[..., dict[str, Ranker]]] = Registry(
     {
         name: f"{_HERE}:{name}"
         for name in (
-            "baselines", "best_of", "clig", "dpp_learned", "ensemble", "evaluator_sort", "mg_e",
-            "mg_e_copies", "mmr_learned",
-        )  # fmt: skip
+            "baselines",
+            "best_of",
+            "clig",
+            "dpp_learned",
+            "ensemble",
+            "evaluator_sort",
+            "mg_e",
+            "mg_e_copies",
+            "mmr_learned",
+        )
     },
     option="rankers.name",
 )
