@@ -18,5 +18,7 @@ def test_the_card_of_the_document(tmp_path, monkeypatch):
     card = json.loads((tmp_path / "runs" / "card" / "card.json").read_text())
     assert card["ranker"]["label"] == "din"
     assert card["result"]["seeds"] == [0, 1]
-    assert {"dnn", "baseline: random"} <= {row["row"] for row in card["beside"]["rows"]}
+    rows = [row["row"] for row in card["beside"]["rows"]]
+    assert "dnn" in rows
+    assert any(row.startswith("baseline: ") for row in rows)
     assert set(card["board"]["tables"]) == {"train", "validation", "test"}

@@ -175,7 +175,8 @@ def _measured(ledger: Ledger, cells: pl.DataFrame, metric: str) -> Measured:
     for key, column, seed in cells.select("key", "column", "seed").iter_rows():
         found = ledger.values(key)
         values[int(seed)] = found.columns[column][metric]
-    return Measured(metric, values, found.users, found.rows, cells.row(0, named=True))
+    means = dict(cells.select("seed", metric).iter_rows())
+    return Measured(metric, values, means, found.users, found.rows, cells.row(0, named=True))
 
 
 def _board_facts(suite: Suite, board: Leaderboard, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,7 +202,7 @@ def _ranker_facts(suite: Suite, facts: Mapping[str, Any]) -> dict[str, Any]:
         "name": row.name,
         "class": path,
         "options": row.options,
-        "packages": list(needed_plugins({"class": path}).values()),
+        "packages": list(needed_plugins({"class": path} if made_by else {}).values()),
         "settings": json.loads(facts["settings"]),
     }
 

@@ -36,6 +36,7 @@ class Measured:
     Attributes:
         metric: with "@L".
         values: seed → [n] metric of the test requests.
+        means: seed → its mean, as in the ledger.
         users: [n] who asked.
         rows: [n] rows of the test table.
         facts: of the ledger: log, protocol, numbers of requests, hashes of the tables.
@@ -43,6 +44,7 @@ class Measured:
 
     metric: str
     values: Mapping[int, FloatArray]
+    means: Mapping[int, float]
     users: NDArray[np.int64]
     rows: NDArray[np.int64]
     facts: Mapping[str, Any]
@@ -132,7 +134,7 @@ def _against(
 ) -> Comparison:
     theirs = part[mine.metric].to_numpy()
     baseline = bool(part["baseline"][0])
-    own = np.array([float(np.nanmean(v)) for v in mine.values.values()])
+    own = np.array(list(mine.means.values()))
     base = Comparison(
         label, float(theirs.mean()), len(theirs), float(own.mean() - theirs.mean()),
         math.nan, math.nan, math.nan, MEANS_ALONE,
