@@ -1,11 +1,11 @@
-"""A ranker of another package, as a user of the card has one."""
+"""Rankers of another package, as a user of the card has them."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from goalrank.encoders import Wide
+from goalrank.encoders import EncoderSizes, RequestEncoder, Wide
 from goalrank.nn import softmax_cross_entropy
 from goalrank.rankers import Scorer
 from goalrank.requests import Batch, InputSpec
@@ -21,6 +21,23 @@ class Scaled(Scorer):
 
     def scores(self, batch: Batch) -> Tensor:
         return self.scale * self.wide(batch).squeeze(-1)
+
+    def loss(self, batch: Batch, slots: int) -> Tensor:
+        known = batch.observed & batch.candidate_mask
+        return softmax_cross_entropy(self.scores(batch), batch.relevance, known)
+
+
+class Dice(Scorer):
+    """Item embeddings from random weights: another seed gives another order."""
+
+    def __init__(self, spec: InputSpec, sizes: EncoderSizes) -> None:
+        super().__init__()
+        self.encoder = RequestEncoder(spec, sizes)
+        self.head = nn.Linear(sizes.width, 1)
+
+    def scores(self, batch: Batch) -> Tensor:
+        out: Tensor = self.head(self.encoder(batch).candidates).squeeze(-1)
+        return out
 
     def loss(self, batch: Batch, slots: int) -> Tensor:
         known = batch.observed & batch.candidate_mask

@@ -24,6 +24,7 @@ from goalrank.studies.common import Suite, plan_cells
 from tests.studies.arena.kit import RECIPE, make_suite
 
 PLUGGED = "tests.studies.arena.plugged:Scaled"
+DICE = "tests.studies.arena.plugged:Dice"
 
 
 def run_here(suite: Suite, folder: Path, **_: object) -> None:
@@ -44,9 +45,10 @@ def toml(value: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def published(finished, tmp_path_factory) -> Path:
+def published(run, tmp_path_factory) -> Path:
+    """The card's own run, published: its row differs from itself by nothing."""
     out = tmp_path_factory.mktemp("published")
-    publish(finished[1], out)
+    publish(run, out)
     return out
 
 
@@ -54,10 +56,7 @@ def published(finished, tmp_path_factory) -> Path:
 def run(data, tmp_path_factory) -> Path:
     """A card of a row whose two seeds differ, beside the baselines and mmr."""
     folder = tmp_path_factory.mktemp("card")
-    options = {"base": "dnn", "lists": 5}
-    suite = card_suite(
-        make_suite(data), "best_of", label="best_of_5", options=options, beside=["mmr"]
-    )
+    suite = card_suite(make_suite(data), DICE, beside=["mmr"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(card, "run_suite", run_here)
         make_card(suite, folder)
@@ -95,9 +94,9 @@ def test_one_command_makes_a_card_of_a_plug_in(data, tmp_path, monkeypatch):
 def test_the_interval_holds_seeds_and_users(run):
     made = json.loads((run / "card.json").read_text())
     ledger = Ledger(run)
-    keys = ledger.read().filter(pl.col("ranker") == "best_of_5").sort("seed")["key"]
+    keys = ledger.read().filter(pl.col("ranker") == "Dice").sort("seed")["key"]
     found = [ledger.values(key) for key in keys]
-    values = np.stack([each.columns["best_of_5"]["ndcg@3"] for each in found])
+    values = np.stack([each.columns["Dice"]["ndcg@3"] for each in found])
     want = over_seeds_and_users(values, np.zeros_like(values), found[0].users)
     assert want.seed_error > 0
     assert made["result"]["value"] == pytest.approx(want.mean)
@@ -113,7 +112,7 @@ def test_published_rows_without_values_are_compared_by_seeds(run, published):
     found = card.read_card(run, published)["published"]
     assert found["split"] == "the same tables, by their hashes"
     assert {row["how"] for row in found["rows"]} == {SEEDS_ALONE}
-    [same] = [row for row in found["rows"] if row["row"] == "best_of_5"]
+    [same] = [row for row in found["rows"] if row["row"] == "Dice"]
     assert same["difference"] == 0
     assert same["low"] < 0 < same["high"]
 
@@ -130,14 +129,14 @@ def test_welch_over_seeds_is_that_of_scipy():
         assert found[1] - found[0] == pytest.approx(width.high - width.low)
 
 
-def test_published_values_are_compared_request_by_request(run, published, finished, tmp_path):
+def test_published_values_are_compared_request_by_request(run, published, tmp_path):
     whole = tmp_path / "whole"
     shutil.copytree(published, whole)
-    shutil.copytree(finished[1] / "values", whole / "values")
+    shutil.copytree(run / "values", whole / "values")
     found = card.read_card(run, whole)["published"]
     assert {row["how"] for row in found["rows"]} == {PAIRED}
     rows = {row["row"]: row for row in found["rows"]}
-    assert (rows["best_of_5"]["difference"], rows["best_of_5"]["low"], rows["best_of_5"]["p"]) == (
+    assert (rows["Dice"]["difference"], rows["Dice"]["low"], rows["Dice"]["p"]) == (
         0.0,
         0.0,
         1.0,
@@ -170,7 +169,7 @@ def test_a_ledger_without_hashes_is_said_to_have_none(run, published, tmp_path):
     rows.filter(pl.col("seed") == 0).write_parquet(tmp_path / "ledger.parquet")
     found = card.read_card(run, tmp_path)["published"]
     assert "holds no hashes" in found["split"]
-    assert {row["how"] for row in found["rows"] if row["row"] == "dnn"} == {MEANS_ALONE}
+    assert {row["how"] for row in found["rows"] if row["row"] == "Dice"} == {MEANS_ALONE}
 
 
 @pytest.mark.parametrize(
