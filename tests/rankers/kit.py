@@ -19,6 +19,7 @@ from goalrank.rankers import (
     Ranker,
     RankerConfig,
     RetrieverOrder,
+    ScoreMean,
     build_ranker,
     diverse_members,
     ranker_names,
@@ -56,6 +57,10 @@ def _best_of(columns: EncodedRequests) -> BestOf:
     rankers = [build_ranker(spec, config("dnn")), RetrieverOrder()]
     reward = ListReward(spec, SMALL, columns.kinds, [1.0])
     return BestOf(rankers, reward, lists=12, seed=3)
+
+
+def _score_mean(columns: EncodedRequests) -> ScoreMean:
+    return ScoreMean([build_ranker(spec_of(columns), config("prm")) for _ in range(2)])
 
 
 def _evaluator_sort(columns: EncodedRequests) -> EvaluatorSort:
@@ -99,6 +104,7 @@ FACTORIES: dict[str, Factory] = {
     "best of": _best_of,
     "evaluator sort": _evaluator_sort,
     "multi generator": _multi_generator,
+    "score mean": _score_mean,
     "constant": lambda _: Constant(),
     "random": lambda _: RandomOrder(),
     "input": lambda _: InputOrder(),

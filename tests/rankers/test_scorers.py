@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from goalrank.rankers import DLCM, DNN, MIR, RankMixer, SetRank
+from goalrank.rankers import DCN, DIN, DLCM, DNN, MIR, RankMixer, SASRec, SetRank
 from goalrank.rankers.scorers.dlcm import attention_rank
 from goalrank.requests import EncodedRequests
 from tests.helpers import make_entities
@@ -118,6 +119,43 @@ def test_mir_counts_repeated_interests():
     assert ours > control + 0.15
 
 
+def test_din_counts_the_events_of_an_interest():
+    """Sum pooling gives all candidates the same vector, and the encoder averages matches."""
+    train, test = repeated_world(900, 0), repeated_world(200, 1)
+    spec = spec_of(train)
+    ours = precision(fit(DIN(spec, SIZES), train, 1), test, 1)
+    control = precision(fit(DIN(spec, SIZES, activation=False), train, 1), test, 1)
+    assert ours > 0.8
+    assert ours > control + 0.15
+
+
+def marked_world(requests: int, seed: int) -> EncodedRequests:
+    """Among events of two types stands a marker; the type of the event after it is liked.
+
+    The marker's place differs from request to request, so that neither a place nor an age tells.
+    """
+    rng = np.random.default_rng(seed)
+    types = np.arange(60) % 3  # the third is the marker's
+    plain, markers = (np.flatnonzero(keep) + 1 for keep in (types < 2, types == 2))
+    history = rng.choice(plain, (requests, 9))
+    at, rows = rng.integers(0, 8, requests), np.arange(requests)
+    history[rows, at] = rng.choice(markers, requests)
+    candidates = np.stack([rng.permutation(plain)[:N] for _ in range(requests)])
+    relevance = (types[candidates - 1] == types[history[rows, at + 1] - 1][:, None]).astype(float)
+    hours = np.tile(np.arange(9, 0, -1.0), (requests, 1))
+    return columns_of(candidates, relevance, one_hot(types, 3), history=history, hours=hours)
+
+
+def test_sasrec_reads_how_events_follow_one_another():
+    """The control's attention sees every event with its place, but none with its neighbour."""
+    train, test = marked_world(1500, 0), marked_world(200, 1)
+    spec, sizes = spec_of(train), replace(SIZES, layers=2)
+    ours = precision(fit(SASRec(spec, sizes), train, SLOTS, steps=200), test, SLOTS)
+    control = fit(SASRec(spec, sizes, sequence=False), train, SLOTS, steps=200)
+    assert ours > 0.9
+    assert precision(control, test, SLOTS) < 0.7
+
+
 def parity_world(requests: int, seed: int) -> EncodedRequests:
     """Liked iff an odd number of: item of type 1, user of type 1, feature above 0."""
     rng = np.random.default_rng(seed)
@@ -146,6 +184,20 @@ def test_rankmixer_crosses_features():
     control = precision(fit(sums, train, SLOTS), test, SLOTS)
     assert ours > 0.9
     assert control < 0.75
+
+
+@pytest.mark.parametrize("options", [{}, {"rank": 12}, {"structure": "parallel"}])
+def test_dcn_crosses_features(options):
+    """Without a deep network on a fixed encoder, so that products come from the cross layers alone."""
+    train, test = parity_world(600, 0), parity_world(200, 1)
+
+    def reached(**options: Any) -> float:
+        ranker = DCN(spec_of(train), replace(SIZES, layers=0), **options)
+        ranker.encoder.requires_grad_(False)
+        return precision(fit(ranker, train, SLOTS, steps=200), test, SLOTS)
+
+    assert reached(**options) > 0.9
+    assert reached(**{**options, "crosses": 0}) < 0.75
 
 
 def test_rankmixer_mixes_tokens():

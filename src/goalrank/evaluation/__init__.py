@@ -84,6 +84,7 @@ if TYPE_CHECKING:
         holm,
         over_seeds_and_users,
     )
+    from goalrank.evaluation.statistics.student import satterthwaite, t_quantile, t_tail
 
 __all__ = [
     "BIASED",
@@ -142,7 +143,10 @@ __all__ = [
     "refuse_training_log",
     "resample",
     "reward_auc",
+    "satterthwaite",
     "slot_quality",
+    "t_quantile",
+    "t_tail",
 ]
 
 __getattr__ = lazy_door(
@@ -204,6 +208,9 @@ __getattr__ = lazy_door(
         "refuse_training_log": "goalrank.evaluation.off_policy.support",
         "resample": "goalrank.evaluation.statistics.few_clusters",
         "reward_auc": "goalrank.evaluation.reward_quality.reward_quality",
+        "satterthwaite": "goalrank.evaluation.statistics.student",
         "slot_quality": "goalrank.evaluation.reward_quality.reward_quality",
+        "t_quantile": "goalrank.evaluation.statistics.student",
+        "t_tail": "goalrank.evaluation.statistics.student",
     },
 )

@@ -31,8 +31,11 @@ from goalrank.rankers.composite.multi_generator import (
 from goalrank.rankers.composite.pier import PIER
 from goalrank.rankers.composite.pool import Pool, PoolPolicy
 from goalrank.rankers.composite.prs import PRS
+from goalrank.rankers.composite.score_mean import ScoreMean
 from goalrank.rankers.config import PRESETS, IdDropout, RankerConfig, known_id_dropout
 from goalrank.rankers.goalrank.generator import Generator
+from goalrank.rankers.scorers.dcn import DCN
+from goalrank.rankers.scorers.din import DIN
 from goalrank.rankers.scorers.dlcm import DLCM
 from goalrank.rankers.scorers.dnn import DNN
 from goalrank.rankers.scorers.lambdamart import LambdaMART
@@ -40,6 +43,7 @@ from goalrank.rankers.scorers.linear import LinearScores
 from goalrank.rankers.scorers.mir import MIR
 from goalrank.rankers.scorers.prm import PRM
 from goalrank.rankers.scorers.rankmixer import RankMixer
+from goalrank.rankers.scorers.sasrec import SASRec
 from goalrank.rankers.scorers.setrank import SetRank
 from goalrank.rankers.sequential.nar4rec import NAR4Rec
 from goalrank.rankers.sequential.nlgr import NLGR, neighbours
@@ -47,6 +51,8 @@ from goalrank.rankers.sequential.seq2slate import EGRank, Seq2Slate
 from goalrank.rankers.step_policy import StepPolicy
 
 __all__ = [
+    "DCN",
+    "DIN",
     "DLCM",
     "DNN",
     "DPP",
@@ -82,6 +88,8 @@ __all__ = [
     "Ranker",
     "RankerConfig",
     "RetrieverOrder",
+    "SASRec",
+    "ScoreMean",
     "Scorer",
     "Seq2Slate",
     "SetRank",

@@ -27,6 +27,8 @@ RANKERS: Registry[type[Ranker]] = Registry(
     "ranker",
     "goalrank.rankers",
     {
+        "dcn_v2": f"{_ROOM}.scorers.dcn:DCN",
+        "din": f"{_ROOM}.scorers.din:DIN",
         "dlcm": f"{_ROOM}.scorers.dlcm:DLCM",
         "dnn": f"{_ROOM}.scorers.dnn:DNN",
         "dpp": f"{_ROOM}.baselines.diversity:DPP",
@@ -43,6 +45,7 @@ RANKERS: Registry[type[Ranker]] = Registry(
         "prm": f"{_ROOM}.scorers.prm:PRM",
         "prs": f"{_ROOM}.composite.prs:PRS",
         "rankmixer": f"{_ROOM}.scorers.rankmixer:RankMixer",
+        "sasrec": f"{_ROOM}.scorers.sasrec:SASRec",
         "seq2slate": f"{_ROOM}.sequential.seq2slate:Seq2Slate",
         "setrank": f"{_ROOM}.scorers.setrank:SetRank",
     },

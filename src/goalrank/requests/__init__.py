@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from goalrank.requests.encoding.missing import Absent, Missing, check_missing
     from goalrank.requests.encoding.shard import read_shard
     from goalrank.requests.encoding.vocabulary import Ids, mix64, stable_hash
+    from goalrank.requests.table.digest import table_digest
 
 __all__ = [
     "PROBABILITY",
@@ -74,6 +75,7 @@ __all__ = [
     "read_shard",
     "save_encoder",
     "stable_hash",
+    "table_digest",
     "write_table",
 ]
 
@@ -98,6 +100,7 @@ __getattr__ = lazy_door(
         "load_encoder": "goalrank.requests.encoding.encoder_files",
         "mix64": "goalrank.requests.encoding.vocabulary",
         "stable_hash": "goalrank.requests.encoding.vocabulary",
+        "table_digest": "goalrank.requests.table.digest",
         "read_shard": "goalrank.requests.encoding.shard",
         "save_encoder": "goalrank.requests.encoding.encoder_files",
     },

@@ -1,4 +1,4 @@
-"""Commands `goalrank benchmark`: run, table, plot, publish."""
+"""Commands `goalrank benchmark`: run, table, plot, publish, card."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from goalrank.cli.common import (
     JsonOption,
     examples,
     only_json,
+    pairs,
+    parse_value,
     progress_bar,
     renamed,
     verb,
@@ -140,6 +142,71 @@ def publish(
         from goalrank.studies.arena import publish as write
 
         _say(write(folder, out), emit, as_json)
+
+
+@app.command(
+    "card",
+    epilog=examples(
+        "goalrank benchmark card configs/suites/retrieved-ml1m.toml package.module:Mine "
+        "--results results/retrieved-ml1m --out runs/mine",
+        "goalrank benchmark card configs/suites/exposed-kuairand.toml two_tower "
+        "--dataset kuairand-click --seeds 0,1,2 --option scale=2.0 --out runs/two-tower",
+    ),
+)
+@verb("Interrupted; finished cells are kept: run the same command to go on.")
+def card(
+    suite: Annotated[Path, typer.Argument(help="A suite's TOML file.")],
+    ranker: Annotated[str, typer.Argument(help="A ranker's name or package.module:Class.")],
+    out: Annotated[Path, typer.Option(help="Folder for the run, card.json and card.md.")],
+    dataset: Annotated[
+        str | None, typer.Option(help="Board; needed where the suite has several data sets.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="0,1,2; default: the suite's.")] = "",
+    option: Annotated[
+        list[str] | None, typer.Option(help="Option of the ranker: NAME=VALUE. Repeatable.")
+    ] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(help="Row of the suite to run and test against; default: its main row."),
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Published folder to compare with, such as results/NAME.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Of the row; default: the name.")] = None,
+    jobs: Annotated[int, typer.Option(help="Cells side by side; 0 = as cores allow.", min=0)] = 0,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Run your ranker on a board, test it against ours, and write a card of what came out."""
+    with only_json(as_json) as emit:
+        from goalrank.studies.arena import card_suite, make_card
+        from goalrank.studies.common import load_suite
+
+        own = card_suite(
+            load_suite(suite), ranker, dataset=dataset, label=label, seeds=_seeds(seeds),
+            options={n: parse_value(v) for n, v in pairs(option or [], "--option").items()},
+            beside=beside or (),
+        )  # fmt: skip
+        with progress_bar(f"card {own.name}") as bar:
+            made = make_card(
+                own, out, results=results, jobs=jobs, accelerator=accelerator, progress=bar
+            )
+        emit(made)
+        if not as_json:
+            typer.echo((out / "card.md").read_text(encoding="utf-8"), nl=False)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    """Seeds of "0,1,2"; none of an empty text."""
+    from goalrank.errors import ConfigError
+
+    try:
+        return tuple(int(part) for part in text.split(",") if text)
+    except ValueError:
+        raise ConfigError(
+            f"seeds '{text}' must be whole numbers with commas between them, e.g. 0,1,2; "
+            f"option: --seeds"
+        ) from None
 
 
 def _say(files: Sequence[Path], emit: Callable[[Any], None], as_json: bool) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from goalrank.errors import DataError
 from goalrank.evaluation.statistics.bootstrap import LEVEL, Difference, FloatArray, cluster_sums
-from goalrank.evaluation.statistics.student import t_quantile, t_tail
+from goalrank.evaluation.statistics.student import satterthwaite, t_quantile, t_tail
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -95,7 +95,7 @@ def over_seeds_and_users(a: FloatArray, b: FloatArray, users: NDArray[np.int64])
         own = max(of_users - interaction, 0.0) if np.isfinite(of_users) else np.inf
         variances, freedom = np.array([of_seeds, own]), np.array([seeds - 1, max(count - 1, 1)])
     error = float(np.sqrt(variances.sum()))
-    degrees = _satterthwaite(variances, freedom)
+    degrees = satterthwaite(variances, freedom)
     reach = float(t_quantile((1 + LEVEL) / 2, degrees)) * error
     return SeedsAndUsers(
         mean, mean - reach, mean + reach, t_tail(mean, error, degrees), seeds, count,
@@ -111,10 +111,3 @@ def _jackknife(centred: FloatArray, cluster: NDArray[np.int64]) -> float:
         return np.inf
     left = -total / (count.sum(0) - count)
     return float((size - 1) / size * (left**2).sum())
-
-
-def _satterthwaite(variances: FloatArray, freedom: NDArray[np.int64]) -> float:
-    """Degrees of freedom of a sum of independent variance estimates."""
-    if not np.isfinite(variances).all() or variances.sum() == 0:
-        return float(freedom.min())
-    return float(variances.sum() ** 2 / (variances**2 / freedom).sum())

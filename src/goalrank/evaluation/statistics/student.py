@@ -30,3 +30,15 @@ def t_tail(value: float, error: float, degrees: float) -> float:
     if error == 0:
         return 1.0 if value == 0 else 0.0
     return float(2 * stdtr(degrees, -abs(value) / error))
+
+
+def satterthwaite(variances: NDArray[np.float64], freedom: NDArray[np.int64]) -> float:
+    """Degrees of freedom of a sum of independent variance estimates (Satterthwaite, 1946).
+
+    Args:
+        variances: [K] the estimates; where they are infinite or all 0, the least freedom is returned.
+        freedom: [K] degrees of freedom of each.
+    """
+    if not np.isfinite(variances).all() or variances.sum() == 0:
+        return float(freedom.min())
+    return float(variances.sum() ** 2 / (variances**2 / freedom).sum())

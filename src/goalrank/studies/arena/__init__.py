@@ -1,5 +1,6 @@
 """Arena: suites of data sets, rows, sizes and seeds; their ledger, tables and figures."""
 
+from goalrank.studies.arena.card import card_suite, make_card
 from goalrank.studies.arena.figures import plot
 from goalrank.studies.arena.leaderboards import Leaderboard, LeaderboardRow, load_leaderboards
 from goalrank.studies.arena.ledger import LEDGER_VERSION, Ledger
@@ -13,8 +14,10 @@ __all__ = [
     "LeaderboardRow",
     "Ledger",
     "RunResult",
+    "card_suite",
     "latex",
     "load_leaderboards",
+    "make_card",
     "markdown",
     "plot",
     "publish",

@@ -143,6 +143,14 @@ class Ledger:
         for path in (self.folder / "ledger").glob("*.parquet"):
             _check_version(path)
 
+    def has_values(self, key: str) -> bool:
+        """Whether the metrics of a cell per request are there.
+
+        Args:
+            key: of the cell.
+        """
+        return self._values(key).exists()
+
     def values(self, key: str) -> Values:
         """Read the metrics of a cell per request.
 
@@ -167,6 +175,25 @@ class Ledger:
 
     def _values(self, key: str) -> Path:
         return self.folder / "values" / f"{key}.parquet"
+
+
+def read_published(folder: Path) -> pl.DataFrame:
+    """Read the ledger of a folder that `goalrank benchmark publish` wrote.
+
+    Args:
+        folder: of the results.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
+    path = folder / "ledger.parquet"
+    try:
+        return _renamed(pl.read_parquet(path, glob=False))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(
+            f"'{path}' cannot be read ({error}); remedy: name a folder that goalrank benchmark publish "
+            f"wrote (option: --results)"
+        ) from error
 
 
 def _check_version(path: Path) -> None:

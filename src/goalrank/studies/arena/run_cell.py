@@ -121,6 +121,7 @@ def _settings(
     return {
         **provenance(),
         **data.sizes(),
+        "tables": json.dumps(data.tables),
         "protocol": data.info.protocol,
         "log": data.info.dataset,
         "warning": data.info.warning,

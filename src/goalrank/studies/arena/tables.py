@@ -69,7 +69,7 @@ def _cells(leaderboard: Leaderboard, row: LeaderboardRow, others: Sequence[str])
         _value(row, leaderboard.metric),
         *(_value(row, metric) for metric in others),
         gap,
-        _p(row.p),
+        p_text(row.p),
         *([""] * 3 if row.baseline else _sizes(row)),
         milliseconds(row.facts["ms_per_request"]),
     ]
@@ -91,7 +91,8 @@ def _value(row: LeaderboardRow, metric: str) -> str:
     return f"{100 * mean:.2f}" + ("" if math.isnan(spread) else f" ± {100 * spread:.2f}")
 
 
-def _p(value: float) -> str:
+def p_text(value: float) -> str:
+    """A p value for a table: "–" where nothing is tested, "≤" below 10⁻⁴."""
     if math.isnan(value):
         return "–"
     if value < _SMALLEST:
@@ -133,7 +134,7 @@ def _compared(row: LeaderboardRow, what: str, metric: str) -> str:
 
 
 def _is(p: float) -> str:
-    text = _p(p)
+    text = p_text(p)
     return text.replace("≤", "≤ ") if text.startswith("≤") else f"= {text}"
 
 

@@ -10,10 +10,13 @@ import torch
 
 from goalrank.evaluation import audit_baselines
 from goalrank.rankers import (
+    DPP,
+    MMR,
     BestOf,
     EvaluatorSort,
     MultiGenerator,
     Ranker,
+    ScoreMean,
     copies,
     diverse_members,
     member_lists,
@@ -158,6 +161,78 @@ def mg_e_copies(
         builder.parts.supervised(config, base, loop, _COPY_SEEDS * (seed + 1) + i) for i in range(k)
     ]
     return {row.label: copies(members, _reward(builder, row, seed))}
+
+
+def ensemble(
+    builder: RowBuilder,
+    row: RowSpec,
+    config: FitConfig,
+    seed: int,
+    *,
+    base: str = "prm",
+    members: int = 3,
+) -> Rankers:
+    """Make an ensemble: one scorer trained from several seeds, ranking by the mean score.
+
+    It is to a scorer what several reward models are to one.
+
+    Args:
+        builder: of the data set.
+        row: the row.
+        config: its settings.
+        seed: the seeds of the members are made from it.
+        base: the scorer, a ranker's name.
+        members: number of trainings.
+    """
+    trained = [
+        builder.parts.supervised(config, base, config.training, _COPY_SEEDS * (seed + 1) + i)
+        for i in range(members)
+    ]
+    return {row.label: ScoreMean(trained)}
+
+
+def mmr_learned(
+    builder: RowBuilder,
+    row: RowSpec,
+    config: FitConfig,
+    seed: int,
+    *,
+    base: str = "prm",
+    trade: float = 0.7,
+) -> Rankers:
+    """Make MMR on the scores of a trained ranker.
+
+    Args:
+        builder: of the data set.
+        row: the row.
+        config: its settings.
+        seed: of the training.
+        base: the scorer, a ranker's name.
+        trade: λ of `MMR`.
+    """
+    return {row.label: MMR(_member(builder, config, base, seed), trade=float(trade))}
+
+
+def dpp_learned(
+    builder: RowBuilder,
+    row: RowSpec,
+    config: FitConfig,
+    seed: int,
+    *,
+    base: str = "prm",
+    theta: float = 1.0,
+) -> Rankers:
+    """Make a DPP on the scores of a trained ranker.
+
+    Args:
+        builder: of the data set.
+        row: the row.
+        config: its settings.
+        seed: of the training.
+        base: the scorer, a ranker's name.
+        theta: θ of `DPP`.
+    """
+    return {row.label: DPP(_member(builder, config, base, seed), theta=float(theta))}
 
 
 def baselines(builder: RowBuilder, row: RowSpec, config: FitConfig, seed: int) -> Rankers:

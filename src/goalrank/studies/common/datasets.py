@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from goalrank.requests import (
     InputSpec,
     Requests,
     TableInfo,
+    table_digest,
 )
 from goalrank.storage import holding
 from goalrank.studies.common.cells import json_hash
@@ -36,6 +37,8 @@ class EncodedDataset:
         train: training requests.
         validation: validation requests.
         test: test requests.
+        tables: name of a part → SHA-256 of its table, see `table_digest`; empty where parts come from
+            no table.
     """
 
     key: str
@@ -44,6 +47,7 @@ class EncodedDataset:
     train: EncodedRequests
     validation: EncodedRequests
     test: EncodedRequests
+    tables: dict[str, str] = field(default_factory=dict, kw_only=True)
 
     def sizes(self) -> dict[str, int]:
         """Count the requests of each part."""
@@ -93,6 +97,7 @@ def load_data(folder: Path, dataset: DatasetSpec, encoding: EncoderConfig) -> En
         info,
         train,
         *(encoder.encode(parts[name]) for name in _PARTS[1:]),
+        tables={name: table_digest(part) for name, part in parts.items()},
     )
 
 

@@ -27,7 +27,17 @@ COMPOSITES: Registry[Callable[..., dict[str, Ranker]]] = Registry(
     None,
     {
         name: f"{_HERE}:{name}"
-        for name in ("baselines", "best_of", "clig", "evaluator_sort", "mg_e", "mg_e_copies")
+        for name in (
+            "baselines",
+            "best_of",
+            "clig",
+            "dpp_learned",
+            "ensemble",
+            "evaluator_sort",
+            "mg_e",
+            "mg_e_copies",
+            "mmr_learned",
+        )
     },
     option="rankers.name",
 )
@@ -46,6 +56,7 @@ _SECTIONS = (
     "pretrain",
 )
 _TAUGHT = ("goalrank", *OWN_TASKS)
+_WITHOUT_REWARD = ("baselines", "ensemble", "mmr_learned", "dpp_learned")
 
 
 class BiasSpec(BaseModel):
@@ -70,7 +81,7 @@ class RowSpec(BaseModel):
 
     Attributes:
         name: a ranker's name or class path, or a composite of `COMPOSITES`: best_of, mg_e,
-            mg_e_copies, clig, evaluator_sort, baselines (every ranker without learning that the
+            mg_e_copies, clig, evaluator_sort, ensemble, mmr_learned, dpp_learned, baselines (every ranker without learning that the
             data allow).
         label: printed in tables, unique in the suite; by default the name.
         objective: "own" is the ranker's own training (GoalRank on groups, EGRank by PPO, NLGR by
@@ -108,7 +119,7 @@ class RowSpec(BaseModel):
     @property
     def rewarded(self) -> bool:
         """Whether the row is trained by the shared reward or chooses by it."""
-        return not self.labels_only and self.name != "baselines"
+        return not self.labels_only and self.name not in _WITHOUT_REWARD
 
     @field_validator("objective")
     @classmethod
@@ -230,6 +241,10 @@ def standard_rows() -> dict[str, dict[str, Any]]:
         rows[f"mg_e_copies_{k}"] = {"name": "mg_e_copies", "options": {"k": k}}
     rows["clig_20"] = {"name": "clig", "options": {"k": 20, "pool": 100}}
     rows["evaluator_sort"] = {"name": "evaluator_sort"}
+    for base in ("dnn", "prm"):
+        rows[f"{base}_ensemble_3"] = {"name": "ensemble", "options": {"base": base, "members": 3}}
+    rows["mmr_prm"] = {"name": "mmr_learned"}
+    rows["dpp_prm"] = {"name": "dpp_learned"}
     rows["goalrank"] = {"name": "goalrank"}
     alone = {"objective": {"supervised": 0.0, "slot_group_share": 0.0}, "reward": {"observed": 0.0}}
     rows["goalrank_eq5"] = {"name": "goalrank", "set": alone}

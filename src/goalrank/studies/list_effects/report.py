@@ -20,7 +20,7 @@ from goalrank.studies.list_effects.tables import list_effects_tables
 
 CONTRASTS = ((POSITIONS, ITEMS), (LISTS, POSITIONS), (LISTS, ITEMS))
 _EPSILON = 1e-7
-_FEWEST_USERS = 30  # as `over_requests`: below it requests are drawn, not users
+_FEWEST_USERS = 30  # below it intervals of rates and swaps draw requests, and say so
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -51,7 +51,8 @@ def report_list_effects(
     """
     p = predicted.astype(np.float64)
     loss = request_losses(p, data.shown.feedback)
-    gains = [_gain(loss, model, over, data.shown.users, config) for model, over in CONTRASTS]
+    own = data.shown.users if data.shown.has_users else np.arange(len(data.shown.users))
+    gains = [_gain(loss, model, over, own) for model, over in CONTRASTS]
     clusters, unit = _clusters(data.shown)
     result: dict[str, Any] = json_values({
         "dataset": name,
@@ -88,13 +89,11 @@ def request_losses(predicted: Floats, feedback: Floats) -> Floats:
     return mean
 
 
-def _gain(
-    loss: Floats, model: str, over: str, users: Ints, config: ListEffectsConfig
-) -> dict[str, Any]:
-    """Log loss that a model saves over another one, request by request."""
+def _gain(loss: Floats, model: str, over: str, users: Ints) -> dict[str, Any]:
+    """Log loss that a model saves over another one, by both sources of variance: seeds and users."""
     a, b = loss[:, MODELS.index(over)], loss[:, MODELS.index(model)]
-    whole = ev.over_requests(a, b, users, config.bootstrap)
-    seeds = [ev.over_requests(x[None], y[None], users, config.bootstrap) for x, y in zip(a, b)]
+    whole = ev.over_seeds_and_users(a, b, users)
+    seeds = [ev.over_seeds_and_users(x[None], y[None], users) for x, y in zip(a, b)]
     means = [seed.mean for seed in seeds]
     return {
         "model": model,

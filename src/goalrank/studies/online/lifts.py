@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from goalrank.errors import DataError
+from goalrank.evaluation import t_quantile
 
 Floats = NDArray[np.float64]
 
@@ -107,13 +108,23 @@ def compare(control: UserSums, arm: UserSums, confidence: float = 0.95) -> Lift:
 def over_seeds(estimates: Sequence[Estimate], confidence: float = 0.95) -> Estimate:
     """Average estimates of independent repetitions.
 
+    The spread of the repetitions holds both what another seed changes (other models, another
+    history of the test) and what other users change, since each has users of its own. With two or
+    more, the interval is Student's t over them, with the variance that users alone give where the
+    spread happens to be smaller. One repetition has the variance over users alone, and its interval
+    says nothing about another seed.
+
     Args:
-        estimates: one per repetition; their variances give the interval.
+        estimates: one per repetition, at least one.
         confidence: of the interval, in (0, 1).
     """
-    count = len(estimates)
-    mean = sum(e.value for e in estimates) / count
-    return _estimate(mean, sum(e.variance for e in estimates) / count**2, confidence)
+    values, within = (np.array([getattr(e, n) for e in estimates]) for n in ("value", "variance"))
+    if len(values) == 1:
+        return _estimate(float(values[0]), float(within[0]), confidence)
+    variance = max(float(values.var(ddof=1)), float(within.mean())) / len(values)
+    reach = float(t_quantile((1 + confidence) / 2, len(values) - 1)) * math.sqrt(variance)
+    mean = float(values.mean())
+    return Estimate(mean, variance, mean - reach, mean + reach)
 
 
 def size_p_value(users: Sequence[int], weights: Sequence[float]) -> float:

@@ -21,7 +21,7 @@ def online_tables(result: Mapping[str, Any], metrics: Sequence[str]) -> str:
     head = (
         f"Simulated online test '{result['name']}': {result['days']} days, "
         f"{seeds} {'seed' if seeds == 1 else 'seeds'}, lifts over {control}, "
-        f"{percent:g} % intervals by the delta method over users."
+        f"{percent:g} % intervals {_made_by(seeds)}."
     )
     parts = [
         f"Lift in %, mean over seeds; * the interval leaves 0 out; in brackets the standard "
@@ -33,6 +33,12 @@ def online_tables(result: Mapping[str, Any], metrics: Sequence[str]) -> str:
     sizes = ", ".join(f"{p:.3f}" for p in result["size_p_value"])
     tail = f"p-value of the arms' sizes against their weights, seed by seed: {sizes}."
     return "\n\n".join([head, *parts, tail]) + "\n"
+
+
+def _made_by(seeds: int) -> str:
+    if seeds == 1:
+        return "by the delta method over users alone: one seed says nothing about another"
+    return "by Student's t over the seeds, each of which has users and models of its own"
 
 
 def _lifts(

@@ -1,0 +1,93 @@
+"""A card as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from goalrank.reporting import Table, make_columns
+from goalrank.studies.arena.tables import p_text
+
+_ONE_SEED = (
+    "One seed: the intervals are over users alone. They speak of these trained models; another seed "
+    "gives other models, so that nothing is claimed about the methods and nothing is tested."
+)
+
+
+def card_markdown(card: Mapping[str, Any]) -> str:
+    """Write a card in Markdown.
+
+    Args:
+        card: of `make_card`.
+    """
+    board, result = card["board"], card["result"]
+    title = f"# {card['ranker']['label']} on {board['suite']}, {board['dataset']}"
+    span = f"[{_percent(result['low'])}, {_percent(result['high'])}]"
+    seeds = len(result["seeds"])
+    what = "users alone" if seeds == 1 else "seeds and users"
+    first = (
+        f"**{board['metric']} {_percent(result['value'])}** {span} (95 % over {what}; in %, "
+        f"{seeds} seed{'s' if seeds > 1 else ''}, {board['trials']} tuning trials)"
+    )
+    warning = [f"> **Warning:** {board['warning']}"] if board["warning"] else []
+    failed = [f"Seed {seed} failed: {reason}" for seed, reason in result["failed"]]
+    one = [_ONE_SEED] if seeds == 1 else []
+    parts = [title, *warning, first, *failed, _facts(card), _beside(card["beside"]), *one]
+    if card["published"] is not None:
+        parts.append(_published(card["published"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(card: Mapping[str, Any]) -> str:
+    board, made, result = card["board"], card["made"], card["result"]
+    packages = ", ".join([f"goalrank {made['goalrank']}", *card["ranker"]["packages"]])
+    libraries = ", ".join(f"{name} {v}" for name, v in made["versions"].items() if v)
+    rows = [
+        ["class", f"`{card['ranker']['class']}`"],
+        ["board", f"{board['log']}, protocol {board['protocol']}, L = {board['slots']}"],
+        ["requests", ", ".join(f"{board[f'requests_{n}']:,} {n}" for n in board["tables"])],
+        ["scored", f"{board['test_scored']:,}; {board['test_excluded']:,} without positives left out"],
+        *([f"SHA-256 of {name}", f"`{value}`"] for name, value in board["tables"].items()),
+        ["seeds", ", ".join(map(str, result["seeds"]))],
+        ["training", f"{result['training_seconds']:,.1f} s per seed"],
+        ["parameters", f"{result['parameters']:,.0f}"],
+        ["packages", f"{packages}; commit {made['commit'] or 'unknown'}"],
+        ["libraries", f"Python {made['python']}, {libraries}"],
+        ["machine", f"{made['machine']}, {made['cores']} cores, {made['threads']} threads, {made['device']}"],
+    ]  # fmt: skip
+    return Table(make_columns("", "what was run"), rows).markdown()
+
+
+def _beside(beside: Mapping[str, Any]) -> str:
+    head = f"## Against rows run beside it\n\nCompared {beside['how']}; p corrected by Holm."
+    return f"{head}\n\n{_table(beside['rows'])}"
+
+
+def _published(published: Mapping[str, Any]) -> str:
+    head = f"## Against the published rows of {published['folder']}"
+    if not published["rows"]:
+        return f"{head}\n\nNot compared: {published['split']}."
+    ways = "; ".join(dict.fromkeys(row["how"] for row in published["rows"]))
+    return (
+        f"{head}\n\nSplit: {published['split']}. Compared by {ways}; p corrected by Holm.\n\n"
+        f"{_table(published['rows'])}"
+    )
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    cells = [
+        [
+            row["row"],
+            _percent(row["mean"]),
+            str(row["seeds"]),
+            f"{100 * row['difference']:+.2f}",
+            f"[{100 * row['low']:+.2f}, {100 * row['high']:+.2f}]" if row["low"] == row["low"] else "–",
+            p_text(row["p"]),
+        ]
+        for row in rows
+    ]  # fmt: skip
+    return Table(make_columns("row", "%", "seeds", "card − row", "95 %", "p"), cells).markdown()
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"

@@ -1,0 +1,65 @@
+"""Rows made of one trained scorer: ensembles, and MMR and DPP on learned scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from goalrank.errors import ConfigError
+from goalrank.rankers import DPP, MMR, PRM, Ranker, ScoreMean
+from goalrank.studies.common import FittedParts, RowBuilder, RowSpec, load_data, standard_rows
+from goalrank.training import RunOptions
+from tests.studies.arena.kit import make_suite
+
+
+@pytest.fixture(scope="module")
+def builder(data, tmp_path_factory) -> RowBuilder:
+    suite = make_suite(data, ["dnn"])
+    folder = tmp_path_factory.mktemp("rows")
+    encoded = load_data(folder, suite.datasets[0], suite.base().encoder)
+    options = RunOptions(folder, progress=False, accelerator="cpu")
+    return RowBuilder(FittedParts(folder, encoded, options), suite.whole_recipe())
+
+
+def made(builder: RowBuilder, row: RowSpec) -> Ranker:
+    [ranker] = builder.fit(row, builder.config(row, {}, {}), seed=0).values()
+    return ranker
+
+
+def standard(label: str, **options: Any) -> RowSpec:
+    row = RowSpec.model_validate(standard_rows()[label])
+    return row.model_copy(update={"options": {**row.options, **options}})
+
+
+def test_an_ensemble_is_the_mean_of_different_trainings(builder):
+    ranker = made(builder, standard("prm_ensemble_3"))
+    assert isinstance(ranker, ScoreMean)
+    assert [type(member) for member in ranker.members] == [PRM] * 3
+    weights = [next(m.encoder.items.parameters()) for m in ranker.members]  # type: ignore[union-attr]
+    assert not torch.equal(weights[0], weights[1])
+    batch = builder.parts.data.test.batch(slice(0, 5))
+    each = torch.stack([member.scores(batch) for member in ranker.members])  # type: ignore[operator]
+    torch.testing.assert_close(ranker.scores(batch), each.mean(0))
+
+
+@pytest.mark.parametrize(("label", "kind"), [("mmr_prm", MMR), ("dpp_prm", DPP)])
+def test_diversity_on_learned_scores_has_a_trained_base(builder, label, kind):
+    ranker = made(builder, standard(label))
+    assert type(ranker) is kind
+    assert isinstance(ranker.base, PRM)
+    assert not standard(label).rewarded
+
+
+def test_relevance_alone_is_the_order_of_the_learned_scores(builder):
+    """λ = 1 leaves diversity out."""
+    ranker = made(builder, standard("mmr_prm", trade=1.0))
+    assert isinstance(ranker, MMR)
+    batch = builder.parts.data.test.batch(slice(None))
+    assert torch.equal(ranker.rank(batch, 3), ranker.base.rank(batch, 3))
+
+
+def test_an_ensemble_of_what_does_not_score_is_refused(builder):
+    with pytest.raises(ConfigError, match=r"do not score candidates.*remedy"):
+        made(builder, standard("prm_ensemble_3", base="seq2slate"))
