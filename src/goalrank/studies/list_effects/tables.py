@@ -48,7 +48,7 @@ def _gains(result: Mapping[str, Any]) -> str:
             f"{100 * gain['share']:+.2f} % [{100 * gain['share_low']:+.2f}, "
             f"{100 * gain['share_high']:+.2f}]",
             ", ".join(f"{1e3 * seed['mean']:+.3f}" for seed in gain["by_seed"]),
-            f"{gain['p']:.3f}",
+            "<0.001" if gain["p"] < 0.001 else f"{gain['p']:.3f}",
         ]
         for gain in result["gains"]
     ]
