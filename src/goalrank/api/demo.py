@@ -52,7 +52,7 @@ _SETTINGS = (
     *(
         f"{loop}.{name}"
         for loop in ("light_loop", "reward.loop")
-        for name in ("steps=300", "validate_every=100")
+        for name in ("steps=300", "validate_every=150")
     ),
     "training.steps=150",
     "training.validate_every=75",
