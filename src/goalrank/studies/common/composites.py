@@ -25,7 +25,7 @@ from goalrank.rankers import (
 from goalrank.rewards import Reward
 from goalrank.studies.common.row_builder import RowBuilder
 from goalrank.studies.common.row_specs import RowSpec
-from goalrank.training import FitConfig
+from goalrank.training import FitConfig, LoopConfig
 
 Rankers = dict[str, Ranker]
 _MEMBERS = ("dnn", "prm", "generator")  # rankers from which the diverse generators are made
@@ -157,9 +157,7 @@ def mg_e_copies(
     ranker = config.ranker.model_copy(update=small)
     config = config.model_copy(update={"ranker": ranker})
     loop = config.training.model_copy(update={"steps": steps or config.training.steps})
-    members = [
-        builder.parts.supervised(config, base, loop, _COPY_SEEDS * (seed + 1) + i) for i in range(k)
-    ]
+    members = _trained_copies(builder, config, base, loop, seed, k)
     return {row.label: copies(members, _reward(builder, row, seed))}
 
 
@@ -184,10 +182,7 @@ def ensemble(
         base: the scorer, a ranker's name.
         members: number of trainings.
     """
-    trained = [
-        builder.parts.supervised(config, base, config.training, _COPY_SEEDS * (seed + 1) + i)
-        for i in range(members)
-    ]
+    trained = _trained_copies(builder, config, base, config.training, seed, members)
     return {row.label: ScoreMean(trained)}
 
 
@@ -256,3 +251,11 @@ def _member(builder: RowBuilder, config: FitConfig, name: str, seed: int) -> Ran
     """Train a generator that an evaluator chooses from; rows of other k use the same one."""
     kept = builder.parts.keep_members
     return builder.parts.supervised(config, name, config.training, seed, shared=kept)
+
+
+def _trained_copies(
+    builder: RowBuilder, config: FitConfig, base: str, loop: LoopConfig, seed: int, count: int
+) -> list[Ranker]:
+    """Train one ranker from several seeds; a smaller count gives the first of them."""
+    seeds = (_COPY_SEEDS * (seed + 1) + i for i in range(count))
+    return [builder.parts.supervised(config, base, loop, each) for each in seeds]
