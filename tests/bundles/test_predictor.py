@@ -99,3 +99,21 @@ def test_wrong_settings_are_refused():
         Predictor(BUNDLES["dnn"], items=ITEMS, rules=Constraints(dedupe="shape")).rank(table)
     with pytest.raises(ConfigError, match="pinned"):
         Predictor(BUNDLES["dnn"], rules=Constraints(pinned={9: 1})).rank(table, 4)
+
+
+def test_new_items_are_ranked_by_the_predictors_rows_alone():
+    bundle, table = BUNDLES["goalrank"], make_table(12, seed=5)
+    shift = 1000  # ids that training never saw, with the features of known ones
+    moved = table.frame.with_columns(pl.col("candidates").list.eval(pl.element() + shift))
+    assert table.items is not None
+    news = table.items.with_columns(pl.col("item_id") + shift)
+    every = pl.concat([news.with_columns(pl.col("item_id") + shift), news])
+    asked = Requests(moved, items=news, info=table.info)
+    bare = Requests(moved, info=table.info)
+    wanted = Predictor(bundle).rank(asked)
+    engine = Predictor(bundle, items=every)
+    for got in (engine.rank(bare), engine.rank(list(moved.iter_rows(named=True)))):
+        assert [each.items for each in got] == [each.items for each in wanted]
+        assert np.allclose([r.log_prob for r in got], [r.log_prob for r in wanted], atol=1e-5)
+    known = Predictor(bundle).rank(bare)
+    assert not np.allclose([r.log_prob for r in known], [r.log_prob for r in wanted], atol=1e-3)

@@ -52,16 +52,41 @@ class Asked:
     users: pl.DataFrame | None = None
 
 
-def new_rows(
-    side: pl.DataFrame, id_column: str, ids: Ids, entity: EntityEncoder
-) -> pl.DataFrame | None:
-    """Rows of a side table whose ids occur and are new to the encoder; None without any."""
-    new = ~entity.vocabulary.contains(ids)
-    if not new.any():
-        return None
-    own = pl.Series("id", ids).filter(pl.Series(new)).unique()
-    rows = side.filter(pl.col(id_column).is_in(own.implode()))
-    return rows if rows.height else None
+class NewRows:
+    """Rows of a side table whose ids an encoder does not know, found by id.
+
+    A table can be large and few of its ids new, so that the rows are chosen once, and a request
+    costs a look-up per id instead of a search of the table.
+
+    Args:
+        side: the side table; None has no rows.
+        id_column: its column of ids, each once.
+        entity: knows the ids of training.
+    """
+
+    def __init__(self, side: pl.DataFrame | None, id_column: str, entity: EntityEncoder) -> None:
+        self._rows = side
+        self._places: dict[Any, int] = {}
+        if side is not None:
+            self._rows = side.filter(pl.Series(~entity.vocabulary.contains(side[id_column])))
+            self._places = {each: at for at, each in enumerate(self._rows[id_column].to_list())}
+
+    def of(self, ids: Ids) -> pl.DataFrame | None:
+        """The rows of the ids that occur, in the table's order; None without any.
+
+        Args:
+            ids: of items or users, in any number.
+        """
+        if self._rows is None or not self._places:
+            return None
+        places = self._places.keys() & set(_listed(ids))
+        return self._rows[sorted(self._places[each] for each in places)] if places else None
+
+
+def _listed(ids: Ids) -> list[Any]:
+    if isinstance(ids, list):
+        return ids
+    return list(ids.to_list() if isinstance(ids, pl.Series) else ids.tolist())
 
 
 def parted(flat: RequestArrays) -> list[list[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from goalrank.bundles.asked import Asked, Ranked, new_rows, parted, retriever_scores
+from goalrank.bundles.asked import Asked, NewRows, Ranked, parted, retriever_scores
 from goalrank.bundles.bundle import Bundle
 from goalrank.bundles.onnx.graph import Backend, ListGraph
 from goalrank.bundles.synthetic_requests import synthetic_requests
@@ -88,6 +89,8 @@ class Predictor:
         check_missing(missing)
         self.bundle, self.name, self.items, self.users = bundle, name, items, users
         self.encoder = bundle.encoder.overridden(items, users)
+        self._new_items = NewRows(items, "item_id", self.encoder.items)
+        self._new_users = NewRows(users, "user_id", self.encoder.users)
         self.missing: Missing = missing
         self.rules = rules or Constraints()
         self.temperature, self.seed = temperature, seed
@@ -163,6 +166,24 @@ class Predictor:
             MissingInputError: it lacks an input that the model was trained with.
         """
         return self.encoder.inputs.completed(row, missing or self.missing)
+
+    def varied(
+        self, rules: Constraints, temperature: float | None, items: pl.DataFrame | None = None
+    ) -> Predictor:
+        """A copy with other rules and another temperature.
+
+        Args:
+            rules: of the copy.
+            temperature: of the copy; see the class.
+            items: side table for rules and for items that are new to the bundle, if this predictor
+                has none. Features of known items stay the bundle's.
+        """
+        other = copy.copy(self)
+        other.rules, other.temperature, other._values = rules, temperature, {}
+        if self.items is None:
+            other.items = items
+            other._new_items = NewRows(items, "item_id", self.encoder.items)
+        return other
 
     def warm(self) -> None:
         """Rank made-up requests once: the first run is slow, and no user should wait for it."""
@@ -353,10 +374,10 @@ class Predictor:
         The predictor's rows of known ids are in its encoder already.
         """
         items, users = asked.items, asked.users
-        if items is None and self.items is not None:
-            items = new_rows(self.items, "item_id", asked.flat.item_ids, self.encoder.items)
-        if users is None and self.users is not None:
-            users = new_rows(self.users, "user_id", asked.flat.user_id, self.encoder.users)
+        if items is None:
+            items = self._new_items.of(asked.flat.item_ids)
+        if users is None:
+            users = self._new_users.of(asked.flat.user_id)
         return items, users
 
     def _attributes(self, names: list[str], asked: Asked) -> dict[str, list[Any]]:

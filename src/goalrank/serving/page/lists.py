@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -159,10 +158,7 @@ def _page_predictor(
         raise ConfigError(
             f"variant {key!r} is not served; remedy: one of {[*known, RETRIEVER]}; option: variant"
         )
-    predictor = copy.copy(known[key][1])
-    predictor.rules, predictor.temperature = Constraints(), temperature
-    predictor.items = items if predictor.items is None else predictor.items
-    return predictor
+    return known[key][1].varied(Constraints(), temperature, items)
 
 
 def _rank(
