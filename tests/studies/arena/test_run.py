@@ -54,6 +54,16 @@ def test_parts_are_computed_once(finished):
     assert sorted(done) == ["dnn", "dnn", "goalrank", "goalrank", "mmr", "mmr", "reward", "reward"]
 
 
+def test_a_row_has_the_encoder_that_it_sets(data, tmp_path):
+    """Rows for ids that were never seen are weights of a network, so that fewer of them show."""
+    few = {"name": "dnn", "label": "few", "set": {"encoder": {"item_buckets": 1}}}
+    suite = make_suite(data, ["dnn", few], seeds=[0])
+    run_suite(suite, tmp_path, jobs=1)
+    table = Ledger(tmp_path).read()
+    sizes = dict(table.select("ranker", "parameters").iter_rows())
+    assert sizes["few"] < sizes["dnn"]
+
+
 def test_values_are_those_of_the_means(finished):
     _, folder = finished
     ledger = Ledger(folder)

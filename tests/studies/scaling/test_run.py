@@ -281,6 +281,7 @@ def test_shipped_suites_can_be_read():
         ({"colour": 1}, "colour"),
         ({"rankers": ["goalrnk"]}, "did you mean"),
         ({"requests": "x", "teacher": "truth"}, "worlds only"),
+        ({"rankers": [{"name": "dnn", "set": {"encoder": {"history": 0}}}]}, "share one"),
     ],
 )
 def test_bad_suites_are_refused(change, said):

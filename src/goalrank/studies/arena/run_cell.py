@@ -16,6 +16,7 @@ import torch
 from goalrank.errors import GoalRankError
 from goalrank.evaluation import Evaluation, evaluate
 from goalrank.rankers import Ranker
+from goalrank.requests import EncoderConfig
 from goalrank.studies.arena.ledger import (
     BASELINE_PREFIX,
     Ledger,
@@ -84,8 +85,7 @@ def _failed(ledger: Ledger, suite: Suite, cell: Cell, reason: str, start: float)
 def _measured(
     suite: Suite, cell: Cell, folder: Path, accelerator: str, start: float
 ) -> tuple[list[dict[str, Any]], Values]:
-    base = suite.base()
-    data = _load(folder, cell, base)
+    data = _load(folder, cell, suite.encoding(cell.row))
     options = RunOptions(folder, progress=False, accelerator=accelerator)
     parts = FittedParts(folder, data, options)
     recipe = suite.whole_recipe()
@@ -164,11 +164,11 @@ def _refuse_nan(found: Evaluation) -> None:
             raise FloatingPointError(f"{bad} of '{name}' are not numbers")
 
 
-def _load(folder: Path, cell: Cell, base: FitConfig) -> EncodedDataset:
-    key = cell.dataset.model_dump_json() + base.encoder.model_dump_json()
+def _load(folder: Path, cell: Cell, encoding: EncoderConfig) -> EncodedDataset:
+    key = cell.dataset.model_dump_json() + encoding.model_dump_json()
     if key not in _data:
         _data.clear()
-        _data[key] = load_data(folder, cell.dataset, base.encoder)
+        _data[key] = load_data(folder, cell.dataset, encoding)
     return _data[key]
 
 

@@ -54,6 +54,7 @@ _SECTIONS = (
     "group",
     "objective",
     "pretrain",
+    "encoder",
 )
 _TAUGHT = ("goalrank", *OWN_TASKS)
 _WITHOUT_REWARD = ("baselines", "ensemble", "mmr_learned", "dpp_learned")
@@ -90,7 +91,9 @@ class RowSpec(BaseModel):
             shared reward, if it gives every list a probability (PIER and PRS do not); "supervised" trains it by its own loss.
         options: options of the ranker, or of the composite (k, base, lists, …).
         task: settings of PPO or of the neighbours.
-        set: overrides of the recipe for this row only, such as {group = {own = 20}}.
+        set: overrides of the recipe for this row only, such as {group = {own = 20}}. Of the encoder's
+            settings, its trees' scores and its history also change what the light models and the
+            reward model of the row see.
         bias: of the reward, see `BiasSpec`.
     """
 

@@ -12,8 +12,9 @@ from goalrank.errors import ConfigError
 from goalrank.evaluation import DEFAULT_METRICS, METRICS
 from goalrank.logs import SOURCES, ImportOptions, data_root
 from goalrank.recipes import default_recipe
+from goalrank.requests import EncoderConfig
 from goalrank.settings import checked, merge, nearest, read_toml
-from goalrank.studies.common.row_specs import Rows
+from goalrank.studies.common.row_specs import Rows, RowSpec
 from goalrank.training import FitConfig, PartialRecipe, build_config
 
 
@@ -144,6 +145,18 @@ class Suite(_Strict):
             ConfigError: a setting of the recipe cannot be used.
         """
         return build_config(self.whole_recipe())
+
+    def encoding(self, row: RowSpec) -> EncoderConfig:
+        """How requests become numbers for a row: as the recipe says, or as the row's `set` does.
+
+        Args:
+            row: the row.
+
+        Raises:
+            ConfigError: a setting cannot be used.
+        """
+        own = {"encoder": row.set.get("encoder", {})}
+        return build_config(merge(self.whole_recipe(), own)).encoder
 
     def whole_recipe(self) -> dict[str, Any]:
         """The default recipe, under the suite's own settings and L."""

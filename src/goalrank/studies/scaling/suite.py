@@ -72,6 +72,16 @@ class ScalingSuite(BaseModel):
     recipe: PartialRecipe = Field(default_factory=dict)
 
     @model_validator(mode="after")
+    def _one_encoder(self) -> ScalingSuite:
+        encoded = [row.label for row in self.rankers if "encoder" in row.set]
+        if encoded:
+            raise ValueError(
+                f"rankers {encoded} set the encoder, but all rows of a study share one; set it in "
+                f"the recipe"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _whole(self) -> ScalingSuite:
         if self.world is None and self.requests is None:
             raise ValueError("neither world nor requests is given, so there is nothing to run on")
