@@ -89,3 +89,18 @@ def test_itemwise_model_is_blind_to_order_and_neighbours(tmp_path):
         logits = blind.slot_logits(batch, lists)
     assert torch.allclose(logits[:, 0], logits[:, 1].flip(1), atol=1e-5)
     assert torch.allclose(logits[:, 0, :2], logits[:, 2, 2:], atol=1e-5)
+
+
+def test_the_itemwise_model_attends_to_no_other_candidate(tmp_path):
+    """Attention among the candidates, which the recipe has, would show it the others."""
+    options = RunOptions(tmp_path / "run", progress=False)
+    recipe = [*TINY, "objective.name='supervised'", "reward.layers=1", "reward.heads=2"]
+    model = _fit(make_table(80), None, load_config(None, recipe), options)
+    assert model.job is not None
+    alone = fit_itemwise(model.job)
+    batch = model.job.train.batch(slice(0, 20))
+    first = torch.zeros(batch.size, 1, dtype=torch.long)
+    with torch.inference_mode():  # refused by an encoder in which candidates attend to each other
+        one = alone.encoder(batch, at=first).candidates
+        every = alone.encoder(batch).candidates
+    assert torch.allclose(one, every[:, :1], atol=1e-5)

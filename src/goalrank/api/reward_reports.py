@@ -14,14 +14,7 @@ from goalrank import evaluation as ev
 from goalrank.rankers import RandomOrder, Ranker
 from goalrank.requests import Batch, EncodedRequests
 from goalrank.rewards import ListReward, Reward
-from goalrank.training import (
-    Job,
-    RewardTask,
-    build_list_reward,
-    feedback_at,
-    run_stage,
-    unexposed_is_negative,
-)
+from goalrank.training import Job, feedback_at
 
 _LISTS = 16  # lists per request
 PROXY = (
@@ -33,23 +26,14 @@ Array = NDArray[np.float64]
 
 
 def fit_itemwise(job: Job) -> ListReward:
-    """Fit a model of each item alone, blind to order and neighbours, to compare with.
+    """Fit a model of each item alone, to compare with: it sees neither place nor other items.
 
-    Trained on the same requests for as long as the reward model.
+    It has the reward model's network and is trained on the same requests for as long. Attention
+    among the candidates is left out: it would show the rest of a list whose candidates are all shown.
     """
-    config = job.config.reward.model_copy(update={"list_layers": 0, "relations": 0})
-    model = build_list_reward(job.spec, config, job.train, job.config.ranker.slots)
-    model.position = None
-    task = RewardTask(
-        model,
-        config.loop,
-        job.config.seed,
-        slots=job.config.ranker.slots,
-        negative=unexposed_is_negative(config, job.train),
-        lists=config.lists,
-    )
-    run_stage(task, job.train, job.validation, job.stage("reward-itemwise"))
-    return model.eval()
+    alone = {"neighbours": False, "positions": False, "layers": 0}
+    settings = job.config.reward.model_copy(update=alone)
+    return cast(ListReward, job.fit_reward_member(settings, "itemwise"))
 
 
 @dataclass
@@ -226,7 +210,7 @@ def _facts(table: dict[str, dict[str, float]]) -> dict[str, Any]:
         facts[f"{kind}: AUC on held-out lists"] = row["auc"]
         facts[f"{kind}: log loss saved against a constant"] = row["gain_over_constant"]
         if "gain_over_itemwise" in row:
-            facts[f"{kind}: AUC of the order-blind item-wise model"] = row["itemwise_auc"]
+            facts[f"{kind}: AUC of a model of each item alone"] = row["itemwise_auc"]
             facts[f"{kind}: log loss saved against that model"] = row["gain_over_itemwise"]
     facts["Correlations below"] = PROXY
     return facts

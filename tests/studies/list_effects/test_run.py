@@ -138,6 +138,17 @@ def test_a_split_at_random_deals_whole_users(tmp_path):
     assert "dealt anew" in result["notes"][0]
 
 
+def test_few_users_are_not_taken_for_many_requests(tmp_path):
+    """The test part has 300 requests of 12 users: no interval may be as narrow as 300 would make it."""
+    small = tables(1.5, train=300, test=300)
+    few = small["test"]
+    small["test"] = _changed(few, few.frame.with_columns(pl.col("user_id") % 12))
+    result = run_list_effects(small, study((0,), 2), tmp_path)
+    assert "Student's t over 12 users" in result["intervals"]
+    assert "Student's t over 12 users" in (tmp_path / "table.md").read_text()
+    assert not any(found["enough"] for found in result["swaps"].values())
+
+
 def _changed(table, frame=None, info=None):
     frame = table.frame if frame is None else frame
     return Requests(frame, items=table.items, users=table.users, info=info or table.info)

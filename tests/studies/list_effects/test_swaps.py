@@ -116,6 +116,16 @@ def test_what_both_models_know_is_taken_off(shown):
     assert np.isnan(fits["list"].slope.mean)
 
 
+def test_changes_are_compared_where_enough_users_saw_them():
+    lists = np.array([[3 * i, 3 * i + 1, 3 * i + 2] for i in range(30)])
+    pairs = find_swaps(np.concatenate([lists, lists[:, [1, 0, 2]]]))
+    requests = np.arange(60)
+    assert len(pairs) == 30
+    assert pairs.enough_for(requests)
+    assert pairs.enough_for(requests % 30)
+    assert not pairs.enough_for(requests % 29)
+
+
 def test_nothing_to_compare():
     alone = find_swaps(np.array([[1, 2], [3, 4], [1, 2]]))
     assert isinstance(alone, SwapPairs)

@@ -15,12 +15,11 @@ from goalrank.studies.list_effects.data import ShownLists, StudyData
 from goalrank.studies.list_effects.figures import draw
 from goalrank.studies.list_effects.models import ITEMS, LISTS, MODELS, POSITIONS
 from goalrank.studies.list_effects.settings import ListEffectsConfig
-from goalrank.studies.list_effects.swaps import FEWEST_PAIRS, find_swaps, fit_swaps
+from goalrank.studies.list_effects.swaps import find_swaps, fit_swaps
 from goalrank.studies.list_effects.tables import list_effects_tables
 
 CONTRASTS = ((POSITIONS, ITEMS), (LISTS, POSITIONS), (LISTS, ITEMS))
 _EPSILON = 1e-7
-_FEWEST_USERS = 30  # below it intervals of rates and swaps draw requests, and say so
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -51,9 +50,10 @@ def report_list_effects(
     """
     p = predicted.astype(np.float64)
     loss = request_losses(p, data.shown.feedback)
-    own = data.shown.users if data.shown.has_users else np.arange(len(data.shown.users))
+    unit = "user" if data.shown.has_users else "request"
+    resampler = ev.resample(data.shown.users, unit, config.bootstrap, 0)
+    own = resampler.clusters
     gains = [_gain(loss, model, over, own) for model, over in CONTRASTS]
-    clusters, unit = _clusters(data.shown)
     result: dict[str, Any] = json_values({
         "dataset": name,
         "kind": data.kind,
@@ -61,12 +61,13 @@ def report_list_effects(
         "requests": sizes,
         "split": config.split,
         "users": len(np.unique(data.shown.users)) if data.shown.has_users else None,
-        "intervals_over": unit,
+        "intervals_over": f"{unit}s",
+        "intervals": resampler.words(unit),
         "answer": answer(gains[1]),
         "gains": gains,
         "models": {m: _model(p[:, i], loss[:, i], data.shown) for i, m in enumerate(MODELS)},
-        "slots": _slots(data.shown, clusters, config.bootstrap),
-        "swaps": _swaps(data.shown, p, clusters, config.bootstrap),
+        "slots": _slots(data.shown, resampler),
+        "swaps": _swaps(data.shown, p, own, config.bootstrap),
         "notes": list(notes),
     })  # fmt: skip
     write_text(folder / "table.md", list_effects_tables(result))
@@ -130,12 +131,6 @@ def answer(gain: dict[str, Any]) -> str:
     )
 
 
-def _clusters(shown: ShownLists) -> tuple[Ints, str]:
-    if shown.has_users and len(np.unique(shown.users)) >= _FEWEST_USERS:
-        return shown.users, "users"
-    return np.arange(len(shown.users)), "requests"
-
-
 def _model(p: Floats, loss: Floats, shown: ShownLists) -> dict[str, Any]:
     """Log loss, and calibration by slot, of one model's seeds: p [seeds, R, S], loss [seeds, R]."""
     real = np.isfinite(shown.feedback)
@@ -157,10 +152,9 @@ def _model(p: Floats, loss: Floats, shown: ShownLists) -> dict[str, Any]:
     }
 
 
-def _slots(shown: ShownLists, clusters: Ints, resamples: int) -> list[dict[str, Any]]:
+def _slots(shown: ShownLists, resampler: ev.Resampler) -> list[dict[str, Any]]:
     """Observed rate by slot, with intervals."""
-    _, own = np.unique(clusters, return_inverse=True)
-    found = ev.Resampler(own.astype(np.int64), resamples, 0).intervals(shown.feedback)
+    found = resampler.intervals(shown.feedback)
     count = np.isfinite(shown.feedback).sum(0)
     return [
         {"slot": t + 1, "lists": int(n), "observed": interval.to_dict()}
@@ -185,7 +179,7 @@ def _of_group(
         "pairs": len(pairs),
         "requests": pairs.requests,
         "of_requests": len(shown.items),
-        "enough": len(pairs) >= FEWEST_PAIRS,
+        "enough": pairs.enough_for(clusters),
         "pairs_by_upper_slot": by_slot.tolist(),
     }
     if not out["enough"]:

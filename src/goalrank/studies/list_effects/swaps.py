@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _UP = "item moved up"
 MEASURES = ("slots", _UP, "other slots", "list")
-FEWEST_PAIRS = 30
+FEWEST = 30  # pairs, and users whom they were shown to
 _NO_CHANGE = 1e-4  # root mean square of predicted changes below which no slope is taken
 _TINY = 1e-12
 
@@ -48,6 +48,15 @@ class SwapPairs:
     def requests(self) -> int:
         """How many requests show an order that is in a pair."""
         return int((self.order >= 0).sum())
+
+    def enough_for(self, clusters: Ints) -> bool:
+        """Whether changes can be compared: by 30 pairs, shown to 30 users.
+
+        Args:
+            clusters: [R] users, or each request alone.
+        """
+        shown_to = np.unique(clusters[self.order >= 0])
+        return min(len(self), len(shown_to)) >= FEWEST
 
 
 def find_swaps(items: Ints, group: Ints | None = None) -> SwapPairs:

@@ -20,8 +20,8 @@ def list_effects_tables(result: Mapping[str, Any]) -> str:
     seeds = len(result["seeds"])
     head = (
         f"List effects on '{result['dataset']}': feedback {result['kind']}, {sizes} requests, "
-        f"{seeds} {'seed' if seeds == 1 else 'seeds'}; 95 % intervals by bootstrap over "
-        f"{result['intervals_over']}, seeds averaged first; ± is the deviation between seeds."
+        f"{seeds} {'seed' if seeds == 1 else 'seeds'}. Of rates and swaps: {result['intervals']}, "
+        f"seeds averaged first; ± is the deviation between seeds."
     )
     parts = [head, f"**{result['answer']}**", _models(result), _gains(result), _slots(result)]
     parts += [_swaps(name, found) for name, found in result["swaps"].items()]
@@ -77,7 +77,7 @@ def _swaps(name: str, found: Mapping[str, Any]) -> str:
         f"{found['requests']:,} of {found['of_requests']:,} test lists"
     )
     if not found["enough"]:
-        return f"{count}. Too few to compare changes."
+        return f"{count}. Too few to compare changes: 30 pairs, shown to 30 users, are needed."
     against, beyond = _fits(found["models"], "model"), _fits(found["contrasts"], "beyond")
     return (
         f"{count}. Slope and correlation of observed on predicted changes; a slope of 1 is right.\n\n"
