@@ -100,7 +100,7 @@ def test_only_exposures_since_the_promotion_count(registry):
     assert found.since is not None
     assert found.undecided is not None
     assert "needs at least two units" not in found.undecided
-    assert "has units" in found.undecided
+    assert "has too few units (all 0, few 0)" in found.undecided
 
 
 def test_a_hold_out_that_is_the_champion_says_nothing(registry):
