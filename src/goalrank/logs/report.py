@@ -31,8 +31,10 @@ def no_requests_message(log: ConsumptionLog, protocol: str, notes: Mapping[str, 
         protocol: protocol of the import.
         notes: counts of dropped requests by reason.
     """
+    dropped = named_values({name.replace("_", " "): count for name, count in notes.items()})
     return (
-        f"{log.raw.dataset}: no request is left under protocol '{protocol}' ({named_values(notes) or 'none was dropped'}). The log "
+        f"{log.raw.dataset}: no request is left under protocol '{protocol}' "
+        f"({dropped or 'none was dropped'}). The log "
         f"has {counted(int((np.diff(log.events.user_start) > 0).sum()), 'user')}, "
         f"{counted(len(np.unique(log.events.item)), 'item')} and {counted(len(log.events), 'row')}; options first_fit, stride, start_fraction and "
         "min_positives decide how many requests it yields"
