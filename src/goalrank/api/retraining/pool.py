@@ -272,7 +272,7 @@ def _kept(
     for start, end in exclude:
         inside = pl.col("time").is_between(start, end, closed="left")
         left = once.filter(inside).height
-        said.append(f"left out: {counted(left, 'request')} from {start} to {end}")
+        said.append(f"{counted(left, 'request')} from {start} to {end}: left out")
         once = once.filter(~inside)
     return once.sort("time", "request_id"), said
 
