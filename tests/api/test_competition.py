@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from goalrank.api import compete, load
+from goalrank.api import compete, competition, load
 from goalrank.api.competition import simplest_within_error
 from goalrank.cli import app
 from goalrank.cli.commands.train import seconds_of
@@ -52,6 +52,18 @@ def test_the_simplest_within_an_error_is_chosen() -> None:
     assert simplest_within_error(ahead, names, "ndcg") == "prm"
     far = evaluation(linear=0.500, prm=0.520, goalrank=0.560)
     assert simplest_within_error(far, names, "ndcg") == "goalrank"
+
+
+@pytest.mark.parametrize(
+    ("winner", "told", "more"),
+    [(0.53, "exceeds", ""), (0.47, "is below", ""), (0.502, "is not told apart from", "About ")],
+)
+def test_the_verdict_claims_what_the_interval_shows(winner: float, told: str, more: str) -> None:
+    """The half-width of a difference is 1.96 · 0.007 = 0.014."""
+    both = evaluation(prm=winner, popularity=0.5)
+    verdict = competition._verdict(both, "prm", "prm", "popularity", "ndcg@6", {})
+    assert f"ndcg@6 of {winner:.3f} {told} that of the best baseline" in verdict[0]
+    assert ("scored requests would tell" in " ".join(verdict)) == bool(more)
 
 
 def test_the_winner_is_left_as_a_bundle_and_the_table_beside_it(tmp_path: Path) -> None:

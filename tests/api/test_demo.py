@@ -50,7 +50,9 @@ def test_what_the_demo_leaves(tmp_path, small, dataset):
         results["seconds"]
     )
     page = (out / "report.html").read_text()
-    assert "goalrank" in page
+    assert page.count('<details class="move">') == 5
+    assert card.audit.comparison is not None
+    assert next(iter(card.audit.comparison.lines.values())) in page
     assert "small data" in page
     assert load(out).rank(make_table(5, seed=9)).height == 5
     assert any("seed 1" in text for text in said)

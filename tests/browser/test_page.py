@@ -6,14 +6,18 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
+import polars as pl
 import pytest
 
 pytest.importorskip("fastapi")
 
+from goalrank.requests import Requests
 from tests.browser.conftest import Open
 from tests.browser.kit import KEY, make_bundles, site
+from tests.tables import make_table
 
 SENT = re.compile(r"^Send ")
 
@@ -171,6 +175,176 @@ def test_every_control_has_a_name_and_every_id_is_one(visit: Open, url: str):
     assert nameless == []
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map((e) => e.id)")
     assert len(ids) == len(set(ids))
+
+
+def focused(page) -> str:
+    return page.evaluate(
+        "document.activeElement.getAttribute('aria-label') || document.activeElement.tagName"
+    )
+
+
+def test_the_focus_stays_in_place_when_a_chip_is_removed(visit: Open, url: str):
+    page = visit(url).page
+    people = [each["user"] for each in httpx.get(f"{url}/v1/page/users").json()["users"]]
+    asked = (httpx.get(f"{url}/v1/page/request", params={"user": user}).json() for user in people)
+    known = next(
+        user
+        for user, found in zip(people, asked)
+        if len(set(found["request"]["history"])) == len(found["request"]["history"]) > 4
+    )
+    page.get_by_role("combobox", name="User").fill(known)
+    page.locator("#user [role=option]").first.click()
+    chips = page.get_by_role("button", name=re.compile("^Remove .* from the history$"))
+    chips.nth(4).wait_for()
+    page.wait_for_selector("#pair:not([aria-busy]) .side-b .slot")
+    names_ = chips.evaluate_all("all => all.map((e) => e.getAttribute('aria-label'))")
+    for at in (0, 1):
+        wanted = names_[at + 1]
+        chips.nth(at).focus()
+        with page.expect_response("**/v1/page/compare"):
+            page.keyboard.press("Enter")
+        page.wait_for_selector("#pair:not([aria-busy])")
+        assert focused(page) == wanted
+        assert chips.nth(at).evaluate("(e) => e === document.activeElement")
+        names_.pop(at)
+    page.locator("#candidates summary").click()
+    drops = page.get_by_role("button", name=re.compile("^Remove .* from the candidates$"))
+    wanted = drops.nth(1).get_attribute("aria-label")
+    drops.first.focus()
+    with page.expect_response("**/v1/page/compare"):
+        page.keyboard.press("Enter")
+    page.wait_for_selector("#pair:not([aria-busy])")
+    assert focused(page) != "BODY"
+    page.locator("#candidates").get_by_role("button", name=re.compile("^Block ")).first.click()
+    page.locator("#rules summary").click()
+    page.get_by_role("button", name=re.compile("^Remove rule")).focus()
+    with page.expect_response("**/v1/page/compare"):
+        page.keyboard.press("Enter")
+    page.wait_for_selector("#pair:not([aria-busy])")
+    assert focused(page) != "BODY"
+    assert page.evaluate("document.activeElement.closest('#rules') !== null")
+
+
+def test_a_search_says_whether_it_failed_or_found_nothing(visit: Open, url: str):
+    page = visit(url, forgiving=True).page
+    page.locator("#candidates summary").click()
+    box = page.get_by_role("combobox", name="Add a candidate")
+    line = page.locator("#candidates [role=listbox] .none")
+    box.click()
+    line.get_by_text("Type a title or an id").wait_for()
+    box.fill("no such title")
+    line.get_by_text("Nothing found for “no such title”").wait_for()
+    page.route("**/v1/page/items*", lambda route: route.abort())
+    box.fill("another")
+    line.get_by_text("The search failed: The server does not answer.").wait_for()
+    page.locator("#live", has_text="The search failed").wait_for(state="attached")
+
+
+def test_a_slow_line_is_said(visit: Open, url: str):
+    held: list[Any] = []
+    page = visit(url).page
+    page.route("**/v1/page/compare", lambda route: held.append(route))
+    page.get_by_label("How list B is chosen").select_option("2")
+    page.locator("#waiting").wait_for()
+    for route in held:
+        route.continue_()
+    page.wait_for_selector("#pair:not([aria-busy])")
+    assert page.locator("#waiting").is_hidden()
+    page.route("**/v1/page/users*", lambda route: None)
+    page.get_by_role("combobox", name="User").fill("1")
+    page.locator("#user [role=listbox] .none", has_text="Searching …").wait_for()
+    page.unroute_all(behavior="ignoreErrors")
+
+
+def test_the_page_says_that_it_loads(browser: object, visit: Open, url: str):
+    text = httpx.get(url).text
+    assert re.search(r'id="pair"><p [^>]*id="loading"[^>]*>Loading …</p>', text)
+    assert visit(url).page.locator("#loading").count() == 0
+
+
+def test_a_click_into_the_user_field_offers_all_users(visit: Open, url: str):
+    page = visit(url).page
+    page.get_by_role("combobox", name="User").click()
+    page.locator("#user [role=option]").nth(3).wait_for()
+
+
+def test_bars_are_as_long_as_their_percentages_and_as_high_as_their_frame(visit: Open, url: str):
+    page = visit(url).page
+    drawn = page.locator(".side-a .level").evaluate_all(
+        """all => all.map((e) => [e.firstChild, e].map((b) => b.getBoundingClientRect()))
+             .map(([inner, outer]) => [inner.width / outer.width, inner.height / outer.height])"""
+    )
+    told = page.locator(".side-a .slot .p").all_inner_texts()
+    assert len(drawn) == len(told) == 4
+    for (width, height), text in zip(drawn, told, strict=True):
+        (share,) = re.findall(r"([\d.]+) %", text)
+        assert width == pytest.approx(float(share) / 100, abs=0.02)
+        assert height == pytest.approx(1.0)
+
+
+def test_the_unit_of_the_percentages_is_said(visit: Open, url: str):
+    page = visit(url).page
+    said = page.locator(".side-a .unit").inner_text()
+    assert said == "% = probability of the item in its slot, given those above"
+    page.get_by_label("Variant B").select_option("retriever")
+    page.locator(".side-b .slot .p.none").first.wait_for(state="attached")
+    assert page.locator(".side-b .unit").count() == 0  # no percentages, no unit
+
+
+def test_long_titles_are_clamped_and_told_on_hover(
+    visit: Open, bundles: tuple[Path, Path], tmp_path: Path
+):
+    long = "A title that goes on and on, " * 20 + "to its end"
+    table = make_table(20, seed=3)
+    assert table.items is not None
+    items = table.items.with_columns(title=pl.lit(long))
+    examples = Requests(table.frame, items=items, info=table.info)
+    with site(tmp_path, bundles[0], examples=examples) as titled:
+        page = visit(titled, 390, 844).page
+        page.locator("#candidates summary").click()
+        for shown in (".side-a .slot .name", "#candidates .name"):
+            first = page.locator(shown).first
+            assert first.get_attribute("title") == long
+            box = first.bounding_box()
+            assert box is not None
+            assert box["height"] < 60
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+CHART = """async ([kind, width]) => {
+  const charts = await import("/page/charts.js");
+  const frame = document.createElement("div");
+  frame.style.width = `${width}px`;
+  document.body.append(frame);
+  const long = "a-challenger-with-a-very-long-name";
+  const names = ["champion", long];
+  const times = ["2026-01-01T00:00:00Z", "2026-01-09T00:00:00Z"];
+  const series = Object.fromEntries(names.map((n) => [n, times.map((t) => [t, 0.00123456])]));
+  const effects = names.map((variant) => ({ metric: "minutes-watched-per-user-and-week", variant,
+    lift: 0.011, low: -0.01, high: 0.03, p_adjusted: 0.4 }));
+  const drawn = { lines: () => charts.lines(series, names), lifts: () => charts.lifts(effects, names),
+    shares: () => charts.shares({ champion: 12345, [long]: 23456 }, { champion: 1, [long]: 1 }) };
+  frame.append(drawn[kind]());
+  while (!frame.querySelector("svg")) await new Promise(requestAnimationFrame);
+  const inside = frame.querySelector("svg").getBoundingClientRect();
+  const texts = [...frame.querySelectorAll("text")].map((t) => [t.firstChild.textContent, t.getBoundingClientRect()]);
+  const cut = texts.filter(([, box]) => box.left < inside.left - 1 || box.right > inside.right + 1);
+  const apart = (a, b) => a.right <= b.left || b.right <= a.left || a.bottom <= b.top || b.bottom <= a.top;
+  const over = texts.filter(([, a], i) => texts.some(([, b], j) => i < j && !apart(a, b)));
+  const whole = [...frame.querySelectorAll("text title")].map((t) => t.textContent);
+  frame.remove();
+  return { cut: cut.map(([t]) => t), over: over.map(([t]) => t), whole };
+}"""
+
+
+@pytest.mark.parametrize("width", [300, 700])
+@pytest.mark.parametrize("kind", ["lines", "lifts", "shares"])
+def test_labels_of_charts_are_not_cut(visit: Open, url: str, kind: str, width: int):
+    found = visit(url).page.evaluate(CHART, [kind, width])
+    assert found["cut"] == []
+    assert found["over"] == []
+    if width == 300:  # a shortened name is whole in its title
+        assert any("a-challenger-with-a-very-long-name" in whole for whole in found["whole"])
 
 
 def test_a_key_is_asked_for_and_kept_in_memory_only(

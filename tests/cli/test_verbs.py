@@ -213,6 +213,13 @@ def test_demo(goalrank, tiny, tmp_path, monkeypatch):
     text = goalrank("demo", "--out", tmp_path / "out", *tiny)
     assert "best_of_100" in text.stdout
     assert "report.html" in " ".join(text.stderr.split())
+    said = " ".join(text.stdout.split())
+    places = [
+        said.index(name) for name in ("best_of_100", "How much better", "How sure", "What next")
+    ]
+    assert places == sorted(places)
+    assert "/report.html." in said[places[-1] :].replace(" ", "")
+    assert "are not told apart" not in said  # the three lines say it
 
 
 def test_entry_point_runs():

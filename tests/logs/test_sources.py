@@ -270,10 +270,13 @@ def test_tiny_logs_work_or_explain(tmp_path, keep):
         "one row": log[:1],
     }[keep]
     log.write_csv(tmp_path / "log.csv")
-    with pytest.raises(DataError, match="no request is left"):
+    with pytest.raises(DataError, match="no request is left") as caught:
         import_log(
             "interactions", tmp_path / "log.csv", {"first_fit": 5, "candidates": 10, "factors": 2}
         )
+    assert not set("{}") & set(str(caught.value))
+    if keep != "one item":
+        assert "1 user," in str(caught.value)
 
 
 def test_damaged_zip(tmp_path):

@@ -9,11 +9,32 @@ import numpy as np
 import pytest
 
 from goalrank.errors import DataError
-from goalrank.evaluation import absent_baselines, audit, audit_baselines, evaluate
-from goalrank.rankers import RandomOrder, RetrieverOrder, Scorer
-from goalrank.reporting import Example, Report, choose_rows, headline, make_examples, render
+from goalrank.evaluation import (
+    LINEAR,
+    Reason,
+    absent_baselines,
+    audit,
+    audit_baselines,
+    evaluate,
+)
+from goalrank.rankers import FeatureOrder, RandomOrder, RetrieverOrder, Scorer
+from goalrank.rankers.build import RANKERS
+from goalrank.reporting import (
+    Example,
+    Move,
+    Report,
+    choose_rows,
+    find_moves,
+    headline,
+    make_examples,
+    ranker_words,
+    render,
+)
 from goalrank.reporting import write_report as write
+from goalrank.reporting.first_screen import difference_rows
+from goalrank.requests import Encoder
 from tests.helpers import make_columns
+from tests.tables import make_table
 
 
 class Oracle(Scorer):
@@ -94,7 +115,7 @@ def test_every_section_is_there(full):
     text = render(full)
     for words in (
         "Comparison", "Training", "Reward gaps", "Where the best list of a group came from",
-        "Reward model", "10 example requests", "What the numbers rest on", "Provenance",
+        "Reward model", "5 example requests", "5 more example requests", "What the rankers are", "What the numbers rest on", "Provenance",
         "Take care &amp; beware", "A &lt;report&gt;", "retriever order (reversed)", "♥ liked",
         "expected 0.25", "12.3", "paired difference in ndcg@3",
     ):  # fmt: skip
@@ -140,7 +161,7 @@ def test_empty_parts_are_left_out():
 def test_headline_without_an_audit():
     cell = {"mean": 0.5, "low": 0.4, "high": 0.6}
     report = Report("t", "ndcg@6", trained={"a": {"ndcg@6": cell}, "b": {}})
-    assert headline(report) == "The best of 1 rankers is a: ndcg@6 0.500."
+    assert headline(report) == "The one ranker, a: ndcg@6 0.500."
 
 
 def test_written_whole_or_not_at_all(full, tmp_path, monkeypatch):
@@ -183,3 +204,104 @@ def test_choose_rows_is_seeded():
     rows = list(range(100, 150))
     assert choose_rows(rows, 5, seed=1) == choose_rows(rows, 5, seed=1) != choose_rows(rows, 5)
     assert choose_rows(rows[:3], 10) == rows[:3]
+
+
+def test_the_first_screen_says_how_much_how_sure_and_what_next(full):
+    text = render(full)
+    first = text[: text.index('<div class="folds">')]
+    for line in full.lines.values():
+        assert line.replace("<", "&lt;").replace(">", "&gt;") in first
+    assert list(full.lines) == ["How much better", "How sure", "What next"]
+    assert "“minus best baseline”" not in first  # the table of all metrics is folded
+
+
+def test_the_main_comparison_is_of_differences_around_zero(full):
+    chart = difference_rows(full)
+    assert chart is not None
+    best = full.best_baseline
+    assert best not in [row["name"] for row in chart["rows"]]
+    assert {row["name"] for row in chart["rows"]} == set(full.differences)
+    assert {"<b>prm</b>", "dnn"} < set(full.differences)
+    means = [row["mean"] for row in chart["rows"]]
+    assert means == sorted(means, reverse=True)
+    for row in chart["rows"]:
+        assert 0 <= row["from"] <= row["point"] <= row["from"] + row["width"] + 0.02 <= 100.04
+        assert (row["point"] > chart["zero"]) == (row["mean"] > 0)
+        assert row["sure"] == (
+            row["from"] > chart["zero"] or row["from"] + row["width"] < chart["zero"]
+        )
+    page = render(full)
+    first = page[: page.index('<div class="folds">')]
+    assert first.count('class="whisker"') == len(chart["rows"])
+    assert "<svg" not in first
+
+
+def test_everything_below_the_first_screen_is_folded(full):
+    text = render(full)
+    folds = text[text.index('<div class="folds">') :]
+    depth = 0
+    for tag in re.findall(r"</?(?:details|h2)\b", folds):
+        depth += {"<details": 1, "</details": -1}.get(tag, 0)
+        if tag == "<h2":
+            assert depth > 0
+    assert "<details open" not in text
+    assert not re.search(r"<details[^>]* open", text)
+
+
+def test_names_of_rankers_are_explained_to_mouse_and_keyboard(full):
+    text = render(full)
+    page = Page(text)
+    terms = re.findall(r'<span class="term" tabindex="0" aria-describedby="([^"]+)">([^<]+)<', text)
+    assert {"retriever order", "dnn", "random"} <= {name for _, name in terms}
+    assert {target for target, _ in terms} <= set(page.ids)
+    assert ".term:focus .tip" in text
+    assert ".term:hover .tip" in text
+
+
+def test_what_moved_up_and_why_is_told():
+    reasons = [Reason("click_rate", 0.62, 0.31, 4), Reason("log_popularity", 5.0, 2.0, None)]
+    example = Example(
+        request="request 7", candidates=["Alpha", "Beta <b>"], liked=[False, True],
+        choices={"goalrank": [1, 0], "popularity": [0, 1]},
+        move=Move("goalrank", "popularity", 1, 1, 0, reasons),
+    )  # fmt: skip
+    page = render(Report("t", "ndcg@6", examples=[example], meanings={"click_rate": "clicks < 1"}))
+    said = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    assert "Beta &lt;b&gt; ♥ liked 2nd → 1st . Lifted by a high click_rate" in said
+    assert "0.62 (mean here 0.31; with it: 5th)" in said
+    assert "and by a high log_popularity 5 (mean here 2; with it: not in the list)" in said
+    assert "clicks &lt; 1" in page
+    stays = Example(
+        request="request 8", candidates=["Alpha"], liked=[False], choices={"goalrank": [0]},
+        move=Move("goalrank", "popularity", 0, 0, 0),
+    )  # fmt: skip
+    said = " ".join(re.sub(r"<[^>]+>", " ", render(Report("t", "m", examples=[stays]))).split())
+    assert "Stays 1st: both lists agree. No single input lifts it." in said
+
+
+def test_moves_are_the_largest_lifts():
+    table = make_table(30, most=9)
+    encoder = Encoder.fit(table)
+    columns = encoder.encode(table)
+    rows = [r for r in range(len(columns)) if columns.batch([r]).candidate_mask.sum() > 4][:5]
+    up, down = FeatureOrder(0), FeatureOrder(0, reverse=True)
+    moves = find_moves(("up", up), ("down", down), encoder, columns, rows, 3)
+    assert list(moves) == rows
+    for row, move in moves.items():
+        values = columns.batch([row]).candidate_features[0, :, 0]
+        real = int(columns.batch([row]).candidate_mask.sum())
+        assert move.position == int(values[:real].argmax())
+        assert (move.before, move.after) == (real - 1, 0)
+        assert [reason.feature for reason in move.reasons] == [encoder.info.candidate_features[0]]
+    same = find_moves(("up", up), ("up", up), encoder, columns, rows, 3)
+    assert all((move.before, move.after) == (0, 0) for move in same.values())
+
+
+def test_every_ranker_and_baseline_has_words():
+    columns = make_columns(40, 6)
+    baselines = audit_baselines(columns, ["a", "b"])
+    for name in [*baselines, LINEAR, *RANKERS.builtin_names, "best_of_100", "retriever"]:
+        assert ranker_words(name).endswith("."), name
+    assert ranker_words("feature:a", {"a": "a share"}).endswith("a: a share.")
+    assert "other way round: sorts" in ranker_words("popularity (reversed)")
+    assert ranker_words("somebody's") == ""

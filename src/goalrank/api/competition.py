@@ -15,18 +15,20 @@ from goalrank.api.model import Model, check_free, model_of, recipe_source
 from goalrank.api.scorecard import find_baselines
 from goalrank.encoders import add_tree_scores
 from goalrank.errors import ConfigError
-from goalrank.evaluation import Difference, Evaluation
+from goalrank.evaluation import Comparison, Difference, Evaluation
 from goalrank.logs import LearntRetrieval
 from goalrank.rankers import LinearScores, Ranker
 from goalrank.reporting import evaluation_table
 from goalrank.requests import Encoder, Requests
 from goalrank.storage import json_text, local_path, write_text
 from goalrank.training import FitConfig, Job, RunOptions, label_leaks, load_config
+from goalrank.wording import counted
 
 Say = Callable[[str], None]
 _SIMPLEST_FIRST = ("linear", "lambdamart", "prm", "goalrank")
 _SHARES = {"prm": 0.25, "reward": 0.5, "goalrank": 1.0}  # of the time left when a stage begins
 _LEAST = {"lambdamart": 20.0, "prm": 10.0, "goalrank": 20.0}  # seconds left for a row to begin
+_TOLD = {"above": "exceeds", "below": "is below", "level": "is level with"}
 _NORMAL = 3.92  # width of a 95 % interval in standard errors
 
 
@@ -262,13 +264,15 @@ def _verdict(
     metric: str,
     left_out: Mapping[str, str],
 ) -> tuple[str, ...]:
-    lead = evaluation.paired(winner, baseline, metric)
-    told = "exceeds" if lead.low > 0 else "is not told apart from"
+    found = Comparison.of(evaluation, winner, baseline, metric)
+    told = _TOLD.get(found.outcome, "is not told apart from")
     out = [
-        f"Deploy {winner}: on {evaluation.n} validation requests its {metric} of "
-        f"{evaluation.interval(winner, metric).mean:.3f} {told} that of the best baseline, "
-        f"{baseline} ({_span(lead)})."
+        f"Deploy {winner}: on {counted(evaluation.n, 'validation request')} its {metric} of "
+        f"{found.trained_value:.3f} {told} that of the best baseline, {baseline} "
+        f"({_span(found.difference)})."
     ]
+    if found.outcome in ("open", "one user"):
+        out.append(found.how_sure)
     if winner != top:
         ahead = evaluation.paired(top, winner, metric)
         out.append(

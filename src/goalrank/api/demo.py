@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import polars as pl
 import torch
 
 from goalrank import evaluation as ev
@@ -21,14 +22,23 @@ from goalrank.api.reward_reports import fit_itemwise, reward_report
 from goalrank.api.scorecard import Scorecard, audit_dict, find_baselines, score
 from goalrank.errors import ConfigError
 from goalrank.evaluation import Evaluation
+from goalrank.features import feature_meanings
 from goalrank.logs import import_log, write_import
 from goalrank.rankers import BestOf, Ranker, RetrieverOrder
 from goalrank.recipes import DEFAULT, recipe_path
-from goalrank.reporting import Report, choose_rows, make_examples, write_report
+from goalrank.reporting import (
+    Example,
+    Report,
+    choose_rows,
+    find_moves,
+    make_examples,
+    write_report,
+)
 from goalrank.requests import Requests
 from goalrank.serving import Examples
 from goalrank.storage import json_text, write_text
 from goalrank.training import Job, load_config
+from goalrank.wording import counted
 
 Say = Callable[[str], None]
 
@@ -66,6 +76,7 @@ class _Run:
     """What the seeds gave so far."""
 
     models: list[Model] = field(default_factory=list)
+    baselines: dict[str, Ranker] = field(default_factory=dict)
     trained: list[Evaluation] = field(default_factory=list)
     rewards: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -161,7 +172,7 @@ def _measure(run: _Run, model: Model, test: Requests, seed: int, progress: bool,
         run.seconds[stage] = run.seconds.get(stage, 0.0) + seconds
     columns = model.encoder.encode(test)
     rankers = _rankers(model, seed)
-    say(f"evaluating {', '.join(rankers)} on {len(test)} test requests")
+    say(f"evaluating {', '.join(rankers)} on {counted(len(test), 'test request')}")
     with run.clock("evaluation"):
         run.trained.append(ev.evaluate(rankers, columns, slots=slots))
     if model.reward is not None:
@@ -206,9 +217,9 @@ def _scorecard(run: _Run, test: Requests, say: Say) -> Scorecard:
     columns = model.encoder.encode(test)
     say("auditing baselines")
     with run.clock("audit"):
-        baselines, notes = find_baselines(model.encoder, columns, job.train)
+        run.baselines, notes = find_baselines(model.encoder, columns, job.train)
         return score(
-            _mean(run.trained), baselines, columns, test, notes=notes, slots=model.config.slots
+            _mean(run.trained), run.baselines, columns, test, notes=notes, slots=model.config.slots
         )
 
 
@@ -266,7 +277,8 @@ def _report(demo: Demo, run: _Run, card: Scorecard, test: Requests) -> Report:
         warning=card.warning,
         training=model.fitted.telemetry,
         reward_model=run.rewards[0] if run.rewards else {},
-        examples=_examples(model, card, test),
+        meanings=feature_meanings(test.info.computed),
+        examples=_examples(run, card, test),
         seconds=run.seconds,
         provenance={
             "goalrank": __version__,
@@ -280,15 +292,16 @@ def _report(demo: Demo, run: _Run, card: Scorecard, test: Requests) -> Report:
     )
 
 
-def _examples(model: Model, card: Scorecard, test: Requests) -> list[Any]:
+def _examples(run: _Run, card: Scorecard, test: Requests) -> list[Example]:
+    """Five random requests: what each ranker shows, and what the generator lifts and why."""
+    model, best = run.models[0], card.audit.baseline
     columns = model.encoder.encode(test)
-    rows = choose_rows(cast(Evaluation, card.trained).rows.tolist())
-    rankers = _rankers(model, 0)
+    rows = choose_rows(cast(Evaluation, card.trained).rows.tolist(), 5)
+    baseline = run.baselines[best]
+    rankers = {best: baseline, **dict(reversed(_rankers(model, 0).items()))}
     if model.encoder.score is not None:
-        rankers = {"retriever": RetrieverOrder(), **rankers}
-    frame, titles = test.frame, {}
-    if test.items is not None and "title" in test.items.columns:
-        titles = dict(test.items.select("item_id", "title").iter_rows())
+        rankers |= {"retriever": RetrieverOrder()}
+    frame, generator, slots = test.frame, model.config.name, model.config.slots
     return make_examples(
         rankers,
         columns,
@@ -296,10 +309,27 @@ def _examples(model: Model, card: Scorecard, test: Requests) -> list[Any]:
         candidates={row: frame["candidates"][row].to_list() for row in rows},
         histories={row: frame["history"][row].to_list() for row in rows},
         names={row: f"request {frame['request_id'][row]}" for row in rows},
-        titles=titles,
-        slots=model.config.slots,
+        titles=_titles(test.items),
+        slots=slots,
         reward=model.reward,
+        moves=find_moves(
+            (generator, rankers[generator]), (best, baseline), model.encoder, columns, rows, slots
+        ),
     )
+
+
+def _titles(items: pl.DataFrame | None) -> dict[Any, str]:
+    """Item id → its title; where items have none, its id and its categories."""
+    if items is None:
+        return {}
+    if "title" in items.columns:
+        return dict(items.select("item_id", "title").iter_rows())
+    told = [pl.format("Item {}", "item_id")]
+    for name, kind in items.schema.items():
+        if kind == pl.List(pl.String):
+            told.append(pl.format("{} {}", pl.lit(name), pl.col(name).list.join(" ")))
+    title = pl.concat_str(told, separator=", ", ignore_nulls=True).alias("title")
+    return dict(items.select("item_id", title).iter_rows())
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

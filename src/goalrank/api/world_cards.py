@@ -15,6 +15,7 @@ from goalrank.errors import ConfigError, DataError
 from goalrank.evaluation import Interval, Resampler, resample
 from goalrank.reporting import Table, make_columns
 from goalrank.requests import Requests
+from goalrank.wording import counted
 from goalrank.worlds import ReferenceRewards, RegretMeter, TrueEvaluation, World, share_exact
 
 Progress = Callable[[int, int], None]
@@ -89,7 +90,7 @@ class WorldCard:
     def __str__(self) -> str:
         tables = [_row_table(self.rows), *([_part_table(self.parts)] if self.parts else [])]
         foot = (
-            f"World {self.world}, {self.requests} requests, {self.slots} slots; certified gap of "
+            f"World {self.world}, {counted(self.requests, 'request')}, {counted(self.slots, 'slot')}; certified gap of "
             f"the near-optimum: {self.gap:.3f}."
         )
         return "\n\n".join([*(table.markdown(padded=True) for table in tables), foot])

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from goalrank.errors import GoalRankError, OutOfMemoryError, is_out_of_memory
+from goalrank.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -268,8 +269,17 @@ def busy(text: str) -> Iterator[None]:
         yield
 
 
-def print_scorecard(card: Scorecard, metric: str = "ndcg", baselines: int = 5) -> None:
-    """A table of rankers and the best baselines, the warning, and the verdict."""
+def print_scorecard(
+    card: Scorecard, metric: str = "ndcg", baselines: int = 5, *, verdict: bool = True
+) -> None:
+    """A table of rankers and the best baselines, the warning, and the audit's sentences.
+
+    Args:
+        card: what was measured.
+        metric: of the first column.
+        baselines: at most so many.
+        verdict: print the audit's first sentence too.
+    """
     from rich.table import Table
 
     out = console(stderr=False)
@@ -285,7 +295,7 @@ def print_scorecard(card: Scorecard, metric: str = "ndcg", baselines: int = 5) -
     room = 1 + max(out.width - 76, 0) // 13  # the first metric has its interval, others do not
     names = [main, *(m for m in both.metrics if m != main)][: 1 + room]
     left = len(card.baselines.rankers) - len(ranked)
-    table = Table(caption=f"{left} weaker baselines not shown" if left else None)
+    table = Table(caption=f"{counted(left, 'weaker baseline')} not shown" if left else None)
     table.add_column("ranker", no_wrap=True)
     table.add_column("kind", no_wrap=True)
     for name in names:
@@ -295,8 +305,23 @@ def print_scorecard(card: Scorecard, metric: str = "ndcg", baselines: int = 5) -
         values = (_cell(cells.get(name), name == main) for name in names)
         table.add_row(ranker, "trained" if ranker in trained else "baseline", *values)
     out.print(table)
-    for i, sentence in enumerate(card.verdict):
-        out.print(sentence, style="bold" if i == 0 else None)
+    first, *others = card.verdict
+    if verdict:
+        out.print(first, style="bold")
+    for sentence in others:
+        out.print(sentence)
+
+
+def print_lines(lines: Mapping[str, str]) -> None:
+    """Print sentences under one another, their names in front."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for name, sentence in lines.items():
+        table.add_row(name, sentence)
+    console(stderr=False).print(table)
 
 
 def _cell(interval: Any, full: bool) -> Text:

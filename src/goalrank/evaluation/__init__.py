@@ -35,13 +35,13 @@ if TYPE_CHECKING:
         refuse_training_log,
     )
     from goalrank.evaluation.ranking.audit import (
-        LINEAR,
         Audit,
         absent_baselines,
         audit,
         audit_baselines,
         linear_baseline,
     )
+    from goalrank.evaluation.ranking.comparison import LINEAR, Comparison
     from goalrank.evaluation.ranking.evaluate import (
         DEFAULT_METRICS,
         evaluate,
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         from_scores,
         ndcg,
     )
+    from goalrank.evaluation.ranking.reasons import Reason, find_reasons
     from goalrank.evaluation.reward_quality.reward_quality import (
         Calibration,
         Spread,
@@ -95,6 +96,7 @@ __all__ = [
     "METRICS",
     "Audit",
     "Calibration",
+    "Comparison",
     "Difference",
     "Estimate",
     "Evaluation",
@@ -106,6 +108,7 @@ __all__ = [
     "Metric",
     "OffPolicy",
     "OffPolicyOptions",
+    "Reason",
     "Resampler",
     "SeedsAndUsers",
     "SlotValues",
@@ -125,6 +128,7 @@ __all__ = [
     "estimate",
     "evaluate",
     "evaluate_off_policy",
+    "find_reasons",
     "from_lists",
     "from_scores",
     "holm",
@@ -156,10 +160,11 @@ __getattr__ = lazy_door(
         "CONVENTIONS": "goalrank.evaluation.ranking.evaluation",
         "DEFAULT_METRICS": "goalrank.evaluation.ranking.evaluate",
         "ESTIMATORS": "goalrank.evaluation.off_policy.estimators",
-        "LINEAR": "goalrank.evaluation.ranking.audit",
+        "LINEAR": "goalrank.evaluation.ranking.comparison",
         "METRICS": "goalrank.evaluation.ranking.metrics",
         "Audit": "goalrank.evaluation.ranking.audit",
         "Calibration": "goalrank.evaluation.reward_quality.reward_quality",
+        "Comparison": "goalrank.evaluation.ranking.comparison",
         "Difference": "goalrank.evaluation.statistics.bootstrap",
         "Estimate": "goalrank.evaluation.off_policy.estimators",
         "Evaluation": "goalrank.evaluation.ranking.evaluation",
@@ -171,6 +176,7 @@ __getattr__ = lazy_door(
         "Metric": "goalrank.evaluation.ranking.metrics",
         "OffPolicy": "goalrank.evaluation.off_policy.estimators",
         "OffPolicyOptions": "goalrank.evaluation.off_policy.options",
+        "Reason": "goalrank.evaluation.ranking.reasons",
         "Resampler": "goalrank.evaluation.statistics.bootstrap",
         "SeedsAndUsers": "goalrank.evaluation.statistics.paired",
         "SlotValues": "goalrank.evaluation.ranking.metrics",
@@ -190,6 +196,7 @@ __getattr__ = lazy_door(
         "estimate": "goalrank.evaluation.off_policy.estimators",
         "evaluate": "goalrank.evaluation.ranking.evaluate",
         "evaluate_off_policy": "goalrank.evaluation.off_policy.off_policy",
+        "find_reasons": "goalrank.evaluation.ranking.reasons",
         "from_lists": "goalrank.evaluation.ranking.metrics",
         "from_scores": "goalrank.evaluation.ranking.metrics",
         "holm": "goalrank.evaluation.statistics.paired",

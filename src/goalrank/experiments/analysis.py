@@ -13,6 +13,7 @@ from goalrank.experiments.config import Experiment
 from goalrank.experiments.sequential import always_valid, sample_ratio_p_value
 from goalrank.experiments.units import metric_columns, sum_units
 from goalrank.requests import Requests
+from goalrank.wording import named_values
 
 SRM_ALARM = 0.001
 
@@ -125,7 +126,7 @@ def ab_report(
     counts = {v.name: int((data["variant"] == v.name).sum()) for v in experiment.variants}
     if counts.get(control, 0) < 2 or min(counts.values()) < 2:
         raise TooFewUnitsError(
-            f"experiment '{experiment.name}' has units {counts}; remedy: every variant (control is "
+            f"experiment '{experiment.name}' has too few units ({named_values(counts)}); remedy: every variant (control is "
             f"'{control}') needs at least two units; wait, or check the time range"
         )
     metrics = {

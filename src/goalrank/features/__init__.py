@@ -21,7 +21,7 @@ from goalrank.features.past import (
     Needs,
     Past,
 )
-from goalrank.features.plan import FeaturePlan
+from goalrank.features.plan import FeaturePlan, feature_meanings
 from goalrank.features.registry import DEFAULT_FAMILIES, FEATURES
 
 __all__ = [
@@ -46,5 +46,6 @@ __all__ = [
     "PairTable",
     "Past",
     "RowPool",
+    "feature_meanings",
     "fixed_point",
 ]

@@ -17,7 +17,7 @@ from goalrank.features.registry import FEATURES
 from goalrank.registry import class_path
 from goalrank.requests import ComputedFeatures
 
-__all__ = ["FeaturePlan"]
+__all__ = ["FeaturePlan", "feature_meanings"]
 
 
 class FeaturePlan:
@@ -101,3 +101,20 @@ class FeaturePlan:
             for feature, values in zip(family.features, family.values(past), strict=True):
                 out[feature.name] = np.broadcast_to(values, shape)
         return out
+
+
+def feature_meanings(kept: ComputedFeatures | None) -> dict[str, str]:
+    """What the features are that an import computed: name → unit and meaning.
+
+    Args:
+        kept: what a table keeps of them; None where it computed none.
+
+    Raises:
+        ConfigError: a family cannot be found.
+    """
+    if kept is None:
+        return {}
+    none = np.zeros(0, np.int64)
+    categories = {column: ItemCategories.from_pairs(none, none) for column in kept.categories}
+    plan = FeaturePlan.recorded(kept, categories)
+    return {each.name: f"{each.meaning} ({each.unit})" for each in plan.features}

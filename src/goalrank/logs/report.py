@@ -18,6 +18,7 @@ from goalrank.logs.options import ImportOptions
 from goalrank.logs.readers.raw_log import RawLog
 from goalrank.logs.retrieval.blend_check import best_channel, blend_gain
 from goalrank.requests import TableInfo
+from goalrank.wording import counted, named_values
 
 __all__ = ["check_usable", "make_report", "no_requests_message"]
 
@@ -30,10 +31,12 @@ def no_requests_message(log: ConsumptionLog, protocol: str, notes: Mapping[str, 
         protocol: protocol of the import.
         notes: counts of dropped requests by reason.
     """
+    dropped = named_values({name.replace("_", " "): count for name, count in notes.items()})
     return (
-        f"{log.raw.dataset}: no request is left under protocol '{protocol}' ({dict(notes)}). The log "
-        f"has {int((np.diff(log.events.user_start) > 0).sum())} users, "
-        f"{len(np.unique(log.events.item))} items and {len(log.events)} rows; options first_fit, stride, start_fraction and "
+        f"{log.raw.dataset}: no request is left under protocol '{protocol}' "
+        f"({dropped or 'none was dropped'}). The log "
+        f"has {counted(int((np.diff(log.events.user_start) > 0).sum()), 'user')}, "
+        f"{counted(len(np.unique(log.events.item)), 'item')} and {counted(len(log.events), 'row')}; options first_fit, stride, start_fraction and "
         "min_positives decide how many requests it yields"
     )
 

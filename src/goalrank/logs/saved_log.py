@@ -19,6 +19,7 @@ from goalrank.logs.options import ImportOptions
 from goalrank.logs.readers.raw_log import RawLog
 from goalrank.logs.tabular.notes import ImportNotes
 from goalrank.storage import write_json
+from goalrank.wording import named_values
 
 __all__ = ["FOLDER", "SavedLog", "joined_logs", "load_log", "save_log"]
 
@@ -133,8 +134,8 @@ def joined_logs(old: RawLog, new: RawLog, where: str) -> RawLog:
     """
     if new.events.schema != old.events.schema:
         raise SchemaError(
-            f"{where}: its columns are read as {dict(new.events.schema)}, those of the data set as "
-            f"{dict(old.events.schema)}; remedy: the same columns and kinds of ids, or import the "
+            f"{where}: its columns are read as {named_values(new.events.schema)}, those of the data set as "
+            f"{named_values(old.events.schema)}; remedy: the same columns and kinds of ids, or import the "
             f"whole log again"
         )
     end = old.events["time"].max()

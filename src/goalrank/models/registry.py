@@ -28,6 +28,7 @@ from goalrank.models.record import (
 from goalrank.models.source import source_digest
 from goalrank.settings import nearest
 from goalrank.storage import Place, holding, local_path, replace_link, whole_folder, write_text
+from goalrank.wording import counted
 
 _VERSIONS, _HISTORY, _LOCK, _RECORD, _BUNDLE = (
     "versions", "history.json", ".lock", "record.json", "bundle",
@@ -107,7 +108,7 @@ class ModelRegistry:
     def __repr__(self) -> str:
         found = self.versions()
         champion = next((v.number for v in found if v.state == "champion"), None)
-        return f"{type(self).__name__}('{self.folder}', {len(found)} versions, champion {champion})"
+        return f"{type(self).__name__}('{self.folder}', {counted(len(found), 'version')}, champion {champion})"
 
     def versions(self) -> list[Version]:
         """All versions, oldest first.

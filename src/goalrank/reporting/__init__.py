@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from goalrank._lazy import lazy_door
 
 if TYPE_CHECKING:
+    from goalrank.reporting.descriptions import ranker_words
     from goalrank.reporting.evaluation_tables import evaluation_table
-    from goalrank.reporting.examples import choose_rows, make_examples
+    from goalrank.reporting.examples import choose_rows, find_moves, make_examples
     from goalrank.reporting.figures import (
         Bar,
         bar_chart,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
         stacked_area,
     )
     from goalrank.reporting.html import headline, render, write_report
-    from goalrank.reporting.report import Example, Report
+    from goalrank.reporting.report import Example, Move, Report
     from goalrank.reporting.svg import BASELINE, TRAINED, save_figure, to_svg
     from goalrank.reporting.tables import Bold, Column, Markup, Table, make_columns, milliseconds
 
@@ -33,17 +34,20 @@ __all__ = [
     "Column",
     "Example",
     "Markup",
+    "Move",
     "Report",
     "Table",
     "bar_chart",
     "choose_rows",
     "evaluation_table",
+    "find_moves",
     "headline",
     "histogram",
     "line_chart",
     "make_columns",
     "make_examples",
     "milliseconds",
+    "ranker_words",
     "render",
     "save_figure",
     "scatter_fit",
@@ -54,10 +58,11 @@ __all__ = [
 
 _HOMES = {
     "evaluation_tables": ("evaluation_table",),
-    "examples": ("choose_rows", "make_examples"),
+    "examples": ("choose_rows", "find_moves", "make_examples"),
     "figures": ("Bar", "bar_chart", "histogram", "line_chart", "scatter_fit", "stacked_area"),
     "html": ("headline", "render", "write_report"),
-    "report": ("Example", "Report"),
+    "descriptions": ("ranker_words",),
+    "report": ("Example", "Move", "Report"),
     "svg": ("BASELINE", "TRAINED", "save_figure", "to_svg"),
     "tables": ("Bold", "Column", "Markup", "Table", "make_columns", "milliseconds"),
 }

@@ -1,4 +1,4 @@
-"""Example requests for a report: rankers run on a few requests, positions turned to titles."""
+"""Example requests for a report: rankers run on a few requests, what moved up and why."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from goalrank.errors import DataError
-from goalrank.evaluation import known_only
+from goalrank.evaluation import find_reasons, known_only
 from goalrank.rankers import Ranker
-from goalrank.reporting.report import Example
-from goalrank.requests import Batch, EncodedRequests
+from goalrank.reporting.report import Example, Move
+from goalrank.requests import Batch, EncodedRequests, Encoder
 
 
 def choose_rows(rows: Sequence[int], count: int = 10, *, seed: int = 0) -> list[int]:
@@ -35,6 +35,7 @@ def make_examples(
     slots: int = 6,
     reward: Callable[[Batch, Tensor], Tensor] | None = None,
     probabilities: Callable[[Batch, Tensor], Tensor] | None = None,
+    moves: Mapping[int, Move] | None = None,
 ) -> list[Example]:
     """What each ranker chooses for each of the rows.
 
@@ -49,6 +50,7 @@ def make_examples(
         slots: L.
         reward: (batch, lists [B, G, L]) → [B, G].
         probabilities: (batch, lists [B, G, L]) → [B, G, L], each slot's chance of good feedback.
+        moves: row → what moved up in it, as `find_moves` gives.
 
     Raises:
         DataError: the ids of a row are not as many as its candidates.
@@ -73,9 +75,63 @@ def make_examples(
                 history=[str(titles.get(i, i)) for i in past],
                 rewards=rewards,
                 probabilities=chances,
+                move=(moves or {}).get(row),
             )
         )
     return out
+
+
+def find_moves(
+    ranker: tuple[str, Ranker],
+    baseline: tuple[str, Ranker],
+    encoder: Encoder,
+    columns: EncodedRequests,
+    rows: Sequence[int],
+    slots: int,
+) -> dict[int, Move]:
+    """For each row the candidate that a ranker lifts most above its place in a baseline's order.
+
+    Args:
+        ranker: name and ranker.
+        baseline: name and ranker, which orders all candidates.
+        encoder: the one that encoded `columns`.
+        columns: encoded requests.
+        rows: indices into `columns`; rows without a known candidate are left out.
+        slots: L.
+    """
+    batch = known_only(columns.batch(list(rows)))
+    with torch.inference_mode():
+        lists = _eval_rank(ranker[1], batch, slots)
+        order = _eval_rank(baseline[1], batch, batch.candidates.shape[1])
+    before = _places(order)
+    lift = before.gather(1, lists.clamp_min(0)) - torch.arange(lists.shape[1])
+    top = lift.masked_fill(lists < 0, -1).argmax(1)
+    found = [
+        (row, int(lists[k, t]), int(before[k, lists[k, t]]), int(t))
+        for k, (row, t) in enumerate(zip(rows, top))
+        if lists[k, t] >= 0
+    ]
+    reasons = find_reasons(ranker[1], encoder, columns, [(r, at) for r, at, *_ in found], slots)
+    return {
+        row: Move(ranker[0], baseline[0], at, early, late, why)
+        for (row, at, early, late), why in zip(found, reasons, strict=True)
+    }
+
+
+def _places(order: Tensor) -> Tensor:
+    """Place [B, N] of each candidate in an order [B, N] that ends in -1; N where it is not in it."""
+    b, n = order.shape
+    places = torch.full((b, n + 1), n)
+    places.scatter_(1, order.masked_fill(order < 0, n), torch.arange(n).expand(b, n))
+    return places[:, :n]
+
+
+def _eval_rank(ranker: Ranker, batch: Batch, slots: int) -> Tensor:
+    """Lists [B, L] without dropout."""
+    training = ranker.training
+    lists = ranker.eval().rank(batch, slots)
+    ranker.train(training)
+    return lists
 
 
 def _ask(
@@ -92,9 +148,7 @@ def _ask(
     known = known_only(batch)
     with torch.inference_mode():
         for name, ranker in rankers.items():
-            training = ranker.training
-            lists = ranker.eval().rank(known, slots)
-            ranker.train(training)
+            lists = _eval_rank(ranker, known, slots)
             choices[name] = [int(i) for i in lists[0].tolist() if i >= 0]
             if reward is not None:
                 rewards[name] = float(reward(batch, lists[:, None])[0, 0])

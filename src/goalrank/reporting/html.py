@@ -12,18 +12,14 @@ import jinja2
 import numpy as np
 
 from goalrank.evaluation import CONVENTIONS
-from goalrank.reporting.figures import (
-    Bar,
-    bar_chart,
-    histogram,
-    line_chart,
-    scatter_fit,
-    stacked_area,
-)
+from goalrank.reporting.descriptions import ranker_words
+from goalrank.reporting.figures import histogram, line_chart, scatter_fit, stacked_area
+from goalrank.reporting.first_screen import EXAMPLES, difference_rows, told_move
 from goalrank.reporting.report import Example, Report
-from goalrank.reporting.svg import BASELINE, TRAINED, to_svg
+from goalrank.reporting.svg import to_svg
 from goalrank.reporting.tables import milliseconds
 from goalrank.storage import write_text
+from goalrank.wording import signed
 
 _TRAINED, _BASELINE = "trained ranker", "baseline"
 _SOURCE = "best_from/"
@@ -48,14 +44,17 @@ def render(report: Report) -> str:
     return _template().render(
         report=report,
         headline=headline(report),
-        comparison=_comparison(report),
+        differences=difference_rows(report),
+        best_value=_value(report, report.best_baseline),
+        words=_words(report),
         metrics=_metrics(report),
         rows=_rows(report),
         curves=_curves(report),
         gaps=_gaps(report),
         sources=_sources(report),
         reward_model=_reward_model(report),
-        examples=[_example(example) for example in report.examples],
+        examples=[_example(example, report) for example in report.examples],
+        first_examples=EXAMPLES,
         conventions=report.metadata.get("conventions", CONVENTIONS),
     )
 
@@ -68,16 +67,20 @@ def write_report(report: Report, path: str | Path) -> Path:
 
 
 def headline(report: Report) -> str:
-    """One sentence: the audit's first, or else the best ranker's score."""
-    if report.verdict:
-        return report.verdict[0]
+    """What is said first: how much better, how sure, what next; else the audit's first sentence.
+
+    Without either it is the best ranker's score.
+    """
+    if report.lines or report.verdict:
+        return " ".join(report.lines.values()) or report.verdict[0]
     ranked = [row for row in _rows(report) if row["cells"]]
     if not ranked:
         return "Nothing was evaluated."
     best = max(ranked, key=lambda row: row["value"])
-    return (
-        f"The best of {len(ranked)} rankers is {best['name']}: {report.metric} {best['value']:.3f}."
-    )
+    said = f"{report.metric} {best['value']:.3f}."
+    if len(ranked) == 1:
+        return f"The one ranker, {best['name']}: {said}"
+    return f"The best of {len(ranked)} rankers is {best['name']}: {said}"
 
 
 def _rows(report: Report) -> list[dict[str, Any]]:
@@ -107,17 +110,22 @@ def _metrics(report: Report) -> list[str]:
     return list(names)
 
 
-def _comparison(report: Report) -> str:
-    bars = []
-    for row in _rows(report):
-        cell = row["cells"].get(report.metric)
-        if cell is not None and math.isfinite(cell["mean"]):
-            bars.append(Bar(row["name"], cell["mean"], cell["low"], cell["high"], row["group"]))
-    if not bars:
-        return ""
-    figure = bar_chart(bars, colors={_TRAINED: TRAINED, _BASELINE: BASELINE}, xlabel=report.metric)
-    said = "; ".join(f"{bar.name} {bar.value:.3f}" for bar in bars)
-    return to_svg(figure, f"Bars of {report.metric} with 95 % intervals, best first: {said}")
+def _value(report: Report, ranker: str) -> float | None:
+    """A ranker's mean by the report's metric; None where it has none."""
+    cells = report.trained.get(ranker) or report.baselines.get(ranker) or {}
+    return cells[report.metric]["mean"] if report.metric in cells else None
+
+
+def _words(report: Report) -> dict[str, dict[str, str]]:
+    """Ranker → what it does and the id of that text on the page, for those that are known."""
+    shown = (name for example in report.examples for name in example.choices)
+    names = dict.fromkeys([*report.trained, *report.baselines, *shown])
+    said = {name: ranker_words(name, report.meanings) for name in names}
+    return {
+        name: {"text": text, "id": f"ranker-{i}"}
+        for i, (name, text) in enumerate(said.items())
+        if text
+    }
 
 
 def _curves(report: Report) -> list[dict[str, Any]]:
@@ -195,7 +203,7 @@ def _reward_model(report: Report) -> dict[str, Any]:
     return parts
 
 
-def _example(example: Example) -> dict[str, Any]:
+def _example(example: Example, report: Report) -> dict[str, Any]:
     """Titles instead of positions."""
     columns = {}
     for ranker, positions in example.choices.items():
@@ -221,6 +229,7 @@ def _example(example: Example) -> dict[str, Any]:
         "slots": max((len(cells) for cells in columns.values()), default=0),
         "hits": hits,
         "rewards": example.rewards,
+        "move": told_move(example, report.meanings),
     }
 
 
@@ -234,6 +243,7 @@ def _template() -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["number"] = _number
+    environment.filters["signed"] = signed
     environment.filters["milliseconds"] = milliseconds
     return environment.get_template("report.html.j2")
 

@@ -6,9 +6,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from goalrank.evaluation import Audit, Evaluation
+from goalrank.evaluation import Audit, Evaluation, Reason
+
+_BASELINES = 4  # beside the best one, in the main comparison
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]  # ranker → metric → mean, low, high
+
+
+@dataclass(frozen=True)
+class Move:
+    """The candidate that a ranker lifts most above its place in a baseline's order.
+
+    Where both give the same list, it is the first candidate.
+
+    Attributes:
+        ranker, baseline: names of the two.
+        position: the candidate, in `Example.candidates`.
+        before: its place in the baseline's order, from 0.
+        after: its place in the ranker's list, from 0.
+        reasons: what lifts it, most important first.
+    """
+
+    ranker: str
+    baseline: str
+    position: int
+    before: int
+    after: int
+    reasons: Sequence[Reason] = ()
 
 
 @dataclass(frozen=True)
@@ -23,6 +47,7 @@ class Example:
         history: titles of the latest history events, oldest first.
         rewards: ranker → the reward model's value of its list.
         probabilities: ranker → the reward model's probability for each slot.
+        move: what moved up and why; None where it was not asked.
     """
 
     request: str
@@ -32,6 +57,7 @@ class Example:
     history: Sequence[str] = ()
     rewards: Mapping[str, float] = field(default_factory=dict)
     probabilities: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    move: Move | None = None
 
 
 @dataclass(frozen=True)
@@ -42,8 +68,10 @@ class Report:
         title: of the page.
         metric: full name of the metric that the headline and the first chart use.
         trained, baselines: ranker → metric → {"mean", "low", "high"}, as `Evaluation.to_dict` gives.
+        lines: what is asked first → a plain sentence: how much better, how sure, what next.
         verdict: sentences of the audit, the most important first.
-        differences: trained ranker → its paired difference to the best baseline, {"mean", "low", "high", "p"}.
+        differences: trained rankers, and baselines near the best one → the paired difference to the
+            best baseline, {"mean", "low", "high", "p"}.
         best_baseline: the baseline that `differences` are taken to.
         metadata: what the numbers rest on, as `Evaluation.metadata` gives.
         warning: printed at the top.
@@ -53,6 +81,7 @@ class Report:
             "gap_median" is used.
         reward_model: optional keys "slots" (rows of `slot_quality`), "correlation" (name → {"mean",
             "std", "count"}), "calibration" ({"predicted", "observed"}) and "facts" (name → value).
+        meanings: candidate feature → what it is.
         examples: requests side by side.
         seconds: stage → seconds.
         provenance: versions, seeds, data.
@@ -62,6 +91,7 @@ class Report:
     metric: str
     trained: Metrics = field(default_factory=dict)
     baselines: Metrics = field(default_factory=dict)
+    lines: Mapping[str, str] = field(default_factory=dict)
     verdict: Sequence[str] = ()
     differences: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     best_baseline: str = ""
@@ -70,6 +100,7 @@ class Report:
     training: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
     reward_gaps: Sequence[float] = ()
     reward_model: Mapping[str, Any] = field(default_factory=dict)
+    meanings: Mapping[str, str] = field(default_factory=dict)
     examples: Sequence[Example] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -92,14 +123,6 @@ class Report:
             audit: their comparison.
             **parts: further fields of the report.
         """
-        differences = {}
-        if trained is not None:
-            both = trained.merged(baselines)
-            differences = {
-                name: both.paired(name, audit.baseline, audit.metric).to_dict()
-                for name, each in trained.values.items()
-                if audit.metric in each
-            }
         metadata = (trained or baselines).metadata()
         metadata["milliseconds"] = {
             name: each.milliseconds(name)
@@ -112,9 +135,24 @@ class Report:
             metric=audit.metric,
             trained=trained.to_dict() if trained is not None else {},
             baselines=baselines.to_dict(),
+            lines={} if audit.comparison is None else audit.comparison.lines,
             verdict=audit.verdict,
-            differences=differences,
+            differences=_differences(trained, baselines, audit),
             best_baseline=audit.baseline,
             metadata=metadata,
             **{"warning": metadata["warning"], **parts},
         )
+
+
+def _differences(
+    trained: Evaluation | None, baselines: Evaluation, audit: Audit
+) -> dict[str, dict[str, float]]:
+    """Differences to the best baseline, of the trained rankers and of the next best baselines."""
+    both = baselines if trained is None else trained.merged(baselines)
+    near = [name for name in baselines.best_first(audit.metric) if name != audit.baseline]
+    learned = [] if trained is None else trained.rankers
+    return {
+        name: both.paired(name, audit.baseline, audit.metric).to_dict()
+        for name in (*learned, *near[:_BASELINES])
+        if audit.metric in both.values[name]
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def test_only_exposures_since_the_promotion_count(registry):
     assert found.since is not None
     assert found.undecided is not None
     assert "needs at least two units" not in found.undecided
-    assert "has units" in found.undecided
+    assert "has too few units (all 0, few 0)" in found.undecided
 
 
 def test_a_hold_out_that_is_the_champion_says_nothing(registry):
@@ -118,6 +119,8 @@ def test_broken_assignment_is_not_trusted(registry):
     assert found.breaches == ()
     assert found.undecided is not None
     assert "do not fit their weights" in found.undecided
+    assert not set("{}'") & set(found.undecided.removeprefix("the variants' sizes"))
+    assert re.search(r"sizes \(all [\d,]+, few [\d,]+ units\)", found.undecided)
 
 
 @pytest.mark.parametrize(

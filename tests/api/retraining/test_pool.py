@@ -85,7 +85,7 @@ def test_requests_in_two_parts_count_once(data, store):
     export_new(store, data)
     pool = read_pool([data])
     assert len(pool) == WARM + DAY
-    assert pool.said == (f"{DAY} requests are in two parts and count once",)
+    assert pool.said == (f"{DAY} requests are in two parts and counted once",)
 
 
 def test_a_range_is_left_out(data, store):

@@ -6,15 +6,16 @@ import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
-from goalrank.bundles import Bundle
+from goalrank.bundles import Bundle, Predictor
 from goalrank.constraints.constraints import Constraints
 from goalrank.requests import Requests
 from goalrank.serving.http.access import Keys
 from goalrank.serving.http.app import create_app
-from goalrank.serving.page.examples import Examples
+from goalrank.serving.page.examples import Examples, ItemSearch
 from goalrank.serving.ranking.service import Service
 from goalrank.serving.store.store import Store
 from tests.bundles.kit import make_bundle
@@ -183,6 +184,42 @@ def test_items_are_found_by_title_and_id(client):
     assert {"name": "tags", "value": "t0, t1"} in found[0]["facts"]
     [one] = client.get("/v1/page/items", params={"query": "39"}).json()["items"]
     assert one["id"] == 39
+
+
+@pytest.mark.parametrize(
+    ("query", "title"),
+    [
+        ("istanbul", "İstanbul"),
+        ("İSTANBUL", "istanbul"),
+        ("igdir", "IĞDIR"),
+        ("IĞDIR", "Iğdır"),
+        ("amelie", "Amélie"),
+        ("AMÉLIE", "Amelie Poulain"),
+        ("lodz", "Łódź"),
+        ("strasse", "Große Straße"),
+    ],
+)
+def test_search_ignores_case_and_accents(query: str, title: str):
+    predictor = Predictor(make_bundle(reward=False))
+    items = pl.DataFrame({"item_id": [1, 2, 3], "title": ["other", title, None]})
+    assert [card["id"] for card in ItemSearch(items, predictor).find(query, 5)] == [2]
+
+
+def test_users_are_found_whatever_their_case_and_accents():
+    table = make_table(3)
+    frame = table.frame.with_columns(user_id=pl.Series(["Zoë", "İlker", "Bob"]))
+    examples = Examples(Requests(frame, info=table.info))
+    assert [each["user"] for each in examples.users("zoe", 5)] == ["Zoë"]
+    assert [each["user"] for each in examples.users("ilk", 5)] == ["İlker"]
+    assert [each["user"] for each in examples.users("B", 5)] == ["Bob"]
+
+
+def test_the_search_follows_the_served_table(service, client):
+    assert client.get("/v1/page/items", params={"query": "new name"}).json()["items"] == []
+    predictor = service.predictors["default"]
+    predictor.items = pl.DataFrame({"item_id": [5], "title": ["A new name"]})
+    [one] = client.get("/v1/page/items", params={"query": "NEW NAME"}).json()["items"]
+    assert one["id"] == 5
 
 
 def test_typed_candidates_have_average_features(client):

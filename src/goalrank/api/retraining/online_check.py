@@ -19,6 +19,7 @@ from goalrank.experiments import (
 )
 from goalrank.models import ModelRegistry, Pointer
 from goalrank.storage import Place
+from goalrank.wording import named_values
 
 if TYPE_CHECKING:
     from goalrank.serving import Store
@@ -165,7 +166,10 @@ def _check(
     except TooFewUnitsError as error:
         return _undecided(plain, str(error).partition("; remedy")[0])
     if report.alarm:
-        return _undecided(plain, f"the variants' sizes {report.units} do not fit their weights")
+        return _undecided(
+            plain,
+            f"the variants' sizes ({named_values(report.units)} units) do not fit their weights",
+        )
     breaches = tuple(broken_guardrails(experiment, report, variant.name))
     return OnlineCheck(experiment.name, pointer, version, against, since, breaches)
 

@@ -18,6 +18,7 @@ from goalrank.errors import DataError
 from goalrank.models import DataRange
 from goalrank.requests import Requests, TableInfo
 from goalrank.storage import put_in_place, remove_folder
+from goalrank.wording import counted
 
 if TYPE_CHECKING:
     from goalrank.serving import Store
@@ -263,11 +264,15 @@ def _kept(
     """Rows in order of time, without repeated requests and excluded ranges."""
     once = joined.unique("request_id", keep="first", maintain_order=True)
     twice = joined.height - once.height
-    said = [f"{twice:,} requests are in two parts and count once"] if twice else []
+    said = (
+        [f"{counted(twice, 'request is', 'requests are')} in two parts and counted once"]
+        if twice
+        else []
+    )
     for start, end in exclude:
         inside = pl.col("time").is_between(start, end, closed="left")
         left = once.filter(inside).height
-        said.append(f"{left:,} requests from {start} to {end} are excluded")
+        said.append(f"{counted(left, 'request')} from {start} to {end}: left out")
         once = once.filter(~inside)
     return once.sort("time", "request_id"), said
 

@@ -34,6 +34,7 @@ from goalrank.models import (
 from goalrank.requests import Requests
 from goalrank.storage import Claim, Place, local_path
 from goalrank.training import FitConfig
+from goalrank.wording import counted
 
 Outcome = Literal["nothing new", "known", "refused", "registered", "promoted", "dry run"]
 _LOCK = ".retrain.lock"
@@ -307,7 +308,7 @@ def _train(run: _Run, window: Window) -> tuple[Model, DataRange]:
     train, _ = run.pool.part(start, window.start - held)
     validation = run.pool.part(window.start - held, window.start)[0] if held else None
     run.tell(
-        f"training afresh on {trained.requests:,} requests, {trained.first:%Y-%m-%d %H:%M} to "
+        f"training afresh on {counted(trained.requests, 'request')}, {trained.first:%Y-%m-%d %H:%M} to "
         f"{trained.last:%Y-%m-%d %H:%M} (the last {held:,} stop it); judging on "
         f"{window.end - window.start:,} after them"
     )

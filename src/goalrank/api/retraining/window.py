@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goalrank.api.retraining.settings import WindowSettings
+from goalrank.wording import counted
 
 Times = NDArray[np.datetime64]
 
@@ -71,13 +72,13 @@ def choose_window(
     if fresh < settings.requests:
         since = "" if judged is None else f" since {judged:%Y-%m-%d %H:%M}"
         return (
-            f"{fresh:,} new requests{since}, and {settings.requests:,} are needed "
+            f"{counted(fresh, 'new request')}{since}, and {settings.requests:,} are needed "
             f"(setting: window.requests)"
         )
     most = int(settings.most * (end - known))
     if most < settings.requests:
         return (
-            f"{end - known:,} requests that the champion was not trained on; at most {most:,} may "
+            f"{counted(end - known, 'request')} that the champion was not trained on; at most {most:,} may "
             f"be judged on, and {settings.requests:,} are needed (settings: window.most, "
             f"window.requests)"
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from goalrank.cli.common import JsonOption, examples, only_json, verb
+from goalrank.wording import counted
 
 if TYPE_CHECKING:
     from goalrank.experiments import InterleaveReport, MetricBaseline, PowerPlan, Report
@@ -233,8 +234,8 @@ def _print_preference(done: InterleaveReport, as_json: bool) -> None:
         return
     first, second = done.pair
     typer.echo(
-        f"{done.experiment}: {done.requests:,} lists drafted by {first} and {second} for "
-        f"{done.units:,} units; {second} picked {done.slots:.1%} of the slots; left out, teams do "
+        f"{done.experiment}: {counted(done.requests, 'list')} drafted by {first} and {second} for "
+        f"{counted(done.units, 'unit')}; {second} picked {done.slots:.1%} of the slots; left out, teams do "
         f"not fit: {done.broken:,}"
     )
     for e in done.preferences:

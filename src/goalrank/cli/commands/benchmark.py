@@ -22,6 +22,7 @@ from goalrank.cli.common import (
     verb,
     warn,
 )
+from goalrank.wording import counted
 
 app = typer.Typer(help="Compare rankers over data sets and seeds.", no_args_is_help=True)
 Folder = Annotated[Path, typer.Argument(help="Folder that `goalrank benchmark run` wrote.")]
@@ -76,7 +77,7 @@ def run(
         )
         if not as_json:
             typer.echo(
-                f"{done.ran} cells run, {done.failed} of them failed; {done.before} were there "
+                f"{counted(done.ran, 'cell')} run, {done.failed} of them failed; {done.before} there "
                 f"before, {done.elsewhere} came from another process\n"
                 f"next: goalrank benchmark table {out}"
             )

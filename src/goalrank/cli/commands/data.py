@@ -39,6 +39,7 @@ from goalrank.cli.log_options import (
     TimezoneOption,
     log_options,
 )
+from goalrank.wording import counted
 
 app = typer.Typer(help="Raw logs to requests; look into requests.", no_args_is_help=True)
 preview.add(app)
@@ -220,7 +221,7 @@ def embed(
         emit({"items": made.height, "column": column, "without_text": missing, "out": str(out)})
         if not as_json:
             typer.echo(
-                f"{made.height:,} items, {missing:,} of them without text; column {column}; "
+                f"{counted(made.height, 'item')}, {missing:,} of them without text; column {column}; "
                 f"wrote {out}"
             )
 
@@ -236,7 +237,7 @@ def _print_report(report: dict[str, Any], out: str) -> None:
         Text(report["dataset"], style="bold").append(
             f", protocol {report['protocol']}, target {report['target']}: "
             f"{counts['train']:,} training, {counts['validation']:,} validation and "
-            f"{counts['test']:,} test requests in {report['seconds']['total']:.1f} s",
+            f"{counted(counts['test'], 'test request')} in {report['seconds']['total']:.1f} s",
             style="not bold",
         )
     )
@@ -259,7 +260,7 @@ def _print_report(report: dict[str, Any], out: str) -> None:
     if "text" in report:
         text = report["text"]
         show.print(
-            f"  texts: {counts['items_with_text']:,} items have a vector of {text['width']} numbers "
+            f"  texts: {counted(counts['items_with_text'], 'item has', 'items have')} a vector of {text['width']} numbers "
             f"({text['variance_kept']:.0%} of the variance), column {text['column']}",
             soft_wrap=True,
         )
@@ -269,7 +270,7 @@ def _print_report(report: dict[str, Any], out: str) -> None:
         show.print(
             f"  the blend against {gain['channel']}, the best channel, on {name}: "
             f"{gain['gain']:+.2%} [{gain['low']:+.2%}, {gain['high']:+.2%}] of "
-            f"{gain['requests']:,} requests",
+            f"{counted(gain['requests'], 'request')}",
             soft_wrap=True,
         )
     for warning in report["warnings"]:
@@ -330,7 +331,7 @@ def validate(
                 typer.echo(str(fault))
             if limit and len(faults) > limit:
                 typer.echo(f"and {len(faults) - limit} more (--limit 0 prints all)")
-            typer.echo(f"{len(faults)} faults in {len(requests):,} requests")
+            typer.echo(f"{counted(len(faults), 'fault')} in {counted(len(requests), 'request')}")
     if faults:
         raise typer.Exit(3)
 

@@ -11,6 +11,7 @@ from goalrank.cli.common import (
     JsonOption,
     examples,
     only_json,
+    print_lines,
     print_scorecard,
     say,
     show_progress,
@@ -45,13 +46,17 @@ def demo(
                 say=lambda text: say(f"{text} …", "dim"),
             )
         emit(results)
-        if not as_json:
-            print_scorecard(card)
         say(
             f"{results['seconds']['total']:.0f} s; wrote {out}/results.json, "
             f"{out}/report.html, {out}/bundle",
             "dim",
         )
+        if not as_json:
+            print_scorecard(card, verdict=False)
+            comparison = card.audit.comparison
+            lines = {} if comparison is None else comparison.lines
+            next_ = f"Open {out}/report.html. {lines.pop('What next', '')}"
+            print_lines({**lines, "What next": next_.strip()})
 
 
 def add(app: typer.Typer) -> None:

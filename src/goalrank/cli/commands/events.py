@@ -28,6 +28,7 @@ from goalrank.cli.log_options import (
     TimezoneOption,
     log_options,
 )
+from goalrank.wording import counted
 
 if TYPE_CHECKING:
     from goalrank.serving import Comparison
@@ -82,7 +83,7 @@ def replay(
         emit({"stored": done.stored, "duplicates": done.duplicates, "position": done.last})
         if not as_json:
             typer.echo(
-                f"{store}: {done.stored:,} events stored, {done.duplicates:,} were there already"
+                f"{store}: {counted(done.stored, 'event')} stored, {done.duplicates:,} there already"
             )
 
 
@@ -148,6 +149,6 @@ def _print_comparison(found: Comparison) -> None:
             f"served {cell.served}"
         )
     out.print(
-        f"{found.events:,} events and {found.requests:,} requests, {found.linked:,} of them after "
-        f"the latest refit: {found.compared:,} cells, {found.different:,} differ by more than 10⁻⁶"
+        f"{counted(found.events, 'event')} and {counted(found.requests, 'request')}, {found.linked:,} of them after "
+        f"the latest refit: {counted(found.compared, 'cell')}, of which {found.different:,} differ by more than 10⁻⁶"
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from goalrank.cli.common import JsonOption, console, examples, only_json, verb
+from goalrank.wording import counted
 
 if TYPE_CHECKING:
     from goalrank.models import Version
@@ -156,7 +157,9 @@ def diff(
         changes = compare_versions(old, new)
         emit([{"name": c.name, "before": c.before, "after": c.after} for c in changes])
         if not as_json:
-            typer.echo(f"version {old.number} -> version {new.number}: {len(changes)} differences")
+            typer.echo(
+                f"version {old.number} -> version {new.number}: {counted(len(changes), 'difference')}"
+            )
             for change in changes:
                 typer.echo(str(change))
 
@@ -241,7 +244,7 @@ def _print_version(version: Version) -> None:
     for name, data in (("trained", record.trained), ("judged", record.judged)):
         if data is not None:
             typer.echo(
-                f"{name} on {data.requests:,} requests, {data.first:%Y-%m-%d %H:%M} to "
+                f"{name} on {counted(data.requests, 'request')}, {data.first:%Y-%m-%d %H:%M} to "
                 f"{data.last:%Y-%m-%d %H:%M}"
             )
     if record.note:

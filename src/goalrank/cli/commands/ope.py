@@ -21,6 +21,7 @@ from goalrank.cli.common import (
 from goalrank.cli.fields import options_of
 from goalrank.evaluation import OffPolicyOptions
 from goalrank.storage import json_text, write_text
+from goalrank.wording import counted
 
 if TYPE_CHECKING:
     from goalrank.evaluation import Estimate, OffPolicy
@@ -123,7 +124,7 @@ def _print(found: OffPolicy) -> None:
     reward = " + ".join(f"{weight:g} {kind}" for kind, weight in settings["reward"].items())
     typer.echo(f"new policy: {settings['policy']}; reward: {reward}")
     typer.echo(
-        f"{support['requests']:,} requests ({settings['left_out']:,} left out), worth "
+        f"{counted(support['requests'], 'request')} ({settings['left_out']:,} left out), worth "
         f"{support['effective']:,.0f} of the new policy's own, with "
         f"{support['effective_clicks']:,.0f} answers of equal weight; mean weight "
         f"{support['mean_weight']:.3f} ± {support['mean_weight_error']:.3f}, largest "

@@ -19,6 +19,7 @@ from goalrank.cli.log_options import (
     TimezoneOption,
     log_options,
 )
+from goalrank.wording import counted
 
 if TYPE_CHECKING:
     from goalrank.logs import Preview
@@ -93,7 +94,7 @@ def _print_request(request: dict[str, Any]) -> None:
     table = Table(
         title=Text(
             f"request {request['request_id']} of user {request['user_id']} at {request['time']}, "
-            f"{request['candidates']} candidates"
+            f"{counted(request['candidates'], 'candidate')}"
         ),
         title_justify="left",
     )

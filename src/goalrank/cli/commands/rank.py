@@ -18,6 +18,7 @@ from goalrank.cli.common import (
     renamed,
     verb,
 )
+from goalrank.wording import counted
 
 
 @verb()
@@ -84,7 +85,7 @@ def rank(
             )  # fmt: skip
         emit({"out": out, "requests": count})
         if not as_json:
-            typer.echo(f"{count:,} lists in {out}")
+            typer.echo(f"{counted(count, 'list')} in {out}")
 
 
 def add(app: typer.Typer) -> None:

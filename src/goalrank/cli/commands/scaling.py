@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from goalrank.cli.common import JsonOption, busy, examples, only_json, progress_bar, verb
+from goalrank.wording import counted
 
 app = typer.Typer(help="How quality grows with parameters and data.", no_args_is_help=True)
 
@@ -39,8 +40,8 @@ def run(
         emit(dataclasses.asdict(done))
         if not as_json:
             typer.echo(
-                f"{done.ran} cells run, {done.failed} of them failed; {done.before} were there "
-                f"before, {done.elsewhere} are at work elsewhere\nnext: goalrank scaling fit {out}"
+                f"{counted(done.ran, 'cell')} run, {done.failed} of them failed; {done.before} there "
+                f"before, {done.elsewhere} at work elsewhere\nnext: goalrank scaling fit {out}"
             )
 
 
@@ -66,7 +67,9 @@ def fit(
             place = folder if out is None else out
             typer.echo((place / "scaling.md").read_text(encoding="utf-8").rpartition("\n\n")[0])
             failed = f", {len(result['failed'])} failed" if result["failed"] else ""
-            typer.echo(f"\n{result['cells']} cells{failed}; wrote {place / 'fit.json'} and figures")
+            typer.echo(
+                f"\n{counted(result['cells'], 'cell')}{failed}; wrote {place / 'fit.json'} and figures"
+            )
 
 
 @app.command(

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from goalrank.cli.common import JsonOption, examples, only_json, say, verb
+from goalrank.wording import counted
 
 app = typer.Typer(
     help="What the server kept: export, retention, copies and checks.", no_args_is_help=True
@@ -60,7 +61,7 @@ def export(
         emit({"out": str(out), "requests": done.requests, "left_out": done.left_out})
         for kind, count in done.left_out.items():
             say(
-                f"{count:,} answers of kind '{kind}' lie outside its range and were left out: "
+                f"left out: {counted(count, 'answer')} of kind '{kind}' outside its range; "
                 f"nothing can be trained on them"
             )
         if not as_json:
@@ -94,7 +95,7 @@ def purge(
             gone = opened.purge(limit)
         emit({"purged": gone})
         if not as_json:
-            typer.echo(f"{gone:,} exposures forgotten")
+            typer.echo(f"{counted(gone, 'exposure')} forgotten")
 
 
 @app.command(epilog=examples("goalrank store backup --out copies/monday.db"))
@@ -141,7 +142,7 @@ def check(
             for fault in found.faults:
                 typer.echo(f"damaged: {fault}")
             span = f" from {found.oldest} to {found.newest}" if found.oldest else ""
-            counts = f"{found.exposures:,} exposures{span}, {found.feedback:,} feedback values"
+            counts = f"{counted(found.exposures, 'exposure')}{span}, {counted(found.feedback, 'feedback value')}"
             typer.echo(f"{counts}, {found.size:,} bytes" if not found.faults else _RESTORE)
         if old:
             say(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -39,5 +38,6 @@ def run(
         )
         emit(results)
         if not as_json:
-            counts = json.dumps(results["counts"], indent=2)
-            typer.echo(f"{counts}\nwrote {out / 'theory.json'} and its figures")
+            for name, count in results["counts"].items():
+                typer.echo(f"{name.replace('_', ' '):<32} {count:,}")
+            typer.echo(f"wrote {out / 'theory.json'} and its figures")

@@ -19,6 +19,7 @@ from goalrank.cli.common import (
     show_progress,
     verb,
 )
+from goalrank.wording import counted
 
 if TYPE_CHECKING:
     from goalrank.worlds import RankerPolicy
@@ -85,7 +86,7 @@ def sample(
                 )  # fmt: skip
         emit({"out": str(out), "requests": requests})
         if not as_json:
-            typer.echo(f"{requests:,} requests in {out}")
+            typer.echo(f"{counted(requests, 'request')} in {out}")
 
 
 def _policy(

@@ -9,13 +9,13 @@ seconds (`linear_baseline`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from goalrank.errors import ConfigError
+from goalrank.evaluation.ranking.comparison import LINEAR, Comparison
 from goalrank.evaluation.ranking.evaluation import Evaluation
 from goalrank.evaluation.statistics.bootstrap import Difference
 from goalrank.rankers import (
@@ -33,8 +33,6 @@ from goalrank.requests import EncodedRequests, InputSpec
 
 _REVERSED = " (reversed)"
 _CHANCE = ("constant", "random")
-LINEAR = "linear baseline"
-_LEVEL = 0.005  # of a metric in [0, 1]: a difference that nobody would act on
 
 
 def audit_baselines(train: EncodedRequests, feature_names: Sequence[str] = ()) -> dict[str, Scorer]:
@@ -122,6 +120,7 @@ class Audit:
         difference: trained minus baseline over the same requests; None without a trained ranker.
         holds: True if the whole interval of the difference is above 0.
         verdict: sentences for people, the most important first.
+        comparison: the numbers behind the first sentence; None without a trained ranker.
     """
 
     metric: str
@@ -130,6 +129,7 @@ class Audit:
     difference: Difference | None
     holds: bool
     verdict: tuple[str, ...]
+    comparison: Comparison | None = None
 
 
 def audit(
@@ -160,69 +160,10 @@ def audit(
         first = f"The best baseline, {baseline}, scores {value:.3f} {name}."
         return Audit(name, baseline, None, None, False, (first, *_leak(baselines, name), *notes))
     trained = rankers.best(name)
-    difference = rankers.merged(baselines).paired(trained, baseline, name)
-    a, b = rankers.interval(trained, name).mean, baselines.interval(baseline, name).mean
-    holds = difference.low > 0
-    scored = int(np.isfinite(rankers.values[trained][name]).sum())
-    verdict = _sentence(trained, a, baseline, b, name, difference, scored)
-    return Audit(
-        name, baseline, trained, difference, holds, (verdict, *_leak(baselines, name), *notes)
-    )
-
-
-def _sentence(
-    trained: str,
-    a: float,
-    baseline: str,
-    b: float,
-    metric: str,
-    difference: Difference,
-    scored: int,
-) -> str:
-    span = f"95 % interval of the difference {difference.low:+.3f} to {difference.high:+.3f}"
-    if difference.low > 0:
-        return (
-            f"The best trained ranker ({trained}, {metric} {a:.3f}) exceeds the best baseline "
-            f"({baseline}, {b:.3f}) by {difference.mean:.3f} ({span})."
-        )
-    if difference.high < 0:
-        return (
-            f"A baseline ({baseline}) scores {b:.3f} {metric}, above the best trained ranker "
-            f"({trained}, {a:.3f}; {span}): {_above(baseline)}"
-        )
-    if max(-difference.low, difference.high) <= _LEVEL:
-        return (
-            f"A baseline ({baseline}) scores {b:.3f} {metric}, level with the best trained ranker "
-            f"({trained}, {a:.3f}; {span}): {_above(baseline)}"
-        )
-    if math.isinf(difference.high):
-        return (
-            f"The best trained ranker ({trained}, {metric} {a:.3f}) and the best baseline ({baseline}, "
-            f"{b:.3f}) cannot be compared: all requests are of one user, and requests of one user are "
-            f"not independent; remedy: requests of more users."
-        )
-    return (
-        f"The best trained ranker ({trained}, {metric} {a:.3f}) and the best baseline ({baseline}, "
-        f"{b:.3f}) are not told apart ({span}): about {_needed(difference, scored):,} scored requests "
-        f"would tell a difference of {_LEVEL:g} from none, and these are {scored:,}."
-    )
-
-
-def _needed(difference: Difference, scored: int) -> int:
-    """Requests whose interval reaches `_LEVEL` to either side, to two digits; at least one more."""
-    half = (difference.high - difference.low) / 2
-    needed = max(math.ceil(scored * (half / _LEVEL) ** 2), scored + 1)
-    digit: int = 10 ** max(len(str(needed)) - 2, 0)
-    return -(-needed // digit) * digit
-
-
-def _above(baseline: str) -> str:
-    if baseline == LINEAR:
-        return (
-            "train longer, or deploy the linear model itself "
-            "(--set ranker.name=linear --set objective.name=supervised)."
-        )
-    return "this protocol, with these rankers, does not measure ranking."
+    comparison = Comparison.of(rankers.merged(baselines), trained, baseline, name)
+    verdict = (comparison.verdict, *_leak(baselines, name), *notes)
+    holds = comparison.outcome == "above"
+    return Audit(name, baseline, trained, comparison.difference, holds, verdict, comparison)
 
 
 def _leak(baselines: Evaluation, metric: str) -> list[str]:

@@ -67,7 +67,7 @@ def evaluate(
     tables = replace(columns, items=columns.items.to(device), users=columns.users.to(device))
     parts: dict[str, dict[str, list[FloatArray]]] = {name: {} for name in rankers}
     seconds = dict.fromkeys(rankers, 0.0)
-    with _evaluating(rankers.values()), torch.inference_mode():
+    with evaluating(rankers.values()), torch.inference_mode():
         for start in range(0, len(rows), batch_size):
             batch = known_only(tables.batch(rows[start : start + batch_size]).to(device))
             for name, ranker in rankers.items():
@@ -131,7 +131,8 @@ def _with_positives(columns: EncodedRequests) -> NDArray[np.int64]:
 
 
 @contextmanager
-def _evaluating(rankers: Iterable[Ranker]) -> Iterator[None]:
+def evaluating(rankers: Iterable[Ranker]) -> Iterator[None]:
+    """Rankers without dropout meanwhile; afterwards they are as they were."""
     modules = list(rankers)
     before = [ranker.training for ranker in modules]
     for ranker in modules:

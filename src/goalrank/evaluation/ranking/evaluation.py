@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from goalrank._notebook import html_table
 from goalrank.errors import ConfigError
 from goalrank.evaluation.statistics.bootstrap import Difference, FloatArray, Interval, Resampler
+from goalrank.wording import counted
 
 _SCHEMA = {
     "ranker": pl.String, "metric": pl.String, "mean": pl.Float64, "low": pl.Float64,
@@ -194,7 +195,7 @@ class Evaluation:
     def basis(self) -> str:
         """A line on what the numbers rest on."""
         return (
-            f"{self.n} requests; {self.excluded} without positives excluded. Protocol: "
+            f"{counted(self.n, 'request')}; {self.excluded} without positives excluded. Protocol: "
             f"{self.protocol}. {self.intervals}."
         )
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from goalrank.requests.encoding.vocabulary import mix64, stable_hash
 from goalrank.requests.table.requests import Requests
+from goalrank.wording import counted
 
 _KEPT = 512  # hashes in a sketch
 
@@ -80,7 +81,7 @@ class LogFingerprint:
         return float(np.isin(theirs, mine).mean()) if len(theirs) else 0.0
 
     def __str__(self) -> str:
-        return f"{self.requests:,} requests of {self.first} to {self.last}"
+        return f"{counted(self.requests, 'request')} of {self.first} to {self.last}"
 
 
 def _hashes(requests: Requests) -> NDArray[np.uint64]:

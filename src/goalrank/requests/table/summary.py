@@ -6,6 +6,7 @@ import polars as pl
 
 from goalrank._notebook import html_table
 from goalrank.requests.table.info import TableInfo
+from goalrank.wording import counted
 
 Side = pl.DataFrame | None
 
@@ -38,10 +39,10 @@ def _facts(
         ("feedback", f"{kinds} (target: {info.target})"),
         ("source", f"{info.dataset}, protocol {info.protocol}"),
         ("time", _span(frame["time"])),
-        ("beside", ", ".join([_beside(items, "items"), _beside(users, "users"), *extra])),
+        ("beside", ", ".join([_beside(items, "item"), _beside(users, "user"), *extra])),
     ]
     facts += [("warning", info.warning)] if info.warning else []
-    head = f"{frame.height:,} rows, {known:,} users, {among:,} items among the candidates"
+    head = f"{counted(frame.height, 'row')}, {counted(known, 'user')}, {counted(among, 'item')} among the candidates"
     return head, facts
 
 
@@ -52,5 +53,7 @@ def _span(values: pl.Series) -> str:
 
 def _beside(side: pl.DataFrame | None, name: str) -> str:
     return (
-        f"no {name} table" if side is None else f"{side.height:,} {name} x {side.width - 1} columns"
+        f"no {name}s table"
+        if side is None
+        else f"{counted(side.height, name)} x {counted(side.width - 1, 'column')}"
     )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from goalrank.errors import ValidationError
 from goalrank.requests.table.info import Bounds, TableInfo
 from goalrank.requests.table.schema import SCHEMA, aligned_with
+from goalrank.wording import counted
 
 RULES: dict[str, tuple[str, str]] = {
     "null": ("must not be null", "drop the row or fill the value"),
@@ -96,7 +97,7 @@ def find_faults(frame: pl.DataFrame, info: TableInfo, max_faults: int | None = N
 def validation_error(faults: Sequence[Fault], source: str, rows: int) -> ValidationError:
     """A summary of many faults: the first ten, counts per rule, and what to do next."""
     counts = Counter(fault.rule for fault in faults)
-    lines = [f"{source}: {len(faults)} faults in {rows} requests"]
+    lines = [f"{source}: {counted(len(faults), 'fault')} in {counted(rows, 'request')}"]
     lines += [f"  {fault}" for fault in faults[:10]]
     if len(faults) > 10:
         lines.append(f"  and {len(faults) - 10} more")

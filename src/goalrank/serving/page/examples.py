@@ -10,6 +10,7 @@ import polars as pl
 
 from goalrank.bundles import Predictor
 from goalrank.requests import Requests
+from goalrank.serving.page.folded_text import fold, folded
 
 _MOST_FACTS = 4
 _HIDDEN = {"item_id", "title", "url"}
@@ -29,13 +30,14 @@ class Examples:
         if table is not None:
             for row, user in enumerate(table.frame["user_id"].cast(pl.String)):
                 self._rows.setdefault(user, []).append(row)
+        self._folded = folded(pl.Series(list(self._rows), dtype=pl.String)).to_list()
 
     def __len__(self) -> int:
         """Number of example requests."""
         return 0 if self.table is None else len(self.table)
 
     def users(self, query: str, limit: int) -> list[dict[str, Any]]:
-        """Find users by id.
+        """Find users by id, whatever its case and accents.
 
         Args:
             query: part of the id.
@@ -44,9 +46,10 @@ class Examples:
         Returns:
             `user` and the number of `requests` of each user; ids that begin with the query first.
         """
-        found = [user for user in self._rows if query in user]
-        found.sort(key=lambda user: not user.startswith(query))
-        return [{"user": user, "requests": len(self._rows[user])} for user in found[:limit]]
+        wanted = fold(query)
+        found = [pair for pair in zip(self._folded, self._rows) if wanted in pair[0]]
+        found.sort(key=lambda pair: not pair[0].startswith(wanted))
+        return [{"user": user, "requests": len(self._rows[user])} for _, user in found[:limit]]
 
     def request(self, user: str, index: int, now: datetime) -> dict[str, Any] | None:
         """Make a body of /v1/rank from an example, moved in time so that it happens now.
@@ -110,30 +113,37 @@ def item_cards(
     ]
 
 
-def search_items(
-    query: str, items: pl.DataFrame | None, predictor: Predictor, limit: int
-) -> list[dict[str, Any]]:
-    """Find items by title or id.
+class ItemSearch:
+    """Items by title or id, whatever their case and accents.
 
     Args:
-        query: part of the title, or the beginning of the id.
         items: side table of items; None searches the ids of the model.
         predictor: its model knows some of the items.
-        limit: items, at most.
-
-    Returns:
-        The cards of the items, see `item_cards`.
     """
-    ids = predictor.bundle.encoder.items.vocabulary.ids
-    if items is not None:
-        hit = pl.col("item_id").cast(pl.String).str.starts_with(query)
-        if "title" in items.columns:
-            title = pl.col("title").cast(pl.String).str.to_lowercase().fill_null("")
-            hit = hit | title.str.contains(query.lower(), literal=True)
-        found = items.lazy().filter(hit).select("item_id").head(limit).collect()["item_id"]
-    else:
-        found = ids.filter(ids.cast(pl.String).str.starts_with(query)).head(limit)
-    return item_cards(found.cast(ids.dtype).to_list(), items, predictor)
+
+    def __init__(self, items: pl.DataFrame | None, predictor: Predictor) -> None:
+        self.items, self.predictor = items, predictor
+        known = predictor.bundle.encoder.items.vocabulary.ids
+        self._ids = known if items is None else items["item_id"].cast(known.dtype)
+        titled = items is not None and "title" in items.columns
+        self._folded_ids = folded(self._ids)
+        self._titles = folded(items["title"]) if items is not None and titled else None
+
+    def find(self, query: str, limit: int) -> list[dict[str, Any]]:
+        """Find items.
+
+        Args:
+            query: part of the title, or the beginning of the id.
+            limit: items, at most.
+
+        Returns:
+            The cards of the items, see `item_cards`.
+        """
+        wanted = fold(query)
+        hit = self._folded_ids.str.starts_with(wanted)
+        if self._titles is not None:
+            hit |= self._titles.str.contains(wanted, literal=True)
+        return item_cards(self._ids.filter(hit).head(limit).to_list(), self.items, self.predictor)
 
 
 def rule_columns(items: pl.DataFrame | None) -> list[str]:

@@ -10,6 +10,7 @@ import polars as pl
 from goalrank.bundles import Ranked
 from goalrank.constraints import Constraints
 from goalrank.requests import Requests
+from goalrank.wording import counted
 
 Rank = Callable[[Requests, Sequence[Constraints]], list[Ranked]]
 Item = int | str
@@ -46,7 +47,7 @@ def explain(
         state = "given up" if name in ranked.relaxed else "changed" if changes else "idle"
         out.append({"label": label, "state": state, "changes": changes})
     if "length" in ranked.relaxed:
-        label = f"{slots} slots (shortened: the rules leave no more)"
+        label = f"{counted(slots, 'slot')} (shortened: the rules leave no more)"
         out.append({"label": label, "state": "given up", "changes": []})
     return out
 

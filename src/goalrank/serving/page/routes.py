@@ -19,7 +19,7 @@ from goalrank.errors import ConfigError
 from goalrank.experiments import RESERVED
 from goalrank.requests import Requests
 from goalrank.serving.http.schemas import RankBody
-from goalrank.serving.page.examples import Examples, item_cards, rule_columns, search_items
+from goalrank.serving.page.examples import Examples, ItemSearch, item_cards, rule_columns
 from goalrank.serving.page.experiments import ExperimentReports
 from goalrank.serving.page.lists import (
     RETRIEVER,
@@ -124,6 +124,7 @@ class _PageRoutes:
         self.reports = ExperimentReports(self.service)
         self._source: Requests | None = None
         self._examples = Examples(None)
+        self._search: ItemSearch | None = None
 
     @property
     def examples(self) -> Examples:
@@ -138,6 +139,15 @@ class _PageRoutes:
         """The side table of items for titles and constraints."""
         own = self.service.predictors[DEFAULT].items
         return own if own is not None else self.examples.items
+
+    @property
+    def search(self) -> ItemSearch:
+        """The search of items; made anew where another model or table is served."""
+        items, predictor = self.items, self.service.predictors[DEFAULT]
+        made = self._search
+        if made is None or made.items is not items or made.predictor is not predictor:
+            made = self._search = ItemSearch(items, predictor)
+        return made
 
     def add(self, app: FastAPI, guarded: dict[str, Any]) -> None:
         """Add the routes to an application."""
@@ -173,8 +183,7 @@ class _PageRoutes:
         @app.get("/v1/page/items", **guarded)
         def items(query: Text = "", limit: Limit = 12) -> dict[str, Any]:
             """Find items by title or id."""
-            predictor = self.service.predictors[DEFAULT]
-            return {"items": search_items(query, self.items, predictor, limit)}
+            return {"items": self.search.find(query, limit)}
 
     def _add_lists(self, app: FastAPI, guarded: dict[str, Any]) -> None:
         @app.post("/v1/page/compare", **guarded)

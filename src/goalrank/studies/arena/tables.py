@@ -10,6 +10,7 @@ from goalrank.reporting import Bold, Column, Markup, Table, make_columns, millis
 from goalrank.studies.arena.leaderboards import LEVEL, Leaderboard, LeaderboardRow
 from goalrank.studies.arena.ledger import BASELINE_PREFIX
 from goalrank.studies.common import METHOD_ROWS
+from goalrank.wording import counted
 
 _OTHERS = ("recall", "hit_rate", "map")
 _BASELINE = "†"
@@ -169,14 +170,16 @@ def _notes(leaderboard: Leaderboard) -> list[str]:
             f"and nothing is tested."
         )
     if leaderboard.hidden_baselines:
-        notes.append(f"{leaderboard.hidden_baselines} weaker baselines are not shown.")
+        notes.append(
+            f"{counted(leaderboard.hidden_baselines, 'weaker baseline is', 'weaker baselines are')} not shown."
+        )
     few = [
         row.label for row in leaderboard.rows if not row.baseline and len(row.seeds) < len(seeds)
     ]
     if few:
         notes.append(f"Fewer seeds than others: {', '.join(few)}.")
     if leaderboard.missing:
-        notes.append(f"{leaderboard.missing} cells have not run yet.")
+        notes.append(f"{counted(leaderboard.missing, 'cell has', 'cells have')} not run yet.")
     if leaderboard.failed:
         notes.append("Failed cells:")
         notes.append(

@@ -23,6 +23,7 @@ const state = {
 async function start() {
   try {
     state.about = await get("v1/page/about");
+    byId("loading")?.remove();
   } catch (error) {
     refill(byId("pair"), h("div", { class: "panel stop" }, h("p", { class: "fault", role: "alert" }, error.message),
       h("button", { type: "button", class: "main", onclick: start }, "Try again")));

@@ -4,6 +4,21 @@ import { number, percent, svg } from "./dom.js";
 
 const text = (x, y, content, properties = {}) => svg("text", { x, y, ...properties }, content);
 
+const pen = document.createElement("canvas").getContext("2d");
+
+/** Width of a text of a chart in pixels. */
+function measure(content) {
+  pen.font = `600 12.5px ${getComputedStyle(document.body).fontFamily}`;
+  return pen.measureText(content).width;
+}
+
+/** A name within `room` pixels; a longer one ends in "…", and its whole text is its title. */
+function nameLabel(x, y, name, room) {
+  let shown = name;
+  while (shown.length > 1 && measure(shown) > room) shown = `${shown.slice(0, -2)}…`;
+  return svg("text", { x, y, class: "t strong" }, shown, shown === name ? null : svg("title", {}, name));
+}
+
 /** Draws a chart again whenever the width of its frame changes. */
 export function fitted(draw) {
   const frame = document.createElement("div");
@@ -36,9 +51,10 @@ export function shares(units, weights) {
     const rows = names.flatMap((name, i) => {
       const y = i * 44;
       const count = units[name] ?? 0;
+      const told = `${number(count)}${total ? ` · ${percent(count / total, 1)}` : ""}`;
       return [
-        text(0, y + 13, name, { class: "t strong" }),
-        text(width, y + 13, `${number(count)}${total ? ` · ${percent(count / total, 1)}` : ""}`, { class: "t", "text-anchor": "end" }),
+        nameLabel(0, y + 13, name, width - measure(told) - 12),
+        text(width, y + 13, told, { class: "t", "text-anchor": "end" }),
         svg("rect", { x: 0, y: y + 20, width: width, height: 12, rx: 3, class: "track" }),
         svg("rect", { x: 0, y: y + 20, width: Math.max(scale(count), count ? 2 : 0), height: 12, rx: 3, class: `arm-${i % 4}` }),
         total ? svg("line", { x1: scale(expected(name)), x2: scale(expected(name)), y1: y + 17, y2: y + 35, class: "mark" }) : null,
@@ -60,9 +76,10 @@ export function lifts(effects, names) {
       const y = i * 46;
       const arm = `arm-${Math.max(names.indexOf(e.variant), 0) % 4}`;
       const sure = e.p_adjusted < 0.05;
+      const told = `${signed(e.lift)}${sure ? "" : " (not sure)"}`;
       return [
-        text(0, y + 13, `${e.metric} · ${e.variant}`, { class: "t strong" }),
-        text(width, y + 13, `${signed(e.lift)}${sure ? "" : " (unsure)"}`, { class: "t", "text-anchor": "end" }),
+        nameLabel(0, y + 13, `${e.metric} · ${e.variant}`, width - measure(told) - 12),
+        text(width, y + 13, told, { class: "t", "text-anchor": "end" }),
         svg("line", { x1: at(e.low), x2: at(e.high), y1: y + 28, y2: y + 28, class: `${arm} interval` }),
         svg("line", { x1: at(e.low), x2: at(e.low), y1: y + 23, y2: y + 33, class: `${arm} cap` }),
         svg("line", { x1: at(e.high), x2: at(e.high), y1: y + 23, y2: y + 33, class: `${arm} cap` }),
@@ -89,17 +106,16 @@ export function lines(series, names) {
   const label = `Running averages: ${names.filter((n) => last(n) !== undefined).map((n) => `${n} ${last(n).toPrecision(3)} now`).join("; ")}`;
   return fitted((width) => {
     const height = 168;
-    const longest = Math.max(...names.map((n) => n.length));
-    const [left, right, bottom] = [38, Math.min(14 + 7.6 * longest, width / 3), 24];
+    const ticks = [0, 0.5, 1].map((part) => (part * top) / 1.15).map((value) => [value, value ? String(Number(value.toPrecision(2))) : "0"]);
+    const left = 10 + Math.max(...ticks.map(([, told]) => measure(told)));
+    const right = Math.min(14 + Math.max(...names.map(measure)), width / 3);
+    const bottom = 24;
     const x = (t) => (t1 === t0 ? left + (width - left - right) / 2 : left + ((t - t0) / (t1 - t0)) * (width - left - right));
     const y = (v) => 8 + (1 - v / top) * (height - bottom - 8);
-    const grid = [0, 0.5, 1].flatMap((part) => {
-      const value = (part * top) / 1.15;
-      return [
-        svg("line", { x1: left, x2: width - right, y1: y(value), y2: y(value), class: "grid" }),
-        text(left - 6, y(value) + 4, value ? value.toPrecision(2) : "0", { class: "t soft", "text-anchor": "end" }),
-      ];
-    });
+    const grid = ticks.flatMap(([value, told]) => [
+      svg("line", { x1: left, x2: width - right, y1: y(value), y2: y(value), class: "grid" }),
+      text(left - 6, y(value) + 4, told, { class: "t soft", "text-anchor": "end" }),
+    ]);
     const ends = separated(names.filter((n) => last(n) !== undefined).map((n) => ({ n, y: y(last(n)) })));
     const curves = names.flatMap((name, i) => {
       const mine = (series[name] ?? []).map(([t, v]) => [x(Date.parse(t)), y(v)]);
@@ -108,7 +124,7 @@ export function lines(series, names) {
       return [
         svg("polyline", { points: mine.map((p) => p.map((c) => c.toFixed(1)).join(",")).join(" "), class: `arm-${i % 4} line` }),
         ...mine.slice(-1).map(([cx, cy]) => svg("circle", { cx, cy, r: 4, class: `arm-${i % 4} dot` })),
-        text(width - right + 8, end.y + 4, name, { class: "t strong" }),
+        nameLabel(width - right + 8, end.y + 4, name, right - 8),
       ];
     });
     const day = (t) => new Date(t).toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });

@@ -1,6 +1,6 @@
 // Text field with suggestions (ARIA combobox pattern): arrows move, Enter takes, Escape closes.
 
-import { fresh, h, refill } from "./dom.js";
+import { counted, fresh, h, refill, say, slowly } from "./dom.js";
 
 /**
  * @param {object} o
@@ -9,6 +9,7 @@ import { fresh, h, refill } from "./dom.js";
  * @param {(query: string) => Promise<{value: any, text: string, note?: string}[]>} o.find
  * @param {(choice: {value: any, text: string}) => void} o.take
  * @param {boolean} [o.clear] empty the field after a choice
+ * @param {string} [o.hint] said where nothing was typed and there is nothing to choose
  */
 export function combobox({ label, placeholder, find, take, clear = false, hint = "" }) {
   const [id, listId] = [fresh("box"), fresh("options")];
@@ -18,19 +19,28 @@ export function combobox({ label, placeholder, find, take, clear = false, hint =
     id, type: "text", role: "combobox", placeholder, autocomplete: "off", spellcheck: "false",
     "aria-expanded": "false", "aria-controls": listId, "aria-autocomplete": "list",
     "data-key": label,
-    oninput: () => { clearTimeout(timer); timer = setTimeout(open, 120); },
+    oninput: () => { clearTimeout(timer); timer = setTimeout(() => open(), 120); },
     onfocus: () => input.select(),
-    onclick: () => { if (list.hidden) open(); },
+    onclick: () => { if (list.hidden) open(""); }, // all there is, not only what stands in the field
     onblur: () => { clearTimeout(timer); asked += 1; close(); },
     onkeydown: key,
   });
 
-  async function open() {
+  async function open(query = input.value.trim()) {
     const mine = ++asked;
-    const found = await find(input.value.trim()).catch(() => []);
-    if (mine !== asked || document.activeElement !== input) return;
+    const current = () => mine === asked && document.activeElement === input;
+    const search = slowly(find(query), () => { if (current()) show([], "Searching …"); });
+    const [found, fault] = await search.then((rows) => [rows, null], (error) => [[], error.message]);
+    if (!current()) return;
+    const none = query || !hint ? `Nothing found${query ? ` for “${query}”` : ""}` : hint;
+    show(found, fault ? `The search failed: ${fault}` : none, fault !== null);
+    say(fault ? `The search failed: ${fault}` : found.length ? counted(found.length, "suggestion") : none);
+  }
+
+  /** Shows suggestions, or one line in their place. */
+  function show(found, line, failed = false) {
     [choices, active] = [found, -1];
-    refill(list, found.map(row), found.length ? null : h("li", { class: "none" }, hint || "Nothing found"));
+    refill(list, found.map(row), found.length ? null : h("li", { class: failed ? "none fault" : "none" }, line));
     list.hidden = false;
     input.setAttribute("aria-expanded", "true");
   }
@@ -39,7 +49,7 @@ export function combobox({ label, placeholder, find, take, clear = false, hint =
     return h("li", {
       role: "option", id: `${listId}-${i}`, "aria-selected": "false",
       onmousedown: (event) => { event.preventDefault(); pick(i); },
-    }, h("span", {}, choice.text), choice.note ? h("span", { class: "soft" }, choice.note) : null);
+    }, h("span", { class: "clamp", title: choice.text }, choice.text), choice.note ? h("span", { class: "soft" }, choice.note) : null);
   }
 
   function close() {

@@ -36,12 +36,28 @@ let count = 0;
 /** Makes a new id for labels. */
 export const fresh = (prefix) => `${prefix}-${++count}`;
 
-/** Replaces children and keeps the focus on the control with the same data-key. */
+const CONTROLS = "summary, button, select, input";
+
+/**
+ * Replaces children and keeps the focus in its place: on the control with the same data-key, or,
+ * where that is gone (a chip was removed), on the next one that is left, else on the one before.
+ */
 export function refill(parent, ...children) {
   const active = document.activeElement;
-  const key = parent.contains(active) ? active.dataset.key : null;
+  const held = parent.contains(active);
+  const keys = held ? [...parent.querySelectorAll("[data-key]")].map((each) => each.dataset.key) : [];
+  const at = keys.indexOf(active?.dataset?.key);
   parent.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined));
-  if (key) parent.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
+  if (!held || at < 0) return;
+  const left = [...keys.slice(at), ...keys.slice(0, at).reverse()];
+  const found = left.map((key) => parent.querySelector(`[data-key="${CSS.escape(key)}"]`)).find(Boolean);
+  (found ?? parent.querySelector(CONTROLS))?.focus({ preventScroll: true });
+}
+
+/** Calls `show` if a promise takes longer than a person waits without wondering; gives the promise. */
+export function slowly(promise, show, after = 400) {
+  const timer = setTimeout(show, after);
+  return promise.finally(() => clearTimeout(timer));
 }
 
 export const percent = (value, digits = 0) => `${(100 * value).toFixed(digits)} %`;
@@ -52,6 +68,9 @@ export function chance(value) {
 }
 
 export const number = (value) => value.toLocaleString("en-US");
+
+/** Writes a number with its noun: "1 request", "2 requests". */
+export const counted = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
 
 /** Writes a number for a table: three digits that count, long ones with separators. */
 export function short(value) {

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { lifts, lines, shares, signed } from "./charts.js";
-import { byId, fresh, h, number, refill, say } from "./dom.js";
+import { byId, counted, fresh, h, refill, say } from "./dom.js";
 
 const EVERY = 30_000;
 
@@ -28,7 +28,7 @@ export function experimentsPanel(state) {
       const mark = JSON.stringify(found.experiments);
       if (mark !== shown) refill(byId("lab"), found.experiments.map(experiment));
       shown = mark;
-      if (aloud) say(`Numbers of the latest ${days} days`);
+      if (aloud) say(`Numbers of the latest ${days === 1 ? "day" : `${days} days`}`);
     } catch (error) {
       if (aloud) refill(byId("lab"), h("p", { class: "fault" }, error.message));
     }
@@ -41,7 +41,7 @@ export function experimentsPanel(state) {
     return h("article", { class: "experiment", "aria-label": `Experiment ${each.name}` },
       h("header", { class: "bar" },
         h("h3", {}, each.name),
-        h("p", { class: "soft" }, `${number(total)} requests · by ${each.unit.replace("_id", "")} · ${Math.round(each.share * 100)} % take part`),
+        h("p", { class: "soft" }, `${counted(total, "request")} · by ${each.unit.replace("_id", "")} · ${Math.round(each.share * 100)} % take part`),
         report ? srm(report) : null),
       report?.alarm ? h("p", { class: "warning", role: "alert" }, "The sizes of the variants do not fit their weights. Assignment or logging is broken: do not trust the numbers below.") : null,
       each.message ? h("p", { class: "soft" }, each.message) : null,
@@ -84,7 +84,7 @@ export function experimentsPanel(state) {
           h("thead", {}, h("tr", {}, ["Metric", "Variant", report.control, "Variant’s value", "Lift", "Interval", "p", "p, corrected"].map((t) => h("th", { scope: "col" }, t)))),
           h("tbody", {}, report.effects.map((e) => h("tr", {}, h("th", { scope: "row" }, e.metric),
             [e.variant, short(e.control_value), short(e.value), signed(e.lift), `${signed(e.low)} … ${signed(e.high)}`, p(e.p_value), p(e.p_adjusted)].map((t) => h("td", {}, t))))))),
-      report.crossed ? h("p", { class: "soft" }, `${number(report.crossed)} units were in two variants and are left out.`) : null);
+      report.crossed ? h("p", { class: "soft" }, `${counted(report.crossed, "unit was", "units were")} in two variants and left out.`) : null);
   }
 
   return { load };

@@ -1,7 +1,7 @@
 // Panel of the two lists: items with their probabilities, effects of the rules, stored feedback.
 
 import { get, post } from "./api.js";
-import { byId, chance, factsOf, fresh, h, nameOf, ordinal, refill, say } from "./dom.js";
+import { byId, chance, counted, factsOf, fresh, h, nameOf, ordinal, refill, say, slowly } from "./dom.js";
 import { rulesBody } from "./rules.js";
 
 const LETTERS = ["A", "B"];
@@ -32,12 +32,19 @@ export function listsPanel(state) {
       return draw();
     }
     byId("pair").setAttribute("aria-busy", "true");
-    await Promise.all(asked.map((side) => ask(side)));
+    await slowly(Promise.all(asked.map((side) => ask(side))), () => { if (latest()) waiting(true); });
     if (!latest()) return;
     byId("pair").removeAttribute("aria-busy");
+    waiting(false);
     draw();
-    const lengths = sides.map((side, i) => `${LETTERS[i]} ${side.result ? `${side.result.items.length} slots` : "has no list"}`);
+    const lengths = sides.map((side, i) => `${LETTERS[i]} ${side.result ? `${counted(side.result.items.length, "slot")}` : "has no list"}`);
     say(`Lists are ready: ${lengths.join(", ")}`);
+  }
+
+  /** Says that lists are on their way, where they take long. */
+  function waiting(on) {
+    byId("waiting").hidden = !on;
+    if (on) say("Ranking …");
   }
 
   async function ask(side) {
@@ -77,7 +84,7 @@ export function listsPanel(state) {
       const stored = await get("v1/page/stored", { request_id: side.id, time: side.kept });
       side.answers = stored.answers;
       const what = taken.stored ? "stored" : taken.replaced ? "stored; it replaces the earlier value" : "was stored before";
-      side.note = `Request ${stored.request_id}: policy ${stored.policy}, propensity ${stored.propensity === null ? "unknown" : stored.propensity.toPrecision(3)}, ${stored.answers.length} ${stored.answers.length === 1 ? "answer" : "answers"}.`;
+      side.note = `Request ${stored.request_id}: policy ${stored.policy}, propensity ${stored.propensity === null ? "unknown" : stored.propensity.toPrecision(3)}, ${counted(stored.answers.length, "answer")}.`;
       say(`${feedback.kind} ${feedback.value} for ${nameOf(state.cards.get(item))}: ${what}`);
     } catch (error) {
       side.note = error.message;
@@ -108,6 +115,7 @@ export function listsPanel(state) {
       head(side, letter),
       side.fault ? h("p", { class: "fault", role: "alert" }, side.fault) : null,
       side.result ? facts(side) : side.fault ? null : h("p", { class: "empty" }, "Choose a user and some candidates."),
+      side.result?.probabilities ? h("p", { class: "unit" }, "% = probability of the item in its slot, given those above") : null,
       side.result ? h("ol", { class: "slots" }, side.result.items.map((item, at) => slot(side, item, at, i))) : null,
       side.note ? h("p", { class: "stored", role: "note" }, side.note) : null,
       side.result?.rules.length ? rulesOf(side) : null);
@@ -134,7 +142,7 @@ export function listsPanel(state) {
   function facts(side) {
     const { result } = side;
     const parts = [["policy", result.policy]];
-    if (result.log_prob !== null) parts.push(["whole list", chance(Math.exp(result.log_prob))]);
+    if (result.log_prob !== null) parts.push(["probability of the whole list", chance(Math.exp(result.log_prob))]);
     if (result.filled.length) parts.push(["means of training for", result.filled.join(", ")]);
     if (side.experiment) parts.push(["this user’s variant", side.experiment]);
     return h("dl", { class: "facts" }, parts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
@@ -146,13 +154,14 @@ export function listsPanel(state) {
     const other = sides[1 - i].result?.items.indexOf(item);
     const answers = side.answers.filter((each) => each.slot === at);
     const brought = side.result.rules.some((rule) => rule.state === "changed" && moves(rule).added.includes(item));
-    const bar = h("meter", { min: 0, max: 1, value: p ?? 0, "aria-hidden": "true" });
+    const bar = h("span", { class: "level", "aria-hidden": "true" }, h("span"));
+    bar.firstChild.style.width = `${100 * (p ?? 0)}%`;
     const liked = state.example && state.example.answers.liked.some((k) => state.example.request.candidates[k] === item);
     return h("li", { class: "slot" },
       h("span", { class: "rank" }, String(at + 1)),
       h("div", { class: "what" },
-        h("span", { class: "name" }, nameOf(info)),
-        h("span", { class: "soft" }, factsOf(info, 2)),
+        h("span", { class: "name clamp", title: nameOf(info) }, nameOf(info)),
+        h("span", { class: "soft clamp", title: factsOf(info, 2) }, factsOf(info, 2)),
         h("span", { class: "tags" },
           h("span", { class: `tag ${other === -1 ? "only" : ""}` }, place(other, at, 1 - i)),
           liked ? h("span", { class: "tag good", title: "What the user liked in the log" }, `♥ ${state.example.answers.target}`) : null,
@@ -189,7 +198,7 @@ export function listsPanel(state) {
     return h("dl", { class: "soft" },
       added.length ? line("brought in", names(added)) : null,
       kept.length ? line("kept out", names(kept)) : null,
-      moved ? line("moved", `${moved} ${moved === 1 ? "item" : "items"}`) : null);
+      moved ? line("moved", counted(moved, "item")) : null);
   }
 
   return { rank, draw };

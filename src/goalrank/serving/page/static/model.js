@@ -1,7 +1,7 @@
 // Panel of the model's versions: which one serves, and what the gate said of each.
 
 import { get } from "./api.js";
-import { byId, h, moment, number, refill } from "./dom.js";
+import { byId, counted, h, moment, number, refill } from "./dom.js";
 
 const TONE = { champion: "good", refused: "bad" };
 
@@ -58,5 +58,5 @@ export function modelPanel(state) {
 }
 
 function range(data) {
-  return data ? `${number(data.requests)} requests, ${moment(data.first)} to ${moment(data.last)}` : null;
+  return data ? `${counted(data.requests, "request")}, ${moment(data.first)} to ${moment(data.last)}` : null;
 }

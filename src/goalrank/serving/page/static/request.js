@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { combobox } from "./combobox.js";
-import { byId, factsOf, h, nameOf, ordinal, refill, say } from "./dom.js";
+import { byId, counted, factsOf, h, nameOf, ordinal, refill, say } from "./dom.js";
 
 const SHORT = 8; // history events shown at first
 
@@ -26,7 +26,7 @@ export function requestPanel(state, changed) {
     const found = state.about.examples ? (await get("v1/page/users", { query })).users : [];
     const rows = found.map((each) => ({
       value: each.user, text: each.user, example: true,
-      note: each.requests > 1 ? `${each.requests} requests` : "1 request",
+      note: counted(each.requests, "request"),
     }));
     const exact = found.some((each) => each.user === query);
     if (query && !exact) rows.push({ value: query, text: query, note: state.about.state ? "by what the server knows" : "new user without a history" });
@@ -39,7 +39,7 @@ export function requestPanel(state, changed) {
     learn(found.cards);
     whole = false;
     users.input.value = user;
-    say(`User ${user}: ${found.request.history.length} events in the history, ${found.request.candidates.length} candidates`);
+    say(`User ${user}: ${counted(found.request.history.length, "event")} in the history, ${counted(found.request.candidates.length, "candidate")}`);
     draw();
     changed();
   }
@@ -135,7 +135,7 @@ export function requestPanel(state, changed) {
     const chips = history.map((id, at) => ({ id, at })).slice(from).reverse().map(({ id, at }) => {
       const name = nameOf(state.cards.get(id));
       return h("li", { class: "chip" }, h("span", { title: name }, name),
-        h("button", { type: "button", "data-key": `history-${at}`, "aria-label": `Remove ${name} from the history`, onclick: () => removeAt("history", at) }, "×"));
+        h("button", { type: "button", "data-key": `history-${at}-${id}`, "aria-label": `Remove ${name} from the history`, onclick: () => removeAt("history", at) }, "×"));
     });
     const more = h("button", { type: "button", class: "link", "data-key": "more", onclick: () => { whole = !whole; drawHistory(); } },
       whole ? "Show fewer" : `Show all ${history.length}`);
@@ -163,7 +163,7 @@ export function requestPanel(state, changed) {
     const liked = state.example?.answers.liked.includes(at) && state.example.request.candidates[at] === id;
     const blocked = state.rules.blocked.includes(id);
     return h("li", { class: blocked ? "blocked" : "" },
-      h("div", { class: "what" }, h("span", { class: "name" }, name),
+      h("div", { class: "what" }, h("span", { class: "name clamp", title: name }, name),
         liked ? h("span", { class: "tag good" }, `♥ ${state.example.answers.target} in the log`) : null,
         card.known ? null : h("span", { class: "tag" }, "new"),
         h("span", { class: "soft" }, factsOf(card, 2))),

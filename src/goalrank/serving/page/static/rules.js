@@ -53,7 +53,7 @@ export function rulesPanel(state, changed) {
 
   function chip([text, remove]) {
     return h("li", { class: "chip rule" }, h("span", { title: text }, text),
-      h("button", { type: "button", "aria-label": `Remove rule: ${text}`, onclick: () => {
+      h("button", { type: "button", "data-key": `rule-${text}`, "aria-label": `Remove rule: ${text}`, onclick: () => {
         remove();
         say("Rule removed");
         state.redrawCandidates();

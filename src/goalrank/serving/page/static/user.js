@@ -1,7 +1,7 @@
 // Panel of what the server knows of the user: latest events, history, and candidates' features beside training.
 
 import { post } from "./api.js";
-import { byId, duration, fresh, h, moment, nameOf, number, percent, refill, say, short, svg } from "./dom.js";
+import { byId, counted, duration, fresh, h, moment, nameOf, number, percent, refill, say, short, svg } from "./dom.js";
 
 const WIDE = 4; // deviations that a strip shows to either side
 
@@ -21,7 +21,7 @@ export function userPanel(state, rank) {
       for (const card of answer.cards) state.cards.set(card.id, card);
       [found, chosen] = [answer, 0];
       draw();
-      say(`State of user ${user_id}: ${found.user.known ? `${number(found.user.events)} events` : "unknown"}`);
+      say(`State of user ${user_id}: ${found.user.known ? counted(found.user.events, "event") : "unknown"}`);
     } catch (error) {
       if (mine !== turn) return;
       refill(byId("known-controls"));
@@ -78,7 +78,7 @@ export function userPanel(state, rank) {
     return h("figure", {},
       h("div", { class: "bar" }, h("h3", {}, "Features of a candidate"), h("span", { class: "controls" }, h("label", { for: id, class: "unseen" }, "Candidate"), pick, use)),
       table("Features of a candidate", ["Feature", "Now", "In training", "Against training", "Outside"], "ranges", found.features.map((each, at) => row(each, found.values[chosen][at]))),
-      h("figcaption", {}, `In training: mean ± deviation. The band is one deviation, the mark is this candidate. Outside: share of the ${found.candidates.length} candidates ${origin} that are more than ${found.reach} deviations from the mean.`));
+      h("figcaption", {}, `In training: mean ± deviation. The band is one deviation, the mark is this candidate. Outside: share of the ${counted(found.candidates.length, "candidate")} ${origin} that are more than ${found.reach} deviations from the mean.`));
   }
 
   /** Makes the retrieved candidates, with the history and features of this moment, the request. */
@@ -115,5 +115,5 @@ function table(label, heads, kind, rows) {
   return h("div", { class: "scroll tall", tabindex: "0", role: "region", "aria-label": label },
     h("table", { class: kind },
       h("thead", {}, h("tr", {}, heads.map((text) => h("th", { scope: "col" }, text)))),
-      h("tbody", {}, rows.map(([name, ...cells]) => h("tr", {}, h("th", { scope: "row" }, name), cells.map((cell) => h("td", {}, cell)))))));
+      h("tbody", {}, rows.map(([name, ...cells]) => h("tr", {}, h("th", { scope: "row" }, h("span", { class: "clamp", title: name }, name)), cells.map((cell) => h("td", {}, cell)))))));
 }
