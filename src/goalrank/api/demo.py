@@ -200,14 +200,14 @@ def _proposer(model: Model) -> Ranker:
 
 
 def _rankers(model: Model, seed: int) -> dict[str, Ranker]:
-    """Light models, generator-evaluator over 100 lists, and the generator."""
-    rankers = dict(model.rankers)
-    generator = rankers.pop(model.config.name)
+    """The generator, which is named first where others are level, light models, best of 100 lists."""
+    own = model.config.name
+    rankers = {own: model.rankers[own], **model.rankers}
     if model.reward is not None:
         rankers["best_of_100"] = BestOf(
             [_proposer(model)], model.reward, lists=100, seed=seed, slots=model.config.slots
         )
-    return {**rankers, model.config.name: generator}
+    return rankers
 
 
 def _scorecard(run: _Run, test: Requests, say: Say) -> Scorecard:
@@ -298,7 +298,7 @@ def _examples(run: _Run, card: Scorecard, test: Requests) -> list[Example]:
     columns = model.encoder.encode(test)
     rows = choose_rows(cast(Evaluation, card.trained).rows.tolist(), 5)
     baseline = run.baselines[best]
-    rankers = {best: baseline, **dict(reversed(_rankers(model, 0).items()))}
+    rankers = {best: baseline, **_rankers(model, 0)}
     if model.encoder.score is not None:
         rankers |= {"retriever": RetrieverOrder()}
     frame, generator, slots = test.frame, model.config.name, model.config.slots
