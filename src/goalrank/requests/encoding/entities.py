@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,7 +36,11 @@ class EntityEncoder:
         return cls(vocabulary, features, _entity_table(vocabulary, features, side, id_column))
 
     def rows(
-        self, ids: Ids, side: pl.DataFrame | None, id_column: str
+        self,
+        ids: Ids,
+        side: pl.DataFrame | None,
+        id_column: str,
+        newer: Sequence[pl.DataFrame] = (),
     ) -> tuple[NDArray[np.int64], EntityTable]:
         """Rows [n] of ids, in the table returned with them.
 
@@ -48,28 +53,45 @@ class EntityEncoder:
             ids: [n] ids.
             side: side table that comes with the requests; None uses the one of training.
             id_column: name of the column of ids.
+            newer: tables that override `side` and one another, cell by cell: a null says nothing.
         """
-        rows = self.vocabulary.rows(ids)
-        if side is None or side.height == 0:
-            return rows, self.table
-        ids = as_series(ids)
+        rows, table = self.vocabulary.rows(ids), self.table
+        for each, nulls in [(side, False), *((more, True) for more in newer)]:
+            if each is not None and each.height:
+                rows, table = self._with(rows, table, as_series(ids), each, id_column, nulls=nulls)
+        return rows, table
+
+    def _with(
+        self,
+        rows: NDArray[np.int64],
+        table: EntityTable,
+        ids: pl.Series,
+        side: pl.DataFrame,
+        id_column: str,
+        *,
+        nulls: bool,
+    ) -> tuple[NDArray[np.int64], EntityTable]:
+        """Rows and table with a side table's rows, where these differ, at the end."""
         side = side.filter(side[id_column].is_in(ids.unique().implode()))
         side = side.unique(id_column, keep="first", maintain_order=True).sort(id_column)
         if side.height == 0:
-            return rows, self.table
-        fresh, known = self._fresh(side, id_column)
-        at = self.vocabulary.rows(side[id_column])
-        wanted = ~known | ~_same_features(fresh, self.table, at)
+            return rows, table
+        at = pl.DataFrame({id_column: ids, "row": rows}).unique(id_column)
+        places = side.select(pl.col(id_column).cast(ids.dtype)).join(
+            at, on=id_column, how="left", maintain_order="left"
+        )
+        found = places["row"].to_numpy(writable=True)
+        fresh, known = self._fresh(side, id_column, table, found, nulls=nulls)
+        wanted = ~known | ~_same_features(fresh, table, found)
         if not wanted.any():
-            return rows, self.table
+            return rows, table
         fresh = EntityTable(*(column[torch.from_numpy(wanted)] for column in _columns(fresh)))
         own = side.filter(pl.Series(wanted))
         number = pl.DataFrame({id_column: own[id_column], "row": np.arange(own.height)})
         asked = ids.cast(own.schema[id_column]).alias(id_column).to_frame()
-        found = asked.join(number, on=id_column, how="left", maintain_order="left")["row"]
-        new = found.fill_null(-1).to_numpy()
-        rows = np.where(new >= 0, new + len(self.table), rows)
-        return rows, _append(self.table, fresh)
+        new = asked.join(number, on=id_column, how="left", maintain_order="left")["row"]
+        new_rows = new.fill_null(-1).to_numpy()
+        return np.where(new_rows >= 0, new_rows + len(table), rows), _append(table, fresh)
 
     def overridden(self, side: pl.DataFrame | None, id_column: str) -> EntityEncoder:
         """The encoder with a side table's features of the ids that it knows, once for all requests.
@@ -84,27 +106,46 @@ class EntityEncoder:
         side = side.unique(id_column, keep="first", maintain_order=True)
         if side.height == 0:
             return self
-        fresh, _ = self._fresh(side, id_column)
-        at = torch.from_numpy(self.vocabulary.rows(side[id_column]))
-        pairs = zip(_columns(self.table), _columns(fresh))
-        return replace(self, table=EntityTable(*(old.index_copy(0, at, new) for old, new in pairs)))
+        at = self.vocabulary.rows(side[id_column])
+        fresh, _ = self._fresh(side, id_column, self.table, at)
+        rows, pairs = torch.from_numpy(at), zip(_columns(self.table), _columns(fresh))
+        table = EntityTable(*(old.index_copy(0, rows, new) for old, new in pairs))
+        return replace(self, table=table)
 
-    def _fresh(self, side: pl.DataFrame, id_column: str) -> tuple[EntityTable, NDArray[np.bool_]]:
-        """A side table's rows, and which ids are known; these keep what the table has no column of."""
+    def _fresh(
+        self,
+        side: pl.DataFrame,
+        id_column: str,
+        table: EntityTable,
+        rows: NDArray[np.int64],
+        *,
+        nulls: bool = False,
+    ) -> tuple[EntityTable, NDArray[np.bool_]]:
+        """A side table's rows, and which ids have rows of their own.
+
+        These keep what the side table says nothing of.
+
+        Args:
+            side: R rows.
+            id_column: name of the column of ids.
+            table: with the features so far.
+            rows: [R] in it.
+            nulls: whether a null says nothing.
+        """
         fresh = _feature_rows(self.vocabulary, self.features, side, id_column)
-        known = self.vocabulary.contains(side[id_column])
-        at = torch.from_numpy(self.vocabulary.rows(side[id_column]))
+        known = self.vocabulary.contains(side[id_column]) | (rows >= len(self.table))
+        at = torch.from_numpy(rows)
         keep = torch.from_numpy(known)[:, None]
-        numeric, category = self.features.lacking(side.columns)
+        numeric, category = map(torch.from_numpy, self.features.lacking(side, nulls=nulls))
         old = {
-            "id_row": (keep[:, 0], self.table.id_row),
-            "numeric": (keep & torch.from_numpy(numeric), self.table.numeric),
-            "category": (keep & torch.from_numpy(category), self.table.category),
-            "category_weight": (keep & torch.from_numpy(category), self.table.category_weight),
+            "id_row": (keep[:, 0], table.id_row),
+            "numeric": (keep & numeric, table.numeric),
+            "category": (keep & category, table.category),
+            "category_weight": (keep & category, table.category_weight),
         }
         merged = {
-            name: torch.where(where, table[at], getattr(fresh, name))
-            for name, (where, table) in old.items()
+            name: torch.where(where, before[at], getattr(fresh, name))
+            for name, (where, before) in old.items()
         }
         return replace(fresh, **merged), known
 
