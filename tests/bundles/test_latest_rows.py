@@ -36,9 +36,10 @@ AGES = st.dictionaries(st.integers(0, 14), st.fixed_dictionaries({"age": st.inte
 
 
 def with_cells(
-    side: pl.DataFrame, told: Mapping[Any, Mapping[str, Any]], id_column: str
+    side: pl.DataFrame | None, told: Mapping[Any, Mapping[str, Any]], id_column: str
 ) -> pl.DataFrame:
     """A side table with cells replaced, and rows of new ids, null where nothing was told."""
+    assert side is not None
     rows = {row[id_column]: row for row in side.iter_rows(named=True)}
     empty = dict.fromkeys(side.columns)
     for own, cells in told.items():
@@ -96,7 +97,7 @@ def test_what_is_told_changes_lists():
 def test_what_is_told_overrides_the_predictors_table():
     assert ITEMS is not None
     table = with_cells(ITEMS, {1_000: {"genre": "g2", "price": 5.0}}, "item_id")
-    told = {1_000: {"price": 7.0}, 1: {"new": True}}
+    told: dict[int, dict[str, Any]] = {1_000: {"price": 7.0}, 1: {"new": True}}
     whole = Predictor(BUNDLE, items=with_cells(table, told, "item_id"))
     got = Predictor(BUNDLE, items=table, latest=latest(told, {})).rank(requests())
     same(got, whole.rank(requests()))
@@ -131,7 +132,6 @@ def test_what_is_told_fills_in_what_a_table_lacks():
     rows = requests(rows=2)
     rows[0]["candidates"] = [3_000, *range(8)]
     told = {3_000: {"price": 3.0}}
-    assert ITEMS is not None
     whole = with_cells(ITEMS, {3_000: {"genre": "g1", "price": 3.0}}, "item_id")
     with pytest.raises(MissingInputError, match=r"items\.price"):
         Predictor(BUNDLE, items=without_prices()).rank(rows)

@@ -54,44 +54,50 @@ class EntityEncoder:
             side: side table that comes with the requests; None uses the one of training.
             id_column: name of the column of ids.
             newer: tables that override `side` and one another, cell by cell: a null says nothing.
+                They have a row per id, of ids that occur.
         """
         rows, table = self.vocabulary.rows(ids), self.table
-        for each, nulls in [(side, False), *((more, True) for more in newer)]:
-            if each is not None and each.height:
-                rows, table = self._with(rows, table, as_series(ids), each, id_column, nulls=nulls)
+        if side is not None and side.height:
+            side = side.filter(side[id_column].is_in(as_series(ids).unique().implode()))
+            side = side.unique(id_column, keep="first", maintain_order=True).sort(id_column)
+            rows, table = self._with(rows, table, ids, side, id_column)
+        for each in newer:
+            rows, table = self._with(rows, table, ids, each, id_column, nulls=True)
         return rows, table
 
     def _with(
         self,
         rows: NDArray[np.int64],
         table: EntityTable,
-        ids: pl.Series,
+        ids: Ids,
         side: pl.DataFrame,
         id_column: str,
         *,
-        nulls: bool,
+        nulls: bool = False,
     ) -> tuple[NDArray[np.int64], EntityTable]:
-        """Rows and table with a side table's rows, where these differ, at the end."""
-        side = side.filter(side[id_column].is_in(ids.unique().implode()))
-        side = side.unique(id_column, keep="first", maintain_order=True).sort(id_column)
+        """Rows and table with a side table's rows, where these differ, at the end.
+
+        Args:
+            rows: [n] of the ids so far.
+            table: with the features so far.
+            ids: [n] ids.
+            side: a row per id, of ids that occur.
+            id_column: name of the column of ids.
+            nulls: whether a null says nothing.
+        """
         if side.height == 0:
             return rows, table
-        at = pl.DataFrame({id_column: ids, "row": rows}).unique(id_column)
-        places = side.select(pl.col(id_column).cast(ids.dtype)).join(
-            at, on=id_column, how="left", maintain_order="left"
-        )
-        found = places["row"].to_numpy(writable=True)
-        fresh, known = self._fresh(side, id_column, table, found, nulls=nulls)
-        wanted = ~known | ~_same_features(fresh, table, found)
+        place = _places(ids, side[id_column])
+        at = np.zeros(side.height, np.int64)
+        at[place[place >= 0]] = rows[place >= 0]
+        fresh, known = self._fresh(side, id_column, table, at, nulls=nulls)
+        wanted = ~known | ~_same_features(fresh, table, at)
         if not wanted.any():
             return rows, table
         fresh = EntityTable(*(column[torch.from_numpy(wanted)] for column in _columns(fresh)))
-        own = side.filter(pl.Series(wanted))
-        number = pl.DataFrame({id_column: own[id_column], "row": np.arange(own.height)})
-        asked = ids.cast(own.schema[id_column]).alias(id_column).to_frame()
-        new = asked.join(number, on=id_column, how="left", maintain_order="left")["row"]
-        new_rows = new.fill_null(-1).to_numpy()
-        return np.where(new_rows >= 0, new_rows + len(table), rows), _append(table, fresh)
+        number = np.where(wanted, np.cumsum(wanted) - 1 + len(table), -1)
+        new = np.where(place >= 0, number[place], -1)
+        return np.where(new >= 0, new, rows), _append(table, fresh)
 
     def overridden(self, side: pl.DataFrame | None, id_column: str) -> EntityEncoder:
         """The encoder with a side table's features of the ids that it knows, once for all requests.
@@ -206,6 +212,18 @@ def _feature_rows(
         torch.from_numpy(encoded.category),
         torch.from_numpy(encoded.category_weight),
     )
+
+
+def _places(ids: Ids, own: pl.Series) -> NDArray[np.int64]:
+    """Where each of the ids [n] stands among distinct ones; -1 where it does not."""
+    if isinstance(ids, pl.Series):
+        number = pl.DataFrame({"id": own, "place": np.arange(len(own))})
+        asked = ids.cast(own.dtype).alias("id").to_frame()
+        found = asked.join(number, on="id", how="left", maintain_order="left")["place"]
+        return found.fill_null(-1).to_numpy()
+    places = {each: at for at, each in enumerate(own.to_list())}
+    plain = ids if isinstance(ids, list) else ids.tolist()
+    return np.fromiter((places.get(each, -1) for each in plain), np.int64, len(plain))
 
 
 def _columns(table: EntityTable) -> list[torch.Tensor]:
