@@ -33,9 +33,10 @@ from bench import ROOT, machine, replace_file
 from goalrank.bundles import Bundle
 from goalrank.logs import read_log
 from goalrank.requests import LogRule, TableInfo
-from goalrank.serving.state.event_log import EVENTS, EventLog, LoggedEvent
+from goalrank.serving.state.event_log import EVENTS, EventLog
 from goalrank.serving.state.event_rules import EventRules
 from goalrank.serving.state.keeper import StateKeeper
+from goalrank.serving.state.logged import LoggedEvent
 from goalrank.serving.state.replay import replay, replay_log, rows_of
 from goalrank.serving.store.database import open_engine
 from live_world import START, write_bundle, write_log, write_snapshot

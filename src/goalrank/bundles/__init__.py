@@ -1,6 +1,6 @@
 """Bundles: a trained ranker with all it needs, on disk and in use without a server."""
 
-from goalrank.bundles.asked import Ranked
+from goalrank.bundles.asked import LatestRows, Ranked
 from goalrank.bundles.bundle import Bundle
 from goalrank.bundles.manifest import FORMAT_VERSION, MANIFEST, read_manifest
 from goalrank.bundles.onnx.export import export_graph
@@ -15,6 +15,7 @@ __all__ = [
     "MANIFEST",
     "Backend",
     "Bundle",
+    "LatestRows",
     "ListGraph",
     "Predictor",
     "Ranked",

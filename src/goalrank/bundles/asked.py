@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
-from goalrank.requests import Batch, EntityEncoder, Ids, RequestArrays
+from goalrank.requests import Batch, EntityEncoder, Ids, RequestArrays, Told
+
+LatestRows = Callable[[Literal["items", "users"], Sequence[Any]], Told]
+"""("items" or "users", ids) → what is known of them now; ids without any are left out."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,29 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Asked:
-    """B requests, the ids of each one's candidates, and the side tables sent with them."""
+    """B requests, the ids of each one's candidates, and the side tables sent with them.
+
+    Attributes:
+        told_items, told_users: what the latest rows say of ids that occur, where no side table
+            was sent.
+    """
 
     flat: RequestArrays
     candidates: list[list[Any]]
     items: pl.DataFrame | None = None
     users: pl.DataFrame | None = None
+    told_items: Told = field(default_factory=dict)
+    told_users: Told = field(default_factory=dict)
+
+    def told_by(self, latest: LatestRows) -> Asked:
+        """These requests with what is known of their ids now.
+
+        Args:
+            latest: asked for items and users, where no side table of these was sent.
+        """
+        items = {} if self.items is not None else latest("items", _listed(self.flat.item_ids))
+        users = {} if self.users is not None else latest("users", _listed(self.flat.user_id))
+        return replace(self, told_items=items, told_users=users)
 
 
 class NewRows:

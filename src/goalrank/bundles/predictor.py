@@ -15,9 +15,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from goalrank.bundles.asked import Asked, NewRows, Ranked, parted, retriever_scores
+from goalrank.bundles.asked import (
+    Asked,
+    LatestRows,
+    NewRows,
+    Ranked,
+    parted,
+    retriever_scores,
+)
 from goalrank.bundles.bundle import Bundle
 from goalrank.bundles.onnx.graph import Backend, ListGraph
+from goalrank.bundles.sides import Side, sides_of
 from goalrank.bundles.synthetic_requests import synthetic_requests
 from goalrank.bundles.timing import timed
 from goalrank.constraints import (
@@ -65,6 +73,8 @@ class Predictor:
         observe: called after each ranking with bundle, encoded requests, backend at work, and lists.
         missing: what is done where a request lacks an input that the model was trained with:
             "refuse", or "mean", which takes its mean over the training requests.
+        latest: asked at each call what is known of its ids now, column by column; overrides `items`
+            and `users`. A table that brings its own side table is ranked by that alone.
 
     Raises:
         ConfigError: a temperature that is not above 0, or another word for `missing`.
@@ -84,6 +94,7 @@ class Predictor:
         graph: ListGraph | None = None,
         observe: Callable[[Bundle, EncodedRequests, Backend, Tensor], None] | None = None,
         missing: Missing = "refuse",
+        latest: LatestRows | None = None,
     ) -> None:
         _check_temperature(temperature)
         check_missing(missing)
@@ -94,7 +105,7 @@ class Predictor:
         self.missing: Missing = missing
         self.rules = rules or Constraints()
         self.temperature, self.seed = temperature, seed
-        self.graph, self.observe = graph, observe
+        self.graph, self.observe, self.latest = graph, observe, latest
         self.graph_most = _GRAPH_MOST
         self._values: dict[str, dict[Any, Any]] = {}  # item columns that rules look at
 
@@ -351,16 +362,22 @@ class Predictor:
     def _asked(self, requests: Requests | Sequence[Row]) -> Asked:
         if isinstance(requests, Requests):
             flat = self.encoder.flat_table(requests)
-            return Asked(flat, parted(flat), requests.items, requests.users)
-        flat = self.encoder.flat(requests)
-        return Asked(flat, [list(row["candidates"]) for row in requests])
+            asked = Asked(flat, parted(flat), requests.items, requests.users)
+        else:
+            flat = self.encoder.flat(requests)
+            asked = Asked(flat, [list(row["candidates"]) for row in requests])
+        return asked if self.latest is None else asked.told_by(self.latest)
 
     def _columns(self, asked: Asked, missing: Missing) -> EncodedRequests:
-        return self.encoder.encode_flat(asked.flat, *self._sides(asked), missing)
+        (items, newer_items), (users, newer_users) = self._sides(asked)
+        return self.encoder.encode_flat(
+            asked.flat, items, users, missing, (newer_items, newer_users)
+        )
 
     def _marked(self, asked: Asked, found: list[Ranked]) -> list[Ranked]:
         """The lists with the names of the inputs that were filled in."""
-        absent = self.encoder.absent(asked.flat, *self._sides(asked))
+        (items, _), (users, _) = self._sides(asked)
+        absent = self.encoder.absent(asked.flat, items, users)
         if not absent:
             return found
         return [
@@ -368,20 +385,21 @@ class Predictor:
             for row, each in enumerate(found)
         ]
 
-    def _sides(self, asked: Asked) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
-        """Side tables of the requests, else the predictor's rows of new ids.
-
-        The predictor's rows of known ids are in its encoder already.
-        """
-        items, users = asked.items, asked.users
-        if items is None:
-            items = self._new_items.of(asked.flat.item_ids)
-        if users is None:
-            users = self._new_users.of(asked.flat.user_id)
-        return items, users
+    def _sides(self, asked: Asked) -> tuple[Side, Side]:
+        return sides_of(asked, self._new_items, self._new_users, self.encoder)
 
     def _attributes(self, names: list[str], asked: Asked) -> dict[str, list[Any]]:
         """Values of item columns for the flat candidates."""
+        found = self._table_values(names, asked)
+        if not asked.told_items:
+            return found
+        said = [asked.told_items.get(each, {}) for ids in asked.candidates for each in ids]
+        return {
+            name: [cells.get(name, value) for cells, value in zip(said, values)]
+            for name, values in found.items()
+        }
+
+    def _table_values(self, names: list[str], asked: Asked) -> dict[str, list[Any]]:
         ids = asked.flat.candidates
         if asked.items is not None or isinstance(ids, pl.Series):
             items = asked.items if asked.items is not None else self.items

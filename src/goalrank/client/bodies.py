@@ -25,6 +25,9 @@ class Answer(TypedDict):
             requests; the store keeps these values.
         state_age: seconds since the latest event that the state knows; null where the server keeps
             no state, or before the first event.
+        state_ahead: seconds by which the state that filled in the request is later than its time: 0
+            for requests of now; above, it knows of events after that time. Null where the request
+            brought everything.
     """
 
     request_id: str
@@ -38,6 +41,7 @@ class Answer(TypedDict):
     logged: NotRequired[bool]
     filled: NotRequired[list[str]]
     state_age: NotRequired[float | None]
+    state_ahead: NotRequired[float | None]
 
 
 class AtLeast(TypedDict):
@@ -192,6 +196,26 @@ class Interaction(TypedDict):
     values: NotRequired[dict[str, float]]
 
 
+class ItemColumns(TypedDict):
+    """
+    What is said of an item.
+
+    Attributes:
+        type: "item".
+        event_id: makes sending it again harmless; a hash of the content if absent.
+        item_id: of whom it is said; may be new.
+        time: since when it holds, with a time zone; now if absent.
+        columns: columns of the items' side table that the model was trained with → value, or
+            `title` and `url` for display. Columns that are not named stay as they are.
+    """
+
+    event_id: NotRequired[str | None]
+    time: NotRequired[str | None]
+    columns: dict[str, bool | float | str | list[str] | list[float]]
+    type: Literal['item']
+    item_id: int | str
+
+
 class Shown(TypedDict):
     """
     A list that a user was shown, with the answers.
@@ -211,6 +235,26 @@ class Shown(TypedDict):
     items: list[int | str]
     time: NotRequired[str | None]
     values: NotRequired[dict[str, list[float]]]
+
+
+class UserColumns(TypedDict):
+    """
+    What is said of a user.
+
+    Attributes:
+        type: "user".
+        event_id: makes sending it again harmless; a hash of the content if absent.
+        user_id: of whom it is said; may be new.
+        time: since when it holds, with a time zone; now if absent.
+        columns: columns of the users' side table that the model was trained with → value. Columns
+            that are not named stay as they are.
+    """
+
+    event_id: NotRequired[str | None]
+    time: NotRequired[str | None]
+    columns: dict[str, bool | float | str | list[str] | list[float]]
+    type: Literal['user']
+    user_id: int | str
 
 
 class Constraints(TypedDict):
@@ -251,7 +295,7 @@ class ErrorAnswer(TypedDict):
     error: ErrorContent
 
 
-Events: TypeAlias = Interaction | Shown
+Events: TypeAlias = Interaction | Shown | ItemColumns | UserColumns
 
 
 class EventsBody(TypedDict):

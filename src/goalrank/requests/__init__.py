@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from goalrank.requests.encoding.fingerprint import LogFingerprint
     from goalrank.requests.encoding.missing import Absent, Missing, check_missing
     from goalrank.requests.encoding.shard import read_shard
+    from goalrank.requests.encoding.side_columns import SideColumns, Told
     from goalrank.requests.encoding.vocabulary import Ids, mix64, stable_hash
     from goalrank.requests.table.digest import table_digest
 
@@ -62,7 +63,9 @@ __all__ = [
     "RequestArrays",
     "Requests",
     "Row",
+    "SideColumns",
     "TableInfo",
+    "Told",
     "aligned_with",
     "check_missing",
     "feedback_lists",
@@ -95,6 +98,8 @@ __getattr__ = lazy_door(
         "InputSpec": "goalrank.requests.encoding.batch",
         "Missing": "goalrank.requests.encoding.missing",
         "Row": "goalrank.requests.encoding.arrays",
+        "SideColumns": "goalrank.requests.encoding.side_columns",
+        "Told": "goalrank.requests.encoding.side_columns",
         "check_missing": "goalrank.requests.encoding.missing",
         "history_ages": "goalrank.requests.encoding.arrays",
         "load_encoder": "goalrank.requests.encoding.encoder_files",

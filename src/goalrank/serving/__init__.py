@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from goalrank.serving.http.settings import DEFAULT_STORE, ServeSettings
     from goalrank.serving.page.examples import Examples
     from goalrank.serving.ranking.service import Service
-    from goalrank.serving.state.comparison import Comparison, compare_log
+    from goalrank.serving.state.comparison.log_comparison import Comparison, compare_log
     from goalrank.serving.state.replay import replay_log
     from goalrank.serving.store.export import export_store, stored_requests
     from goalrank.serving.store.records import Event, Exposure
@@ -51,7 +51,7 @@ __all__ = [
 __getattr__ = lazy_door(
     __name__,
     {
-        "Comparison": "goalrank.serving.state.comparison",
+        "Comparison": "goalrank.serving.state.comparison.log_comparison",
         "DEFAULT_STORE": "goalrank.serving.http.settings",
         "Event": "goalrank.serving.store.records",
         "Examples": "goalrank.serving.page.examples",
@@ -64,7 +64,7 @@ __getattr__ = lazy_door(
         "build_app": "goalrank.serving.http.server",
         "check_store": "goalrank.serving.store.upkeep",
         "compact_store": "goalrank.serving.store.upkeep",
-        "compare_log": "goalrank.serving.state.comparison",
+        "compare_log": "goalrank.serving.state.comparison.log_comparison",
         "create_app": "goalrank.serving.http.app",
         "export_store": "goalrank.serving.store.export",
         "older_than": "goalrank.serving.store.upkeep",

@@ -254,6 +254,38 @@ def test_a_request_of_tomorrow_moves_no_clock(made, server):
     assert server.keeper.live.state.clock <= micros(datetime.now(UTC))
 
 
+def test_the_answer_says_how_far_the_state_is_ahead(made, server):
+    server.send(interactions(made[2]))
+    server.client.get("/v1/users/1")  # moves the clock on to now
+    hour = {"time": (datetime.now(UTC) - timedelta(hours=1)).isoformat(), "user_id": 1}
+    width = len(server.service.info.candidate_features)
+    given = {
+        "history": [], "candidate_features": [[0.0] * width] * 3, "candidate_score": [0.0] * 3,
+    }  # fmt: skip
+    ask = {"candidates": [100, 101, 102]}
+    for path, body in (("rank", {**hour, **ask}), ("recommend", hour)):
+        late = server.client.post(f"/v1/{path}", json=body).json()
+        assert late["state_ahead"] == pytest.approx(3600, abs=60)
+        now = server.client.post(f"/v1/{path}", json={**body, "time": None}).json()
+        assert now["state_ahead"] == pytest.approx(0, abs=1)
+    whole = server.client.post("/v1/rank", json={**hour, **ask, **given, "missing": "mean"})
+    assert whole.json()["state_ahead"] is None
+
+
+def test_sums_and_means_are_of_what_features_need(made, server):
+    seen = [
+        {"type": "interaction", "user_id": 77_777, "item_id": item, "values": {"rating": 5, "like": like}}
+        for item, like in ((100, 1), (101, 0), (102, 1), (103, 1))
+    ]  # fmt: skip
+    server.send(seen)
+    known = server.client.get("/v1/users/77777").json()
+    assert known["events"] == 4
+    assert known["sums"] == {"rating": None, "like": 3.0}  # no feature averages ratings
+    assert known["means"] == {"rating": None, "like": 0.75}
+    nobody = server.client.get("/v1/users/88888").json()
+    assert (nobody["sums"]["like"], nobody["means"]["like"]) == (0.0, None)
+
+
 @pytest.mark.parametrize("name", ["1_0", "%207", "\u0663", "+7", "007", str(2**63), "9" * 256, "x"])
 def test_an_id_in_a_path_is_written_in_one_way(made, server, name):
     for method in ("get", "delete"):
@@ -384,7 +416,7 @@ def test_no_snapshot_keeps_a_user_whose_events_are_gone(made, server, monkeypatc
 
     def look_and_forget(log, user):
         kept = LiveState(server.service.info, server.keeper.live.linked.learnt)
-        load_snapshot(kept.state, server.folder / "state")
+        load_snapshot(kept.state, server.folder / "state", log.identity)
         known.append(kept.user(user, 2 * 10**15)["known"])  # as after a kill at this moment
         return forget(log, user)
 
@@ -393,3 +425,9 @@ def test_no_snapshot_keeps_a_user_whose_events_are_gone(made, server, monkeypatc
     assert known == [False]
     assert gone["known"] is True
     assert gone["events"] > 0
+    kept = LiveState(server.service.info, server.keeper.live.linked.learnt)
+    log = EventLog(server.service.store.engine)
+    assert (
+        load_snapshot(kept.state, server.folder / "state", log.identity) == server.keeper.position
+    )
+    assert kept.user(1, 2 * 10**15)["known"] is False

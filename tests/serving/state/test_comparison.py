@@ -17,7 +17,7 @@ from goalrank.features.online.row_pool import RowPool
 from goalrank.logs import LearntRetrieval, import_dataset, read_log
 from goalrank.requests import Requests
 from goalrank.serving import compare_log
-from goalrank.serving.state.cell_counts import CellCounts
+from goalrank.serving.state.comparison.cell_counts import CellCounts
 from goalrank.serving.state.linked import Linked
 from tests.logs.logs_data import exposures, kuairand_folder, movielens_folder
 from tests.serving.state.test_replay import earlier_views

@@ -7,8 +7,9 @@ import polars as pl
 import pytest
 
 from goalrank.errors import DuplicateRequestError, StoreError
-from goalrank.serving.state.event_log import EventLog, LoggedEvent
+from goalrank.serving.state.event_log import EventLog
 from goalrank.serving.state.keeper import StateKeeper
+from goalrank.serving.state.logged import LoggedEvent
 from goalrank.serving.store.database import open_engine
 from tests.serving.state.kit import empty_state, imported, info, served
 
@@ -32,7 +33,7 @@ def events(count, seed=0):
 
 
 def everything(log, chunk=7):
-    return pl.concat([frame for _, frame in log.after(0, chunk)])
+    return pl.concat([part.events for part in log.after(0, chunk)])
 
 
 def test_events_come_back_in_order(log):
@@ -43,7 +44,7 @@ def test_events_come_back_in_order(log):
     assert frame["time"].to_list() == [e.time for e in (*first, *second)]
     assert frame["click"].to_list()[-1] == 1.0
     assert frame["shown"].to_list() == [True] * 10 + [False]
-    assert [position for position, _ in log.after(4, 4)] == [8, 11]
+    assert [part.position for part in log.after(4, 4)] == [8, 11]
 
 
 def test_an_event_is_stored_once(log):
@@ -67,8 +68,8 @@ def test_an_id_with_another_content_is_refused_and_nothing_stored(log):
 
 def test_strings_and_integers_are_two_users(log):
     log.append([LoggedEvent(1, 2, HOUR, {}), LoggedEvent(7, 2, HOUR, {})])
-    assert log.forget("1") == 0
-    assert log.forget(1) == 1
+    assert log.forget("1").events == 0
+    assert log.forget(1).events == 1
     assert everything(log)["user_id"].to_list() == [7]
 
 
@@ -78,8 +79,8 @@ def test_a_state_of_a_log_with_copies_equals_the_import(log):
         batch = sent[max(start - 4, 0) : start + 9]  # the last ones once more
         log.append([*batch, *batch[:3]])
     state = empty_state("exposures")
-    for _, frame in log.after(0, 11):
-        state.add(frame)
+    for part in log.after(0, 11):
+        state.add(part.events)
     distinct = everything(log).drop("shown", "before")
     assert distinct.is_unique().all()
     now = 41 * HOUR

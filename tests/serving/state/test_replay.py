@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 
+from goalrank.errors import ConfigError, DataError
 from goalrank.logs import LearntRetrieval, import_dataset
+from goalrank.logs.events.consumption import to_arrays
 from goalrank.logs.options import ImportOptions
 from goalrank.logs.readers.sources import SOURCES
 from goalrank.logs.retrieval.refits import refit_moments
-from goalrank.requests import Requests
+from goalrank.logs.spill.folder import Spill
+from goalrank.requests import ComputedFeatures, LogRule, Requests, TableInfo
+from goalrank.serving.state.event_log import EventLog
+from goalrank.serving.state.event_rules import EventRules
 from goalrank.serving.state.live import Asked, LiveState
+from goalrank.serving.state.replay import replay
+from goalrank.serving.store.database import open_engine
 from tests.logs.logs_data import START, exposures, kuairand_folder, movielens_folder
 
 OPTIONS = {"first_fit": 100, "factors": 4, "candidates": 12, "stride": 5, "history": 20}
@@ -117,3 +126,26 @@ def test_candidates_are_those_of_the_import(tmp_path):
         assert sorted(score) == sorted(row["candidates"])
         expected = dict(zip(row["candidates"], row["candidate_score"]))
         assert score == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("value", "refused"), [(1e6, False), (-1.1e6, True), (2e6, True)])
+def test_import_and_replay_refuse_the_same_values(tmp_path, value, refused):
+    path = movielens_folder(tmp_path / "log")
+    raw = SOURCES["movielens"](path, ImportOptions.from_mapping(OPTIONS))
+    large = pl.when(pl.int_range(pl.len()) == 7).then(value).otherwise("like").cast(pl.Float32)
+    raw = replace(raw, events=raw.events.with_columns(like=large))
+    computed = ComputedFeatures(kinds=raw.rate_kinds)
+    info = TableInfo(feedback_kinds=raw.kinds, target=raw.target, computed=computed,
+                     log=LogRule(shape="interactions", strength=("rating",), depth=5))  # fmt: skip
+    rules = EventRules.from_ids(info, {"users": pl.Int64(), "items": pl.Int64()})
+    log = EventLog(open_engine(f"sqlite:///{tmp_path / 'log.db'}"))
+    (tmp_path / "spill").mkdir()
+    for refuses, act in (
+        (ConfigError, lambda: replay(raw, info, rules, log)),
+        (DataError, lambda: to_arrays(raw, Spill(tmp_path / "spill"))),
+    ):
+        if refused:
+            with pytest.raises(refuses, match="between -1e6 and 1e6"):
+                act()
+        else:
+            act()

@@ -52,8 +52,8 @@ def test_a_replayed_log_gives_the_numbers_of_its_import(made, tmp_path):
     assert json.loads(done.stdout) == {"stored": rows, "duplicates": 0, "position": rows}
     frame, info = every_request(made / "data")
     live = LiveState(info, LearntRetrieval.load(made / "data" / "retrieval"))
-    for _, events in EventLog(open_engine(store)).after(0, 500):
-        live.add(events)
+    for part in EventLog(open_engine(store)).after(0, 500):
+        live.add(part.events)
     never = np.iinfo(np.int64).max  # linked features are compared elsewhere
     assert compare(live, frame, info, never) > 20 * frame.height
 

@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from goalrank.errors import DataError
+from goalrank.features import MOST_SUMMED
 from goalrank.logs.events.arrays import Codes, Events, row_starts
 from goalrank.logs.events.ordering import OrderedRows, order_rows
 from goalrank.logs.options import Protocol
@@ -75,7 +76,11 @@ def to_arrays(raw: RawLog, spill: Spill, seed: int = 0) -> ConsumptionLog:
         raw: the log.
         spill: room for the arrays.
         seed: of the order of rows that share a time.
+
+    Raises:
+        DataError: a value that features average is too large to be summed up.
     """
+    _refuse_large(raw)
     columns = tuple(dict.fromkeys((*raw.kinds, *raw.rate_kinds, raw.strength, *raw.features)))
     ordered = order_rows(
         raw.events, raw.prior, columns, seed=seed, drop_copies=raw.copies, spill=spill
@@ -99,6 +104,18 @@ def to_arrays(raw: RawLog, spill: Spill, seed: int = 0) -> ConsumptionLog:
     events = _with_carried(made.events("events", ordered), made.row("events") - prior, raw)
     history = made.events("history", ordered)
     return ConsumptionLog(_without_rows(raw), ordered.users, ordered.items, events, history)
+
+
+def _refuse_large(raw: RawLog) -> None:
+    """Refuse values that a server's events may not have either."""
+    for kind in raw.rate_kinds:
+        largest = np.abs(raw.events[kind].drop_nulls().to_numpy()).max(initial=0.0)
+        if largest > MOST_SUMMED:
+            raise DataError(
+                f"{raw.dataset}: {kind} has the value {largest:g}, but features average it, and it "
+                f"must be between -1e6 and 1e6 (as in events that a server receives); remedy: "
+                f"another unit"
+            )
 
 
 def _without_copies(raw: RawLog, left: int) -> RawLog:

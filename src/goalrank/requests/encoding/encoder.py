@@ -231,8 +231,17 @@ class Encoder:
         items: pl.DataFrame | None = None,
         users: pl.DataFrame | None = None,
         missing: Missing = "refuse",
+        newer: tuple[Sequence[pl.DataFrame], Sequence[pl.DataFrame]] = ((), ()),
     ) -> EncodedRequests:
         """Encode flat requests, with side tables that override the features of training.
+
+        Args:
+            flat: the requests.
+            items: side table of items that comes with them.
+            users: side table of users that comes with them.
+            missing: as for `encode`.
+            newer: tables of items and of users that override these cell by cell; see
+                `EntityEncoder.rows`.
 
         Raises:
             DataError: as `encode`.
@@ -243,8 +252,8 @@ class Encoder:
             self.inputs.refuse(self.absent(flat, items, users), flat.request_id)
         flat = self.inputs.filled(flat)
         split = len(flat.history)
-        rows, item_table = self.items.rows(flat.item_ids, items, "item_id")
-        user, user_table = self.users.rows(flat.user_id, users, "user_id")
+        rows, item_table = self.items.rows(flat.item_ids, items, "item_id", newer[0])
+        user, user_table = self.users.rows(flat.user_id, users, "user_id", newer[1])
         candidates = rows[split:]
         kinds = self.info.feedback_kinds
         target = kinds.index(self.info.target) if self.info.target in kinds else -1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,7 +36,11 @@ class EntityEncoder:
         return cls(vocabulary, features, _entity_table(vocabulary, features, side, id_column))
 
     def rows(
-        self, ids: Ids, side: pl.DataFrame | None, id_column: str
+        self,
+        ids: Ids,
+        side: pl.DataFrame | None,
+        id_column: str,
+        newer: Sequence[pl.DataFrame] = (),
     ) -> tuple[NDArray[np.int64], EntityTable]:
         """Rows [n] of ids, in the table returned with them.
 
@@ -48,28 +53,51 @@ class EntityEncoder:
             ids: [n] ids.
             side: side table that comes with the requests; None uses the one of training.
             id_column: name of the column of ids.
+            newer: tables that override `side` and one another, cell by cell: a null says nothing.
+                They have a row per id, of ids that occur.
         """
-        rows = self.vocabulary.rows(ids)
-        if side is None or side.height == 0:
-            return rows, self.table
-        ids = as_series(ids)
-        side = side.filter(side[id_column].is_in(ids.unique().implode()))
-        side = side.unique(id_column, keep="first", maintain_order=True).sort(id_column)
+        rows, table = self.vocabulary.rows(ids), self.table
+        if side is not None and side.height:
+            side = side.filter(side[id_column].is_in(as_series(ids).unique().implode()))
+            side = side.unique(id_column, keep="first", maintain_order=True).sort(id_column)
+            rows, table = self._with(rows, table, ids, side, id_column)
+        for each in newer:
+            rows, table = self._with(rows, table, ids, each, id_column, nulls=True)
+        return rows, table
+
+    def _with(
+        self,
+        rows: NDArray[np.int64],
+        table: EntityTable,
+        ids: Ids,
+        side: pl.DataFrame,
+        id_column: str,
+        *,
+        nulls: bool = False,
+    ) -> tuple[NDArray[np.int64], EntityTable]:
+        """Rows and table with a side table's rows, where these differ, at the end.
+
+        Args:
+            rows: [n] of the ids so far.
+            table: with the features so far.
+            ids: [n] ids.
+            side: a row per id, of ids that occur.
+            id_column: name of the column of ids.
+            nulls: whether a null says nothing.
+        """
         if side.height == 0:
-            return rows, self.table
-        fresh, known = self._fresh(side, id_column)
-        at = self.vocabulary.rows(side[id_column])
-        wanted = ~known | ~_same_features(fresh, self.table, at)
+            return rows, table
+        place = _places(ids, side[id_column])
+        at = np.zeros(side.height, np.int64)
+        at[place[place >= 0]] = rows[place >= 0]
+        fresh, known = self._fresh(side, id_column, table, at, nulls=nulls)
+        wanted = ~known | ~_same_features(fresh, table, at)
         if not wanted.any():
-            return rows, self.table
+            return rows, table
         fresh = EntityTable(*(column[torch.from_numpy(wanted)] for column in _columns(fresh)))
-        own = side.filter(pl.Series(wanted))
-        number = pl.DataFrame({id_column: own[id_column], "row": np.arange(own.height)})
-        asked = ids.cast(own.schema[id_column]).alias(id_column).to_frame()
-        found = asked.join(number, on=id_column, how="left", maintain_order="left")["row"]
-        new = found.fill_null(-1).to_numpy()
-        rows = np.where(new >= 0, new + len(self.table), rows)
-        return rows, _append(self.table, fresh)
+        number = np.where(wanted, np.cumsum(wanted) - 1 + len(table), -1)
+        new = np.where(place >= 0, number[place], -1)
+        return np.where(new >= 0, new, rows), _append(table, fresh)
 
     def overridden(self, side: pl.DataFrame | None, id_column: str) -> EntityEncoder:
         """The encoder with a side table's features of the ids that it knows, once for all requests.
@@ -84,27 +112,46 @@ class EntityEncoder:
         side = side.unique(id_column, keep="first", maintain_order=True)
         if side.height == 0:
             return self
-        fresh, _ = self._fresh(side, id_column)
-        at = torch.from_numpy(self.vocabulary.rows(side[id_column]))
-        pairs = zip(_columns(self.table), _columns(fresh))
-        return replace(self, table=EntityTable(*(old.index_copy(0, at, new) for old, new in pairs)))
+        at = self.vocabulary.rows(side[id_column])
+        fresh, _ = self._fresh(side, id_column, self.table, at)
+        rows, pairs = torch.from_numpy(at), zip(_columns(self.table), _columns(fresh))
+        table = EntityTable(*(old.index_copy(0, rows, new) for old, new in pairs))
+        return replace(self, table=table)
 
-    def _fresh(self, side: pl.DataFrame, id_column: str) -> tuple[EntityTable, NDArray[np.bool_]]:
-        """A side table's rows, and which ids are known; these keep what the table has no column of."""
+    def _fresh(
+        self,
+        side: pl.DataFrame,
+        id_column: str,
+        table: EntityTable,
+        rows: NDArray[np.int64],
+        *,
+        nulls: bool = False,
+    ) -> tuple[EntityTable, NDArray[np.bool_]]:
+        """A side table's rows, and which ids have rows of their own.
+
+        These keep what the side table says nothing of.
+
+        Args:
+            side: R rows.
+            id_column: name of the column of ids.
+            table: with the features so far.
+            rows: [R] in it.
+            nulls: whether a null says nothing.
+        """
         fresh = _feature_rows(self.vocabulary, self.features, side, id_column)
-        known = self.vocabulary.contains(side[id_column])
-        at = torch.from_numpy(self.vocabulary.rows(side[id_column]))
+        known = self.vocabulary.contains(side[id_column]) | (rows >= len(self.table))
+        at = torch.from_numpy(rows)
         keep = torch.from_numpy(known)[:, None]
-        numeric, category = self.features.lacking(side.columns)
+        numeric, category = map(torch.from_numpy, self.features.lacking(side, nulls=nulls))
         old = {
-            "id_row": (keep[:, 0], self.table.id_row),
-            "numeric": (keep & torch.from_numpy(numeric), self.table.numeric),
-            "category": (keep & torch.from_numpy(category), self.table.category),
-            "category_weight": (keep & torch.from_numpy(category), self.table.category_weight),
+            "id_row": (keep[:, 0], table.id_row),
+            "numeric": (keep & numeric, table.numeric),
+            "category": (keep & category, table.category),
+            "category_weight": (keep & category, table.category_weight),
         }
         merged = {
-            name: torch.where(where, table[at], getattr(fresh, name))
-            for name, (where, table) in old.items()
+            name: torch.where(where, before[at], getattr(fresh, name))
+            for name, (where, before) in old.items()
         }
         return replace(fresh, **merged), known
 
@@ -165,6 +212,18 @@ def _feature_rows(
         torch.from_numpy(encoded.category),
         torch.from_numpy(encoded.category_weight),
     )
+
+
+def _places(ids: Ids, own: pl.Series) -> NDArray[np.int64]:
+    """Where each of the ids [n] stands among distinct ones; -1 where it does not."""
+    if isinstance(ids, pl.Series):
+        number = pl.DataFrame({"id": own, "place": np.arange(len(own))})
+        asked = ids.cast(own.dtype).alias("id").to_frame()
+        found = asked.join(number, on="id", how="left", maintain_order="left")["place"]
+        return found.fill_null(-1).to_numpy()
+    places = {each: at for at, each in enumerate(own.to_list())}
+    plain = ids if isinstance(ids, list) else ids.tolist()
+    return np.fromiter((places.get(each, -1) for each in plain), np.int64, len(plain))
 
 
 def _columns(table: EntityTable) -> list[torch.Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,17 +125,24 @@ class FeatureEncoder:
         """Columns that were learned."""
         return (*self.numeric, *self.vector, *self.categorical)
 
-    def lacking(self, columns: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Which encoded numbers [Fn] and categories [M] belong to none of the columns.
+    def lacking(
+        self, table: pl.DataFrame, *, nulls: bool = False
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which encoded numbers [R, Fn] and categories [R, M] rows of a side table say nothing of.
 
         Args:
-            columns: of a side table.
+            table: R rows; what it has no column of is lacking.
+            nulls: whether null cells are lacking, too.
         """
         widths = [(name, 2) for name in self.numeric]
         widths += [(name, length) for name, (length, _) in self.vector.items()]
         parts = (widths, list(self.multi.items()))
         numeric, category = (
-            np.array([name not in columns for name, width in part for _ in range(width)], bool)
+            np.concatenate(
+                [np.zeros((table.height, 0), bool)]
+                + [np.tile(_lacks(table, name, nulls)[:, None], width) for name, width in part],
+                1,
+            )
             for part in parts
         )
         return numeric, category
@@ -216,6 +222,13 @@ class FeatureEncoder:
             flat = column.drop_nulls().explode().to_numpy().reshape(-1, length)
             out[present] = np.where(np.isfinite(flat), flat, 0.0) / rms
         return out
+
+
+def _lacks(table: pl.DataFrame, name: str, nulls: bool) -> NDArray[np.bool_]:
+    """[R] whether a row says nothing of a column."""
+    if name not in table.columns:
+        return np.ones(table.height, bool)
+    return table[name].is_null().to_numpy() if nulls else np.zeros(table.height, bool)
 
 
 def _numbers(column: pl.Series) -> pl.Series:

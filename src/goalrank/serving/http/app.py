@@ -29,6 +29,7 @@ from goalrank.requests import Requests
 from goalrank.serving.http.access import ARRIVED, AnswerMetrics, BodyLimit, Keys, error_json
 from goalrank.serving.http.admission import Admission, Admitted
 from goalrank.serving.http.authorization import WRONG, Access
+from goalrank.serving.http.broken_rules import broken_rules
 from goalrank.serving.http.drain import drain_on_signals
 from goalrank.serving.http.events import add_events
 from goalrank.serving.http.health import add_health
@@ -177,10 +178,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> Response:
-        faults = [
-            {"where": ".".join(map(str, fault["loc"])), "rule": fault["msg"]}
-            for fault in error.errors()[:20]
-        ]
+        faults = broken_rules(error.errors(), error.body)
         if any(fault["type"] == "json_invalid" for fault in error.errors()):
             return _error(400, "malformed_json", "the body is not JSON", faults)
         return _error(422, "invalid_request", "the request breaks rules", faults)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, Path, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 from pydantic import model_validator as check
 
 from goalrank.constraints import Constraints
@@ -18,6 +18,7 @@ from goalrank.serving.http.access import ARRIVED
 from goalrank.serving.http.schemas import (
     MOST_CANDIDATES,
     Answer,
+    EventTime,
     Id,
     RankBody,
     RequestId,
@@ -26,10 +27,9 @@ from goalrank.serving.http.schemas import (
 )
 from goalrank.serving.ranking.served_bundles import DEFAULT
 from goalrank.serving.ranking.service import Service
-from goalrank.serving.state.event_log import LoggedEvent
 from goalrank.serving.state.event_rules import EventRules
-from goalrank.serving.state.forgetting import forget_exposures
 from goalrank.serving.state.keeper import StateKeeper
+from goalrank.serving.state.logged import LoggedColumns, LoggedEvent, SideTable
 from goalrank.serving.store.records import micros
 
 __all__ = ["MOST_EVENTS", "add_events"]
@@ -37,6 +37,15 @@ __all__ = ["MOST_EVENTS", "add_events"]
 MOST_EVENTS = 10_000
 MOST_ROWS = 20_000  # other writes wait for a body's transaction, and give up after 5 seconds
 Kind = Annotated[str, Field(min_length=1, max_length=128)]
+Texts = list[Annotated[StrictStr, Field(max_length=256)]]
+Cell = (
+    StrictBool
+    | Score
+    | Annotated[StrictStr, Field(max_length=1000)]
+    | Annotated[Texts, Field(max_length=64)]
+    | Annotated[list[Score], Field(max_length=4096)]
+)
+"""Value of a column; the model's columns say which type."""
 
 
 class _Body(BaseModel):
@@ -59,7 +68,7 @@ class Interaction(_Body):
     event_id: RequestId | None = None
     user_id: Id
     item_id: Id
-    time: AwareDatetime | None = None
+    time: EventTime | None = None
     values: dict[Kind, Score] = Field(default_factory=dict)
 
     @property
@@ -78,6 +87,10 @@ class Interaction(_Body):
             )
         ]  # fmt: skip
 
+    def told(self, now: datetime) -> list[LoggedColumns]:
+        """Nothing is said of the user or the item alone."""
+        return []
+
 
 class Shown(_Body):
     """A list that a user was shown, with the answers.
@@ -95,7 +108,7 @@ class Shown(_Body):
     event_id: RequestId | None = None
     user_id: Id
     items: list[Id] = Field(min_length=1, max_length=1000)
-    time: AwareDatetime | None = None
+    time: EventTime | None = None
     values: dict[Kind, list[Score]] = Field(default_factory=dict)
 
     @check(mode="after")
@@ -122,6 +135,74 @@ class Shown(_Body):
             for at, item in enumerate(self.items)
         ]  # fmt: skip
 
+    def told(self, now: datetime) -> list[LoggedColumns]:
+        """Nothing is said of the user or an item alone."""
+        return []
+
+
+class _ToldBody(_Body):
+    """Base of what is said of an item or a user."""
+
+    event_id: RequestId | None = None
+    time: EventTime | None = None
+    columns: dict[Kind, Cell] = Field(min_length=1, max_length=256)
+
+    @property
+    def count(self) -> int:
+        """Number of rows of the event log."""
+        return 1
+
+    def rows(self, now: datetime) -> list[LoggedEvent]:
+        """Nothing happened between a user and an item."""
+        return []
+
+    def _said(self, table: SideTable, own: int | str, now: datetime) -> list[LoggedColumns]:
+        moment, timed = micros(self.time or now), self.time is not None
+        return [LoggedColumns(table, own, moment, self.columns, self.event_id, timed)]
+
+
+class ItemColumns(_ToldBody):
+    """What is said of an item.
+
+    Attributes:
+        type: "item".
+        event_id: makes sending it again harmless; a hash of the content if absent.
+        item_id: of whom it is said; may be new.
+        time: since when it holds, with a time zone; now if absent.
+        columns: columns of the items' side table that the model was trained with → value, or
+            `title` and `url` for display. Columns that are not named stay as they are.
+    """
+
+    type: Literal["item"]
+    item_id: Id
+
+    def told(self, now: datetime) -> list[LoggedColumns]:
+        """Rows of the event log."""
+        return self._said("items", self.item_id, now)
+
+
+class UserColumns(_ToldBody):
+    """What is said of a user.
+
+    Attributes:
+        type: "user".
+        event_id: makes sending it again harmless; a hash of the content if absent.
+        user_id: of whom it is said; may be new.
+        time: since when it holds, with a time zone; now if absent.
+        columns: columns of the users' side table that the model was trained with → value. Columns
+            that are not named stay as they are.
+    """
+
+    type: Literal["user"]
+    user_id: Id
+
+    def told(self, now: datetime) -> list[LoggedColumns]:
+        """Rows of the event log."""
+        return self._said("users", self.user_id, now)
+
+
+AnyEvent = Annotated[Interaction | Shown | ItemColumns | UserColumns, Field(discriminator="type")]
+
 
 class EventsBody(_Body):
     """Events; all are stored or none.
@@ -130,9 +211,7 @@ class EventsBody(_Body):
         events: 1 … 10,000 events, in any order, of at most 20,000 items together.
     """
 
-    events: list[Annotated[Interaction | Shown, Field(discriminator="type")]] = Field(
-        min_length=1, max_length=MOST_EVENTS
-    )
+    events: list[AnyEvent] = Field(min_length=1, max_length=MOST_EVENTS)
 
     @check(mode="after")
     def _bounded(self) -> EventsBody:
@@ -216,8 +295,11 @@ def add_events(
         """Store events; when this answers, they are on disk and count for the next list."""
         now = datetime.now(UTC)
         rows = [row for event in body.events for row in event.rows(now)]
-        _rules(service).check(rows, now)
-        done = keeper.append(rows)
+        told = [row for event in body.events for row in event.told(now)]
+        rules = _rules(service)
+        rules.check(rows, now)
+        rules.check_columns(told, now)
+        done = keeper.append([*rows, *told])
         return EventsAnswer(stored=done.stored, duplicates=done.duplicates, position=done.last)
 
     @app.post("/v1/recommend", response_model=Answer, **guarded)
@@ -226,6 +308,7 @@ def add_events(
         loop = asyncio.get_running_loop()
         asked = await loop.run_in_executor(retrieval, _with_candidates, body, keeper)
         answer = (await service.rank_async([asked], request.scope.get(ARRIVED)))[0]
+        answer.state_ahead = keeper.ahead(asked.time or datetime.now(UTC))
         return Response(answer.model_dump_json(), media_type="application/json")
 
     @app.get("/v1/users/{user_id}", **guarded)
@@ -249,8 +332,7 @@ def add_events(
         """Forget a user: state, events, snapshot, exposures and their feedback."""
         wanted = _rules(service).parse_id(user_id, "users")
         known, deleted = keeper.forget(wanted)
-        exposures = 0 if service.store is None else forget_exposures(service.store.engine, wanted)
-        return Forgotten(known=known, events=deleted, exposures=exposures)
+        return Forgotten(known=known, events=deleted.events, exposures=deleted.exposures)
 
 
 def _with_candidates(body: RecommendBody, keeper: StateKeeper) -> RankBody:

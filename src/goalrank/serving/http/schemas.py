@@ -10,6 +10,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     FiniteFloat,
@@ -42,7 +43,18 @@ def _near(time: datetime) -> datetime:
     return time
 
 
-RequestTime = Annotated[AwareDatetime, AfterValidator(_near)]
+def _written(time: object) -> object:
+    """Refuse numbers, which do not say whether they are seconds or milliseconds."""
+    if isinstance(time, datetime) or (isinstance(time, str) and "-" in time.lstrip(" -")):
+        return time
+    raise ValueError(
+        f"time {str(time)[:40]} does not say its unit; remedy: date, time and zone as text, e.g. "
+        f"'2026-01-31T12:00:00Z'"
+    )
+
+
+EventTime = Annotated[AwareDatetime, BeforeValidator(_written)]
+RequestTime = Annotated[EventTime, AfterValidator(_near)]
 
 
 class _Body(BaseModel):
@@ -78,7 +90,7 @@ class RankBody(_Body):
     time: RequestTime | None = None
     history: list[Id] = Field(default_factory=list, max_length=MOST_HISTORY)
     history_feedback: list[Score] | None = None
-    history_time: list[AwareDatetime] | None = None
+    history_time: list[EventTime] | None = None
     candidates: list[Id] = Field(min_length=1, max_length=MOST_CANDIDATES)
     candidate_score: list[Score] | None = None
     candidate_features: list[list[Score]] | None = None
@@ -150,6 +162,9 @@ class Answer(_Body):
             requests; the store keeps these values.
         state_age: seconds since the latest event that the state knows; null where the server keeps
             no state, or before the first event.
+        state_ahead: seconds by which the state that filled in the request is later than its time: 0
+            for requests of now; above, it knows of events after that time. Null where the request
+            brought everything.
     """
 
     request_id: str
@@ -163,6 +178,7 @@ class Answer(_Body):
     logged: bool = True
     filled: list[str] = Field(default_factory=list)
     state_age: float | None = None
+    state_ahead: float | None = None
 
 
 class BatchAnswer(_Body):

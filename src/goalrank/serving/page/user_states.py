@@ -16,8 +16,8 @@ from goalrank.errors import ConfigError
 from goalrank.serving.http.schemas import Id
 from goalrank.serving.ranking.served_bundles import DEFAULT
 from goalrank.serving.ranking.service import Service
-from goalrank.serving.state.event_log import LoggedEvent
 from goalrank.serving.state.live import Asked, LiveState
+from goalrank.serving.state.logged import LoggedEvent
 from goalrank.serving.store.records import micros
 
 __all__ = ["REACH", "StateBody", "user_state"]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from goalrank.bundles import MANIFEST, Bundle, ListGraph, Predictor, load_graph
+from goalrank.bundles import MANIFEST, Bundle, LatestRows, ListGraph, Predictor, load_graph
 from goalrank.errors import BundleError, ConfigError, MissingExtraError
 from goalrank.requests import Bounds
 from goalrank.serving.observability.metrics import Metrics
@@ -65,7 +65,19 @@ class ServedBundles:
         self._versions: dict[str, object] = {}
         self._loading = threading.Lock()
         self.before_serving: Callable[[str, Predictor], None] = lambda name, predictor: None
+        self._latest: LatestRows | None = None
         self.reload()
+
+    def rank_by(self, latest: LatestRows) -> None:
+        """Let all predictors, also later ones, know what is known of items and users.
+
+        Args:
+            latest: see `Predictor`.
+        """
+        with self._loading:
+            self._latest = latest
+            for predictor in self.predictors.values():
+                predictor.latest = latest
 
     def reload(self) -> list[str]:
         """Load the bundles whose folders changed and serve them from now on.
@@ -129,7 +141,7 @@ class ServedBundles:
             )
         predictor = Predictor(
             bundle, name=f"{bundle.config.name}@{_manifest_digest(folder)}",
-            graph=self._graph(bundle, folder), **self._options,
+            graph=self._graph(bundle, folder), latest=self._latest, **self._options,
         )  # fmt: skip
         predictor.warm()
         if self._backend == "auto" and predictor.graph is not None:

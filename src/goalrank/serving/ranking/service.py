@@ -182,7 +182,9 @@ class Service:
         return BundleWatcher(self._bundles, seconds)
 
     def keep(self, keeper: StateKeeper) -> None:
-        """Fill in what requests leave out from state, which goes along with the default bundle.
+        """Fill in what requests leave out, and what is known of items and users, from state.
+
+        The state goes along with the default bundle.
 
         Args:
             keeper: made for the default bundle.
@@ -194,6 +196,7 @@ class Service:
 
         self.keeper = keeper
         self._bundles.before_serving = adopt
+        self._bundles.rank_by(keeper.latest)
 
     def reload(self) -> list[str]:
         """Serve the bundles whose folders changed from now on; see `ServedBundles.reload`."""
@@ -229,8 +232,9 @@ class Service:
             arrived = perf_counter() if arrived is None else arrived
             end = arrived + self.deadline
             now = datetime.now(UTC)
+            ahead: Sequence[float | None] = [None] * len(bodies)
             if self.keeper is not None:
-                bodies = filled_bodies(bodies, self.keeper, now)
+                bodies, ahead = filled_bodies(bodies, self.keeper, now)
             requests = [self._request_jobs(body, now) for body in bodies]
             jobs = [job for request in requests for job in request.jobs]
             for job in jobs:
@@ -246,7 +250,8 @@ class Service:
             shown = [shown_list(each, [next(lists) for _ in each.jobs]) for each in requests]
             logged = yield from self._store_exposures(shown, end)
             answers = [answer_of(job, each, logged) for job, each in shown]
-            for answer in answers:
+            for answer, seconds in zip(answers, ahead, strict=True):
+                answer.state_ahead = seconds
                 self.metrics.count_filled(answer.filled)
                 answer.state_age = None if self.keeper is None else self.keeper.age(now)
             return answers
@@ -434,7 +439,8 @@ class Service:
         broken = None if self._probe is None else self._probe.fault
         if broken is not None:
             found.append(Fault(broken, fatal=self.on_store_failure == "fail"))
-        found += [Fault(text, fatal=False) for text in self._bundles.faults.values()]
+        said = [] if self.keeper is None else self.keeper.faults
+        found += [Fault(text, fatal=False) for text in (*said, *self._bundles.faults.values())]
         return found
 
     def close(self) -> None:

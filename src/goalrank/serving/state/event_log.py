@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-import polars as pl
 import sqlalchemy as sa
 
 from goalrank.errors import DuplicateRequestError, StoreError
+from goalrank.serving.state.forgetting import forget_exposures
 from goalrank.serving.state.ids import hash_of
-from goalrank.serving.store.database import META, for_reading, for_writing, store_error
+from goalrank.serving.state.logged import (
+    NOTHING,
+    TIME_BYTES,
+    LoggedEvent,
+    LoggedPart,
+    LogRow,
+    key_of,
+)
+from goalrank.serving.store.database import META, first_line, for_reading, for_writing, store_error
 from goalrank.serving.store.store_file import StoreFile
 from goalrank.serving.store.upserts import upsert
 
-__all__ = ["Appended", "EventLog", "Forgotten", "LoggedEvent"]
+__all__ = ["Appended", "Deleted", "EventLog", "Forgotten"]
 
 _METADATA = sa.MetaData()
 _BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows of INTEGER alone
@@ -32,7 +38,7 @@ EVENTS = sa.Table(
     # together in the index: random ones would write a page of it each.
     sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),
     sa.Column("user_key", sa.String, nullable=False),  # the id as JSON: 1 and "1" are two
-    sa.Column("item_key", sa.String, nullable=False),
+    sa.Column("item_key", sa.String, nullable=False),  # "null": the event is of one of them alone
     sa.Column("time_us", sa.BigInteger, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
     sa.Index("events_by_user", "user_key"),
@@ -46,55 +52,10 @@ FORGOTTEN = sa.Table(
     sa.Column("position", sa.BigInteger, nullable=False),  # the newest event then
     sqlite_autoincrement=True,
 )
-_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _LOCK = 0x60A12A4C  # writers of PostgreSQL take turns, so that numbers appear in their order
 _IDENTITY = "event log"  # name in the table of what is known about the store
 _PART = 400  # ids per query
 _CHUNK = 50_000  # events that are read at once
-_TIME_BYTES = 8  # of a digest; the content follows
-
-
-@dataclass(frozen=True)
-class LoggedEvent:
-    """A row of the log: what happened between a user and an item.
-
-    Attributes:
-        user_id: who.
-        item_id: what.
-        time: microseconds since 1970.
-        values: feedback type → value.
-        shown: whether the item was shown, in logs of exposures.
-        before: whether it was before the log began: `values` is then the strength alone.
-        event_id: the sender's, if there is one.
-        copy: number among rows of one content, where all of them count.
-        timed: whether the sender gave the time; else it is when the event came, and the same
-            `event_id` may come again at another time.
-    """
-
-    user_id: int | str
-    item_id: int | str
-    time: int
-    values: dict[str, float]
-    shown: bool = True
-    before: bool = False
-    event_id: str | None = None
-    copy: int = 0
-    timed: bool = True
-
-    @property
-    def row(self) -> dict[str, Any]:
-        """As a row of the table."""
-        said: dict[str, Any] = {"values": self.values}
-        said |= {} if self.shown else {"shown": False}
-        said |= {"before": True} if self.before else {}
-        user, item, body = _key(self.user_id), _key(self.item_id), _json(said)
-        content = _json([user, item, body, self.copy]).encode()
-        time = self.time.to_bytes(_TIME_BYTES, "big", signed=True)
-        return {
-            "event_id": self.event_id, "user_key": user, "item_key": item,
-            "digest": time + hashlib.sha256(content).digest()[:16],
-            "time_us": self.time, "body": body,
-        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -110,6 +71,19 @@ class Appended:
     stored: int
     duplicates: int
     last: int
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What was deleted about a user.
+
+    Attributes:
+        events: rows of the log.
+        exposures: rows of the store, with their feedback.
+    """
+
+    events: int
+    exposures: int
 
 
 @dataclass(frozen=True)
@@ -163,7 +137,7 @@ class EventLog:
         if self._dialect == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
 
-    def append(self, events: Sequence[LoggedEvent]) -> Appended:
+    def append(self, events: Sequence[LogRow]) -> Appended:
         """Store events, all or none; they are on disk when this returns.
 
         An event whose id, or whose whole content, is in the log already is not stored again.
@@ -189,24 +163,25 @@ class EventLog:
         with self._reading() as connection:
             return _last(connection)
 
-    def _reading(self) -> sa.Connection:
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
         try:
-            return self._reads.connect()
+            with self._reads.connect() as connection:
+                yield connection
         except sa.exc.SQLAlchemyError as error:
-            raise StoreError(f"the event log cannot be read ({error}); option: store") from error
+            raise StoreError(
+                f"the event log cannot be read ({first_line(error)}); option: store"
+            ) from error
 
     def after(
         self, position: int, chunk: int = _CHUNK, *, until: int | None = None
-    ) -> Iterator[tuple[int, pl.DataFrame]]:
-        """Events after a position, in their order, in frames as a `State` takes them.
+    ) -> Iterator[LoggedPart]:
+        """Events after a position, in their order, in parts.
 
         Args:
             position: number of the last event that is known; 0 for none.
             chunk: events per frame.
             until: number of the last event that is given; None gives all.
-
-        Yields:
-            Number of the frame's last event, and the frame.
         """
         query = sa.select(EVENTS).order_by(EVENTS.c.seq).limit(chunk)
         if until is not None:
@@ -217,36 +192,39 @@ class EventLog:
             if not rows:
                 return
             position = rows[-1].seq
-            yield position, _frame(rows)
+            yield LoggedPart.read(rows)
 
     def latest(self, user_id: int | str, most: int) -> list[LoggedEvent]:
-        """A user's latest events by their own time, newest first.
+        """A user's latest events with items by their own time, newest first.
 
         Args:
             user_id: id.
             most: events, at most.
         """
-        mine = sa.select(EVENTS).where(EVENTS.c.user_key == _key(user_id))
+        mine = sa.select(EVENTS).where(
+            EVENTS.c.user_key == key_of(user_id), EVENTS.c.item_key != NOTHING
+        )
         newest = mine.order_by(EVENTS.c.time_us.desc(), EVENTS.c.seq.desc()).limit(most)
         with self._reading() as connection:
             rows = connection.execute(newest).all()
-        return [_logged(row) for row in rows]
+        return [LoggedEvent.read(row) for row in rows]
 
-    def forget(self, user_id: int | str) -> int:
-        """Delete a user's events, and tell other processes that read the log.
+    def forget(self, user_id: int | str) -> Deleted:
+        """Delete a user's events and exposures, all or none, and tell other processes of it.
 
         Args:
             user_id: id.
 
-        Returns:
-            How many there were.
+        Raises:
+            StoreFullError: the disk is full.
+            StoreError: the database refuses, or its file was removed or replaced.
         """
-        mine = EVENTS.c.user_key == _key(user_id)
+        mine = EVENTS.c.user_key == key_of(user_id)
         with self._writing() as connection:
             told = {"user_hash": str(hash_of(user_id)), "position": _last(connection)}
             connection.execute(sa.insert(FORGOTTEN), [told])
-            deleted = connection.execute(sa.delete(EVENTS).where(mine)).rowcount
-        return deleted
+            events = connection.execute(sa.delete(EVENTS).where(mine)).rowcount
+            return Deleted(events, forget_exposures(connection, user_id))
 
     def forgotten(self, *, since: int = 0, position: int = 0) -> list[Forgotten]:
         """Users who were forgotten, in order.
@@ -274,11 +252,6 @@ def _last(connection: sa.Connection) -> int:
     newest = (sa.func.max(EVENTS.c.seq), sa.func.max(FORGOTTEN.c.position))
     found = (connection.execute(sa.select(each)).scalar() for each in newest)
     return max(each or 0 for each in found)
-
-
-def _key(value: int | str) -> str:
-    """An id as JSON."""
-    return _json(value) if isinstance(value, str) else str(value)
 
 
 def _distinct(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -336,36 +309,9 @@ def _refuse_others(
     """
     for row in rows:
         name, digest = row["event_id"], row["digest"]
-        begin = _TIME_BYTES if name in untimed else 0
+        begin = TIME_BYTES if name in untimed else 0
         if name is not None and known.get(name, digest)[begin:] != digest[begin:]:
             raise DuplicateRequestError(
                 f"event '{name}' came before with another content; nothing was stored; remedy: "
                 f"give each event its own event_id, or none"
             )
-
-
-def _logged(row: Any) -> LoggedEvent:
-    body = json.loads(row.body)
-    return LoggedEvent(
-        json.loads(row.user_key), json.loads(row.item_key), row.time_us, body["values"],
-        shown=body.get("shown", True), before=body.get("before", False), event_id=row.event_id,
-    )  # fmt: skip
-
-
-def _frame(rows: Sequence[Any]) -> pl.DataFrame:
-    bodies = [json.loads(row.body) for row in rows]
-    kinds = sorted({kind for body in bodies for kind in body["values"]})
-    values = {
-        kind: pl.Series([body["values"].get(kind) for body in bodies], dtype=pl.Float32)
-        for kind in kinds
-    }
-    return pl.DataFrame(
-        {
-            "user_id": [json.loads(row.user_key) for row in rows],
-            "item_id": [json.loads(row.item_key) for row in rows],
-            "time": pl.Series([row.time_us for row in rows], dtype=pl.Int64),
-            "shown": [body.get("shown", True) for body in bodies],
-            "before": [body.get("before", False) for body in bodies],
-            **values,
-        }
-    )

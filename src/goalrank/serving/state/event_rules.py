@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import polars as pl
 
 from goalrank.bundles import Bundle
 from goalrank.errors import ConfigError
 from goalrank.features import MOST_SUMMED
-from goalrank.requests import TableInfo
-from goalrank.serving.state.event_log import LoggedEvent
+from goalrank.requests import EntityEncoder, SideColumns, TableInfo
+from goalrank.serving.state.logged import LoggedColumns, LoggedEvent, SideTable
 from goalrank.serving.store.records import micros
 
 __all__ = ["EventRules"]
 
 _AHEAD = timedelta(minutes=5)  # that a sender's clock may be ahead
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SHORT = 60  # characters of a value in a message
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 
 
@@ -31,11 +34,13 @@ class EventRules:
         kinds: feedback types that events may name.
         types: "users" and "items" → type of the ids.
         averaged: feedback types that features average.
+        columns: "items" and "users" → columns that may be said of them.
     """
 
     kinds: tuple[str, ...]
-    types: dict[str, type]
+    types: Mapping[SideTable, type]
     averaged: tuple[str, ...] = ()
+    columns: Mapping[SideTable, SideColumns] = field(default_factory=dict)
 
     @classmethod
     def of(cls, bundle: Bundle) -> EventRules:
@@ -45,19 +50,22 @@ class EventRules:
             bundle: of the model.
         """
         encoder = bundle.encoder
-        tables = {"users": encoder.users, "items": encoder.items}
+        tables: dict[SideTable, EntityEncoder] = {"users": encoder.users, "items": encoder.items}
         ids = {name: table.vocabulary.ids.dtype for name, table in tables.items()}
-        return cls.from_ids(encoder.info, ids)
+        columns = {
+            name: SideColumns.of(table.features).shown_too() for name, table in tables.items()
+        }
+        return replace(cls.from_ids(encoder.info, ids), columns=columns)
 
     @classmethod
-    def from_ids(cls, info: TableInfo, ids: Mapping[str, pl.DataType]) -> EventRules:
+    def from_ids(cls, info: TableInfo, ids: Mapping[SideTable, pl.DataType]) -> EventRules:
         """Rules by the description of a table and its columns of ids.
 
         Args:
             info: of the requests that the model was trained on.
             ids: "users" and "items" → type of the column.
         """
-        types: dict[str, type] = {
+        types: dict[SideTable, type] = {
             name: str if dtype == pl.String else int for name, dtype in ids.items()
         }
         averaged = () if info.computed is None else info.computed.kinds
@@ -74,14 +82,43 @@ class EventRules:
             ConfigError: an unknown feedback type, a value too large to sum up, an id of another
                 type, or a time of the future.
         """
-        latest = micros(now + _AHEAD)
         for event in events:
             self._check_kinds(event)
             self._check_values(event)
             self._check_id("users", event.user_id)
             self._check_id("items", event.item_id)
-            if not 0 <= event.time <= latest:
-                raise ConfigError(_other_time(event.time, now))
+            _check_time(event.time, now)
+
+    def check_columns(self, told: Sequence[LoggedColumns], now: datetime) -> None:
+        """Refuse what the model cannot use of what is said of items and users.
+
+        Args:
+            told: of a batch; one bad row refuses all.
+            now: see `check`.
+
+        Raises:
+            ConfigError: an unknown column, a value of another type, an id of another type, or a
+                time of the future.
+        """
+        for each in told:
+            self._check_id(each.table, each.id)
+            for name, value in each.columns.items():
+                self._check_column(each, name, value)
+            _check_time(each.time, now)
+
+    def _check_column(self, told: LoggedColumns, name: str, value: Any) -> None:
+        columns = self.columns[told.table]
+        if name not in columns.names:
+            raise ConfigError(
+                f"{told.table} have no column '{name}'; this model was trained with "
+                f"{', '.join(columns.names)}; nothing was stored; remedy: name one of these"
+            )
+        wanted = columns.wanted(name, value)
+        if wanted is not None:
+            raise ConfigError(
+                f"columns.{name} of {told.table} is {_short(value)}, but was {wanted} in training; "
+                f"nothing was stored; remedy: send {wanted}, or leave the column out"
+            )
 
     def _check_kinds(self, event: LoggedEvent) -> None:
         odd = sorted(set(event.values) - set(self.kinds))
@@ -100,14 +137,14 @@ class EventRules:
                     f"-1e6 and 1e6; nothing was stored; remedy: another unit"
                 )
 
-    def _check_id(self, table: str, each: int | str) -> None:
+    def _check_id(self, table: SideTable, each: int | str) -> None:
         if type(each) is not self.types[table]:
             raise ConfigError(
                 f"{table}: id {each!r} is a {type(each).__name__}, but this model's are "
                 f"{self.types[table].__name__}: a string '7' and a number 7 are different ids"
             )
 
-    def parse_id(self, text: str, table: str) -> int | str:
+    def parse_id(self, text: str, table: SideTable) -> int | str:
         """An id of the model's type from its text.
 
         Args:
@@ -125,6 +162,16 @@ class EventRules:
         raise ConfigError(
             f"'{text}' is no integer of 64 bits in plain digits, but this model's {table} are"
         )
+
+
+def _check_time(time: int, now: datetime) -> None:
+    if not 0 <= time <= micros(now + _AHEAD):
+        raise ConfigError(_other_time(time, now))
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= _SHORT else f"{text[:_SHORT]}…"
 
 
 def _other_time(time: int, now: datetime) -> str:

@@ -16,7 +16,9 @@ __all__ = ["filled_bodies"]
 _HISTORY = ("history", "history_feedback", "history_time")
 
 
-def filled_bodies(bodies: Sequence[RankBody], keeper: StateKeeper, now: datetime) -> list[RankBody]:
+def filled_bodies(
+    bodies: Sequence[RankBody], keeper: StateKeeper, now: datetime
+) -> tuple[list[RankBody], list[float | None]]:
     """Bodies with what they lack; what is given stays.
 
     Args:
@@ -24,13 +26,17 @@ def filled_bodies(bodies: Sequence[RankBody], keeper: StateKeeper, now: datetime
         keeper: the state.
         now: moment of requests that have no time.
 
+    Returns:
+        The bodies, and by how many seconds the state is later than each; None where it gave nothing.
+
     Raises:
         ConfigError: a request lacks features that only the caller can know.
     """
     lacking = [_lacking(body, keeper) for body in bodies]
     rows = [row for row, names in enumerate(lacking) if names]
+    ahead: list[float | None] = [None] * len(bodies)
     if not rows:
-        return list(bodies)
+        return list(bodies), ahead
     asked = [
         Asked(body.user_id, micros(body.time or now), body.candidates)
         for body in (bodies[row] for row in rows)
@@ -39,7 +45,8 @@ def filled_bodies(bodies: Sequence[RankBody], keeper: StateKeeper, now: datetime
     for row, found in zip(rows, keeper.rows(asked), strict=True):
         update: dict[str, Any] = {name: found[name] for name in lacking[row]}
         out[row] = bodies[row].model_copy(update=update)
-    return out
+        ahead[row] = keeper.ahead(out[row].time or now)
+    return out, ahead
 
 
 def _lacking(body: RankBody, keeper: StateKeeper) -> list[str]:

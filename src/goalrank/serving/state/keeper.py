@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
 
-from goalrank.errors import GoalRankError
+from goalrank.errors import GoalRankError, StoreError
 from goalrank.logs import LearntRetrieval
-from goalrank.requests import TableInfo
-from goalrank.serving.state.event_log import Appended, EventLog, LoggedEvent
+from goalrank.requests import TableInfo, Told
+from goalrank.serving.state.event_log import Appended, Deleted, EventLog
 from goalrank.serving.state.live import Asked, LiveState
+from goalrank.serving.state.logged import LoggedEvent, LogRow, SideTable
 from goalrank.serving.state.metrics import StateMetrics
-from goalrank.serving.state.snapshots import load_snapshot
+from goalrank.serving.state.snapshots import load_snapshot, remove_snapshot
+from goalrank.serving.store.records import micros
 
 __all__ = ["Progress", "StateKeeper"]
 
 _LOG = logging.getLogger("goalrank.serving")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_REFUSED = "events cannot be stored"
 _LOOK_S = 0.25  # seconds between looks for events of other processes
 _SNAPSHOT_S = 300.0
 Progress = Callable[[int, int], None]
@@ -74,13 +78,17 @@ class StateKeeper:
         begin = perf_counter()
         self._log, self._folder, self._progress = log, folder, progress
         self._metrics = metrics
+        self._faults: dict[str, str] = {}
         self._lock = threading.RLock()
+        self._disk = threading.Lock()  # taken before the other one
         self.live = LiveState(info, learnt)
         self._place = _Place(load_snapshot(self.live.state, folder, log.identity) or 0)
         if self._place.event > log.last:  # of a log that was brought back from a backup
             _LOG.warning("the snapshot '%s' is ahead of the event log and is not used", folder)
             self.live, self._place = LiveState(info, learnt), _Place(0)
-        self._saved = self._place  # before the fold: what was replayed is worth a snapshot, too
+        self._saved: _Place | None = (
+            self._place
+        )  # before the fold: what was replayed is worth a snapshot, too
         self._place, self.replayed = self._fold(self.live, self._place)
         self.seconds, self._looked = perf_counter() - begin, monotonic()
         self._stop = threading.Event()
@@ -100,12 +108,27 @@ class StateKeeper:
 
     def _fold_events(self, live: LiveState, after: int, until: int, last: int) -> int:
         count = 0
-        for position, frame in self._log.after(after, until=until):
-            live.add(frame)
-            count += frame.height
+        for part in self._log.after(after, until=until):
+            live.add(part.events, part.told)
+            count += len(part)
             if self._progress is not None:
-                self._progress(position, last)
+                self._progress(part.position, last)
         return count
+
+    @contextmanager
+    def _noting(self, what: str) -> Iterator[None]:
+        """Keep in mind that the store refuses, until it does the same again."""
+        try:
+            yield
+        except StoreError as error:
+            self._faults[what] = f"{what} since {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}: {error}"
+            raise
+        self._faults.pop(what, None)
+
+    @property
+    def faults(self) -> list[str]:
+        """What the event log refused when it was last asked; empty where nothing is wrong."""
+        return list(self._faults.values())
 
     @property
     def position(self) -> int:
@@ -119,13 +142,13 @@ class StateKeeper:
             now: look even if the last look was a moment ago.
         """
         if now or monotonic() - self._looked > _LOOK_S:
-            with self._lock:
+            with self._lock, self._noting("events cannot be read"):
                 self._place, _ = self._fold(self.live, self._place)
                 self._looked = monotonic()
             if self._metrics is not None:
                 self._metrics.look(self.live)
 
-    def append(self, events: Sequence[LoggedEvent]) -> Appended:
+    def append(self, events: Sequence[LogRow]) -> Appended:
         """Store events; when this returns they are on disk and folded in.
 
         Args:
@@ -135,7 +158,8 @@ class StateKeeper:
             DuplicateRequestError: an id that is there with another content.
             StoreError: the store refuses.
         """
-        done = self._log.append(events)
+        with self._noting(_REFUSED):
+            done = self._log.append(events)
         self.follow(now=True)
         if self._metrics is not None:
             self._metrics.count(done)
@@ -148,9 +172,17 @@ class StateKeeper:
         newest = _EPOCH + timedelta(microseconds=self.live.state.newest)
         return max((moment - newest).total_seconds(), 0.0)
 
+    def ahead(self, moment: datetime) -> float:
+        """Seconds by which the state is later than a moment; 0 where it is not."""
+        return max(self.live.state.clock - micros(moment), 0) / 1e6
+
     def latest_events(self, user: int | str, most: int) -> list[LoggedEvent]:
         """A user's latest events; see `EventLog.latest`."""
         return self._log.latest(user, most)
+
+    def latest(self, table: SideTable, ids: Sequence[Any]) -> Told:
+        """What is said of items or users; see `LiveState.latest`."""
+        return self.live.latest(table, ids)
 
     def rows(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
         """History and features of requests; see `LiveState.rows`."""
@@ -173,32 +205,40 @@ class StateKeeper:
             self._place, _ = self._fold(fresh, place)
             self.live = fresh
 
-    def forget(self, user: int | str) -> tuple[bool, int]:
-        """Forget a user in state, log and snapshot.
+    def forget(self, user: int | str) -> tuple[bool, Deleted]:
+        """Forget a user in log, store, state and snapshot; where the store refuses, in none.
 
         Args:
             user: id.
 
         Returns:
-            Whether the state knew the user, and how many events were deleted.
+            Whether the state knew the user, and what was deleted.
+
+        Raises:
+            StoreError: the store refuses, or the snapshot cannot be removed.
         """
-        with self._lock:
+        with self._disk, self._lock:
+            self._saved = None
+            # First: no file is to know a user whose events are gone, whenever a kill comes.
+            remove_snapshot(self._folder)
+            with self._noting(_REFUSED):
+                deleted = self._log.forget(user)
             known = self.live.forget(user)
-            self.save(always=True)  # first: events that a kill leaves are deleted by asking again
-            deleted = self._log.forget(user)
+            self._try(self._write)
         return known, deleted
 
-    def save(self, *, always: bool = False) -> None:
-        """Write a snapshot, if there are new events.
-
-        Args:
-            always: write one in any case.
+    def save(self) -> None:
+        """Write a snapshot, if there are new events or none was written.
 
         Raises:
             DataError: the folder cannot be written.
         """
+        with self._disk:  # one after another: an older state is not to come last
+            self._write()
+
+    def _write(self) -> None:
         with self._lock:
-            if not always and self._place == self._saved:
+            if self._place == self._saved:
                 return
             place = self._place
             snapshot = self.live.snapshot(place.event, self._log.identity)
@@ -207,11 +247,11 @@ class StateKeeper:
 
     def _save_forever(self) -> None:
         while not self._stop.wait(_SNAPSHOT_S):
-            self._try_to_save()
+            self._try(self.save)
 
-    def _try_to_save(self) -> None:
+    def _try(self, save: Callable[[], None]) -> None:
         try:
-            self.save()
+            save()
         except GoalRankError as error:
             _LOG.error("no snapshot was written, the next start reads more events: %s", error)
 
@@ -219,4 +259,4 @@ class StateKeeper:
         """Write a snapshot and stop."""
         self._stop.set()
         self._saver.join()
-        self._try_to_save()
+        self._try(self.save)

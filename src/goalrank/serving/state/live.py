@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from goalrank.errors import ConfigError
 from goalrank.features import EarlierRows, FeaturePlan
 from goalrank.logs import Codes, LearntRetrieval, item_categories, stable_hashes
-from goalrank.requests import ComputedFeatures, TableInfo
+from goalrank.requests import ComputedFeatures, TableInfo, Told
 from goalrank.serving.state.linked import Linked, Retrieved, first_items, side_table
+from goalrank.serving.state.logged import LoggedColumns, SideTable
 from goalrank.serving.state.snapshots import Snapshot
 from goalrank.serving.state.state import State
 from goalrank.serving.store.records import micros
@@ -77,10 +78,21 @@ class LiveState:
         """Whether candidates can be retrieved."""
         return self.linked is not None and bool(self.linked.channels)
 
-    def add(self, events: pl.DataFrame) -> None:
-        """Take in events; see `State.add`."""
+    def add(self, events: pl.DataFrame, told: Sequence[LoggedColumns] = ()) -> None:
+        """Take in events, and what is said of items and users; see `State.add` and `State.tell`."""
         with self._lock:
-            self.state.add(events)
+            if events.height:
+                self.state.add(events)
+            self.state.tell(told)
+
+    def latest(self, table: SideTable, ids: Sequence[Any]) -> Told:
+        """What is said of items or users; see `LatestColumns.of`. It waits for nothing.
+
+        Args:
+            table: whose ids they are.
+            ids: of items or users.
+        """
+        return self.state.columns[table].of(ids)
 
     def forget(self, user: Any) -> bool:
         """Forget a user; see `State.forget`."""
@@ -191,9 +203,9 @@ class LiveState:
             return {
                 "user_id": user,
                 "known": bool(code[0] >= 0),
-                "events": int(rows.count[0]),
-                "sums": _by_kind(self.info, rows, 0),
+                **self._summed(rows, counted="user" in state.memory.plan.needs.counts),
                 "last_time": _moment(rows.last_time[0]) if rows.count[0] else None,
+                "columns": self.latest("users", [user]).get(user, {}),
                 "history": [state.items.ids[item] for item in found.item],
                 "history_feedback": found.feedback.tolist(),
                 "history_time": [_moment(t) for t in found.time],
@@ -212,15 +224,30 @@ class LiveState:
             code = state.items.find([item])
             rows = state.memory.items.of(code)
             some = bool(rows.count[0])
+            columns = self.latest("items", [item]).get(item, {})
             return {
                 "item_id": item,
-                "known": bool(code[0] >= 0),
-                "events": int(rows.count[0]),
-                "sums": _by_kind(self.info, rows, 0),
+                "known": bool(code[0] >= 0 or columns),
+                "columns": columns,
+                **self._summed(rows),
                 "first_time": _moment(rows.first_time[0]) if some else None,
                 "last_time": _moment(rows.last_time[0]) if some else None,
                 "retrieved": self.linked is not None and 0 <= int(code[0]) < self.linked.known,
             }
+
+    def _summed(self, rows: EarlierRows, *, counted: bool = True) -> dict[str, Any]:
+        """Number of rows, and sum and mean per feedback type; null for what no feature needs."""
+        count = int(rows.count[0])
+        kinds = () if self.info.computed is None or not counted else self.info.computed.kinds
+        sums = {kind: float(total[0]) for kind, total in zip(kinds, rows.sums)}
+        every = self.info.feedback_kinds
+        return {
+            "events": count if counted else None,
+            "sums": {kind: sums.get(kind) for kind in every},
+            "means": {
+                kind: sums[kind] / count if count and kind in sums else None for kind in every
+            },
+        }
 
     def _filled(
         self,
@@ -245,11 +272,6 @@ class LiveState:
             }
             for row, (end, length, count) in enumerate(zip(ends, found.length, counts, strict=True))
         ]
-
-
-def _by_kind(info: TableInfo, rows: EarlierRows, at: int) -> dict[str, float]:
-    kinds = () if info.computed is None else info.computed.kinds
-    return {kind: float(total[at]) for kind, total in zip(kinds, rows.sums)}
 
 
 def _moment(micros: int) -> datetime:

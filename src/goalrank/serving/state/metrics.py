@@ -23,12 +23,16 @@ class StateMetrics:
             registry=registry,
         )  # fmt: skip
         self._bytes = Gauge(
-            "goalrank_state_bytes", "Memory of the state's arrays, without ids.",
+            "goalrank_state_bytes", "Memory of the state's arrays and of columns of items and users, without ids.",
             registry=registry, multiprocess_mode="livesum",
         )  # fmt: skip
         self._users = Gauge(
             "goalrank_state_users", "Users that the state knows.", registry=registry,
             multiprocess_mode="livemax",
+        )  # fmt: skip
+        self._described = Gauge(
+            "goalrank_state_described", "Items and users whose columns came by events.", ["table"],
+            registry=registry, multiprocess_mode="livemax",
         )  # fmt: skip
         self._newest = Gauge(
             "goalrank_state_newest_event_seconds", "Time of the latest event, seconds since 1970.",
@@ -45,5 +49,7 @@ class StateMetrics:
         state = live.state
         self._bytes.set(state.bytes)
         self._users.set(len(state.users))
+        for table, columns in state.columns.items():
+            self._described.labels(table).set(len(columns))
         if state.taken:
             self._newest.set(state.newest / 1e6)

@@ -11,8 +11,9 @@ from goalrank.bundles import Bundle
 from goalrank.errors import ConfigError
 from goalrank.logs import RawLog, as_imported
 from goalrank.requests import TableInfo
-from goalrank.serving.state.event_log import Appended, EventLog, LoggedEvent
+from goalrank.serving.state.event_log import Appended, EventLog
 from goalrank.serving.state.event_rules import EventRules
+from goalrank.serving.state.logged import LoggedEvent
 from goalrank.serving.state.state import rule_of
 from goalrank.serving.store.store import Store
 

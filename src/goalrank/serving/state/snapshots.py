@@ -13,16 +13,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from goalrank.errors import DataError
+from goalrank.errors import DataError, StoreError
 from goalrank.features import DecayedTotals, KeyTotals
+from goalrank.serving.state.logged import SideTable
 from goalrank.serving.state.state import State
-from goalrank.storage import whole_folder, write_json
+from goalrank.storage import remove_folder, whole_folder, write_json
 
-__all__ = ["Snapshot", "load_snapshot"]
+__all__ = ["Snapshot", "load_snapshot", "remove_snapshot"]
 
-_FORMAT = 1
+_FORMAT = 2
 _MANIFEST, _ARRAYS = "snapshot.json", "arrays.npz"
-_IDS = ("users", "items")
+_IDS: tuple[SideTable, ...] = ("users", "items")
+_ENDS = (".parquet", "-columns.parquet")
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -32,11 +34,13 @@ class Snapshot:
 
     Attributes:
         ids: users and items, in the order of codes.
+        columns: what is said of users and items.
         arrays: everything else.
         said: position in the event log, clock, counts, and what the arrays mean.
     """
 
     ids: dict[str, list[Any]]
+    columns: dict[str, pl.DataFrame]
     arrays: Arrays
     said: dict[str, Any]
 
@@ -51,6 +55,7 @@ class Snapshot:
         """
         return cls(
             {name: list(getattr(state, name).ids) for name in _IDS},
+            {name: state.columns[name].frame() for name in _IDS},
             {name: array.copy() for name, array in _arrays(state)},
             {
                 "position": position, "clock": int(state.clock), "newest": int(state.newest),
@@ -72,7 +77,9 @@ class Snapshot:
             np.savez(draft / _ARRAYS, **self.arrays)  # type: ignore[arg-type]
             for name, ids in self.ids.items():
                 pl.DataFrame({"id": ids}).write_parquet(draft / f"{name}.parquet")
-            files = (_ARRAYS, *(f"{name}.parquet" for name in _IDS))
+            for name, frame in self.columns.items():
+                frame.write_parquet(draft / f"{name}-columns.parquet")
+            files = (_ARRAYS, *(f"{name}{end}" for name in _IDS for end in _ENDS))
             hashes = {name: _digest(draft / name) for name in files}
             write_json(draft / _MANIFEST, {"format": _FORMAT, **self.said, "sha256": hashes})
 
@@ -101,6 +108,7 @@ def load_snapshot(state: State, folder: Path, log: str = "") -> int | None:
         return None
     for name in _IDS:
         getattr(state, name).restore(pl.read_parquet(folder / f"{name}.parquet")["id"].to_list())
+        state.columns[name].restore(pl.read_parquet(folder / f"{name}-columns.parquet"))
     with np.load(folder / _ARRAYS) as arrays:
         _restore(state, arrays)
     state.clock, state.newest = manifest["clock"], manifest["newest"]
@@ -108,6 +116,23 @@ def load_snapshot(state: State, folder: Path, log: str = "") -> int | None:
     state.memory.rows = manifest["rows"]
     position: int = manifest["position"]
     return position
+
+
+def remove_snapshot(folder: Path) -> None:
+    """Remove a snapshot; the next start reads all events.
+
+    Args:
+        folder: of `Snapshot.write`.
+
+    Raises:
+        StoreError: it cannot be removed.
+    """
+    remove_folder(folder)
+    if folder.exists():
+        raise StoreError(
+            f"the snapshot '{folder}' cannot be removed; nothing was forgotten; remedy: the rights "
+            f"of its folder (option: state)"
+        )
 
 
 def fingerprint(state: State) -> str:

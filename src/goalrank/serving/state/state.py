@@ -14,6 +14,8 @@ from goalrank.errors import ConfigError
 from goalrank.features import FeatureMemory, FeaturePlan, PairTable, RowPool
 from goalrank.requests import LogRule, TableInfo
 from goalrank.serving.state.ids import IdCodes
+from goalrank.serving.state.latest_columns import LatestColumns
+from goalrank.serving.state.logged import LoggedColumns, SideTable
 from goalrank.serving.state.pending import PendingRows
 from goalrank.serving.state.rows import BEFORE, Records, RowReader
 
@@ -62,6 +64,7 @@ class State:
         history: latest consumed items per user; values are strength, and 1 where liked.
         seen: all consumed items per user, where requests leave them out.
         clock: microseconds; rows before it are folded in.
+        columns: what is said of items and users, "items" and "users" → latest columns.
         newest: microseconds of the latest row.
         taken: rows taken in so far, waiting ones included.
 
@@ -80,13 +83,19 @@ class State:
             self.rule, plan.inputs.kinds, info.target or "", self.users, self.items
         )
         self.pending = PendingRows(np.zeros(0, self._reader.dtype))
+        self.columns: dict[SideTable, LatestColumns] = {
+            "items": LatestColumns(),
+            "users": LatestColumns(),
+        }
         self.clock = self.newest = int(np.iinfo(np.int64).min)
         self.taken = 0
 
     @property
     def bytes(self) -> int:
-        """Memory of the arrays; ids are not in it."""
-        return self.memory.bytes + self.history.bytes + self.seen.bytes + self.pending.rows.nbytes
+        """Memory of the arrays and of what was said of items and users; ids are not in it."""
+        told = sum(each.bytes for each in self.columns.values())
+        arrays = self.memory.bytes + self.history.bytes + self.seen.bytes
+        return arrays + self.pending.rows.nbytes + told
 
     def add(self, events: pl.DataFrame) -> None:
         """Take in events of any time, in any order; each must come once.
@@ -112,6 +121,12 @@ class State:
         past = rows["time"] < self.clock
         self._fold(rows[past])
         self.pending.add(rows[~past])
+
+    def tell(self, told: Sequence[LoggedColumns]) -> None:
+        """Take in what is said of items and users, in the order of the log; it holds at once."""
+        for each in told:
+            self.columns[each.table].tell(each.id, each.time, each.columns)
+        self.users.add([each.id for each in told if each.table == "users"])
 
     def advance(self, moment: int) -> None:
         """Move the clock on to a moment; it never goes back.
@@ -179,7 +194,7 @@ class State:
         return codes
 
     def forget(self, user: Any) -> bool:
-        """Forget a user's rows; what they added to items stays.
+        """Forget a user's rows and columns; what the rows added to items stays.
 
         Args:
             user: id.
@@ -196,6 +211,7 @@ class State:
             self.history.remove(code)
         rows = self.pending.take_before(np.iinfo(np.int64).max)
         self.pending.add(rows[rows["user"] != code])
+        self.columns["users"].remove(user)
         self.users.remove(code)
         return True
 

@@ -80,7 +80,7 @@ def open_engine(url: str) -> sa.Engine:
             _METADATA.create_all(connection)
     except sa.exc.SQLAlchemyError as error:
         raise StoreError(
-            f"store '{_without_password(url)}' cannot be opened ({_first_line(error)}); remedy: check the "
+            f"store '{_without_password(url)}' cannot be opened ({first_line(error)}); remedy: check the "
             f"address and rights; option: store (GOALRANK_STORE)"
         ) from error
     return engine
@@ -154,10 +154,10 @@ def store_error(error: Exception, rows: list[dict[str, Any]]) -> GoalRankError:
         )
     if is_full(error):
         return StoreFullError(
-            f"the store's disk is full ({_first_line(error)}); nothing was stored; remedy: free "
+            f"the store's disk is full ({first_line(error)}); nothing was stored; remedy: free "
             f"space, or delete old exposures: goalrank store purge"
         )
-    return StoreError(f"the store refuses ({_first_line(error)}); nothing was stored")
+    return StoreError(f"the store refuses ({first_line(error)}); nothing was stored")
 
 
 def parse_url(url: str) -> sa.URL:
@@ -285,5 +285,10 @@ def _without_password(url: str) -> str:
         return "?"
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, without its statement and parameters.
+
+    Args:
+        error: of the database.
+    """
     return next(iter(str(error).splitlines()), type(error).__name__)

@@ -40,12 +40,15 @@ export function userPanel(state, rank) {
 
   function facts() {
     const { user, age } = found;
-    const sums = Object.entries(user.sums).map(([kind, sum]) => [kind, short(sum)]);
+    const sums = Object.entries(user.sums).filter(([, sum]) => sum !== null)
+      .map(([kind, sum]) => [`${kind}, sum (mean)`, user.means[kind] === null ? short(sum) : `${short(sum)} (${short(user.means[kind])})`]);
+    const told = Object.entries(user.columns).map(([name, value]) => [name, String(value)]);
     const parts = [
       ["State’s age", age === null ? "no event so far" : `${duration(age)} since anybody’s latest event`],
-      ["events of this user", user.known ? number(user.events) : "none: unknown to the state"],
+      ["events of this user", !user.known ? "none: unknown to the state" : user.events === null ? "not counted for this model" : number(user.events)],
       user.last_time ? ["latest counted", moment(user.last_time)] : null,
       ...sums,
+      ...told,
     ];
     return h("dl", { class: "facts plain" }, parts.filter(Boolean).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
   }

@@ -16,11 +16,17 @@ import polars as pl
 from goalrank.errors import ConfigError
 from goalrank.logs import LearntRetrieval, RawLog
 from goalrank.requests import Requests, TableInfo
-from goalrank.serving.state.cell_counts import CellCounts, ColumnCount, Difference, Floats
-from goalrank.serving.state.event_log import EventLog, LoggedEvent
+from goalrank.serving.state.comparison.cell_counts import (
+    CellCounts,
+    ColumnCount,
+    Difference,
+    Floats,
+)
+from goalrank.serving.state.event_log import EventLog
 from goalrank.serving.state.event_rules import EventRules
 from goalrank.serving.state.keeper import StateKeeper
 from goalrank.serving.state.live import Asked
+from goalrank.serving.state.logged import LoggedEvent, SideTable
 from goalrank.serving.state.replay import event_batches, rows_for, rows_of
 from goalrank.serving.store.records import micros
 from goalrank.serving.store.store import Store
@@ -92,7 +98,10 @@ def compare_log(
     raw = rows_for(raw, info)
     rows = _requests(tables, most, seed)
     asking = _Asking(rows, info, learnt)
-    ids = {"users": rows["user_id"].dtype, "items": rows["candidates"].explode().dtype}
+    ids: dict[SideTable, pl.DataType] = {
+        "users": rows["user_id"].dtype,
+        "items": rows["candidates"].explode().dtype,
+    }
     rules, now = EventRules.from_ids(info, ids), datetime.now(UTC)
     done, total = 0, rows_of(raw)
     with _keeper(info, learnt) as keeper:

@@ -1,0 +1,1 @@
+"""Comparison of an import with a server that received the same events."""

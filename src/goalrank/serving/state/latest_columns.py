@@ -1,0 +1,81 @@
+"""`LatestColumns`: what is said of items or users, the latest value of each column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import polars as pl
+from pydantic_core import from_json, to_json
+
+__all__ = ["LatestColumns"]
+
+
+class LatestColumns:
+    """The value of each column that is the latest by its own time, per id.
+
+    Of two values of one time, the one that came later counts. An id's columns are kept as a line of
+    JSON, which takes a fraction of the memory of objects and can be read while others are written.
+
+    Attributes:
+        bytes: memory of the lines.
+    """
+
+    def __init__(self) -> None:
+        self._lines: dict[Any, bytes] = {}
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def tell(self, own: int | str, time: int, columns: Mapping[str, Any]) -> None:
+        """Take in values; those older than what is known change nothing.
+
+        Args:
+            own: id.
+            time: microseconds.
+            columns: column → value; the others stay as they are.
+        """
+        line = self._lines.get(own, b"{}")
+        known: dict[str, Any] = from_json(line)
+        newer = {
+            name: [time, value] for name, value in columns.items() if _is_new(known, name, time)
+        }
+        self._put(own, to_json(known | newer))
+
+    def _put(self, own: int | str, line: bytes) -> None:
+        self.bytes += len(line) - len(self._lines.get(own, b""))
+        self._lines[own] = line
+
+    def of(self, ids: Iterable[Any]) -> dict[Any, dict[str, Any]]:
+        """Id → column → value; ids of which nothing is said are left out.
+
+        Args:
+            ids: each may occur several times.
+        """
+        lines = self._lines
+        if not lines:
+            return {}
+        said = {own: line for own in ids if (line := lines.get(own)) is not None}
+        return {
+            own: {name: value for name, (_, value) in from_json(line).items()}
+            for own, line in said.items()
+        }
+
+    def remove(self, own: int | str) -> None:
+        """Forget an id."""
+        self.bytes -= len(self._lines.pop(own, b""))
+
+    def frame(self) -> pl.DataFrame:
+        """All of it, as a snapshot keeps it: id and line."""
+        lines = pl.Series(list(self._lines.values()), dtype=pl.Binary)
+        return pl.DataFrame({"id": list(self._lines), "line": lines})
+
+    def restore(self, frame: pl.DataFrame) -> None:
+        """Take over what `frame` gave."""
+        for own, line in frame.iter_rows():
+            self._put(own, line)
+
+
+def _is_new(known: Mapping[str, Any], name: str, time: int) -> bool:
+    return name not in known or time >= known[name][0]
