@@ -86,9 +86,8 @@ class StateKeeper:
         if self._place.event > log.last:  # of a log that was brought back from a backup
             _LOG.warning("the snapshot '%s' is ahead of the event log and is not used", folder)
             self.live, self._place = LiveState(info, learnt), _Place(0)
-        self._saved: _Place | None = (
-            self._place
-        )  # before the fold: what was replayed is worth a snapshot, too
+        # Before the fold: what was replayed is worth a snapshot, too.
+        self._saved: _Place | None = self._place
         self._place, self.replayed = self._fold(self.live, self._place)
         self.seconds, self._looked = perf_counter() - begin, monotonic()
         self._stop = threading.Event()
