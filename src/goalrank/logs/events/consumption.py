@@ -109,8 +109,9 @@ def to_arrays(raw: RawLog, spill: Spill, seed: int = 0) -> ConsumptionLog:
 def _refuse_large(raw: RawLog) -> None:
     """Refuse values that a server's events may not have either."""
     for kind in raw.rate_kinds:
-        largest = np.abs(raw.events[kind].drop_nulls().to_numpy()).max(initial=0.0)
-        if largest > MOST_SUMMED:
+        ends = raw.events.select(low=pl.col(kind).min(), high=pl.col(kind).max()).row(0)
+        largest = max((float(end) for end in ends if end is not None), key=abs, default=0.0)
+        if abs(largest) > MOST_SUMMED:
             raise DataError(
                 f"{raw.dataset}: {kind} has the value {largest:g}, but features average it, and it "
                 f"must be between -1e6 and 1e6 (as in events that a server receives); remedy: "
