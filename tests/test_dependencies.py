@@ -25,7 +25,7 @@ def requirements(*, tools: bool) -> list[Requirement]:
 
 def lower_bounds() -> dict[str, str]:
     """Each library of the core and of users' extras with the oldest version declared."""
-    found = {}
+    found: dict[str, str] = {}
     for each in requirements(tools=False):
         (bound,) = [part.version for part in each.specifier if part.operator == ">="]
         found[canonicalize_name(each.name)] = bound
@@ -36,7 +36,7 @@ def pins(name: str) -> dict[str, str]:
     """The lines of a constraints file, each of which names one version."""
     lines = [line.partition("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
     pairs = [line.split("==") for line in lines if line]
-    found = {canonicalize_name(library): version for library, version in pairs}
+    found: dict[str, str] = {canonicalize_name(library): version for library, version in pairs}
     assert len(found) == len(pairs)
     return found
 
