@@ -19,12 +19,14 @@ TRIED := test-oldest test-newest
 .PHONY: install demo docs docs-serve test test-fast $(TRIED) coverage debian lint format bench clean
 .DEFAULT_GOAL := install
 
+# The pip that Python 3.11 brings looks for versions that fit for minutes; a new one takes seconds.
 install: $(STAMP)
 
 $(STAMP): Makefile pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "goalrank needs Python 3.11 or later; say which with: make PYTHON=python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[retrieval,trees,tensorboard,onnx,serve,ab,ray,docs,dev]'
 	touch $@
 
@@ -60,7 +62,7 @@ test-fast: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) $(UNIT)
 
 # Users' extras but Ray and sentences, and the tools without which no test runs; others want newer
-# libraries than the oldest that users may have. pip of Python 3.11 looks for minutes, a new one does not.
+# libraries than the oldest that users may have.
 EXTRAS := retrieval,trees,tensorboard,mlflow,wandb,onnx,serve,postgres,otel,ab,client,testing
 TOOLS := hypothesis pandas pytest-timeout pytest-xdist setuptools
 NEAR := $(filter-out tests/test_architecture.py,$(UNIT)) \
