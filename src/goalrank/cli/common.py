@@ -140,11 +140,11 @@ def verb(interrupted: str = "Interrupted; nothing was written.") -> Callable[[F]
             except KeyboardInterrupt:
                 say(interrupted, "yellow")
                 raise typer.Exit(INTERRUPTED) from None
+            except (typer.Exit, typer.Abort):
+                raise
             except GoalRankError as error:
                 _fail(str(error), error.exit_code)
             except Exception as error:
-                if isinstance(error, RuntimeError) and type(error).__module__.startswith("typer"):
-                    raise  # Exit and Abort
                 if is_out_of_memory(error):
                     said = OutOfMemoryError(_first_line(error))
                     _fail(str(said), said.exit_code)
