@@ -318,7 +318,7 @@ def print_lines(lines: Mapping[str, str]) -> None:
 
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
-    table.add_column()
+    table.add_column(overflow="fold")  # a long path goes on in the next line
     for name, sentence in lines.items():
         table.add_row(name, sentence)
     console(stderr=False).print(table)
