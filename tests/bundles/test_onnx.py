@@ -124,12 +124,15 @@ def test_what_the_graph_cannot_rank_is_ranked_by_pytorch(graph):
     assert seen == [("onnx", 3), ("torch", 3), ("torch", 3), ("torch", 40)]
 
 
-def test_a_service_counts_backends_and_known_ids(path, tmp_path, monkeypatch):
+def test_a_service_counts_backends_and_known_ids(path, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "goalrank.serving")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = BUNDLE.save(tmp_path / "bundle")
     kept = cached_graph(folder)
     assert load_graph(folder, export=False) is None
     assert Service(folder, backend="auto").predictors["default"].graph is None
+    assert "no exported graph" in caplog.text
+    assert "--backend onnx exports it once" in caplog.text
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_bytes(path.read_bytes())
     # On a slow graph "auto" takes PyTorch (tests/serving/ranking/test_watcher.py).

@@ -156,7 +156,7 @@ class ServedBundles:
             _LOG.info("ranker %s has no exported graph; PyTorch ranks", bundle.config.name)
             return None
         try:
-            return load_graph(
+            graph = load_graph(
                 _manifest(folder).parent, export=self._backend == "onnx", threads=self._threads
             )
         except (BundleError, MissingExtraError):
@@ -164,6 +164,13 @@ class ServedBundles:
                 raise
             _LOG.exception("the exported graph cannot be used; PyTorch ranks")
             return None
+        if graph is None:
+            _LOG.info(
+                "no exported graph of bundle '%s' is kept, so PyTorch ranks; where the extra 'onnx' "
+                "is installed, --backend onnx exports it once, and 'auto' takes it from then on",
+                folder,
+            )
+        return graph
 
 
 class BundleWatcher:
