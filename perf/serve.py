@@ -121,7 +121,7 @@ def measure(settings: argparse.Namespace, folder: Path, progress: Progress) -> d
     """
     bundle = make_bundle()
     bundle.save(folder / "bundle")
-    if settings.backend == "onnx":
+    if settings.backend != "torch":  # "auto" takes a graph that is kept, and makes none
         progress.console.print("exporting the graph (once per bundle) …")
         load_graph(folder / "bundle", export=True)
     plain = make_bodies(256)
