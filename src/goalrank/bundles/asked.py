@@ -107,7 +107,8 @@ class NewRows:
 def _listed(ids: Ids) -> list[Any]:
     if isinstance(ids, list):
         return ids
-    return list(ids.to_list() if isinstance(ids, pl.Series) else ids.tolist())
+    found: list[Any] = ids.to_list() if isinstance(ids, pl.Series) else ids.tolist()
+    return found
 
 
 def parted(flat: RequestArrays) -> list[list[Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from goalrank.reporting import Table, make_columns
 from goalrank.studies.arena.tables import p_text
+from goalrank.wording import counted
 
 _ONE_SEED = (
     "One seed: the intervals are over users alone. They speak of these trained models; another seed "
@@ -27,7 +28,7 @@ def card_markdown(card: Mapping[str, Any]) -> str:
     what = "users alone" if seeds == 1 else "seeds and users"
     first = (
         f"**{board['metric']} {_percent(result['value'])}** {span} (95 % over {what}; in %, "
-        f"{seeds} seed{'s' if seeds > 1 else ''}, {board['trials']} tuning trials)"
+        f"{counted(seeds, 'seed')}, {board['trials']} tuning trials)"
     )
     warning = [f"> **Warning:** {board['warning']}"] if board["warning"] else []
     failed = [f"Seed {seed} failed: {reason}" for seed, reason in result["failed"]]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from goalrank.reporting import Table, make_columns
+from goalrank.wording import counted
 
 _NONE = "–"
 
@@ -20,7 +21,7 @@ def list_effects_tables(result: Mapping[str, Any]) -> str:
     seeds = len(result["seeds"])
     head = (
         f"List effects on '{result['dataset']}': feedback {result['kind']}, {sizes} requests, "
-        f"{seeds} {'seed' if seeds == 1 else 'seeds'}. Of rates and swaps: {result['intervals']}, "
+        f"{counted(seeds, 'seed')}. Of rates and swaps: {result['intervals']}, "
         f"seeds averaged first; ± is the deviation between seeds."
     )
     parts = [head, f"**{result['answer']}**", _models(result), _gains(result), _slots(result)]

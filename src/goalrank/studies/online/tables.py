@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from goalrank.reporting import Table, make_columns
+from goalrank.wording import counted
 
 
 def online_tables(result: Mapping[str, Any], metrics: Sequence[str]) -> str:
@@ -20,7 +21,7 @@ def online_tables(result: Mapping[str, Any], metrics: Sequence[str]) -> str:
     seeds = len(result["seeds"])
     head = (
         f"Simulated online test '{result['name']}': {result['days']} days, "
-        f"{seeds} {'seed' if seeds == 1 else 'seeds'}, lifts over {control}, "
+        f"{counted(seeds, 'seed')}, lifts over {control}, "
         f"{percent:g} % intervals {_made_by(seeds)}."
     )
     parts = [
