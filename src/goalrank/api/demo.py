@@ -138,7 +138,7 @@ def run_demo(
                 model.examples = choose_examples(data.test)
                 model.save(folder / "bundle", overwrite=True)
                 _write_json(folder / "request.json", example_body(model.examples))
-            _measure(run, model, data.test, seeded.seed, progress, say)
+            _measure(run, model, data.test, seeded.seed, say)
         card = _scorecard(run, data.test, say)
     results = _results(dataset, demo, run, card)
     _write_json(folder / "results.json", results)
@@ -164,7 +164,7 @@ def example_body(examples: Requests) -> dict[str, Any]:
     return {"request_id": "first", **found["request"]}
 
 
-def _measure(run: _Run, model: Model, test: Requests, seed: int, progress: bool, say: Say) -> None:
+def _measure(run: _Run, model: Model, test: Requests, seed: int, say: Say) -> None:
     """Evaluate one seed's rankers and its reward model."""
     job = cast(Job, model.job)  # the model was fitted just now
     slots = model.config.slots
@@ -178,7 +178,7 @@ def _measure(run: _Run, model: Model, test: Requests, seed: int, progress: bool,
     if model.reward is not None:
         say("judging the reward model")
         with run.clock("reward-itemwise"):
-            itemwise = fit_itemwise(replace(job, options=replace(job.options, progress=progress)))
+            itemwise = fit_itemwise(job)  # the same job: it keeps its linear solutions
         with run.clock("reward-report"):
             run.rewards.append(
                 reward_report(
