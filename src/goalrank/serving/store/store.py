@@ -183,8 +183,8 @@ class Store:
         """
         if not self._writer.alive:
             raise StoreError("the store's writer has ended; remedy: start the server again")
-        number = self._file.look()
         self._file.read_back()
+        number = self._file.look()
         try:
             if monotonic() - self._writer.stored_at > fresh:
                 with self._writes.begin() as connection:

@@ -15,7 +15,9 @@ from goalrank.errors import StoreError
 
 _Identity = tuple[int, int]
 _NEWEST = "SELECT body FROM exposures ORDER BY rowid DESC LIMIT 1"
+_HEADER = "SELECT count(*) FROM sqlite_master WHERE rowid = 1"
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_LOG_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")  # https://sqlite.org/walformat.html
 
 
 class StoreFile:
@@ -36,6 +38,7 @@ class StoreFile:
         self._file = self._identity()
         self._log: _Identity | None = None
         self._number = 0
+        self._damage: str | None = None
 
     def _identity(self, suffix: str = "") -> _Identity | None:
         if self._path is None:
@@ -53,8 +56,13 @@ class StoreFile:
             Number of the file, counted from 0: a connection to one of another number is stale.
 
         Raises:
-            StoreError: it is not there; a connection would make an empty one.
+            StoreError: it is not there, and a connection would make an empty one; or it was found
+                damaged, and has not been found whole since.
         """
+        if self._damage is not None:
+            self.read_back()
+        if self._damage is not None:
+            raise StoreError(self._damage)
         now = self._identity()
         if now is None and self._path is not None:
             raise self._gone("removed")
@@ -75,10 +83,14 @@ class StoreFile:
             number: of `look` before the connection was opened.
 
         Raises:
-            StoreError: the file or its log was removed or replaced meanwhile.
+            StoreError: the file or its log was removed, replaced or overwritten meanwhile.
         """
         if self._path is None:
             return
+        try:
+            self._read_log()
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from error
         now, log = self._identity(), self._identity("-wal")
         with self._lock:
             self._log = self._log or log
@@ -91,32 +103,60 @@ class StoreFile:
         raise self._gone("removed" if now is None or log is None else "replaced")
 
     def read_back(self) -> None:
-        """Read the newest exposure by a connection of its own, which has no page in memory.
+        """Read the store as one does that opens it now.
 
-        A connection goes on with the pages that it holds, whatever became of those on the disk.
+        A connection goes on with the pages that it holds and the log's index in memory, whatever
+        became of those on the disk: what it commits then is lost at the next start.
 
         Raises:
-            StoreError: the file is damaged; connections of this moment are not used again.
+            StoreError: the file or its log is damaged; nothing is written until it is whole again.
         """
         if self._path is None:
             return
-        address = f"file:{quote(str(self._path.absolute()))}?mode=ro"
         try:
-            with closing(sqlite3.connect(address, uri=True, timeout=1.0)) as connection:
-                connection.execute(_NEWEST).fetchone()
-        except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+            self._read_log()
+            self._read(_HEADER, "mode=ro&immutable=1")  # the file alone, without its log
+            self._read(_NEWEST, "mode=ro")
+        except sqlite3.DatabaseError as error:
+            if _code(error) not in _DAMAGED:
                 return  # locked or closed just now: no word about the file
-            with self._lock:
-                self._number += 1
-            self._engine.dispose()
-            raise StoreError(
-                f"the store refuses ({error}): '{self._path}' is damaged; nothing was stored; remedy: "
-                f"goalrank store check, then put a copy of goalrank store backup in its place"
-            ) from error
+            raise self._damaged(error) from error
+        self._damage = None
+
+    def _damaged(self, error: sqlite3.Error) -> StoreError:
+        self._damage = (
+            f"the store refuses ({error}): '{self._path}' is damaged; nothing was stored; remedy: "
+            f"goalrank store check, then put a copy of goalrank store backup in its place"
+        )
+        with self._lock:
+            self._number += 1  # connections of this moment are not used again
+        self._engine.dispose()
+        return StoreError(self._damage)
+
+    def _read(self, statement: str, how: str) -> None:
+        """Read by a connection of its own, which has no page in memory."""
+        address = f"file:{quote(str(Path(self._path or '').absolute()))}?{how}"
+        with closing(sqlite3.connect(address, uri=True, timeout=1.0)) as connection:
+            connection.execute(statement).fetchone()
+
+    def _read_log(self) -> None:
+        # SQLite locks the file and the log's index, never the log: closing it here drops no lock.
+        try:
+            with Path(f"{self._path}-wal").open("rb") as opened:
+                begin = opened.read(4)
+        except OSError:
+            return
+        if len(begin) == 4 and begin not in _LOG_MAGIC:
+            error = sqlite3.DatabaseError("the write-ahead log does not begin as one")
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
 
     def _gone(self, what: str) -> StoreError:
         return StoreError(
             f"the store's file '{self._path}' or its log was {what} while it was served; nothing "
             f"was stored; remedy: put the file back, or start the server again for a new one"
         )
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
