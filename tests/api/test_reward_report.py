@@ -7,6 +7,7 @@ import torch
 
 from goalrank.api import fit_itemwise, reward_report
 from goalrank.api.model import _fit
+from goalrank.encoders import solve_logit
 from goalrank.requests import Encoder
 from goalrank.rewards import Ensemble, ListReward
 from goalrank.training import RunOptions, feedback_at, load_config
@@ -104,3 +105,21 @@ def test_the_itemwise_model_attends_to_no_other_candidate(tmp_path):
         one = alone.encoder(batch, at=first).candidates
         every = alone.encoder(batch).candidates
     assert torch.allclose(one, every[:, :1], atol=1e-5)
+
+
+def test_the_itemwise_model_takes_the_linear_solutions_of_its_job(tmp_path, monkeypatch):
+    model = _fit(
+        make_table(80), None, load_config(None, TINY), RunOptions(tmp_path / "run", progress=False)
+    )
+    assert model.job is not None
+    solved = []
+
+    def solve(*arguments, **options):
+        solved.append(arguments)
+        return solve_logit(*arguments, **options)
+
+    monkeypatch.setattr("goalrank.training.linear_start.solve_logit", solve)
+    alone = fit_itemwise(model.job)
+    assert alone.wide is not None
+    assert any(value.abs().max() > 0 for value in alone.wide.parameters())
+    assert not solved

@@ -178,9 +178,9 @@ def _fit(
     if is_first():
         for sentence in notes:
             options.tell(sentence)
-    fitted = run_job(encoder.spec, columns, held, config, options)
-    fitted.notes[:0] = notes
-    return model_of(Job(encoder.spec, columns, held, config, options, fitted), encoder, train)
+    job = run_job(encoder.spec, columns, held, config, options)
+    job.fitted.notes[:0] = notes
+    return model_of(job, encoder, train)
 
 
 def model_of(job: Job, encoder: Encoder, train: Requests) -> Model:

@@ -307,8 +307,11 @@ def run_job(
     validation: EncodedRequests | None,
     config: FitConfig,
     options: RunOptions,
-) -> Fitted:
+) -> Job:
     """Run a whole recipe; see `Job`. The recipe is kept in the folder and checked on resume.
+
+    Returns:
+        The finished job, with what it fitted and solved.
 
     Raises:
         ConfigError: resuming with another recipe than the one that was started.
@@ -329,7 +332,9 @@ def run_job(
             _clear(options.folder)
         write_text(record, text)
     barrier()
-    return Job(spec, train, validation, config, options).run()
+    job = Job(spec, train, validation, config, options)
+    job.run()
+    return job
 
 
 def _same_settings(record: Path, config: FitConfig) -> bool:
