@@ -28,6 +28,7 @@ from goalrank.training.groups.config import GroupConfig
 from goalrank.training.groups.group import SOURCES, Group
 from goalrank.training.job import Fitted, Job, check_names, run_job
 from goalrank.training.label_leaks import label_leaks
+from goalrank.training.linear_start import LinearStart
 from goalrank.training.loop.stage import run_stage
 from goalrank.training.loop.telemetry import read_telemetry
 from goalrank.training.modules.group import GroupTask
@@ -57,6 +58,7 @@ __all__ = [
     "GroupConfig",
     "GroupTask",
     "Job",
+    "LinearStart",
     "LoopConfig",
     "NeighbourTask",
     "Objective",

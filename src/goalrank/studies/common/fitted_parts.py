@@ -27,7 +27,7 @@ from goalrank.studies.common.biased_reward import BiasedReward
 from goalrank.studies.common.cells import json_hash
 from goalrank.studies.common.datasets import EncodedDataset
 from goalrank.studies.common.row_specs import BiasSpec
-from goalrank.training import FitConfig, Job, LoopConfig, RunOptions, build_reward
+from goalrank.training import FitConfig, Job, LinearStart, LoopConfig, RunOptions, build_reward
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -51,16 +51,20 @@ class FittedParts:
     scratch: Path | None = None
     keep_members: bool = True
     seconds: dict[str, float] = field(default_factory=dict)
+    _linear: dict[tuple[int, int], LinearStart] = field(default_factory=dict)
 
     def job(self, config: FitConfig, place: Path) -> Job:
-        """Make a training job.
+        """Make a training job; as in one job, linear solutions are solved once for all parts.
 
         Args:
             config: its recipe.
             place: its folder.
         """
         options = replace(self.options, folder=place, resume=False, progress=False)
-        return Job(self.data.spec, self.data.train, self.data.validation, config, options)
+        job = Job(self.data.spec, self.data.train, self.data.validation, config, options)
+        own = (job.config.ranker.slots, job.config.seed)
+        job.linear_start = self._linear.setdefault(own, job.linear_start)
+        return job
 
     def load_or_fit(
         self,

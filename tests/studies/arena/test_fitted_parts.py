@@ -1,0 +1,29 @@
+"""Parts of a cell: what they have in common is computed once."""
+
+from __future__ import annotations
+
+from goalrank.encoders import solve_logit
+from goalrank.studies.common import FittedParts, RowBuilder, RowSpec, load_data, standard_rows
+from goalrank.training import RunOptions
+from tests.studies.arena.kit import make_suite
+
+
+def test_the_parts_of_a_row_share_their_linear_solutions(data, tmp_path, monkeypatch):
+    suite = make_suite(data, ["goalrank"])
+    encoded = load_data(tmp_path, suite.datasets[0], suite.base().encoder)
+    options = RunOptions(tmp_path, progress=False, accelerator="cpu")
+    builder = RowBuilder(FittedParts(tmp_path, encoded, options), suite.whole_recipe())
+    row = RowSpec.model_validate(standard_rows()["goalrank"])
+    solved = []
+
+    def solve(table, **choice):
+        solved.append(choice["use"])
+        return solve_logit(table, **choice)
+
+    monkeypatch.setattr("goalrank.training.linear_start.solve_logit", solve)
+    config = builder.config(row, {}, {})
+    builder.fit(row, config, seed=0)
+    kinds = len(config.reward.kinds or encoded.train.kinds)
+    print(f"{len(solved)} solutions for {len(builder.parts.seconds)} parts, {kinds} feedback types")
+    assert len(builder.parts.seconds) > 1
+    assert len(solved) == kinds  # one each, in whichever part asks first
