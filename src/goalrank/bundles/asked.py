@@ -11,7 +11,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from goalrank.requests import Batch, EntityEncoder, Ids, RequestArrays, Told
+from goalrank.requests import Batch, RequestArrays, Told, listed
 
 LatestRows = Callable[[Literal["items", "users"], Sequence[Any]], Told]
 """("items" or "users", ids) → what is known of them now; ids without any are left out."""
@@ -68,47 +68,9 @@ class Asked:
         Args:
             latest: asked for items and users, where no side table of these was sent.
         """
-        items = {} if self.items is not None else latest("items", _listed(self.flat.item_ids))
-        users = {} if self.users is not None else latest("users", _listed(self.flat.user_id))
+        items = {} if self.items is not None else latest("items", listed(self.flat.item_ids))
+        users = {} if self.users is not None else latest("users", listed(self.flat.user_id))
         return replace(self, told_items=items, told_users=users)
-
-
-class NewRows:
-    """Rows of a side table whose ids an encoder does not know, found by id.
-
-    A table can be large and few of its ids new, so that the rows are chosen once, and a request
-    costs a look-up per id instead of a search of the table.
-
-    Args:
-        side: the side table; None has no rows.
-        id_column: its column of ids, each once.
-        entity: knows the ids of training.
-    """
-
-    def __init__(self, side: pl.DataFrame | None, id_column: str, entity: EntityEncoder) -> None:
-        self._rows = side
-        self._places: dict[Any, int] = {}
-        if side is not None:
-            self._rows = side.filter(pl.Series(~entity.vocabulary.contains(side[id_column])))
-            self._places = {each: at for at, each in enumerate(self._rows[id_column].to_list())}
-
-    def of(self, ids: Ids) -> pl.DataFrame | None:
-        """The rows of the ids that occur, in the table's order; None without any.
-
-        Args:
-            ids: of items or users, in any number.
-        """
-        if self._rows is None or not self._places:
-            return None
-        places = self._places.keys() & set(_listed(ids))
-        return self._rows[sorted(self._places[each] for each in places)] if places else None
-
-
-def _listed(ids: Ids) -> list[Any]:
-    if isinstance(ids, list):
-        return ids
-    found: list[Any] = ids.to_list() if isinstance(ids, pl.Series) else ids.tolist()
-    return found
 
 
 def parted(flat: RequestArrays) -> list[list[Any]]:

@@ -18,14 +18,13 @@ from torch import Tensor
 from goalrank.bundles.asked import (
     Asked,
     LatestRows,
-    NewRows,
     Ranked,
     parted,
     retriever_scores,
 )
 from goalrank.bundles.bundle import Bundle
 from goalrank.bundles.onnx.graph import Backend, ListGraph
-from goalrank.bundles.sides import Side, sides_of
+from goalrank.bundles.sides import Side
 from goalrank.bundles.synthetic_requests import synthetic_requests
 from goalrank.bundles.timing import timed
 from goalrank.constraints import (
@@ -100,8 +99,8 @@ class Predictor:
         check_missing(missing)
         self.bundle, self.name, self.items, self.users = bundle, name, items, users
         self.encoder = bundle.encoder.overridden(items, users)
-        self._new_items = NewRows(items, "item_id", self.encoder.items)
-        self._new_users = NewRows(users, "user_id", self.encoder.users)
+        self._item_side = Side(self.encoder.items, items, "item_id")
+        self._user_side = Side(self.encoder.users, users, "user_id")
         self.missing: Missing = missing
         self.rules = rules or Constraints()
         self.temperature, self.seed = temperature, seed
@@ -193,7 +192,7 @@ class Predictor:
         other.rules, other.temperature, other._values = rules, temperature, {}
         if self.items is None:
             other.items = items
-            other._new_items = NewRows(items, "item_id", self.encoder.items)
+            other._item_side = Side(self.encoder.items, items, "item_id")
         return other
 
     def warm(self) -> None:
@@ -369,15 +368,20 @@ class Predictor:
         return asked if self.latest is None else asked.told_by(self.latest)
 
     def _columns(self, asked: Asked, missing: Missing) -> EncodedRequests:
-        (items, newer_items), (users, newer_users) = self._sides(asked)
-        return self.encoder.encode_flat(
-            asked.flat, items, users, missing, (newer_items, newer_users)
+        flat, (items, users) = asked.flat, self._sides(asked)
+        found = (
+            None
+            if asked.items is not None
+            else self._item_side.find(flat.item_ids, asked.told_items),
+            None
+            if asked.users is not None
+            else self._user_side.find(flat.user_id, asked.told_users),
         )
+        return self.encoder.encode_flat(flat, items, users, missing, found)
 
     def _marked(self, asked: Asked, found: list[Ranked]) -> list[Ranked]:
         """The lists with the names of the inputs that were filled in."""
-        (items, _), (users, _) = self._sides(asked)
-        absent = self.encoder.absent(asked.flat, items, users)
+        absent = self.encoder.absent(asked.flat, *self._sides(asked))
         if not absent:
             return found
         return [
@@ -385,8 +389,14 @@ class Predictor:
             for row, each in enumerate(found)
         ]
 
-    def _sides(self, asked: Asked) -> tuple[Side, Side]:
-        return sides_of(asked, self._new_items, self._new_users, self.encoder)
+    def _sides(self, asked: Asked) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
+        """Side tables of items and of users by which inputs may be lacking."""
+        items, users = asked.items, asked.users
+        if items is None:
+            items = self._item_side.new(asked.flat.item_ids, asked.told_items)
+        if users is None:
+            users = self._user_side.new(asked.flat.user_id, asked.told_users)
+        return items, users
 
     def _attributes(self, names: list[str], asked: Asked) -> dict[str, list[Any]]:
         """Values of item columns for the flat candidates."""

@@ -1,56 +1,50 @@
-"""Side tables that hold for what a predictor is asked."""
+"""What a predictor knows of items or of users beside its bundle."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from goalrank.bundles.asked import Asked, NewRows
-from goalrank.requests import Encoder, EntityEncoder, SideColumns, Told
+from goalrank.requests import EntityEncoder, EntityTable, Ids, SideRows, Told, listed
 
-__all__ = ["Side", "sides_of"]
-
-Side = tuple[pl.DataFrame | None, list[pl.DataFrame]]
-"""A side table, and tables that override it cell by cell."""
+__all__ = ["Side"]
 
 
-def sides_of(asked: Asked, items: NewRows, users: NewRows, encoder: Encoder) -> tuple[Side, Side]:
-    """Side tables of items and users: those sent with the requests, else a predictor's and the latest.
+class Side:
+    """Side table and latest rows of items or of users, found by id.
 
-    Args:
-        asked: the requests.
-        items: the predictor's rows of new items; those of known ones are in the encoder already.
-        users: likewise.
-        encoder: of the predictor.
-    """
-    of_items: Side = (asked.items, [])
-    of_users: Side = (asked.users, [])
-    if asked.items is None:
-        new = items.of(asked.flat.item_ids)
-        of_items = _own(new, asked.told_items, "item_id", encoder.items)
-    if asked.users is None:
-        new = users.of(asked.flat.user_id)
-        of_users = _own(new, asked.told_users, "user_id", encoder.users)
-    return of_items, of_users
-
-
-def _own(new: pl.DataFrame | None, told: Told, id_column: str, entity: EntityEncoder) -> Side:
-    """What overrides an encoder's features of ids.
+    A table can be large and few of its ids new, so that these are chosen once, and a request costs
+    a look-up per id instead of a search of the table.
 
     Args:
-        new: a side table's rows of new ids.
-        told: what newer rows say of some ids, column by column.
-        id_column: name of the column of ids.
-        entity: the encoder.
-
-    Returns:
-        The rows of new ids of which nothing was told, None without any; and tables that override it
-        cell by cell (see `EntityEncoder.rows`).
+        entity: the encoder; it has the side table's features of known ids.
+        table: the side table; None has no rows.
+        id_column: its column of ids, each once.
     """
-    if not told:
-        return new, []
-    columns, dtype = SideColumns.of(entity.features), entity.vocabulary.ids.dtype
-    newer = [columns.table(told, dtype, id_column)]
-    if new is None:
-        return None, newer
-    said = new[id_column].is_in(list(told))
-    return new.filter(~said), [new.filter(said), *newer]
+
+    def __init__(self, entity: EntityEncoder, table: pl.DataFrame | None, id_column: str) -> None:
+        self._rows = SideRows(entity, table, id_column)
+        self._new = table
+        self._places: dict[Any, int] = {}
+        if table is not None:
+            self._new = table.filter(pl.Series(~entity.vocabulary.contains(table[id_column])))
+            self._places = {each: at for at, each in enumerate(self._new[id_column].to_list())}
+
+    def find(self, ids: Ids, told: Told) -> tuple[NDArray[np.int64], EntityTable]:
+        """Rows of ids; see `SideRows.find`."""
+        return self._rows.find(ids, told)
+
+    def new(self, ids: Ids, told: Told) -> pl.DataFrame | None:
+        """The table's rows of new ids that occur and of which nothing was told; None without any.
+
+        Args:
+            ids: of items or users, in any number.
+            told: what the latest rows say of some of them.
+        """
+        if self._new is None or not self._places:
+            return None
+        places = (self._places.keys() & set(listed(ids))) - told.keys()
+        return self._new[sorted(self._places[each] for each in places)] if places else None

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from goalrank.requests.encoding.missing import Absent, Missing, check_missing
     from goalrank.requests.encoding.shard import read_shard
     from goalrank.requests.encoding.side_columns import SideColumns, Told
-    from goalrank.requests.encoding.vocabulary import Ids, mix64, stable_hash
+    from goalrank.requests.encoding.side_rows import SideRows
+    from goalrank.requests.encoding.vocabulary import Ids, listed, mix64, stable_hash
     from goalrank.requests.table.digest import table_digest
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "Requests",
     "Row",
     "SideColumns",
+    "SideRows",
     "TableInfo",
     "Told",
     "aligned_with",
@@ -72,6 +74,7 @@ __all__ = [
     "history_ages",
     "hull",
     "is_within",
+    "listed",
     "load_encoder",
     "mix64",
     "open_dataset",
@@ -99,6 +102,8 @@ __getattr__ = lazy_door(
         "Missing": "goalrank.requests.encoding.missing",
         "Row": "goalrank.requests.encoding.arrays",
         "SideColumns": "goalrank.requests.encoding.side_columns",
+        "SideRows": "goalrank.requests.encoding.side_rows",
+        "listed": "goalrank.requests.encoding.vocabulary",
         "Told": "goalrank.requests.encoding.side_columns",
         "check_missing": "goalrank.requests.encoding.missing",
         "history_ages": "goalrank.requests.encoding.arrays",

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from goalrank.errors import DataError
 from goalrank.requests.encoding.arrays import RequestArrays, Row
-from goalrank.requests.encoding.batch import InputSpec
+from goalrank.requests.encoding.batch import EntityTable, InputSpec
 from goalrank.requests.encoding.encoded import EncodedRequests
 from goalrank.requests.encoding.entities import EntityEncoder
 from goalrank.requests.encoding.missing import (
@@ -39,6 +39,9 @@ from goalrank.requests.encoding.shard import (
 from goalrank.requests.encoding.vocabulary import stable_hash
 from goalrank.requests.table.info import TableInfo
 from goalrank.requests.table.requests import Requests
+
+Found = tuple[NDArray[np.int64], EntityTable]
+"""Rows of ids, and the table that they are in."""
 
 
 class EncoderConfig(BaseModel):
@@ -231,7 +234,7 @@ class Encoder:
         items: pl.DataFrame | None = None,
         users: pl.DataFrame | None = None,
         missing: Missing = "refuse",
-        newer: tuple[Sequence[pl.DataFrame], Sequence[pl.DataFrame]] = ((), ()),
+        found: tuple[Found | None, Found | None] = (None, None),
     ) -> EncodedRequests:
         """Encode flat requests, with side tables that override the features of training.
 
@@ -240,8 +243,7 @@ class Encoder:
             items: side table of items that comes with them.
             users: side table of users that comes with them.
             missing: as for `encode`.
-            newer: tables of items and of users that override these cell by cell; see
-                `EntityEncoder.rows`.
+            found: rows of all items and of all users, if they were found already (`SideRows`).
 
         Raises:
             DataError: as `encode`.
@@ -252,8 +254,9 @@ class Encoder:
             self.inputs.refuse(self.absent(flat, items, users), flat.request_id)
         flat = self.inputs.filled(flat)
         split = len(flat.history)
-        rows, item_table = self.items.rows(flat.item_ids, items, "item_id", newer[0])
-        user, user_table = self.users.rows(flat.user_id, users, "user_id", newer[1])
+        of_items, of_users = found
+        rows, item_table = of_items or self.items.rows(flat.item_ids, items, "item_id")
+        user, user_table = of_users or self.users.rows(flat.user_id, users, "user_id")
         candidates = rows[split:]
         kinds = self.info.feedback_kinds
         target = kinds.index(self.info.target) if self.info.target in kinds else -1

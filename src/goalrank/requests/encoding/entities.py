@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,11 +35,7 @@ class EntityEncoder:
         return cls(vocabulary, features, _entity_table(vocabulary, features, side, id_column))
 
     def rows(
-        self,
-        ids: Ids,
-        side: pl.DataFrame | None,
-        id_column: str,
-        newer: Sequence[pl.DataFrame] = (),
+        self, ids: Ids, side: pl.DataFrame | None, id_column: str
     ) -> tuple[NDArray[np.int64], EntityTable]:
         """Rows [n] of ids, in the table returned with them.
 
@@ -53,51 +48,46 @@ class EntityEncoder:
             ids: [n] ids.
             side: side table that comes with the requests; None uses the one of training.
             id_column: name of the column of ids.
-            newer: tables that override `side` and one another, cell by cell: a null says nothing.
-                They have a row per id, of ids that occur.
         """
         rows, table = self.vocabulary.rows(ids), self.table
-        if side is not None and side.height:
-            side = side.filter(side[id_column].is_in(as_series(ids).unique().implode()))
-            side = side.unique(id_column, keep="first", maintain_order=True).sort(id_column)
-            rows, table = self._with(rows, table, ids, side, id_column)
-        for each in newer:
-            rows, table = self._with(rows, table, ids, each, id_column, nulls=True)
-        return rows, table
-
-    def _with(
-        self,
-        rows: NDArray[np.int64],
-        table: EntityTable,
-        ids: Ids,
-        side: pl.DataFrame,
-        id_column: str,
-        *,
-        nulls: bool = False,
-    ) -> tuple[NDArray[np.int64], EntityTable]:
-        """Rows and table with a side table's rows, where these differ, at the end.
-
-        Args:
-            rows: [n] of the ids so far.
-            table: with the features so far.
-            ids: [n] ids.
-            side: a row per id, of ids that occur.
-            id_column: name of the column of ids.
-            nulls: whether a null says nothing.
-        """
+        if side is None or side.height == 0:
+            return rows, table
+        side = side.filter(side[id_column].is_in(as_series(ids).unique().implode()))
+        side = side.unique(id_column, keep="first", maintain_order=True).sort(id_column)
         if side.height == 0:
             return rows, table
         place = _places(ids, side[id_column])
         at = np.zeros(side.height, np.int64)
         at[place[place >= 0]] = rows[place >= 0]
-        fresh, known = self._fresh(side, id_column, table, at, nulls=nulls)
-        wanted = ~known | ~_same_features(fresh, table, at)
+        wanted, fresh = self.changed(side, id_column, table, at)
         if not wanted.any():
             return rows, table
-        fresh = EntityTable(*(column[torch.from_numpy(wanted)] for column in _columns(fresh)))
         number = np.where(wanted, np.cumsum(wanted) - 1 + len(table), -1)
         new = np.where(place >= 0, number[place], -1)
         return np.where(new >= 0, new, rows), _append(table, fresh)
+
+    def changed(
+        self,
+        side: pl.DataFrame,
+        id_column: str,
+        table: EntityTable,
+        at: NDArray[np.int64],
+        *,
+        nulls: bool = False,
+    ) -> tuple[NDArray[np.bool_], EntityTable]:
+        """Which rows [R] of a side table say something new, and those rows.
+
+        Args:
+            side: R rows, of an id each.
+            id_column: name of the column of ids.
+            table: with the features so far.
+            at: [R] rows of these ids in it.
+            nulls: whether a null says nothing.
+        """
+        fresh, known = self._fresh(side, id_column, table, at, nulls=nulls)
+        wanted = ~known | ~_same_features(fresh, table, at)
+        chosen = torch.from_numpy(wanted)
+        return wanted, EntityTable(*(column[chosen] for column in _columns(fresh)))
 
     def overridden(self, side: pl.DataFrame | None, id_column: str) -> EntityEncoder:
         """The encoder with a side table's features of the ids that it knows, once for all requests.

@@ -54,6 +54,14 @@ def as_series(ids: Ids) -> pl.Series:
     return ids if isinstance(ids, pl.Series) else pl.Series("id", ids)
 
 
+def listed(ids: Ids) -> list[Any]:
+    """Ids as Python's numbers or strings."""
+    if isinstance(ids, list):
+        return ids
+    found: list[Any] = ids.to_list() if isinstance(ids, pl.Series) else ids.tolist()
+    return found
+
+
 class Vocabulary:
     """A fixed set of known ids and a number of buckets for the rest.
 

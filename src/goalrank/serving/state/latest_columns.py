@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import polars as pl
 from pydantic_core import from_json, to_json
 
 __all__ = ["LatestColumns"]
+
+_PARSED = 32_768  # lines kept as objects too: ids that are asked for again and again
 
 
 class LatestColumns:
@@ -52,15 +55,15 @@ class LatestColumns:
 
         Args:
             ids: each may occur several times.
+
+        Returns:
+            Objects that others have too, and that must not be changed: mostly the ones of the last
+            call, where nothing else was said.
         """
         lines = self._lines
         if not lines:
             return {}
-        said = {own: line for own in ids if (line := lines.get(own)) is not None}
-        return {
-            own: {name: value for name, (_, value) in from_json(line).items()}
-            for own, line in said.items()
-        }
+        return {own: _values(line) for own in ids if (line := lines.get(own)) is not None}
 
     def remove(self, own: int | str) -> None:
         """Forget an id."""
@@ -75,6 +78,11 @@ class LatestColumns:
         """Take over what `frame` gave."""
         for own, line in frame.iter_rows():
             self._put(own, line)
+
+
+@lru_cache(maxsize=_PARSED)
+def _values(line: bytes) -> dict[str, Any]:
+    return {name: value for name, (_, value) in from_json(line).items()}
 
 
 def _is_new(known: Mapping[str, Any], name: str, time: int) -> bool:

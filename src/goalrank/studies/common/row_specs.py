@@ -198,6 +198,7 @@ def _unknown(what: str, name: str, known: Any, option: str) -> str:
 
 # The method as the paper and its authors' code have it; docs/papers.md names what it leaves open.
 PAPER: dict[str, Any] = {
+    "light": ["dnn", "prm"],
     "objective": {
         "name": "group_relative_sample",
         "temperature": 1.0,
