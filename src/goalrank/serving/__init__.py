@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from goalrank.serving.page.examples import Examples
     from goalrank.serving.ranking.service import Service
     from goalrank.serving.state.comparison.log_comparison import Comparison, compare_log
+    from goalrank.serving.state.latest_columns import told_columns
     from goalrank.serving.state.replay import replay_log
     from goalrank.serving.store.export import export_store, stored_requests
     from goalrank.serving.store.records import Event, Exposure
@@ -46,6 +47,7 @@ __all__ = [
     "replay_log",
     "run_server",
     "stored_requests",
+    "told_columns",
 ]
 
 __getattr__ = lazy_door(
@@ -71,6 +73,7 @@ __getattr__ = lazy_door(
         "replay_log": "goalrank.serving.state.replay",
         "run_server": "goalrank.serving.http.server",
         "stored_requests": "goalrank.serving.store.export",
+        "told_columns": "goalrank.serving.state.latest_columns",
     },
     extra=("the service", "serve"),
 )

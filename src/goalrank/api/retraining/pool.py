@@ -14,7 +14,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from goalrank.errors import DataError
+from goalrank.api.retraining.told import export_told, with_told
+from goalrank.errors import DataError, StoreError
 from goalrank.models import DataRange
 from goalrank.requests import Requests, TableInfo
 from goalrank.storage import put_in_place, remove_folder
@@ -82,6 +83,8 @@ def export_new(
 ) -> int:
     """Export the exposures since the last export as a new folder below DATA/served.
 
+    What events say of items and users goes beside it; see `export_told`.
+
     Served lists are requests already, with the features and propensities of their moment, so they
     become partitions of the requests table; making a raw log of them would lose both.
 
@@ -114,7 +117,8 @@ def export_new(
     done = export_store(store, draft, start, end, validation=0)
     try:
         _check_draft(draft, after or data, base)
-    except DataError:
+        export_told(store, data / SERVED)
+    except (DataError, StoreError):
         remove_folder(draft)
         raise
     newest = pl.scan_parquet(draft / "train" / "*.parquet").select(pl.col("time").max()).collect()
@@ -183,7 +187,11 @@ def read_pool(
     )
     joined, more = _kept(joined, exclude)
     first = next(iter(tables.values()))
-    table = Requests(joined.drop("source"), items=first.items, users=first.users, info=first.info)
+    served = [folder / SERVED for folder in folders]
+    items, of_items = with_told(first.items, "items", served)
+    users, of_users = with_told(first.users, "users", served)
+    said = [*said, *of_items, *of_users]
+    table = Requests(joined.drop("source"), items=items, users=users, info=first.info)
     digests = {name: _digest(place) for name, place in places.items()}
     return Pool(table, joined["source"].to_numpy(), digests, (*said, *more))
 

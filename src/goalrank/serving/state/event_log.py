@@ -16,6 +16,7 @@ from goalrank.serving.state.ids import hash_of
 from goalrank.serving.state.logged import (
     NOTHING,
     TIME_BYTES,
+    LoggedColumns,
     LoggedEvent,
     LoggedPart,
     LogRow,
@@ -193,6 +194,22 @@ class EventLog:
                 return
             position = rows[-1].seq
             yield LoggedPart.read(rows)
+
+    def told(self, chunk: int = _CHUNK) -> Iterator[list[LoggedColumns]]:
+        """What is said of items and users, in the order in which it came, in parts.
+
+        Args:
+            chunk: rows per part.
+        """
+        one = sa.or_(EVENTS.c.user_key == NOTHING, EVENTS.c.item_key == NOTHING)
+        query, position = sa.select(EVENTS).where(one).order_by(EVENTS.c.seq).limit(chunk), 0
+        while True:
+            with self._reading() as connection:
+                rows = connection.execute(query.where(EVENTS.c.seq > position)).all()
+            if not rows:
+                return
+            position = rows[-1].seq
+            yield LoggedPart.read(rows).told
 
     def latest(self, user_id: int | str, most: int) -> list[LoggedEvent]:
         """A user's latest events with items by their own time, newest first.

@@ -7,9 +7,14 @@ from functools import lru_cache
 from typing import Any
 
 import polars as pl
+import sqlalchemy as sa
 from pydantic_core import from_json, to_json
 
-__all__ = ["LatestColumns"]
+from goalrank.serving.state.event_log import EVENTS, EventLog
+from goalrank.serving.state.logged import SideTable
+from goalrank.serving.store.store import Store
+
+__all__ = ["LatestColumns", "told_columns"]
 
 _PARSED = 32_768  # lines kept as objects too: ids that are asked for again and again
 
@@ -69,6 +74,11 @@ class LatestColumns:
         """Forget an id."""
         self.bytes -= len(self._lines.pop(own, b""))
 
+    @property
+    def ids(self) -> list[Any]:
+        """Of which something is said."""
+        return list(self._lines)
+
     def frame(self) -> pl.DataFrame:
         """All of it, as a snapshot keeps it: id and line."""
         lines = pl.Series(list(self._lines.values()), dtype=pl.Binary)
@@ -78,6 +88,26 @@ class LatestColumns:
         """Take over what `frame` gave."""
         for own, line in frame.iter_rows():
             self._put(own, line)
+
+
+def told_columns(store: Store) -> dict[SideTable, dict[Any, dict[str, Any]]]:
+    """What the events of a store say of items and of users, the latest value of each column.
+
+    Args:
+        store: the server's.
+
+    Returns:
+        Side table → id → column → value.
+
+    Raises:
+        StoreError: the events cannot be read.
+    """
+    found: dict[SideTable, LatestColumns] = {"items": LatestColumns(), "users": LatestColumns()}
+    if sa.inspect(store.engine).has_table(EVENTS.name):
+        for part in EventLog(store.engine).told():
+            for each in part:
+                found[each.table].tell(each.id, each.time, each.columns)
+    return {table: latest.of(latest.ids) for table, latest in found.items()}
 
 
 @lru_cache(maxsize=_PARSED)
