@@ -36,6 +36,7 @@ from goalrank.logs.retrieval.link_votes import LinkVotes, Transition
 from goalrank.logs.retrieval.log_factors import fit_factors
 from goalrank.logs.retrieval.popularity import Popularity
 from goalrank.logs.retrieval.refits import plan_refits
+from goalrank.logs.retrieval.refreshing import LogRows, refresh
 from goalrank.logs.tabular.notes import how_to_tell
 from goalrank.logs.text.item_texts import embed_items
 from goalrank.logs.text.sentences import SENTENCE_MODELS, SentenceModel
@@ -61,6 +62,7 @@ __all__ = [
     "ItemToItem",
     "LearntRetrieval",
     "LinkVotes",
+    "LogRows",
     "Popularity",
     "Preview",
     "RawLog",
@@ -87,6 +89,7 @@ __all__ = [
     "preview_log",
     "read_log",
     "reciprocal_ranks",
+    "refresh",
     "row_ties",
     "scored",
     "shipped_path",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from goalrank.serving.ranking.service import Service
     from goalrank.serving.state.comparison.log_comparison import Comparison, compare_log
     from goalrank.serving.state.latest_columns import told_columns
+    from goalrank.serving.state.refreshing import refreshed_retrieval
     from goalrank.serving.state.replay import replay_log
     from goalrank.serving.store.export import export_store, stored_requests
     from goalrank.serving.store.records import Event, Exposure
@@ -44,6 +45,7 @@ __all__ = [
     "create_app",
     "export_store",
     "older_than",
+    "refreshed_retrieval",
     "replay_log",
     "run_server",
     "stored_requests",
@@ -73,6 +75,7 @@ __getattr__ = lazy_door(
         "replay_log": "goalrank.serving.state.replay",
         "run_server": "goalrank.serving.http.server",
         "stored_requests": "goalrank.serving.store.export",
+        "refreshed_retrieval": "goalrank.serving.state.refreshing",
         "told_columns": "goalrank.serving.state.latest_columns",
     },
     extra=("the service", "serve"),

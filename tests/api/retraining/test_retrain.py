@@ -121,6 +121,12 @@ def test_a_version_keeps_what_the_import_learnt(tmp_path):
     kept = Bundle.load(shop.registry.pointer()).learnt
     assert kept is not None
     assert (kept.known, kept.count, kept.items["item_id"].to_list()) == (2, 7, [1, 2])
+    serve(shop.store, day(0))
+    shop.retrain()
+    assert any(text.startswith("retrieval stays as imported: ") for text in shop.told)
+    kept = Bundle.load(shop.registry.pointer()).learnt
+    assert kept is not None
+    assert (kept.known, kept.count, kept.items["item_id"].to_list()) == (2, 7, [1, 2])
 
 
 def test_twice_is_once(story):

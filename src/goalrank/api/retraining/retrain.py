@@ -22,7 +22,8 @@ from goalrank.api.retraining.recipe import choose_recipe
 from goalrank.api.retraining.settings import RetrainSettings
 from goalrank.api.retraining.window import Window, choose_window
 from goalrank.bundles import Bundle
-from goalrank.errors import ConfigError
+from goalrank.errors import ConfigError, MissingExtraError
+from goalrank.logs import LearntRetrieval
 from goalrank.models import (
     DataRange,
     Figure,
@@ -90,6 +91,8 @@ class _Run:
     say: Callable[[str], None]
     said: list[str] = field(default_factory=list)
     fit_options: dict[str, Any] = field(default_factory=dict)
+    store: str | None = None
+    learnt: LearntRetrieval | None = None
 
     def tell(self, text: str) -> None:
         """Say a sentence now, and in the result."""
@@ -137,8 +140,6 @@ def retrain(
     """
     settings = settings or RetrainSettings()
     folder, registry = local_path(data, "data"), ModelRegistry(models)
-    # Without it a server that keeps state could not compute the linked features, or retrieve.
-    fit_options = {"progress": False, "learnt": learnt_beside(folder), **fit_options}
     # A fault of the recipe or of the store's address is said before anything is exported.
     choose_recipe(config, settings, registry.champion)
     if store is not None:
@@ -149,7 +150,10 @@ def retrain(
         folders = [folder, exported] if dry_run else [folder]
         pool = read_pool(folders, base=settings.base, exclude=settings.exclude)
         chosen, source = choose_recipe(config, settings, registry.champion)
-        run = _Run(registry, pool, settings, chosen, say, fit_options=fit_options)
+        run = _Run(
+            registry, pool, settings, chosen, say, fit_options={"progress": False, **fit_options},
+            store=store, learnt=learnt_beside(folder),
+        )  # fmt: skip
         for text in (*said, *pool.said, *source):
             run.tell(text)
         if not dry_run and registry.settle():
@@ -312,7 +316,38 @@ def _train(run: _Run, window: Window) -> tuple[Model, DataRange]:
         f"{trained.last:%Y-%m-%d %H:%M} (the last {held:,} stop it); judging on "
         f"{window.end - window.start:,} after them"
     )
-    return fit(train, validation, config=run.config, **run.fit_options), trained
+    # Without it a server that keeps state could not compute the linked features, or retrieve.
+    options = {"learnt": _refreshed(run), **run.fit_options}
+    return fit(train, validation, config=run.config, **options), trained
+
+
+def _refreshed(run: _Run) -> LearntRetrieval | None:
+    """What retrieval learns from the store's events up to the newest request.
+
+    The features of requests are as they were served, so that nothing is judged by it.
+    """
+    if run.store is None or run.learnt is None:
+        return run.learnt
+    from goalrank.serving import Store, refreshed_retrieval
+
+    table, learnt = run.pool.table, run.learnt
+    until = table.frame["time"][-1]
+    try:
+        with Store(run.store) as opened:
+            found = refreshed_retrieval(opened, table.info, learnt, until=until, side=table.items)
+    except (ConfigError, MissingExtraError) as error:
+        run.tell(f"retrieval stays as imported: {error}")
+        return learnt
+    new = (
+        found.items["item_id"]
+        .head(found.known)
+        .is_in(learnt.items["item_id"].head(learnt.known).implode())
+    )
+    run.tell(
+        f"retrieval learnt anew from the store's events to {until:%Y-%m-%d %H:%M}: "
+        f"{counted(found.known, 'item')}, {int((~new).sum()):,} of them new"
+    )
+    return found
 
 
 def _oldest(run: _Run, window: Window) -> int:

@@ -25,7 +25,7 @@ from goalrank.logs.retrieval.item_to_item import ItemToItem
 from goalrank.logs.retrieval.learnt import LearntRetrieval
 from goalrank.logs.retrieval.link_votes import Transition
 from goalrank.logs.retrieval.refit_scoring import worker_count
-from goalrank.logs.retrieval.refits import latest_refit, refit_moments
+from goalrank.logs.retrieval.refits import done_refits, refit_moments
 from goalrank.logs.spill.buckets import chunk_ranges
 from goalrank.logs.spill.folder import Spill
 
@@ -69,7 +69,8 @@ def _learnt(
     arrays, lacking = LearntRetrieval.arrays_of([model, *blend.pop("channels", ())])
     return LearntRetrieval(
         items, model.matrix.shape[0], scorers=tuple(scorer.name for scorer in scorers),
-        depth=options.history, arrays=arrays, lacking=lacking, **blend,
+        depth=options.history, growth=options.refit_growth, factors=options.factors,
+        arrays=arrays, lacking=lacking, **blend,
     )  # fmt: skip
 
 
@@ -123,7 +124,7 @@ def exposed_requests(
         model,
         scorers,
         shares=shares,
-        moment=latest_refit(moments, windows.points.time),
+        refits=done_refits(moments, windows.points.time),
     )
     return requests, notes
 
@@ -192,7 +193,7 @@ def retrieved_requests(
     requests.learnt = lambda shares: _learnt(
         log, options, model, scorers, channels=channels, shares=shares,
         vote_weight=_VOTE, confidence=_CONFIDENCE, count=options.candidates,
-        exclude_seen=options.exclude_seen, moment=latest_refit(moments, points.time),
+        exclude_seen=options.exclude_seen, refits=done_refits(moments, points.time),
     )  # fmt: skip
     return requests, {"dropped_before_first_refit": len(placed) - len(points)}
 

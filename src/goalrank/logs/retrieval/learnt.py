@@ -24,7 +24,7 @@ _MANIFEST, _ARRAYS, _ITEMS = "retrieval.json", "retrieval.npz", "retrieval-items
 _FORMAT = 1
 _AGAIN = "remedy: import the log again, and train on it"
 _PLAIN = ("known", "shares", "scorers", "depth", "vote_weight", "confidence", "count",
-          "exclude_seen", "moment", "lacking")  # fmt: skip
+          "exclude_seen", "refits", "growth", "factors", "lacking")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ class LearntRetrieval:
         confidence: the same for factorisation.
         count: N, candidates per request.
         exclude_seen: whether consumed items are left out of retrieval.
-        moment: microseconds of the refit; None where it is not known.
+        refits: microseconds of all refits so far, ascending; none where they are not known.
+        growth: factor by which the log grows from refit to refit.
+        factors: width of a factorisation.
         arrays: channel → name → array.
         lacking: channels that cannot be kept.
     """
@@ -56,9 +58,16 @@ class LearntRetrieval:
     confidence: float = 1.0
     count: int = 50
     exclude_seen: bool = False
-    moment: int | None = None
+    refits: tuple[int, ...] = ()
+    growth: float = 1.5
+    factors: int = 48
     arrays: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict)
     lacking: tuple[str, ...] = ()
+
+    @property
+    def moment(self) -> int | None:
+        """Microseconds of the latest refit; None where it is not known."""
+        return self.refits[-1] if self.refits else None
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -101,7 +110,9 @@ class LearntRetrieval:
                 channel, _, name = key.rpartition(" ")
                 arrays.setdefault(channel, {})[name] = file[key]
         plain = {name: kept[name] for name in _PLAIN if name in kept}
-        plain |= {name: tuple(plain[name]) for name in ("scorers", "lacking")}
+        if kept.get("moment") is not None:  # of version 0.2.0, which kept the latest refit alone
+            plain.setdefault("refits", [kept["moment"]])
+        plain |= {name: tuple(plain.get(name, ())) for name in ("scorers", "lacking", "refits")}
         return cls(items=pl.read_parquet(folder / _ITEMS), arrays=arrays, **plain)
 
     @staticmethod

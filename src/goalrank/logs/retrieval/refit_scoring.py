@@ -21,6 +21,7 @@ __all__ = [
     "ChunkResult",
     "Learner",
     "chunk_size",
+    "new_rows",
     "one_ahead",
     "one_blas_thread",
     "score_refits",
@@ -101,11 +102,11 @@ def score_refits(
                 continue
             known_items = items.known_before(int(moment))
             known_users = users.known_before(int(moment))
-            new_rows, learned = _new_rows(log, learned, int(moment))
-            futures = [pool.submit(f, new_rows, known_items, known_users) for f in learners]
+            fresh, learned = new_rows(log, learned, int(moment))
+            futures = [pool.submit(f, fresh, known_items, known_users) for f in learners]
             for future in futures:
                 future.result()
-            del new_rows, futures
+            del fresh, futures
             if before is not None:
                 before(int(moment))
             size = chunk_size(known_items)
@@ -134,8 +135,14 @@ def one_ahead(results: Iterator[T]) -> Iterator[T]:
             yield result
 
 
-def _new_rows(log: Events, learned: Longs, moment: int) -> tuple[Longs, Longs]:
-    """Rows before a moment that were not learned yet, and the end of what is learned per user."""
+def new_rows(log: Events, learned: Longs, moment: int) -> tuple[Longs, Longs]:
+    """Rows before a moment that were not learned yet, and the end of what is learned per user.
+
+    Args:
+        log: sorted by user and time.
+        learned: [U] end of each user's rows that are learned.
+        moment: microseconds.
+    """
     everybody = np.arange(len(learned))
     ends = log.rows_before(everybody, np.full(len(learned), moment))
     return ragged_ranges(learned, ends - learned), ends

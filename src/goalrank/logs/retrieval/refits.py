@@ -8,7 +8,7 @@ import numpy as np
 
 from goalrank.logs.events.arrays import Longs, distinct
 
-__all__ = ["Refits", "latest_refit", "plan_refits", "refit_moments"]
+__all__ = ["Refits", "done_refits", "plan_refits", "refit_moments"]
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,13 @@ def refit_moments(ordered: Longs, first: int, growth: float) -> Longs:
     return distinct(ordered[sizes]) if sizes else np.array(ordered[:0])
 
 
-def latest_refit(moments: Longs, times: Longs) -> int | None:
-    """Moment of the latest refit that a request follows; None where there is none.
+def done_refits(moments: Longs, times: Longs) -> tuple[int, ...]:
+    """Moments of the refits that requests follow before the next one; others are skipped.
 
     Args:
         moments: [K] microseconds of the refits, ascending.
         times: [B] microseconds of the requests.
     """
-    done = int(np.searchsorted(moments, times.max(initial=np.iinfo(np.int64).min), side="right"))
-    return int(moments[done - 1]) if done else None
+    starts = np.searchsorted(np.sort(times), moments)
+    followed = starts < np.append(starts[1:], len(times))
+    return tuple(int(moment) for moment in moments[followed])

@@ -1,0 +1,171 @@
+"""Retrieval learnt anew from a store's events: as the import learnt it, then with what came later."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from goalrank.api import RetrainSettings
+from goalrank.api.retraining.pool import read_pool
+from goalrank.api.retraining.retrain import _refreshed, _Run
+from goalrank.errors import ConfigError
+from goalrank.logs import LearntRetrieval, import_dataset, read_log
+from goalrank.models import ModelRegistry
+from goalrank.requests import Requests
+from goalrank.serving import Store, refreshed_retrieval
+from goalrank.serving.state.event_log import EventLog
+from goalrank.serving.state.event_rules import EventRules
+from goalrank.serving.state.live import LiveState
+from goalrank.serving.state.logged import LoggedEvent
+from goalrank.serving.state.replay import replay, rows_for
+from goalrank.training import build_config
+from tests.logs.logs_data import exposures, kuairand_folder, movielens_folder
+from tests.serving.state.test_replay import OPTIONS, earlier_views
+
+LATER = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+def moment(micros: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
+
+
+@pytest.fixture(scope="module", params=["ratings", "exposures", "clicks"])
+def replayed(request, tmp_path_factory):
+    """An imported log whose rows are events of a store: info, what was learnt, address, side table."""
+    folder = tmp_path_factory.mktemp(request.param)
+    source = "movielens"
+    options: dict[str, Any] = {**OPTIONS, "min_positives": 0}
+    if request.param == "ratings":
+        path = movielens_folder(folder / "log")
+    else:
+        source, path = "kuairand", kuairand_folder(folder / "log", exposures(users=20, rows=40))
+        earlier_views(path)
+        exposed = request.param == "exposures"
+        options |= {"max_list": 6} if exposed else {"protocol": "retrieved"}
+    import_dataset(source, path, options, out=folder / "data")
+    table = Requests.read(folder / "data" / "train.parquet")
+    info, learnt = table.info, LearntRetrieval.load(folder / "data" / "retrieval")
+    raw = rows_for(read_log(source, path, {}), info)
+    url = f"sqlite:///{folder / 's.db'}"
+    with Store(url) as store:
+        replay(
+            raw,
+            info,
+            EventRules.from_ids(info, {"users": pl.Int64(), "items": pl.Int64()}),
+            EventLog(store.engine),
+        )
+    return info, learnt, url, table.items
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+def test_a_retraining_learns_it_anew(replayed, told, tmp_path):
+    _, learnt, url, _ = replayed
+    data = Path(url.removeprefix("sqlite:///")).parent / "data"
+    pool = read_pool([data])
+    run = _Run(
+        ModelRegistry(tmp_path), pool, RetrainSettings(), build_config({}), told.append,
+        store=url, learnt=learnt,
+    )  # fmt: skip
+    found = _refreshed(run)
+    assert found is not None
+    newest = pool.table.frame["time"][-1]
+    assert found.refits == (*learnt.refits, int(newest.timestamp() * 1e6))
+    new = found.known - learnt.known
+    [said] = told
+    assert said.startswith("retrieval learnt anew from the store's events to ")
+    assert said.endswith(f": {found.known} items, {new} of them new")
+    assert _refreshed(replace(run, store=None)) is learnt
+
+
+def same(one: LearntRetrieval, other: LearntRetrieval) -> None:
+    assert one.arrays.keys() == other.arrays.keys()
+    for channel, arrays in other.arrays.items():
+        assert one.arrays[channel].keys() == arrays.keys()
+        for name, values in arrays.items():
+            np.testing.assert_array_equal(one.arrays[channel][name], values, f"{channel} {name}")
+
+
+def test_at_the_same_moment_it_learns_what_the_import_learnt(replayed):
+    info, learnt, url, _ = replayed
+    with Store(url) as store:
+        found = refreshed_retrieval(store, info, learnt, until=moment(learnt.moment))
+    known = learnt.known
+    assert found.known == known
+    assert found.items.head(known).equals(learnt.items.head(known))
+    assert found.items.sort("item_id").equals(learnt.items.sort("item_id"))
+    same(found, learnt)
+    assert replace(found, items=learnt.items, arrays={}) == replace(learnt, arrays={})
+
+
+def test_later_events_bring_new_items(replayed):
+    info, learnt, url, side = replayed
+    values = dict.fromkeys(info.feedback_kinds, 1.0)
+    begin = int(LATER.timestamp() * 1e6)
+    fans = list(range(900_000, 900_030))
+    events = [
+        LoggedEvent(fan, item, begin + 60_000_000 * step, values)
+        for fan in fans
+        for step, item in enumerate((777_001, 777_002))
+    ]
+    with Store(url) as store:
+        log = EventLog(store.engine)
+        before = refreshed_retrieval(store, info, learnt, until=LATER, side=side)
+        log.append(events)
+        found = refreshed_retrieval(store, info, learnt, until=LATER + timedelta(days=1), side=side)
+        again = refreshed_retrieval(store, info, learnt, until=LATER + timedelta(days=1), side=side)
+    assert found.refits[: len(learnt.refits)] == learnt.refits
+    assert found.known == before.known + 2
+    same(again, found)
+    assert found.items["item_id"].gather([found.known - 2, found.known - 1]).to_list() == [777_001, 777_002]  # fmt: skip
+    live = LiveState(info, found)
+    live.add(log_rows(url))
+    if live.linked is not None and live.linked.channels:
+        row = live.retrieve(fans[0], begin + 40_000_000, 8, exclude_seen=False)
+        assert 777_002 in row["candidates"]  # who took the first took the second
+
+
+def log_rows(url: str):
+    with Store(url) as store:
+        parts = [part.events for part in EventLog(store.engine).after(0)]
+    return pl.concat(parts, how="diagonal")
+
+
+def test_events_that_lack_the_imported_log_are_refused(replayed, tmp_path):
+    info, learnt, _, _ = replayed
+    with Store(f"sqlite:///{tmp_path / 'other.db'}") as store:
+        for events in ([], [LoggedEvent(1, 999_999, 10**15, {})]):
+            EventLog(store.engine).append(events)
+            with pytest.raises(
+                ConfigError, match=r"hold 0% of the items .* goalrank events replay"
+            ):
+                refreshed_retrieval(store, info, learnt, until=LATER)
+
+
+def test_a_moment_before_the_import_is_refused(replayed):
+    info, learnt, url, _ = replayed
+    with Store(url) as store, pytest.raises(ConfigError, match="cannot be learnt anew"):
+        refreshed_retrieval(store, info, learnt, until=moment(learnt.moment - 1))
+
+
+def test_files_of_version_0_2_0_are_read(replayed, tmp_path):
+    _, learnt, _, _ = replayed
+    learnt.save(tmp_path)
+    path = tmp_path / "retrieval.json"
+    kept = json.loads(path.read_text())
+    for name in ("refits", "growth", "factors"):
+        del kept[name]
+    path.write_text(json.dumps({**kept, "moment": learnt.moment}))
+    found = LearntRetrieval.load(tmp_path)
+    assert found is not None
+    assert found.refits == (learnt.moment,)
