@@ -277,7 +277,10 @@ def prepare(plan: Plan, folder: Path) -> None:
     reading = ("exposures", log, "--kinds", "click")
     goalrank("data", "import", *reading, "--out", folder / "data")
     settings(plan, folder, "")
-    retrain(folder, store="none")
+    first = retrain(folder, store="none")
+    if first["outcome"] != "promoted":
+        why = [each["said"] for each in first["reasons"] if each["passed"] is False]
+        sys.exit(f"seed {plan.seed}: the gate refuses the first model: {'; '.join(why)}")
     shutil.copytree(folder / "models" / "champion", folder / "first")
     for name in (KEPT, RETRAINED):
         store = f"sqlite:///{folder / name}.db"

@@ -268,8 +268,8 @@ def test_what_moved_up_and_why_is_told():
     page = render(Report("t", "ndcg@6", examples=[example], meanings={"click_rate": "clicks < 1"}))
     said = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     assert "Beta &lt;b&gt; ♥ liked 2nd → 1st . Lifted by a high click_rate" in said
-    assert "0.62 (mean here 0.31; with it: 5th)" in said
-    assert "and by a high log_popularity 5 (mean here 2; with it: not in the list)" in said
+    assert "0.62 (with this request's mean of 0.31 instead: 5th)" in said
+    assert "and by a high log_popularity 5 (with this request's mean of 2 instead: not in the list)" in said
     assert "clicks &lt; 1" in page
     stays = Example(
         request="request 8", candidates=["Alpha"], liked=[False], choices={"goalrank": [0]},

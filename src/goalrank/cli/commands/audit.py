@@ -15,6 +15,8 @@ from goalrank.cli.common import (
     verb,
 )
 
+_SHOWN = 12
+
 
 @verb()
 def audit(
@@ -24,6 +26,9 @@ def audit(
     slots: Annotated[int, typer.Option(help="L, length of the lists.")] = 6,
     metric: Annotated[str, typer.Option(help="What baselines are ordered by.")] = "ndcg",
     bootstrap: Annotated[int, typer.Option(help="Resamples of the intervals.")] = 1000,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Print the weak baselines, too.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """How far baselines (rankers without learning) get on this data; nothing is trained."""
@@ -43,7 +48,9 @@ def audit(
             )
         emit(card.to_dict())
         if not as_json:
-            print_scorecard(card, metric, baselines=100)
+            print_scorecard(
+                card, metric, baselines=len(card.baselines.rankers) if everything else _SHOWN
+            )
 
 
 def add(app: typer.Typer) -> None:
