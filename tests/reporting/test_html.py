@@ -269,7 +269,10 @@ def test_what_moved_up_and_why_is_told():
     said = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     assert "Beta &lt;b&gt; ♥ liked 2nd → 1st . Lifted by a high click_rate" in said
     assert "0.62 (with this request's mean of 0.31 instead: 5th)" in said
-    assert "and by a high log_popularity 5 (with this request's mean of 2 instead: not in the list)" in said
+    assert (
+        "and by a high log_popularity 5 (with this request's mean of 2 instead: not in the list)"
+        in said
+    )
     assert "clicks &lt; 1" in page
     stays = Example(
         request="request 8", candidates=["Alpha"], liked=[False], choices={"goalrank": [0]},
