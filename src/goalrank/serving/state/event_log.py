@@ -184,9 +184,14 @@ class EventLog:
             chunk: events per frame.
             until: number of the last event that is given; None gives all.
         """
-        query = sa.select(EVENTS).order_by(EVENTS.c.seq).limit(chunk)
+        query = sa.select(EVENTS)
         if until is not None:
             query = query.where(EVENTS.c.seq <= until)
+        return self._parts(query, position, chunk)
+
+    def _parts(self, query: sa.Select[Any], position: int, chunk: int) -> Iterator[LoggedPart]:
+        """Rows of a query after a position, in their order, in parts."""
+        query = query.order_by(EVENTS.c.seq).limit(chunk)
         while True:
             with self._reading() as connection:
                 rows = connection.execute(query.where(EVENTS.c.seq > position)).all()
@@ -202,14 +207,8 @@ class EventLog:
             chunk: rows per part.
         """
         one = sa.or_(EVENTS.c.user_key == NOTHING, EVENTS.c.item_key == NOTHING)
-        query, position = sa.select(EVENTS).where(one).order_by(EVENTS.c.seq).limit(chunk), 0
-        while True:
-            with self._reading() as connection:
-                rows = connection.execute(query.where(EVENTS.c.seq > position)).all()
-            if not rows:
-                return
-            position = rows[-1].seq
-            yield LoggedPart.read(rows).told
+        for part in self._parts(sa.select(EVENTS).where(one), 0, chunk):
+            yield part.told
 
     def latest(self, user_id: int | str, most: int) -> list[LoggedEvent]:
         """A user's latest events with items by their own time, newest first.

@@ -56,8 +56,7 @@ def refreshed_retrieval(
 
 def _rows(store: Store, info: TableInfo) -> LogRows:
     users, items = IdCodes(), IdCodes()
-    kinds: tuple[str, ...] = ()
-    reader = RowReader(rule_of(info), kinds, info.target or "", users, items)
+    reader = RowReader(rule_of(info), (), info.target or "", users, items)
     parts: list[Records] = [np.zeros(0, reader.dtype)]
     if sa.inspect(store.engine).has_table(EVENTS.name):
         for part in EventLog(store.engine).after(0):
