@@ -26,12 +26,12 @@ class Side:
     """
 
     def __init__(self, entity: EntityEncoder, table: pl.DataFrame | None, id_column: str) -> None:
-        self._rows = SideRows(entity, table, id_column)
         self._new = table
         self._places: dict[Any, int] = {}
         if table is not None:
             self._new = table.filter(pl.Series(~entity.vocabulary.contains(table[id_column])))
             self._places = {each: at for at, each in enumerate(self._new[id_column].to_list())}
+        self._rows = SideRows(entity, self._new, id_column)
 
     def find(self, ids: Ids, told: Told) -> tuple[NDArray[np.int64], EntityTable]:
         """Rows of ids; see `SideRows.find`."""
