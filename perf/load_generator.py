@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -19,23 +20,30 @@ class Answers:
     Attributes:
         seconds: latency of each answer with status 200, from the time its request was due.
         degraded: number of lists in the retriever's order.
-        failed: number of answers with another status.
+        failures: why requests got no list, and how many: "status 503", "closed while idle" (the
+            server closed a kept connection before it read the request), "connection broken",
+            "no connection".
     """
 
     seconds: list[float] = field(default_factory=list)
     degraded: int = 0
-    failed: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def failed(self) -> int:
+        """Number of requests that got no list."""
+        return self.failures.total()
 
     def count(self, status: int, body: bytes, since: float) -> None:
         """Count one answer.
 
         Args:
-            status: of the answer.
-            body: of the answer.
+            status: of the answer; 0 if the connection broke.
+            body: of the answer; why the connection broke.
             since: time at which its request was due, of `perf_counter`.
         """
         if status != 200:
-            self.failed += 1
+            self.failures[f"status {status}" if status else body.decode()] += 1
             return
         self.degraded += body.count(b'"degraded":true')
         self.seconds.append(perf_counter() - since)
@@ -62,21 +70,30 @@ class Client:
             body: of the request.
 
         Returns:
-            Status and body of the answer; status 0 if the connection broke.
+            Status and body of the answer; status 0 and the reason if the connection broke.
         """
-        try:
-            return await self._post(body)
-        except (OSError, asyncio.IncompleteReadError):
-            return 0, b""
-
-    async def _post(self, body: bytes) -> tuple[int, bytes]:
         while self._free and self._free[-1][0].at_eof():
             self._free.pop()[1].close()  # the server closed it after a long pause
-        reader, writer = (
-            self._free.pop()
-            if self._free
-            else await asyncio.open_connection(self.host, self.port, limit=2**24)
-        )
+        kept = bool(self._free)
+        try:
+            reader, writer = self._free.pop() if kept else await self._connected()
+        except OSError:
+            return 0, b"no connection"
+        try:
+            found = await self._exchange(reader, writer, body)
+        except (OSError, asyncio.IncompleteReadError) as error:
+            writer.close()
+            silent = isinstance(error, ConnectionError) or not getattr(error, "partial", b"")
+            return 0, b"closed while idle" if kept and silent else b"connection broken"
+        self._free.append((reader, writer))
+        return found
+
+    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(self.host, self.port, limit=2**24)
+
+    async def _exchange(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes
+    ) -> tuple[int, bytes]:
         writer.write(f"{self._head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         head = await reader.readuntil(b"\r\n\r\n")
         length = next(
@@ -84,9 +101,7 @@ class Client:
             for line in head.split(b"\r\n")
             if line[:15].lower() == b"content-length:"
         )
-        text = await reader.readexactly(length)
-        self._free.append((reader, writer))
-        return int(head[9:12]), text
+        return int(head[9:12]), await reader.readexactly(length)
 
     def close(self) -> None:
         """Close every connection."""

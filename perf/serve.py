@@ -171,6 +171,8 @@ def measure(settings: argparse.Namespace, folder: Path, progress: Progress) -> d
         large = beside_large(port, bodies, settings.rate, settings.single)
         step(1)
     answers = [*paced["even"], *paced["random"], many, long]
+    phases = [f"{name}, round {turn + 1}" for name in paced for turn in range(settings.rounds)]
+    phases += ["batches", "memory"]
     return {
         "parameters": parameter_count(bundle.ranker), "prm_ms": prm * 1e3, "ready_s": ready,
         "single_ms": {
@@ -183,6 +185,11 @@ def measure(settings: argparse.Namespace, folder: Path, progress: Progress) -> d
         "processor_ms": spent * 1e3, "batch_lists_s": lists, "closed_loop_requests_s": closed, "memory_mb": memory,
         "saturation": full, "overload": over, "overload_windows": parts, "beside_large": large,
         "failed": sum(each.failed for each in answers),
+        "failures": {
+            f"{name}: {reason}": count
+            for name, each in zip(phases, answers)
+            for reason, count in each.failures.items()
+        },
         "degraded": sum(each.degraded for each in answers),
     }  # fmt: skip
 
