@@ -41,12 +41,14 @@ class Pool:
         source: [R] which of `digests` holds each request.
         digests: SHA-256 of each source's files, by the source's name.
         said: sentences for people about what was left out.
+        notes: those that a version made of it keeps.
     """
 
     table: Requests
     source: NDArray[np.int64]
     digests: dict[str, str]
     said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -117,7 +119,7 @@ def export_new(
     done = export_store(store, draft, start, end, validation=0)
     try:
         _check_draft(draft, after or data, base)
-        export_told(store, data / SERVED)
+        export_told(store, data / SERVED, until=until)
     except (DataError, StoreError):
         remove_folder(draft)
         raise
@@ -188,12 +190,13 @@ def read_pool(
     joined, more = _kept(joined, exclude)
     first = next(iter(tables.values()))
     served = [folder / SERVED for folder in folders]
-    items, of_items = with_told(first.items, "items", served)
-    users, of_users = with_told(first.users, "users", served)
-    said = [*said, *of_items, *of_users]
+    items, of_items, not_of_items = with_told(first.items, "items", served)
+    users, of_users, not_of_users = with_told(first.users, "users", served)
+    notes = (*not_of_items, *not_of_users)
+    said = [*said, *of_items, *of_users, *notes]
     table = Requests(joined.drop("source"), items=items, users=users, info=first.info)
     digests = {name: _digest(place) for name, place in places.items()}
-    return Pool(table, joined["source"].to_numpy(), digests, (*said, *more))
+    return Pool(table, joined["source"].to_numpy(), digests, (*said, *more), notes)
 
 
 def _base_places(data: Path) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +32,7 @@ def refreshed_retrieval(
     *,
     until: datetime,
     side: pl.DataFrame | None = None,
+    exclude: Sequence[tuple[datetime, datetime]] = (),
 ) -> LearntRetrieval:
     """What retrieval and linked features learn from all events of a store.
 
@@ -41,6 +43,7 @@ def refreshed_retrieval(
         learnt: of their import.
         until: events before this time are learnt.
         side: see `goalrank.logs.refresh`.
+        exclude: time ranges [from, to) whose events are not learnt.
 
     Raises:
         ConfigError: the store has no events, these are not those of the imported log and later, or
@@ -51,6 +54,8 @@ def refreshed_retrieval(
     rows = _rows(store, info)
     if learnt.moment is not None:
         _check_covered(rows, learnt, learnt.moment)
+    for start, end in exclude:
+        rows = rows.only((rows.time < micros(start)) | (rows.time >= micros(end)))
     return refresh(learnt, rows, until=micros(until), side=side, seed=rule.seed)
 
 
