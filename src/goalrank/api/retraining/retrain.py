@@ -155,18 +155,20 @@ def retrain(
         _check_store(store)
     with _alone(registry, wait, dry_run), tempfile.TemporaryDirectory() as scratch:
         exported = Path(scratch) if dry_run else folder
+        said = []
         if store is not None:
             begin("exporting what is new in the store")
-        said = [] if store is None else [_export(store, exported, folder, until, settings)]
+            said.append(_export(store, exported, folder, until, settings))
+            say(said[0])
         begin("reading the data")
         folders = [folder, exported] if dry_run else [folder]
         pool = read_pool(folders, base=settings.base, exclude=settings.exclude)
         chosen, source = choose_recipe(config, settings, registry.champion)
         run = _Run(
             registry, pool, settings, chosen, say, begin, fit_options={"progress": False, **fit_options},
-            notes=list(pool.notes), store=store, learnt=learnt_beside(folder),
+            said=said, notes=list(pool.notes), store=store, learnt=learnt_beside(folder),
         )  # fmt: skip
-        for text in (*said, *pool.said, *source):
+        for text in (*pool.said, *source):
             run.tell(text)
         if not dry_run and registry.settle():
             run.tell("a promotion that was killed is finished: servers follow it from now on")
@@ -336,7 +338,7 @@ def _train(run: _Run, window: Window) -> tuple[Model, DataRange]:
     # Without it a server that keeps state could not compute the linked features, or retrieve.
     options = {"learnt": _refreshed(run), "say": run.tell, **run.fit_options}
     options["callbacks"] = _announced(run, options.get("callbacks", ()))
-    run.begin("encoding the requests")
+    run.begin("encoding the requests and training")
     return fit(train, validation, config=run.config, **options), trained
 
 

@@ -15,6 +15,7 @@ from goalrank.logs import LearntRetrieval, LogRows, refresh
 from goalrank.requests import TableInfo
 from goalrank.serving.state.event_log import EVENTS, EventLog
 from goalrank.serving.state.ids import IdCodes
+from goalrank.serving.state.logged import id_series
 from goalrank.serving.state.rows import BEFORE, Records, RowReader
 from goalrank.serving.state.state import rule_of
 from goalrank.serving.store.records import micros
@@ -70,7 +71,7 @@ def _rows(store: Store, info: TableInfo) -> LogRows:
     rows = np.concatenate(parts)
     names = ("user", "item", "time", "tie", "consumed", "liked")
     columns: dict[str, Any] = {name: np.ascontiguousarray(rows[name]) for name in names}
-    return LogRows(users=pl.Series(users.ids), items=pl.Series(items.ids), **columns)
+    return LogRows(users=id_series(users.ids), items=id_series(items.ids), **columns)
 
 
 def _records(reader: RowReader, events: pl.DataFrame) -> list[Records]:
