@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -153,6 +156,36 @@ def test_events_that_lack_the_imported_log_are_refused(replayed, tmp_path):
                 ConfigError, match=r"hold 0% of the items .* goalrank events replay"
             ):
                 refreshed_retrieval(store, info, learnt, until=LATER)
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.8, "forgets"), (0.3, "would forget")])
+def test_a_replay_that_was_cut_off_is_seen(replayed, told, tmp_path, share, said):
+    """Every item was there in a part of the log, and the rest of it was forgotten without a word."""
+    info, learnt, url, _ = replayed
+    rows = log_rows(url).filter(pl.col("time") < learnt.moment)
+    kept = [
+        LoggedEvent(
+            row["user_id"], row["item_id"], row["time"],
+            {k: v for k, v in row.items() if k in (*info.feedback_kinds, "strength") and v},
+            shown=row["shown"], before=row["before"], copy=number,
+        )
+        for number, row in enumerate(rows.iter_rows(named=True))
+    ]  # fmt: skip
+    kept = kept[: int(share * len(kept))]
+    first = {each.item_id for each in kept}
+    few = replace(learnt, known=sum(1 for _ in _while_in(learnt.items["item_id"], first)))
+    address = f"sqlite:///{tmp_path / 'cut.db'}"
+    with Store(address) as store:
+        EventLog(store.engine).append(kept)
+    run = retraining(url, told, tmp_path, few)
+    found = _refreshed(replace(run, store=address))
+    assert (found is few) == (said == "would forget")
+    assert any(re.search(rf"hold \d\d% of the rows of the .* retrieval {said}", t) for t in told)
+    assert run.notes
+
+
+def _while_in(ids: pl.Series, known: set[Any]) -> Iterator[Any]:
+    return itertools.takewhile(known.__contains__, ids)
 
 
 @pytest.mark.parametrize("chunk", [1, 50_000])

@@ -367,8 +367,9 @@ def _refreshed(run: _Run) -> LearntRetrieval | None:
     try:
         with Store(run.store) as opened:
             found = refreshed_retrieval(
-                opened, table.info, learnt, until=until, side=table.items, exclude=exclude
-            )
+                opened, table.info, learnt,
+                until=until, side=table.items, exclude=exclude, say=run.note,
+            )  # fmt: skip
     except (ConfigError, MissingExtraError) as error:
         run.note(f"retrieval stays as imported: {error}")
         return learnt

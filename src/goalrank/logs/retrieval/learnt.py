@@ -24,7 +24,8 @@ _MANIFEST, _ARRAYS, _ITEMS = "retrieval.json", "retrieval.npz", "retrieval-items
 _FORMAT = 1
 _AGAIN = "remedy: import the log again, and train on it"
 _PLAIN = ("known", "shares", "scorers", "depth", "vote_weight", "confidence", "count",
-          "exclude_seen", "refits", "every_refit", "growth", "factors", "lacking")  # fmt: skip
+          "exclude_seen", "refits", "every_refit", "growth", "factors", "rows",
+          "lacking")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class LearntRetrieval:
         every_refit: whether `refits` are all; files of version 0.2.0 have the latest alone.
         growth: factor by which the log grows from refit to refit.
         factors: width of a factorisation.
+        rows: of histories that the refit knew; None where that was not kept.
         arrays: channel → name → array.
         lacking: channels that cannot be kept.
     """
@@ -63,6 +65,7 @@ class LearntRetrieval:
     every_refit: bool = True
     growth: float = 1.5
     factors: int = 48
+    rows: int | None = None
     arrays: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict)
     lacking: tuple[str, ...] = ()
 

@@ -124,7 +124,7 @@ def refresh(
     arrays, _ = LearntRetrieval.arrays_of([links, *(c for c in channels if c is not links)])
     return replace(
         learnt, items=_described(items.ids, learnt, side), known=items.known_before(until),
-        refits=moments, arrays=arrays,
+        refits=moments, rows=len(log), arrays=arrays,
     )  # fmt: skip
 
 
