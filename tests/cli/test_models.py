@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -99,6 +100,9 @@ def test_the_loop(goalrank, data, tmp_path):
     first = goalrank(*command, "--set", "window.hours=2000")
     assert first.exit_code == 0, first.output
     assert first.stdout.splitlines()[-1] == "promoted: version 1"
+    begun = re.findall(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (.*) …$", first.stderr, re.MULTILINE)
+    assert begun[:2] == ["reading the data", "encoding the requests and training"]
+    assert begun[-1] == "registering the version"
     again = goalrank(*command, "--set", "window.hours=2000", "--json")
     assert json.loads(again.stdout)["outcome"] == "known"
     late = make_table(80, seed=9)

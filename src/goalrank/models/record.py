@@ -111,7 +111,7 @@ class VersionRecord(_Record):
         figures: what the gate measured.
         reasons: what each check of the gate found.
         accepted: the gate's decision; None where there was no gate.
-        note: of the person who added it.
+        note: of the person who added it, or of the retraining: what it left out and why.
     """
 
     format: int = RECORD_FORMAT

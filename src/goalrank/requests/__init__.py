@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from goalrank.requests.encoding.fingerprint import LogFingerprint
     from goalrank.requests.encoding.missing import Absent, Missing, check_missing
     from goalrank.requests.encoding.shard import read_shard
-    from goalrank.requests.encoding.side_columns import SideColumns, Told, told_onto
+    from goalrank.requests.encoding.side_columns import SideColumns, Told
     from goalrank.requests.encoding.side_rows import SideRows
+    from goalrank.requests.encoding.told import ToldOnto, told_onto
     from goalrank.requests.encoding.vocabulary import Ids, listed, mix64, stable_hash
     from goalrank.requests.table.digest import table_digest
 
@@ -68,6 +69,7 @@ __all__ = [
     "SideRows",
     "TableInfo",
     "Told",
+    "ToldOnto",
     "aligned_with",
     "check_missing",
     "feedback_lists",
@@ -106,7 +108,8 @@ __getattr__ = lazy_door(
         "SideRows": "goalrank.requests.encoding.side_rows",
         "listed": "goalrank.requests.encoding.vocabulary",
         "Told": "goalrank.requests.encoding.side_columns",
-        "told_onto": "goalrank.requests.encoding.side_columns",
+        "ToldOnto": "goalrank.requests.encoding.told",
+        "told_onto": "goalrank.requests.encoding.told",
         "check_missing": "goalrank.requests.encoding.missing",
         "history_ages": "goalrank.requests.encoding.arrays",
         "load_encoder": "goalrank.requests.encoding.encoder_files",

@@ -42,6 +42,9 @@ def by_score(sign: float) -> Bundle:
 
 
 GOOD, BAD = by_score(1.0), by_score(-1.0)
+NEARLY = by_score(1.0)  # without one weight: lower, by less than chance may explain
+assert NEARLY.ranker.wide_path is not None
+next(NEARLY.ranker.wide_path.parameters()).data[0, 3] = 0.0
 
 
 def verdict(challenger: Bundle, champion: Bundle | None, **gate: Any) -> Judgement:
@@ -61,6 +64,20 @@ def test_worse_is_refused_and_equal_is_not():
     assert verdict(GOOD, GOOD).accepted
     assert passed(verdict(GOOD, GOOD, require="better"), "ndcg@2") is False
     assert passed(verdict(GOOD, BAD, require="better"), "ndcg@2") is True
+
+
+def test_a_challenger_that_passes_though_it_is_lower_is_named():
+    """The reason of a check that passed said the same above the baseline and below it."""
+    almost = verdict(NEARLY, GOOD, audit=True, margin=1.0)
+    for check in ("ndcg@2", "audit"):
+        said = next(reason.said for reason in almost.reasons if reason.check == check)
+        assert passed(almost, check) is True
+        assert ", lower but not significantly; " in said
+    assert almost.lower == ["ndcg@2", "audit"]
+    assert "lower but" not in "".join(reason.said for reason in verdict(BAD, GOOD).reasons)
+    better = verdict(GOOD, NEARLY)
+    assert better.lower == []
+    assert "lower but" not in "".join(reason.said for reason in better.reasons)
 
 
 def test_figures_have_intervals():

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pytest
 
 from goalrank.api.retraining.pool import SERVED, export_new, read_pool, served_folders
+from goalrank.api.retraining.told import export_told
 from goalrank.errors import DataError
 from goalrank.requests import Requests
 from goalrank.serving import Store
@@ -146,3 +149,30 @@ def test_served_requests_must_have_the_score_that_training_had(data, tmp_path):
         export_new(opened, data)
     with pytest.raises(DataError, match="lack the retriever's score, which 'train' has"):
         read_pool([data])
+
+
+def test_an_export_waits_for_another_of_the_same_data(data, store, url, monkeypatch):
+    """Retrainings of two registries took each other's draft away."""
+    from goalrank.api.retraining import pool as module
+
+    counts: list[int] = []
+
+    def again() -> None:
+        with Store(url) as opened:
+            counts.append(export_new(opened, data))
+
+    def meanwhile(*given: Any, **named: Any) -> None:
+        monkeypatch.setattr(module, "export_told", export_told)
+        other = threading.Thread(target=again)
+        other.start()
+        other.join(0.5)
+        assert other.is_alive()  # it waits
+        export_told(*given, **named)
+        waiting.append(other)
+
+    waiting: list[threading.Thread] = []
+    monkeypatch.setattr(module, "export_told", meanwhile)
+    assert export_new(store, data) == DAY
+    waiting[0].join()
+    assert counts == [0]
+    assert len(read_pool([data])) == WARM + DAY

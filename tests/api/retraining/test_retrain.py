@@ -137,6 +137,24 @@ def test_twice_is_once(story):
     assert len(shop.registry.versions()) == 6
 
 
+def test_each_stage_is_announced_as_it_begins(tmp_path):
+    """Without bars, a log had no line for minutes."""
+    shop = Shop(tmp_path)
+    begun: list[str] = []
+    warm(tmp_path / "data")
+    serve(shop.store, day(0))
+    recipe = QUICK | {"ranker": {"name": "dnn", "slots": 4}, "training": {"steps": 2}}
+    retrain(
+        tmp_path / "data", tmp_path / "models", shop.store,
+        settings=settings(recipe=recipe), begin=begun.append,
+    )  # fmt: skip
+    assert begun == [
+        "exporting what is new in the store", "reading the data",
+        "encoding the requests and training", "training dnn", "judging the challenger",
+        "registering the version",
+    ]  # fmt: skip
+
+
 def test_a_new_day_makes_a_new_champion(story):
     _, found = story
     done = found["day 0"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +19,7 @@ from goalrank.api import RetrainSettings
 from goalrank.api.retraining.pool import read_pool
 from goalrank.api.retraining.retrain import _refreshed, _Run
 from goalrank.errors import ConfigError
-from goalrank.logs import LearntRetrieval, import_dataset, read_log
+from goalrank.logs import LearntRetrieval, LogRows, import_dataset, read_log, refresh
 from goalrank.models import ModelRegistry
 from goalrank.requests import Requests
 from goalrank.serving import Store, refreshed_retrieval
@@ -69,17 +72,20 @@ def told() -> list[str]:
     return []
 
 
-def test_a_retraining_learns_it_anew(replayed, told, tmp_path):
-    _, learnt, url, _ = replayed
+def retraining(url: str, told: list[str], folder: Path, learnt: Any) -> _Run:
     data = Path(url.removeprefix("sqlite:///")).parent / "data"
-    pool = read_pool([data])
-    run = _Run(
-        ModelRegistry(tmp_path), pool, RetrainSettings(), build_config({}), told.append,
+    return _Run(
+        ModelRegistry(folder), read_pool([data]), RetrainSettings(), build_config({}), told.append,
         store=url, learnt=learnt,
     )  # fmt: skip
+
+
+def test_a_retraining_learns_it_anew(replayed, told, tmp_path):
+    _, learnt, url, _ = replayed
+    run = retraining(url, told, tmp_path, learnt)
     found = _refreshed(run)
     assert found is not None
-    newest = pool.table.frame["time"][-1]
+    newest = run.pool.table.frame["time"][-1]
     assert found.refits == (*learnt.refits, int(newest.timestamp() * 1e6))
     new = found.known - learnt.known
     [said] = told
@@ -152,6 +158,50 @@ def test_events_that_lack_the_imported_log_are_refused(replayed, tmp_path):
                 refreshed_retrieval(store, info, learnt, until=LATER)
 
 
+@pytest.mark.parametrize(("share", "said"), [(0.8, "forgets"), (0.3, "would forget")])
+def test_a_replay_that_was_cut_off_is_seen(replayed, told, tmp_path, share, said):
+    """Every item was there in a part of the log, and the rest of it was forgotten without a word."""
+    info, learnt, url, _ = replayed
+    rows = log_rows(url).filter(pl.col("time") < learnt.moment)
+    kept = [
+        LoggedEvent(
+            row["user_id"], row["item_id"], row["time"],
+            {k: v for k, v in row.items() if k in (*info.feedback_kinds, "strength") and v},
+            shown=row["shown"], before=row["before"], copy=number,
+        )
+        for number, row in enumerate(rows.iter_rows(named=True))
+    ]  # fmt: skip
+    kept = kept[: int(share * len(kept))]
+    first = {each.item_id for each in kept}
+    few = replace(learnt, known=sum(1 for _ in _while_in(learnt.items["item_id"], first)))
+    address = f"sqlite:///{tmp_path / 'cut.db'}"
+    with Store(address) as store:
+        EventLog(store.engine).append(kept)
+    run = retraining(url, told, tmp_path, few)
+    found = _refreshed(replace(run, store=address))
+    assert (found is few) == (said == "would forget")
+    assert any(re.search(rf"hold \d\d% of the rows of the .* retrieval {said}", t) for t in told)
+    assert run.notes
+
+
+def _while_in(ids: pl.Series, known: set[Any]) -> Iterator[Any]:
+    return itertools.takewhile(known.__contains__, ids)
+
+
+@pytest.mark.parametrize("chunk", [1, 50_000])
+def test_events_of_two_models_are_refused(replayed, tmp_path, monkeypatch, chunk):
+    """Ids of both types ended a retraining with an internal fault."""
+    info, learnt, _, _ = replayed
+    with Store(f"sqlite:///{tmp_path / 'both.db'}") as store:
+        log = EventLog(store.engine)
+        values = dict.fromkeys(info.feedback_kinds, 1.0)
+        log.append([LoggedEvent(one, one, 10**15, values) for one in (1, "a")])
+        real = EventLog.after
+        monkeypatch.setattr(EventLog, "after", lambda self, at: real(self, at, chunk))
+        with pytest.raises(ConfigError, match=r"some ids as texts and others as numbers"):
+            refreshed_retrieval(store, info, learnt, until=LATER)
+
+
 def test_a_moment_before_the_import_is_refused(replayed):
     info, learnt, url, _ = replayed
     with Store(url) as store, pytest.raises(ConfigError, match="cannot be learnt anew"):
@@ -169,3 +219,77 @@ def test_files_of_version_0_2_0_are_read(replayed, tmp_path):
     found = LearntRetrieval.load(tmp_path)
     assert found is not None
     assert found.refits == (learnt.moment,)
+    assert (found.every_refit, learnt.every_refit) == (False, True)
+    if "factorisation" in learnt.arrays:
+        assert found.factors == learnt.factors
+    found.save(tmp_path)
+    again = LearntRetrieval.load(tmp_path)
+    assert again is not None
+    assert not again.every_refit
+
+
+def test_what_version_0_2_0_did_not_keep_is_said(replayed, told, tmp_path):
+    """Popularity weighed all events before the latest refit alike, and nobody knew."""
+    _, learnt, url, _ = replayed
+    old = replace(learnt, refits=(learnt.moment,), every_refit=False)
+    run = retraining(url, told, tmp_path, old)
+    assert _refreshed(run) is not None
+    [_, said] = told
+    assert said.startswith("retrieval was imported by goalrank 0.2.0")
+    assert said.endswith("remedy: import the log again")
+    assert run.notes == [said]
+
+
+def test_times_that_are_left_out_are_not_learnt(replayed, told, tmp_path):
+    """A spammed day was left out of the requests, and its links and counts were learnt."""
+    info, learnt, url, side = replayed
+    begin = LATER + timedelta(days=100)
+    values = dict.fromkeys(info.feedback_kinds, 1.0)
+    events = [
+        LoggedEvent(user, 666_000, int(begin.timestamp() * 1e6) + user, values)
+        for user in range(800_000, 800_030)
+    ]
+    spam, until = (begin, begin + timedelta(days=1)), begin + timedelta(days=2)
+    with Store(url) as store:
+        before = refreshed_retrieval(store, info, learnt, until=until, side=side)
+        EventLog(store.engine).append(events)
+        learnt_too = refreshed_retrieval(store, info, learnt, until=until, side=side)
+        found = refreshed_retrieval(store, info, learnt, until=until, side=side, exclude=[spam])
+    assert learnt_too.known == before.known + 1
+    same(found, before)
+    run = retraining(url, told, tmp_path, learnt)
+    run = replace(run, settings=RetrainSettings(exclude=(spam,)))
+    _refreshed(run)
+    assert ", without those of the times that are left out: " in told[-1]
+
+
+def test_who_came_first_may_be_forgotten(replayed, tmp_path):
+    """The refits of the import stay; at the first of them nobody may be known any more."""
+    info, learnt, url, side = replayed
+    early = replace(learnt, refits=(1, *learnt.refits))
+    with Store(url) as store:
+        found = refreshed_retrieval(store, info, early, until=LATER, side=side)
+        expected = refreshed_retrieval(store, info, learnt, until=LATER, side=side)
+    same(found, expected)
+
+
+def test_a_side_table_without_the_categories_is_refused(replayed, told, tmp_path):
+    info, learnt, url, side = replayed
+    if not learnt.categories:
+        pytest.skip("no categories were imported")
+    said = f"the side table of items lacks {', '.join(learnt.categories)}"
+    run = retraining(url, told, tmp_path, learnt)
+    table = run.pool.table
+    bare = Requests(table.frame, items=side.select("item_id"), users=table.users, info=info)
+    assert _refreshed(replace(run, pool=replace(run.pool, table=bare))) is learnt
+    assert told[0].startswith(f"retrieval stays as imported: {said}")
+
+
+def test_no_event_before_the_moment_is_refused(replayed):
+    _, learnt, _, _ = replayed
+    none = np.zeros(0, np.int64)
+    ids = pl.Series([], dtype=pl.Int64)
+    flags = np.zeros(0, bool)
+    rows = LogRows(ids, ids, none, none, none, none.astype(np.uint64), flags, flags)
+    with pytest.raises(ConfigError, match="no events to learn from"):
+        refresh(learnt, rows, until=learnt.moment)

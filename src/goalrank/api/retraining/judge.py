@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from goalrank import evaluation as ev
@@ -26,10 +26,12 @@ class Judgement:
     Attributes:
         figures: numbers.
         reasons: what each check found.
+        lower: checks that passed though the challenger is lower, since that may be chance.
     """
 
     figures: list[Figure] = field(default_factory=list)
     reasons: list[Reason] = field(default_factory=list)
+    lower: list[str] = field(default_factory=list)
 
     @property
     def accepted(self) -> bool:
@@ -57,6 +59,21 @@ class Judgement:
             said: a sentence for people.
         """
         self.reasons.append(Reason(check=check, passed=passed, said=said))
+
+    def compared(self, check: str, passed: bool, difference: ev.Interval, said: str) -> None:
+        """Keep a reason that rests on a difference; a loss that may be chance is named.
+
+        Args:
+            check: name of the check.
+            passed: whether the difference is allowed.
+            difference: of the challenger to the other.
+            said: a sentence whose "{}" is the difference.
+        """
+        span = _span(difference)
+        if passed and difference.mean < 0:
+            self.lower.append(check)
+            span += ", lower but not significantly"
+        self.checked(check, passed, said.replace("{}", span))
 
 
 def judge(
@@ -106,9 +123,9 @@ def _judge_lists(found: Judgement, card: Scorecard, gate: GateSettings) -> None:
         baseline = card.audit.baseline
         found.measured(f"best baseline {metric}", both.interval(baseline, metric))
         over = both.paired(CHALLENGER, baseline, metric)
-        found.checked(
-            "audit", over.high >= 0,
-            f"{metric} less that of the best baseline ({baseline}) is {_span(over)}; a challenger "
+        found.compared(
+            "audit", over.high >= 0, over,
+            f"{metric} less that of the best baseline ({baseline}) is {{}}; a challenger "
             f"significantly below it is refused (setting: gate.audit)",
         )  # fmt: skip
 
@@ -119,8 +136,8 @@ def _compare(found: Judgement, difference: ev.Difference, metric: str, gate: Gat
     else:
         passed = difference.high >= 0 and difference.mean >= -gate.margin
         rule = f"no significant loss is allowed, and none above {gate.margin:g} (gate.margin)"
-    said = f"{metric} less the champion's is {_span(difference)}; {rule} (setting: gate.require)"
-    found.checked(metric, passed, said)
+    said = f"{metric} less the champion's is {{}}; {rule} (setting: gate.require)"
+    found.compared(metric, passed, difference, said)
 
 
 def _judge_reward(
@@ -169,13 +186,10 @@ def _judge_off_policy(
         except (DataError, InfeasibleError) as error:
             found.checked("off-policy", None, f"no estimate for the {name}: {_reason(error)}")
             continue
-        for reason in _value_reasons(found, name, value, gate):
-            found.reasons.append(reason)
+        _judge_value(found, name, value, gate)
 
 
-def _value_reasons(
-    found: Judgement, name: str, value: ev.OffPolicy, gate: GateSettings
-) -> Iterator[Reason]:
+def _judge_value(found: Judgement, name: str, value: ev.OffPolicy, gate: GateSettings) -> None:
     chosen = "dr" if "dr" in value.estimates else "snips"
     estimate, logged = value.estimates[chosen], value.logged.mean
     found.measured(f"{name} off-policy value", estimate.value)
@@ -187,10 +201,9 @@ def _value_reasons(
         limit, low = gate.lower_bound * abs(logged), _lower_gain(value, estimate)
         passed = passed and low >= limit
         rule += f", and a lower bound ({low:.4f}) below {limit:.4f} (setting: gate.lower_bound)"
-    yield Reason(
-        check="off-policy", passed=passed,
-        said=f"by {chosen} the lists would earn {_span(estimate.gain)} more than the logged "
-        f"{logged:.4f} per request; {rule}",
+    found.compared(
+        "off-policy", passed, estimate.gain,
+        f"by {chosen} the lists would earn {{}} more than the logged {logged:.4f} per request; {rule}",
     )  # fmt: skip
 
 

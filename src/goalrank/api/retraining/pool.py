@@ -18,7 +18,7 @@ from goalrank.api.retraining.told import export_told, with_told
 from goalrank.errors import DataError, StoreError
 from goalrank.models import DataRange
 from goalrank.requests import Requests, TableInfo
-from goalrank.storage import put_in_place, remove_folder
+from goalrank.storage import holding, put_in_place, remove_folder
 from goalrank.wording import counted
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SERVED = "served"
 _BASE = ("train", "validation", "test")
 _DRAFT = ".draft"
+_LOCK = ".export.lock"
 _STAMP = "%Y%m%dT%H%M%S%fZ"
 # What tables must have in common to be one; the name of the data set may differ.
 _ALIKE = ("protocol", "feedback_kinds", "target", "candidate_features")
@@ -41,12 +42,14 @@ class Pool:
         source: [R] which of `digests` holds each request.
         digests: SHA-256 of each source's files, by the source's name.
         said: sentences for people about what was left out.
+        notes: those that a version made of it keeps.
     """
 
     table: Requests
     source: NDArray[np.int64]
     digests: dict[str, str]
     said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -104,20 +107,32 @@ def export_new(
             there; nothing was exported.
         StoreError: the store refuses.
     """
-    from goalrank.serving import export_store, stored_requests
-
     end = until or datetime.now(UTC) - settle
-    start = max((_end_of(place) for place in served_folders(after or data)), default=None)
-    if start is not None and start >= end:
+    if not _any_new(store, after or data, end)[0]:
         return 0
-    if next(stored_requests(store, start, end, chunk=1), None) is None:
-        return 0
+    # Retrainings of other models may use the same data: a draft is of one of them.
+    with holding(data / _LOCK):
+        some, start = _any_new(store, after or data, end)
+        return _export(store, data, (start, end), until, after or data, base) if some else 0
+
+
+def _export(
+    store: Store,
+    data: Path,
+    span: tuple[datetime | None, datetime],
+    until: datetime | None,
+    after: Path,
+    base: bool,
+) -> int:
+    """Export the exposures of a time range; see `export_new`."""
+    from goalrank.serving import export_store
+
     draft = data / SERVED / _DRAFT
     remove_folder(draft)  # of a run that was killed
-    done = export_store(store, draft, start, end, validation=0)
+    done = export_store(store, draft, *span, validation=0)
     try:
-        _check_draft(draft, after or data, base)
-        export_told(store, data / SERVED)
+        _check_draft(draft, after, base)
+        export_told(store, data / SERVED, until=until)
     except (DataError, StoreError):
         remove_folder(draft)
         raise
@@ -131,6 +146,16 @@ def export_new(
             f"'{place}' cannot be written ({error}); remedy: check disk and rights"
         ) from error
     return sum(done.requests.values())
+
+
+def _any_new(store: Store, data: Path, end: datetime) -> tuple[bool, datetime | None]:
+    """Whether exposures since the last export are there, and its end."""
+    from goalrank.serving import stored_requests
+
+    start = max((_end_of(place) for place in served_folders(data)), default=None)
+    if start is not None and start >= end:
+        return False, start
+    return next(stored_requests(store, start, end, chunk=1), None) is not None, start
 
 
 def _check_draft(draft: Path, data: Path, base: bool) -> None:
@@ -188,12 +213,13 @@ def read_pool(
     joined, more = _kept(joined, exclude)
     first = next(iter(tables.values()))
     served = [folder / SERVED for folder in folders]
-    items, of_items = with_told(first.items, "items", served)
-    users, of_users = with_told(first.users, "users", served)
-    said = [*said, *of_items, *of_users]
+    items, of_items, not_of_items = with_told(first.items, "items", served)
+    users, of_users, not_of_users = with_told(first.users, "users", served)
+    notes = (*not_of_items, *not_of_users)
+    said = [*said, *of_items, *of_users, *notes]
     table = Requests(joined.drop("source"), items=items, users=users, info=first.info)
     digests = {name: _digest(place) for name, place in places.items()}
-    return Pool(table, joined["source"].to_numpy(), digests, (*said, *more))
+    return Pool(table, joined["source"].to_numpy(), digests, (*said, *more), notes)
 
 
 def _base_places(data: Path) -> dict[str, Path]:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +34,7 @@ from goalrank.models import (
 )
 from goalrank.requests import Requests
 from goalrank.storage import Claim, Place, local_path
-from goalrank.training import FitConfig
+from goalrank.training import FitConfig, PerStage
 from goalrank.wording import counted
 
 Outcome = Literal["nothing new", "known", "refused", "registered", "promoted", "dry run"]
@@ -89,7 +89,9 @@ class _Run:
     settings: RetrainSettings
     config: FitConfig
     say: Callable[[str], None]
+    begin: Callable[[str], None] = lambda text: None
     said: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     fit_options: dict[str, Any] = field(default_factory=dict)
     store: str | None = None
     learnt: LearntRetrieval | None = None
@@ -98,6 +100,11 @@ class _Run:
         """Say a sentence now, and in the result."""
         self.said.append(text)
         self.say(text)
+
+    def note(self, text: str) -> None:
+        """Tell a sentence that the version keeps."""
+        self.notes.append(text)
+        self.tell(text)
 
 
 def retrain(
@@ -111,6 +118,7 @@ def retrain(
     wait: bool = False,
     dry_run: bool = False,
     say: Callable[[str], None] = lambda text: None,
+    begin: Callable[[str], None] = lambda text: None,
     **fit_options: Any,
 ) -> Retrained:
     """Train a challenger on what is new, judge it, register it and promote it if the gate passes.
@@ -130,6 +138,7 @@ def retrain(
         wait: wait for another retraining of the same models instead of refusing.
         dry_run: train and judge, but write neither data nor models.
         say: told what happens.
+        begin: told of each stage as it begins.
         **fit_options: of `fit`: progress, accelerator and the like.
 
     Raises:
@@ -146,15 +155,20 @@ def retrain(
         _check_store(store)
     with _alone(registry, wait, dry_run), tempfile.TemporaryDirectory() as scratch:
         exported = Path(scratch) if dry_run else folder
-        said = [] if store is None else [_export(store, exported, folder, until, settings)]
+        said = []
+        if store is not None:
+            begin("exporting what is new in the store")
+            said.append(_export(store, exported, folder, until, settings))
+            say(said[0])
+        begin("reading the data")
         folders = [folder, exported] if dry_run else [folder]
         pool = read_pool(folders, base=settings.base, exclude=settings.exclude)
         chosen, source = choose_recipe(config, settings, registry.champion)
         run = _Run(
-            registry, pool, settings, chosen, say, fit_options={"progress": False, **fit_options},
-            store=store, learnt=learnt_beside(folder),
+            registry, pool, settings, chosen, say, begin, fit_options={"progress": False, **fit_options},
+            said=said, notes=list(pool.notes), store=store, learnt=learnt_beside(folder),
         )  # fmt: skip
-        for text in (*said, *pool.said, *source):
+        for text in (*pool.said, *source):
             run.tell(text)
         if not dry_run and registry.settle():
             run.tell("a promotion that was killed is finished: servers follow it from now on")
@@ -217,6 +231,7 @@ def _retrain(run: _Run, dry_run: bool) -> Retrained:
         run.tell(f"nothing to train on: {window}")
         return Retrained("nothing new", said=tuple(run.said))
     model, trained = _train(run, window)
+    run.begin("judging the challenger")
     judged, judgement = _judge(run, window, model, champion)
     failed = {reason.check for reason in judgement.reasons if reason.passed is False}
     passed = [r.check for r in judgement.reasons if r.passed and r.check not in failed]
@@ -224,11 +239,15 @@ def _retrain(run: _Run, dry_run: bool) -> Retrained:
         if not reason.passed:
             run.tell(f"{_MARK[reason.passed]} {reason.check}: {reason.said}")
     run.tell(f"passed: {', '.join(dict.fromkeys(passed)) or 'nothing'}")
+    for reason in judgement.reasons:
+        if reason.check in judgement.lower:
+            run.tell(f"passed, though lower, {reason.check}: {reason.said}")
     version = None
     outcome: Outcome = "dry run"
     if dry_run:
         run.tell("dry run: nothing was registered")
     else:
+        run.begin("registering the version")
         version = _register(run, model, trained, judged, judgement, champion)
         outcome = _promote(run, version)
         version = registry.get(version.number)  # where it stands now
@@ -259,7 +278,7 @@ def _register(
         parent=None if champion is None else champion.number,
         settings=run.settings.model_dump(mode="json"),
         recipe=run.config.model_dump(mode="json"), figures=tuple(judgement.figures),
-        reasons=tuple(judgement.reasons),
+        reasons=tuple(judgement.reasons), note="; ".join(run.notes),
     )  # fmt: skip
 
 
@@ -317,8 +336,20 @@ def _train(run: _Run, window: Window) -> tuple[Model, DataRange]:
         f"{window.end - window.start:,} after them"
     )
     # Without it a server that keeps state could not compute the linked features, or retrieve.
-    options = {"learnt": _refreshed(run), **run.fit_options}
+    options = {"learnt": _refreshed(run), "say": run.tell, **run.fit_options}
+    options["callbacks"] = _announced(run, options.get("callbacks", ()))
+    run.begin("encoding the requests and training")
     return fit(train, validation, config=run.config, **options), trained
+
+
+def _announced(run: _Run, callbacks: PerStage[Any]) -> PerStage[Any]:
+    """Callbacks of the training; that they are asked for says which stage begins."""
+
+    def of_stage(stage: str) -> Any:
+        run.begin(f"training {stage}")
+        return callbacks(stage) if callable(callbacks) else callbacks
+
+    return of_stage
 
 
 def _refreshed(run: _Run) -> LearntRetrieval | None:
@@ -330,23 +361,35 @@ def _refreshed(run: _Run) -> LearntRetrieval | None:
         return run.learnt
     from goalrank.serving import Store, refreshed_retrieval
 
-    table, learnt = run.pool.table, run.learnt
+    run.begin("learning retrieval from the store's events")
+    table, learnt, exclude = run.pool.table, run.learnt, run.settings.exclude
     until = table.frame["time"][-1]
     try:
         with Store(run.store) as opened:
-            found = refreshed_retrieval(opened, table.info, learnt, until=until, side=table.items)
+            found = refreshed_retrieval(
+                opened, table.info, learnt,
+                until=until, side=table.items, exclude=exclude, say=run.note,
+            )  # fmt: skip
     except (ConfigError, MissingExtraError) as error:
-        run.tell(f"retrieval stays as imported: {error}")
+        run.note(f"retrieval stays as imported: {error}")
         return learnt
     new = (
         found.items["item_id"]
         .head(found.known)
         .is_in(learnt.items["item_id"].head(learnt.known).implode())
     )
+    without = ", without those of the times that are left out" if exclude else ""
     run.tell(
-        f"retrieval learnt anew from the store's events to {until:%Y-%m-%d %H:%M}: "
+        f"retrieval learnt anew from the store's events to {until:%Y-%m-%d %H:%M}{without}: "
         f"{counted(found.known, 'item')}, {int((~new).sum()):,} of them new"
     )
+    if not learnt.every_refit:
+        latest = datetime.fromtimestamp(learnt.refits[-1] / 1e6, UTC)
+        run.note(
+            f"retrieval was imported by goalrank 0.2.0, which kept its latest refit alone: popularity "
+            f"and factors weigh the events before {latest:%Y-%m-%d %H:%M} alike, where an import lets "
+            f"older ones fade; remedy: import the log again"
+        )
     return found
 
 

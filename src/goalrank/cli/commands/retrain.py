@@ -66,7 +66,7 @@ def retrain(
                 data, models, None if store == "none" else store,
                 settings=load_retrain_settings(settings, set_ or ()), config=config,
                 until=None if until is None else _utc(until), wait=wait, dry_run=dry_run, say=say,
-                progress=show_progress(), accelerator=accelerator,
+                begin=_announce, progress=show_progress(), accelerator=accelerator,
             )  # fmt: skip
         emit(done.to_dict())
         if not as_json:
@@ -76,6 +76,11 @@ def retrain(
             typer.echo(f"{done.outcome}{number}")
     if done.turned_down:
         raise typer.Exit(FOUND_BAD)
+
+
+def _announce(stage: str) -> None:
+    """Say which stage begins, and when: without a terminal nothing moves for minutes."""
+    say(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {stage} …", "dim")
 
 
 def _utc(time: datetime) -> datetime:

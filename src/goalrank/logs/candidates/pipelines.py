@@ -67,10 +67,12 @@ def _learnt(
         more = side.join(items, on="item_id", how="anti", maintain_order="left")
         items = pl.concat([items, more])
     arrays, lacking = LearntRetrieval.arrays_of([model, *blend.pop("channels", ())])
+    refits = blend["refits"]
+    rows = int(np.count_nonzero(log.history.time < refits[-1])) if refits else None
     return LearntRetrieval(
         items, model.matrix.shape[0], scorers=tuple(scorer.name for scorer in scorers),
         depth=options.history, growth=options.refit_growth, factors=options.factors,
-        arrays=arrays, lacking=lacking, **blend,
+        rows=rows, arrays=arrays, lacking=lacking, **blend,
     )  # fmt: skip
 
 

@@ -24,7 +24,8 @@ _MANIFEST, _ARRAYS, _ITEMS = "retrieval.json", "retrieval.npz", "retrieval-items
 _FORMAT = 1
 _AGAIN = "remedy: import the log again, and train on it"
 _PLAIN = ("known", "shares", "scorers", "depth", "vote_weight", "confidence", "count",
-          "exclude_seen", "refits", "growth", "factors", "lacking")  # fmt: skip
+          "exclude_seen", "refits", "every_refit", "growth", "factors", "rows",
+          "lacking")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,10 @@ class LearntRetrieval:
         count: N, candidates per request.
         exclude_seen: whether consumed items are left out of retrieval.
         refits: microseconds of all refits so far, ascending; none where they are not known.
+        every_refit: whether `refits` are all; files of version 0.2.0 have the latest alone.
         growth: factor by which the log grows from refit to refit.
         factors: width of a factorisation.
+        rows: of histories that the refit knew; None where that was not kept.
         arrays: channel → name → array.
         lacking: channels that cannot be kept.
     """
@@ -59,8 +62,10 @@ class LearntRetrieval:
     count: int = 50
     exclude_seen: bool = False
     refits: tuple[int, ...] = ()
+    every_refit: bool = True
     growth: float = 1.5
     factors: int = 48
+    rows: int | None = None
     arrays: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict)
     lacking: tuple[str, ...] = ()
 
@@ -111,7 +116,9 @@ class LearntRetrieval:
                 arrays.setdefault(channel, {})[name] = file[key]
         plain = {name: kept[name] for name in _PLAIN if name in kept}
         if kept.get("moment") is not None:  # of version 0.2.0, which kept the latest refit alone
-            plain.setdefault("refits", [kept["moment"]])
+            plain |= {"refits": [kept["moment"]], "every_refit": False}
+            factors = arrays.get("factorisation", {}).get("items")
+            plain |= {} if factors is None else {"factors": factors.shape[1]}
         plain |= {name: tuple(plain.get(name, ())) for name in ("scorers", "lacking", "refits")}
         return cls(items=pl.read_parquet(folder / _ITEMS), arrays=arrays, **plain)
 

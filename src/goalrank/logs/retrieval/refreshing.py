@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -51,8 +52,15 @@ class LogRows:
         """
         early = np.flatnonzero(self.time < moment)
         order = early[np.lexsort((self.tie[early], self.time[early]))]
-        rows = {name: getattr(self, name)[order] for name in _ROWS}
-        return replace(self, **rows)
+        return self.only(order)
+
+    def only(self, which: NDArray[Any]) -> LogRows:
+        """Some of the rows.
+
+        Args:
+            which: [E] booleans, or numbers of rows.
+        """
+        return replace(self, **{name: getattr(self, name)[which] for name in _ROWS})
 
 
 _ROWS = ("user", "item", "time", "tie", "consumed", "liked")
@@ -81,7 +89,8 @@ def refresh(
         threads: worker threads; 0 uses all cores.
 
     Raises:
-        ConfigError: a channel that cannot be kept, or no refit is known or wanted.
+        ConfigError: a channel that cannot be kept, no refit is known or wanted, no row before
+            `until`, or a side table without the categories.
     """
     if learnt.lacking or learnt.moment is None or until < learnt.moment:
         raise ConfigError(
@@ -89,6 +98,14 @@ def refresh(
             "moment that is not known, or after the one that is asked for"
         )
     rows = rows.before(until)
+    if not len(rows.time):
+        raise ConfigError("there are no events to learn from; remedy: goalrank events replay")
+    lacking = [] if side is None else [c for c in learnt.categories if c not in side.columns]
+    if lacking:
+        raise ConfigError(
+            f"the side table of items lacks {', '.join(lacking)}, by which the import computed "
+            f"features; remedy: the side table of the import, with later rows"
+        )
     users, user = _coded(rows.users, rows.user, rows.time)
     items, item = _coded(rows.items, rows.item, rows.time)
     log, liked = _histories(rows, user, item, len(users))
@@ -107,7 +124,7 @@ def refresh(
     arrays, _ = LearntRetrieval.arrays_of([links, *(c for c in channels if c is not links)])
     return replace(
         learnt, items=_described(items.ids, learnt, side), known=items.known_before(until),
-        refits=moments, arrays=arrays,
+        refits=moments, rows=len(log), arrays=arrays,
     )  # fmt: skip
 
 
@@ -164,6 +181,8 @@ def _refit(
     with ThreadPoolExecutor(len(learners)) as pool:
         for moment in moments:
             known = items.known_before(moment), users.known_before(moment)
+            if not all(known):  # whoever came first may have been forgotten since
+                continue
             rows, learned = new_rows(log, learned, moment)
             for future in [pool.submit(learn, rows, *known) for learn in learners]:
                 future.result()

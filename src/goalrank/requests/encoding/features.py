@@ -68,7 +68,7 @@ class FeatureEncoder:
 
     def _fit_column(self, name: str, dtype: pl.DataType, column: pl.Series) -> None:
         if dtype.is_numeric() or dtype == pl.Boolean or dtype.is_temporal():
-            self.numeric[name] = _fit_numeric(_numbers(column))
+            self.numeric[name] = _fit_numeric(numbers(column))
         elif dtype in (pl.String, pl.Categorical, pl.Enum):
             self.categorical[name] = Vocabulary(column.cast(pl.String), _CATEGORY_BUCKETS)
             self.multi[name] = 1
@@ -180,7 +180,7 @@ class FeatureEncoder:
             return np.tile(np.array([0.0, 1.0]), (table.height, 1))
         column = table[name]
         if column.dtype.is_temporal():
-            column = _numbers(column)
+            column = numbers(column)
         if not (column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null)):
             raise DataError(
                 f"feature '{name}' was numeric in training and is {column.dtype} now; "
@@ -231,8 +231,12 @@ def _lacks(table: pl.DataFrame, name: str, nulls: bool) -> NDArray[np.bool_]:
     return table[name].is_null().to_numpy() if nulls else np.zeros(table.height, bool)
 
 
-def _numbers(column: pl.Series) -> pl.Series:
-    """Dates and times as days since 1970, durations and times of day as days; others unchanged."""
+def numbers(column: pl.Series) -> pl.Series:
+    """Dates and times as days since 1970, durations and times of day as days; others unchanged.
+
+    Args:
+        column: of a side table.
+    """
     if not column.dtype.is_temporal():
         return column
     wide = pl.Duration("us") if column.dtype in (pl.Duration, pl.Time) else pl.Datetime("us")

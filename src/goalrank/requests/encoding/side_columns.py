@@ -11,9 +11,6 @@ import pyarrow as pa
 
 from goalrank.requests.encoding.features import DISPLAY_COLUMNS, FeatureEncoder
 
-_TOLD = " told"
-_DAY = 86_400_000_000  # microseconds
-
 Told = Mapping[Any, Mapping[str, Any]]
 """Id → column → value: what was said of items or users, column by column."""
 
@@ -97,51 +94,6 @@ class SideColumns:
         if name in self.numbers:
             return float(value)
         return [value] if isinstance(value, str) else value
-
-
-def told_onto(side: pl.DataFrame, told: Told, id_column: str) -> pl.DataFrame:
-    """A side table with what was told of its ids, cell by cell, and rows of new ids behind it.
-
-    As a server takes it: a null and a value of another type say nothing, and neither does a column
-    that the table lacks. Whole numbers become others where a told one is not whole.
-
-    Args:
-        side: the table.
-        told: what was told; ids of another type than the table's are left out.
-        id_column: name of the column of ids.
-    """
-    texts = side[id_column].dtype == pl.String
-    mine = {own: columns for own, columns in told.items() if isinstance(own, str) == texts}
-    if not mine:
-        return side
-    columns = SideColumns.of(FeatureEncoder.fit(side, id_column)).shown_too()
-    cells = columns.table(mine, side[id_column].dtype, id_column)
-    kept = [name for name in columns.names if name in side.columns]
-    cells = cells.select(id_column, *(_typed(cells[name], side[name]) for name in kept))
-    joined = side.join(cells, on=id_column, how="full", suffix=_TOLD, coalesce=True,
-                       maintain_order="left_right")  # fmt: skip
-    newest = [pl.coalesce(f"{name}{_TOLD}", name).alias(name) for name in kept]
-    return joined.with_columns(newest).select(side.columns)
-
-
-def _typed(cells: pl.Series, column: pl.Series) -> pl.Series:
-    """Told cells in the type of their column, or in one that holds both."""
-    dtype = column.dtype
-    if isinstance(dtype, pl.List | pl.Array):
-        return cells.cast(dtype, strict=False)
-    if cells.dtype.is_nested():
-        return cells.list.first().cast(dtype, strict=False)
-    if dtype.is_temporal():
-        wide = pl.Duration("us") if dtype == pl.Duration else pl.Datetime("us")
-        moments = (cells * _DAY).round().cast(pl.Int64).cast(wide)
-        zone = getattr(dtype, "time_zone", None)
-        if zone is not None:  # models read such a column by its own clock, which has gaps
-            moments = moments.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
-        return moments.cast(dtype)
-    if dtype == pl.Boolean:
-        return cells != 0
-    whole = dtype.is_integer() and bool((cells.drop_nulls() % 1 == 0).all())
-    return cells.cast(dtype, strict=False) if whole or dtype.is_float() else cells
 
 
 def _is_list(value: Any, types: tuple[type, ...]) -> bool:

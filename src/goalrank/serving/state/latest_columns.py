@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydantic_core import from_json, to_json
 
 from goalrank.serving.state.event_log import EVENTS, EventLog
 from goalrank.serving.state.logged import SideTable
+from goalrank.serving.store.records import micros
 from goalrank.serving.store.store import Store
 
 __all__ = ["LatestColumns", "told_columns"]
@@ -90,11 +92,14 @@ class LatestColumns:
             self._put(own, line)
 
 
-def told_columns(store: Store) -> dict[SideTable, dict[Any, dict[str, Any]]]:
+def told_columns(
+    store: Store, *, until: datetime | None = None
+) -> dict[SideTable, dict[Any, dict[str, Any]]]:
     """What the events of a store say of items and of users, the latest value of each column.
 
     Args:
         store: the server's.
+        until: what holds only from this time on is left out; None takes all.
 
     Returns:
         Side table → id → column → value.
@@ -103,10 +108,12 @@ def told_columns(store: Store) -> dict[SideTable, dict[Any, dict[str, Any]]]:
         StoreError: the events cannot be read.
     """
     found: dict[SideTable, LatestColumns] = {"items": LatestColumns(), "users": LatestColumns()}
+    end = None if until is None else micros(until)
     if sa.inspect(store.engine).has_table(EVENTS.name):
         for part in EventLog(store.engine).told():
             for each in part:
-                found[each.table].tell(each.id, each.time, each.columns)
+                if end is None or each.time < end:
+                    found[each.table].tell(each.id, each.time, each.columns)
     return {table: latest.of(latest.ids) for table, latest in found.items()}
 
 

@@ -10,6 +10,8 @@ from typing import Any, Literal, Protocol
 
 import polars as pl
 
+from goalrank.errors import ConfigError
+
 __all__ = [
     "NOTHING",
     "TIME_BYTES",
@@ -18,6 +20,7 @@ __all__ = [
     "LoggedEvent",
     "LoggedPart",
     "SideTable",
+    "id_series",
     "key_of",
 ]
 
@@ -158,6 +161,24 @@ def key_of(value: int | str) -> str:
     return _json(value) if isinstance(value, str) else str(value)
 
 
+def id_series(ids: Sequence[Any]) -> pl.Series:
+    """Ids of the log, which are all texts or all numbers.
+
+    Args:
+        ids: of users, or of items.
+
+    Raises:
+        ConfigError: some are texts and some are numbers.
+    """
+    try:
+        return pl.Series(ids)
+    except TypeError:
+        raise ConfigError(
+            "the store's events name some ids as texts and others as numbers, so that they are of two "
+            "models' data; remedy: a store of its own for each; option: store"
+        ) from None
+
+
 def _row(
     event_id: str | None, user: str, item: str, time: int, said: Mapping[str, Any], copy: int
 ) -> dict[str, Any]:
@@ -184,8 +205,8 @@ def _frame(pairs: Sequence[tuple[Any, dict[str, Any]]]) -> pl.DataFrame:
     }
     return pl.DataFrame(
         {
-            "user_id": [json.loads(row.user_key) for row, _ in pairs],
-            "item_id": [json.loads(row.item_key) for row, _ in pairs],
+            "user_id": id_series([json.loads(row.user_key) for row, _ in pairs]),
+            "item_id": id_series([json.loads(row.item_key) for row, _ in pairs]),
             "time": pl.Series([row.time_us for row, _ in pairs], dtype=pl.Int64),
             "shown": [body.get("shown", True) for _, body in pairs],
             "before": [body.get("before", False) for _, body in pairs],
