@@ -128,8 +128,8 @@ def tune_process(threads: int) -> None:
     """
     torch.set_num_threads(threads)
     sys.setswitchinterval(0.0005)
-    gc.collect()
     gc.freeze()
+    gc.enable()  # paused while the command loads what it needs
     gc.set_threshold(10_000, 20, 50)
 
 
