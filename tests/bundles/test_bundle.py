@@ -10,9 +10,11 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from goalrank.bundles import FORMAT_VERSION, Bundle
+from goalrank.bundles.bundle import _made
 from goalrank.errors import BundleError
 from goalrank.rankers import RankerConfig, build_ranker
 from goalrank.requests import Encoder, Requests, save_encoder
@@ -36,6 +38,47 @@ def test_list_rewards_survive_saving(tmp_path, arguments):
     bundle = make_bundle(reward=False)
     bundle.reward = make_reward(bundle.encoder, **arguments)
     assert_same_reward(bundle, tmp_path)
+
+
+_MORE = (10**8, 10**6)  # numbers that no machine has room for
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda: torch.empty(*_MORE),
+        lambda: torch.zeros(_MORE),
+        lambda: torch.ones(size=_MORE),
+        lambda: torch.full(_MORE, 1.0),
+        lambda: torch.randn(_MORE[0], _MORE[1]) * 0.02,
+        lambda: nn.Linear(*_MORE).weight,
+        lambda: nn.Embedding(*_MORE).weight,
+    ],
+    ids=["empty", "zeros", "ones", "full", "randn", "linear", "embedding"],
+)
+def test_weights_of_other_sizes_are_refused_before_memory_is_taken(tmp_path, take):
+    class Wide(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(take())
+
+    save_file({"weight": torch.zeros(3)}, tmp_path / "weights")
+    with pytest.raises(BundleError, match="they are 3 numbers for 100,000,000,000,000"):
+        _made(Wide, tmp_path / "weights")
+
+
+def test_a_ranker_may_need_memory_for_more_than_its_weights(tmp_path):
+    made: list[Tensor] = []
+
+    class Working(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(torch.empty(20_000_000))
+            self.weight = nn.Parameter(torch.zeros(3))
+
+    save_file({"weight": torch.zeros(3)}, tmp_path / "weights")
+    assert isinstance(_made(Working, tmp_path / "weights"), Working)
+    assert [each.device.type for each in made] == ["meta", "cpu"]
 
 
 def test_rewards_made_of_rewards_survive_saving(tmp_path):

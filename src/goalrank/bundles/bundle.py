@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import polars as pl
 import torch
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from goalrank._notebook import html_table
 from goalrank._version import __version__
@@ -34,6 +35,7 @@ _EXAMPLES = "examples.parquet"
 _GROWTH, _SMALL = 4, 10_000_000  # of weights that are not in a file, and are taken memory for
 
 Progress = Callable[[int, int], None]
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 @dataclass
@@ -169,8 +171,7 @@ class Bundle:
                 f"made by {manifest.get('goalrank')}; remedy: use that version"
             ) from error
         kind = _ranker_class(manifest)
-        _refuse_other_sizes(lambda: build_ranker(encoder.spec, config, kind), path / _RANKER)
-        ranker = build_ranker(encoder.spec, config, kind)
+        ranker = _made(lambda: build_ranker(encoder.spec, config, kind), path / _RANKER)
         _load(ranker, path / _RANKER)
         reward = None
         if manifest["reward"] is not None:
@@ -280,17 +281,67 @@ def _state(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.cpu().contiguous() for name, value in module.state_dict().items()}
 
 
-def _refuse_other_sizes(make: Callable[[], nn.Module], path: Path) -> None:
-    """Refuse weights of other sizes than a module's before memory is taken for it."""
+class _TooLargeError(Exception):
+    """Error of a module that takes more memory than its weights' file accounts for."""
+
+
+class _Memory(TorchFunctionMode):
+    """Counts the numbers that a module takes memory for, before it does so.
+
+    Args:
+        most: numbers, at most.
+    """
+
+    _SIZED = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full)
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.left = most
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of PyTorch, unless it takes too much memory."""
+        given = kwargs or {}
+        if func in self._SIZED:
+            size = given.get("size") or args
+            size = size if all(isinstance(each, int) for each in size) else size[0]
+            self.left -= math.prod(size)
+            if self.left < 0:
+                raise _TooLargeError
+        return func(*args, **given)
+
+
+def _made(make: Callable[[], _Module], path: Path) -> _Module:
+    """Make a module; refuse weights of other sizes before memory is taken for it."""
+    with safe_open(path, framework="pt") as file:
+        shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+    there = sum(map(math.prod, shapes))
+    most = _GROWTH * there + _SMALL  # bundles of earlier versions may lack some
+    try:
+        with _Memory(most):
+            return make()
+    except _TooLargeError:
+        _refuse_other_sizes(make, path, there, most)
+        return make()  # it needs memory for more than its weights
+
+
+def _refuse_other_sizes(make: Callable[[], nn.Module], path: Path, there: int, most: int) -> None:
+    """Refuse weights whose number is far from a module's.
+
+    A module without numbers shows its shapes, but making it loads PyTorch's compiler, which takes
+    more than a second: only where there is doubt.
+    """
     try:
         with torch.device("meta"):
-            wanted = {name: list(value.shape) for name, value in make().state_dict().items()}
+            needed = sum(value.numel() for value in make().state_dict().values())
     except (NotImplementedError, RuntimeError):
         return  # a ranker that cannot be made without numbers; loading will say what does not fit
-    with safe_open(path, framework="pt") as file:
-        found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-    needed, there = (sum(math.prod(s) for s in shapes.values()) for shapes in (wanted, found))
-    if needed > _GROWTH * there + _SMALL:  # bundles of earlier versions may lack some
+    if needed > most:
         raise BundleError(
             f"the weights in '{path}' do not fit the ranker that the manifest names: they are "
             f"{there:,} numbers for {needed:,}; remedy: use the goalrank version that made the bundle"

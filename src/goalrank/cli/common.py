@@ -92,7 +92,10 @@ def console(*, stderr: bool = True) -> Console:
 
 def say(text: str, style: str = "") -> None:
     """Print a message for people, on stderr; lines are not broken."""
-    console().print(text, style=style or None, soft_wrap=True)
+    if style:
+        console().print(text, style=style, soft_wrap=True)
+    else:
+        typer.echo(text, err=True)  # without rich, which takes a moment to load
 
 
 def warn(text: str) -> None:

@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -21,7 +22,7 @@ from goalrank.serving.http.admission import Admission
 from goalrank.serving.http.app import create_app
 from goalrank.serving.http.authorization import WrongKeys
 from goalrank.serving.http.hosts import LOOPBACK
-from goalrank.serving.http.server import _refuse_open_door
+from goalrank.serving.http.server import _refuse_open_door, uvicorn_options
 from goalrank.serving.http.settings import ServeSettings
 from goalrank.serving.observability.metrics import Metrics
 from goalrank.serving.ranking.service import Service
@@ -61,6 +62,23 @@ def test_large_headers_are_refused(service, end):
         assert b'"code": "too_large"' in got
         small = httpx.get(f"{url}/health/live", headers={"x-a": "y" * (slow.MAX_HEADERS // 2)})
         assert small.status_code == 200
+
+
+def test_an_idle_connection_stays_open_as_long_as_it_is_told_to(service):
+    """Load balancers keep connections for 60 s; the server must not be the first to close them."""
+    assert uvicorn_options(ServeSettings(bundle=Path("b")))["timeout_keep_alive"] > 60
+    options = uvicorn_options(ServeSettings(bundle=Path("b"), keep_alive=0.4))
+    asked = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    with live(create_app(service), **options) as url, socket.socket() as caller:
+        caller.settimeout(3)  # less than the 5 s of uvicorn's own
+        caller.connect(("127.0.0.1", int(url.rsplit(":", 1)[1])))
+        for _ in range(3):  # each request starts the time anew
+            time.sleep(0.2)
+            caller.sendall(asked)
+            assert b" 200 " in caller.recv(4096)
+        began = time.monotonic()
+        assert caller.recv(4096) == b""
+        assert 0.3 < time.monotonic() - began < 2
 
 
 def test_another_host_is_refused(service):

@@ -88,7 +88,7 @@ def test_every_option_reaches_its_field(monkeypatch):
         "rules": "r", "items": "i", "users": "u", "examples": "x", "temperature": 0.5, "seed": 3,
         "backend": "torch", "threads": 4, "deadline": 0.1, "on_store_failure": "serve-unlogged",
         "rate": 2.5, "max_body": 2048, "watch": 0.2, "missing": "mean", "store_timeout": 2.0,
-        "log_level": "error", "log_format": "json", "state": "s",
+        "log_level": "error", "log_format": "json", "state": "s", "keep_alive": 90.0,
     }  # fmt: skip
     options = [each for name, value in given.items()
                for each in (f"--{name.replace('_', '-')}", value)]  # fmt: skip

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -18,11 +21,25 @@ def serve(given: dict[str, Any]) -> None:
 
     Each option is an environment variable too: GOALRANK_SERVE_RATE is --rate.
     """  # noqa: D415  the help text ends with an example
-    from goalrank.serving import run_server
-    from goalrank.settings import checked
+    with _uncollected():
+        from goalrank.serving import run_server
+        from goalrank.settings import checked
 
-    settings = checked(ServeSettings, given, "the server", "see goalrank serve --help")
-    run_server(settings, say=say)
+        settings = checked(ServeSettings, given, "the server", "see goalrank serve --help")
+        run_server(settings, say=say)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Pause the garbage collector; the server resumes it once it is ready.
+
+    What is loaded at the start stays, so that looking through it again and again finds nothing.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def add(app: typer.Typer) -> None:

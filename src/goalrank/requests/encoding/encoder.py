@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -142,7 +143,7 @@ class Encoder:
             gaps=gaps(frame, exchange),
         )
 
-    @property
+    @cached_property
     def inputs(self) -> TrainedInputs:
         """What a request may leave out, with its range in training."""
         return TrainedInputs(

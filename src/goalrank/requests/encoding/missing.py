@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -93,7 +94,7 @@ class TrainedInputs:
             f"mean); option: missing"
         )
 
-    @property
+    @cached_property
     def asked_for(self) -> tuple[str, ...]:
         """Names of the inputs that a request must bring."""
         asked = {

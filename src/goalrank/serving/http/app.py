@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -34,6 +34,7 @@ from goalrank.serving.http.drain import drain_on_signals
 from goalrank.serving.http.events import add_events
 from goalrank.serving.http.health import add_health
 from goalrank.serving.http.hosts import AllowedHosts
+from goalrank.serving.http.json_route import json_route
 from goalrank.serving.http.schemas import (
     ERROR_ANSWERS,
     Answer,
@@ -127,19 +128,22 @@ def create_app(
 
 def _add_lists(app: FastAPI, service: Service, access: Access) -> None:
     guarded: dict[str, Any] = {"dependencies": [Depends(access.authorize)]}
+    lists = APIRouter(route_class=json_route(access.check))
 
     # A response instead of the model: the framework would validate the answer again.
-    @app.post("/v1/rank", response_model=Answer, **guarded)
+    @lists.post("/v1/rank", response_model=Answer, **guarded)
     async def rank(body: RankBody, request: Request) -> Response:
         """Rank one request."""
         arrived = request.scope.get(ARRIVED)
         return _json((await service.rank_async([body], arrived))[0])
 
-    @app.post("/v1/rank:batch", response_model=BatchAnswer, **guarded)
+    @lists.post("/v1/rank:batch", response_model=BatchAnswer, **guarded)
     def rank_batch(body: BatchBody, request: Request) -> Response:
         """Rank several requests; the lists are in their order. Each list costs a token of the rate."""
         access.charge(request, len(body.requests))
         return _json(BatchAnswer(lists=service.rank(body.requests, request.scope.get(ARRIVED))))
+
+    app.include_router(lists)
 
     @app.post("/v1/feedback", **guarded)
     async def feedback(body: FeedbackBody) -> FeedbackAnswer:

@@ -83,6 +83,17 @@ class Access:
             raise HTTPException(429, f"at most {self.keys.rate} lists/s", {"Retry-After": "1"})
         request.scope[KEY_NAME] = name
 
+    async def check(self, request: Request) -> None:
+        """Do what `authorize` does, where no framework looks for the key.
+
+        Args:
+            request: the request.
+
+        Raises:
+            HTTPException: 401 or 429.
+        """
+        await self.authorize(request, await _BEARER(request))
+
     def charge(self, request: Request, lists: int) -> None:
         """Take a token for each list of a request beyond the first, which `authorize` took.
 

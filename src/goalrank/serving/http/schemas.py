@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -109,7 +108,7 @@ class RankBody(_Body):
             if values is not None and len(values) != len(base):
                 raise ValueError(f"{name} has {len(values)} entries for {len(base)}")
         times = self.history_time or []
-        if any(a > b for a, b in pairwise(times)):
+        if sorted(times) != times:
             raise ValueError("history must be in order of time, oldest first")
         if times and times[-1] >= (self.time or datetime.now(UTC)):
             raise ValueError("history must be before time")

@@ -128,8 +128,8 @@ def tune_process(threads: int) -> None:
     """
     torch.set_num_threads(threads)
     sys.setswitchinterval(0.0005)
-    gc.collect()
     gc.freeze()
+    gc.enable()  # paused while the command loads what it needs
     gc.set_threshold(10_000, 20, 50)
 
 
@@ -148,10 +148,7 @@ def run_server(settings: ServeSettings, *, say: Callable[[str], None] | None = N
     serving = f"serving {settings.bundle} at {address} (page at /, docs at /docs)"
     _refuse_open_door(settings)
     configure_logs(settings.log_format, settings.log_level, not settings.no_access_log)
-    options: dict[str, Any] = {
-        "log_config": None, "access_log": False, "http": _PROTOCOL,
-        "timeout_graceful_shutdown": DRAIN_S,
-    }  # fmt: skip
+    options = uvicorn_options(settings)
     if settings.workers == 1:
         app = build_app(settings)
         tune_process(settings.threads)
@@ -173,6 +170,18 @@ def run_server(settings: ServeSettings, *, say: Callable[[str], None] | None = N
         factory = "goalrank.serving.http.server:from_environment"
         config = uvicorn.Config(factory, factory=True, workers=settings.workers, **options)
         Multiprocess(config, sockets=[door]).run()
+
+
+def uvicorn_options(settings: ServeSettings) -> dict[str, Any]:
+    """Make the options of `uvicorn.Config`, the same in every worker.
+
+    Args:
+        settings: of the server.
+    """
+    return {
+        "log_config": None, "access_log": False, "http": _PROTOCOL,
+        "timeout_graceful_shutdown": DRAIN_S, "timeout_keep_alive": settings.keep_alive,
+    }  # fmt: skip
 
 
 def _refuse_open_door(settings: ServeSettings) -> None:

@@ -119,6 +119,11 @@ class ServeSettings(BaseSettings):
         default=None, gt=0, description="Requests per second for each API key, in all workers."
     )
     max_body: int = Field(default=MAX_BODY, ge=1024, description="Largest body, in bytes.")
+    keep_alive: float = Field(
+        default=75.0, gt=0,
+        description="Seconds that an idle connection stays open; longer than a load balancer in "
+        "front keeps it.",
+    )  # fmt: skip
     watch: float = Field(
         default=1.0, gt=0, description="Seconds between looks for a changed bundle."
     )

@@ -6,7 +6,6 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -37,7 +36,8 @@ class Batcher(Generic[T, R]):
         depth: int = 4096,
     ) -> None:
         self._work, self._batch_size = work, batch_size
-        self._queue: queue.Queue[tuple[T, Future[R]] | None] = queue.Queue(depth)
+        self._depth = depth
+        self._queue: queue.SimpleQueue[tuple[T, Future[R]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -58,11 +58,10 @@ class Batcher(Generic[T, R]):
         Raises:
             FullError: `depth` jobs are waiting.
         """
+        if self._queue.qsize() >= self._depth:
+            raise FullError
         done: Future[R] = Future()
-        try:
-            self._queue.put_nowait((job, done))
-        except queue.Full as error:
-            raise FullError from error
+        self._queue.put((job, done))
         return done
 
     def close(self, timeout: float | None = None) -> None:
@@ -71,8 +70,7 @@ class Batcher(Generic[T, R]):
         Args:
             timeout: seconds to wait, at most; None waits as long as it takes.
         """
-        with suppress(queue.Full):
-            self._queue.put(None, timeout=timeout)
+        self._queue.put(None)
         self._thread.join(timeout)
 
     def _run(self) -> None:

@@ -27,7 +27,8 @@ def run_blocking(work: PendingWork[T]) -> T:
     try:
         while True:
             future, seconds = next(work)
-            wait([future], seconds)
+            if not future.done():
+                wait([future], seconds)
     except StopIteration as end:
         result: T = end.value
         return result
@@ -45,7 +46,8 @@ async def run_async(work: PendingWork[T]) -> T:
     try:
         while True:
             future, seconds = next(work)
-            await _wait_for(future, seconds)
+            if not future.done():
+                await _wait_for(future, seconds)
     except StopIteration as end:
         result: T = end.value
         return result

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic_core import PydanticSerializationError, to_json
 
 from goalrank.errors import UnknownRequestError
 from goalrank.requests import SCHEMA
@@ -126,8 +127,23 @@ def exposure_row(exposure: Exposure) -> dict[str, Any]:
     return {
         "request_id": exposure.request_id, "time_us": body["time"],
         "scored": exposure.candidate_score is not None,
-        "body": json.dumps(body, allow_nan=False),
+        "body": _json(body),
     }  # fmt: skip
+
+
+def _json(body: dict[str, Any]) -> str:
+    """Write a body as JSON; several times as fast as `json.dumps`.
+
+    Raises:
+        ValueError: a number that is not finite.
+    """
+    try:
+        text = to_json(body, inf_nan_mode="constants")
+    except PydanticSerializationError:  # half of a surrogate pair, which UTF-8 has no bytes for
+        return json.dumps(body, allow_nan=False)
+    if b"NaN" in text or b"Infinity" in text:  # a number, or part of a name
+        return json.dumps(body, allow_nan=False)
+    return text.decode()
 
 
 def _plain(value: Any) -> Any:

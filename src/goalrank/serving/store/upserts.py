@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 
 def upsert(table: sa.Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
@@ -13,4 +18,8 @@ def upsert(table: sa.Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
         table: the table.
         dialect: "sqlite" or "postgresql".
     """
-    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    if dialect == "sqlite":
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # not loaded where the store is a file
+
+    return postgresql.insert(table)

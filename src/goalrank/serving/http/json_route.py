@@ -1,0 +1,57 @@
+"""`JsonRoute`: a route whose body is read once, by the model that checks it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+def json_route(check: Callable[[Request], Awaitable[None]]) -> type[APIRoute]:
+    """Make a class of routes that take a body and the request, and give a response.
+
+    The framework parses a body into Python's objects and checks these; pydantic does both at once
+    in half the time. A body that it does not take goes the framework's way, which knows more
+    encodings and says what is wrong.
+
+    Args:
+        check: what the routes depend on: raises where a request is not allowed.
+    """
+
+    class JsonRoute(APIRoute):
+        def get_route_handler(self) -> Handler:
+            usual: Handler = super().get_route_handler()
+            model = _model(self.endpoint)
+            endpoint = self.endpoint
+            waits = inspect.iscoroutinefunction(endpoint)
+
+            async def handle(request: Request) -> Response:
+                if request.headers.get("content-type") != "application/json":
+                    return await usual(request)
+                try:
+                    body = model.model_validate_json(await request.body())
+                except (ValidationError, RecursionError):
+                    return await usual(request)
+                await check(request)
+                if waits:
+                    done: Response = await endpoint(body, request)
+                    return done
+                return await run_in_threadpool(endpoint, body, request)
+
+            return handle
+
+    return JsonRoute
+
+
+def _model(endpoint: Callable[..., Any]) -> type[BaseModel]:
+    """The model of an endpoint's first parameter."""
+    first = next(iter(inspect.signature(endpoint, eval_str=True).parameters.values()))
+    model: type[BaseModel] = first.annotation
+    return model
