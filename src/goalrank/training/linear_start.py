@@ -34,8 +34,9 @@ class LinearStart:
     """Linear solutions of a job by feedback type.
 
     Where candidates have scores of models (trees), there are three solutions: by the plain features
-    alone, by the models' scores alone, and by both. The plain features are taken, unless another
-    solution's ndcg of the target on validation is higher by more than one standard error.
+    alone, by the models' scores alone, and by both. The one with the best ndcg of the target on
+    validation is taken; on a small part, another than the plain features must be better by more
+    than one standard error (see `compare`).
 
     Args:
         spec: input sizes.

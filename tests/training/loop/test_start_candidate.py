@@ -122,6 +122,32 @@ def test_the_error_counts_users_and_not_requests(seed: int, copies: int) -> None
     assert many.kept == once.kept
 
 
+@pytest.mark.parametrize(("requests", "users", "kept"), [
+    (300, 30, "trained"), (5000, 300, "trained"),
+    (299, 299, "start"), (5000, 29, "start"),
+])  # fmt: skip
+def test_a_small_part_asks_for_more_than_luck(requests: int, users: int, kept: str) -> None:
+    """Half an error is enough, but not where validation is small."""
+    rng = np.random.default_rng(0)
+    user = np.arange(requests) % users
+    before, own = rng.normal(size=requests), rng.normal(size=requests)
+    own -= own.mean()
+    error = compare(before, before + own, user, 0.0).error
+    found = compare(before, before + own + error / 2, user, 1.0)
+    assert found.gain == pytest.approx(found.error / 2, rel=0.05)
+    assert found.kept == kept
+    assert found.asked == (kept == "start")
+    assert ("a small part" in str(found)) == (kept == "start")
+    assert compare(before, before + own + error / 2, user, 0.0).kept == "trained"
+    assert compare(before, before + own - error / 2, user, 0.0).kept == "start"
+
+
+def test_requests_without_a_score_make_no_part_larger() -> None:
+    before = np.where(np.arange(1000) < 250, 0.5, np.nan)
+    after = before + np.where(np.arange(1000) % 2, 0.2, -0.19)
+    assert compare(before, after, np.arange(1000), 1.0).kept == "start"
+
+
 def test_a_job_says_what_training_gained(tmp_path: Path) -> None:
     """Each stage that begins as a linear model leaves its comparison, and says it in words."""
     train, validation = planted_choices([1.0], 40, seed=5), planted_choices([1.0], 20, seed=6)

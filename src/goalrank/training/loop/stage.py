@@ -41,8 +41,8 @@ def run_stage(
     """Fit a task's model in place and return its telemetry, one row per logged step.
 
     Weights of the best validation score are kept (the last ones where there is no validation or
-    patience is 0); those of the start, where training is not better than a linear start by more
-    than `Task.start_margin` standard errors (see `StartCandidate`). When resuming, a finished stage found in the folder is loaded instead. Where
+    patience is 0); those of a linear start where training is not better (see `StartCandidate`).
+    When resuming, a finished stage found in the folder is loaded instead. Where
     torchrun started several processes all of them call this, on a folder that all can access.
 
     Raises:

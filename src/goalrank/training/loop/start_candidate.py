@@ -1,7 +1,8 @@
 """The model before training as a candidate of model selection.
 
-A network begins as the linear solution. On a small validation part the best of many checkpoints is
-better by luck alone, so the trained weights must be better than the start by more than an error.
+A network begins as the linear solution, and the better of both on validation is kept. On a small
+validation part the best of many checkpoints is better by luck alone, so there the trained weights
+must be better by more than an error (docs/decisions/0020).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from goalrank.training.distributed.data_parallel import SharedBatch, all_reduce_
 from goalrank.training.modules.task import Task
 
 _BATCH = 256
+_FEW_REQUESTS, _FEW_USERS = 300, 30  # below these, validation tells little
 RECORD = "start.json"
 
 
@@ -37,6 +39,7 @@ class StartComparison:
         gain: trained - start.
         error: standard error of the gain; requests of one user count as one draw.
         kept: "start" or "trained".
+        asked: standard errors that the gain had to exceed; above 0 on a small validation part.
     """
 
     start: float
@@ -44,9 +47,12 @@ class StartComparison:
     gain: float
     error: float
     kept: str
+    asked: float = 0.0
 
     def __str__(self) -> str:
         said = f"training gained {self.gain:+.4f} ± {self.error:.4f} on validation"
+        if self.asked:
+            said += f" (a small part, where more than {self.asked:g} error is asked)"
         return f"{said}; the {'linear start' if self.kept == 'start' else 'trained model'} is kept"
 
 
@@ -54,7 +60,7 @@ class StartCandidate:
     """Remembers a model before it is trained, where it has a wide path to fall back on.
 
     Args:
-        task: its model is the start, its `start_margin` how many errors training must gain.
+        task: its model is the start, its `start_margin` what a gain must exceed on a small part.
         validation: requests to compare on; None or empty compares nothing.
         split: whether each process has its own part of the requests.
     """
@@ -118,13 +124,14 @@ def compare(
     *,
     split: bool = False,
 ) -> StartComparison:
-    """Compare the scores [R] of two rankers on the same requests.
+    """Compare the scores [R] of two rankers on the same requests; the better one is kept.
 
     Args:
         before: scores; NaN where a request has none.
         after: scores of the other ranker.
         user: [R]; requests of one user count as one draw.
-        margin: standard errors by which `after` must be better to be kept.
+        margin: standard errors by which `after` must be better to be kept, where fewer than 300
+            requests have scores or they are of fewer than 30 users.
         split: whether each process has its own part of the requests.
     """
     real = np.isfinite(before) & np.isfinite(after)
@@ -136,12 +143,14 @@ def compare(
     gain = (sums["after"] - sums["before"]) / count
     _, cluster = np.unique(user[real], return_inverse=True)
     off = np.bincount(cluster, (after - before)[real] - gain)
-    spread = {"spread": float((off**2).sum())}
+    spread = {"spread": float((off**2).sum()), "users": float(len(off))}
     if split:
-        spread, _ = all_reduce_sums(spread, {"spread": 0.0})
+        spread, _ = all_reduce_sums(spread, dict.fromkeys(spread, 0.0))
     error = math.sqrt(spread["spread"]) / count
-    kept = "trained" if gain > margin * error or not counts["after"] else "start"
-    return StartComparison(sums["before"] / count, sums["after"] / count, gain, error, kept)
+    small = counts["after"] < _FEW_REQUESTS or spread["users"] < _FEW_USERS
+    asked = margin if small else 0.0
+    kept = "trained" if gain > asked * error or not counts["after"] else "start"
+    return StartComparison(sums["before"] / count, sums["after"] / count, gain, error, kept, asked)
 
 
 def write_comparison(folder: Path, found: StartComparison) -> None:

@@ -35,7 +35,7 @@ class Task(L.LightningModule, Generic[M]):
 
     model: M
     start_margin: float = 1.0
-    """Standard errors by which training must be better than its linear start to be kept."""
+    """Standard errors by which training must beat its linear start on a small validation part."""
 
     def __init__(self, model: M, loop: LoopConfig, seed: int) -> None:
         super().__init__()
