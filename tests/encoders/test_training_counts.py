@@ -94,3 +94,15 @@ def test_links_of_several_events_are_summed() -> None:
     np.testing.assert_allclose(found[:, 2:], want)
     none = replace(counts, pairs=pairs[:0], weights=counts.weights[:0])
     assert not none.of(np.array([3]), latest[:1]).any()
+
+
+def test_the_most_frequent_links_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = requests(3, 60)
+    every = TrainingCounts.fit(train)
+    monkeypatch.setattr("goalrank.encoders.training_counts._MOST_LINKS", 7)
+    some = TrainingCounts.fit(train)
+    assert len(some.pairs) == 7 < len(every.pairs)
+    assert (np.diff(some.pairs) > 0).all()
+    np.testing.assert_array_equal(np.sort(some.weights), np.sort(every.weights)[-7:])
+    weight = dict(zip(every.pairs.tolist(), every.weights.tolist()))
+    assert [weight[code] for code in some.pairs.tolist()] == some.weights.tolist()

@@ -14,6 +14,7 @@ Longs = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
+_MOST_LINKS = 1_000_000
 LATEST = 10  # history events whose links are summed
 COUNTED = ("popularity", "feedback_rate", "link_last", "link_sum", "link_max")
 """What `TrainingCounts.of` gives."""
@@ -37,12 +38,15 @@ class TrainingCounts:
 
     @classmethod
     def fit(cls, train: EncodedRequests) -> TrainingCounts:
-        """Count.
+        """Count, and keep the million most frequent links: a bundle holds them.
 
         Args:
             train: requests to count on.
         """
         pairs, weights = transitions(train)
+        if len(pairs) > _MOST_LINKS:
+            kept = np.sort(np.argsort(-weights, kind="stable")[:_MOST_LINKS])
+            pairs, weights = pairs[kept], weights[kept]
         popularity, rate = item_popularity(train), feedback_rate(train)
         return cls(
             popularity.astype(np.float32),
