@@ -16,6 +16,7 @@ from goalrank import load
 from goalrank.api import run_demo
 from goalrank.errors import ConfigError
 from goalrank.logs import ImportResult
+from goalrank.training.loop.trainer import make_trainer
 from tests.api.kit import TINY
 from tests.tables import make_table
 
@@ -36,15 +37,13 @@ def small(monkeypatch):
 @pytest.fixture
 def trained(monkeypatch):
     """Names of the stages that are trained, in order."""
-    import goalrank.training.loop.stage as stage
-
-    names, make = [], stage.make_trainer
+    names = []
 
     def noting(loop, validation, options):
         names.append(options.folder.name)
-        return make(loop, validation, options)
+        return make_trainer(loop, validation, options)
 
-    monkeypatch.setattr(stage, "make_trainer", noting)
+    monkeypatch.setattr("goalrank.training.loop.stage.make_trainer", noting)
     return names
 
 
@@ -168,7 +167,9 @@ def test_a_killed_demo_starts_afresh_where_it_must(tmp_path, small, trained, giv
     assert trained == STAGES
     assert not results["resumed"]
     assert any("importing" in text for text in said)
-    assert any("starting afresh" in text and str(said_why) in text for text in said) == (said_why is not None)
+    assert any("starting afresh" in text and str(said_why) in text for text in said) == (
+        said_why is not None
+    )
 
 
 def _without_times(results):

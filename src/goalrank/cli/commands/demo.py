@@ -32,7 +32,9 @@ def demo(
     ] = None,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Start afresh where a stopped demo would be gone on with."),
+        typer.Option(
+            "--overwrite", help="Start afresh where a stopped demo would be gone on with."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -59,9 +59,7 @@ def run_stage(
         _tell(options, "finished before; its weights are taken over")
         return read_telemetry(folder)
     last = folder / "checkpoints" / "last.ckpt"
-    resume = options.resume and surviving_folder(last).exists()
-    if resume:
-        _tell(options, "goes on from its last checkpoint")
+    resume = _goes_on(options, last)
     barrier()  # until all have checked
     if is_first():
         if not resume:
@@ -93,6 +91,14 @@ def run_stage(
         move_into_place(unnamed, weights)
     barrier()
     return read_telemetry(folder)
+
+
+def _goes_on(options: RunOptions, checkpoint: Path) -> bool:
+    """Whether the stage begins at its last checkpoint."""
+    found = options.resume and surviving_folder(checkpoint).exists()
+    if found:
+        _tell(options, "goes on from its last checkpoint")
+    return found
 
 
 def _tell(options: RunOptions, what: str) -> None:
