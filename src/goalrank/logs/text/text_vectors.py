@@ -171,8 +171,10 @@ class TextVectors:
         Args:
             folder: is there.
         """
-        known = {} if self.probed is None else {"probed": self.probed}
-        np.savez(folder / _ARRAYS, mean=self.mean, axes=self.axes, **known)
+        arrays: dict[str, Any] = {"mean": self.mean, "axes": self.axes}
+        if self.probed is not None:
+            arrays["probed"] = self.probed
+        np.savez(folder / _ARRAYS, **arrays)
         names = ("columns", "model", "column", "kept", "probes")
         plain = {name: getattr(self, name) for name in names}
         digest = _digest(folder / _ARRAYS)
@@ -260,7 +262,8 @@ def _embedded(
     Raises:
         DataError: the model gives something else.
     """
-    parts, done = [], 0
+    parts: list[NDArray[np.float32]] = []
+    done = 0
     for chunk in texts.to_frame().iter_slices(_CHUNK):
         width = parts[0].shape[1] if parts else None
         parts.append(_checked(name, model.encode(chunk.to_series().to_list()), chunk.height, width))
