@@ -61,9 +61,15 @@ def test_the_simplest_within_an_error_is_chosen() -> None:
 def test_the_verdict_claims_what_the_interval_shows(winner: float, told: str, more: str) -> None:
     """The half-width of a difference is 1.96 · 0.007 = 0.014."""
     both = evaluation(prm=winner, popularity=0.5)
-    verdict = competition._verdict(both, "prm", "prm", "popularity", "ndcg@6", {})
+    verdict = competition._verdict(both, "prm", "prm", "popularity", "ndcg@6", {}, choices=1)
     assert f"ndcg@6 of {winner:.3f} {told} that of the best baseline" in verdict[0]
     assert ("scored requests would tell" in " ".join(verdict)) == bool(more)
+
+
+def test_the_winner_of_four_on_validation_is_said_to_be_chosen_there() -> None:
+    both = evaluation(prm=0.53, popularity=0.5)
+    verdict = competition._verdict(both, "prm", "prm", "popularity", "ndcg@6", {}, choices=4)
+    assert "corrected for the choice among 4 trained rankers on these requests" in verdict[0]
 
 
 def test_the_winner_is_left_as_a_bundle_and_the_table_beside_it(tmp_path: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import httpx
+import numpy as np
 import pytest
 
 from goalrank.client import Client, EventBody, Refused
+from goalrank.errors import ConfigError, DataError
 from goalrank.serving.http.access import Keys
 from goalrank.serving.http.app import create_app
 from goalrank.serving.ranking.service import Service
@@ -90,6 +94,116 @@ def test_a_busy_service_is_asked_again(status):
     with pytest.raises(Refused, match="busy") as refused:
         client.rank(user_id=1, candidates=[1])
     assert (refused.value.status, len(sent)) == (status, 2)
+
+
+@pytest.mark.parametrize("said", ["Wed, 21 Oct 2026 07:28:00 GMT", "-3", "nan", "inf", "soon", ""])
+def test_a_pause_that_cannot_be_read_is_a_second(said, monkeypatch):
+    slept: list[float] = []
+    monkeypatch.setattr("goalrank.client.client.time.sleep", slept.append)
+    odd = busy(503)
+    odd.headers["Retry-After"] = said
+    client, _ = answering(odd, httpx.Response(200, json={"items": [1]}))
+    assert client.rank(user_id=1, candidates=[1])["items"] == [1]
+    assert slept == [0.0 if said == "-3" else 1.0]
+
+
+def test_a_long_pause_is_not_cut_short(monkeypatch):
+    """After many wrong keys the service wants a minute: asking after 5 s would keep it shut."""
+    monkeypatch.setattr("goalrank.client.client.time.sleep", lambda _: pytest.fail("it waited"))
+    shut = busy(429)
+    shut.headers["Retry-After"] = "60"
+    client, sent = answering(shut)
+    with pytest.raises(Refused) as refused:
+        client.models()
+    assert (refused.value.retry_after, len(sent)) == (60, 1)
+
+
+def test_a_connection_that_was_never_made_is_tried_again_everywhere(monkeypatch):
+    slept: list[float] = []
+    monkeypatch.setattr("goalrank.client.client.time.sleep", slept.append)
+    refused, done = httpx.ConnectError("refused"), httpx.Response(200, json={"items": [1]})
+    client, sent = answering(refused, httpx.ConnectTimeout("late"), done)
+    assert client.rank(user_id=1, candidates=[1])["items"] == [1]
+    assert len(sent) == 3
+    assert 0 < slept[0] < slept[1]
+
+
+@pytest.mark.parametrize("name", ["time", "event_id"])
+def test_an_event_whose_time_is_none_has_no_time(name):
+    """It would count twice, as one without the field would."""
+    event = {"type": "interaction", "user_id": 1, "item_id": 2, name: None}
+    client, sent = answering(httpx.ReadError("lost"), httpx.Response(200, json={"stored": 1}))
+    with pytest.raises(httpx.ReadError):
+        client.events([event])
+    assert len(sent) == 1
+
+
+def test_numbers_of_numpy_and_datetimes_are_written():
+    client, sent = answering(*[httpx.Response(200, json={"items": []})] * 2)
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    ids = np.array([2**53 + 1, 2**63 - 1])
+    client.rank(user_id=np.int64(7), time=when, candidates=ids, candidate_score=[np.float32(0.5)])
+    assert json.loads(sent[0].content) == {
+        "user_id": 7, "time": "2026-01-01T00:00:00+00:00", "candidates": [2**53 + 1, 2**63 - 1],
+        "candidate_score": [0.5],
+    }  # fmt: skip
+    client.rank(user_id="日本 ü", candidates=["\u0000", "a/b"])
+    assert json.loads(sent[1].content)["user_id"] == "日本 ü"
+    assert sent[1].headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize("odd", [float("nan"), {1, 2}, "\ud800", object()])
+def test_what_json_cannot_say_is_refused_before_it_is_sent(odd):
+    client, sent = answering()
+    with pytest.raises(DataError, match=r"cannot be written as JSON.*remedy"):
+        client.rank(user_id=1, candidates=[1], candidate_score=[odd])
+    with pytest.raises(DataError, match=r"cannot be written as JSON.*remedy"):
+        client.user("\ud800")
+    assert not sent
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"url": "localhost:8000"}, r"'localhost:8000' is no address.*http://"),
+        ({"url": "shop"}, "option: url"),
+        ({"url": ""}, "option: url"),
+        ({"url": "ftp://shop"}, "option: url"),
+        ({"url": "http://[x"}, "option: url"),
+        ({"url": "http://shop:99999"}, "option: url"),
+        ({"key": "schlüssel"}, "option: key"),
+        ({"key": KEY + "\n"}, "option: key"),
+        ({"key": ""}, "option: key"),
+        ({"timeout": 0}, "option: timeout"),
+        ({"timeout": float("nan")}, "option: timeout"),
+        ({"tries": 0}, "option: tries"),
+    ],
+)
+def test_what_cannot_reach_a_service_is_refused_at_once(options, words):
+    with pytest.raises(ConfigError, match=words):
+        Client(**{"url": "http://shop", **options})
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        httpx.Response(200, text="<html>log in to the network</html>"),
+        httpx.Response(500, json={"error": {"code": "x", "message": "y", "details": ["z"]}}),
+        httpx.Response(500, json=["x"]),
+        httpx.Response(302, headers={"Location": "http://elsewhere"}),
+    ],
+)
+def test_an_odd_answer_is_a_refusal(odd):
+    client, _ = answering(odd)
+    with pytest.raises(Refused, match="unknown"):
+        client.models()
+
+
+def test_an_error_without_details_keeps_its_words():
+    error = {"code": "too_large", "message": "a body has at most 4 MB", "details": None}
+    client, _ = answering(httpx.Response(413, json={"error": error}))
+    with pytest.raises(Refused, match="413 too_large: a body has at most 4 MB"):
+        client.models()
 
 
 def test_a_lost_connection_is_tried_again_where_it_is_harmless():

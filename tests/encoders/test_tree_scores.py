@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from itertools import pairwise
@@ -14,7 +15,12 @@ from numpy.typing import NDArray
 
 from goalrank.bundles import Bundle
 from goalrank.encoders import PlainFeatures, TreeScores, add_tree_scores
-from goalrank.encoders.tree_scores import _in_history
+from goalrank.encoders.tree_scores import (
+    CrossFitted,
+    _candidate_folds,
+    _features,
+    _in_history,
+)
 from goalrank.errors import BundleError, ConfigError, MissingExtraError
 from goalrank.rankers import LinearScores, RankerConfig, build_ranker
 from goalrank.requests import EncodedRequests, Encoder, EncoderConfig, Requests, history_ages
@@ -91,7 +97,7 @@ def test_networks_begin_as_trees_where_validation_says_so() -> None:
 def test_the_linear_ranker_reads_no_scores_of_models() -> None:
     spec = spec_of(PRODUCT_SCORED)
     made = PlainFeatures(spec).is_model_score
-    assert int(made.sum()) == 3
+    assert int(made.sum()) == 6
     linear = LinearScores(spec)
     linear.fit_closed_form(PRODUCT_SCORED, None, 4, 0)
     weight = linear.wide.state_dict()["linear.weight"][0]
@@ -108,13 +114,19 @@ def test_trees_never_saw_the_users_that_they_score() -> None:
     shown[chosen] = 0
     other = replace(columns, shown=shown, feedback=feedback)
     changed, _ = scored(other)
-    same = [old == new for old, new in zip(PRODUCT.texts, changed.texts)]
-    assert sorted(same) == [False, False, True]  # of the fold that scores this user
-    rows = np.flatnonzero(chosen)
+    rows = columns.take(np.flatnonzero(chosen))
+    fold = _candidate_folds(rows, 3, by_user=True)
+    table = _features(rows)
+    for before, after in ((PRODUCT.plain, changed.plain), (PRODUCT.counted, changed.counted)):
+        assert before is not None
+        assert after is not None
+        same = [old == new for old, new in zip(before.texts, after.texts)]
+        assert sorted(same) == [False, False, True]  # of the fold that scores this user
     # Up to the scale, which is that of all training scores.
-    before = PRODUCT.of(columns.take(rows)) * PRODUCT.deviation + PRODUCT.mean
-    after = changed.of(columns.take(rows)) * changed.deviation + changed.mean
-    np.testing.assert_allclose(before, after, atol=1e-5)
+    np.testing.assert_array_equal(PRODUCT.plain.raw(table, fold), changed.plain.raw(table, fold))
+    for old, new in zip(PRODUCT.counts, changed.counts):
+        same_counts = all(np.array_equal(a, new.arrays()[name]) for name, a in old.arrays().items())
+        assert same_counts == (old is PRODUCT.counts[int(fold[0])])
 
 
 def test_scores_do_not_depend_on_the_requests_beside() -> None:
@@ -124,26 +136,28 @@ def test_scores_do_not_depend_on_the_requests_beside() -> None:
     np.testing.assert_array_equal(PRODUCT.of(columns.take(some)), alone)
 
 
-def test_scores_become_the_last_candidate_feature() -> None:
-    assert PRODUCT_SCORED.model_scores == 1
-    assert PRODUCT_SCORED.own_features.shape[1] == PRODUCT_SCORED.candidate_features.shape[1] - 1
-    last = PRODUCT_SCORED.candidate_features[:, -1]
-    assert abs(float(last.mean())) < 1e-4
-    assert abs(float(last.std()) - 1) < 1e-4
+def test_scores_become_the_last_candidate_features() -> None:
+    assert PRODUCT_SCORED.model_scores == len(PRODUCT.names) == 2
+    assert PRODUCT_SCORED.own_features.shape[1] == PRODUCT_SCORED.candidate_features.shape[1] - 2
+    last = PRODUCT_SCORED.candidate_features[:, -2:]
+    assert np.abs(last.mean(0)).max() < 1e-4
+    assert np.abs(last.std(0) - 1).max() < 1e-4
     batch = PRODUCT_SCORED.batch([0])
     known = batch.candidate_mask[0]
     torch.testing.assert_close(
-        batch.candidate_features[0, known, -1], torch.from_numpy(last[: int(known.sum())])
+        batch.candidate_features[0, known, -2:], torch.from_numpy(last[: int(known.sum())])
     )
 
 
 def test_kept_on_disk_bit_for_bit(tmp_path: Path) -> None:
-    assert PRODUCT.write(tmp_path) == [TreeScores.file]
+    assert PRODUCT.write(tmp_path) == [TreeScores.file, TreeScores.arrays]
     loaded = TreeScores.read(tmp_path)
     assert loaded == PRODUCT
-    assert loaded is not None
     columns = world("product", 50, seed=4)
     np.testing.assert_array_equal(loaded.of(columns), PRODUCT.of(columns))
+    (tmp_path / TreeScores.arrays).unlink()
+    with pytest.raises(BundleError, match="damaged"):
+        TreeScores.read(tmp_path)
     (tmp_path / TreeScores.file).write_text('{"texts": 3')
     with pytest.raises(BundleError, match="damaged"):
         TreeScores.read(tmp_path)
@@ -198,7 +212,43 @@ def test_requests_are_dealt_out_where_users_are_few() -> None:
     one = replace(columns, user=np.ones_like(columns.user))
     scores, _ = scored(one)
     assert not scores.by_user
-    assert len(set(scores.texts)) == 3
+    assert len(set(scores.plain.texts)) == 3
+    assert scores.counted is None  # later histories of a user hold the labels of earlier requests
+    assert scores.names == ("tree_score",)
+
+
+def test_what_version_0_2_0_wrote_is_read(tmp_path: Path) -> None:
+    text = PRODUCT.plain.texts[0]
+    old = {"texts": [text] * 3, "by_user": True, "mean": 0.5, "deviation": 2.0, "vectors": []}
+    (tmp_path / TreeScores.file).write_text(json.dumps(old))
+    found = TreeScores.read(tmp_path)
+    assert found == TreeScores(CrossFitted((text,) * 3, 0.5, 2.0), by_user=True)
+    assert found.of(world("product", 20)).shape[1] == 1
+
+
+def test_what_other_users_choose_is_learnt_by_the_trees_that_count() -> None:
+    """Some items are chosen more often, which neither features nor histories of the request tell."""
+
+    def popular(requests: int, seed: int) -> EncodedRequests:
+        columns = make_requests(requests, 8, users=200, items=60, history=4, seed=seed)
+        worth = np.random.default_rng(1).normal(size=1000)
+        return choices(2 * worth[columns.items.id_row.numpy()[columns.candidates]], columns)
+
+    scores, _ = scored(popular(2400, 0))
+    test = popular(2000, 7)
+    plain, counted = scores.of(test).T
+    assert mean_rank(counted, test) < mean_rank(plain, test) - 1
+    half, _, _ = add_tree_scores(PLAIN, popular(2400, 0), folds=2, seed=0)
+    assert half.model_scores is not None
+    assert half.model_scores.names == ("tree_score",)
+
+
+def mean_rank(score: NDArray[np.float32], columns: EncodedRequests) -> float:
+    """Mean place, from 0, of the chosen candidate by a score."""
+    start, chosen = columns.candidate_start, columns.shown
+    return float(np.mean([
+        (score[a:b] > score[a + best]).sum() for (a, b), best in zip(pairwise(start), chosen)
+    ]))  # fmt: skip
 
 
 def test_what_the_history_says_of_a_candidate() -> None:

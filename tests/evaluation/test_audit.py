@@ -16,7 +16,7 @@ from goalrank.evaluation import (
     evaluate,
     linear_baseline,
 )
-from goalrank.rankers import RandomOrder, Scorer
+from goalrank.rankers import Constant, RandomOrder, Scorer
 from goalrank.testing import spec_of
 from tests.helpers import make_columns, planted_choices
 
@@ -145,6 +145,43 @@ def test_a_baseline_that_is_shown_to_be_as_good_is_level():
     verdict = audit(trained, baselines).verdict[0]
     assert "level with the best trained ranker (copy" in verdict
     assert "does not measure ranking" in verdict
+
+
+def test_the_best_of_many_trained_rankers_is_no_find():
+    """Copies of chance: the best of twenty of them is above the baseline no more often than 5 %."""
+    columns = make_columns(150, 10, users=40)
+    baselines = evaluate({"random": RandomOrder(999)}, columns, slots=3, bootstrap=400)
+    many = {f"r{i}": RandomOrder(i) for i in range(20)}
+    trained = evaluate(many, columns, slots=3, bootstrap=400)
+    best = trained.best("ndcg")
+    alone = audit(evaluate({best: many[best]}, columns, slots=3, bootstrap=400), baselines)
+    assert alone.holds  # by the same numbers, and nobody told that it was chosen
+    found = audit(trained, baselines)
+    assert not found.holds
+    assert "corrected for the choice among 20 trained rankers" in found.verdict[0]
+
+
+def test_the_best_of_many_baselines_is_doubted():
+    columns = make_columns(150, 10, users=40)
+    many = {f"baseline {i}": RandomOrder(i) for i in range(20)}
+    trained = evaluate({"chance": RandomOrder(999)}, columns, slots=3, bootstrap=400)
+    found = audit(trained, evaluate(many, columns, slots=3, bootstrap=400))
+    assert found.comparison is not None
+    assert found.comparison.outcome == "below"
+    assert "best of 20 on these very requests" in found.verdict[1]
+
+
+def test_a_metric_that_is_defined_nowhere_is_said_to_be():
+    columns = make_columns(60, 4, users=40)
+    baselines = evaluate({"constant": Constant()}, columns, slots=3, bootstrap=50)
+    nowhere = {"auc": np.full(baselines.n, np.nan)}
+    baselines = replace(baselines, values={"constant": nowhere})
+    trained = replace(baselines, values={"prm": nowhere})
+    found = audit(trained, baselines, "auc")
+    assert not found.holds
+    assert "auc is defined on none of these requests; remedy" in found.verdict[0]
+    assert "nan" not in " ".join([*found.verdict, *found.comparison.lines.values()])  # type: ignore[union-attr]
+    assert "defined on none" in audit(None, baselines, "auc").verdict[0]
 
 
 def test_without_trained_rankers():

@@ -24,6 +24,17 @@ class Blind(Scorer):
         return torch.full_like(batch.candidate_score, torch.nan)
 
 
+SHAPES = {
+    "all": lambda lists, batch: batch.candidate_mask.long().argsort(dim=1, descending=True),
+    "one": lambda lists, batch: lists[:, :1],
+    "none": lambda lists, batch: lists[:, :0],
+    "fewer": lambda lists, batch: lists[1:],
+    "float": lambda lists, batch: lists.float(),
+    "ids": lambda lists, batch: batch.candidates.gather(1, lists) + 1000,
+    "plain": lambda lists, batch: lists.tolist(),
+}
+
+
 class Emitter(Ranker):
     """Emits the lists of a scorer, or a broken one."""
 
@@ -33,6 +44,8 @@ class Emitter(Ranker):
 
     def rank(self, batch, slots):
         lists = self.scorer.rank(batch, slots)
+        if self.break_ in SHAPES:
+            return SHAPES[self.break_](lists, batch)
         if self.break_ == "repeat":
             lists[:, 1] = lists[:, 0]
         if self.break_ == "mask":
@@ -153,6 +166,61 @@ def test_faults_of_data_and_rankers():
     for fault in ("repeat", "mask"):
         with pytest.raises(GoalRankError, match="repeated or a masked"):
             evaluate({"bad": Emitter(Constant(), fault)}, make_columns(30, 8), slots=2)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("all", r"lists of shape \[.*, 8\].*2 slots; remedy"),
+        ("one", r"lists of shape \[.*, 1\].*-1 in empty slots"),
+        ("none", r"lists of shape \[.*, 0\]"),
+        ("fewer", r"lists of shape .* requests of"),
+        ("float", "type torch.float32"),
+        ("ids", "not item ids"),
+        ("plain", "lists as list"),
+    ],
+)
+def test_lists_of_another_length_are_no_lists(fault, words):
+    """Longer lists would find more positives, shorter ones be measured against shorter best lists."""
+    with pytest.raises(GoalRankError, match=f"ranker 'bad'.*{words}"):
+        evaluate({"bad": Emitter(Constant(), fault)}, make_columns(30, 8), slots=2)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda s: s[..., None], lambda s: s[0], lambda s: s[1:], lambda s: s.tolist()]
+)
+def test_scores_of_another_shape_are_no_scores(change):
+    class Shaped(Scorer):
+        def scores(self, batch):
+            return change(torch.zeros(batch.candidates.shape))
+
+    with pytest.raises(GoalRankError, match=r"ranker 'bad' gave scores .*remedy"):
+        evaluate({"bad": Shaped()}, make_columns(30, 8))
+
+
+def test_a_difference_of_rounding_is_none():
+    """A list and its scores have the same metrics up to the last digits, in each request alike."""
+    columns = make_columns(200, users=50)
+    found = evaluate({"a": RetrieverOrder()}, columns, slots=3)
+    values = {**found.values["a"], "ndcg@3": found.values["a"]["ndcg@3"] * (1 + 1e-12)}
+    both = replace(found, values={**found.values, "b": values})
+    gap = both.paired("b", "a", "ndcg")
+    assert (gap.mean, gap.low, gap.high, gap.p) == (0, 0, 0, 1)
+
+
+def test_the_best_of_several_rankers_has_a_wider_interval():
+    columns = make_columns(300, users=90)
+    found = evaluate({"a": RandomOrder(1), "b": RandomOrder(2)}, columns, slots=3)
+    one, four = (found.paired("a", "b", "ndcg", choices) for choices in (1, 4))
+    assert four.low < one.low < one.high < four.high
+    assert four.p == pytest.approx(min(1, 4 * one.p))
+
+
+def test_the_best_is_never_undefined():
+    found = evaluate({"a": RetrieverOrder(), "b": Constant()}, make_columns(40), slots=3)
+    nothing = {"ndcg@3": np.full(found.n, np.nan)}
+    both = replace(found, values={"none": nothing, **found.values})
+    assert both.best("ndcg") == found.best("ndcg")
 
 
 def test_best_and_dict():

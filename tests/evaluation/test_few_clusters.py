@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from goalrank.errors import ConfigError
-from goalrank.evaluation import LeaveOneOut, Resampler, estimate, resample
+from goalrank.evaluation import LeaveOneOut, Resampler, estimate, over_seeds_and_users, resample
 from goalrank.evaluation.off_policy.estimators import Logged
 
 
@@ -64,6 +64,26 @@ def test_one_user_tells_nothing():
     found = few(np.zeros(50, int)).difference(np.ones(50), np.zeros(50))
     assert (found.low, found.high, found.p) == (-math.inf, math.inf, 1.0)
     assert few(np.zeros(50, int)).words("user") == "One user: no interval can be given"
+
+
+@pytest.mark.parametrize(("users", "certain"), [(2, False), (5, False), (6, True), (20, True)])
+def test_a_few_users_who_agree_are_no_proof(users, certain):
+    """Student's t would give p = 0 to two users who both gained a click: a coin does so every time."""
+    one, none = np.ones(users), np.zeros(users)
+    crossed = over_seeds_and_users(one[None], none[None], np.arange(users))
+    for found in (few(np.arange(users)).difference(one, none), crossed):
+        assert found.p == pytest.approx(2.0 ** (1 - users))
+        assert (found.low, found.high) == ((1, 1) if certain else (-math.inf, math.inf))
+    equal = few(np.arange(users)).difference(one, one)
+    assert (equal.low, equal.high, equal.p) == (0, 0, 1)
+
+
+def test_few_users_with_clicks_keep_the_type_one_error():
+    """Two users, whose differences are -1, 0 or 1: they agree by chance in 18 % of logs."""
+    rng = np.random.default_rng(1)
+    gaps = rng.choice([-1.0, 0.0, 1.0], p=[0.3, 0.4, 0.3], size=(400, 2))
+    found = [few(np.arange(2)).difference(gap, np.zeros(2)) for gap in gaps]
+    assert np.mean([each.low > 0 or each.high < 0 for each in found]) < 0.05
 
 
 def test_where_the_bootstrap_begins():

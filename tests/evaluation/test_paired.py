@@ -124,3 +124,10 @@ def test_another_seed_that_gives_another_model_widens_the_interval():
 def test_shapes_that_do_not_fit():
     with pytest.raises(DataError, match=r"\[S, R\]"):
         over_seeds_and_users(np.zeros((2, 3)), np.zeros((2, 3)), np.zeros(2, int))
+
+
+def test_a_difference_of_rounding_is_none():
+    """The same lists, measured in two ways: every request differs by the same last digit."""
+    a = np.repeat(np.random.default_rng(0).random((1, 400)), 3, 0)
+    found = over_seeds_and_users(a * (1 + 1e-15) + 1e-15, a, np.arange(400) // 4)
+    assert (found.mean, found.low, found.high, found.p) == (0, 0, 0, 1)

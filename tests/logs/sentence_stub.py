@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,3 +26,12 @@ def _vector(word: str) -> NDArray[np.float32]:
 class Silent:
     def __init__(self) -> None:
         raise AssertionError("no sentence model may be loaded")
+
+
+class Odd:
+    """A model whose answer a test chooses."""
+
+    answer: Callable[[NDArray[np.float32]], object] = staticmethod(lambda vectors: vectors)
+
+    def encode(self, texts: Sequence[str]) -> object:
+        return type(self).answer(Words().encode(texts))

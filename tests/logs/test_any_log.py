@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from goalrank.errors import ConfigError, DataError, GoalRankError, SchemaError
-from goalrank.logs import ImportResult, import_log
+from goalrank.logs import ImportNotes, ImportResult, import_log
 
 DAYS = range(1, 21)
 
@@ -97,7 +97,7 @@ def test_request_ids_that_count_per_user_are_refused_with_the_remedy(tmp_path):
             for item in range(3):
                 rows.append(f"{day},u{month},i{item},{when(day, month=month)},{int(item == 1)}")
     path = write(tmp_path, rows)
-    with pytest.raises(SchemaError, match=r"belongs to 2 users .*request_scope=user"):
+    with pytest.raises(SchemaError, match=r"id '1' belongs to 2 users .*request_scope=user"):
         load(path)
     table = frame(load(path, request_scope="user"))
     assert table.filter(pl.col("user_id") == "u3")["time"].min() == datetime(
@@ -241,13 +241,16 @@ def test_an_import_without_training_requests_or_positives_fails(tmp_path):
 
 
 # 12
-def test_what_is_left_out_is_counted_and_warned_of(tmp_path):
+def test_what_is_left_out_is_counted_and_told(tmp_path):
     rows = lists()
     rows += [f"s{day},u9,i0,{when(day)},1" for day in DAYS]
     result = load(write(tmp_path, rows), min_list=2)
     (left,) = [part for part in result.report["left_out"] if part["option"] == "min_list"]
     assert (left["what"], left["count"], left["of"]) == ("rows", 20, 100)
-    assert any("20%" in warning and "min_list" in warning for warning in result.report["warnings"])
+    (told,) = ImportNotes.from_dict(result.report).left_out
+    assert str(told) == (
+        "20 of 100 rows (20%): in lists of fewer than 2 items  (otherwise: --set min_list=…)"
+    )
 
 
 # 13

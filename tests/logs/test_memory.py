@@ -15,7 +15,9 @@ from tests.logs.logs_data import movielens_folder
 LIMITED = """
 import resource, sys
 import implicit.cpu.als, polars, scipy.linalg  # their own memory is not what is tested
-import goalrank.logs
+import rich.cells, rich.progress, rich.table
+import goalrank.cli.application
+from goalrank.logs import CHANNELS, ImportOptions, import_dataset, write_import
 from goalrank.cli import main
 used = [int(l.split()[1]) * 1024 for l in open("/proc/self/status") if l.startswith("VmData")][0]
 resource.setrlimit(resource.RLIMIT_DATA, (used + int(sys.argv[2]), used + int(sys.argv[2])))

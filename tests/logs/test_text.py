@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sys
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -32,9 +33,10 @@ from goalrank.logs import (
 )
 from goalrank.requests import Encoder, Requests
 from tests.logs.logs_data import ratings
-from tests.logs.sentence_stub import WIDTH, Words
+from tests.logs.sentence_stub import WIDTH, Odd, Words
 
 STUB = "tests.logs.sentence_stub:Words"
+ODD = "tests.logs.sentence_stub:Odd"
 OPTIONS = {
     "first_fit": 100, "factors": 4, "candidates": 20, "stride": 5,
     "text": ["title", "tags"], "text_width": 6, "text_model": STUB,
@@ -222,6 +224,76 @@ def test_items_without_text_are_warned_of(folder, tmp_path):
     options = {**OPTIONS, "text": ["title"]}
     result = import_log("interactions", tmp_path / "ratings.parquet", options)
     assert any("61 of 80 items have no text in title" in each for each in result.report["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda v: v * np.nan, "not finite"),
+        (lambda v: v[1:], r"shape \(1, 24\) for 2 texts"),
+        (lambda v: v[:, 0], r"shape \(2,\) for 2 texts"),
+        (lambda v: [["a"]] * len(v), "gave no numbers"),
+        (lambda v: None, "gave no numbers|shape"),
+    ],
+)
+def test_a_model_that_gives_no_vectors_is_named(monkeypatch, answer, words):
+    monkeypatch.setattr(Odd, "answer", staticmethod(answer))
+    table = pl.DataFrame({"item_id": [1, 2], "title": ["red", "blue"]})
+    with pytest.raises(DataError, match=f"sentence_stub:Odd.*({words}).*option: text_model"):
+        TextVectors.fit(table, ("title",), ODD, 4)
+
+
+@pytest.mark.parametrize("answer", [lambda v: v[:, ::-1], lambda v: v[:, :8], lambda v: 1.05 * v])
+def test_another_model_of_the_same_name_is_recognised(monkeypatch, tmp_path, answer):
+    """Another version of a package keeps the name, and its vectors would mean something else."""
+    (tmp_path / "text").mkdir()
+    fitted, made = TextVectors.fit(items(), ("title",), ODD, 6)
+    fitted.save(tmp_path / "text")
+    again = embed_items(tmp_path, items(), text_model=ODD)
+    assert_frame_equal(again, made, rel_tol=1e-6)
+    monkeypatch.setattr(Odd, "answer", staticmethod(lambda v: v * (1 + 1e-4)))
+    embed_items(tmp_path, items(), text_model=ODD)  # rounding is no other model
+    monkeypatch.setattr(Odd, "answer", staticmethod(answer))
+    with pytest.raises(DataError, match=r"differently than at the import.*remedy.*text_model"):
+        embed_items(tmp_path, items(), text_model=ODD)
+
+
+def test_vectors_of_the_first_version_know_no_probes(tmp_path):
+    (tmp_path / "text").mkdir()
+    fitted, made = TextVectors.fit(items(), ("title",), STUB, 6)
+    replace(fitted, probes=(), probed=None).save(tmp_path / "text")
+    assert_frame_equal(embed_items(tmp_path, items(), text_model=STUB), made, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        pl.Series("tags", [None]),
+        pl.Series("tags", [[]]),
+        pl.Series("tags", [[]], pl.List(pl.Categorical)),
+    ],
+)
+def test_new_items_without_a_tag_have_the_vector_of_their_title(tags):
+    """One item, or a few, without a value: a file of them does not tell the column's type."""
+    fitted, _ = TextVectors.fit(items(), ("title", "tags"), STUB, 6)
+    plain = pl.DataFrame({"item_id": [1], "title": ["red big"], "tags": [""]})
+    want = fitted.add(plain, STUB)[fitted.column].to_list()
+    assert fitted.add(plain.with_columns(tags), STUB)[fitted.column].to_list() == want
+
+
+def test_lists_of_every_type_are_text():
+    fitted, _ = TextVectors.fit(items(), ("title", "tags"), STUB, 6)
+    tags = [["new", "big"]]
+    made = [
+        fitted.add(
+            pl.DataFrame({"item_id": [1], "title": ["red"]}).with_columns(
+                tags=pl.Series(tags, dtype=kind)
+            ),
+            STUB,
+        )[fitted.column].to_list()
+        for kind in (pl.List(pl.String), pl.Array(pl.String, 2), pl.List(pl.Categorical))
+    ]
+    assert made[0] == made[1] == made[2]
 
 
 def test_code_of_others_is_not_run_because_a_file_names_it(dataset):

@@ -232,7 +232,7 @@ def _choose(
     model = model_of(replace(job, config=config), encoder, train)
     starts = {name: start for name, start in job.fitted.starts.items() if name in rankers}
     verdict = (
-        *_verdict(both, winner, top, fixed.best(metric), full, left_out),
+        *_verdict(both, winner, top, fixed.best(metric), full, left_out, choices=len(rankers)),
         *(f"{name}: {start}." for name, start in starts.items()),
     )
     return Competition(model, winner, both, full, left_out, job.fitted.seconds, verdict)
@@ -263,15 +263,17 @@ def _verdict(
     baseline: str,
     metric: str,
     left_out: Mapping[str, str],
+    *,
+    choices: int,
 ) -> tuple[str, ...]:
-    found = Comparison.of(evaluation, winner, baseline, metric)
+    found = Comparison.of(evaluation, winner, baseline, metric, choices=choices)
     told = _TOLD.get(found.outcome, "is not told apart from")
     out = [
         f"Deploy {winner}: on {counted(evaluation.n, 'validation request')} its {metric} of "
         f"{found.trained_value:.3f} {told} that of the best baseline, {baseline} "
-        f"({_span(found.difference)})."
+        f"({_span(found.difference)}{found.corrected})."
     ]
-    if found.outcome in ("open", "one user"):
+    if found.outcome in ("open", "one user", "undefined"):
         out.append(found.how_sure)
     if winner != top:
         ahead = evaluation.paired(top, winner, metric)

@@ -20,6 +20,7 @@ from goalrank._version import __version__
 from goalrank.api.model import Model, fit
 from goalrank.api.reward_reports import fit_itemwise, reward_report
 from goalrank.api.scorecard import Scorecard, audit_dict, find_baselines, score
+from goalrank.api.unfinished_demo import UnfinishedDemo
 from goalrank.errors import ConfigError
 from goalrank.evaluation import Evaluation
 from goalrank.features import feature_meanings
@@ -37,7 +38,7 @@ from goalrank.reporting import (
 from goalrank.requests import Requests
 from goalrank.serving import Examples
 from goalrank.storage import json_text, write_text
-from goalrank.training import Job, load_config
+from goalrank.training import FitConfig, Job, load_config
 from goalrank.wording import counted
 
 Say = Callable[[str], None]
@@ -80,6 +81,7 @@ class _Run:
     trained: list[Evaluation] = field(default_factory=list)
     rewards: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    resumed: bool = False
 
     @contextmanager
     def clock(self, name: str) -> Any:
@@ -94,16 +96,21 @@ def run_demo(
     *,
     seeds: int = 1,
     overrides: Sequence[str] = (),
+    overwrite: bool = False,
     progress: bool = True,
     say: Say = lambda text: None,
 ) -> tuple[dict[str, Any], Scorecard]:
     """Import, train, evaluate, audit and report; see `DEMOS`.
+
+    A demo that was stopped goes on: imported data, finished stages and checkpoints are taken over.
+    One that ended, or was asked for something else, starts afresh.
 
     Args:
         dataset: one of `DEMOS`.
         out: folder for data/, run/, bundle/, results.json and report.html; replaced file by file.
         seeds: trainings; numbers are means over them, the bundle is the first's.
         overrides: settings such as "training.steps=100".
+        overwrite: start afresh also where a stopped demo could go on.
         progress: show progress bars.
         say: told what comes next.
 
@@ -121,29 +128,58 @@ def run_demo(
         raise ConfigError(f"seeds is {seeds}, but must be at least 1; option: --seeds")
     demo, folder, run = DEMOS[dataset], Path(out), _Run()
     config = load_config(recipe_path(DEFAULT), [*_SETTINGS, *overrides])
+    unfinished = UnfinishedDemo(folder, _asked(dataset, config))
+    run.resumed = unfinished.goes_on(overwrite, say)
     with run.clock("total"):
         with run.clock("import"):
-            say(f"importing {dataset}")
-            data = import_log(demo.source, None, {"protocol": demo.protocol})
-            write_import(data, folder / "data")
+            train, validation, test = _data(dataset, folder / "data", run.resumed, say)
+        unfinished.begin()
         for i in range(seeds):
             seeded = config.model_copy(update={"seed": config.seed + i})
-            say(f"training, seed {seeded.seed}")
+            say(f"training, seed {seeded.seed} …")
             place = folder if i == 0 else folder / "run" / f"seed-{seeded.seed}"
+            # Stages that are there are this demo's: others' were removed.
             model = fit(
-                data.train, data.validation, config=seeded, out=place, overwrite=True,
-                progress=progress, say=say,
-            )  # fmt: skip
+                train, validation, config=seeded, out=place, resume=True, progress=progress, say=say
+            )
             if i == 0:  # the data are public, so the bundle may carry some for the server's page
-                model.examples = choose_examples(data.test)
+                model.examples = choose_examples(test)
                 model.save(folder / "bundle", overwrite=True)
                 _write_json(folder / "request.json", example_body(model.examples))
-            _measure(run, model, data.test, seeded.seed, say)
-        card = _scorecard(run, data.test, say)
+            _measure(run, model, test, seeded.seed, say)
+        card = _scorecard(run, test, say)
     results = _results(dataset, demo, run, card)
     _write_json(folder / "results.json", results)
-    write_report(_report(demo, run, card, data.test), folder / "report.html")
+    write_report(_report(demo, run, card, test), folder / "report.html")
+    unfinished.end()
     return results, card
+
+
+def _asked(dataset: str, config: FitConfig) -> dict[str, Any]:
+    """All that results follow from but the number of seeds: more of them leave the first as it is."""
+    return {
+        "dataset": dataset,
+        "settings": config.model_dump(mode="json"),
+        "version of goalrank": __version__,
+        "version of torch": torch.__version__,
+    }
+
+
+def _data(
+    dataset: str, folder: Path, resumed: bool, say: Say
+) -> tuple[Requests, Requests, Requests]:
+    """Training, validation and test requests; imported, unless a stopped demo has done that."""
+    if resumed:
+        say(f"going on with the demo that was stopped; its data are taken over from {folder}")
+    else:
+        say(f"importing {dataset} …")
+        demo = DEMOS[dataset]
+        write_import(import_log(demo.source, None, {"protocol": demo.protocol}), folder)
+    train, validation, test = (
+        Requests.read(folder / f"{part}.parquet", allow_empty=True)
+        for part in ("train", "validation", "test")
+    )
+    return train, validation, test
 
 
 def choose_examples(table: Requests, count: int = 50, *, seed: int = 0) -> Requests:
@@ -172,11 +208,11 @@ def _measure(run: _Run, model: Model, test: Requests, seed: int, say: Say) -> No
         run.seconds[stage] = run.seconds.get(stage, 0.0) + seconds
     columns = model.encoder.encode(test)
     rankers = _rankers(model, seed)
-    say(f"evaluating {', '.join(rankers)} on {counted(len(test), 'test request')}")
+    say(f"evaluating {', '.join(rankers)} on {counted(len(test), 'test request')} …")
     with run.clock("evaluation"):
         run.trained.append(ev.evaluate(rankers, columns, slots=slots))
     if model.reward is not None:
-        say("judging the reward model")
+        say("judging the reward model …")
         with run.clock("reward-itemwise"):
             itemwise = fit_itemwise(job)  # the same job: it keeps its linear solutions
         with run.clock("reward-report"):
@@ -215,7 +251,7 @@ def _scorecard(run: _Run, test: Requests, say: Say) -> Scorecard:
     model = run.models[0]
     job = cast(Job, model.job)  # the model was fitted just now
     columns = model.encoder.encode(test)
-    say("auditing baselines")
+    say("auditing baselines …")
     with run.clock("audit"):
         run.baselines, notes = find_baselines(model.encoder, columns, job.train)
         return score(
@@ -256,6 +292,7 @@ def _results(dataset: str, demo: Demo, run: _Run, card: Scorecard) -> dict[str, 
         "audit": audit_dict(card.audit),
         "reward_model": _reward_model(run),
         "requests": trained.metadata(),
+        "resumed": run.resumed,
         "seconds": {name: round(value, 2) for name, value in run.seconds.items()},
     }
 
@@ -288,6 +325,7 @@ def _report(demo: Demo, run: _Run, card: Scorecard, test: Requests) -> Report:
             "data": test.info.dataset,
             "training requests": model.train["requests"],
             "seeds": ", ".join(str(m.train["seeds"][0]) for m in run.models),
+            **({"seconds": "since the demo went on after a stop"} if run.resumed else {}),
         },
     )
 

@@ -4,13 +4,16 @@ from goalrank.client.bodies import (
     Answer,
     Constraints,
     EventBody,
+    Events,
     EventsAnswer,
     FeedbackAnswer,
     Forgotten,
     Interaction,
+    ItemColumns,
     RankBody,
     RecommendBody,
     Shown,
+    UserColumns,
 )
 from goalrank.client.client import Client, Refused
 
@@ -19,12 +22,15 @@ __all__ = [
     "Client",
     "Constraints",
     "EventBody",
+    "Events",
     "EventsAnswer",
     "FeedbackAnswer",
     "Forgotten",
     "Interaction",
+    "ItemColumns",
     "RankBody",
     "RecommendBody",
     "Refused",
     "Shown",
+    "UserColumns",
 ]

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self, Unpack, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from goalrank.client.bodies import (
     Answer,
     BatchAnswer,
     EventBody,
+    Events,
     EventsAnswer,
     FeedbackAnswer,
     Forgotten,
-    Interaction,
     RankBody,
     RecommendBody,
-    Shown,
 )
-from goalrank.errors import GoalRankError, MissingExtraError
+from goalrank.errors import ConfigError, DataError, GoalRankError, MissingExtraError
 
 Id = int | str
 _BUSY = (429, 503)
 _LONGEST_PAUSE = 5.0
+_FIRST_PAUSE = 0.1  # after a lost connection; doubled each time
 
 
 class Refused(GoalRankError):
@@ -33,7 +35,10 @@ class Refused(GoalRankError):
         status: of the answer.
         code: for machines, e.g. "missing_input".
         details: where in the body each rule is broken.
+        retry_after: seconds after which the service may be asked again; None where it does not say.
     """
+
+    retry_after: float | None = None
 
     def __init__(
         self, status: int, code: str, message: str, details: Sequence[dict[str, Any]] = ()
@@ -50,20 +55,27 @@ class Client:
 
     Bodies and answers are dictionaries with declared fields (`goalrank.client.RankBody` and so on),
     made from the service's own description, so that a type checker knows them. Ids are integers or
-    strings as in training; times are ISO 8601 with a zone.
+    strings as in training; times are ISO 8601 with a zone. Numbers and arrays of NumPy and datetimes
+    are taken too.
 
-    An answer "too busy" (429, 503) is tried again after the pause that the service asks for. A lost
-    connection is tried again where sending twice is harmless: everywhere but `rank`, `rank_batch` and
-    `recommend`, whose first try may have stored an exposure already.
+    An answer "too busy" (429, 503) is tried again after the pause that the service asks for; where
+    that is above 5 s the answer is raised at once, and `retry_after` tells the pause. A connection
+    that could not be made is tried again after a short pause. A lost one is tried again where sending
+    twice is harmless: everywhere but `rank`, `rank_batch` and `recommend`, whose first try may have
+    stored an exposure already.
+
+    All calls raise `Refused` where the service answers with an error, `httpx.TransportError` where it
+    cannot be reached in any try, and DataError where the body cannot be written as JSON.
 
     Args:
         url: of the service, e.g. "http://127.0.0.1:8000".
         key: where the service has keys.
-        timeout: seconds per try.
+        timeout: seconds per try, above 0.
         tries: at most, at least 1.
 
     Raises:
         MissingExtraError: httpx is not installed.
+        ConfigError: a URL, key, timeout or number of tries that cannot be.
     """
 
     def __init__(
@@ -73,8 +85,10 @@ class Client:
             import httpx
         except ModuleNotFoundError as error:
             raise MissingExtraError("goalrank.client", "client") from error
+        _check(url, key, timeout, tries)
         self._lost = httpx.TransportError
-        self._tries = max(tries, 1)
+        self._unsent = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+        self._tries = tries
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
 
@@ -109,13 +123,13 @@ class Client:
         """Send feedback on lists that the service answered; sending it again changes nothing."""
         return cast(FeedbackAnswer, self._call("POST", "/v1/feedback", {"events": list(events)}))
 
-    def events(self, events: Sequence[Interaction | Shown]) -> EventsAnswer:
+    def events(self, events: Sequence[Events]) -> EventsAnswer:
         """Send events; when this returns, they are on disk and count for the next list.
 
         Events without a time get the moment of each try, and count twice where a try was lost:
         give them a `time` or an `event_id`.
         """
-        again = all("event_id" in event or "time" in event for event in events)
+        again = all(event.get("event_id") or event.get("time") for event in events)
         body = {"events": list(events)}
         return cast(EventsAnswer, self._call("POST", "/v1/events", body, again=again))
 
@@ -143,29 +157,100 @@ class Client:
             return False
 
     def _call(self, method: str, path: str, body: Any = None, *, again: bool = True) -> Any:
-        for left in reversed(range(self._tries)):
+        content = None if body is None else _written(body)
+        kind = {} if body is None else {"Content-Type": "application/json"}
+        for done in range(1, self._tries + 1):
             try:
-                answer = self._http.request(method, path, json=body)
-            except self._lost:
-                if not left or not again:
+                answer = self._http.request(method, path, content=content, headers=kind)
+            except self._lost as error:
+                if done == self._tries or not (again or isinstance(error, self._unsent)):
                     raise
+                time.sleep(min(_FIRST_PAUSE * 2 ** (done - 1), _LONGEST_PAUSE))
                 continue
-            if answer.status_code not in _BUSY or not left:
+            pause = _pause(answer.headers)
+            if answer.status_code not in _BUSY or done == self._tries or pause > _LONGEST_PAUSE:
                 break
-            time.sleep(min(float(answer.headers.get("Retry-After", 1)), _LONGEST_PAUSE))
-        return answer.json() if answer.is_success else _refuse(answer)
+            time.sleep(pause)
+        return _read(answer)
+
+
+def _check(url: str, key: str | None, timeout: float, tries: int) -> None:
+    """Refuse what no call could succeed with."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigError(
+            f"'{url}' is no address of a service; remedy: one such as http://127.0.0.1:8000 (option: url)"
+        )
+    if key is not None and not (key and key.isascii() and key.isprintable() and key == key.strip()):
+        raise ConfigError(
+            "the key is empty or has a character that no header can carry, such as a line's end; "
+            "remedy: the key alone, in printable ASCII (option: key)"
+        )
+    if not (timeout > 0 and math.isfinite(timeout)):
+        raise ConfigError(f"timeout is {timeout}, but must be seconds above 0 (option: timeout)")
+    if tries < 1:
+        raise ConfigError(f"tries is {tries}, but must be at least 1 (option: tries)")
 
 
 def _path(given: Id) -> str:
-    return quote(str(given), safe="")
-
-
-def _refuse(answer: Any) -> None:
     try:
-        error = answer.json()["error"]
-        found = Refused(
-            answer.status_code, error["code"], error["message"], error.get("details", [])
+        return quote(str(given), safe="")
+    except UnicodeEncodeError as error:
+        raise _unwritable(error) from None
+
+
+def _written(body: Any) -> bytes:
+    """The body as JSON; NaN and infinity are refused, as JSON has none."""
+    try:
+        text = json.dumps(body, default=_plain, allow_nan=False, ensure_ascii=False)
+        return text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _unwritable(error) from None
+
+
+def _unwritable(error: Exception) -> DataError:
+    return DataError(
+        f"the body cannot be written as JSON ({error}); remedy: ids as integers or text, finite "
+        f"numbers, times as text or datetimes with a zone"
+    )
+
+
+def _plain(value: Any) -> Any:
+    """What a library's number, array or time says."""
+    for name in ("isoformat", "tolist"):
+        if hasattr(value, name):
+            return getattr(value, name)()
+    raise TypeError(f"{value!r:.80} is of type {type(value).__name__}")
+
+
+def _pause(headers: Mapping[str, str]) -> float:
+    """Seconds to wait before the next try: 1 where the service names none that can be read."""
+    try:
+        asked = float(headers.get("Retry-After", 1))
+    except ValueError:  # a date, as proxies send
+        return 1.0
+    return max(asked, 0.0) if math.isfinite(asked) else 1.0
+
+
+def _read(answer: Any) -> Any:
+    """What the service answered.
+
+    Raises:
+        Refused: an error, or nothing that the service would say.
+    """
+    try:
+        found = answer.json()
+        if answer.is_success:
+            return found
+        error = found["error"]
+        refused = Refused(
+            answer.status_code, error["code"], error["message"], error.get("details") or []
         )
-    except (ValueError, KeyError, TypeError) as fault:  # a proxy's answer
-        raise Refused(answer.status_code, "unknown", answer.text[:200]) from fault
-    raise found
+    except (ValueError, KeyError, TypeError, AttributeError):  # a proxy's answer
+        refused = Refused(answer.status_code, "unknown", answer.text[:200])
+    refused.retry_after = _pause(answer.headers) if "Retry-After" in answer.headers else None
+    raise refused

@@ -14,6 +14,14 @@ from goalrank.encoders.id_table import IdTable, as_block, block_of, deferred_tab
 from goalrank.encoders.plain import PlainFeatures
 from goalrank.encoders.request import Encoded, EncoderSizes, RequestEncoder
 from goalrank.encoders.samples import sample_within, shown_rows, with_order
+from goalrank.encoders.training_counts import (
+    TrainingCounts,
+    feedback_rate,
+    id_rows,
+    item_popularity,
+    latest_events,
+    transitions,
+)
 from goalrank.encoders.tree_scores import TreeScores, add_tree_scores
 from goalrank.encoders.vector_similarity import history_similarity
 from goalrank.encoders.wide import Wide, WideWeights, wide_parameters
@@ -29,6 +37,7 @@ __all__ = [
     "LogitTable",
     "PlainFeatures",
     "RequestEncoder",
+    "TrainingCounts",
     "TreeScores",
     "Trees",
     "Wide",
@@ -37,16 +46,21 @@ __all__ = [
     "as_block",
     "block_of",
     "deferred_tables",
+    "feedback_rate",
     "fit_conditional_logit",
     "fit_trees",
     "has_boosting",
     "history_similarity",
+    "id_rows",
     "id_tables",
+    "item_popularity",
+    "latest_events",
     "logit_table",
     "relevance_levels",
     "sample_within",
     "shown_rows",
     "solve_logit",
+    "transitions",
     "wide_parameters",
     "with_order",
 ]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from goalrank.encoders.boosting import (
     LEVELS,
@@ -21,6 +25,7 @@ from goalrank.encoders.boosting import (
 )
 from goalrank.encoders.plain import MOST_ITEM_NUMBERS, SMALLEST_VARIANCE
 from goalrank.encoders.samples import sample_within, shown_rows, with_order
+from goalrank.encoders.training_counts import COUNTED, TrainingCounts, latest_events
 from goalrank.encoders.vector_similarity import history_similarity
 from goalrank.errors import BundleError
 from goalrank.requests import EncodedRequests, Encoder, history_ages, mix64
@@ -29,10 +34,51 @@ Longs = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 _MOST_ROWS = 300_000  # candidates to learn from; a sample of the requests beyond
+_MOST_EVENTS = 20_000_000  # of histories to count on; a sample of the requests beyond
 _FEWEST_REQUESTS = 200  # with an order to learn, for each fold
 _FEWEST_USERS = 30  # for folds of users; with fewer, requests are dealt out instead
 _TREES = 100
+# What is better beside the plain features on validation, see docs/decisions/0024.
+_PLAIN: dict[str, Any] = {"objective": "rank_xendcg"}
+_COUNTED: dict[str, Any] = {"objective": "lambdarank", "lambdarank_truncation_level": 9}
 _BATCH = 512
+
+
+@dataclass(frozen=True)
+class CrossFitted:
+    """Trees of one kind, and what standardises their scores.
+
+    Attributes:
+        texts: K texts of LightGBM.
+        mean, deviation: of the raw scores over training.
+    """
+
+    texts: tuple[str, ...]
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    @cached_property
+    def trees(self) -> tuple[Trees, ...]:
+        """The trees of each fold, parsed once."""
+        return tuple(Trees(text) for text in self.texts)
+
+    def raw(self, table: Floats, fold: Longs) -> Floats:
+        """Scores [C] of rows [C, F], each by the trees of its request's fold [C]."""
+        out = np.zeros(len(table), np.float32)
+        for k, trees in enumerate(self.trees):
+            mine = fold == k
+            if mine.any():
+                out[mine] = trees.scores(table[mine])
+        return out
+
+    def standardised(self, table: Floats, fold: Longs) -> Floats:
+        """Scores [C] with mean 0 and deviation 1 over training."""
+        return ((self.raw(table, fold) - self.mean) / self.deviation).astype(np.float32)
+
+    def over(self, table: Floats, fold: Longs) -> CrossFitted:
+        """The same trees, standardised over the rows of training."""
+        raw = self.raw(table, fold)
+        return replace(self, mean=float(raw.mean()), deviation=float(raw.std()) or 1.0)
 
 
 @dataclass(frozen=True)
@@ -45,70 +91,105 @@ class TreeScores:
     dealt out instead.
 
     The trees see the candidate features, the retriever's score, the item's numbers and the
-    similarity of its vectors to the history, each as it is and relative to the request; how often the candidate is in the history, and when and with what
-    feedback last; the numbers of candidates and of history events; and the user's numbers.
+    similarity of its vectors to the history, each as it is and relative to the request; how often
+    the candidate is in the history, and when and with what feedback last; the numbers of candidates
+    and of history events; and the user's numbers.
+
+    Trees of a second kind also see what the training requests of other folds say of the item: its
+    popularity, feedback rate and links from the latest history events (see `TrainingCounts`). They
+    learn from counts without their own fold, so that no label of a user reaches the trees that
+    score this user. There are none where requests are dealt out, since later histories of a user
+    hold the labels of earlier requests, or with two folds.
 
     Attributes:
-        texts: K texts of LightGBM.
+        plain: trees without counts.
         by_user: whether folds are of users.
-        mean, deviation: of the raw scores over training.
         vectors: lengths of the vectors that the item numbers end with; see `InputSpec`.
+        counted: trees that see the counts; None in bundles of version 0.2.0, too.
+        counts: of the K folds.
     """
 
-    texts: tuple[str, ...]
+    plain: CrossFitted
     by_user: bool
-    mean: float = 0.0
-    deviation: float = 1.0
     vectors: tuple[int, ...] = ()
+    counted: CrossFitted | None = None
+    counts: tuple[TrainingCounts, ...] = field(default=(), compare=False, repr=False)
 
-    names = ("tree_score",)
-    file = "tree_scores.json"
+    file, arrays = "tree_scores.json", "tree_counts.safetensors"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the scores."""
+        return ("tree_score",) if self.counted is None else ("tree_score", "counted_tree_score")
+
+    @property
+    def folds(self) -> int:
+        """K."""
+        return len(self.plain.texts)
 
     def of(self, columns: EncodedRequests) -> Floats:
-        """Standardised scores of all candidates: [C, 1]."""
-        raw = self._raw(columns)
-        return ((raw - self.mean) / self.deviation).astype(np.float32)[:, None]
+        """Standardised scores of all candidates: [C, 1], or [C, 2] with trees that see counts."""
+        fold = _candidate_folds(columns, self.folds, by_user=self.by_user)
+        table = _features(columns, self.vectors)
+        scores = [self.plain.standardised(table, fold)]
+        if self.counted is not None:
+            counted = _counted(columns, fold, dict(enumerate(self.counts)))
+            scores.append(self.counted.standardised(np.hstack([table, counted]), fold))
+        return np.column_stack(scores)
 
     def write(self, folder: Path) -> list[str]:
         """Write the trees into an existing folder; returns the names of the files."""
-        (folder / self.file).write_text(json.dumps(asdict(self)), encoding="utf-8")
-        return [self.file]
+        content = {**asdict(self.plain), "by_user": self.by_user, "vectors": self.vectors}
+        if self.counted is not None:
+            content["counted"] = asdict(self.counted)
+        (folder / self.file).write_text(json.dumps(content), encoding="utf-8")
+        if self.counted is None:
+            return [self.file]
+        arrays = {
+            f"{k}.{name}": values
+            for k, counts in enumerate(self.counts)
+            for name, values in counts.arrays().items()
+        }
+        save_file(arrays, folder / self.arrays)
+        return [self.file, self.arrays]
 
     @classmethod
     def read(cls, folder: Path) -> TreeScores:
         """Read what `write` wrote, ready to score.
 
         Raises:
-            BundleError: the file is damaged.
+            BundleError: a file is damaged.
             MissingExtraError: LightGBM is not installed.
         """
         path = folder / cls.file
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-            lists = {name: tuple(data.get(name, ())) for name in ("texts", "vectors")}
-            found = cls(**{**data, **lists})
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            vectors, by_user = tuple(data.pop("vectors", ())), data.pop("by_user")
+            counted = data.pop("counted", None)
+            found = cls(
+                _cross_fitted(data), by_user, vectors,
+                None if counted is None else _cross_fitted(counted),
+                () if counted is None else _read_counts(folder / cls.arrays, len(data["texts"])),
+            )  # fmt: skip
+        except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
             raise BundleError(
                 f"'{path}' is damaged ({error}); remedy: save the bundle again"
             ) from error
-        _ = found._trees  # now, and not at the first request
+        for trees in (found.plain, found.counted):
+            _ = trees and trees.trees  # now, and not at the first request
         return found
 
-    @cached_property
-    def _trees(self) -> tuple[Trees, ...]:
-        return tuple(Trees(text) for text in self.texts)
 
-    def _raw(self, columns: EncodedRequests) -> Floats:
-        """Scores of all candidates, each by the trees of its request's fold: [C]."""
-        table = _features(columns, self.vectors)
-        fold = _folds(columns, len(self.texts), by_user=self.by_user)
-        fold = np.repeat(fold, np.diff(columns.candidate_start))
-        out = np.zeros(len(table), np.float32)
-        for k, trees in enumerate(self._trees):
-            mine = fold == k
-            if mine.any():
-                out[mine] = trees.scores(table[mine])
-        return out
+def _cross_fitted(data: dict[str, Any]) -> CrossFitted:
+    return CrossFitted(**{**data, "texts": tuple(data["texts"])})
+
+
+def _read_counts(path: Path, folds: int) -> tuple[TrainingCounts, ...]:
+    parts: list[dict[str, NDArray[Any]]] = [{} for _ in range(folds)]
+    for name, values in load_file(path).items():
+        k, _, array = name.partition(".")
+        parts[int(k)][array] = values
+    return tuple(TrainingCounts(**part) for part in parts)
 
 
 def add_tree_scores(
@@ -135,6 +216,8 @@ def add_tree_scores(
         return encoder, train, f"tree scores: left out, {few}"
     unseen = "user" if scores.by_user else "group of requests"
     said = f"{folds} × {_TREES} trees; no request is scored by trees that saw its {unseen}"
+    if scores.counted is not None:
+        said = f"2 × {said}; the second ones also see counts of other users' requests"
     encoder = replace(encoder, model_scores=scores)
     return encoder, train.with_model_scores(scores.of(train)), f"tree scores: {said}"
 
@@ -156,27 +239,68 @@ def _fit(
     """Cross-fitted trees; None where a fold has too little to learn from."""
     by_user = len(np.unique(train.user)) >= _FEWEST_USERS
     sample = train.take(sample_within(train, _MOST_ROWS, seed))
-    table, label = _features(sample, vectors), _labels(sample)
+    label, table = _labels(sample), _features(sample, vectors)
     owner = np.repeat(np.arange(len(sample)), np.diff(sample.candidate_start))
-    fold = _folds(sample, folds, by_user=by_user)[owner]
+    fold = _candidate_folds(sample, folds, by_user=by_user)
     known = with_order(sample, label, owner)
-    texts = []
-    for k in range(folds):
-        rows = known & (fold != k)
-        sizes = np.bincount(owner[rows])
-        sizes = sizes[sizes > 0]
-        if len(sizes) < _FEWEST_REQUESTS:
-            return None
-        texts.append(_fit_fold((table[rows], label[rows], sizes), seed))
-    found = TreeScores(tuple(texts), by_user, vectors=vectors)
-    raw = found._raw(sample)
-    return replace(found, mean=float(raw.mean()), deviation=float(raw.std()) or 1.0)
+    if min(len(np.unique(owner[known & (fold != k)])) for k in range(folds)) < _FEWEST_REQUESTS:
+        return None
+
+    def fitted(settings: dict[str, Any], tables: Sequence[Floats]) -> CrossFitted:
+        texts = []
+        for k, rows in enumerate(known & (fold != k) for k in range(folds)):
+            sizes = np.bincount(owner[rows])
+            part = (tables[k][rows], label[rows], sizes[sizes > 0])
+            texts.append(_fit_fold(part, settings, seed))
+        return CrossFitted(tuple(texts))
+
+    plain = fitted(_PLAIN, [table] * folds).over(table, fold)
+    if not by_user or folds == 2:
+        return TreeScores(plain, by_user, vectors)
+    counts = _FoldCounts(train, folds, seed)
+    seen = [_counted(sample, fold, others) for others in counts.for_training()]
+    trees = fitted(_COUNTED, [np.hstack([table, each]) for each in seen])
+    kept = counts.for_scores()
+    held = np.hstack([table, _counted(sample, fold, kept)])
+    return TreeScores(plain, by_user, vectors, trees.over(held, fold), tuple(kept.values()))
 
 
-def _fit_fold(table: Table, seed: int) -> str:
-    # A listwise loss and few leaves overfit least: the trees are one voice among several.
-    settings = {
-        "objective": "rank_xendcg",
+class _FoldCounts:
+    """Counts on the training requests of some folds of users.
+
+    Args:
+        train: training requests.
+        folds: K, above 2.
+        seed: of the sample of requests.
+    """
+
+    def __init__(self, train: EncodedRequests, folds: int, seed: int) -> None:
+        share = _MOST_EVENTS / max(len(train.history), 1)
+        if share < 1:
+            count = max(int(len(train) * share), 1)
+            rows = np.random.default_rng(seed).choice(len(train), count, replace=False)
+            train = train.take(np.sort(rows))
+        self.train, self.folds = train, folds
+        self.fold = _folds(train, folds, by_user=True)
+
+    def without(self, *left_out: int) -> TrainingCounts:
+        """Counts without the requests of some folds."""
+        return TrainingCounts.fit(self.train.take(np.flatnonzero(~np.isin(self.fold, left_out))))
+
+    def for_scores(self) -> dict[int, TrainingCounts]:
+        """Counts for requests of each fold, which is left out."""
+        return {k: self.without(k) for k in range(self.folds)}
+
+    def for_training(self) -> list[dict[int, TrainingCounts]]:
+        """The same for the training of each fold's trees, which leave that fold out too."""
+        every = range(self.folds)
+        pairs = {(j, k): self.without(j, k) for k in every for j in range(k)}
+        return [{j: pairs[min(j, k), max(j, k)] for j in every if j != k} for k in every]
+
+
+def _fit_fold(table: Table, settings: dict[str, Any], seed: int) -> str:
+    # Few leaves overfit least: the trees are one voice among several.
+    whole = {
         "num_leaves": 15,
         "learning_rate": 0.05,
         "min_data_in_leaf": 50,
@@ -186,8 +310,14 @@ def _fit_fold(table: Table, seed: int) -> str:
         "deterministic": True,
         "force_row_wise": True,
         "label_gain": list(range(LEVELS + 1)),
+        **settings,
     }
-    return fit_trees(table, settings, _TREES, names=[f"f{i}" for i in range(table[0].shape[1])])
+    return fit_trees(table, whole, _TREES, names=[f"f{i}" for i in range(table[0].shape[1])])
+
+
+def _candidate_folds(columns: EncodedRequests, folds: int, *, by_user: bool) -> Longs:
+    """Fold of each candidate's request: [C]."""
+    return np.repeat(_folds(columns, folds, by_user=by_user), np.diff(columns.candidate_start))
 
 
 def _folds(columns: EncodedRequests, folds: int, *, by_user: bool) -> Longs:
@@ -206,7 +336,7 @@ def _labels(columns: EncodedRequests) -> NDArray[np.int32]:
 
 
 def _features(columns: EncodedRequests, vectors: tuple[int, ...] = ()) -> Floats:
-    """Features of all candidates: [C, F]."""
+    """Features of all candidates that need no counts: [C, F]."""
     groups = np.diff(columns.candidate_start)
     items = columns.items.numeric.numpy()[columns.candidates, :MOST_ITEM_NUMBERS]
     similar = _similarity(columns, vectors)
@@ -216,6 +346,26 @@ def _features(columns: EncodedRequests, vectors: tuple[int, ...] = ()) -> Floats
     return np.column_stack(
         [own, _relative(own, groups), *_in_history(columns), np.repeat(shared, groups, axis=0)]
     ).astype(np.float32)
+
+
+def _counted(columns: EncodedRequests, fold: Longs, counts: Mapping[int, TrainingCounts]) -> Floats:
+    """What training requests say of candidates, as it is and relative to the request: [C, 10].
+
+    Args:
+        columns: encoded requests.
+        fold: [C] of each candidate's request; those of a fold without counts get 0.
+        counts: by fold.
+    """
+    out = np.zeros((len(fold), len(COUNTED)), np.float32)
+    groups = np.diff(columns.candidate_start)
+    items = columns.items.id_row.numpy()[columns.candidates]
+    owner = np.repeat(np.arange(len(columns)), groups)
+    latest = latest_events(columns)
+    for k, each in counts.items():
+        mine = fold == k
+        if mine.any():
+            out[mine] = each.of(items[mine], latest[owner[mine]])
+    return np.hstack([out, _relative(out, groups).astype(np.float32)])
 
 
 def _similarity(columns: EncodedRequests, vectors: tuple[int, ...]) -> Floats:

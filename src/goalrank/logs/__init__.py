@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from goalrank.logs.retrieval.popularity import Popularity
     from goalrank.logs.retrieval.refits import plan_refits
     from goalrank.logs.retrieval.refreshing import LogRows, refresh
-    from goalrank.logs.tabular.notes import how_to_tell
+    from goalrank.logs.tabular.notes import ImportNotes, how_to_tell
     from goalrank.logs.text.item_texts import embed_items
     from goalrank.logs.text.sentences import SENTENCE_MODELS, SentenceModel
     from goalrank.logs.text.text_vectors import TextVectors
@@ -70,6 +70,7 @@ __all__ = [
     "Codes",
     "Dataset",
     "FoldedIn",
+    "ImportNotes",
     "ImportOptions",
     "ImportResult",
     "ItemScorer",
@@ -129,6 +130,7 @@ __getattr__ = lazy_door(
         "Codes": "goalrank.logs.events.arrays",
         "Dataset": "goalrank.logs.download.fetch",
         "FoldedIn": "goalrank.logs.retrieval.folded_in",
+        "ImportNotes": "goalrank.logs.tabular.notes",
         "ImportOptions": "goalrank.logs.options",
         "ImportResult": "goalrank.logs.result",
         "ItemScorer": "goalrank.logs.retrieval.channel",

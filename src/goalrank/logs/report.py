@@ -83,9 +83,9 @@ def make_report(
         **_text(raw),
         **raw.notes.to_dict(),
         "options": options.model_dump(mode="json"),
+        "facts": list(raw.facts),
         "warnings": [
             *raw.warnings,
-            *raw.notes.warnings(),
             *_missing_parts(part),
             *([info.warning] if info.warning else []),
         ],

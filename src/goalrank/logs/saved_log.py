@@ -27,8 +27,8 @@ FOLDER = "log"
 _MANIFEST = "manifest.json"
 _FORMAT = 1
 _PLAIN = ("dataset", "shape", "kinds", "target", "strength", "strength_parts", "rate_kinds", "categories", "counts",
-          "warnings", "features", "max_gap_minutes", "copies")  # fmt: skip
-_TUPLES = ("kinds", "strength_parts", "rate_kinds", "categories", "warnings", "features")
+          "facts", "warnings", "features", "max_gap_minutes", "copies")  # fmt: skip
+_TUPLES = ("kinds", "strength_parts", "rate_kinds", "categories", "facts", "warnings", "features")
 _TABLES = ("events", "items", "users")
 
 

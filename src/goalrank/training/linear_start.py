@@ -33,8 +33,8 @@ _BATCH = 256
 class LinearStart:
     """Linear solutions of a job by feedback type.
 
-    Where candidates have scores of models (trees), there are three solutions: by the plain features
-    alone, by the models' scores alone, and by both. The one with the best ndcg of the target on
+    Where candidates have scores of trees, there are more solutions: by the plain features alone, by
+    the trees' scores alone, and by both; with and without the trees that see counts. The one with the best ndcg of the target on
     validation is taken; on a small part, another than the plain features must be better by more
     than one standard error (see `compare`).
 
@@ -76,7 +76,7 @@ class LinearStart:
 
     @cached_property
     def chosen(self) -> str:
-        """Which solution networks begin as: "linear", "trees" or "linear and trees"."""
+        """Which solution networks begin as, such as "linear", "trees" or "linear and trees"."""
         held, uses = self.validation, _uses(self.spec)
         if held is None or not len(held) or self.train.target < 0 or len(uses) == 1:
             return PLAIN
@@ -120,10 +120,19 @@ class LinearStart:
 
 def _uses(spec: InputSpec) -> dict[str, Tensor]:
     """Which plain features each solution may use."""
-    made = PlainFeatures(spec).is_model_score
+    features = PlainFeatures(spec)
+    made = features.is_model_score
     if not made.any():
         return {PLAIN: ~made}
-    return {PLAIN: ~made, "trees": made, "linear and trees": torch.ones_like(made)}
+    every = torch.ones_like(made)
+    if spec.model_scores == 1:
+        return {PLAIN: ~made, "trees": made, "linear and trees": every}
+    first = spec.candidate_features - spec.model_scores
+    plain = torch.arange(len(made)) % features.numbers == first  # the score of trees without counts
+    return {
+        PLAIN: ~made, "trees": plain, "linear and trees": ~made | plain,
+        "trees with counts": made, "linear and trees with counts": every,
+    }  # fmt: skip
 
 
 def _first_of(mine: WideWeights) -> WideWeights:

@@ -190,6 +190,7 @@ def test_a_bundle_put_in_place_knows_what_was_said(folder, tmp_path):
     server.send(*all_said())
     shutil.rmtree(run)
     shutil.copytree(folder, run)
+    (run / "manifest.json").touch()  # a copy keeps the time, and may get the number of the old file
     assert server.service.reload() == ["default"]
     assert server.lists() == library(folder, SAID, AGES)
     server.stop()

@@ -17,7 +17,8 @@ from goalrank.errors import ConfigError, DataError
 from goalrank.evaluation import over_seeds_and_users
 from goalrank.requests import Requests, table_digest
 from goalrank.studies.arena import Ledger, card, card_suite, make_card, publish
-from goalrank.studies.arena.committed import MEANS_ALONE, PAIRED, SEEDS_ALONE, _welch
+from goalrank.studies.arena.card_text import card_markdown
+from goalrank.studies.arena.committed import MEANS_ALONE, ONE_SEED, PAIRED, SEEDS_ALONE, _welch
 from goalrank.studies.arena.run_cell import run_cell
 from goalrank.studies.arena.runner import store_suite
 from goalrank.studies.common import Suite, plan_cells
@@ -153,6 +154,8 @@ def test_published_values_are_compared_request_by_request(run, published, tmp_pa
         ({"tables": '{"test": "0"}'}, "hashes of the tables differ"),
         ({"requests_test": 7}, "requests_test 7 there, 60 here"),
         ({"dataset": "other"}, "no row of data set 'planted'"),
+        ({"size": "huge", "baseline": False}, "no row of data set 'planted'"),
+        ({"tables": "{broken"}, "hashes of its tables cannot be read"),
     ],
 )
 def test_another_board_is_not_compared(run, published, tmp_path, change, words):
@@ -162,6 +165,65 @@ def test_another_board_is_not_compared(run, published, tmp_path, change, words):
     found = card.read_card(run, tmp_path)["published"]
     assert words in found["split"]
     assert found["rows"] == []
+
+
+def test_every_published_row_must_be_of_the_board(run, published, tmp_path):
+    """One row of other tables among them, and not the first one."""
+    rows = pl.read_parquet(published / "ledger.parquet")
+    last = [*rows["tables"].to_list()[:-1], '{"test": "0"}']
+    rows.with_columns(tables=pl.Series(last)).write_parquet(tmp_path / "ledger.parquet")
+    found = card.read_card(run, tmp_path)["published"]
+    assert "hashes of the tables differ" in found["split"]
+    assert found["rows"] == []
+
+
+def test_rows_of_another_size_are_other_rows(run, published, tmp_path):
+    rows = pl.read_parquet(published / "ledger.parquet")
+    trained = rows.filter(~pl.col("baseline"))
+    wide = trained.with_columns(size=pl.lit("wide"), **{"ndcg@3": pl.lit(0.999)})
+    pl.concat([rows, wide]).write_parquet(tmp_path / "ledger.parquet")
+    found = card.read_card(run, tmp_path)["published"]
+    assert found["rows"] == card.read_card(run, published)["published"]["rows"]
+
+
+def test_a_row_without_the_metric_is_not_compared(run, published, tmp_path):
+    rows = pl.read_parquet(published / "ledger.parquet")
+    metric = pl.when(pl.col("ranker") != "mmr").then(pl.col("ndcg@3"))
+    rows.with_columns(metric.alias("ndcg@3")).write_parquet(tmp_path / "ledger.parquet")
+    labels = [row["row"] for row in card.read_card(run, tmp_path)["published"]["rows"]]
+    assert "mmr" not in labels
+    assert "Dice" in labels
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_values_that_are_not_those_of_the_ledger_are_refused(run, published, tmp_path, own):
+    folder, other = tmp_path / "run", tmp_path / "published"
+    shutil.copytree(run, folder)
+    shutil.copytree(published, other)
+    shutil.copytree(run / "values", other / "values")
+    key = Ledger(run).read().filter(pl.col("ranker") == "Dice")["key"][0]
+    path = (folder if own else other) / "values" / f"{key}.parquet"
+    pl.read_parquet(path).with_columns(pl.col("Dice\tndcg@3") * 0 + 1).write_parquet(path)
+    with pytest.raises(DataError, match=r"ndcg@3 1\.000000 for 'Dice' and the ledger.*remedy"):
+        card.read_card(folder, other)
+
+
+def test_one_published_seed_tests_nothing_and_says_so(run, published, tmp_path):
+    shutil.copytree(run / "values", tmp_path / "values")
+    rows = pl.read_parquet(published / "ledger.parquet")
+    rows.filter(pl.col("seed") == 0).write_parquet(tmp_path / "ledger.parquet")
+    rows = card.read_card(run, tmp_path)["published"]["rows"]
+    [dice] = [row for row in rows if row["row"] == "Dice"]
+    assert dice["how"] == ONE_SEED
+    assert np.isnan(dice["p"])
+
+
+def test_a_row_of_which_one_seed_is_left_is_named(run):
+    made = json.loads((run / "card.json").read_text())
+    made["beside"]["rows"][0]["seeds"] = 1
+    assert f"Of one seed alone, as others failed: {made['beside']['rows'][0]['row']}." in (
+        card_markdown(made)
+    )
 
 
 def test_a_ledger_without_hashes_is_said_to_have_none(run, published, tmp_path):

@@ -23,7 +23,7 @@ def test_without_trees_other_models_are_kept_and_a_warning_is_printed(
         made.write(tmp_path / f"{part}.parquet")
     dataset = DatasetSpec(name="planted", source="requests", path=str(tmp_path))
     whole = load_data(tmp_path, dataset, EncoderConfig())
-    assert whole.spec.model_scores == whole.test.model_scores == 1
+    assert whole.spec.model_scores == whole.test.model_scores == 2
     assert whole.info.warning == "planted data"
     monkeypatch.setattr("goalrank.encoders.tree_scores.has_boosting", lambda: False)
     bare = load_data(tmp_path, dataset, EncoderConfig())

@@ -40,7 +40,7 @@ def _gain(result, model, over):
 def test_without_list_effects_there_is_no_gain_beyond_positions(without):
     assert _gain(without, LISTS, POSITIONS)["low"] <= 0
     assert _gain(without, POSITIONS, ITEMS)["low"] > 0
-    assert "enough" in without["answer"] or "chance" in without["answer"]
+    assert "matters" not in without["answer"]
     slope = without["swaps"]["same items"]["contrasts"][f"{LISTS} over {POSITIONS}"]
     assert slope["item moved up"]["slope"]["low"] < 0.5
 
@@ -55,7 +55,7 @@ def test_with_list_effects_there_is_a_gain(planted):
     gain = _gain(planted[1], LISTS, POSITIONS)
     assert gain["low"] > 0
     assert gain["share"] > 0.05
-    assert planted[1]["answer"].startswith("The list matters")
+    assert planted[1]["answer"].startswith("One seed, so nothing is said of the models")
 
 
 def test_with_list_effects_swaps_have_slope_one(planted):

@@ -229,7 +229,7 @@ def embed(
 def _print_report(report: dict[str, Any], out: str) -> None:
     from rich.text import Text
 
-    from goalrank.logs import how_to_tell
+    from goalrank.logs import ImportNotes, how_to_tell
 
     counts = report["counts"]
     show = console(stderr=False)
@@ -252,11 +252,9 @@ def _print_report(report: dict[str, Any], out: str) -> None:
         )
     for part in report.get("merged", []):
         show.print(f"  merged: {part['count']:,} {part['what']}", soft_wrap=True)
-    for part in report.get("left_out", []):
-        show.print(
-            f"  left out: {part['count']:,} of {part['of']:,} {part['what']}: {part['reason']}",
-            soft_wrap=True,
-        )
+    preview.print_left_out(ImportNotes.from_dict(report))
+    for fact in report["facts"]:
+        show.print(f"  about the data: {fact}", soft_wrap=True)
     if "text" in report:
         text = report["text"]
         show.print(

@@ -20,7 +20,7 @@ from goalrank.cli.common import (
 )
 
 
-@verb("Interrupted; start the demo again, it replaces what it wrote.")
+@verb("Interrupted; the same command goes on where it stopped, with --overwrite it starts afresh.")
 def demo(
     dataset: Annotated[
         str, typer.Option(help="Shipped data: kuairand or movielens-small.")
@@ -30,9 +30,18 @@ def demo(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override a setting: NAME=VALUE. Repeatable.")
     ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Start afresh where a stopped demo would be gone on with."
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train, compare and audit on data that comes with goalrank; some minutes on two cores."""
+    """Train, compare and audit on data that comes with goalrank; about a minute on two idle cores.
+
+    A demo that was stopped goes on when the same command is run again.
+    """
     with only_json(as_json) as emit:
         from goalrank.api import run_demo
 
@@ -42,8 +51,9 @@ def demo(
                 out,
                 seeds=seeds,
                 overrides=set_ or [],
+                overwrite=overwrite,
                 progress=show_progress(),
-                say=lambda text: say(f"{text} …", "dim"),
+                say=lambda text: say(text, "dim"),
             )
         emit(results)
         say(

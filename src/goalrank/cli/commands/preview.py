@@ -22,7 +22,7 @@ from goalrank.cli.log_options import (
 from goalrank.wording import counted
 
 if TYPE_CHECKING:
-    from goalrank.logs import Preview
+    from goalrank.logs import ImportNotes, Preview
 
 
 @verb()
@@ -73,14 +73,25 @@ def _print(found: Preview) -> None:
         )
     for what, number in found.notes.merged:
         show.print(f"  merged:  {number:,} {what}", soft_wrap=True)
-    for part in found.notes.left_out:
-        show.print(f"  left out: {part.count:,} of {part.total:,} {part.what}: {part.reason}")
+    print_left_out(found.notes)
     for request in found.requests:
         _print_request(request)
     if found.problem is not None:
         warn(f"this cannot be imported yet: {found.problem}")
-    show.print(Text("\nto import it", style="bold"))
+    ready = "to import it" if found.problem is None else "to import it, once that is mended"
+    show.print(Text(f"\n{ready}", style="bold"))
     show.print(f"  {found.command}", soft_wrap=True)
+
+
+def print_left_out(notes: ImportNotes) -> None:
+    """Print what an import did not use, more than 5 % in yellow.
+
+    Args:
+        notes: of the import.
+    """
+    for part in notes.left_out:
+        style = "yellow" if part.is_large else None
+        console(stderr=False).print(f"  left out: {part}", style=style, soft_wrap=True)
 
 
 def _rates(rates: dict[int, float]) -> str:

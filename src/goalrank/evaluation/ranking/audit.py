@@ -9,6 +9,7 @@ seconds (`linear_baseline`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ from goalrank.rankers import (
     Scorer,
 )
 from goalrank.requests import EncodedRequests, InputSpec
+from goalrank.wording import signed
 
 _REVERSED = " (reversed)"
 _CHANCE = ("constant", "random")
@@ -141,8 +143,9 @@ def audit(
 ) -> Audit:
     """Compare trained rankers with baselines evaluated on the same requests.
 
-    The best baseline is chosen on these very requests, which favours it a little: the audit errs on
-    the side of doubt.
+    Both are chosen on these very requests. The interval is corrected for the choice among the trained
+    rankers. The choice among baselines favours the baseline: the audit errs on the side of doubt,
+    and says so where the baseline is the better one by no more than that choice may explain.
 
     Args:
         rankers: evaluation of the trained rankers, if any.
@@ -158,12 +161,36 @@ def audit(
     if rankers is None or not rankers.rankers:
         value = baselines.interval(baseline, name).mean
         first = f"The best baseline, {baseline}, scores {value:.3f} {name}."
+        if not math.isfinite(value):
+            first = (
+                f"Baselines cannot be compared: {name} is defined on none of these requests; remedy: "
+                f"another metric (option: --metric)."
+            )
         return Audit(name, baseline, None, None, False, (first, *_leak(baselines, name), *notes))
     trained = rankers.best(name)
-    comparison = Comparison.of(rankers.merged(baselines), trained, baseline, name)
-    verdict = (comparison.verdict, *_leak(baselines, name), *notes)
+    both = rankers.merged(baselines)
+    comparison = Comparison.of(both, trained, baseline, name, choices=len(_having(rankers, name)))
+    doubt = _chosen(both, comparison, len(_having(baselines, name)))
+    verdict = (comparison.verdict, *_leak(baselines, name), *doubt, *notes)
     holds = comparison.outcome == "above"
     return Audit(name, baseline, trained, comparison.difference, holds, verdict, comparison)
+
+
+def _having(evaluation: Evaluation, metric: str) -> list[str]:
+    return [name for name, values in evaluation.values.items() if metric in values]
+
+
+def _chosen(both: Evaluation, found: Comparison, baselines: int) -> list[str]:
+    """A sentence where the baseline's lead may come from its being the best of many here."""
+    if found.outcome != "below":
+        return []
+    corrected = both.paired(found.trained, found.baseline, found.metric, baselines)
+    if corrected.high < 0:
+        return []
+    return [
+        f"The baseline is the best of {baselines} on these very requests, which may explain its lead: "
+        f"corrected for that choice, the interval reaches {signed(corrected.high)}."
+    ]
 
 
 def _leak(baselines: Evaluation, metric: str) -> list[str]:

@@ -16,7 +16,7 @@ from goalrank.wording import signed
 LINEAR = "linear baseline"
 LEVEL = 0.005  # of a metric in [0, 1]: a difference that nobody would act on
 
-Outcome = Literal["above", "below", "level", "open", "one user"]
+Outcome = Literal["above", "below", "level", "open", "one user", "undefined"]
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,10 @@ class Comparison:
         metric: full name, such as "ndcg@6".
         trained, baseline: names of the two.
         trained_value, baseline_value: their means.
-        difference: trained minus baseline.
+        difference: trained minus baseline; its interval and p are corrected where the trained one
+            was chosen on these requests.
         scored: requests that the difference rests on.
+        choices: of how many trained rankers the best was chosen on these requests.
     """
 
     metric: str
@@ -38,9 +40,12 @@ class Comparison:
     baseline_value: float
     difference: Difference
     scored: int
+    choices: int = 1
 
     @classmethod
-    def of(cls, both: Evaluation, trained: str, baseline: str, metric: str) -> Comparison:
+    def of(
+        cls, both: Evaluation, trained: str, baseline: str, metric: str, *, choices: int = 1
+    ) -> Comparison:
         """Compare two rankers of an evaluation.
 
         Args:
@@ -48,6 +53,8 @@ class Comparison:
             trained: name of the trained one.
             baseline: name of the baseline.
             metric: full name of the metric.
+            choices: of how many rankers the trained one is the best on these very requests; 1 where
+                it was chosen elsewhere, such as on validation.
 
         Raises:
             ConfigError: no such ranker or metric.
@@ -59,8 +66,9 @@ class Comparison:
             baseline=baseline,
             trained_value=_mean(values),
             baseline_value=_mean(both.values[baseline][metric]),
-            difference=both.paired(trained, baseline, metric),
+            difference=both.paired(trained, baseline, metric, choices),
             scored=int(np.isfinite(values).sum()),
+            choices=choices,
         )
 
     @cached_property
@@ -68,8 +76,12 @@ class Comparison:
         """What the interval of the difference shows.
 
         "above" and "below": it lies on one side of 0. "level": it holds 0 and lies within
-        `LEVEL`. "open": it holds 0 and reaches further. "one user": there is none.
+        `LEVEL`. "open": it holds 0 and reaches further. "one user": there is none, as
+        all requests are of one user or of a few who agree exactly. "undefined": no
+        request has the metric.
         """
+        if not self.scored:
+            return "undefined"
         low, high = self.difference.low, self.difference.high
         if low > 0:
             return "above"
@@ -90,7 +102,7 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """One sentence with all numbers."""
-        span = f"95 % interval of the difference {self._span}"
+        span = f"95 % interval of the difference {self._span}{self.corrected}"
         a, b = f"{self.metric} {self.trained_value:.3f}", f"{self.baseline_value:.3f}"
         pair = (
             f"The best trained ranker ({self.trained}, {a}) and the best baseline "
@@ -101,10 +113,15 @@ class Comparison:
                 f"The best trained ranker ({self.trained}, {a}) exceeds the best baseline "
                 f"({self.baseline}, {b}) by {self.difference.mean:.3f} ({span})."
             )
+        if self.outcome == "undefined":
+            return (
+                f"{self.trained} and {self.baseline} cannot be compared: {self.metric} is defined on "
+                f"none of these requests; remedy: another metric (option: --metric)."
+            )
         if self.outcome == "one user":
             return (
-                f"{pair} cannot be compared: all requests are of one user, and requests of one user "
-                f"are not independent; remedy: requests of more users."
+                f"{pair} cannot be compared: all requests are of one user, or of so few that they "
+                f"cannot tell, and requests of one user are not independent; remedy: requests of more users."
             )
         if self.outcome == "open":
             return (
@@ -131,6 +148,13 @@ class Comparison:
         return f"{signed(self.difference.low)} to {signed(self.difference.high)}"
 
     @property
+    def corrected(self) -> str:
+        """What the interval covers beyond chance; empty where nothing was chosen."""
+        if self.choices == 1:
+            return ""
+        return f", corrected for the choice among {self.choices} trained rankers on these requests"
+
+    @property
     def _meaning(self) -> str:
         """What it means that a baseline is as good or better."""
         if self.baseline == LINEAR:
@@ -143,6 +167,8 @@ class Comparison:
     @property
     def how_much(self) -> str:
         """The difference in points and percent."""
+        if self.outcome == "undefined":
+            return f"No request has a value of {self.metric}."
         gap, value = self.difference.mean, f"{self.trained_value:.3f} {self.metric}"
         rest = f"the best baseline, {self.baseline} ({self.baseline_value:.3f})"
         if f"{abs(gap):.3f}" == "0.000":
@@ -155,7 +181,9 @@ class Comparison:
     @property
     def how_sure(self) -> str:
         """What the interval shows, and how many requests would show more."""
-        interval = f"the 95 % interval of the difference, {self._span},"
+        if self.outcome == "undefined":
+            return "Unknown: there is nothing to compare."
+        interval = f"the 95 % interval of the difference, {self._span}{self.corrected},"
         if self.outcome == "above":
             small = ", though it is small" if self.difference.high <= LEVEL else ""
             return f"Sure: {interval} lies above 0{small}."
@@ -164,7 +192,7 @@ class Comparison:
         if self.outcome == "level":
             return f"Sure that they are level: {interval} lies within {LEVEL:g} of 0."
         if self.outcome == "one user":
-            return "Unknown: all requests are of one user, and one user says nothing of others."
+            return "Unknown: all requests are of one user or very few, and one user says nothing of others."
         return (
             f"Not sure: {interval} holds 0. About {self.needed:,} scored requests would tell a "
             f"difference of {LEVEL:g} from none; these are {self.scored:,}."
@@ -175,6 +203,8 @@ class Comparison:
         """What to do with that."""
         if self.outcome == "above":
             return f"Test {self.trained} on users, in an experiment against the baseline."
+        if self.outcome == "undefined":
+            return "Compare by another metric (option: --metric)."
         if self.outcome == "one user":
             return "Bring requests of more users."
         if self.outcome == "open":

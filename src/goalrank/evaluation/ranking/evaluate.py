@@ -60,7 +60,8 @@ def evaluate(
     Raises:
         ConfigError: an unknown metric or unit, or a number out of range.
         DataError: no feedback kind is the target, or no request has a positive.
-        GoalRankError: a ranker gave NaN scores, or a list with repeats or padding.
+        GoalRankError: a ranker gave scores or lists of another shape, NaN scores, or a list with
+            repeats or padding.
     """
     _check(metrics, slots, batch_size, bootstrap)
     rows = _with_positives(columns)
@@ -146,7 +147,9 @@ def evaluating(rankers: Iterable[Ranker]) -> Iterator[None]:
 
 def _answer(ranker: Ranker, batch: Batch, slots: int) -> Tensor:
     answer = ranker.scores(batch) if ranker.scores_candidates else ranker.rank(batch, slots)
-    if answer.is_cuda:  # the clock should see the work, not its submission
+    if (
+        isinstance(answer, Tensor) and answer.is_cuda
+    ):  # the clock should see the work, not its submission
         torch.cuda.synchronize(answer.device)
     return answer
 
@@ -156,6 +159,7 @@ def _measure(
 ) -> dict[str, Tensor]:
     relevance, mask = batch.relevance, batch.candidate_mask
     out: dict[str, Tensor] = {}
+    _check_shape(name, answer, ranker.scores_candidates, batch, slots)
     if ranker.scores_candidates:
         if bool((answer.isnan() & mask).any()):
             raise GoalRankError(f"ranker '{name}' scored a candidate NaN; remedy: check its inputs")
@@ -179,6 +183,30 @@ def _checked(metric: str, value: Tensor, batch: Batch) -> Tensor:
             f"requests; remedy: one number per request, [B]"
         )
     return value
+
+
+def _check_shape(name: str, answer: object, scores: bool, batch: Batch, slots: int) -> None:
+    """Refuse an answer of another shape: metrics at L of longer or shorter lists are other metrics."""
+    size = batch.candidates.shape[1]
+    want = [batch.size, size if scores else slots]
+    what = "scores" if scores else "lists"
+    if not isinstance(answer, Tensor):
+        raise GoalRankError(
+            f"ranker '{name}' gave {what} as {type(answer).__name__}; remedy: a tensor of shape {want}"
+        )
+    kind = "real" if scores else "int64"
+    fits = not answer.is_complex() if scores else answer.dtype == torch.int64
+    if list(answer.shape) != want or not fits:
+        raise GoalRankError(
+            f"ranker '{name}' gave {what} of shape {list(answer.shape)} and type {answer.dtype} for "
+            f"{batch.size} requests of at most {size} candidates and {slots} slots; remedy: {want}, "
+            f"{kind}" + ("" if scores else ", with -1 in empty slots")
+        )
+    if not scores and int(answer.max()) >= size:
+        raise GoalRankError(
+            f"ranker '{name}' emitted position {int(answer.max())}, but the candidates of this batch "
+            f"have positions 0 … {size - 1}; lists hold positions among the candidates, not item ids"
+        )
 
 
 def _check_lists(name: str, lists: Tensor, mask: Tensor) -> None:

@@ -89,13 +89,20 @@ class Evaluation:
         self._column(ranker, metric)
         return self.summaries[ranker][self.metric_name(metric)]
 
-    def paired(self, a: str, b: str, metric: str) -> Difference:
+    def paired(self, a: str, b: str, metric: str, choices: int = 1) -> Difference:
         """Difference of ranker a and ranker b (a − b) over the same requests.
+
+        Args:
+            a: name of a ranker.
+            b: name of another.
+            metric: with or without "@L".
+            choices: of how many rankers `a` was chosen by these very requests, for which the
+                interval and p are corrected.
 
         Raises:
             ConfigError: no such ranker or metric.
         """
-        return self.resampler.difference(self._column(a, metric), self._column(b, metric))
+        return self.resampler.difference(self._column(a, metric), self._column(b, metric), choices)
 
     def best(self, metric: str, among: Iterable[str] | None = None) -> str:
         """The ranker of the highest mean; the first given wins a tie."""
@@ -103,7 +110,7 @@ class Evaluation:
         having = [r for r in (among or self.values) if name in self.values.get(r, {})]
         if not having:
             raise ConfigError(f"no ranker has the metric '{metric}'; there are {self.metrics}")
-        return max(having, key=lambda r: self.summaries[r][name].mean)
+        return max(having, key=lambda r: np.nan_to_num(self.summaries[r][name].mean, nan=-np.inf))
 
     def metric_name(self, metric: str) -> str:
         """Full name of a metric: "ndcg" → "ndcg@6"; full names stay."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 _CHUNK_CELLS = 4_000_000  # weights held at once: 32 MB
 LEVEL = 0.95
+_ROUNDING = 1e-6  # of the larger value: single precision leaves no more to a sum in another order
 
 
 @dataclass(frozen=True)
@@ -81,23 +82,31 @@ class Resampler:
         low, high = self.ends(mean, self.means(values))
         return [Interval(float(m), float(a), float(b)) for m, a, b in zip(mean, low, high)]
 
-    def difference(self, a: FloatArray, b: FloatArray) -> Difference:
-        """The difference of two columns [R], request by request."""
-        gap = (a - b)[:, None]
+    def difference(self, a: FloatArray, b: FloatArray, choices: int = 1) -> Difference:
+        """The difference of two columns [R], request by request.
+
+        Args:
+            a: [R].
+            b: [R].
+            choices: of how many columns `a` was chosen by these very requests; the interval and p
+                are Bonferroni's for as many.
+        """
+        gap = paired_gap(a, b)[:, None]
         means = self.means(gap)
         mean = divide(np.nansum(gap, 0), np.isfinite(gap).sum(0))
-        low, high = self.ends(mean, means)[:, 0]
-        p = self.tail(float(mean[0]), means[:, 0])
+        low, high = self.ends(mean, means, 1 - (1 - LEVEL) / choices)[:, 0]
+        p = min(1.0, choices * self.tail(float(mean[0]), means[:, 0]))
         return Difference(float(mean[0]), float(low), float(high), p)
 
-    def ends(self, value: FloatArray, drawn: FloatArray) -> FloatArray:
-        """Ends [2, M] of the 95 % intervals of estimates.
+    def ends(self, value: FloatArray, drawn: FloatArray, level: float = LEVEL) -> FloatArray:
+        """Ends [2, M] of the intervals of estimates.
 
         Args:
             value: [M] the estimates.
             drawn: [D, M] what they are in the draws of `means`.
+            level: share of the distribution within, 95 % by default.
         """
-        return percentiles(drawn)
+        return percentiles(drawn, level)
 
     def tail(self, value: float, drawn: FloatArray) -> float:
         """Two-sided p of "the estimate is 0".
@@ -123,12 +132,26 @@ class Resampler:
         return f"95 % intervals from {self.resamples} resamples of {unit}s"
 
 
-def percentiles(means: FloatArray) -> FloatArray:
-    """Ends [2, M] of the 95 % intervals of resampled means [resamples, M]; NaN draws take no part."""
+def paired_gap(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Differences a - b, 0 where they are no larger than rounding.
+
+    Two ways to compute one number may differ in its last digits, by as little in every request: a
+    test would call that certain.
+
+    Args:
+        a: any shape, as `b`.
+        b: taken off.
+    """
+    gap = a - b
+    return np.where(np.abs(gap) <= _ROUNDING * np.maximum(np.abs(a), np.abs(b)), 0.0, gap)
+
+
+def percentiles(means: FloatArray, level: float = LEVEL) -> FloatArray:
+    """Ends [2, M] of the intervals of resampled means [resamples, M]; NaN draws take no part."""
     ends = np.full((2, means.shape[1]), np.nan)
     some = np.isfinite(means).any(0)
     if some.any():
-        tail = 50 * (1 - LEVEL)
+        tail = 50 * (1 - level)
         ends[:, some] = np.nanpercentile(means[:, some], [tail, 100 - tail], axis=0)
     return ends
 

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from goalrank.errors import ConfigError
 from goalrank.evaluation.statistics.bootstrap import (
     LEVEL,
+    Difference,
     FloatArray,
     Resampler,
     cluster_sums,
@@ -40,10 +41,17 @@ class LeaveOneOut(Resampler):
         left = divide(total.sum(0) - total, count.sum(0) - count)
         return np.where(count > 0, left, np.nan)
 
-    def ends(self, value: FloatArray, drawn: FloatArray) -> FloatArray:
-        """Ends [2, M] of 95 % intervals; infinite where fewer than two clusters say anything."""
+    def difference(self, a: FloatArray, b: FloatArray, choices: int = 1) -> Difference:
+        """As `Resampler.difference`; infinite where too few clusters agree to the last digit."""
+        found = super().difference(a, b, choices)
+        if found.low == found.high and found.p > 1 - LEVEL and found.mean != 0:
+            return Difference(found.mean, -np.inf, np.inf, found.p)
+        return found
+
+    def ends(self, value: FloatArray, drawn: FloatArray, level: float = LEVEL) -> FloatArray:
+        """Ends [2, M] of intervals; infinite where fewer than two clusters say anything."""
         error, degrees = _error(value, drawn)
-        reach = t_quantile((1 + LEVEL) / 2, degrees) * error
+        reach = t_quantile((1 + level) / 2, degrees) * error
         return np.stack([value - reach, value + reach])
 
     def tail(self, value: float, drawn: FloatArray) -> float:

@@ -9,8 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goalrank.errors import DataError
-from goalrank.evaluation.statistics.bootstrap import LEVEL, Difference, FloatArray, cluster_sums
-from goalrank.evaluation.statistics.student import satterthwaite, t_quantile, t_tail
+from goalrank.evaluation.statistics.bootstrap import (
+    LEVEL,
+    Difference,
+    FloatArray,
+    cluster_sums,
+    paired_gap,
+)
+from goalrank.evaluation.statistics.student import satterthwaite, t_reach, t_tail
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -77,7 +83,7 @@ def over_seeds_and_users(a: FloatArray, b: FloatArray, users: NDArray[np.int64])
             f"values {a.shape} and {b.shape} and users {users.shape} do not fit; remedy: pass "
             f"[S, R] twice and [R]"
         )
-    gap = a - b
+    gap = paired_gap(a, b)
     real = np.isfinite(gap).all(0)
     gap, users = gap[:, real], users[real]
     seeds, requests = gap.shape
@@ -95,8 +101,9 @@ def over_seeds_and_users(a: FloatArray, b: FloatArray, users: NDArray[np.int64])
         own = max(of_users - interaction, 0.0) if np.isfinite(of_users) else np.inf
         variances, freedom = np.array([of_seeds, own]), np.array([seeds - 1, max(count - 1, 1)])
     error = float(np.sqrt(variances.sum()))
-    degrees = satterthwaite(variances, freedom)
-    reach = float(t_quantile((1 + LEVEL) / 2, degrees)) * error
+    parts = slice(int(seeds == 1), None)  # one seed has no part of its own
+    degrees = satterthwaite(variances[parts], freedom[parts])
+    reach = t_reach(mean, error, degrees, LEVEL)
     return SeedsAndUsers(
         mean, mean - reach, mean + reach, t_tail(mean, error, degrees), seeds, count,
         float(np.sqrt(variances[0])) if seeds > 1 else np.nan, float(np.sqrt(variances[1])), degrees,

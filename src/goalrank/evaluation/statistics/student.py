@@ -22,14 +22,32 @@ def t_tail(value: float, error: float, degrees: float) -> float:
 
     Args:
         value: the estimate.
-        error: its standard error; without any, only 0 is compatible with 0; infinite gives 1.
+        error: its standard error; infinite gives 1. 0 says that all witnesses agree, and the p is
+            that of the sign test: 2 in 2ⁿ for n of them.
         degrees: of freedom, above 0.
     """
     if np.isinf(error):
         return 1.0
     if error == 0:
-        return 1.0 if value == 0 else 0.0
+        return 1.0 if value == 0 else float(2.0**-degrees)
     return float(2 * stdtr(degrees, -abs(value) / error))
+
+
+def t_reach(value: float, error: float, degrees: float, level: float) -> float:
+    """Half the width of an interval; infinite where too few witnesses agree to the last digit.
+
+    Their standard error is 0, of which Student's t would make certainty: two users who both gained a
+    click are no proof.
+
+    Args:
+        value: the estimate.
+        error: its standard error.
+        degrees: of freedom, above 0.
+        level: of the interval, in (0, 1).
+    """
+    if error == 0 and t_tail(value, error, degrees) > 1 - level:
+        return 0.0 if value == 0 else float("inf")
+    return float(t_quantile((1 + level) / 2, degrees)) * error
 
 
 def satterthwaite(variances: NDArray[np.float64], freedom: NDArray[np.int64]) -> float:

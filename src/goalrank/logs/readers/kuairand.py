@@ -85,9 +85,10 @@ def read_kuairand(path: Path | None, options: ImportOptions) -> RawLog:
         categories=("author", "tag") if items is not None else (),
         prior=_prior(side),
         counts={"rows_read": read.height, "duplicates_dropped": duplicates},
-        warnings=(
-            "requests are windows of consecutive exposures: the log has no request id, and holds "
-            "only exposures of the catalogue's items, hours apart on average",
+        facts=(
+            "the log does not say which videos were requested together, so a request here is a run "
+            "of videos that one user was shown one after another, hours apart on average: scores "
+            "compare rankers, and do not foretell those of a service",
         ),
     )
 

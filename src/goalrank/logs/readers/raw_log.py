@@ -45,6 +45,7 @@ class RawLog:
         categories: columns of ``items`` (string or list of strings) for affinity features.
         prior: user_id, item_id, time, strength of items consumed before the log began.
         counts: counts of reading (rows read, duplicates dropped, ...).
+        facts: what a reader of results should know of such logs, as sentences for the report.
         warnings: warnings for the report.
         features: columns of ``events`` with the caller's own numbers per candidate.
         max_gap_minutes: pause that ends a window where requests have no id.
@@ -67,6 +68,7 @@ class RawLog:
     categories: tuple[str, ...] = ()
     prior: pl.DataFrame | None = None
     counts: dict[str, int] = field(default_factory=dict)
+    facts: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     max_gap_minutes: float = 1440.0

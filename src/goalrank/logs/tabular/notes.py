@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+_LARGE = 0.05
 _OPTIONS = ("columns", "kinds", "target", "layout", "timezone", "feedback", "candidate-features",
             "text")  # fmt: skip
 
@@ -46,6 +47,17 @@ class LeftOut:
         """Part of the total, in [0, 1]."""
         return self.count / self.total if self.total else 0.0
 
+    @property
+    def is_large(self) -> bool:
+        """Whether it is more than 5 % of the total: the share and the option are told as well."""
+        return self.share > _LARGE
+
+    def __str__(self) -> str:
+        share = f" ({self.share:.0%})" if self.is_large else ""
+        told = f"{self.count:,} of {self.total:,} {self.what}{share}: {self.reason}"
+        decides = self.is_large and self.option
+        return f"{told}  (otherwise: {how_to_tell(self.option)})" if decides else told
+
 
 @dataclass
 class ImportNotes:
@@ -75,15 +87,6 @@ class ImportNotes:
         """Note rows that were combined; nothing is noted for a count of 0."""
         if count:
             self.merged.append((what, int(count)))
-
-    def warnings(self, limit: float = 0.05) -> list[str]:
-        """A sentence per loss of more than `limit` of the rows or requests there were."""
-        return [
-            f"{part.share:.0%} of the {part.what} ({part.count:,} of {part.total:,}) were left "
-            f"out: {part.reason}" + (f"; option: {part.option}" if part.option else "")
-            for part in self.left_out
-            if part.share > limit
-        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for import.json."""

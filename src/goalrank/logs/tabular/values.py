@@ -65,7 +65,10 @@ def unique_request_ids(
             pl.format("{}/{}", _escaped("user_id"), "request_id").alias("request_id")
         )["request_id"]
     shared = (
-        frame.unique().group_by("request_id", maintain_order=True).len().filter(pl.col("len") > 1)
+        frame.unique(maintain_order=True)
+        .group_by("request_id", maintain_order=True)
+        .len()
+        .filter(pl.col("len") > 1)
     )
     if shared.height:
         name, users = shared.row(0)

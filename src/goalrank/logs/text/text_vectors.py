@@ -26,7 +26,10 @@ Progress = Callable[[int, int], None]
 _MANIFEST, _ARRAYS = "text.json", "text.npz"
 _FORMAT = 1
 _AGAIN = "remedy: import the log again, and train on it"
+_ONE_EACH = "remedy: one vector of finite numbers per text (option: text_model)"
 _CHUNK = 512  # texts between two calls of the progress bar
+_PROBES = 8  # texts whose embeddings are kept, to know the sentence model again
+_ALIKE = 0.01  # of an embedding's length: what rounding on another machine may change
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,10 @@ class TextVectors:
         mean: [E] of the embeddings.
         axes: [E, D] principal components, the largest first.
         kept: share of the embeddings' variance that they keep.
+        probes: some of the texts that the components were fitted to; none in data sets of version
+            0.2.
+        probed: [P, E] their embeddings: a model that gives others is another model, whatever its
+            name.
     """
 
     columns: tuple[str, ...]
@@ -49,6 +56,8 @@ class TextVectors:
     mean: NDArray[np.float64]
     axes: NDArray[np.float64]
     kept: float
+    probes: tuple[str, ...] = ()
+    probed: NDArray[np.float32] | None = None
 
     @classmethod
     def fit(
@@ -73,7 +82,8 @@ class TextVectors:
 
         Raises:
             SchemaError: a column is lacking or holds no text.
-            DataError: no item has a text.
+            DataError: no item has a text, or the model gives something else than one vector of
+                finite numbers per text.
             MissingExtraError: the sentence model needs an extra.
             ConfigError: the model's name is unknown.
         """
@@ -86,10 +96,14 @@ class TextVectors:
             )
         key = hashlib.sha256(repr((columns, model, width)).encode())
         key.update("\0".join(distinct).encode())
-        vectors = _embedded(SENTENCE_MODELS.get(model)(), distinct, progress).astype(np.float64)
+        embedded = _embedded(model, SENTENCE_MODELS.get(model)(), distinct, progress)
+        vectors = embedded.astype(np.float64)
         mean = vectors.mean(0)
         axes, kept = _components(vectors - mean, min(width, len(distinct)))
-        fitted = cls(columns, model, f"text_{key.hexdigest()[:8]}", mean, axes, kept)
+        some = np.unique(np.linspace(0, len(distinct) - 1, _PROBES).astype(np.int64))
+        probes = tuple(distinct[int(i)] for i in some)
+        column = f"text_{key.hexdigest()[:8]}"
+        fitted = cls(columns, model, column, mean, axes, kept, probes, embedded[some])
         return fitted, fitted._with_column(items, texts, distinct, vectors)
 
     def add(
@@ -105,6 +119,7 @@ class TextVectors:
         Raises:
             SchemaError: a column is lacking, or holds no text.
             ConfigError: the sentence model is another, or it is code that was not named here.
+            DataError: the model gives other embeddings than at the import, or none.
             MissingExtraError: the sentence model needs an extra.
         """
         if model not in (None, self.model) or (model is None and is_foreign(self.model)):
@@ -114,8 +129,26 @@ class TextVectors:
             )
         texts = _joined(items, self.columns)
         distinct = texts.drop_nulls().unique().sort()
-        vectors = _embedded(SENTENCE_MODELS.get(self.model)(), distinct, progress)
+        made = SENTENCE_MODELS.get(self.model)()
+        if len(distinct):
+            self._recognise(made)
+        vectors = _embedded(self.model, made, distinct, progress)
         return self._with_column(items, texts, distinct, vectors)
+
+    def _recognise(self, model: SentenceModel) -> None:
+        """Refuse a sentence model of the same name that embeds the import's texts elsewhere."""
+        if self.probed is None:
+            return
+        found = _embedded(self.model, model, pl.Series(self.probes, dtype=pl.String), None)
+        same = found.shape == self.probed.shape
+        length = np.maximum(np.linalg.norm(self.probed, axis=1), np.finfo(np.float32).tiny)
+        if same and float((np.linalg.norm(found - self.probed, axis=1) / length).max()) <= _ALIKE:
+            return
+        raise DataError(
+            f"the sentence model '{self.model}' embeds texts of the import differently than at the "
+            f"import, so that its vectors would mean something else; remedy: the version of the model "
+            f"that the import had, or import the log again and train on it (option: text_model)"
+        )
 
     def _with_column(
         self, items: pl.DataFrame, texts: pl.Series, distinct: pl.Series, vectors: NDArray[Any]
@@ -138,8 +171,12 @@ class TextVectors:
         Args:
             folder: is there.
         """
-        np.savez(folder / _ARRAYS, mean=self.mean, axes=self.axes)
-        plain = {name: getattr(self, name) for name in ("columns", "model", "column", "kept")}
+        arrays: dict[str, Any] = {"mean": self.mean, "axes": self.axes}
+        if self.probed is not None:
+            arrays["probed"] = self.probed
+        np.savez(folder / _ARRAYS, **arrays)
+        names = ("columns", "model", "column", "kept", "probes")
+        plain = {name: getattr(self, name) for name in names}
         digest = _digest(folder / _ARRAYS)
         write_json(folder / _MANIFEST, {"format": _FORMAT, **plain, "sha256": digest})
 
@@ -170,8 +207,19 @@ class TextVectors:
                 raise ValueError(f"the hash of {_ARRAYS} is another")
             with np.load(folder / _ARRAYS, allow_pickle=False) as arrays:
                 mean, axes = arrays["mean"], arrays["axes"]
+                probed = arrays.get("probed", None)
             columns = tuple(str(name) for name in kept["columns"])
-            return cls(columns, kept["model"], kept["column"], mean, axes, float(kept["kept"]))
+            probes = tuple(str(text) for text in kept.get("probes", ()))
+            return cls(
+                columns,
+                kept["model"],
+                kept["column"],
+                mean,
+                axes,
+                float(kept["kept"]),
+                probes,
+                probed,
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"'{path}' is damaged ({error}); {_AGAIN}") from None
 
@@ -190,6 +238,12 @@ def _text(items: pl.DataFrame, name: str) -> pl.Series:
             f"items have no column '{name}'; present: {', '.join(items.columns)}; option: text"
         )
     column = items[name]
+    if column.dtype in (pl.Null, pl.List(pl.Null)):  # all empty: nobody could tell the type
+        return pl.Series(name, [None] * len(items), pl.String)
+    if isinstance(column.dtype, pl.Array):
+        column = column.arr.to_list()
+    if column.dtype in (pl.List(pl.Categorical), pl.List(pl.Enum)):
+        column = column.cast(pl.List(pl.String))
     if column.dtype == pl.List(pl.String):
         return column.list.join(", ", ignore_nulls=True)
     if column.dtype not in (pl.String, pl.Categorical, pl.Enum):
@@ -201,16 +255,40 @@ def _text(items: pl.DataFrame, name: str) -> pl.Series:
 
 
 def _embedded(
-    model: SentenceModel, texts: pl.Series, progress: Progress | None
+    name: str, model: SentenceModel, texts: pl.Series, progress: Progress | None
 ) -> NDArray[np.float32]:
-    """Embeddings [n, E] of texts [n]."""
-    parts, done = [], 0
+    """Embeddings [n, E] of texts [n].
+
+    Raises:
+        DataError: the model gives something else.
+    """
+    parts: list[NDArray[np.float32]] = []
+    done = 0
     for chunk in texts.to_frame().iter_slices(_CHUNK):
-        parts.append(model.encode(chunk.to_series().to_list()))
+        width = parts[0].shape[1] if parts else None
+        parts.append(_checked(name, model.encode(chunk.to_series().to_list()), chunk.height, width))
         done += chunk.height
         if progress is not None:
             progress(done, len(texts))
     return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
+
+
+def _checked(name: str, given: Any, count: int, width: int | None) -> NDArray[np.float32]:
+    """What a model gave, if it is one vector of finite numbers per text."""
+    try:
+        found = np.asarray(given, np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"sentence model '{name}' gave no numbers ({error}); {_ONE_EACH}") from None
+    if found.ndim != 2 or len(found) != count or found.shape[1] != (width or found.shape[1]):
+        raise DataError(
+            f"sentence model '{name}' gave an array of shape {found.shape} for {count} texts; {_ONE_EACH}"
+        )
+    if not np.isfinite(found).all():
+        raise DataError(
+            f"sentence model '{name}' gave {int((~np.isfinite(found)).sum())} values that are not "
+            f"finite; {_ONE_EACH}"
+        )
+    return found
 
 
 def _components(centred: NDArray[np.float64], width: int) -> tuple[NDArray[np.float64], float]:

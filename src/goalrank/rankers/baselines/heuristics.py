@@ -8,11 +8,10 @@ draws are neither uniform nor deterministic.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from goalrank.encoders import feedback_rate, id_rows, item_popularity, transitions
 from goalrank.nn import uniform
 from goalrank.rankers.base import Scorer
 from goalrank.requests import Batch, EncodedRequests
@@ -121,15 +120,7 @@ class ItemStatistic(_Signed):
             train: training requests.
             reverse: smallest first.
         """
-        rows = _id_rows(train)
-        ids = train.items.id_row.numpy()
-        owner, position = _new_history_events(train)
-        request, shown, good = _shown(train)
-        users = np.concatenate([train.user[owner], train.user[request[good]]]).astype(np.int64)
-        items = np.concatenate([ids[train.history[position]], shown[good]])
-        distinct = np.unique(users * rows + items)
-        count = np.bincount(distinct % rows, minlength=rows)
-        return cls(_unit_deviation(train, np.log1p(count), 0.0), reverse)
+        return cls(torch.from_numpy(item_popularity(train)), reverse)
 
     @classmethod
     def feedback_rate(
@@ -145,13 +136,7 @@ class ItemStatistic(_Signed):
             strength: weight of the prior, in exposures, above 0.
             reverse: smallest first.
         """
-        rows = _id_rows(train)
-        _, shown, good = _shown(train)
-        seen = np.bincount(shown, minlength=rows)
-        liked = np.bincount(shown[good], minlength=rows)
-        overall = liked.sum() / max(seen.sum(), 1)
-        rate = (liked + strength * overall) / (seen + strength)
-        return cls(_unit_deviation(train, rate, overall), reverse)
+        return cls(torch.from_numpy(feedback_rate(train, strength)), reverse)
 
 
 class LastItemTransitions(Scorer):
@@ -193,65 +178,5 @@ class LastItemTransitions(Scorer):
         Args:
             train: training requests.
         """
-        rows = _id_rows(train)
-        ids = train.items.id_row.numpy()
-        owner, position = _new_history_events(train)
-        inner = (
-            position > train.history_start[owner]
-        )  # the first event of a history has no previous one
-        current, previous = (
-            ids[train.history[position[inner]]],
-            ids[train.history[position[inner] - 1]],
-        )
-        known = _known(train)
-        code = (previous * rows + current)[known[previous] & known[current]]
-        pairs, count = np.unique(code, return_counts=True)
-        return cls(torch.from_numpy(pairs), torch.from_numpy(np.log1p(count)), rows)
-
-
-def _id_rows(train: EncodedRequests) -> int:
-    return int(max(train.items.id_row.max(), train.items.bucket_row.max())) + 1
-
-
-def _known(train: EncodedRequests) -> NDArray[np.bool_]:
-    """[id rows] True for known ids, which are neither padding nor a shared bucket."""
-    known = np.ones(_id_rows(train), np.bool_)
-    known[0] = False
-    known[train.items.bucket_row.numpy()] = False
-    return known
-
-
-def _unit_deviation(train: EncodedRequests, values: NDArray[np.float64], unknown: float) -> Tensor:
-    """Scale values to unit standard deviation over known ids; others have the value `unknown`."""
-    known = _known(train)
-    values = np.where(known, values, unknown)
-    deviation = float(values[known].std()) if known.any() else 0.0
-    return torch.from_numpy((values - unknown) / (deviation or 1.0))
-
-
-def _new_history_events(train: EncodedRequests) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Request and flat position of the history events that no earlier history of the user contains.
-
-    Histories of one user overlap. An event is new if its time is not before the user's previous
-    request, because that request's history ends strictly before it.
-    """
-    order = np.lexsort((train.time, train.user))
-    user, time = train.user[order], train.time[order]
-    since = np.full(len(train), np.iinfo(np.int64).min)
-    same = user[1:] == user[:-1]
-    since[order[1:][same]] = time[:-1][same]
-    owner = np.repeat(np.arange(len(train)), np.diff(train.history_start))
-    position = np.flatnonzero(train.history_time >= since[owner])
-    return owner[position], position
-
-
-def _shown(
-    train: EncodedRequests,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Request, id row and positive target feedback of all shown items."""
-    request = np.repeat(np.arange(len(train)), np.diff(train.shown_start))
-    row = train.candidates[train.candidate_start[request] + train.shown]
-    good = np.zeros(len(request), np.bool_)
-    if train.target >= 0:
-        good = train.feedback[:, train.target] > 0
-    return request, train.items.id_row.numpy()[row], good
+        pairs, weights = transitions(train)
+        return cls(torch.from_numpy(pairs), torch.from_numpy(weights), id_rows(train))

@@ -52,8 +52,9 @@ class EncoderConfig(BaseModel):
         history: H, how many of the latest history events models see.
         item_buckets, user_buckets: rows shared by ids never seen in training.
         min_count: an id seen less often in training is treated as unknown.
-        tree_folds: groups of users for the scores of cross-fitted trees, which become a candidate
-            feature of all networks; 0 leaves them out.
+        tree_folds: groups of users for the scores of cross-fitted trees, which become candidate
+            features of all networks; 0 leaves them out, and 2 those of trees that count other users'
+            requests.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

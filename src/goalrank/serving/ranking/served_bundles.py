@@ -200,7 +200,7 @@ class BundleWatcher:
     def _look(self) -> bool:
         try:
             for name in self._bundles.reload():
-                _LOG.warning("bundle '%s' was replaced", name)
+                _LOG.info("bundle '%s' was replaced", name)
         except Exception as error:
             if str(error) != self._said:  # once, not at every look
                 _LOG.error("a changed bundle cannot be served, the old one stays: %s", error)

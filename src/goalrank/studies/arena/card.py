@@ -172,8 +172,8 @@ def read_card(folder: Path, published: Path | None) -> dict[str, Any]:
 
 def _measured(ledger: Ledger, cells: pl.DataFrame, metric: str) -> Measured:
     values = {}
-    for key, column, seed in cells.select("key", "column", "seed").iter_rows():
-        found = ledger.values(key)
+    for key, column, seed, mean in cells.select("key", "column", "seed", metric).iter_rows():
+        found = ledger.measured(key, column, metric, mean)
         values[int(seed)] = found.columns[column][metric]
     means = dict(cells.select("seed", metric).iter_rows())
     return Measured(metric, values, means, found.users, found.rows, cells.row(0, named=True))

@@ -15,6 +15,9 @@ _ONE_SEED = (
 )
 
 
+_ONE_SHARED = "Of one seed alone, as others failed: {}. These intervals are over users, and nothing is tested."
+
+
 def card_markdown(card: Mapping[str, Any]) -> str:
     """Write a card in Markdown.
 
@@ -32,7 +35,8 @@ def card_markdown(card: Mapping[str, Any]) -> str:
     )
     warning = [f"> **Warning:** {board['warning']}"] if board["warning"] else []
     failed = [f"Seed {seed} failed: {reason}" for seed, reason in result["failed"]]
-    one = [_ONE_SEED] if seeds == 1 else []
+    alone = [row["row"] for row in card["beside"]["rows"] if row["seeds"] == 1]
+    one = [_ONE_SEED] if seeds == 1 else [_ONE_SHARED.format(", ".join(alone))] if alone else []
     parts = [title, *warning, first, *failed, _facts(card), _beside(card["beside"]), *one]
     if card["published"] is not None:
         parts.append(_published(card["published"]))

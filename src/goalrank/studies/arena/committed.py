@@ -24,6 +24,7 @@ from goalrank.evaluation import (
 from goalrank.studies.arena.ledger import Ledger, read_published
 
 PAIRED = "request by request, over seeds and users"
+ONE_SEED = "request by request, over users alone: one seed, so nothing is tested"
 SEEDS_ALONE = "means of seeds (Welch's t): on these test requests, not for other users"
 MEANS_ALONE = "means alone, no test: one seed"
 _SAME = ("log", "protocol", "slots", "requests_train", "requests_validation", "requests_test", "test_scored")  # fmt: skip
@@ -89,11 +90,14 @@ def compare_with_published(mine: Measured, folder: Path, dataset: str) -> dict[s
         where the board is another one.
 
     Raises:
-        DataError: the folder holds no ledger that can be read.
+        DataError: the folder holds no ledger that can be read, or values of another run.
     """
     table = read_published(folder)
     if "dataset" in table.columns and mine.metric in table.columns:
-        table = table.filter((pl.col("dataset") == dataset) & (pl.col("status") == "ok"))
+        here = (pl.col("dataset") == dataset) & (pl.col("status") == "ok")
+        if "size" in table.columns:
+            here &= (pl.col("size") == mine.facts["size"]) | pl.col("baseline")
+        table = table.filter(here & pl.col(mine.metric).is_not_null())
     else:
         table = table.clear()
     split, proven = _split(mine, table, dataset)
@@ -113,7 +117,16 @@ def _split(mine: Measured, table: pl.DataFrame, dataset: str) -> tuple[str, bool
     """Whether a published board is the same, in words, and whether hashes prove it."""
     if not table.height:
         return f"another board: no row of data set '{dataset}' with {mine.metric}", False
-    other = table.row(0, named=True)
+    names = [name for name in (*_SAME, "tables") if name in table.columns]
+    found = [_same(mine, row) for row in table.select(names).unique().iter_rows(named=True)]
+    others = [said for said, _ in found if said.startswith("another")]
+    if others:
+        return others[0], False
+    return next((each for each in found if not each[1]), found[0])
+
+
+def _same(mine: Measured, other: Mapping[str, Any]) -> tuple[str, bool]:
+    """As `_split`, of one row."""
     unequal = [
         f"{name} {other.get(name)} there, {mine.facts.get(name)} here"
         for name in _SAME
@@ -121,7 +134,10 @@ def _split(mine: Measured, table: pl.DataFrame, dataset: str) -> tuple[str, bool
     ]
     if unequal:
         return f"another board: {'; '.join(unequal)}", False
-    theirs = json.loads(other.get("tables") or "{}")
+    try:
+        theirs = json.loads(other.get("tables") or "{}")
+    except ValueError:
+        return "another board: the published hashes of its tables cannot be read", False
     if not theirs:
         return "same numbers of requests; the published ledger holds no hashes of its tables", False
     if theirs != json.loads(mine.facts["tables"]):
@@ -142,8 +158,8 @@ def _against(
     pairs = _pairs(mine, folder, part, baseline) if proven else None
     if pairs is not None:
         found = over_seeds_and_users(*pairs, mine.users)
-        p = found.p if found.seeds > 1 else math.nan
-        return replace(base, difference=found.mean, low=found.low, high=found.high, p=p, how=PAIRED)
+        p, how = (found.p, PAIRED) if found.seeds > 1 else (math.nan, ONE_SEED)
+        return replace(base, difference=found.mean, low=found.low, high=found.high, p=p, how=how)
     if len(own) < 2 or (len(theirs) < 2 and not baseline):
         return base
     low, high, p = _welch(own, theirs, baseline)
@@ -158,8 +174,8 @@ def _pairs(
     if not all(ledger.has_values(key) for key in part["key"]):
         return None
     other = []
-    for key, column in part.select("key", "column").iter_rows():
-        values = ledger.values(key)
+    for key, column, mean in part.select("key", "column", mine.metric).iter_rows():
+        values = ledger.measured(key, column, mine.metric, mean)
         if not np.array_equal(values.rows, mine.rows):
             return None
         other.append(values.columns[column][mine.metric])

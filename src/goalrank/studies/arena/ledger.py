@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import platform
 import subprocess
@@ -31,6 +32,7 @@ from goalrank.studies.common import Cell
 LEDGER_VERSION = 2  # 1 called baselines rules: its rows are read under the names of today
 BASELINE_PREFIX = "baseline: "  # begins the label of a baseline's row
 _KEY = b"goalrank.ledger"
+_SINGLE = 1e-5  # values are kept in single precision
 _LIBRARIES = ("torch", "lightning", "numpy", "polars", "lightgbm", "implicit")
 
 
@@ -172,6 +174,29 @@ class Ledger:
             label, _, metric = name.partition("\t")
             columns.setdefault(label, {})[metric] = frame[name].cast(pl.Float64).to_numpy()
         return Values(frame["row"].to_numpy(), frame["user"].to_numpy(), columns)
+
+    def measured(self, key: str, column: str, metric: str, mean: float) -> Values:
+        """Read the metrics of a cell per request, if they are those that its mean was taken of.
+
+        Args:
+            key: of the cell.
+            column: label of the row.
+            metric: with "@L".
+            mean: of the metric, as in the ledger.
+
+        Raises:
+            DataError: the file is missing, cannot be read or is of another cell.
+        """
+        found = self.values(key)
+        column_values = found.columns.get(column, {}).get(metric)
+        here = math.nan if column_values is None else float(np.nanmean(column_values))
+        if not abs(here - mean) <= _SINGLE:
+            raise DataError(
+                f"'{self._values(key)}' gives {metric} {here:.6f} for '{column}' and the ledger "
+                f"{mean:.6f}, so one of them was changed or is of another run; remedy: copy ledger and "
+                f"values/ of one run, or run the cell again"
+            )
+        return found
 
     def _values(self, key: str) -> Path:
         return self.folder / "values" / f"{key}.parquet"

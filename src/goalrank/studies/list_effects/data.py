@@ -17,10 +17,12 @@ from goalrank.requests import EncodedRequests, Encoder, InputSpec, Requests
 from goalrank.studies.common import sample_requests
 from goalrank.studies.list_effects.settings import (
     ListEffectsConfig,
+    check_levels,
     check_lists,
     check_protocol,
     chosen_kind,
 )
+from goalrank.wording import counted
 
 PARTS = ("train", "validation", "test")
 _SHARES = (0.7, 0.1)  # of users, of a split at random; the rest is test
@@ -85,7 +87,8 @@ def study_tables(tables: Tables, config: ListEffectsConfig) -> tuple[dict[str, R
     """
     for table in tables.values():
         check_protocol(table)
-    parts = _dealt(tables) if config.split == "random" else dict(tables)
+    kept, empty = _with_lists(tables)
+    parts = _dealt(kept) if config.split == "random" else kept
     limits = (config.max_train, config.max_validation, config.max_test)
     said = []
     for part, limit in zip(PARTS, limits, strict=True):
@@ -95,12 +98,32 @@ def study_tables(tables: Tables, config: ListEffectsConfig) -> tuple[dict[str, R
             said.append(f"{len(parts[part]):,} of {before:,} {part}")
     for part in ("train", "test"):
         if not len(parts.get(part, ())):
-            raise DataError(
-                f"there are no {part} requests; remedy: a folder of goalrank data import with "
-                f"{part}.parquet, or --split random to deal all requests anew"
-            )
+            raise DataError(_lacking(part, kept, config.split))
     how = "users dealt anew at random" if config.split == "random" else "split by time, as imported"
-    return parts, f"{', '.join(said)} requests; {how}"
+    left = f"; {empty:,} requests that show nothing are left out" if empty else ""
+    return parts, f"{', '.join(said)} requests; {how}{left}"
+
+
+def _with_lists(tables: Tables) -> tuple[dict[str, Requests], int]:
+    """The requests that show something, and how many do not: they say nothing of lists."""
+    shows = {name: table.frame["shown"].list.len() > 0 for name, table in tables.items()}
+    kept = {name: table.take(np.flatnonzero(shows[name])) for name, table in tables.items()}
+    return kept, sum(int((~each).sum()) for each in shows.values())
+
+
+def _lacking(part: str, tables: Tables, split: str) -> str:
+    """Why a part is empty, and what to do."""
+    if split == "random":
+        ids = [table.frame["user_id"] for table in tables.values()]
+        users = pl.concat(ids).n_unique() if ids else 0
+        return (
+            f"no {part} requests are left when whole users are dealt at random, as there are "
+            f"{counted(users, 'user')}; remedy: a log of more users, or --split time (option: --split)"
+        )
+    return (
+        f"there are no {part} requests; remedy: a folder of goalrank data import with "
+        f"{part}.parquet, or --split random to deal all requests anew"
+    )
 
 
 def _dealt(tables: Tables) -> dict[str, Requests]:
@@ -119,7 +142,8 @@ def prepare(parts: Mapping[str, Requests], config: ListEffectsConfig) -> StudyDa
 
     Raises:
         ConfigError: the feedback kind does not exist.
-        DataError: no feedback, feedback that never varies, or no list of two.
+        DataError: no feedback, feedback that never varies (in training or in validation), or no
+            list of two.
     """
     settings = config.fit.encoder
     encoder = Encoder.fit(parts["train"], settings)
@@ -129,6 +153,8 @@ def prepare(parts: Mapping[str, Requests], config: ListEffectsConfig) -> StudyDa
         check_lists(part, plain if part == "train" else encoder.encode(parts[part]))
     encoder, train, note = add_tree_scores(encoder, plain, folds=settings.tree_folds, seed=_SEED)
     validation = encoder.encode(parts["validation"]) if len(parts.get("validation", ())) else None
+    if validation is not None:
+        check_levels(kind, validation)
     test = encoder.encode(parts["test"])
     shown = shown_lists(parts["test"], test, kind)
     return StudyData(encoder.spec, train, validation, test, kind, shown, (note,))

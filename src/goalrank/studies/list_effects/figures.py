@@ -36,7 +36,7 @@ def _positions(result: Mapping[str, Any]) -> Any:
     rows = result["slots"]
     slot = np.array([row["slot"] for row in rows])
     observed = [row["observed"] for row in rows]
-    half = [(each["high"] - each["low"]) / 2 for each in observed]
+    half = [0.0 if each["low"] is None else (each["high"] - each["low"]) / 2 for each in observed]
     series = {"observed, 95 %": (slot, [each["mean"] for each in observed])}
     series |= {name: (slot, m["predicted_by_slot"]) for name, m in result["models"].items()}
     return line_chart(

@@ -115,9 +115,19 @@ def answer(gain: dict[str, Any]) -> str:
         gain: of the list-level model over the one of items and positions.
     """
     share, low, high = (100 * gain[k] for k in ("share", "share_low", "share_high"))
+    if not np.isfinite(high):
+        return (
+            f"Nothing can be said of other users, as all test requests are of one or very few: the list-level "
+            f"model saves {share:+.2f} % of log loss on theirs."
+        )
     found = f"{share:+.2f} % of log loss ({low:+.2f} to {high:+.2f})"
     ups = sum(seed["mean"] > 0 for seed in gain["by_seed"])
     seeds = len(gain["by_seed"])
+    if seeds == 1 and not gain["low"] <= 0 <= gain["high"]:
+        return (
+            f"One seed, so nothing is said of the models beyond these two fits: the list-level one "
+            f"saves {found}, over users alone; remedy: three seeds or more (option: --seeds)."
+        )
     if gain["low"] > 0 and ups == seeds:
         return f"The list matters beyond items and positions: the list-level model saves {found}."
     if gain["high"] < 0 and ups == 0:

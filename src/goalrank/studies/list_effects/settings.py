@@ -94,6 +94,21 @@ def chosen_kind(kind: str | None, train: EncodedRequests) -> str:
     return found
 
 
+def check_levels(kind: str, validation: EncodedRequests) -> None:
+    """Refuse a validation part whose feedback never varies: levels of slots are refitted on it.
+
+    Raises:
+        DataError: the kind is the same at every slot.
+    """
+    values = validation.feedback[:, validation.kinds.index(kind)]
+    if len(values) and float(values.min()) == float(values.max()):
+        raise DataError(
+            f"feedback '{kind}' is {float(values[0]):g} at every slot of the {len(validation)} "
+            f"validation requests, on which the models' levels are refitted; remedy: a longer "
+            f"validation part (option: --max-validation), or another kind (option: --kind)"
+        )
+
+
 def check_lists(part: str, requests: EncodedRequests) -> None:
     """Refuse requests of which none shows two items.
 

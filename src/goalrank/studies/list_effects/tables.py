@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from goalrank.reporting import Table, make_columns
@@ -32,8 +32,8 @@ def list_effects_tables(result: Mapping[str, Any]) -> str:
 
 def _models(result: Mapping[str, Any]) -> str:
     rows = [
-        [name, f"{m['log_loss']:.5f}{_spread(m['log_loss_deviation'])}", f"{m['auc']:.4f}",
-         f"{m['calibration_error']:.4f}"]
+        [name, f"{m['log_loss']:.5f}{_spread(m['log_loss_deviation'])}", _number(m["auc"]),
+         _number(m["calibration_error"])]
         for name, m in result["models"].items()
     ]  # fmt: skip
     columns = make_columns("model", "log loss, nats", "AUC", "calibration error")
@@ -44,10 +44,9 @@ def _gains(result: Mapping[str, Any]) -> str:
     rows = [
         [
             f"{gain['model']} over {gain['over']}",
-            f"{1e3 * gain['mean']:+.3f} [{1e3 * gain['low']:+.3f}, {1e3 * gain['high']:+.3f}]"
+            f"{_gained([gain[k] for k in ('mean', 'low', 'high')], 1e3, 3)}"
             f"{_spread(gain['deviation'], 1e3, 3)}",
-            f"{100 * gain['share']:+.2f} % [{100 * gain['share_low']:+.2f}, "
-            f"{100 * gain['share_high']:+.2f}]",
+            _gained([gain[k] for k in ("share", "share_low", "share_high")], 100, 2, " %"),
             ", ".join(f"{1e3 * seed['mean']:+.3f}" for seed in gain["by_seed"]),
             "<0.001" if gain["p"] < 0.001 else f"{gain['p']:.3f}",
         ]
@@ -65,9 +64,10 @@ def _slots(result: Mapping[str, Any]) -> str:
     for row in result["slots"]:
         t, seen = row["slot"] - 1, row["observed"]
         cells = [f"{row['slot']}", f"{row['lists']:,}"]
-        cells.append(f"{seen['mean']:.4f} [{seen['low']:.4f}, {seen['high']:.4f}]")
-        cells += [f"{m['predicted_by_slot'][t]:.4f}" for m in models.values()]
-        cells += [f"{m['calibration_error_by_slot'][t]:.4f}" for m in models.values()]
+        ends = "" if seen["low"] is None else f" [{seen['low']:.4f}, {seen['high']:.4f}]"
+        cells.append(f"{_number(seen['mean'])}{ends}")
+        cells += [_number(m["predicted_by_slot"][t]) for m in models.values()]
+        cells += [_number(m["calibration_error_by_slot"][t]) for m in models.values()]
         rows.append(cells)
     return Table(make_columns(*heads), rows).markdown()
 
@@ -109,6 +109,16 @@ def _fit(measure: str, name: str, fit: Mapping[str, Any]) -> list[str]:
 
 def _spread(value: float | None, scale: float = 1.0, digits: int = 5) -> str:
     return "" if value is None else f" ± {scale * value:.{digits}f}"
+
+
+def _number(value: float | None) -> str:
+    return _NONE if value is None else f"{value:.4f}"
+
+
+def _gained(found: Sequence[float | None], scale: float, digits: int, unit: str = "") -> str:
+    """Mean and interval; the mean alone where there is no interval, as for one user."""
+    mean, low, high = (None if v is None else f"{scale * v:+.{digits}f}" for v in found)
+    return f"{mean}{unit}" + ("" if low is None else f" [{low}, {high}]")
 
 
 def _interval(value: Mapping[str, float | None], digits: int) -> str:

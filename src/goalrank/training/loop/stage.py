@@ -42,8 +42,8 @@ def run_stage(
 
     Weights of the best validation score are kept (the last ones where there is no validation or
     patience is 0); those of a linear start where training is not better (see `StartCandidate`).
-    When resuming, a finished stage found in the folder is loaded instead. Where
-    torchrun started several processes all of them call this, on a folder that all can access.
+    When resuming, a finished stage found in the folder is loaded instead. Where torchrun started
+    several processes all of them call this, on a folder that all can access.
 
     Raises:
         ConfigError: no training requests, devices that do not exist, or a folder that another
@@ -56,9 +56,10 @@ def run_stage(
     weights = folder / "weights.safetensors"
     if options.resume and weights.exists():
         load_weights(task.model, weights)
+        _tell(options, "finished before; its weights are taken over")
         return read_telemetry(folder)
     last = folder / "checkpoints" / "last.ckpt"
-    resume = options.resume and surviving_folder(last).exists()
+    resume = _goes_on(options, last)
     barrier()  # until all have checked
     if is_first():
         if not resume:
@@ -90,6 +91,19 @@ def run_stage(
         move_into_place(unnamed, weights)
     barrier()
     return read_telemetry(folder)
+
+
+def _goes_on(options: RunOptions, checkpoint: Path) -> bool:
+    """Whether the stage begins at its last checkpoint."""
+    found = options.resume and surviving_folder(checkpoint).exists()
+    if found:
+        _tell(options, "goes on from its last checkpoint")
+    return found
+
+
+def _tell(options: RunOptions, what: str) -> None:
+    if is_first():
+        options.tell(f"{options.folder.name}: {what}")
 
 
 def _keep_better(start: StartCandidate, weights: Path) -> None:
