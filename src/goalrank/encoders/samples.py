@@ -8,15 +8,19 @@ from numpy.typing import NDArray
 from goalrank.requests import EncodedRequests
 
 
-def sample_within(train: EncodedRequests, most: int, seed: int) -> NDArray[np.int64]:
+def sample_within(
+    train: EncodedRequests, most: int, seed: int, held: int | None = None
+) -> NDArray[np.int64]:
     """Rows of requests that hold about `most` candidates, ascending; all of them if they hold fewer.
 
     Args:
         train: encoded requests.
-        most: candidates.
+        most: candidates, or what `held` counts.
         seed: of the draw.
+        held: how many all requests hold; None counts their candidates.
     """
-    count, share = len(train), most / max(int(train.candidate_start[-1]), 1)
+    held = int(train.candidate_start[-1]) if held is None else held
+    count, share = len(train), most / max(held, 1)
     if share >= 1:
         return np.arange(count)
     rng = np.random.default_rng(seed)

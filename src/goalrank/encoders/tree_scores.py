@@ -201,8 +201,8 @@ def add_tree_scores(
         encoder: without such scores.
         train: training requests that it encoded.
         folds: K; 0 adds nothing.
-        seed: of LightGBM and of the sample of requests, where they hold more than 300,000
-            candidates.
+        seed: of LightGBM and of the samples of requests: trees learn from about 300,000 candidates
+            at most, and counts are made on requests that hold about 20 million history events.
 
     Returns:
         The encoder, the training requests with the scores, and a sentence on what was done or why
@@ -275,13 +275,9 @@ class _FoldCounts:
     """
 
     def __init__(self, train: EncodedRequests, folds: int, seed: int) -> None:
-        share = _MOST_EVENTS / max(len(train.history), 1)
-        if share < 1:
-            count = max(int(len(train) * share), 1)
-            rows = np.random.default_rng(seed).choice(len(train), count, replace=False)
-            train = train.take(np.sort(rows))
-        self.train, self.folds = train, folds
-        self.fold = _folds(train, folds, by_user=True)
+        rows = sample_within(train, _MOST_EVENTS, seed, held=len(train.history))
+        self.train, self.folds = train.take(rows), folds
+        self.fold = _folds(self.train, folds, by_user=True)
 
     def without(self, *left_out: int) -> TrainingCounts:
         """Counts without the requests of some folds."""

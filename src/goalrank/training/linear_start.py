@@ -34,9 +34,9 @@ class LinearStart:
     """Linear solutions of a job by feedback type.
 
     Where candidates have scores of trees, there are more solutions: by the plain features alone, by
-    the trees' scores alone, and by both; with and without the trees that see counts. The one with the best ndcg of the target on
-    validation is taken; on a small part, another than the plain features must be better by more
-    than one standard error (see `compare`).
+    the trees' scores alone, and by both; with and without the trees that see counts. The one with
+    the best ndcg of the target on validation is taken; on a small part, another than the plain
+    features must be better by more than one standard error (see `compare`).
 
     Args:
         spec: input sizes.
