@@ -99,7 +99,7 @@ def test_links_of_several_events_are_summed() -> None:
 def test_the_most_frequent_links_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     train = requests(3, 60)
     every = TrainingCounts.fit(train)
-    monkeypatch.setattr("goalrank.encoders.training_counts._MOST_LINKS", 7)
+    monkeypatch.setattr("goalrank.encoders.training_counts.MOST_LINKS", 7)
     some = TrainingCounts.fit(train)
     assert len(some.pairs) == 7 < len(every.pairs)
     assert (np.diff(some.pairs) > 0).all()

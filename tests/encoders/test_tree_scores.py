@@ -207,6 +207,24 @@ def test_too_few_requests_and_switched_off_are_said() -> None:
         EncoderConfig(tree_folds=1)
 
 
+def test_what_was_cut_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = world("product")
+    whole = add_tree_scores(PLAIN, columns, folds=3, seed=0)[2]
+    assert "2,400 requests" not in whole
+    assert "most frequent" not in whole
+    for name, most in (
+        ("_MOST_ROWS", len(columns.candidates) // 2),
+        ("_MOST_EVENTS", len(columns.history) // 4 + 1),
+    ):
+        monkeypatch.setattr(f"goalrank.encoders.tree_scores.{name}", most)
+    for module in ("tree_scores", "training_counts"):
+        monkeypatch.setattr(f"goalrank.encoders.{module}.MOST_LINKS", 7)
+    said = add_tree_scores(PLAIN, columns, folds=3, seed=0)[2]
+    assert "they learn from 1,200 of 2,400 requests" in said
+    assert "counts are made on 600 of 2,400 requests" in said
+    assert "they keep the 7 most frequent links per fold" in said
+
+
 def test_requests_are_dealt_out_where_users_are_few() -> None:
     columns = world("product")
     one = replace(columns, user=np.ones_like(columns.user))

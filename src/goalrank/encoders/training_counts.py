@@ -14,7 +14,7 @@ Longs = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
-_MOST_LINKS = 1_000_000
+MOST_LINKS = 1_000_000  # that a bundle holds per fold
 LATEST = 10  # history events whose links are summed
 COUNTED = ("popularity", "feedback_rate", "link_last", "link_sum", "link_max")
 """What `TrainingCounts.of` gives."""
@@ -44,8 +44,8 @@ class TrainingCounts:
             train: requests to count on.
         """
         pairs, weights = transitions(train)
-        if len(pairs) > _MOST_LINKS:
-            kept = np.sort(np.argsort(-weights, kind="stable")[:_MOST_LINKS])
+        if len(pairs) > MOST_LINKS:
+            kept = np.sort(np.argsort(-weights, kind="stable")[:MOST_LINKS])
             pairs, weights = pairs[kept], weights[kept]
         popularity, rate = item_popularity(train), feedback_rate(train)
         return cls(
@@ -54,6 +54,11 @@ class TrainingCounts:
             pairs,
             weights.astype(np.float32),
         )
+
+    @property
+    def cut(self) -> bool:
+        """Whether links may have been left out: only the most frequent ones are kept."""
+        return len(self.pairs) >= MOST_LINKS
 
     def of(self, items: Longs, latest: Longs) -> Floats:
         """What is known of items after histories: [M, 5], by `COUNTED`.

@@ -25,7 +25,12 @@ from goalrank.encoders.boosting import (
 )
 from goalrank.encoders.plain import MOST_ITEM_NUMBERS, SMALLEST_VARIANCE
 from goalrank.encoders.samples import sample_within, shown_rows, with_order
-from goalrank.encoders.training_counts import COUNTED, TrainingCounts, latest_events
+from goalrank.encoders.training_counts import (
+    COUNTED,
+    MOST_LINKS,
+    TrainingCounts,
+    latest_events,
+)
 from goalrank.encoders.vector_similarity import history_similarity
 from goalrank.errors import BundleError
 from goalrank.requests import EncodedRequests, Encoder, history_ages, mix64
@@ -210,16 +215,31 @@ def add_tree_scores(
     """
     if (obstacle := _obstacle(train, folds)) is not None:
         return encoder, train, f"tree scores: {obstacle}"
-    scores = _fit(train, folds, seed, encoder.spec.item_vectors)
+    rows = sample_within(train, _MOST_ROWS, seed)
+    scores = _fit(train, rows, folds, seed, encoder.spec.item_vectors)
     if scores is None:
         few = f"fewer than {_FEWEST_REQUESTS} requests have an order to learn in a fold"
         return encoder, train, f"tree scores: left out, {few}"
     unseen = "user" if scores.by_user else "group of requests"
-    said = f"{folds} × {_TREES} trees; no request is scored by trees that saw its {unseen}"
+    said = [f"{folds} × {_TREES} trees; no request is scored by trees that saw its {unseen}"]
+    if len(rows) < len(train):
+        said.append(f"they learn from {len(rows):,} of {len(train):,} requests")
     if scores.counted is not None:
-        said = f"2 × {said}; the second ones also see counts of other users' requests"
+        said = [f"2 × {said[0]}", *said[1:], *_said_of_counts(train, scores.counts, seed)]
     encoder = replace(encoder, model_scores=scores)
-    return encoder, train.with_model_scores(scores.of(train)), f"tree scores: {said}"
+    return encoder, train.with_model_scores(scores.of(train)), f"tree scores: {'; '.join(said)}"
+
+
+def _said_of_counts(
+    train: EncodedRequests, counts: Sequence[TrainingCounts], seed: int
+) -> list[str]:
+    """What the second trees see, and what of it was cut."""
+    said, rows = ["the second ones also see counts of other users' requests"], len(train)
+    if (counted := len(_counted_rows(train, seed))) < rows:
+        said.append(f"counts are made on {counted:,} of {rows:,} requests")
+    if any(each.cut for each in counts):
+        said.append(f"they keep the {MOST_LINKS:,} most frequent links per fold")
+    return said
 
 
 def _obstacle(train: EncodedRequests, folds: int) -> str | None:
@@ -234,11 +254,11 @@ def _obstacle(train: EncodedRequests, folds: int) -> str | None:
 
 
 def _fit(
-    train: EncodedRequests, folds: int, seed: int, vectors: tuple[int, ...]
+    train: EncodedRequests, rows: Longs, folds: int, seed: int, vectors: tuple[int, ...]
 ) -> TreeScores | None:
-    """Cross-fitted trees; None where a fold has too little to learn from."""
+    """Cross-fitted trees that learn from some rows; None where a fold has too little to learn from."""
     by_user = len(np.unique(train.user)) >= _FEWEST_USERS
-    sample = train.take(sample_within(train, _MOST_ROWS, seed))
+    sample = train.take(rows)
     label, table = _labels(sample), _features(sample, vectors)
     owner = np.repeat(np.arange(len(sample)), np.diff(sample.candidate_start))
     fold = _candidate_folds(sample, folds, by_user=by_user)
@@ -275,8 +295,7 @@ class _FoldCounts:
     """
 
     def __init__(self, train: EncodedRequests, folds: int, seed: int) -> None:
-        rows = sample_within(train, _MOST_EVENTS, seed, held=len(train.history))
-        self.train, self.folds = train.take(rows), folds
+        self.train, self.folds = train.take(_counted_rows(train, seed)), folds
         self.fold = _folds(self.train, folds, by_user=True)
 
     def without(self, *left_out: int) -> TrainingCounts:
@@ -292,6 +311,11 @@ class _FoldCounts:
         every = range(self.folds)
         pairs = {(j, k): self.without(j, k) for k in every for j in range(k)}
         return [{j: pairs[min(j, k), max(j, k)] for j in every if j != k} for k in every]
+
+
+def _counted_rows(train: EncodedRequests, seed: int) -> Longs:
+    """Training requests that counts are made on: all, or a sample."""
+    return sample_within(train, _MOST_EVENTS, seed, held=len(train.history))
 
 
 def _fit_fold(table: Table, settings: dict[str, Any], seed: int) -> str:
