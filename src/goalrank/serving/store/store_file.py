@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from contextlib import closing
 from pathlib import Path
+from time import sleep
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -16,6 +17,7 @@ from goalrank.errors import StoreError
 _Identity = tuple[int, int]
 _NEWEST = "SELECT body FROM exposures ORDER BY rowid DESC LIMIT 1"
 _HEADER = "SELECT count(*) FROM sqlite_master WHERE rowid = 1"
+_LOOKS, _STILL_S = 6, 0.5  # looks at a file that is being written; seconds between two
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _LOG_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")  # https://sqlite.org/walformat.html
 
@@ -115,7 +117,7 @@ class StoreFile:
             return
         try:
             self._read_log()
-            self._read(_HEADER, "mode=ro&immutable=1")  # the file alone, without its log
+            self._read_header()
             self._read(_NEWEST, "mode=ro")
         except sqlite3.DatabaseError as error:
             if _code(error) not in _DAMAGED:
@@ -138,6 +140,32 @@ class StoreFile:
         address = f"file:{quote(str(Path(self._path or '').absolute()))}?{how}"
         with closing(sqlite3.connect(address, uri=True, timeout=1.0)) as connection:
             connection.execute(statement).fetchone()
+
+    def _read_header(self) -> None:
+        """Read the file alone, without its log.
+
+        A checkpoint writes the first page before those that it adds: while it runs, the file is
+        shorter than its header says, like a damaged one. Damage stays when nobody writes.
+        """
+        for _ in range(_LOOKS):
+            before = self._written()
+            try:
+                self._read(_HEADER, "mode=ro&immutable=1")
+                return
+            except sqlite3.DatabaseError as error:
+                if self._damage is not None or _code(error) not in _DAMAGED:
+                    raise
+                sleep(_STILL_S)
+                if self._written() == before:
+                    raise
+
+    def _written(self) -> tuple[int, int] | None:
+        """Size of the file and the time when it was written last."""
+        try:
+            found = os.stat(self._path or "")
+        except OSError:
+            return None
+        return found.st_size, found.st_mtime_ns
 
     def _read_log(self) -> None:
         # SQLite locks the file and the log's index, never the log: closing it here drops no lock.
