@@ -31,6 +31,7 @@ from rich.console import Console
 
 from bench import ROOT, machine, replace_file
 from goalrank.bundles import Bundle
+from goalrank.bundles.onnx.graph import load_graph
 from goalrank.logs import read_log
 from goalrank.requests import LogRule, TableInfo
 from goalrank.serving.state.event_log import EVENTS, EventLog
@@ -127,6 +128,7 @@ def measure_server(world: World) -> Found:
     replay_log(raw, bundle, f"sqlite:///{world.folder / 's.db'}")
     replayed = time.perf_counter() - begin
     rng = np.random.default_rng(4)
+    load_graph(world.folder / "bundle", export=True)  # once per bundle; the server takes it
     with server(world.folder, _OPTIONS) as (_, port, ready):
         stored = [_batches(port, callers, sizes, rng) for callers in _CALLERS]
         effects = asyncio.run(_effects(port, sizes, rng))

@@ -7,16 +7,19 @@ import os
 import sys
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of mallopt, as in malloc.h
-_KEPT = 1 << 30  # bytes
+KEPT = 1 << 30  # bytes
 _LARGEST = 32 << 20  # bytes; mallopt refuses more
 
 
-def keep_freed_memory() -> bool:
-    """Let glibc keep up to 1 GiB of freed memory, for the rest of the process.
+def keep_freed_memory(most: int = KEPT) -> bool:
+    """Let glibc keep freed memory for the rest of the process.
 
     Each training step needs the memory that the step before it freed. Given back to the system in
     between, every page of it costs a fault: 4,000 of them, and an eighth of the time of a step of
     PRM (64 requests, 50 candidates, width 64).
+
+    Args:
+        most: bytes at the end of the heap that are kept; 1 GiB.
 
     Returns:
         Whether it took effect: not where another C library allocates, nor where the environment
@@ -29,4 +32,4 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST)) and bool(mallopt(_TRIM_THRESHOLD, _KEPT))
+    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST)) and bool(mallopt(_TRIM_THRESHOLD, most))

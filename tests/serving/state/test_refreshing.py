@@ -25,7 +25,7 @@ from goalrank.requests import Requests
 from goalrank.serving import Store, refreshed_retrieval
 from goalrank.serving.state.event_log import EventLog
 from goalrank.serving.state.event_rules import EventRules
-from goalrank.serving.state.live import LiveState
+from goalrank.serving.state.live import LiveState, Wished
 from goalrank.serving.state.logged import LoggedEvent
 from goalrank.serving.state.replay import replay, rows_for
 from goalrank.training import build_config
@@ -137,7 +137,7 @@ def test_later_events_bring_new_items(replayed):
     live = LiveState(info, found)
     live.add(log_rows(url))
     if live.linked is not None and live.linked.channels:
-        row = live.retrieve(fans[0], begin + 40_000_000, 8, exclude_seen=False)
+        row = live.retrieve([Wished(fans[0], begin + 40_000_000, 8, exclude_seen=False)])[0]
         assert 777_002 in row["candidates"]  # who took the first took the second
 
 

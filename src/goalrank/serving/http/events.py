@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 from pydantic import model_validator as check
 
 from goalrank.constraints import Constraints
-from goalrank.errors import ConfigError
+from goalrank.errors import ConfigError, OverloadError
 from goalrank.serving.http.access import ARRIVED
 from goalrank.serving.http.schemas import (
     MOST_CANDIDATES,
@@ -25,10 +24,12 @@ from goalrank.serving.http.schemas import (
     RequestTime,
     Score,
 )
+from goalrank.serving.ranking.batcher import Batcher, FullError
 from goalrank.serving.ranking.served_bundles import DEFAULT
 from goalrank.serving.ranking.service import Service
 from goalrank.serving.state.event_rules import EventRules
 from goalrank.serving.state.keeper import StateKeeper
+from goalrank.serving.state.live import Wished
 from goalrank.serving.state.logged import LoggedColumns, LoggedEvent, SideTable
 from goalrank.serving.store.records import micros
 
@@ -287,8 +288,11 @@ def add_events(
         authorize: refuses callers without a key.
     """
     guarded: dict[str, Any] = {"dependencies": [Depends(authorize)]}
-    # One thread: retrieval holds the state's lock, and the event loop must be free to refuse.
-    retrieval = ThreadPoolExecutor(1, "goalrank-retrieval")
+    # A thread: retrieval holds the state's lock, and the event loop must be free to refuse. Those
+    # that wait are retrieved together.
+    retrieval: Batcher[RecommendBody, RankBody] = Batcher(
+        lambda bodies: _with_candidates(bodies, keeper), batch_size=16
+    )
 
     @app.post("/v1/events", **guarded)
     def events(body: EventsBody) -> EventsAnswer:
@@ -305,8 +309,10 @@ def add_events(
     @app.post("/v1/recommend", response_model=Answer, **guarded)
     async def recommend(body: RecommendBody, request: Request) -> Response:
         """Retrieve candidates for a user and rank them."""
-        loop = asyncio.get_running_loop()
-        asked = await loop.run_in_executor(retrieval, _with_candidates, body, keeper)
+        try:
+            asked = await asyncio.wrap_future(retrieval.submit(body))
+        except FullError as error:
+            raise OverloadError("too many requests wait for retrieval; send it again") from error
         answer = (await service.rank_async([asked], request.scope.get(ARRIVED)))[0]
         answer.state_ahead = keeper.ahead(asked.time or datetime.now(UTC))
         return Response(answer.model_dump_json(), media_type="application/json")
@@ -335,12 +341,18 @@ def add_events(
         return Forgotten(known=known, events=deleted.events, exposures=deleted.exposures)
 
 
-def _with_candidates(body: RecommendBody, keeper: StateKeeper) -> RankBody:
+def _with_candidates(bodies: Sequence[RecommendBody], keeper: StateKeeper) -> list[RankBody]:
     keeper.follow()
-    moment = body.time or datetime.now(UTC)
-    found = keeper.live.retrieve(
-        body.user_id, micros(moment), body.candidates, exclude_seen=body.exclude_seen
-    )
+    now = datetime.now(UTC)
+    moments = [body.time or now for body in bodies]
+    found = keeper.live.retrieve([
+        Wished(body.user_id, micros(moment), body.candidates, body.exclude_seen)
+        for body, moment in zip(bodies, moments)
+    ])  # fmt: skip
+    return [_asked(body, moment, each) for body, moment, each in zip(bodies, moments, found)]
+
+
+def _asked(body: RecommendBody, moment: datetime, found: dict[str, Any]) -> RankBody:
     if not found["candidates"]:
         raise ConfigError(
             "no item is left for this user; remedy: exclude_seen false, or give candidates (POST "

@@ -16,7 +16,7 @@ from goalrank.errors import ConfigError
 from goalrank.serving.http.schemas import Id
 from goalrank.serving.ranking.served_bundles import DEFAULT
 from goalrank.serving.ranking.service import Service
-from goalrank.serving.state.live import Asked, LiveState
+from goalrank.serving.state.live import Asked, LiveState, Wished
 from goalrank.serving.state.logged import LoggedEvent
 from goalrank.serving.store.records import micros
 
@@ -98,7 +98,7 @@ def _candidates(
     """Candidates, what the state fills in for them, and why there are none."""
     try:
         if live.retrieves:
-            found = live.retrieve(body.user_id, micros(now))
+            found = live.retrieve([Wished(body.user_id, micros(now))])[0]
             return found["candidates"], found, None
         asked = [Asked(body.user_id, micros(now), body.candidates)] if body.candidates else []
         return body.candidates, live.rows(asked)[0] if asked else {}, None

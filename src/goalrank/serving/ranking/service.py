@@ -46,7 +46,7 @@ from goalrank.serving.ranking.jobs import (
 from goalrank.serving.ranking.memory import release_memory
 from goalrank.serving.ranking.pending_work import PendingWork, run_async, run_blocking
 from goalrank.serving.ranking.served_bundles import DEFAULT, BundleWatcher, ServedBundles
-from goalrank.serving.state.filling import filled_bodies
+from goalrank.serving.state.filling import Filler, lacks_nothing
 from goalrank.serving.state.keeper import StateKeeper
 from goalrank.serving.store.probe import StoreProbe
 from goalrank.serving.store.records import Event, FeedbackCounts
@@ -150,6 +150,7 @@ class Service:
             allow=allow,
         )  # fmt: skip
         self.keeper: StateKeeper | None = None
+        self._filler: Filler | None = None
         self._batcher: Batcher[RankJob, Ranked] = Batcher(self._rank_batch)
         # A thread of its own, one by one: what takes long holds up neither the rest nor memory.
         self._large_batcher: Batcher[RankJob, Ranked] = Batcher(
@@ -194,7 +195,7 @@ class Service:
             if name == DEFAULT:
                 keeper.adopt(predictor.bundle.encoder.info, predictor.bundle.learnt)
 
-        self.keeper = keeper
+        self.keeper, self._filler = keeper, Filler(keeper)
         self._bundles.before_serving = adopt
         self._bundles.rank_by(keeper.latest)
 
@@ -233,8 +234,12 @@ class Service:
             end = arrived + self.deadline
             now = datetime.now(UTC)
             ahead: Sequence[float | None] = [None] * len(bodies)
-            if self.keeper is not None:
-                bodies, ahead = filled_bodies(bodies, self.keeper, now)
+            filler = self._filler
+            if self.keeper and filler and not lacks_nothing(bodies, self.keeper):
+                filling = filler.submit(bodies)
+                yield filling, None
+                filled = filling.result()
+                bodies, ahead, now = filled.bodies, filled.ahead, filled.now
             requests = [self._request_jobs(body, now) for body in bodies]
             jobs = [job for request in requests for job in request.jobs]
             for job in jobs:
@@ -446,6 +451,8 @@ class Service:
     def close(self) -> None:
         """Finish the waiting requests, then close the store; nothing is waited for without limit."""
         self.draining = True
+        if self._filler is not None:
+            self._filler.close(_CLOSE_S)
         self._batcher.close(_CLOSE_S)
         self._large_batcher.close(_CLOSE_S)
         self._feedback_writer.close(_CLOSE_S)

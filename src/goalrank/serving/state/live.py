@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -22,10 +22,12 @@ from goalrank.serving.state.snapshots import Snapshot
 from goalrank.serving.state.state import State
 from goalrank.serving.store.records import micros
 
-__all__ = ["Asked", "LiveState"]
+__all__ = ["Asked", "LiveState", "Wished"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MOST_SCORES = 2_000_000  # requests × known items at once: some dozen arrays of this size
 Floats = NDArray[np.float32]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,23 @@ class Asked:
     user_id: Any
     time: int
     candidates: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Wished:
+    """Candidates that are wished for a user at a moment.
+
+    Attributes:
+        user_id: id.
+        time: microseconds.
+        count: N; None takes the import's.
+        exclude_seen: see `Linked.retrieve`.
+    """
+
+    user_id: Any
+    time: int
+    count: int | None = None
+    exclude_seen: bool | None = None
 
 
 class LiveState:
@@ -138,14 +157,20 @@ class LiveState:
                 f"events; remedy: send candidate_features with the request"
             )
         with self._lock:
-            return self._rows(asked)
+            self._advance(max((each.time for each in asked), default=0))
+            return [row for piece in self._pieces(asked) for row in self._rows(piece)]
+
+    def _pieces(self, asked: Sequence[T]) -> Iterator[Sequence[T]]:
+        """Cut requests into pieces whose scores of all known items fit into memory."""
+        known = 1 if self.linked is None else max(self.linked.known, 1)
+        size = max(_MOST_SCORES // known, 1)
+        return (asked[begin : begin + size] for begin in range(0, len(asked), size))
 
     def _rows(
         self, asked: Sequence[Asked], linked: Retrieved | None = None
     ) -> list[dict[str, Any]]:
-        """Rows; linked features are computed unless they are given."""
+        """Rows at the clock; linked features are computed unless they are given."""
         state = self.state
-        self._advance(max(each.time for each in asked))
         users = [each.user_id for each in asked]
         time = np.maximum(np.array([each.time for each in asked]), state.clock)
         codes = state.codes([each.candidates for each in asked])
@@ -159,16 +184,13 @@ class LiveState:
         """Move the clock on to a moment, but not past now: it serves later requests, too."""
         self.state.advance(min(moment, micros(datetime.now(UTC))))
 
-    def retrieve(
-        self, user: Any, time: int, count: int | None = None, *, exclude_seen: bool | None = None
-    ) -> dict[str, Any]:
-        """Candidates of one request, with its history and features: columns of the table.
+    def retrieve(self, wished: Sequence[Wished]) -> list[dict[str, Any]]:
+        """Candidates of requests, with their histories and features: columns of the table.
+
+        The clock moves on as for `rows`.
 
         Args:
-            user: id.
-            time: microseconds.
-            count: N; None takes the import's.
-            exclude_seen: see `Linked.retrieve`.
+            wished: B requests.
 
         Raises:
             ConfigError: nothing was learnt about retrieval.
@@ -178,14 +200,34 @@ class LiveState:
                 "the bundle keeps nothing about retrieval; remedy: train on a data set of goalrank "
                 "data import, or give candidates (POST /v1/rank)"
             )
+        alike: dict[tuple[int | None, bool | None], list[int]] = {}
+        for place, each in enumerate(wished):
+            alike.setdefault((each.count, each.exclude_seen), []).append(place)
+        out: dict[int, dict[str, Any]] = {}
         with self._lock:
-            self._advance(time)
-            found = self.linked.retrieve([user], count, exclude_seen=exclude_seen).real
-            ids = [self.state.items.ids[code] for code in found.candidates[0]]
-            # Ranks among what else a channel brings are learnt as the import excluded items.
-            same = exclude_seen in (None, self.linked.learnt.exclude_seen)
-            row = self._rows([Asked(user, time, ids)], found if same else None)[0]
-        return {**row, "candidates": ids, "candidate_score": found.score[0].tolist()}
+            self._advance(max((each.time for each in wished), default=0))
+            for (count, exclude_seen), places in alike.items():
+                for piece in self._pieces(places):
+                    found = self._retrieve(
+                        self.linked, [wished[place] for place in piece], count, exclude_seen
+                    )
+                    out.update(zip(piece, found, strict=True))
+        return [out[place] for place in range(len(wished))]
+
+    def _retrieve(
+        self, linked: Linked, wished: Sequence[Wished], count: int | None, exclude_seen: bool | None
+    ) -> list[dict[str, Any]]:
+        users, every = [each.user_id for each in wished], self.state.items.ids
+        found = linked.retrieve(users, count, exclude_seen=exclude_seen).real
+        ids = [[every[code] for code in codes if code >= 0] for codes in found.candidates]
+        asked = [Asked(each.user_id, each.time, own) for each, own in zip(wished, ids)]
+        # Ranks among what else a channel brings are learnt as the import excluded items.
+        same = exclude_seen in (None, linked.learnt.exclude_seen)
+        rows = self._rows(asked, found if same else None)
+        return [
+            {**row, "candidates": own, "candidate_score": score[: len(own)].tolist()}
+            for row, own, score in zip(rows, ids, found.score)
+        ]
 
     def user(self, user: Any, time: int) -> dict[str, Any]:
         """What is known of a user at a moment, as JSON values.

@@ -25,7 +25,7 @@ from goalrank.serving.state.comparison.cell_counts import (
 from goalrank.serving.state.event_log import EventLog
 from goalrank.serving.state.event_rules import EventRules
 from goalrank.serving.state.keeper import StateKeeper
-from goalrank.serving.state.live import Asked
+from goalrank.serving.state.live import Asked, Wished
 from goalrank.serving.state.logged import LoggedEvent, SideTable
 from goalrank.serving.state.replay import event_batches, rows_for, rows_of
 from goalrank.serving.store.records import micros
@@ -190,7 +190,7 @@ class _Asking:
             asked = Asked(row["user_id"], time, row["candidates"])
             self._count(row, features, keeper.rows([asked])[0], late, early | late)
             if late and self._retrieves:
-                found = keeper.live.retrieve(row["user_id"], time)
+                found = keeper.live.retrieve([Wished(row["user_id"], time)])[0]
                 self._count_retrieved(row, found)
         self._next = end
 

@@ -1,0 +1,153 @@
+"""Many requests to a state at once get what each gets alone; those that wait are filled together."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import wait
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+
+from goalrank.errors import ConfigError
+from goalrank.logs import LearntRetrieval, import_dataset
+from goalrank.logs.options import ImportOptions
+from goalrank.logs.readers.sources import SOURCES
+from goalrank.requests import Requests, TableInfo
+from goalrank.serving.http.schemas import RankBody
+from goalrank.serving.state.filling import Filler
+from goalrank.serving.state.live import Asked, LiveState, Wished
+from tests.logs.logs_data import movielens_folder
+
+OPTIONS = {"first_fit": 100, "factors": 4, "candidates": 12, "stride": 5, "history": 20}
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory) -> LiveState:
+    folder = tmp_path_factory.mktemp("many")
+    path = movielens_folder(folder / "log")
+    import_dataset("movielens", path, OPTIONS, out=folder / "data")
+    info = Requests.read(folder / "data" / "test.parquet").info
+    made = LiveState(info, LearntRetrieval.load(folder / "data" / "retrieval"))
+    made.add(SOURCES["movielens"](path, ImportOptions.from_mapping(OPTIONS)).events)
+    return made
+
+
+def close(one: Any, other: Any) -> bool:
+    """Whether two rows are equal, numbers to 10⁻⁶: sums of products depend on how many there are."""
+    if isinstance(one, float):
+        return one == pytest.approx(other, abs=1e-6)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(close(one[name], other[name]) for name in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(close, one, other))
+    return bool(one == other)
+
+
+def asked(live: LiveState, count: int) -> list[Asked]:
+    """Requests of known and unknown users for candidates of several numbers."""
+    rng, items = np.random.default_rng(0), live.state.items.ids
+    users = [*live.state.users.ids[: count - 1], 987_654]
+    sizes = rng.integers(1, 9, count)
+    return [
+        Asked(user, live.state.clock + 5, [items[at] for at in rng.permutation(len(items))[:size]])
+        for user, size in zip(users, sizes)
+    ]
+
+
+@pytest.mark.parametrize("most", [2_000_000, 1, 200])
+def test_rows_of_many_are_those_of_each(live, monkeypatch, most):
+    monkeypatch.setattr("goalrank.serving.state.live._MOST_SCORES", most)
+    wanted = asked(live, 9)
+    found = live.rows(wanted)
+    assert len(found) == 9
+    assert all(close(row, live.rows([each])[0]) for row, each in zip(found, wanted))
+    assert live.rows([]) == []
+
+
+@pytest.mark.parametrize("most", [2_000_000, 1])
+def test_candidates_of_many_are_those_of_each(live, monkeypatch, most):
+    monkeypatch.setattr("goalrank.serving.state.live._MOST_SCORES", most)
+    users, now = [*live.state.users.ids[:8], 987_654], live.state.clock + 5
+    counts, seen = [None, 3, 7, 3], [None, True, False]
+    wished = [Wished(u, now, counts[i % 4], seen[i % 3]) for i, u in enumerate(users)]
+    found = live.retrieve(wished)
+    assert [len(row["candidates"]) for row in found[1:4]] == [3, 7, 3]
+    assert all(close(row, live.retrieve([each])[0]) for row, each in zip(found, wished))
+
+
+def test_scores_of_all_items_are_held_for_few_requests_at_once(live, monkeypatch):
+    """A batch of 1,000 requests on 10⁵ items would hold 10⁸ scores per channel."""
+    known, sizes = live.linked.known, []
+    of = live.linked.of
+    monkeypatch.setattr("goalrank.serving.state.live._MOST_SCORES", 4 * known)
+    monkeypatch.setattr(
+        live.linked, "of", lambda users, c: (sizes.append(len(users)), of(users, c))[1]
+    )
+    live.rows(asked(live, 10))
+    assert sizes == [4, 4, 2]
+
+
+@dataclass
+class Keeper:
+    """A keeper whose first answer can be held up; an unknown user is refused."""
+
+    held: threading.Event = field(default_factory=threading.Event)
+    begun: threading.Event = field(default_factory=threading.Event)
+    sizes: list[int] = field(default_factory=list)
+
+    @property
+    def live(self) -> Any:
+        @dataclass
+        class Live:
+            info: TableInfo
+            retrieves: bool = False
+
+        return Live(TableInfo(feedback_kinds=("click",), target="click"))
+
+    def rows(self, wanted: list[Asked]) -> list[dict[str, Any]]:
+        self.sizes.append(len(wanted))
+        self.begun.set()
+        assert self.held.wait(10)
+        if any(each.user_id < 0 for each in wanted):
+            raise ConfigError("no such user")
+        return [
+            {"history": [each.user_id], "history_feedback": [1.0], "history_time": []}
+            for each in wanted
+        ]
+
+    def ahead(self, moment: datetime) -> float:
+        return 0.0
+
+
+def filled(jobs: list[list[int]]) -> tuple[Keeper, list[Any]]:
+    """Fill in jobs of users, all but the first of which wait for it."""
+    keeper = Keeper()
+    filler = Filler(keeper)
+    bodies = [[RankBody(user_id=user, candidates=[1, 2]) for user in job] for job in jobs]
+    futures = [filler.submit(bodies[0])]
+    assert keeper.begun.wait(10)
+    futures += [filler.submit(each) for each in bodies[1:]]
+    keeper.held.set()
+    wait(futures, 10)
+    filler.close(5)
+    return keeper, futures
+
+
+def test_what_waits_is_filled_together():
+    keeper, futures = filled([[5], [6], [7, 8], [9]])
+    assert keeper.sizes == [1, 4]
+    found = [[body.history for body in each.result().bodies] for each in futures]
+    assert found == [[[5]], [[6]], [[7], [8]], [[9]]]
+    assert [each.result().ahead for each in futures] == [[0.0], [0.0], [0.0, 0.0], [0.0]]
+    assert futures[0].result().now <= futures[1].result().now <= datetime.now(UTC)
+
+
+def test_a_fault_stays_alone():
+    keeper, futures = filled([[5], [6], [-7], [8, 9]])
+    assert keeper.sizes == [1, 4, 1, 1, 2]
+    with pytest.raises(ConfigError, match="no such user"):
+        futures[2].result()
+    assert [body.history for body in futures[3].result().bodies] == [[8], [9]]
