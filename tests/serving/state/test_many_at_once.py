@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from goalrank.logs.readers.sources import SOURCES
 from goalrank.requests import Requests, TableInfo
 from goalrank.serving.http.schemas import RankBody
 from goalrank.serving.state.filling import Filler
+from goalrank.serving.state.keeper import StateKeeper
 from goalrank.serving.state.live import Asked, LiveState, Wished
 from tests.logs.logs_data import movielens_folder
 
@@ -80,12 +81,15 @@ def test_candidates_of_many_are_those_of_each(live, monkeypatch, most):
 
 def test_scores_of_all_items_are_held_for_few_requests_at_once(live, monkeypatch):
     """A batch of 1,000 requests on 10⁵ items would hold 10⁸ scores per channel."""
-    known, sizes = live.linked.known, []
+    sizes = []
     of = live.linked.of
-    monkeypatch.setattr("goalrank.serving.state.live._MOST_SCORES", 4 * known)
-    monkeypatch.setattr(
-        live.linked, "of", lambda users, c: (sizes.append(len(users)), of(users, c))[1]
-    )
+
+    def noted(users: list[Any], candidates: Any) -> Any:
+        sizes.append(len(users))
+        return of(users, candidates)
+
+    monkeypatch.setattr("goalrank.serving.state.live._MOST_SCORES", 4 * live.linked.known)
+    monkeypatch.setattr(live.linked, "of", noted)
     live.rows(asked(live, 10))
     assert sizes == [4, 4, 2]
 
@@ -125,7 +129,7 @@ class Keeper:
 def filled(jobs: list[list[int]]) -> tuple[Keeper, list[Any]]:
     """Fill in jobs of users, all but the first of which wait for it."""
     keeper = Keeper()
-    filler = Filler(keeper)
+    filler = Filler(cast(StateKeeper, keeper))
     bodies = [[RankBody(user_id=user, candidates=[1, 2]) for user in job] for job in jobs]
     futures = [filler.submit(bodies[0])]
     assert keeper.begun.wait(10)
