@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 
 from goalrank.errors import MissingExtraError
 from goalrank.logs import (
+    ChannelLists,
     ItemToItem,
     LinkVotes,
     blend,
@@ -26,7 +27,7 @@ from goalrank.logs import (
 from goalrank.logs.retrieval.blend_check import best_channel, blend_gain
 from goalrank.logs.retrieval.blending import _smallest, _smallest_of_many
 from goalrank.logs.retrieval.channel import Chunk
-from goalrank.logs.retrieval.folded_in import RIDGE, ItemFactors
+from goalrank.logs.retrieval.folded_in import RIDGE, FoldedIn, ItemFactors
 from goalrank.logs.retrieval.item_to_item import strongest
 from goalrank.logs.retrieval.refit_scoring import one_ahead
 from tests.logs.logs_data import START, movielens_folder
@@ -293,6 +294,25 @@ def test_users_are_folded_in_as_least_squares_says():
     for row in range(3):  # each as if it were alone
         alone = ItemFactors(factors).users(item[row : row + 1], confidence[row : row + 1])
         assert alone[0].tolist() == found[row].tolist()
+
+
+@pytest.mark.parametrize("exclude_seen", [False, True])
+def test_nearly_equal_items_come_in_one_order_however_many_requests_there_are(exclude_seen):
+    """A server asks for one request, the import for hundreds: their sums are rounded differently."""
+    rng = np.random.default_rng(0)
+    kinds = rng.standard_normal((150, 48))[rng.integers(0, 150, 600)]  # four of each
+    factors = (kinds * (1 + 1e-7 * rng.standard_normal((600, 1)))).astype(np.float32)
+    channel = FoldedIn.from_learnt({"items": factors}, np.ones(64 * 20, np.float32))
+    log = SimpleNamespace(item=rng.integers(0, 600, 64 * 20).astype(np.int32))
+    start = np.arange(64) * 20
+    together = Chunk(log, start, start + 20, 600, 64)
+    alone = [Chunk(log, start[r : r + 1], start[r : r + 1] + 20, 600, 1) for r in range(64)]
+    tops = ChannelLists.of([channel], together, 50, exclude_seen).tops[0]
+    each = [ChannelLists.of([channel], one, 50, exclude_seen).tops[0][0] for one in alone]
+    assert np.array_equal(tops, each)
+    # The order is that of the scores.
+    scores = np.take_along_axis(channel.score(together), tops.astype(np.int64), axis=1)
+    assert (np.diff(scores, axis=1) <= 1e-5).all()
 
 
 def test_a_table_of_links_votes_as_the_sparse_links_do():

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from goalrank.logs.events.arrays import Ints, Longs, ragged_ranges
 
-__all__ = ["Chunk", "ItemScorer", "RetrievalChannel", "RowWeights", "ScoringChannel"]
+__all__ = [
+    "Chunk",
+    "ExactChannel",
+    "ItemScorer",
+    "RetrievalChannel",
+    "RowWeights",
+    "ScoringChannel",
+]
 
 Floats = NDArray[np.float32]
 
@@ -33,6 +40,7 @@ class Chunk:
         start, end: [B] rows of each request's history, strictly before the request.
         items: I, number of known items; only codes below I can be retrieved.
         size: number of rows that arrays are padded to where results could depend on their shape.
+        kept: what channels work out once for these requests, by name.
     """
 
     log: ItemRows
@@ -40,6 +48,7 @@ class Chunk:
     end: Longs
     items: int
     size: int
+    kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.start)
@@ -108,6 +117,23 @@ class ScoringChannel(ItemScorer, Protocol):
 
     needs_evidence: bool
     personal: bool
+
+
+@runtime_checkable
+class ExactChannel(Protocol):
+    """A retriever whose scores depend, by rounding, on how many requests are asked for at once.
+
+    The order of the best items is that of scores in double precision, so that an import and a
+    server put items with nearly the same score in the same order.
+    """
+
+    def exact(self, chunk: Chunk, items: Ints) -> NDArray[np.float64]:
+        """Score some items in double precision: [B, M].
+
+        Args:
+            chunk: B requests.
+            items: [B, M] codes; what -1 gets does not matter.
+        """
 
 
 class RetrievalChannel(ScoringChannel, Protocol):

@@ -15,11 +15,12 @@ from goalrank.logs.retrieval.blending import (
     top_items,
     top_items_shared,
 )
-from goalrank.logs.retrieval.channel import Chunk, ItemScorer, ScoringChannel
+from goalrank.logs.retrieval.channel import Chunk, ExactChannel, ItemScorer, ScoringChannel
 
 __all__ = ["ChannelLists", "gather", "scored"]
 
 Floats = NDArray[np.float32]
+_SPARE = 16  # items beyond the last place, of which rounding may hide one that belongs there
 
 
 def gather(scores: Floats, candidates: Ints) -> Floats:
@@ -130,4 +131,15 @@ def _top(
     excluded = chunk.seen if exclude_seen else None
     if channel.needs_evidence:
         excluded = scores <= 0 if excluded is None else (scores <= 0) | excluded
-    return top_items(scores, count, excluded)
+    if not isinstance(channel, ExactChannel):
+        return top_items(scores, count, excluded)
+    some = top_items(scores, count + _SPARE, excluded)
+    return _in_exact_order(some, channel.exact(chunk, some))[:, :count]
+
+
+def _in_exact_order(items: Ints, exact: NDArray[np.float64]) -> Ints:
+    """Items [B, M] by exact scores, the highest first (ties: lowest code first); -1 last."""
+    value = np.where(items >= 0, exact, -np.inf)
+    by_code = np.argsort(items, axis=1)
+    order = np.argsort(-np.take_along_axis(value, by_code, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(items, np.take_along_axis(by_code, order, axis=1), axis=1)

@@ -14,10 +14,11 @@ from goalrank.logs.retrieval.sparse import load_sparse
 __all__ = ["ALPHA", "RIDGE", "FoldedIn", "ItemFactors"]
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 ALPHA = 10.0  # confidence of a consumed item of weight 1; that of all others is 1
 RIDGE = 0.05  # weight of the factors' squared length
 _STEPS = 12  # of conjugate gradients; more do not change the first four digits
-_TINY = np.float32(1e-30)
+_TINY = 1e-300
 
 
 class ItemFactors:
@@ -34,15 +35,18 @@ class ItemFactors:
         self.values = values
 
     @cached_property
-    def _gram(self) -> Floats:
+    def _gram(self) -> Doubles:
         """Products of the factors over all items, and the ridge: [F, F]."""
         width = self.values.shape[1]
-        products: Floats = self.values.T @ self.values
-        products[np.diag_indices(width)] += np.float32(RIDGE)
+        products = (self.values.T @ self.values).astype(np.float64)
+        products[np.diag_indices(width)] += RIDGE
         return products
 
-    def users(self, item: NDArray[np.integer], confidence: Floats) -> Floats:
+    def users(self, item: NDArray[np.integer], confidence: Floats) -> Doubles:
         """Factors of users by least squares: [B, F].
+
+        In double precision: rounding depends on how many users are asked for at once, and of two
+        items with nearly the same score another one would come first.
 
         Minimises sum over items of c (p − x·y)² + ridge |x|², where c is the confidence and p is 1
         for the items of a history, and c is 1 and p is 0 for all others (Hu, Koren and Volinsky,
@@ -52,11 +56,11 @@ class ItemFactors:
             item: [B, D] items of the history, each once.
             confidence: [B, D]; 0 for none.
         """
-        some = self.values[item]
-        more = np.where(confidence > 0, confidence - np.float32(1), np.float32(0))
-        rest = (confidence[:, None, :] @ some)[:, 0]
-        step: Floats = rest.copy()
-        users: Floats = np.zeros_like(rest)
+        some, weight = self.values[item].astype(np.float64), confidence.astype(np.float64)
+        more = np.where(weight > 0, weight - 1, 0)
+        rest = (weight[:, None, :] @ some)[:, 0]
+        step: Doubles = rest.copy()
+        users: Doubles = np.zeros_like(rest)
         length = np.square(rest).sum(axis=1, keepdims=True)
         for _ in range(_STEPS):
             product = (some @ step[:, :, None])[:, :, 0] * more
@@ -105,11 +109,26 @@ class FoldedIn:
         return made
 
     def score(self, chunk: Chunk) -> Floats:
-        """Inner products of folded-in users and items: [B, I].
+        """Inner products of folded-in users and items: [B, I]."""
+        users = self._users(chunk).astype(np.float32)
+        scores: Floats = users @ self.factors.values.T
+        return scores[: len(chunk)]
 
-        Args:
-            chunk: B requests.
-        """
+    def exact(self, chunk: Chunk, items: NDArray[np.integer]) -> Doubles:
+        """Inner products with some items in double precision: [B, M]; see `ExactChannel`."""
+        some = self.factors.values[np.maximum(items, 0)]
+        users = self._users(chunk)[: len(chunk)]
+        scores: Doubles = (some @ users[:, :, None])[:, :, 0]
+        return scores
+
+    def _users(self, chunk: Chunk) -> Doubles:
+        """Factors of the users of a chunk, worked out once."""
+        if self.name not in chunk.kept:
+            chunk.kept[self.name] = self._folded_in(chunk)
+        users: Doubles = chunk.kept[self.name]
+        return users
+
+    def _folded_in(self, chunk: Chunk) -> Doubles:
         request, item, _, row = chunk.recent(self._depth)
         # Always the padded chunk: rounding of a matrix product may depend on its shape.
         history = load_sparse().csr_matrix(  # an item's rows are added up
@@ -121,5 +140,4 @@ class FoldedIn:
         items = np.zeros(real.shape, np.int64)
         confidence = np.zeros(real.shape, np.float32)
         items[real], confidence[real] = history.indices, history.data
-        scores: Floats = self.factors.users(items, confidence) @ self.factors.values.T
-        return scores[: len(chunk)]
+        return self.factors.users(items, confidence)
