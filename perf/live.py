@@ -47,6 +47,7 @@ from served import HOST, N, server
 
 BEGIN, END = "<!-- live:start -->", "<!-- live:end -->"
 _CALLERS = (1, 4)
+_SETTLE_S = 15.0  # after a start without a snapshot: the first one, and the log's move into the file
 _OPTIONS = ["--state", "state", "--no-access-log"]
 Found = dict[str, Any]
 
@@ -130,6 +131,7 @@ def measure_server(world: World) -> Found:
     rng = np.random.default_rng(4)
     load_graph(world.folder / "bundle", export=True)  # once per bundle; the server takes it
     with server(world.folder, _OPTIONS) as (_, port, ready):
+        time.sleep(_SETTLE_S)
         stored = [_batches(port, callers, sizes, rng) for callers in _CALLERS]
         effects = asyncio.run(_effects(port, sizes, rng))
         ranked = [_requests("rank", port, sizes, rng, turn) for turn in range(sizes.rounds)]

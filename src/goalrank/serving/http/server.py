@@ -21,6 +21,7 @@ import polars as pl
 import torch
 import uvicorn
 from fastapi import FastAPI
+from threadpoolctl import threadpool_limits
 from uvicorn.supervisors import Multiprocess
 
 from goalrank.compute import keep_freed_memory
@@ -125,7 +126,7 @@ def from_environment() -> FastAPI:
 def tune_process(threads: int, *, state: bool = False) -> None:
     """Prepare a process that only serves: threads of the model, and no long pauses.
 
-    A single request is too small for several threads. Objects that live as long as the process
+    A single request is too small for several threads, of PyTorch or of NumPy. Objects that live as long as the process
     are hidden from the garbage collector, and threads that wait for the interpreter get it within 0.5 ms, not 5.
 
     Args:
@@ -135,6 +136,7 @@ def tune_process(threads: int, *, state: bool = False) -> None:
     if state:
         keep_freed_memory(_KEPT)
     torch.set_num_threads(threads)
+    threadpool_limits(threads)  # NumPy's products, too: threads that wait for each other take cores
     sys.setswitchinterval(0.0005)
     gc.freeze()
     gc.enable()  # paused while the command loads what it needs
