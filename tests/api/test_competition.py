@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,13 @@ from goalrank.api import compete, competition, load
 from goalrank.api.competition import simplest_within_error
 from goalrank.cli import app
 from goalrank.cli.commands.train import seconds_of
+from goalrank.encoders import WideWeights
 from goalrank.errors import BundleError, ConfigError
 from goalrank.evaluation import Evaluation
 from goalrank.evaluation.statistics.bootstrap import Resampler
-from goalrank.testing import make_table
+from goalrank.testing import make_requests, make_table, spec_of
+from goalrank.training import FitConfig, Job, RunOptions
+from goalrank.training.linear_start import LinearStart
 
 TINY = {
     "ranker.width": 8,
@@ -72,14 +76,25 @@ def test_the_winner_of_four_on_validation_is_said_to_be_chosen_there() -> None:
     assert "corrected for the choice among 4 trained rankers on these requests" in verdict[0]
 
 
-def test_the_winner_is_left_as_a_bundle_and_the_table_beside_it(tmp_path: Path) -> None:
+def test_the_winner_is_left_as_a_bundle_and_the_table_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train, validation = make_table(80), make_table(60, seed=1)
+    solved: list[tuple[int, bool]] = []
+    solve = LinearStart._solve
+
+    def counted(start: LinearStart, kind: int, all_known: bool) -> WideWeights:
+        solved.append((kind, all_known))
+        return solve(start, kind, all_known)
+
+    monkeypatch.setattr(LinearStart, "_solve", counted)
     result = compete(
         train, validation, overrides=TINY, bootstrap=20, out=tmp_path, progress=False,
         accelerator="cpu",
     )  # fmt: skip
     assert set(result.evaluation.rankers) >= {"linear", "prm", "goalrank", "random"}
     assert result.left_out == {}
+    assert len(solved) == len(set(solved)) > 0  # once for all networks
     assert f"Deploy {result.winner}" in result.verdict[0]
     written = json.loads((tmp_path / "compete.json").read_text())
     assert written["winner"] == result.winner
@@ -102,6 +117,14 @@ def test_a_budget_too_short_for_networks_says_what_was_left_out() -> None:
     assert any("prm was left out" in sentence for sentence in result.verdict)
     assert any("tree scores" in text for text in said)
     assert any("positives per item" in text for text in said)
+
+
+def test_linear_is_left_out_where_trees_scores_are_the_only_numbers() -> None:
+    spec = replace(spec_of(make_requests(features=2)), model_scores=2)
+    job = Job(spec, make_requests(), None, FitConfig(), RunOptions(Path()))
+    assert competition._obstacle("linear", job, 99.0) is None
+    job.spec = replace(spec, has_score=False)
+    assert competition._obstacle("linear", job, 99.0) == "candidates have no features"
 
 
 def test_the_command_line(tmp_path: Path) -> None:

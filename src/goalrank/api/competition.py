@@ -170,12 +170,14 @@ def _train_all(job: Job, clock: _Clock, say: Say) -> dict[str, str]:
             continue
         say(f"training {name}; {max(clock.left(), 0):.0f} s left")
         _train(name, job, clock)
+    if job.linear_start.begun is not None:
+        say(f"networks begin as: {job.linear_start.begun}")
     return left_out
 
 
 def _obstacle(name: str, job: Job, left: float) -> str | None:
     """Why a row cannot be trained; None where it can."""
-    if name == "linear" and not list(LinearScores(job.spec).wide.parameters()):
+    if name == "linear" and not LinearScores(job.spec).has_inputs:
         return "candidates have no features"
     if name == "lambdamart" and importlib.util.find_spec("lightgbm") is None:
         return "the extra 'trees' is not installed (pip install 'goalrank[trees]')"
@@ -198,7 +200,9 @@ def _timed(job: Job, stage: str, clock: _Clock) -> Job:
     seconds = max(_SHARES.get(stage, 1.0) * clock.left(), 1.0)
     if stage == "reward":
         seconds /= job.config.reward.members
-    return replace(job, options=replace(job.options, max_seconds=seconds))
+    timed = replace(job, options=replace(job.options, max_seconds=seconds))
+    timed.linear_start = job.linear_start  # solved once for all rows
+    return timed
 
 
 def _choose(

@@ -79,10 +79,20 @@ class Trees:
 
     Raises:
         MissingExtraError: LightGBM is not installed.
+        ValueError: the text holds no trees.
     """
 
     def __init__(self, text: str) -> None:
-        self._booster = _lightgbm().Booster(model_str=text)
+        lgb = _lightgbm()
+        try:
+            self._booster = lgb.Booster(model_str=text)
+        except lgb.basic.LightGBMError as error:
+            raise ValueError(f"no text of LightGBM: {error}") from error
+
+    @property
+    def features(self) -> int:
+        """F, numbers per row that the trees read."""
+        return int(self._booster.num_feature())
 
     def scores(self, rows: NDArray[Any], threads: int = 0) -> NDArray[np.float32]:
         """Score rows [M, F]: [M].

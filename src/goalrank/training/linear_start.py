@@ -83,7 +83,9 @@ class LinearStart:
         table = self._table(self.train.target, False)
         self._tried = {name: solve_logit(table, use=use) for name, use in uses.items()}
         scores = {name: self._scores(solution) for name, solution in self._tried.items()}
-        best = max(scores, key=lambda name: float(np.nanmean(scores[name])))
+        best = max(
+            scores, key=lambda name: float(np.nansum(scores[name]))
+        )  # NaN in the same requests
         found = compare(scores[PLAIN], scores[best], held.user, margin=1.0)
         return best if found.kept == "trained" else PLAIN
 

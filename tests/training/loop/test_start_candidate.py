@@ -142,6 +142,20 @@ def test_a_small_part_asks_for_more_than_luck(requests: int, users: int, kept: s
     assert compare(before, before + own - error / 2, user, 0.0).kept == "start"
 
 
+@pytest.mark.parametrize(("requests", "kept"), [(1, "start"), (20, "start"), (5000, "trained")])
+def test_one_users_requests_are_draws_themselves(requests: int, kept: str) -> None:
+    """A sum over all requests of one user has no spread, which is no certainty."""
+    rng = np.random.default_rng(1)
+    before = rng.normal(size=requests)
+    gain = rng.normal(size=requests)
+    gain += 0.1 - gain.mean()
+    found = compare(before, before + gain, np.zeros(requests, np.int32), 1.0)
+    assert found.kept == kept
+    error = gain.std(ddof=1) / np.sqrt(requests) if requests > 1 else np.inf
+    assert found.error == pytest.approx(error)
+    assert compare(before, before + gain, np.zeros(requests, np.int32), 0.0).kept == "trained"
+
+
 def test_requests_without_a_score_make_no_part_larger() -> None:
     before = np.where(np.arange(1000) < 250, 0.5, np.nan)
     after = before + np.where(np.arange(1000) % 2, 0.2, -0.19)

@@ -37,7 +37,8 @@ class StartComparison:
     Attributes:
         start, trained: mean scores.
         gain: trained - start.
-        error: standard error of the gain; requests of one user count as one draw.
+        error: standard error of the gain; requests of one user count as one draw, but where all are
+            of one user, each request does. Infinite for one request.
         kept: "start" or "trained".
         asked: standard errors that the gain had to exceed; above 0 on a small validation part.
     """
@@ -142,14 +143,21 @@ def compare(
     count = max(counts["after"], 1.0)
     gain = (sums["after"] - sums["before"]) / count
     _, cluster = np.unique(user[real], return_inverse=True)
-    off = np.bincount(cluster, (after - before)[real] - gain)
-    spread = {"spread": float((off**2).sum()), "users": float(len(off))}
+    each = (after - before)[real] - gain
+    off = np.bincount(cluster, each)
+    spread = {
+        "user": float((off**2).sum()), "request": float((each**2).sum()), "users": float(len(off))
+    }  # fmt: skip
     if split:
         spread, _ = all_reduce_sums(spread, dict.fromkeys(spread, 0.0))
-    error = math.sqrt(spread["spread"]) / count
+    if spread["users"] > 1:
+        error = math.sqrt(spread["user"]) / count
+    else:  # one user's sum says nothing of its error
+        error = math.sqrt(spread["request"] / (count - 1) / count) if count > 1 else math.inf
     small = counts["after"] < _FEW_REQUESTS or spread["users"] < _FEW_USERS
     asked = margin if small else 0.0
-    kept = "trained" if gain > asked * error or not counts["after"] else "start"
+    enough = gain > (asked * error if asked else 0.0)
+    kept = "trained" if enough or not counts["after"] else "start"
     return StartComparison(sums["before"] / count, sums["after"] / count, gain, error, kept, asked)
 
 
