@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from goalrank.encoders import WideWeights
 from goalrank.errors import BundleError, ConfigError
 from goalrank.evaluation import Evaluation
 from goalrank.evaluation.statistics.bootstrap import Resampler
+from goalrank.evaluation.statistics.few_clusters import resample
 from goalrank.testing import make_requests, make_table, spec_of
 from goalrank.training import FitConfig, Job, RunOptions
 from goalrank.training.linear_start import LinearStart
@@ -70,6 +71,20 @@ def test_the_verdict_claims_what_the_interval_shows(winner: float, told: str, mo
     assert ("scored requests would tell" in " ".join(verdict)) == bool(more)
 
 
+def test_the_verdict_on_one_users_requests_claims_no_error() -> None:
+    level = evaluation(linear=0.5, prm=0.6, popularity=0.4)
+    one = dataclasses.replace(level, resampler=resample(np.zeros(400), "user", 100, 0))
+    verdict = competition._verdict(one, "linear", "prm", "popularity", "ndcg@6", {}, choices=2)
+    text = " ".join(verdict)
+    assert "inf" not in text
+    assert "standard error" not in text
+    assert (
+        "is not told apart from that of the best baseline, popularity (difference +0.100, no int"
+        in text
+    )
+    assert "prm has the highest mean and is ahead of linear by what may be chance" in text
+
+
 def test_the_winner_of_four_on_validation_is_said_to_be_chosen_there() -> None:
     both = evaluation(prm=0.53, popularity=0.5)
     verdict = competition._verdict(both, "prm", "prm", "popularity", "ndcg@6", {}, choices=4)
@@ -120,10 +135,10 @@ def test_a_budget_too_short_for_networks_says_what_was_left_out() -> None:
 
 
 def test_linear_is_left_out_where_trees_scores_are_the_only_numbers() -> None:
-    spec = replace(spec_of(make_requests(features=2)), model_scores=2)
+    spec = dataclasses.replace(spec_of(make_requests(features=2)), model_scores=2)
     job = Job(spec, make_requests(), None, FitConfig(), RunOptions(Path()))
     assert competition._obstacle("linear", job, 99.0) is None
-    job.spec = replace(spec, has_score=False)
+    job.spec = dataclasses.replace(spec, has_score=False)
     assert competition._obstacle("linear", job, 99.0) == "candidates have no features"
 
 

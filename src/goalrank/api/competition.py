@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -281,15 +282,18 @@ def _verdict(
         out.append(found.how_sure)
     if winner != top:
         ahead = evaluation.paired(top, winner, metric)
+        told = "less than a standard error" if math.isfinite(ahead.high) else "what may be chance"
         out.append(
-            f"{top} has the highest mean and is ahead of {winner} by less than a standard error "
-            f"({_span(ahead)}), so the simpler ranker is kept."
+            f"{top} has the highest mean and is ahead of {winner} by {told} ({_span(ahead)}), so "
+            f"the simpler ranker is kept."
         )
     out += [f"{name} was left out: {why}." for name, why in left_out.items()]
     return tuple(out)
 
 
 def _span(difference: Difference) -> str:
+    if not math.isfinite(difference.high):
+        return f"difference {difference.mean:+.3f}, no interval"
     return (
         f"difference {difference.mean:+.3f}, 95 % interval {difference.low:+.3f} to "
         f"{difference.high:+.3f}"
