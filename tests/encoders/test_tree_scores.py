@@ -122,6 +122,20 @@ def test_scores_of_models_alone_are_nothing_to_be_linear_in() -> None:
     assert linear_baseline(replace(spec, has_score=True), bare)
 
 
+@pytest.mark.parametrize("validated", [False, True])
+def test_networks_begin_as_trees_where_plain_features_say_nothing(validated: bool) -> None:
+    """Beside the order of the candidates, trees need not be better by an error."""
+    features = PRODUCT_SCORED.candidate_features.copy()
+    features[:, :-2] = 1.0
+    train = replace(
+        PRODUCT_SCORED, candidate_features=features,
+        candidate_score=np.zeros_like(PRODUCT_SCORED.candidate_score),
+    )  # fmt: skip
+    held = train.take(np.arange(20))
+    held = replace(held, feedback=np.zeros_like(held.feedback))
+    assert LinearStart(SPEC, train, held if validated else None, 4, 0).chosen == "trees"
+
+
 def test_a_validation_part_without_a_positive_chooses_nothing() -> None:
     held = PRODUCT_SCORED.take(np.arange(50))
     held = replace(held, feedback=np.zeros_like(held.feedback))
@@ -234,7 +248,7 @@ def test_counts_that_do_not_fit_are_refused_when_they_are_read(
     ("by_user", lambda by_user: "yes"),
     ("texts", lambda texts: []),
     ("texts", lambda texts: texts[:2]),
-    ("texts", lambda texts: [texts[0][:200], *texts[1:]]),
+    ("texts", lambda texts: ["no trees", *texts[1:]]),
     ("texts", lambda texts: [COUNTING, *texts[1:]]),
     ("counted", lambda counted: {**counted, "texts": counted["texts"][:2]}),
     ("counted", lambda counted: {**counted, "deviation": np.inf}),

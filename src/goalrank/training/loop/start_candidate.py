@@ -52,13 +52,15 @@ class StartComparison:
 
     def __str__(self) -> str:
         said = f"training gained {self.gain:+.4f} ± {self.error:.4f} on validation"
+        if not math.isfinite(self.error):
+            said = f"training gained {self.gain:+.4f} on validation, too small to tell an error"
         if self.asked:
             said += f" (a small part, where more than {self.asked:g} error is asked)"
         return f"{said}; the {'linear start' if self.kept == 'start' else 'trained model'} is kept"
 
 
 class StartCandidate:
-    """Remembers a model before it is trained, where it has a wide path to fall back on.
+    """Remembers a model before it is trained, where it has a linear solution to fall back on.
 
     Args:
         task: its model is the start, its `start_margin` what a gain must exceed on a small part.
@@ -75,7 +77,7 @@ class StartCandidate:
         whole = not any(p.is_meta for p in task.model.parameters())
         comparable = whole and validation is not None and len(validation) > 0
         self.weights: Mapping[str, Tensor] | None = None
-        if comparable and wide_parameters(task.model):
+        if comparable and any(bool(p.any()) for p in wide_parameters(task.model)):
             self.weights = {k: v.clone() for k, v in task.model.state_dict().items()}
 
     def choose(self, trained: Mapping[str, Tensor]) -> StartComparison | None:
