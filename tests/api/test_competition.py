@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -15,10 +16,11 @@ from goalrank.api.competition import simplest_within_error
 from goalrank.cli import app
 from goalrank.cli.commands.train import seconds_of
 from goalrank.encoders import WideWeights
-from goalrank.errors import BundleError, ConfigError
+from goalrank.errors import BundleError, ConfigError, DataError
 from goalrank.evaluation import Evaluation
 from goalrank.evaluation.statistics.bootstrap import Resampler
 from goalrank.evaluation.statistics.few_clusters import resample
+from goalrank.requests import Requests
 from goalrank.testing import make_requests, make_table, spec_of
 from goalrank.training import FitConfig, Job, RunOptions
 from goalrank.training.linear_start import LinearStart
@@ -118,6 +120,22 @@ def test_the_winner_is_left_as_a_bundle_and_the_table_beside_it(
     assert lists.equals(result.model.rank(validation, slots=3))
     with pytest.raises(BundleError, match="--overwrite"):
         compete(train, validation, overrides=TINY, out=tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("fault", ["positives", "metric"])
+def test_what_cannot_be_compared_costs_no_training(fault: str) -> None:
+    train, validation = make_table(60), make_table(40, seed=1)
+    if fault == "positives":
+        none = pl.col("feedback").struct.field("click").list.eval(pl.element() * 0)
+        frame = validation.frame.with_columns(pl.col("feedback").struct.with_fields(click=none))
+        validation = Requests(frame, info=validation.info)
+    said: list[str] = []
+    with pytest.raises((DataError, ConfigError), match=r"has positive 'click'|'ndgc'"):
+        compete(
+            train, validation, metric="ndgc" if fault == "metric" else "ndcg", overrides=TINY,
+            progress=False, say=said.append,
+        )  # fmt: skip
+    assert not any(text.startswith("training linear") for text in said)
 
 
 def test_a_budget_too_short_for_networks_says_what_was_left_out() -> None:

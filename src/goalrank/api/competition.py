@@ -144,6 +144,7 @@ def compete(
         )
         say(note)
         job = Job(encoder.spec, columns, encoder.encode(validation), settings, options)
+        _measured({}, job, metric, bootstrap)  # what cannot be compared is refused before training
         leaks = label_leaks(train.info.candidate_features, columns, job.validation)
         for sentence in (*job.rules, *leaks):
             say(sentence)
@@ -216,19 +217,14 @@ def _choose(
 ) -> Competition:
     if job.validation is None:
         raise TypeError("a competition needs validation requests")
-    options: dict[str, Any] = {
-        "slots": job.config.ranker.slots,
-        "metrics": ev.measured_with(metric),
-        "bootstrap": bootstrap,
-    }
     rankers: dict[str, Ranker] = {
         name: job.fitted.rankers[name] for name in _SIMPLEST_FIRST if name in job.fitted.rankers
     }
     baselines, _ = find_baselines(encoder, job.validation, job.train)
     if "linear" in rankers:
         baselines.pop(ev.LINEAR, None)
-    trained = ev.evaluate(rankers, job.validation, **options)
-    fixed = ev.evaluate(baselines, job.validation, **options)
+    trained = _measured(rankers, job, metric, bootstrap)
+    fixed = _measured(baselines, job, metric, bootstrap)
     both, full = trained.merged(fixed), trained.metric_name(metric)
     winner, top = simplest_within_error(both, list(rankers), metric), trained.best(metric)
     config = job.config.model_copy(
@@ -241,6 +237,15 @@ def _choose(
         *(f"{name}: {start}." for name, start in starts.items()),
     )
     return Competition(model, winner, both, full, left_out, job.fitted.seconds, verdict)
+
+
+def _measured(rankers: Mapping[str, Ranker], job: Job, metric: str, bootstrap: int) -> Evaluation:
+    if job.validation is None:
+        raise TypeError("a competition needs validation requests")
+    return ev.evaluate(
+        rankers, job.validation, slots=job.config.ranker.slots, metrics=ev.measured_with(metric),
+        bootstrap=bootstrap,
+    )  # fmt: skip
 
 
 def simplest_within_error(
