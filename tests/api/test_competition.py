@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -13,10 +15,15 @@ from goalrank.api import compete, competition, load
 from goalrank.api.competition import simplest_within_error
 from goalrank.cli import app
 from goalrank.cli.commands.train import seconds_of
-from goalrank.errors import BundleError, ConfigError
+from goalrank.encoders import WideWeights
+from goalrank.errors import BundleError, ConfigError, DataError
 from goalrank.evaluation import Evaluation
 from goalrank.evaluation.statistics.bootstrap import Resampler
-from goalrank.testing import make_table
+from goalrank.evaluation.statistics.few_clusters import resample
+from goalrank.requests import Requests
+from goalrank.testing import make_requests, make_table, spec_of
+from goalrank.training import FitConfig, Job, RunOptions
+from goalrank.training.linear_start import LinearStart
 
 TINY = {
     "ranker.width": 8,
@@ -66,20 +73,45 @@ def test_the_verdict_claims_what_the_interval_shows(winner: float, told: str, mo
     assert ("scored requests would tell" in " ".join(verdict)) == bool(more)
 
 
+def test_the_verdict_on_one_users_requests_claims_no_error() -> None:
+    level = evaluation(linear=0.5, prm=0.6, popularity=0.4)
+    one = dataclasses.replace(level, resampler=resample(np.zeros(400), "user", 100, 0))
+    verdict = competition._verdict(one, "linear", "prm", "popularity", "ndcg@6", {}, choices=2)
+    text = " ".join(verdict)
+    assert "inf" not in text
+    assert "standard error" not in text
+    assert (
+        "is not told apart from that of the best baseline, popularity (difference +0.100, no int"
+        in text
+    )
+    assert "prm has the highest mean and is ahead of linear by what may be chance" in text
+
+
 def test_the_winner_of_four_on_validation_is_said_to_be_chosen_there() -> None:
     both = evaluation(prm=0.53, popularity=0.5)
     verdict = competition._verdict(both, "prm", "prm", "popularity", "ndcg@6", {}, choices=4)
     assert "corrected for the choice among 4 trained rankers on these requests" in verdict[0]
 
 
-def test_the_winner_is_left_as_a_bundle_and_the_table_beside_it(tmp_path: Path) -> None:
+def test_the_winner_is_left_as_a_bundle_and_the_table_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train, validation = make_table(80), make_table(60, seed=1)
+    solved: list[tuple[int, bool]] = []
+    solve = LinearStart._solve
+
+    def counted(start: LinearStart, kind: int, all_known: bool) -> WideWeights:
+        solved.append((kind, all_known))
+        return solve(start, kind, all_known)
+
+    monkeypatch.setattr(LinearStart, "_solve", counted)
     result = compete(
         train, validation, overrides=TINY, bootstrap=20, out=tmp_path, progress=False,
         accelerator="cpu",
     )  # fmt: skip
     assert set(result.evaluation.rankers) >= {"linear", "prm", "goalrank", "random"}
     assert result.left_out == {}
+    assert len(solved) == len(set(solved)) > 0  # once for all networks
     assert f"Deploy {result.winner}" in result.verdict[0]
     written = json.loads((tmp_path / "compete.json").read_text())
     assert written["winner"] == result.winner
@@ -88,6 +120,22 @@ def test_the_winner_is_left_as_a_bundle_and_the_table_beside_it(tmp_path: Path) 
     assert lists.equals(result.model.rank(validation, slots=3))
     with pytest.raises(BundleError, match="--overwrite"):
         compete(train, validation, overrides=TINY, out=tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("fault", ["positives", "metric"])
+def test_what_cannot_be_compared_costs_no_training(fault: str) -> None:
+    train, validation = make_table(60), make_table(40, seed=1)
+    if fault == "positives":
+        none = pl.col("feedback").struct.field("click").list.eval(pl.element() * 0)
+        frame = validation.frame.with_columns(pl.col("feedback").struct.with_fields(click=none))
+        validation = Requests(frame, info=validation.info)
+    said: list[str] = []
+    with pytest.raises((DataError, ConfigError), match=r"has positive 'click'|'ndgc'"):
+        compete(
+            train, validation, metric="ndgc" if fault == "metric" else "ndcg", overrides=TINY,
+            progress=False, say=said.append,
+        )  # fmt: skip
+    assert not any(text.startswith("training linear") for text in said)
 
 
 def test_a_budget_too_short_for_networks_says_what_was_left_out() -> None:
@@ -102,6 +150,14 @@ def test_a_budget_too_short_for_networks_says_what_was_left_out() -> None:
     assert any("prm was left out" in sentence for sentence in result.verdict)
     assert any("tree scores" in text for text in said)
     assert any("positives per item" in text for text in said)
+
+
+def test_linear_is_left_out_where_trees_scores_are_the_only_numbers() -> None:
+    spec = dataclasses.replace(spec_of(make_requests(features=2)), model_scores=2)
+    job = Job(spec, make_requests(), None, FitConfig(), RunOptions(Path()))
+    assert competition._obstacle("linear", job, 99.0) is None
+    job.spec = dataclasses.replace(spec, has_score=False)
+    assert competition._obstacle("linear", job, 99.0) == "candidates have no features"
 
 
 def test_the_command_line(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from goalrank import evaluate
 from goalrank.api import audit_table
+from goalrank.cli.common import print_scorecard
 from goalrank.errors import ConfigError
 from goalrank.rankers import Scorer
 from goalrank.requests import Requests
@@ -53,6 +54,21 @@ def test_bundles_of_different_encoders_are_compared_on_the_same_requests():
     alone = evaluate({"b": b}, make_table(80, seed=1), 4, bootstrap=50)
     assert alone.trained is not None
     assert alone.trained.values["b"]["ndcg@4"] == pytest.approx(card.trained.values["b"]["ndcg@4"])
+
+
+def test_an_audit_without_features_says_that_it_has_no_linear_baseline():
+    table = make_table(100)
+    info = table.info.model_copy(update={"candidate_features": ()})
+    bare = Requests(table.frame.drop("candidate_score", "candidate_features"), info=info)
+    card = audit_table(bare.head(60), bare, 4, bootstrap=20)
+    assert "linear baseline" not in card.baselines.rankers
+    assert "Candidates have no features, so there is no linear baseline." in card.verdict
+
+
+def test_an_interval_that_there_is_not_is_not_printed(capsys):
+    one = make_table(40, users=1)
+    print_scorecard(audit_table(one, one, 4, bootstrap=20))
+    assert "inf" not in capsys.readouterr().out
 
 
 def test_the_warning_is_printed():

@@ -104,6 +104,13 @@ def test_an_unknown_ranker_costs_no_training(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["linear", "lambdamart", "mmr"])
+def test_a_ranker_without_weights_is_not_taught_by_a_reward(tmp_path, name):
+    told = f"--set ranker.name={name} --set objective.name=supervised"
+    with pytest.raises(ConfigError, match=told):
+        fit(make_table(), config=SETTINGS, overrides={"ranker.name": name}, progress=False)
+
+
 def test_several_faults_are_told_at_once(tmp_path):
     recipe = tmp_path / "wrong.toml"
     recipe.write_text("colour = 1\n[training]\nlr = -1\n[reward]\nmembers = 'two'\n")

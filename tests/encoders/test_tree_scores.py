@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 
 from goalrank.bundles import Bundle
 from goalrank.encoders import PlainFeatures, TreeScores, add_tree_scores
@@ -22,6 +25,7 @@ from goalrank.encoders.tree_scores import (
     _in_history,
 )
 from goalrank.errors import BundleError, ConfigError, MissingExtraError
+from goalrank.evaluation import linear_baseline
 from goalrank.rankers import LinearScores, RankerConfig, build_ranker
 from goalrank.requests import EncodedRequests, Encoder, EncoderConfig, Requests, history_ages
 from goalrank.testing import make_requests, make_table, spec_of
@@ -64,6 +68,8 @@ def scored(columns: EncodedRequests) -> tuple[TreeScores, EncodedRequests]:
 
 
 PRODUCT, PRODUCT_SCORED = scored(world("product"))
+SPEC = spec_of(PRODUCT_SCORED)
+COUNTING = PRODUCT.counted.texts[0] if PRODUCT.counted else ""
 
 
 def beginning(kind: str, validated: bool = True) -> tuple[str, float]:
@@ -103,6 +109,37 @@ def test_the_linear_ranker_reads_no_scores_of_models() -> None:
     weight = linear.wide.state_dict()["linear.weight"][0]
     assert (weight[made] == 0).all()
     assert (weight[~made] != 0).any()
+
+
+def test_scores_of_models_alone_are_nothing_to_be_linear_in() -> None:
+    """All weights would be zero, and the order of the candidates would pass for a linear model's."""
+    bare = replace(PRODUCT_SCORED, candidate_features=PRODUCT_SCORED.candidate_features[:, -2:])
+    spec = replace(spec_of(bare), has_score=False)
+    assert spec.candidate_features == spec.model_scores == 2
+    with pytest.raises(ConfigError, match="nothing to be linear in"):
+        LinearScores(spec).fit_closed_form(bare, None, 4, 0)
+    assert linear_baseline(spec, bare) == {}
+    assert linear_baseline(replace(spec, has_score=True), bare)
+
+
+@pytest.mark.parametrize("validated", [False, True])
+def test_networks_begin_as_trees_where_plain_features_say_nothing(validated: bool) -> None:
+    """Beside the order of the candidates, trees need not be better by an error."""
+    features = PRODUCT_SCORED.candidate_features.copy()
+    features[:, :-2] = 1.0
+    train = replace(
+        PRODUCT_SCORED, candidate_features=features,
+        candidate_score=np.zeros_like(PRODUCT_SCORED.candidate_score),
+    )  # fmt: skip
+    held = train.take(np.arange(20))
+    held = replace(held, feedback=np.zeros_like(held.feedback))
+    assert LinearStart(SPEC, train, held if validated else None, 4, 0).chosen == "trees"
+
+
+def test_a_validation_part_without_a_positive_chooses_nothing() -> None:
+    held = PRODUCT_SCORED.take(np.arange(50))
+    held = replace(held, feedback=np.zeros_like(held.feedback))
+    assert LinearStart(SPEC, PRODUCT_SCORED, held, 4, 0).chosen == "linear"
 
 
 def test_trees_never_saw_the_users_that_they_score() -> None:
@@ -151,19 +188,19 @@ def test_scores_become_the_last_candidate_features() -> None:
 
 def test_kept_on_disk_bit_for_bit(tmp_path: Path) -> None:
     assert PRODUCT.write(tmp_path) == [TreeScores.file, TreeScores.arrays]
-    loaded = TreeScores.read(tmp_path)
+    loaded = TreeScores.read(tmp_path, SPEC)
     assert loaded == PRODUCT
     columns = world("product", 50, seed=4)
     np.testing.assert_array_equal(loaded.of(columns), PRODUCT.of(columns))
     (tmp_path / TreeScores.arrays).unlink()
     with pytest.raises(BundleError, match="damaged"):
-        TreeScores.read(tmp_path)
+        TreeScores.read(tmp_path, SPEC)
     (tmp_path / TreeScores.file).write_text('{"texts": 3')
     with pytest.raises(BundleError, match="damaged"):
-        TreeScores.read(tmp_path)
+        TreeScores.read(tmp_path, SPEC)
     (tmp_path / TreeScores.file).unlink()
     with pytest.raises(BundleError, match="damaged"):
-        TreeScores.read(tmp_path)
+        TreeScores.read(tmp_path, SPEC)
 
 
 def test_a_bundle_that_cannot_be_scored_is_refused_when_it_is_read(
@@ -172,16 +209,82 @@ def test_a_bundle_that_cannot_be_scored_is_refused_when_it_is_read(
     PRODUCT.write(tmp_path)
     monkeypatch.setitem(sys.modules, "lightgbm", None)  # not installed
     with pytest.raises(MissingExtraError, match="trees"):
-        TreeScores.read(tmp_path)
+        TreeScores.read(tmp_path, SPEC)
+
+
+Change = Callable[[Any], Any]
+
+
+@pytest.mark.parametrize(("name", "change"), [
+    ("0.pairs", lambda pairs: pairs[::-1]),
+    ("0.pairs", lambda pairs: np.append(pairs[:-1], pairs[-2])),
+    ("1.pairs", lambda pairs: np.append(-1, pairs[1:])),
+    ("1.pairs", lambda pairs: np.append(pairs[:-1], SPEC.item_ids**2)),
+    ("1.pairs", lambda pairs: pairs.astype(np.float32)),
+    ("2.weights", lambda weights: weights[:-1]),
+    ("2.weights", lambda weights: np.append(weights[:-1], np.float32(np.inf))),
+    ("0.rate", lambda rate: rate[:-1]),
+    ("0.popularity", lambda popularity: popularity * np.float32(np.nan)),
+    ("0.popularity", lambda popularity: popularity[:, None]),
+    ("2.rate", None),
+])  # fmt: skip
+def test_counts_that_do_not_fit_are_refused_when_they_are_read(
+    tmp_path: Path, name: str, change: Change | None
+) -> None:
+    """They would be unlike those of training, or end the first request with an internal fault."""
+    PRODUCT.write(tmp_path)
+    arrays = load_file(tmp_path / TreeScores.arrays)
+    old = arrays.pop(name)
+    if change is not None:
+        arrays[name] = np.ascontiguousarray(change(old))
+    save_file(arrays, tmp_path / TreeScores.arrays)
+    with pytest.raises(BundleError, match="damaged"):
+        TreeScores.read(tmp_path, SPEC)
+
+
+@pytest.mark.parametrize(("name", "change"), [
+    ("mean", lambda mean: np.nan),
+    ("deviation", lambda deviation: 0.0),
+    ("by_user", lambda by_user: "yes"),
+    ("texts", lambda texts: []),
+    ("texts", lambda texts: texts[:2]),
+    ("texts", lambda texts: ["no trees", *texts[1:]]),
+    ("texts", lambda texts: [COUNTING, *texts[1:]]),
+    ("counted", lambda counted: {**counted, "texts": counted["texts"][:2]}),
+    ("counted", lambda counted: {**counted, "deviation": np.inf}),
+    ("vectors", lambda vectors: [12]),
+])  # fmt: skip
+def test_trees_that_do_not_fit_are_refused_when_they_are_read(
+    tmp_path: Path, name: str, change: Change
+) -> None:
+    PRODUCT.write(tmp_path)
+    content = json.loads((tmp_path / TreeScores.file).read_text())
+    content[name] = change(content[name])
+    (tmp_path / TreeScores.file).write_text(json.dumps(content))
+    with pytest.raises(BundleError, match="damaged"):
+        TreeScores.read(tmp_path, SPEC)
+
+
+@pytest.mark.parametrize(
+    "other", [{"item_ids": 99}, {"candidate_features": 7}, {"user_numeric": 1}]
+)
+def test_trees_of_another_encoder_are_refused(tmp_path: Path, other: dict[str, Any]) -> None:
+    PRODUCT.write(tmp_path)
+    with pytest.raises(BundleError, match="damaged"):
+        TreeScores.read(tmp_path, replace(SPEC, **other))
 
 
 def test_a_bundle_keeps_the_trees_of_its_encoder(tmp_path: Path) -> None:
-    encoder = replace(Encoder.fit(TABLE), model_scores=PRODUCT)
+    table = make_table(600, users=60)
+    encoder = Encoder.fit(table)
+    encoder, columns, _ = add_tree_scores(encoder, encoder.encode(table), folds=3, seed=0)
     config = RankerConfig(name="linear")
     bundle = Bundle(build_ranker(encoder.spec, config), config, encoder)
     kept = Bundle.load(bundle.save(tmp_path / "with")).encoder
-    assert kept.model_scores == PRODUCT
+    assert kept.model_scores == encoder.model_scores
     assert kept.spec == encoder.spec
+    again = kept.encode(table).candidate_features
+    np.testing.assert_array_equal(again, columns.candidate_features)
     bare = replace(encoder, model_scores=None)
     other = Bundle(build_ranker(bare.spec, config), config, bare).save(tmp_path / "without")
     PRODUCT.write(other)  # no file of the bundle, so not under its checksums
@@ -239,7 +342,7 @@ def test_what_version_0_2_0_wrote_is_read(tmp_path: Path) -> None:
     text = PRODUCT.plain.texts[0]
     old = {"texts": [text] * 3, "by_user": True, "mean": 0.5, "deviation": 2.0, "vectors": []}
     (tmp_path / TreeScores.file).write_text(json.dumps(old))
-    found = TreeScores.read(tmp_path)
+    found = TreeScores.read(tmp_path, SPEC)
     assert found == TreeScores(CrossFitted((text,) * 3, 0.5, 2.0), by_user=True)
     assert found.of(world("product", 20)).shape[1] == 1
 

@@ -279,6 +279,23 @@ def test_tiny_logs_work_or_explain(tmp_path, keep):
         assert "1 user," in str(caught.value)
 
 
+def test_a_log_whose_answers_reach_too_far_says_so(tmp_path):
+    """Users are at it all the time, so that the next 20 interactions end in the last part."""
+    count = 60 * 30
+    log = pl.DataFrame(
+        {
+            "user_id": np.arange(count) % 60,
+            "item_id": np.random.default_rng(0).integers(0, 40, count),
+            "timestamp": 1_600_000_000 + 600 * np.arange(count),
+        }
+    )
+    log.write_csv(tmp_path / "log.csv")
+    options = {"first_fit": 5, "candidates": 10, "factors": 2}
+    with pytest.raises(DataError, match=r"left out \d+, whose answers reach.*option: horizon"):
+        import_log("interactions", tmp_path / "log.csv", options)
+    assert len(import_log("interactions", tmp_path / "log.csv", {**options, "horizon": 3}).train)
+
+
 def test_damaged_zip(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04 nonsense")
     with pytest.raises(DataError, match="damaged zip"):

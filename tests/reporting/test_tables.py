@@ -108,6 +108,16 @@ def test_the_table_of_an_evaluation():
     assert [column.heading for column in everything.columns[1:-1]] == found.metrics
 
 
+def test_a_table_of_one_user_prints_no_infinite_interval():
+    found = evaluate({"oracle": Oracle()}, make_requests(40, users=1), slots=2)
+    assert (
+        evaluation_table(found, ["ndcg"])
+        .markdown()
+        .splitlines()[2]
+        .startswith("| oracle | 1.0000 | ")
+    )
+
+
 def test_a_table_needs_no_plotting_library():
     code = (
         "import sys; from goalrank.reporting import Table, evaluation_table; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -143,6 +144,7 @@ def compete(
         )
         say(note)
         job = Job(encoder.spec, columns, encoder.encode(validation), settings, options)
+        _measured({}, job, metric, bootstrap)  # what cannot be compared is refused before training
         leaks = label_leaks(train.info.candidate_features, columns, job.validation)
         for sentence in (*job.rules, *leaks):
             say(sentence)
@@ -170,12 +172,14 @@ def _train_all(job: Job, clock: _Clock, say: Say) -> dict[str, str]:
             continue
         say(f"training {name}; {max(clock.left(), 0):.0f} s left")
         _train(name, job, clock)
+    if job.linear_start.begun is not None:
+        say(f"networks begin as: {job.linear_start.begun}")
     return left_out
 
 
 def _obstacle(name: str, job: Job, left: float) -> str | None:
     """Why a row cannot be trained; None where it can."""
-    if name == "linear" and not list(LinearScores(job.spec).wide.parameters()):
+    if name == "linear" and not LinearScores(job.spec).has_inputs:
         return "candidates have no features"
     if name == "lambdamart" and importlib.util.find_spec("lightgbm") is None:
         return "the extra 'trees' is not installed (pip install 'goalrank[trees]')"
@@ -198,7 +202,9 @@ def _timed(job: Job, stage: str, clock: _Clock) -> Job:
     seconds = max(_SHARES.get(stage, 1.0) * clock.left(), 1.0)
     if stage == "reward":
         seconds /= job.config.reward.members
-    return replace(job, options=replace(job.options, max_seconds=seconds))
+    timed = replace(job, options=replace(job.options, max_seconds=seconds))
+    timed.linear_start = job.linear_start  # solved once for all rows
+    return timed
 
 
 def _choose(
@@ -211,19 +217,14 @@ def _choose(
 ) -> Competition:
     if job.validation is None:
         raise TypeError("a competition needs validation requests")
-    options: dict[str, Any] = {
-        "slots": job.config.ranker.slots,
-        "metrics": ev.measured_with(metric),
-        "bootstrap": bootstrap,
-    }
     rankers: dict[str, Ranker] = {
         name: job.fitted.rankers[name] for name in _SIMPLEST_FIRST if name in job.fitted.rankers
     }
     baselines, _ = find_baselines(encoder, job.validation, job.train)
     if "linear" in rankers:
         baselines.pop(ev.LINEAR, None)
-    trained = ev.evaluate(rankers, job.validation, **options)
-    fixed = ev.evaluate(baselines, job.validation, **options)
+    trained = _measured(rankers, job, metric, bootstrap)
+    fixed = _measured(baselines, job, metric, bootstrap)
     both, full = trained.merged(fixed), trained.metric_name(metric)
     winner, top = simplest_within_error(both, list(rankers), metric), trained.best(metric)
     config = job.config.model_copy(
@@ -236,6 +237,15 @@ def _choose(
         *(f"{name}: {start}." for name, start in starts.items()),
     )
     return Competition(model, winner, both, full, left_out, job.fitted.seconds, verdict)
+
+
+def _measured(rankers: Mapping[str, Ranker], job: Job, metric: str, bootstrap: int) -> Evaluation:
+    if job.validation is None:
+        raise TypeError("a competition needs validation requests")
+    return ev.evaluate(
+        rankers, job.validation, slots=job.config.ranker.slots, metrics=ev.measured_with(metric),
+        bootstrap=bootstrap,
+    )  # fmt: skip
 
 
 def simplest_within_error(
@@ -277,15 +287,18 @@ def _verdict(
         out.append(found.how_sure)
     if winner != top:
         ahead = evaluation.paired(top, winner, metric)
+        told = "less than a standard error" if math.isfinite(ahead.high) else "what may be chance"
         out.append(
-            f"{top} has the highest mean and is ahead of {winner} by less than a standard error "
-            f"({_span(ahead)}), so the simpler ranker is kept."
+            f"{top} has the highest mean and is ahead of {winner} by {told} ({_span(ahead)}), so "
+            f"the simpler ranker is kept."
         )
     out += [f"{name} was left out: {why}." for name, why in left_out.items()]
     return tuple(out)
 
 
 def _span(difference: Difference) -> str:
+    if not math.isfinite(difference.high):
+        return f"difference {difference.mean:+.3f}, no interval"
     return (
         f"difference {difference.mean:+.3f}, 95 % interval {difference.low:+.3f} to "
         f"{difference.high:+.3f}"

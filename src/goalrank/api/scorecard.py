@@ -247,8 +247,9 @@ def find_baselines(
     names = encoder.info.candidate_features
     if past is not None:
         found: dict[str, Ranker] = dict(ev.audit_baselines(past, names))
-        found |= ev.linear_baseline(encoder.spec, past)
-        return found, ev.absent_baselines(past)
+        linear = ev.linear_baseline(encoder.spec, past)
+        notes = [] if linear else [f"Candidates have no features, so there is no {_LEARNED}."]
+        return found | linear, [*notes, *ev.absent_baselines(past)]
     baselines = ev.audit_baselines(columns, names)
     kept: dict[str, Ranker] = {
         name: baseline for name, baseline in baselines.items() if not name.startswith(_COUNTED)

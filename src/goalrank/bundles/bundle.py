@@ -162,7 +162,7 @@ class Bundle:
         check_plugins(path, manifest, allow)
         encoder = load_encoder(path)
         if TreeScores.file in manifest["files"]:
-            encoder = replace(encoder, model_scores=TreeScores.read(path))
+            encoder = replace(encoder, model_scores=TreeScores.read(path, encoder.spec))
         try:
             config = RankerConfig(**manifest["ranker"])
         except (TypeError, ValidationError) as error:

@@ -333,7 +333,9 @@ def _cell(interval: Any, full: bool) -> Text:
     if interval is None or not math.isfinite(interval.mean):
         return Text("–")
     cell = Text(f"{interval.mean:.3f}")
-    return cell.append(f" {interval.low:.3f}–{interval.high:.3f}", style="dim") if full else cell
+    if full and math.isfinite(interval.high - interval.low):
+        cell.append(f" {interval.low:.3f}–{interval.high:.3f}", style="dim")
+    return cell
 
 
 def parse_value(text: str) -> Any:

@@ -13,6 +13,7 @@ from goalrank.errors import MissingExtraError
 
 Table = tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int64]]
 LEVELS = 4  # relevance is rounded to 0 … 4; gains are linear in it
+_MOST_IN_GROUP = 10_000  # rows; LightGBM takes no more
 _FEW_ROWS = 10_000  # starting threads costs more than scoring fewer rows
 
 
@@ -43,6 +44,8 @@ def fit_trees(
 ) -> str:
     """Fit trees that rank within groups of rows.
 
+    A group of more than 10,000 rows is cut into parts, since LightGBM takes no larger ones.
+
     Args:
         table: features [M, F], labels [M] in 0, 1, 2, …, and rows per group.
         settings: of LightGBM.
@@ -59,16 +62,25 @@ def fit_trees(
     """
     lgb = _lightgbm()
     features, label, groups = table
-    data = lgb.Dataset(features, label, group=groups, feature_name=list(names))
+    data = lgb.Dataset(features, label, group=_parts(groups), feature_name=list(names))
     valid: list[Any] = []
     stop: list[Any] = []
     if validation is not None:
         x, y, sizes = validation
-        valid = [lgb.Dataset(x, y, group=sizes, reference=data)]
+        valid = [lgb.Dataset(x, y, group=_parts(sizes), reference=data)]
         stop = [lgb.early_stopping(patience, verbose=False)]
     booster = lgb.train({"verbose": -1, **settings}, data, trees, valid, callbacks=stop)
     text: str = booster.model_to_string(num_iteration=booster.best_iteration)
     return text
+
+
+def _parts(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sizes of groups, of which those above the limit are cut into parts alike in size."""
+    parts = -(-groups // _MOST_IN_GROUP)
+    size, more = np.divmod(groups, parts)
+    place = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
+    out: NDArray[np.int64] = np.repeat(size, parts) + (place < np.repeat(more, parts))
+    return out
 
 
 class Trees:
@@ -79,10 +91,20 @@ class Trees:
 
     Raises:
         MissingExtraError: LightGBM is not installed.
+        ValueError: the text holds no trees.
     """
 
     def __init__(self, text: str) -> None:
-        self._booster = _lightgbm().Booster(model_str=text)
+        lgb = _lightgbm()
+        try:
+            self._booster = lgb.Booster(model_str=text)
+        except lgb.basic.LightGBMError as error:
+            raise ValueError(f"no text of LightGBM: {error}") from error
+
+    @property
+    def features(self) -> int:
+        """F, numbers per row that the trees read."""
+        return int(self._booster.num_feature())
 
     def scores(self, rows: NDArray[Any], threads: int = 0) -> NDArray[np.float32]:
         """Score rows [M, F]: [M].

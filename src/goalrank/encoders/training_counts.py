@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ MOST_LINKS = 1_000_000  # that a bundle holds per fold
 LATEST = 10  # history events whose links are summed
 COUNTED = ("popularity", "feedback_rate", "link_last", "link_sum", "link_max")
 """What `TrainingCounts.of` gives."""
+_TYPES = {"popularity": "float32", "rate": "float32", "pairs": "int64", "weights": "float32"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,28 @@ class TrainingCounts:
             weights.astype(np.float32),
         )
 
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> TrainingCounts:
+        """Make counts of the arrays that `arrays` gave.
+
+        Raises:
+            ValueError: other names, types or lengths, numbers that are not finite, or pairs that do
+                not ascend from 0 to below I².
+        """
+        if {name: str(values.dtype) for name, values in arrays.items()} != _TYPES:
+            raise ValueError(f"counts need arrays of {_TYPES}")
+        counts = cls(**arrays)
+        if any(values.ndim != 1 for values in arrays.values()) or not (
+            len(counts.popularity) == len(counts.rate) and len(counts.pairs) == len(counts.weights)
+        ):
+            raise ValueError("counts have arrays of lengths that do not fit")
+        if not all(np.isfinite(values).all() for values in arrays.values()):
+            raise ValueError("counts hold a number that is not finite")
+        edges = np.array([-1, len(counts.popularity) ** 2])
+        if (np.diff(np.insert(edges, 1, counts.pairs)) <= 0).any():
+            raise ValueError("links are not in order, or are of items that counts do not hold")
+        return counts
+
     @property
     def cut(self) -> bool:
         """Whether links may have been left out: only the most frequent ones are kept."""
@@ -85,7 +109,7 @@ class TrainingCounts:
         return weights
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The arrays by name; `TrainingCounts(**arrays)` takes them."""
+        """The arrays by name; `of_arrays` takes them."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 

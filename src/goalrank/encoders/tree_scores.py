@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -33,7 +34,7 @@ from goalrank.encoders.training_counts import (
 )
 from goalrank.encoders.vector_similarity import history_similarity
 from goalrank.errors import BundleError
-from goalrank.requests import EncodedRequests, Encoder, history_ages, mix64
+from goalrank.requests import EncodedRequests, Encoder, InputSpec, history_ages, mix64
 
 Longs = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -47,6 +48,7 @@ _TREES = 100
 _PLAIN: dict[str, Any] = {"objective": "rank_xendcg"}
 _COUNTED: dict[str, Any] = {"objective": "lambdarank", "lambdarank_truncation_level": 9}
 _BATCH = 512
+_HISTORY_NUMBERS = 5  # of `_in_history`
 
 
 @dataclass(frozen=True)
@@ -159,11 +161,15 @@ class TreeScores:
         return [self.file, self.arrays]
 
     @classmethod
-    def read(cls, folder: Path) -> TreeScores:
+    def read(cls, folder: Path, spec: InputSpec) -> TreeScores:
         """Read what `write` wrote, ready to score.
 
+        Args:
+            folder: that holds the files.
+            spec: of the encoder that the scores belong to.
+
         Raises:
-            BundleError: a file is damaged.
+            BundleError: a file is damaged, or does not fit the encoder.
             MissingExtraError: LightGBM is not installed.
         """
         path = folder / cls.file
@@ -176,13 +182,34 @@ class TreeScores:
                 None if counted is None else _cross_fitted(counted),
                 () if counted is None else _read_counts(folder / cls.arrays, len(data["texts"])),
             )  # fmt: skip
+            found._refuse_misfits(spec)
         except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
             raise BundleError(
                 f"'{path}' is damaged ({error}); remedy: save the bundle again"
             ) from error
-        for trees in (found.plain, found.counted):
-            _ = trees and trees.trees  # now, and not at the first request
         return found
+
+    def _refuse_misfits(self, spec: InputSpec) -> None:
+        """Refuse, now and not at the first request, what cannot score requests (ValueError)."""
+        if not isinstance(self.by_user, bool) or self.vectors != spec.item_vectors:
+            raise ValueError("folds or vectors are not those of the encoder")
+        kinds = [(self.plain, _width(spec))]
+        if self.counted is not None:
+            kinds.append((self.counted, _width(spec) + 2 * len(COUNTED)))
+        for trees, width in kinds:
+            if len(trees.texts) != self.folds or not trees.texts:
+                raise ValueError(
+                    f"trees of {len(trees.texts)} folds, where others have {self.folds}"
+                )
+            if not (math.isfinite(trees.mean) and 0 < trees.deviation < math.inf):
+                raise ValueError(f"scores of mean {trees.mean} and deviation {trees.deviation}")
+            if odd := {each.features for each in trees.trees} - {width}:
+                raise ValueError(f"trees read {odd} numbers of a candidate instead of {width}")
+        for counts in self.counts:
+            if len(counts.popularity) != spec.item_ids:
+                raise ValueError(
+                    f"counts of {len(counts.popularity)} items instead of {spec.item_ids}"
+                )
 
 
 def _cross_fitted(data: dict[str, Any]) -> CrossFitted:
@@ -190,11 +217,11 @@ def _cross_fitted(data: dict[str, Any]) -> CrossFitted:
 
 
 def _read_counts(path: Path, folds: int) -> tuple[TrainingCounts, ...]:
-    parts: list[dict[str, NDArray[Any]]] = [{} for _ in range(folds)]
+    parts: dict[str, dict[str, NDArray[Any]]] = {str(k): {} for k in range(folds)}
     for name, values in load_file(path).items():
         k, _, array = name.partition(".")
-        parts[int(k)][array] = values
-    return tuple(TrainingCounts(**part) for part in parts)
+        parts[k][array] = values
+    return tuple(TrainingCounts.of_arrays(part) for part in parts.values())
 
 
 def add_tree_scores(
@@ -386,6 +413,13 @@ def _counted(columns: EncodedRequests, fold: Longs, counts: Mapping[int, Trainin
         if mine.any():
             out[mine] = each.of(items[mine], latest[owner[mine]])
     return np.hstack([out, _relative(out, groups).astype(np.float32)])
+
+
+def _width(spec: InputSpec) -> int:
+    """F of `_features`."""
+    items, users = (min(n, MOST_ITEM_NUMBERS) for n in (spec.item_numeric, spec.user_numeric))
+    own = spec.candidate_features - spec.model_scores + 1 + items + len(spec.item_vectors)
+    return 2 * own + _HISTORY_NUMBERS + 1 + users
 
 
 def _similarity(columns: EncodedRequests, vectors: tuple[int, ...]) -> Floats:

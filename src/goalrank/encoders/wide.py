@@ -29,6 +29,11 @@ class WideWeights:
     slope: float
     intercept: float
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether any weight is not 0; without one, all candidates have the same score."""
+        return bool(self.weight.any()) or bool(self.category.any())
+
 
 class Wide(nn.Module):
     """Linear scores of candidates over plain features and the items' categories.

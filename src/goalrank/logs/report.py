@@ -13,7 +13,7 @@ from goalrank.errors import DataError
 from goalrank.logs.candidates.ledger import RequestLedger
 from goalrank.logs.events.arrays import Events
 from goalrank.logs.events.consumption import ConsumptionLog
-from goalrank.logs.events.split import TEST, TRAIN, VALIDATION
+from goalrank.logs.events.split import DROPPED, TEST, TRAIN, VALIDATION
 from goalrank.logs.options import ImportOptions
 from goalrank.logs.readers.raw_log import RawLog
 from goalrank.logs.retrieval.blend_check import best_channel, blend_gain
@@ -132,8 +132,10 @@ def check_usable(
     if not train.any():
         raise DataError(
             f"{raw.dataset}: none of {len(part):,} requests is left to train on (validation "
-            f"{int((part == VALIDATION).sum()):,}, test {int((part == TEST).sum()):,}); remedy: more "
-            f"requests, or other shares (options: fractions, split)"
+            f"{int((part == VALIDATION).sum()):,}, test {int((part == TEST).sum()):,}, left out "
+            f"{int((part == DROPPED).sum()):,}, whose answers reach into the next part or whose test "
+            f"list is short); remedy: more requests, fewer answers per request (option: horizon), or "
+            f"other shares (options: fractions, split)"
         )
     if not ledger.positives[ledger.kept][train].any():
         values = answers.values[raw.target]

@@ -36,4 +36,6 @@ def evaluation_table(found: Evaluation, metrics: Iterable[str] | None = None) ->
 def _cell(interval: Interval | None) -> str:
     if interval is None or math.isnan(interval.mean):
         return "–"
+    if not math.isfinite(interval.high - interval.low):  # there is none
+        return f"{interval.mean:.4f}"
     return f"{interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]"

@@ -268,6 +268,8 @@ class Job:
         with self._tables(config.training):
             ranker = build_ranker(self.spec, config.ranker)
         transfer_encoder(pretrained, ranker.request_encoder)
+        if not ranker.trainable:
+            _refuse_untaught(config)
         if config.objective.warm_start:
             transfer_encoder(_encoder_of(reward), ranker.request_encoder)
         if config.objective.linear_start:
@@ -350,14 +352,26 @@ def check_names(config: FitConfig) -> None:
     """Import everything that a recipe names, so that a mistake is found before anything is trained.
 
     Raises:
-        ConfigError: a name is unknown or claimed twice, or what it names cannot be imported.
+        ConfigError: a name is unknown or claimed twice, what it names cannot be imported, or a
+            ranker that is solved from labels is to learn from a reward.
     """
-    RANKERS.get(config.ranker.name)
+    kind = RANKERS.get(config.ranker.name)
     for name in config.light:
         RANKERS.get(name, option="light")
     if config.objective.name != "supervised":
         OBJECTIVES.get(config.objective.name)
         REWARDS.get(config.reward.name)
+        if kind.closed_form:
+            _refuse_untaught(config)
+
+
+def _refuse_untaught(config: FitConfig) -> None:
+    name = config.ranker.name
+    raise ConfigError(
+        f"ranker '{name}' has no weights that objective '{config.objective.name}' could teach by a "
+        f"reward; remedy: objective.name = supervised (on the command line: --set "
+        f"ranker.name={name} --set objective.name=supervised)"
+    )
 
 
 def _clear(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 import torch
@@ -35,13 +36,14 @@ class LinearStart:
 
     Where candidates have scores of trees, there are more solutions: by the plain features alone, by
     the trees' scores alone, and by both; with and without the trees that see counts. The one with
-    the best ndcg of the target on validation is taken; on a small part, another than the plain
-    features must be better by more than one standard error (see `compare`).
+    the best ndcg of the target on validation is taken; on a small part, another than the first
+    must be better by more than one standard error (see `compare`). A solution without any weight,
+    such as by plain features that there are not, is none.
 
     Args:
         spec: input sizes.
         train: training requests; where each process has a part of them, the first one's are used.
-        validation: requests to choose by; with none, the plain features are taken.
+        validation: requests to choose by; with none, the first solution is taken.
         slots: L of ndcg@L.
         seed: of the sample of requests.
     """
@@ -78,14 +80,23 @@ class LinearStart:
     def chosen(self) -> str:
         """Which solution networks begin as, such as "linear", "trees" or "linear and trees"."""
         held, uses = self.validation, _uses(self.spec)
-        if held is None or not len(held) or self.train.target < 0 or len(uses) == 1:
+        if self.train.target < 0 or len(uses) == 1:
             return PLAIN
         table = self._table(self.train.target, False)
-        self._tried = {name: solve_logit(table, use=use) for name, use in uses.items()}
+        solved = ((name, solve_logit(table, use=use)) for name, use in uses.items())
+        some = ((name, solution) for name, solution in solved if solution.has_weights)
+        if held is None or not len(held):
+            self._tried = dict(islice(some, 1))
+            return next(iter(self._tried), PLAIN)
+        self._tried = dict(some)
         scores = {name: self._scores(solution) for name, solution in self._tried.items()}
-        best = max(scores, key=lambda name: float(np.nanmean(scores[name])))
-        found = compare(scores[PLAIN], scores[best], held.user, margin=1.0)
-        return best if found.kept == "trained" else PLAIN
+        first = next(iter(scores), PLAIN)
+        # Requests without a positive are NaN in all of them.
+        best = max(scores, key=lambda name: float(np.nansum(scores[name])), default=first)
+        if best == first:
+            return first
+        found = compare(scores[first], scores[best], held.user, margin=1.0)
+        return best if found.kept == "trained" else first
 
     @property
     def begun(self) -> str | None:

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from goalrank.encoders import wide_parameters
 from goalrank.rankers import Ranker, RankerConfig, build_ranker
 from goalrank.requests import EncodedRequests
 from goalrank.testing import make_requests, spec_of
@@ -110,6 +111,17 @@ def test_a_model_without_features_has_no_start_to_keep(tmp_path: Path) -> None:
     assert read_comparison(tmp_path) is None
 
 
+def test_a_linear_solution_without_weights_is_no_start_to_keep(tmp_path: Path) -> None:
+    """The order of the candidates would pass for a linear model, and a small gain for too small."""
+    columns = planted_choices([0.0], 60, seed=1)
+    columns = replace(columns, candidate_features=np.ones_like(columns.candidate_features))
+    ranker = started("prm", columns, layers=1)
+    assert not any(p.any() for p in wide_parameters(ranker))
+    loop = LoopConfig(steps=4, batch_size=16, validate_every=2)
+    run_stage(SupervisedTask(ranker, loop, 0, 4), columns, columns, stage(tmp_path))
+    assert read_comparison(tmp_path) is None
+
+
 @given(st.integers(0, 1000), st.integers(1, 40))
 def test_the_error_counts_users_and_not_requests(seed: int, copies: int) -> None:
     """Copies of a user's requests make nobody surer."""
@@ -140,6 +152,21 @@ def test_a_small_part_asks_for_more_than_luck(requests: int, users: int, kept: s
     assert ("a small part" in str(found)) == (kept == "start")
     assert compare(before, before + own + error / 2, user, 0.0).kept == "trained"
     assert compare(before, before + own - error / 2, user, 0.0).kept == "start"
+
+
+@pytest.mark.parametrize(("requests", "kept"), [(1, "start"), (20, "start"), (5000, "trained")])
+def test_one_users_requests_are_draws_themselves(requests: int, kept: str) -> None:
+    """A sum over all requests of one user has no spread, which is no certainty."""
+    rng = np.random.default_rng(1)
+    before = rng.normal(size=requests)
+    gain = rng.normal(size=requests)
+    gain += 0.1 - gain.mean()
+    found = compare(before, before + gain, np.zeros(requests, np.int32), 1.0)
+    assert found.kept == kept
+    error = gain.std(ddof=1) / np.sqrt(requests) if requests > 1 else np.inf
+    assert found.error == pytest.approx(error)
+    assert compare(before, before + gain, np.zeros(requests, np.int32), 0.0).kept == "trained"
+    assert "inf" not in str(found)
 
 
 def test_requests_without_a_score_make_no_part_larger() -> None:

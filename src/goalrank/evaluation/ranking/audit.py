@@ -76,7 +76,7 @@ def linear_baseline(spec: InputSpec, train: EncodedRequests) -> dict[str, Scorer
         The fitted baseline by its name; empty where there are no features or no target.
     """
     linear = LinearScores(spec)
-    if train.target < 0 or not list(linear.wide.parameters()):
+    if train.target < 0 or not linear.has_inputs:
         return {}
     linear.fit_closed_form(train, None, 0, 0)
     return {LINEAR: linear.eval()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from goalrank.encoders import RIDGE, PlainFeatures, Wide, fit_conditional_logit
+from goalrank.encoders import RIDGE, Wide, fit_conditional_logit
 from goalrank.errors import ConfigError
 from goalrank.rankers.base import Scorer
 from goalrank.requests import Batch, EncodedRequests, InputSpec
@@ -35,6 +35,12 @@ class LinearScores(Scorer):
             )
         self.spec, self.ridge = spec, ridge
         self.wide = Wide(spec).requires_grad_(False)
+        self._own = ~self.wide.features.is_model_score
+
+    @property
+    def has_inputs(self) -> bool:
+        """Whether there is anything to be linear in: a plain feature or a category of items."""
+        return bool(self._own.any()) or self.wide.category is not None
 
     def scores(self, batch: Batch) -> Tensor:
         """Score the candidates: [B, N]; all 0 before fitting."""
@@ -55,7 +61,7 @@ class LinearScores(Scorer):
         Raises:
             ConfigError: candidates have no features, or there is no target.
         """
-        if not list(self.wide.parameters()):
+        if not self.has_inputs:
             raise ConfigError(
                 "ranker 'linear' has nothing to be linear in: candidates have no features, no "
                 "retriever score and no item columns; remedy: import with computed features (leave "
@@ -64,8 +70,7 @@ class LinearScores(Scorer):
             )
         if train.target < 0:
             raise ConfigError("ranker 'linear' learns a target, and the table has none")
-        own = ~PlainFeatures(self.spec).is_model_score
         solution = fit_conditional_logit(
-            self.spec, train, train.target, use=own, ridge=self.ridge, seed=seed
+            self.spec, train, train.target, use=self._own, ridge=self.ridge, seed=seed
         )
         self.wide.start_from([solution])

@@ -37,7 +37,8 @@ class StartComparison:
     Attributes:
         start, trained: mean scores.
         gain: trained - start.
-        error: standard error of the gain; requests of one user count as one draw.
+        error: standard error of the gain; requests of one user count as one draw, but where all are
+            of one user, each request does. Infinite for one request.
         kept: "start" or "trained".
         asked: standard errors that the gain had to exceed; above 0 on a small validation part.
     """
@@ -51,13 +52,15 @@ class StartComparison:
 
     def __str__(self) -> str:
         said = f"training gained {self.gain:+.4f} ± {self.error:.4f} on validation"
+        if not math.isfinite(self.error):
+            said = f"training gained {self.gain:+.4f} on validation, too small to tell an error"
         if self.asked:
             said += f" (a small part, where more than {self.asked:g} error is asked)"
         return f"{said}; the {'linear start' if self.kept == 'start' else 'trained model'} is kept"
 
 
 class StartCandidate:
-    """Remembers a model before it is trained, where it has a wide path to fall back on.
+    """Remembers a model before it is trained, where it has a linear solution to fall back on.
 
     Args:
         task: its model is the start, its `start_margin` what a gain must exceed on a small part.
@@ -74,7 +77,7 @@ class StartCandidate:
         whole = not any(p.is_meta for p in task.model.parameters())
         comparable = whole and validation is not None and len(validation) > 0
         self.weights: Mapping[str, Tensor] | None = None
-        if comparable and wide_parameters(task.model):
+        if comparable and any(bool(p.any()) for p in wide_parameters(task.model)):
             self.weights = {k: v.clone() for k, v in task.model.state_dict().items()}
 
     def choose(self, trained: Mapping[str, Tensor]) -> StartComparison | None:
@@ -142,14 +145,21 @@ def compare(
     count = max(counts["after"], 1.0)
     gain = (sums["after"] - sums["before"]) / count
     _, cluster = np.unique(user[real], return_inverse=True)
-    off = np.bincount(cluster, (after - before)[real] - gain)
-    spread = {"spread": float((off**2).sum()), "users": float(len(off))}
+    each = (after - before)[real] - gain
+    off = np.bincount(cluster, each)
+    spread = {
+        "user": float((off**2).sum()), "request": float((each**2).sum()), "users": float(len(off))
+    }  # fmt: skip
     if split:
         spread, _ = all_reduce_sums(spread, dict.fromkeys(spread, 0.0))
-    error = math.sqrt(spread["spread"]) / count
+    if spread["users"] > 1:
+        error = math.sqrt(spread["user"]) / count
+    else:  # one user's sum says nothing of its error
+        error = math.sqrt(spread["request"] / (count - 1) / count) if count > 1 else math.inf
     small = counts["after"] < _FEW_REQUESTS or spread["users"] < _FEW_USERS
     asked = margin if small else 0.0
-    kept = "trained" if gain > asked * error or not counts["after"] else "start"
+    enough = gain > (asked * error if asked else 0.0)
+    kept = "trained" if enough or not counts["after"] else "start"
     return StartComparison(sums["before"] / count, sums["after"] / count, gain, error, kept, asked)
 
 
