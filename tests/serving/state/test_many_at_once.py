@@ -20,7 +20,9 @@ from goalrank.serving.http.schemas import RankBody
 from goalrank.serving.state.filling import Filler
 from goalrank.serving.state.keeper import StateKeeper
 from goalrank.serving.state.live import Asked, LiveState, Wished
+from goalrank.serving.state.pending import PendingRows
 from tests.logs.logs_data import movielens_folder
+from tests.serving.state.kit import empty_state
 
 OPTIONS = {"first_fit": 100, "factors": 4, "candidates": 12, "stride": 5, "history": 20}
 
@@ -155,3 +157,20 @@ def test_a_fault_stays_alone():
     with pytest.raises(ConfigError, match="no such user"):
         futures[2].result()
     assert [body.history for body in futures[3].result().bodies] == [[8], [9]]
+
+
+def test_a_metric_does_not_touch_what_waits():
+    """Sizes are read without the lock: rows sorted meanwhile would lose those that come just then."""
+    pending = PendingRows(np.zeros(0, [("time", np.int64)]))
+    for time in (9, 3, 7):
+        pending.add(np.array([(time,)], pending.rows.dtype))
+    before = [part.tolist() for part in pending._more]
+    assert pending.bytes == 3 * 8
+    assert [part.tolist() for part in pending._more] == before
+    assert pending.rows["time"].tolist() == [3, 7, 9]
+    state = empty_state("interactions")
+    state.pending = pending
+    pending.add(np.array([(1,)], pending.rows.dtype))
+    none = empty_state("interactions").bytes
+    assert state.bytes - none == 4 * 8
+    assert len(pending._more) == 1

@@ -24,6 +24,11 @@ class PendingRows:
         return len(self._rows) + sum(len(part) for part in self._more)
 
     @property
+    def bytes(self) -> int:
+        """Memory of the rows. It changes nothing, so that a thread without the lock may ask."""
+        return self._rows.nbytes + sum(part.nbytes for part in self._more)
+
+    @property
     def rows(self) -> Records:
         """All of them by time; those of one time in the order in which they came."""
         if self._more:

@@ -95,7 +95,7 @@ class State:
         """Memory of the arrays and of what was said of items and users; ids are not in it."""
         told = sum(each.bytes for each in self.columns.values())
         arrays = self.memory.bytes + self.history.bytes + self.seen.bytes
-        return arrays + self.pending.rows.nbytes + told
+        return arrays + self.pending.bytes + told
 
     def add(self, events: pl.DataFrame) -> None:
         """Take in events of any time, in any order; each must come once.
