@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,6 @@ from goalrank.logs.events.arrays import Ints, Longs, ragged_ranges
 
 __all__ = [
     "Chunk",
-    "ExactChannel",
     "ItemScorer",
     "RetrievalChannel",
     "RowWeights",
@@ -110,6 +109,10 @@ class ItemScorer(Protocol):
 class ScoringChannel(ItemScorer, Protocol):
     """A retriever as it is now.
 
+    Where scores depend, by rounding, on how many requests are asked for at once, it also has
+    ``exact(chunk, items)``: scores [B, M] of some items [B, M] in double precision. They decide the
+    order of the best items, so that an import and a server put nearly equal ones in the same order.
+
     Attributes:
         needs_evidence: whether items with score 0 are not retrieved.
         personal: False if all requests of a chunk get the same scores.
@@ -117,23 +120,6 @@ class ScoringChannel(ItemScorer, Protocol):
 
     needs_evidence: bool
     personal: bool
-
-
-@runtime_checkable
-class ExactChannel(Protocol):
-    """A retriever whose scores depend, by rounding, on how many requests are asked for at once.
-
-    The order of the best items is that of scores in double precision, so that an import and a
-    server put items with nearly the same score in the same order.
-    """
-
-    def exact(self, chunk: Chunk, items: Ints) -> NDArray[np.float64]:
-        """Score some items in double precision: [B, M].
-
-        Args:
-            chunk: B requests.
-            items: [B, M] codes; what -1 gets does not matter.
-        """
 
 
 class RetrievalChannel(ScoringChannel, Protocol):

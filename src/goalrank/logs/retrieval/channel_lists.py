@@ -15,7 +15,7 @@ from goalrank.logs.retrieval.blending import (
     top_items,
     top_items_shared,
 )
-from goalrank.logs.retrieval.channel import Chunk, ExactChannel, ItemScorer, ScoringChannel
+from goalrank.logs.retrieval.channel import Chunk, ItemScorer, ScoringChannel
 
 __all__ = ["ChannelLists", "gather", "scored"]
 
@@ -131,10 +131,11 @@ def _top(
     excluded = chunk.seen if exclude_seen else None
     if channel.needs_evidence:
         excluded = scores <= 0 if excluded is None else (scores <= 0) | excluded
-    if not isinstance(channel, ExactChannel):
+    exact = getattr(channel, "exact", None)
+    if exact is None:
         return top_items(scores, count, excluded)
     some = top_items(scores, count + _SPARE, excluded)
-    return _in_exact_order(some, channel.exact(chunk, some))[:, :count]
+    return _in_exact_order(some, exact(chunk, some))[:, :count]
 
 
 def _in_exact_order(items: Ints, exact: NDArray[np.float64]) -> Ints:

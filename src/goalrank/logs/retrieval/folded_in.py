@@ -115,7 +115,7 @@ class FoldedIn:
         return scores[: len(chunk)]
 
     def exact(self, chunk: Chunk, items: NDArray[np.integer]) -> Doubles:
-        """Inner products with some items in double precision: [B, M]; see `ExactChannel`."""
+        """Inner products with some items in double precision: [B, M]; see `ScoringChannel`."""
         some = self.factors.values[np.maximum(items, 0)]
         users = self._users(chunk)[: len(chunk)]
         scores: Doubles = (some @ users[:, :, None])[:, :, 0]
