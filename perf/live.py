@@ -47,9 +47,7 @@ from served import HOST, N, server
 
 BEGIN, END = "<!-- live:start -->", "<!-- live:end -->"
 _CALLERS = (1, 4)
-_SETTLE_S = (
-    15.0  # after a start without a snapshot: the first one, and the log's move into the file
-)
+_SETTLE_S = 15.0  # after a start: the replayed log moves into the file
 _OPTIONS = ["--state", "state", "--no-access-log"]
 Found = dict[str, Any]
 

@@ -7,11 +7,11 @@ import os
 import sys
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of mallopt, as in malloc.h
-KEPT = 1 << 30  # bytes
+_KEPT = 1 << 30  # bytes
 _LARGEST = 32 << 20  # bytes; mallopt refuses more
 
 
-def keep_freed_memory(most: int = KEPT) -> bool:
+def keep_freed_memory(most: int = _KEPT) -> bool:
     """Let glibc keep freed memory for the rest of the process.
 
     Each training step needs the memory that the step before it freed. Given back to the system in

@@ -11,13 +11,7 @@ from numpy.typing import NDArray
 
 from goalrank.logs.events.arrays import Ints, Longs, ragged_ranges
 
-__all__ = [
-    "Chunk",
-    "ItemScorer",
-    "RetrievalChannel",
-    "RowWeights",
-    "ScoringChannel",
-]
+__all__ = ["Chunk", "ItemScorer", "RetrievalChannel", "RowWeights", "ScoringChannel"]
 
 Floats = NDArray[np.float32]
 

@@ -126,8 +126,9 @@ def from_environment() -> FastAPI:
 def tune_process(threads: int, *, state: bool = False) -> None:
     """Prepare a process that only serves: threads of the model, and no long pauses.
 
-    A single request is too small for several threads, of PyTorch or of NumPy. Objects that live as long as the process
-    are hidden from the garbage collector, and threads that wait for the interpreter get it within 0.5 ms, not 5.
+    A single request is too small for several threads, of PyTorch or of NumPy. Objects that live as
+    long as the process are hidden from the garbage collector, and threads that wait for the
+    interpreter get it within 0.5 ms, not 5.
 
     Args:
         threads: of the model.
