@@ -26,7 +26,8 @@ from goalrank.logs import (
 )
 from goalrank.logs.retrieval.blend_check import best_channel, blend_gain
 from goalrank.logs.retrieval.blending import _smallest, _smallest_of_many
-from goalrank.logs.retrieval.channel import Chunk
+from goalrank.logs.retrieval.channel import Chunk, added_up
+from goalrank.logs.retrieval.channel_lists import _top_of_evidence
 from goalrank.logs.retrieval.folded_in import RIDGE, FoldedIn, ItemFactors
 from goalrank.logs.retrieval.item_to_item import strongest
 from goalrank.logs.retrieval.refit_scoring import one_ahead
@@ -326,6 +327,102 @@ def test_a_table_of_links_votes_as_the_sparse_links_do():
     for mine, want in zip((model.score(chunk), model.score_last(chunk)), sparse, strict=True):
         assert mine.any()
         assert mine.tolist() == want.tolist()
+
+
+@settings(max_examples=80, deadline=None)
+@given(scores, st.integers(1, 400), st.integers(1, 12), st.booleans())
+def test_the_longest_factors_are_enough_only_where_they_are(rng, size, count, some_excluded):
+    """Looking at the longest factors first finds what looking at all of them finds."""
+    lengths = rng.random((size, 1)) ** rng.choice([0.1, 4])
+    factors = (rng.standard_normal((size, 3)) * lengths).astype(np.float32)
+    factors[rng.random(size) < 0.2] = 0  # items that nobody consumed
+    users = rng.standard_normal((4, 3)).astype(np.float32)
+    users[3] = 0  # nobody's history
+    excluded = rng.random((4, size)) < 0.4 if some_excluded else None
+    found = ItemFactors(factors).best(users, count, excluded)
+    assert found.tolist() == top_items(users @ factors.T, count, excluded).tolist()
+
+
+@settings(max_examples=80, deadline=None)
+@given(scores, st.integers(1, 300), st.integers(1, 8), st.integers(1, 4))
+def test_of_items_that_share_the_last_place_the_lowest_codes_are_taken(rng, size, count, levels):
+    table = rng.integers(0, levels, (4, size)).astype(np.float32)
+    excluded = rng.random(table.shape) < 0.3
+    for row, left_out, found in zip(table, excluded, top_items(table, count, excluded)):
+        want = sorted(np.flatnonzero(~left_out), key=lambda item: (-row[item], item))[:count]
+        assert found.tolist() == want + [-1] * (count - len(want))
+
+
+def test_scores_that_are_no_numbers_bring_no_items():
+    table = np.array([[np.nan, 2, np.nan, 1], [np.nan, np.nan, np.nan, np.nan]], np.float32)
+    assert top_items(table, 3).tolist() == [[1, 3, -1], [-1, -1, -1]]
+
+
+def test_most_users_need_the_longest_factors_alone(monkeypatch):
+    rng = np.random.default_rng(0)
+    factors = rng.standard_normal((4000, 8)) * rng.random((4000, 1)) ** 2
+    model = ItemFactors(factors.astype(np.float32))
+    users = rng.standard_normal((50, 8)).astype(np.float32)
+    looked = []
+
+    def watched(values, *rest):
+        looked.append(values.shape)
+        return top_items(values, *rest)
+
+    monkeypatch.setattr("goalrank.logs.retrieval.folded_in.top_items", watched)
+    model.best(users, 20, None)
+    assert looked[0] == (50, 1000)
+    assert sum(rows for rows, _ in looked[1:]) < 10
+
+
+@settings(max_examples=80, deadline=None)
+@given(scores, st.integers(1, 60), st.integers(1, 12), st.sampled_from([0.0, 0.02, 0.9]))
+def test_the_best_items_with_evidence(rng, size, count, share):
+    """Few or many have some: the lists are those of looking at all items."""
+    table = rng.integers(1, 4, (5, size)).astype(np.float32) * (rng.random((5, size)) < share)
+    excluded = rng.random(table.shape) < 0.4
+    for left_out in (None, excluded):
+        without = (table <= 0) | (False if left_out is None else left_out)
+        found = _top_of_evidence(table, count, left_out)
+        assert found.tolist() == top_items(table, count, without).tolist()
+
+
+@settings(max_examples=40, deadline=None)
+@given(scores, st.integers(0, 40), st.integers(2, 30))
+def test_links_vote_as_a_product_of_matrices(rng, rows, size):
+    """Items that occur twice in a history included."""
+    links = rng.random((size, size)) * (rng.random((size, size)) < 0.4)
+    item = rng.integers(0, size, max(rows, 1)).astype(np.int32)
+    weight = rng.random(max(rows, 1), dtype=np.float32)
+    start = rng.integers(0, rows + 1, 3)
+    end = np.array([rng.integers(s, rows + 1) for s in start])
+    chunk = Chunk(SimpleNamespace(item=item), start, end, size, 3)
+    want = np.zeros((3, size))
+    for request, (first, last) in enumerate(zip(start, end, strict=True)):
+        for age, row in enumerate(range(last - 1, max(first, last - 20) - 1, -1)):
+            want[request] += 0.87**age * weight[row] * links[item[row]]
+    model = LinkVotes(csr_array(links.astype(np.float32)), weight)
+    np.testing.assert_allclose(model.score(chunk), want, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_of_equal_places_are_added_up():
+    place, weight = added_up(np.array([7, 2, 7, 2, 9]), np.array([1, 2, 4, 8, 16], np.float32))
+    assert (place.tolist(), weight.tolist()) == ([2, 7, 9], [10, 5, 16])
+    none = added_up(np.zeros(0, np.int64), np.zeros(0, np.float32))
+    assert [len(part) for part in none] == [0, 0]
+
+
+def test_what_a_channel_says_of_items_is_what_it_says_of_all():
+    rng = np.random.default_rng(0)
+    factors = rng.standard_normal((30, 4)).astype(np.float32)
+    log = SimpleNamespace(item=rng.integers(0, 30, 60).astype(np.int32))
+    chunk = Chunk(log, np.array([0, 20, 40]), np.array([20, 40, 40]), 30, 4)
+    channel = FoldedIn.from_learnt({"items": factors}, np.ones(60, np.float32))
+    candidates = np.array([[3, -1, 29], [0, 31, 5], [1, 2, 3]], np.int32)  # 31: not known yet
+    found = ChannelLists.of([channel], chunk, 5, True).features(candidates)["factorisation_score"]
+    scores = channel.score(chunk)
+    want = [[scores[0, 3], 0, scores[0, 29]], [scores[1, 0], 0, scores[1, 5]], [0, 0, 0]]
+    np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)
 
 
 def test_results_one_ahead_are_the_same_and_errors_come_through():

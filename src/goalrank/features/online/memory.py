@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,8 +113,14 @@ class _Now:
     user: Ints
     items: Ints
     time: Longs
+    _counts: dict[Key, EarlierRows] = field(default_factory=dict)  # several families ask for a key
 
     def counts(self, key: Key) -> EarlierRows:
+        if key not in self._counts:
+            self._counts[key] = self._counted(key)
+        return self._counts[key]
+
+    def _counted(self, key: Key) -> EarlierRows:
         memory, user = self.memory, self.user[:, None]
         made: dict[Key, Callable[[], EarlierRows]] = {
             "item": lambda: memory.items.of(self.items),

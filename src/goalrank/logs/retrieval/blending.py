@@ -39,19 +39,32 @@ def top_items(scores: Floats, count: int, excluded: NDArray[np.bool_] | None = N
 
 def _smallest(falling: Floats, count: int) -> Ints:
     """Columns with the smallest values, smallest first; -1 where the value is inf."""
-    size = falling.shape[1]
+    rows, size = falling.shape
     if size > count:
-        some = np.argpartition(falling, count - 1, axis=1)[:, :count]
+        some = np.nonzero(_are_smallest(falling, count))[1].reshape(rows, count)
     else:
         some = np.broadcast_to(np.arange(size), falling.shape)
-    some = np.sort(some, axis=1)
     values = np.take_along_axis(falling, some, axis=1)
     order = np.argsort(values, axis=1, kind="stable")
     items = np.take_along_axis(some, order, axis=1).astype(np.int32)
-    items[np.take_along_axis(values, order, axis=1) == np.inf] = -1
+    items[~(np.take_along_axis(values, order, axis=1) < np.inf)] = -1  # NaN is no number to go by
     if size < count:
         items = np.pad(items, ((0, 0), (0, count - size)), constant_values=-1)
     return items
+
+
+def _are_smallest(falling: Floats, count: int) -> NDArray[np.bool_]:
+    """Which columns have the ``count`` smallest values of their row, the first of equal ones."""
+    last = np.partition(falling, count - 1, axis=1)[:, count - 1 : count]
+    if np.isnan(last).any():  # what is not a number is taken as a score of -inf
+        return _are_smallest(np.where(np.isnan(falling), np.float32(np.inf), falling), count)
+    chosen = falling <= last
+    shared = np.flatnonzero(chosen.sum(axis=1) > count)
+    if len(shared):
+        same = falling[shared] == last[shared]
+        room = count - (falling[shared] < last[shared]).sum(axis=1, keepdims=True)
+        chosen[shared] &= ~same | (np.cumsum(same, axis=1, dtype=np.int32) <= room)
+    return chosen
 
 
 def _smallest_of_many(falling: Floats, count: int) -> Ints:

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from goalrank.logs.events.arrays import Ints, Longs, ragged_ranges
 
-__all__ = ["Chunk", "ItemScorer", "RetrievalChannel", "RowWeights", "ScoringChannel"]
+__all__ = [
+    "Chunk",
+    "ItemScorer",
+    "RetrievalChannel",
+    "RowWeights",
+    "ScoringChannel",
+    "added_up",
+]
 
 Floats = NDArray[np.float32]
 
@@ -103,9 +110,12 @@ class ItemScorer(Protocol):
 class ScoringChannel(ItemScorer, Protocol):
     """A retriever as it is now.
 
-    Where scores depend, by rounding, on how many requests are asked for at once, it also has
-    ``exact(chunk, items)``: scores [B, M] of some items [B, M] in double precision. They decide the
-    order of the best items, so that an import and a server put nearly equal ones in the same order.
+    One that can answer without the scores of all items has two more methods, and ``score`` is then
+    not called: ``of(chunk, items)``, scores [B, M] of some items [B, M]; and ``best(chunk, count,
+    excluded)``, codes [B, count] of the best items without those of a mask [B, I], best first, -1
+    for none. Where scores depend, by rounding, on how many requests are asked for at once, both
+    work in double precision, so that an import and a server put nearly equal items in the same
+    order.
 
     Attributes:
         needs_evidence: whether items with score 0 are not retrieved.
@@ -130,3 +140,19 @@ class RetrievalChannel(ScoringChannel, Protocol):
             items: number of known items.
             users: number of known users.
         """
+
+
+def added_up(place: Longs, weight: Floats) -> tuple[Longs, Floats]:
+    """Add up the weights of equal places.
+
+    Args:
+        place: [n] numbers in any order.
+        weight: [n].
+
+    Returns:
+        The places, ascending and each once, and the sum of the weights of each.
+    """
+    order = np.argsort(place, kind="stable")
+    place = place[order]
+    first = np.flatnonzero(np.append(np.ones(min(len(place), 1), bool), place[1:] != place[:-1]))
+    return place[first], np.add.reduceat(weight[order], first) if len(first) else weight

@@ -20,7 +20,7 @@ from goalrank.logs.retrieval.channel import Chunk, ItemScorer, ScoringChannel
 __all__ = ["ChannelLists", "gather", "scored"]
 
 Floats = NDArray[np.float32]
-_SPARE = 16  # items beyond the last place, of which rounding may hide one that belongs there
+_SPARSE = 4  # of so many items at most one has evidence where the others are passed over
 
 
 def gather(scores: Floats, candidates: Ints) -> Floats:
@@ -43,23 +43,21 @@ def scored(scorers: Sequence[ItemScorer], chunk: Chunk, candidates: Ints) -> dic
         chunk: B requests.
         candidates: [B, N] codes, -1 for none.
     """
-    return {scorer.name: gather(scorer.score(chunk), candidates) for scorer in scorers}
+    return {scorer.name: _scores_of(scorer, chunk, candidates) for scorer in scorers}
 
 
 @dataclass(frozen=True)
 class ChannelLists:
-    """Scores of all known items by C channels, and the best items of each.
+    """The best items of each of C channels for a chunk of requests, and scores of any others.
 
     Attributes:
-        names: [C] names of the channels.
-        items: I, number of known items.
-        scores: [B, I] per channel.
+        channels: the channels.
+        chunk: B requests.
         tops: [B, 2 N] codes per channel, best first, -1 for none.
     """
 
-    names: list[str]
-    items: int
-    scores: list[Floats]
+    channels: Sequence[ScoringChannel]
+    chunk: Chunk
     tops: list[Ints]
 
     @classmethod
@@ -82,9 +80,8 @@ class ChannelLists:
                 those do not change from call to call; it is added to.
         """
         best = {} if best is None else best
-        scores = [channel.score(chunk) for channel in channels]
-        tops = [_top(c, s, chunk, 2 * count, exclude_seen, best) for c, s in zip(channels, scores)]
-        return cls([channel.name for channel in channels], chunk.items, scores, tops)
+        tops = [_top(channel, chunk, 2 * count, exclude_seen, best) for channel in channels]
+        return cls(channels, chunk, tops)
 
     def features(self, candidates: Ints) -> dict[str, Floats]:
         """Score and reciprocal rank of candidates in each channel: name → [B, N].
@@ -92,12 +89,15 @@ class ChannelLists:
         Args:
             candidates: [B, N] codes, -1 for none.
         """
-        known = np.where(candidates < self.items, candidates, -1)
+        known = np.where(candidates < self.chunk.items, candidates, -1)
         out = {}
-        for name, scores, top in zip(self.names, self.scores, self.tops):
-            out[f"{name}_score"] = gather(scores, candidates)
-            out[f"{name}_rank"] = reciprocal_ranks(top, self.items, known)
+        for channel, scores, top in zip(self.channels, self._scores(candidates), self.tops):
+            out[f"{channel.name}_score"] = scores
+            out[f"{channel.name}_rank"] = reciprocal_ranks(top, self.chunk.items, known)
         return out
+
+    def _scores(self, candidates: Ints) -> list[Floats]:
+        return [_scores_of(channel, self.chunk, candidates) for channel in self.channels]
 
     def blended_score(self, shares: Sequence[float], candidates: Ints) -> Floats:
         """Sum of the channels' scores, each as a part of its largest, weighed by shares: [B, N].
@@ -107,40 +107,70 @@ class ChannelLists:
             candidates: [B, N] codes, -1 for none.
         """
         total = np.zeros(candidates.shape, np.float32)
-        for share, scores in zip(shares, self.scores):
-            score = gather(scores, candidates)
+        for share, score in zip(shares, self._scores(candidates)):
             largest = np.maximum(np.abs(score).max(axis=1, keepdims=True), np.float32(1e-12))
             total += np.float32(share) * score / largest
         return total
 
 
+def _all_scores(scorer: ItemScorer, chunk: Chunk) -> Floats:
+    """Scores of all known items, worked out once per chunk: [B, I]."""
+    if scorer.name not in chunk.kept:
+        chunk.kept[scorer.name] = scorer.score(chunk)
+    scores: Floats = chunk.kept[scorer.name]
+    return scores
+
+
+def _scores_of(scorer: ItemScorer, chunk: Chunk, candidates: Ints) -> Floats:
+    """Scores of candidates: [B, N], 0 for padding and for items not known yet."""
+    of = getattr(scorer, "of", None)
+    if of is None:
+        return gather(_all_scores(scorer, chunk), candidates)
+    known = (candidates >= 0) & (candidates < chunk.items)
+    return np.where(known, of(chunk, np.where(known, candidates, -1)), np.float32(0))
+
+
 def _top(
     channel: ScoringChannel,
-    scores: Floats,
     chunk: Chunk,
     count: int,
     exclude_seen: bool,
-    best: dict[str, Ints],
+    found: dict[str, Ints],
 ) -> Ints:
+    excluded = chunk.seen if exclude_seen else None
+    best = getattr(channel, "best", None)
+    if best is not None:
+        items: Ints = best(chunk, count, excluded)
+        return items
+    scores = _all_scores(channel, chunk)
     if not channel.personal:
         row = np.where(scores[0] > 0, scores[0], -np.inf) if channel.needs_evidence else scores[0]
-        seen = chunk.seen if exclude_seen else np.zeros_like(chunk.seen)
-        if channel.name not in best:
-            best[channel.name] = best_shared(row, count)
-        return top_items_shared(row, seen, count, best[channel.name])
-    excluded = chunk.seen if exclude_seen else None
+        seen = np.zeros_like(chunk.seen) if excluded is None else excluded
+        if channel.name not in found:
+            found[channel.name] = best_shared(row, count)
+        return top_items_shared(row, seen, count, found[channel.name])
     if channel.needs_evidence:
-        excluded = scores <= 0 if excluded is None else (scores <= 0) | excluded
-    exact = getattr(channel, "exact", None)
-    if exact is None:
-        return top_items(scores, count, excluded)
-    some = top_items(scores, count + _SPARE, excluded)
-    return _in_exact_order(some, exact(chunk, some))[:, :count]
+        return _top_of_evidence(scores, count, excluded)
+    return top_items(scores, count, excluded)
 
 
-def _in_exact_order(items: Ints, exact: NDArray[np.float64]) -> Ints:
-    """Items [B, M] by exact scores, the highest first (ties: lowest code first); -1 last."""
-    value = np.where(items >= 0, exact, -np.inf)
-    by_code = np.argsort(items, axis=1)
-    order = np.argsort(-np.take_along_axis(value, by_code, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(items, np.take_along_axis(by_code, order, axis=1), axis=1)
+def _top_of_evidence(scores: Floats, count: int, excluded: NDArray[np.bool_] | None) -> Ints:
+    """`top_items` of scores above 0; where they are few, the others are not looked at."""
+    rows, size = scores.shape
+    flat = np.flatnonzero(scores > 0)
+    if excluded is not None:
+        flat = flat[~excluded.ravel()[flat]]
+    request, item = np.divmod(flat, size)
+    lengths = np.bincount(request, minlength=rows)
+    width = int(lengths.max(initial=0))
+    if width * _SPARSE > size:
+        some = np.zeros(rows * size, bool)
+        some[flat] = True
+        return top_items(scores, count, ~some.reshape(rows, size))
+    place = np.arange(len(flat)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    items, value = np.full((rows, width), -1, np.int32), np.full((rows, width), -np.inf, np.float32)
+    items[request, place], value[request, place] = item, scores.ravel()[flat]
+    best = top_items(value, count)
+    if not width:
+        return best
+    return np.where(best >= 0, np.take_along_axis(items, np.maximum(best, 0), axis=1), -1)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from goalrank.logs.events.arrays import Longs
-from goalrank.logs.retrieval.channel import Chunk, RowWeights
+from goalrank.logs.events.arrays import Longs, ragged_ranges
+from goalrank.logs.retrieval.channel import Chunk, RowWeights, added_up
 from goalrank.logs.retrieval.sparse import load_sparse
 
 __all__ = ["LinkVotes", "Transition"]
@@ -64,9 +64,12 @@ class LinkVotes:
         Args:
             chunk: B requests.
         """
-        request, item, age, row = chunk.recent(self._depth)
-        weight = np.float32(0.87) ** age.astype(np.float32) * self._vote_weight[row]
-        return self._vote(chunk, request, item, weight)
+        if self.name not in chunk.kept:
+            request, item, age, row = chunk.recent(self._depth)
+            weight = np.float32(0.87) ** age.astype(np.float32) * self._vote_weight[row]
+            chunk.kept[self.name] = self._vote(chunk, request, item, weight)
+        scores: NDArray[np.float32] = chunk.kept[self.name]
+        return scores
 
     def score_last(self, chunk: Chunk) -> NDArray[np.float32]:
         """Links of the latest history item alone: [B, I].
@@ -82,15 +85,19 @@ class LinkVotes:
     def _vote(
         self, chunk: Chunk, request: Longs, item: NDArray[np.int32], weight: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        sparse = load_sparse()
-
-        shape = (len(chunk), chunk.items)
-        votes = sparse.csr_array((weight, (request, item)), shape=shape)
         if self._table is not None:
+            shape = (len(chunk), chunk.items)
+            votes = load_sparse().csr_array((weight, (request, item)), shape=shape)
             table: NDArray[np.float32] = votes @ self._table
             return table
-        dense: NDArray[np.float32] = (votes @ self.matrix).toarray()
-        return dense
+        place, weight = added_up(request * chunk.items + item, weight)
+        request, item = np.divmod(place, chunk.items)
+        start, end = self.matrix.indptr[item], self.matrix.indptr[item + 1]
+        links = ragged_ranges(start, end - start)
+        to = np.repeat(request, end - start) * chunk.items + self.matrix.indices[links]
+        scores = np.zeros(len(chunk) * chunk.items, np.float32)
+        np.add.at(scores, to, np.repeat(weight, end - start) * self.matrix.data[links])
+        return scores.reshape(len(chunk), chunk.items)
 
 
 class Transition:
