@@ -330,11 +330,12 @@ def test_a_table_of_links_votes_as_the_sparse_links_do():
 
 
 @settings(max_examples=80, deadline=None)
-@given(scores, st.integers(1, 400), st.integers(1, 12), st.booleans())
+@given(scores, st.integers(60, 400), st.integers(1, 3), st.booleans())
 def test_the_longest_factors_are_enough_only_where_they_are(rng, size, count, some_excluded):
     """Looking at the longest factors first finds what looking at all of them finds."""
     lengths = rng.random((size, 1)) ** rng.choice([0.1, 4])
     factors = (rng.standard_normal((size, 3)) * lengths).astype(np.float32)
+    factors = factors[rng.integers(0, size, size)]  # some are equal
     factors[rng.random(size) < 0.2] = 0  # items that nobody consumed
     users = rng.standard_normal((4, 3)).astype(np.float32)
     users[3] = 0  # nobody's history
