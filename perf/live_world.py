@@ -145,8 +145,8 @@ def main() -> None:
     seconds = fill(live, asked.users, asked.each, asked.items)
     state = live.state
     parts = {
-        "history": state.history.bytes, "seen": state.seen.bytes,
-        "latest": state.memory.latest.bytes, "pairs": state.memory.pairs.bytes,
+        "latest": state.latest.bytes, "seen": state.seen.bytes,
+        "pairs": state.memory.pairs.bytes,
         "items": state.memory.items.bytes, "users": state.memory.users.bytes,
     }  # fmt: skip
     print(json.dumps({"resident_mb": resident(None) - before, "arrays_mb": state.bytes / 2**20,

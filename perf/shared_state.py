@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from goalrank.features import FeatureInputs, FeaturePlan
+from goalrank.features import COUNTED, FeatureInputs, FeaturePlan, RowPool
 from goalrank.features.online.memory import FeatureMemory
 from live_world import MINUTE, START
 
@@ -38,18 +38,32 @@ _REQUESTS, _BATCHES, _BATCH = 2000, 200, 100
 
 def filled(rng: np.random.Generator) -> FeatureMemory:
     """A memory of rows of random users and items."""
-    memory = FeatureMemory(FeaturePlan(FAMILIES, FeatureInputs(("click",))))
+    plan = FeaturePlan(FAMILIES, FeatureInputs(("click",)))
+    pool = RowPool(1, {COUNTED: plan.needs.latest}, lambda user, item, _: mixed(user, item))
+    memory = FeatureMemory(plan, pool)
     for turn in range(PER_USER):
-        memory.add(*rows(rng, np.arange(USERS), START + turn * MINUTE))
+        fold_in(memory, *rows(rng, np.arange(USERS), START + turn * MINUTE))
     return memory
+
+
+def mixed(user: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """Keys of rows of one time."""
+    keys: np.ndarray = (user * 1_000_003 ^ item).astype(np.uint64)
+    return keys
+
+
+def fold_in(memory: FeatureMemory, *columns: Any) -> None:
+    """Let a memory take in rows."""
+    memory.add(*columns)
+    user, item, time, values = columns
+    memory.latest.add(user, item, time, np.full(len(user), COUNTED, np.uint8), values)
 
 
 def rows(rng: np.random.Generator, users: np.ndarray, moment: int) -> tuple[Any, ...]:
     """A row per user, of a random item."""
     count = len(users)
     items = rng.integers(ITEMS, size=count)
-    tie = rng.integers(2**63, size=count).astype(np.uint64)
-    return users, items, np.full(count, moment), tie, [rng.random(count).astype(np.float32).round()]
+    return users, items, np.full(count, moment), [rng.random(count).astype(np.float32).round()]
 
 
 def item_facts(memory: FeatureMemory) -> np.ndarray:
@@ -65,9 +79,9 @@ def item_facts(memory: FeatureMemory) -> np.ndarray:
 def user_facts(memory: FeatureMemory, user: int) -> bytes:
     """The latest rows of a user."""
     pool = memory.latest
-    part = slice(pool.start[user], pool.start[user] + pool.size[user])
-    arrays = (pool.item[part], pool.time[part], pool.tie[part], pool.values[:, part])
-    return b"".join(array.tobytes() for array in arrays)
+    real, row = pool.latest(np.array([user]), memory.plan.needs.latest, COUNTED)
+    arrays: tuple[np.ndarray, ...] = (pool.item, pool.time, pool.marks, *pool.values)
+    return b"".join(array[row[real]].tobytes() for array in arrays)
 
 
 @contextmanager
@@ -114,11 +128,11 @@ def main() -> None:
         memory.values(user.astype(np.int32), items.astype(np.int32), moment)
 
     def fold() -> None:
-        memory.add(*rows(rng, rng.integers(USERS, size=_BATCH), int(moment[0])))
+        fold_in(memory, *rows(rng, rng.integers(USERS, size=_BATCH), int(moment[0])))
 
     found: dict[str, Any] = {"memory": {"request": milliseconds(in_memory, _REQUESTS)}}
     found["memory"]["batch of 100 events"] = milliseconds(fold, _BATCHES)
-    found["memory"]["MB per worker"] = round(memory.bytes / 2**20)
+    found["memory"]["MB per worker"] = round((memory.bytes + memory.latest.bytes) / 2**20)
     facts = item_facts(memory)
     with redis_server() as client:
         for begin in range(0, ITEMS, 1000):

@@ -9,8 +9,9 @@ from goalrank.features.categories import ItemCategories
 from goalrank.features.decay import DecayedTotals, HalfLife
 from goalrank.features.family import Feature, FeatureFamily, FeatureInputs
 from goalrank.features.fixed_point import MOST_SUMMED, ONE, fixed_point
+from goalrank.features.online.item_sets import ItemSets
 from goalrank.features.online.key_totals import KeyTotals
-from goalrank.features.online.memory import FeatureMemory
+from goalrank.features.online.memory import COUNTED, FeatureMemory
 from goalrank.features.online.pair_table import PairTable
 from goalrank.features.online.row_pool import RowPool
 from goalrank.features.past import (
@@ -25,6 +26,7 @@ from goalrank.features.plan import FeaturePlan, feature_meanings
 from goalrank.features.registry import DEFAULT_FAMILIES, FEATURES
 
 __all__ = [
+    "COUNTED",
     "DEFAULT_FAMILIES",
     "FEATURES",
     "MOST_SUMMED",
@@ -39,6 +41,7 @@ __all__ = [
     "FeaturePlan",
     "HalfLife",
     "ItemCategories",
+    "ItemSets",
     "Key",
     "KeyTotals",
     "LatestRows",

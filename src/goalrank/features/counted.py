@@ -109,7 +109,7 @@ class UserItem(FeatureFamily):
         if not self.inputs.repeats:
             return ()
         meaning = "earlier rows of this user with this item"
-        memory = "16 bytes per user and item"
+        memory = "12 bytes per user and item"
         return (Feature("user_item_count", "log(1 + rows)", meaning, memory),)
 
     @property

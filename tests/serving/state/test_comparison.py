@@ -108,8 +108,8 @@ def test_a_feature_that_a_server_counts_in_another_way_is_named(films, monkeypat
 def test_a_lost_history_is_found(films, monkeypatch):
     plain = RowPool.add
 
-    def forgetful(self, user, item, time, tie, values):
-        plain(self, user[1:], item[1:], time[1:], tie[1:], [v[1:] for v in values])
+    def forgetful(self, user, item, time, marks, values):
+        return plain(self, user[1:], item[1:], time[1:], marks[1:], [v[1:] for v in values])
 
     monkeypatch.setattr(RowPool, "add", forgetful)
     _, wrong = found_by("movielens", films)

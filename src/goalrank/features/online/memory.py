@@ -15,7 +15,10 @@ from goalrank.features.online.row_pool import RowPool
 from goalrank.features.past import DecayedRows, EarlierRows, Key, LatestRows
 from goalrank.features.plan import FeaturePlan
 
-__all__ = ["FeatureMemory"]
+__all__ = ["COUNTED", "FeatureMemory"]
+
+COUNTED = 1
+"""Mark of rows that features count."""
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -26,33 +29,34 @@ class FeatureMemory:
     """Facts of the past for one plan.
 
     A fold of rows: counts and sums do not depend on the order in which rows come, and the latest
-    rows of a user are in order of time.
+    rows of a user are in order of time. Those stand in a pool that others look into as well, so that
+    each row is kept once: its owner adds the rows.
 
     Args:
         plan: the features.
+        latest: latest rows of users; the first values are those of the plan's feedback types.
 
     Attributes:
-        plan: as given.
+        plan, latest: as given.
         rows: rows taken in.
     """
 
-    def __init__(self, plan: FeaturePlan) -> None:
-        self.plan, self.rows = plan, 0
+    def __init__(self, plan: FeaturePlan, latest: RowPool) -> None:
+        self.plan, self.latest, self.rows = plan, latest, 0
         width = len(plan.inputs.kinds)
         self.all, self.items, self.users = KeyTotals(width), KeyTotals(width), KeyTotals(width)
         self.decayed = {
             hours: DecayedTotals(HalfLife(hours), 0, 1 + width) for hours in plan.needs.half_lives
         }
-        self.latest = RowPool(width, max(plan.needs.latest, 1))
         self.pairs = PairTable()
 
     @property
     def bytes(self) -> int:
-        """Memory of all arrays."""
+        """Memory of all arrays but the latest rows."""
         decayed = (
             t.epoch.nbytes + t.older.nbytes + t.current.nbytes for t in self.decayed.values()
         )
-        parts = (self.items, self.users, self.latest, self.pairs)
+        parts = (self.items, self.users, self.pairs)
         return sum(decayed) + sum(part.bytes for part in parts)
 
     def add(
@@ -60,7 +64,6 @@ class FeatureMemory:
         user: NDArray[np.integer],
         item: NDArray[np.integer],
         time: Longs,
-        tie: NDArray[np.uint64],
         values: Sequence[Floats],
     ) -> None:
         """Take in rows, in any order.
@@ -69,7 +72,6 @@ class FeatureMemory:
             user: [n] codes.
             item: [n] codes.
             time: [n] microseconds.
-            tie: [n] keys by which a user's rows of one time are ordered.
             values: an array [n] per feedback type of the plan.
         """
         plan = self.plan
@@ -80,8 +82,6 @@ class FeatureMemory:
             self.users.add(user, time, values)
         if "user_item" in plan.needs.counts:
             self.pairs.add(user, item)
-        if plan.needs.latest:
-            self.latest.add(user, item, time, tie, values)
         for totals in self.decayed.values():
             totals.grow(len(self.items.count))
             totals.add(item, time, [None, *values])
@@ -91,8 +91,6 @@ class FeatureMemory:
         if user < len(self.users.count):
             self.users.remove(user)
         self.pairs.remove(user)
-        if user < len(self.latest.size):
-            self.latest.remove(user)
 
     def values(self, user: Ints, items: Ints, time: Longs) -> dict[str, Floats]:
         """Features of candidates at moments after all rows so far: name → [B, N].
@@ -137,4 +135,7 @@ class _Now:
         return DecayedRows(count, tuple(sums))
 
     def latest(self, rows: int) -> LatestRows:
-        return self.memory.latest.latest(self.user, rows)
+        pool, kinds = self.memory.latest, len(self.memory.plan.inputs.kinds)
+        real, row = pool.latest(self.user, rows, COUNTED)
+        values = tuple(column[row] for column in pool.values[:kinds])
+        return LatestRows(real, pool.item[row], pool.time[row], values)

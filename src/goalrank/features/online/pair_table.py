@@ -40,7 +40,10 @@ class PairTable:
             keys, counts = keys[~found], counts[~found]
         self._new_keys, self._new_counts = _merged(self._new_keys, self._new_counts, keys, counts)
         if len(self._new_keys) > max(_NEW, len(self._keys) // _SHARE):
-            self._keys, self._counts = self.arrays()
+            at = np.searchsorted(self._keys, self._new_keys)
+            # One after the other, so that only one is there twice.
+            self._keys = np.insert(self._keys, at, self._new_keys)
+            self._counts = np.insert(self._counts, at, self._new_counts)
             self._new_keys, self._new_counts = self._new_keys[:0], self._new_counts[:0]
 
     def count(self, user: NDArray[np.integer], item: NDArray[np.integer]) -> Longs:
@@ -56,18 +59,6 @@ class PairTable:
             at, found = _find(known, keys)
             out[found] += totals[at[found]]
         return out
-
-    def items_of(self, user: int) -> NDArray[np.int32]:
-        """Codes of a user's items, each once.
-
-        Args:
-            user: code.
-        """
-        bounds = np.array([user, user + 1], np.int64) << 32
-        parts = [
-            keys[slice(*np.searchsorted(keys, bounds))] for keys in (self._keys, self._new_keys)
-        ]
-        return (np.concatenate(parts) & 0x7FFFFFFF).astype(np.int32)
 
     def remove(self, user: int) -> None:
         """Forget a user's pairs."""

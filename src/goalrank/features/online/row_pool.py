@@ -1,220 +1,242 @@
-"""The latest rows of each of many users, in one set of arrays.
-
-A user's rows stand in a block, oldest first. A block that is full moves to the end of the arrays,
-with room for more; what it leaves behind is taken back when a third of the arrays is unused.
-"""
+"""The latest rows of each of many users, kept once for all who ask for some of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from goalrank.features.past import LatestRows
+from goalrank.features.online.blocks import Blocks
 
-__all__ = ["RowPool"]
+__all__ = ["DroppedRows", "RowPool", "Ties"]
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
+Marks = NDArray[np.uint8]
 
-_BLOCK = 4  # rows of the smallest block
-_LEAST = 1024  # rows below which unused room does not matter
+Ties: TypeAlias = Callable[[NDArray[np.integer], Ints, Marks], NDArray[np.uint64]]
+"""Keys by which a user's rows of one time are ordered: user, item and marks [n] → [n]."""
+
+_FIELDS = ("item", "time", "marks")
+
+
+@dataclass(frozen=True)
+class DroppedRows:
+    """Rows that are kept no longer, in no order.
+
+    Attributes:
+        user: [n] codes.
+        item: [n] codes.
+        marks: [n].
+    """
+
+    user: NDArray[np.integer]
+    item: Ints
+    marks: Marks
 
 
 class RowPool:
-    """Rows of users, each with an item, a time and values; the latest are kept.
+    """Rows of users, each with an item, a time, marks and values; the latest of each mark are kept.
 
-    A user's rows are ordered by time, then by a key that comes with each, then as they came.
+    A user's rows are ordered by time, then by a key of user and item, then as they came. A row is
+    kept as long as it is among the latest of one of its marks; what is beyond that goes when its
+    room is needed, so that up to a third more may be there.
 
     Args:
         columns: number of values per row.
-        most: rows that are kept per user, at least 1.
-
-    Attributes:
-        item: [R] codes.
-        time: [R] microseconds.
-        tie: [R] keys.
-        values: [columns, R].
-        start: [U] first row of each user.
-        size: [U] rows of each user.
+        most: mark (a bit) → rows with it that are kept per user. Other marks keep no row.
+        ties: keys of rows of one time; they are asked for where rows of one time meet.
     """
 
-    def __init__(self, columns: int, most: int) -> None:
-        self.most = most
-        # There is always a row to look at, also for users without any.
-        self.item: Ints = np.zeros(1, np.int32)
-        self.time: Longs = np.zeros(1, np.int64)
-        self.tie: NDArray[np.uint64] = np.zeros(1, np.uint64)
-        self.values: Floats = np.zeros((columns, 1), np.float32)
-        self.start: Longs = np.zeros(0, np.int64)
-        self.size: Longs = np.zeros(0, np.int64)
-        self._stop: Longs = np.zeros(0, np.int64)  # where the block ends
-        self._used = 0  # rows of the arrays that are in blocks, or were
+    def __init__(self, columns: int, most: Mapping[int, int], ties: Ties) -> None:
+        self._most = {mark: count for mark, count in most.items() if count}
+        self._ties = ties
+        self._any = np.uint8(sum(self._most))
+        self._names = (*_FIELDS, *(f"value {n}" for n in range(columns)))
+        types = (np.int32, np.int64, np.uint8, *[np.float32] * columns)
+        self._blocks = Blocks(types)
+        self._usual = self._blocks.room_for(max(self._most.values(), default=0))
+
+    @property
+    def item(self) -> Ints:
+        """[R] codes."""
+        return self._blocks.arrays[0]
+
+    @property
+    def time(self) -> Longs:
+        """[R] microseconds."""
+        return self._blocks.arrays[1]
+
+    @property
+    def marks(self) -> Marks:
+        """[R] bits."""
+        return self._blocks.arrays[2]
+
+    @property
+    def values(self) -> list[Floats]:
+        """An array [R] per column."""
+        return self._blocks.arrays[3:]
+
+    @property
+    def size(self) -> Ints:
+        """[U] rows of each user."""
+        return self._blocks.size
 
     @property
     def rows(self) -> int:
         """Rows that are kept."""
-        return int(self.size.sum())
+        return self._blocks.rows
 
     @property
     def bytes(self) -> int:
         """Memory of the arrays."""
-        arrays = (self.item, self.time, self.tie, self.values, self.start, self.size, self._stop)
-        return sum(array.nbytes for array in arrays)
-
-    def grow(self, users: int) -> None:
-        """Make room for more users.
-
-        Args:
-            users: number of users from now on.
-        """
-        more = users - len(self.start)
-        if more > 0:
-            more = max(more, len(self.start) // 4)
-            for name in ("start", "size", "_stop"):
-                setattr(self, name, np.pad(getattr(self, name), (0, more)))
+        return self._blocks.bytes
 
     def add(
         self,
         user: NDArray[np.integer],
         item: NDArray[np.integer],
         time: Longs,
-        tie: NDArray[np.uint64],
+        marks: Marks,
         values: Sequence[NDArray[np.floating]],
-    ) -> None:
+    ) -> DroppedRows:
         """Add rows in any order.
 
         Args:
             user: [n] codes.
             item: [n] codes.
             time: [n] microseconds.
-            tie: [n] keys by which rows of one time are ordered.
+            marks: [n] bits.
             values: an array [n] per column.
+
+        Returns:
+            Rows that were kept before, or are new, and are kept no longer; those without a mark that
+            keeps them are not among them.
         """
-        order = np.argsort(user, kind="stable")
-        user, item, time = user[order], item[order], time[order]
-        new = np.append(np.ones(min(len(user), 1), bool), user[1:] != user[:-1])
+        wanted = np.flatnonzero(marks & self._any)
+        order = wanted[np.argsort(user[wanted], kind="stable")]
+        owner = user[order]
+        new = np.append(np.ones(min(len(owner), 1), bool), owner[1:] != owner[:-1])
         first = np.flatnonzero(new)
-        touched, more = user[first], np.diff(np.append(first, len(user)))
-        self.grow(int(touched.max(initial=-1)) + 1)
-        self._make_room(touched, more)
-        end = self.start[touched] + self.size[touched]
-        row = np.repeat(end - first, more) + np.arange(len(user))
-        self.item[row], self.time[row], self.tie[row] = item, time, tie[order]
-        for column, one in zip(self.values, values, strict=True):
-            column[row] = one[order]
-        self.size[touched] += more
-        self._put_in_order(user, row)
-        over = np.maximum(self.size[touched] - self.most, 0)
-        self.start[touched] += over
-        self.size[touched] -= over
+        touched, more = owner[first], np.diff(np.append(first, len(owner)))
+        self._blocks.grow(int(touched.max(initial=-1)) + 1)
+        columns = (item, time, marks, *values)
+        dropped: list[DroppedRows] = []
+        for piece in self._blocks.pieces(self._blocks.size[touched] + more):
+            begin = first[piece.start]
+            part = order[begin : begin + int(more[piece].sum())]
+            dropped += self._add(touched[piece], more[piece], [each[part] for each in columns])
+        return _joined(dropped)
 
-    def _make_room(self, user: NDArray[np.integer], more: Longs) -> None:
-        """Let each user's block have room for more rows."""
-        need = self.size[user] + more
-        full = self.start[user] + need > self._stop[user]
-        user, need = user[full], need[full]
-        if not len(user):
-            return
-        room = np.maximum(-(-need * 5 // (4 * _BLOCK)) * _BLOCK, _BLOCK)
-        total = int(room.sum())
-        if self._used + total > len(self.item):
-            self._enlarge(total)
-        begin = self._used + np.cumsum(room) - room
-        self._copy(self.start[user], begin, self.size[user])
-        self.start[user], self._stop[user] = begin, begin + room
-        self._used += total
+    def _add(
+        self, touched: NDArray[np.integer], more: Longs, columns: Sequence[NDArray[Any]]
+    ) -> list[DroppedRows]:
+        """Add rows user by user; see `add`."""
+        blocks = self._blocks
+        dropped: list[DroppedRows] = []
+        full = blocks.full(touched, more)
+        if full.any():
+            dropped += self._make_room(touched[full], more[full])
+        row = blocks.append(touched, more)
+        for array, column in zip(blocks.arrays, columns, strict=True):
+            array[row] = column
+        self._put_in_order(np.repeat(touched, more), row)
+        # More at once than the new block would have been made for.
+        many = touched[full & (blocks.size[touched] > self._usual)]
+        if len(many):
+            dropped += self._make_room(many, np.zeros(len(many), np.int64))
+        return dropped
 
-    def _copy(self, source: Longs, target: Longs, sizes: Longs) -> None:
-        old, new = (np.repeat(first, sizes) + _within(sizes) for first in (source, target))
-        for array in self._arrays:
-            array[..., new] = array[..., old]
+    def _make_room(self, user: NDArray[np.integer], more: Longs) -> list[DroppedRows]:
+        """Let each user's block have room for more rows, without those that are to be dropped."""
+        rows, sizes = self._blocks.rows_of(user), self._blocks.size[user].astype(np.int64)
+        if int(sizes.max()) <= min(self._most.values()):
+            self._blocks.settle(user, rows, sizes, sizes + more)
+            return []
+        kept = self._is_kept(rows, sizes)
+        owner = np.repeat(np.arange(len(user)), sizes)
+        gone = rows[~kept]
+        dropped = DroppedRows(user[owner[~kept]], self.item[gone], self.marks[gone])
+        sizes = np.bincount(owner[kept], minlength=len(user))
+        self._blocks.settle(user, rows[kept], sizes, sizes + more)
+        return [dropped]
 
-    @property
-    def _arrays(self) -> tuple[NDArray[Any], ...]:
-        return self.item, self.time, self.tie, self.values
-
-    def _take(self, arrays: Sequence[NDArray[Any]]) -> None:
-        self.item, self.time, self.tie, self.values = arrays
-
-    def _enlarge(self, more: int) -> None:
-        """Make the arrays larger, without what is unused where that is much."""
-        blocks = int((self._stop - self.start).sum())
-        if self._used > _LEAST and blocks * 3 < self._used * 2:
-            self._compact()
-        needed = self._used + more
-        missing = max(needed + needed // 4, _LEAST) - len(self.item)
-        if needed > len(self.item):
-            self._take([_longer(array, missing) for array in self._arrays])
-
-    def _compact(self) -> None:
-        """Write the blocks one after another."""
-        room = self._stop - self.start
-        begin = np.cumsum(room) - room
-        total = int(room.sum())
-        rows = self.rows_of(np.arange(len(self.start)))
-        moved = np.repeat(begin, self.size) + _within(self.size)
-        fresh = [_longer(array[..., :0], max(total, 1)) for array in self._arrays]
-        for new, old in zip(fresh, self._arrays):
-            new[..., moved] = old[..., rows]
-        self._take(fresh)
-        self.start, self._stop, self._used = begin, begin + room, total
-
-    def rows_of(self, user: NDArray[np.integer]) -> Longs:
-        """All rows of some users, user by user, oldest first.
+    def _is_kept(self, rows: Longs, sizes: Longs) -> NDArray[np.bool_]:
+        """Whether rows are among the latest of one of their marks.
 
         Args:
-            user: [n] codes.
+            rows: all of some users, user by user.
+            sizes: how many each user has.
         """
-        sizes = self.size[user]
-        rows: Longs = np.repeat(self.start[user], sizes) + _within(sizes)
-        return rows
+        kept, marks, last = np.zeros(len(rows), bool), self.marks[rows], np.cumsum(sizes) - 1
+        for mark, most in self._most.items():
+            marked = marks & mark > 0
+            number = np.cumsum(marked)
+            kept |= marked & (np.repeat(number[last], sizes) - number < most)
+        return kept
 
     def _put_in_order(self, user: NDArray[np.integer], row: Longs) -> None:
         """Order the users' rows where a new row is not later than the one before it."""
-        before = row > self.start[user]
+        blocks = self._blocks
+        before = row > blocks.start[user]
         late = np.zeros(len(row), bool)
         late[before] = self.time[row[before]] <= self.time[row[before] - 1]
         users = np.unique(user[late])
         if not len(users):
             return
-        rows = self.rows_of(users)
-        owner = np.repeat(users, self.size[users])
-        order = rows[np.lexsort([self.tie[rows], self.time[rows], owner])]
-        for array in self._arrays:
-            array[..., rows] = array[..., order]
+        rows = blocks.rows_of(users)
+        owner = np.repeat(users, blocks.size[users])
+        ties = self._ties(owner, self.item[rows], self.marks[rows])
+        order = rows[np.lexsort([ties, self.time[rows], owner])]
+        for array in blocks.arrays:
+            array[rows] = array[order]
 
-    def bounds(self, user: NDArray[np.integer]) -> tuple[Longs, Longs]:
-        """Where the rows of users begin and end: [B] each; nobody's for unknown users.
-
-        Args:
-            user: [B] codes, -1 for unknown ones.
-        """
-        known = (user >= 0) & (user < len(self.start))
-        if not known.any():
-            none = np.zeros(len(user), np.int64)
-            return none, none
-        safe = np.where(known, user, 0)
-        start = self.start[safe]
-        return start, start + np.where(known, self.size[safe], 0)
-
-    def latest(self, user: NDArray[np.integer], rows: int) -> LatestRows:
-        """The latest rows of users, latest first: [B, rows].
+    def latest(
+        self, user: NDArray[np.integer], rows: int, mark: int
+    ) -> tuple[NDArray[np.bool_], Longs]:
+        """The latest rows of users with a mark, latest first.
 
         Args:
             user: [B] codes; -1 has none.
             rows: how many at most, no more than are kept.
+            mark: a bit.
+
+        Returns:
+            Whether there is such a row: [B, rows]; and which it is: [B, rows], 0 where none is.
         """
-        start, end = self.bounds(user)
+        real, row = self._newest(user, rows)
+        if (self.marks[row] & mark > 0)[real].all():  # nothing stands among them
+            return real, row
+        real, row = self._newest(user, int(self._blocks.bounds(user)[1].max()))
+        marked = real & (self.marks[row] & mark > 0)
+        number = np.cumsum(marked, axis=1)
+        request, at = np.nonzero(marked & (number <= rows))
+        found = np.zeros((len(user), rows), np.int64)
+        found[request, number[request, at] - 1] = row[request, at]
+        return np.arange(rows) < number[:, -1:], found
+
+    def _newest(self, user: NDArray[np.integer], rows: int) -> tuple[NDArray[np.bool_], Longs]:
+        """The latest rows of any mark; see `latest`."""
+        start, size = self._blocks.bounds(user)
         age = np.arange(rows)
-        real = age < (end - start)[:, None]
-        row = np.where(real, end[:, None] - 1 - age, 0)
-        return LatestRows(
-            real, self.item[row], self.time[row], tuple(column[row] for column in self.values)
-        )
+        real = age < size[:, None]
+        return real, np.where(real, (start + size)[:, None] - 1 - age, 0)
+
+    def items_of(self, user: NDArray[np.integer], mark: int) -> tuple[Longs, Ints]:
+        """Items of all kept rows of users with a mark, as flat arrays: place of the user, code.
+
+        Args:
+            user: [B] codes; -1 has none.
+            mark: a bit.
+        """
+        known = np.flatnonzero((user >= 0) & (user < len(self.size)))
+        rows = self._blocks.rows_of(user[known])
+        marked = self.marks[rows] & mark > 0
+        return np.repeat(known, self.size[user[known]])[marked], self.item[rows[marked]]
 
     def remove(self, user: int) -> None:
         """Forget a user's rows.
@@ -222,31 +244,20 @@ class RowPool:
         Args:
             user: code.
         """
-        for array in self._arrays:
-            array[..., self.start[user] : self._stop[user]] = 0
-        self.size[user] = 0
+        self._blocks.remove(user)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All that is kept, without unused room: rows user by user, and their number per user."""
-        rows = self.rows_of(np.arange(len(self.start)))
-        names = ("item", "time", "tie", "values")
-        kept = {name: array[..., rows] for name, array in zip(names, self._arrays)}
-        return {**kept, "size": self.size}
+        return self._blocks.compact(self._names)
 
-    def restore(self, kept: Mapping[str, NDArray[Any]]) -> None:
-        """Take over what `arrays` gave."""
-        names = ("item", "time", "tie", "values")
-        self._take([_longer(kept[name], 1) for name in names])
-        self.size = kept["size"].copy()
-        self._stop = np.cumsum(self.size)
-        self.start = self._stop - self.size
-        self._used = len(self.item) - 1
+    def restore(self, kept: Callable[[str], NDArray[Any]]) -> None:
+        """Take over what `arrays` gave, by name, into a pool without rows."""
+        self._blocks.restore(self._names, kept)
 
 
-def _longer(array: NDArray[Any], more: int) -> NDArray[Any]:
-    return np.concatenate([array, np.zeros((*array.shape[:-1], more), array.dtype)], axis=-1)
-
-
-def _within(sizes: Longs) -> Longs:
-    """0, 1, … within each of several runs, one after another."""
-    return np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+def _joined(parts: Sequence[DroppedRows]) -> DroppedRows:
+    none = DroppedRows(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.uint8))
+    names = ("user", "item", "marks")
+    return DroppedRows(
+        *(np.concatenate([getattr(each, name) for each in (none, *parts)]) for name in names)
+    )

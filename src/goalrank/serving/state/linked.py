@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from goalrank.errors import ConfigError
-from goalrank.features import PairTable, RowPool
+from goalrank.features import RowPool
 from goalrank.logs import (
     Affinity,
     ChannelLists,
@@ -29,12 +29,13 @@ from goalrank.logs import (
     scored,
     stable_hashes,
 )
-from goalrank.serving.state.state import State
+from goalrank.serving.state.state import CONSUMED, LIKED, State
 
 __all__ = ["Linked", "Retrieved"]
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
+Longs = NDArray[np.int64]
 _LINKS = LinkVotes.name
 _CHANNELS: dict[str, Any] = {kind.name: kind for kind in (LinkVotes, FoldedIn, Popularity)}
 _AFFINITY = "_affinity"
@@ -44,11 +45,11 @@ _AFFINITY = "_affinity"
 class _Weights:
     """Weights of rows of histories: 1 where liked."""
 
-    history: RowPool
+    pool: RowPool
     other: float
 
     def __getitem__(self, rows: NDArray[np.int64], /) -> Floats:
-        return np.where(self.history.values[1][rows] > 0, 1.0, self.other).astype(np.float32)
+        return np.where(self.pool.marks[rows] & LIKED > 0, 1.0, self.other).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,22 @@ class _Now(Chunk):
     """Requests of now; what users have seen is known beyond their capped histories."""
 
     user: Ints
-    pairs: PairTable
+    state: State
+
+    def recent(self, depth: int) -> tuple[Longs, Ints, Longs, Longs]:
+        """See `Chunk`; rows of histories stand among others."""
+        real, row = self.state.latest.latest(self.user, depth, CONSUMED)
+        item = self.state.latest.item[row]
+        request, age = np.nonzero(real & (item < self.items))
+        return request, item[request, age], age, row[request, age]
 
     @cached_property
     def seen(self) -> NDArray[np.bool_]:
         """Whether each known item was ever consumed: [B, I]."""
         table = np.zeros((len(self), self.items), bool)
-        for row, user in zip(table, self.user):
-            item = self.pairs.items_of(int(user))
-            row[item[item < self.items]] = True
+        request, item = self.state.consumed(self.user)
+        known = item < self.items
+        table[request[known], item[known]] = True
         return table
 
 
@@ -116,8 +124,8 @@ class Linked:
             )
         self.learnt, self._state = learnt, state
         weights = {
-            _LINKS: _Weights(state.history, learnt.vote_weight),
-            FoldedIn.name: _Weights(state.history, learnt.confidence),
+            _LINKS: _Weights(state.latest, learnt.vote_weight),
+            FoldedIn.name: _Weights(state.latest, learnt.confidence),
         }
         made: dict[str, ScoringChannel] = {
             name: _CHANNELS[name].from_learnt(arrays, weights.get(name, weights[_LINKS]))
@@ -150,8 +158,8 @@ class Linked:
         """Requests of users at the clock."""
         state = self._state
         code = state.users.find(users)
-        start, end = state.history.bounds(code)
-        return _Now(state.history, start, end, self.learnt.known, len(users), code, state.seen)
+        none = np.zeros(len(users), np.int64)  # rows are found by user, not between two places
+        return _Now(state.latest, none, none, self.learnt.known, len(users), code, state)
 
     def of(self, users: Sequence[Any], candidates: Ints) -> Retrieved:
         """Linked features and scores of given candidates.

@@ -17,7 +17,7 @@ from goalrank.serving.state.ids import IdCodes
 __all__ = ["BEFORE", "Records", "RowReader"]
 
 Records = NDArray[Any]
-"""user, item, time, tie, counted, consumed, liked, strength, values: a structured array."""
+"""user, item, time, tie, counted, consumed, liked, before, strength, values: a structured array."""
 
 BEFORE = "before"
 """Column of events: items that were consumed before the log began, which enter histories alone."""
@@ -48,7 +48,7 @@ class RowReader:
         """Type of a record."""
         return np.dtype(
             [("user", np.int32), ("item", np.int32), ("time", np.int64), ("tie", np.uint64),
-             ("counted", np.bool_), ("consumed", np.bool_), ("liked", np.bool_),
+             ("counted", np.bool_), ("consumed", np.bool_), ("liked", np.bool_), ("before", np.bool_),
              ("strength", np.float32), ("values", np.float32, (len(self.kinds),))]
         )  # fmt: skip
 
@@ -114,5 +114,5 @@ class RowReader:
         out["item"] = self.items.add(consumed["item_id"].to_list())
         out["time"] = consumed["time"].to_numpy()
         out["strength"] = consumed["strength"].to_numpy()
-        out["consumed"] = True
+        out["consumed"] = out["before"] = True
         return out

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from goalrank.errors import DataError, StoreError
-from goalrank.features import DecayedTotals, KeyTotals
+from goalrank.features import DecayedTotals, ItemSets, KeyTotals, RowPool
 from goalrank.serving.state.logged import SideTable
 from goalrank.serving.state.state import State
 from goalrank.storage import remove_folder, whole_folder, write_json
 
 __all__ = ["Snapshot", "load_snapshot", "remove_snapshot"]
 
-_FORMAT = 2
+_FORMAT = 3
 _MANIFEST, _ARRAYS = "snapshot.json", "arrays.npz"
 _IDS: tuple[SideTable, ...] = ("users", "items")
 _ENDS = (".parquet", "-columns.parquet")
@@ -56,7 +57,7 @@ class Snapshot:
         return cls(
             {name: list(getattr(state, name).ids) for name in _IDS},
             {name: state.columns[name].frame() for name in _IDS},
-            {name: array.copy() for name, array in _arrays(state)},
+            dict(_arrays(state)),
             {
                 "position": position, "clock": int(state.clock), "newest": int(state.newest),
                 "taken": state.taken, "rows": state.memory.rows, "model": fingerprint(state),
@@ -160,16 +161,20 @@ _TOTALS, _DECAYED = ("count", "sums", "first", "last"), ("epoch", "older", "curr
 
 
 def _arrays(state: State) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Copies of all arrays."""
     for name, totals in _totals(state):
-        yield from ((f"{name} {field}", getattr(totals, field)) for field in _TOTALS)
+        yield from ((f"{name} {field}", getattr(totals, field).copy()) for field in _TOTALS)
     for name, decayed in _decayed(state):
-        yield from ((f"{name} {field}", getattr(decayed, field)) for field in _DECAYED)
-    for name, pool in (("latest", state.memory.latest), ("history", state.history)):
-        yield from ((f"{name} {field}", array) for field, array in pool.arrays().items())
-    for name, pairs in (("pairs", state.memory.pairs), ("seen", state.seen)):
-        yield from zip((f"{name} keys", f"{name} counts"), pairs.arrays())
-    rows = state.pending.rows
-    yield from ((f"pending {field}", rows[field]) for field in rows.dtype.names or ())
+        yield from ((f"{name} {field}", getattr(decayed, field).copy()) for field in _DECAYED)
+    for name, rows in _rows(state):
+        yield from ((f"{name} {field}", array) for field, array in rows.arrays().items())
+    yield from zip(("pairs keys", "pairs counts"), state.memory.pairs.arrays())
+    waiting = state.pending.rows
+    yield from ((f"pending {field}", waiting[field].copy()) for field in waiting.dtype.names or ())
+
+
+def _rows(state: State) -> tuple[tuple[str, RowPool | ItemSets], ...]:
+    return ("latest", state.latest), ("seen", state.seen)
 
 
 def _restore(state: State, arrays: Any) -> None:
@@ -179,15 +184,19 @@ def _restore(state: State, arrays: Any) -> None:
     for name, decayed in _decayed(state):
         for field in _DECAYED:
             setattr(decayed, field, arrays[f"{name} {field}"])
-    for name, pool in (("latest", state.memory.latest), ("history", state.history)):
-        fields = ("item", "time", "tie", "values", "size")
-        pool.restore({field: arrays[f"{name} {field}"] for field in fields})
-    for name, pairs in (("pairs", state.memory.pairs), ("seen", state.seen)):
-        pairs.restore(arrays[f"{name} keys"], arrays[f"{name} counts"])
+    for name, rows in _rows(state):
+        rows.restore(partial(_part, arrays, name))
+    state.memory.pairs.restore(arrays["pairs keys"], arrays["pairs counts"])
     waiting = np.zeros(len(arrays["pending user"]), state.pending.rows.dtype)
     for field in waiting.dtype.names or ():
         waiting[field] = arrays[f"pending {field}"]
     state.pending.add(waiting)
+
+
+def _part(arrays: Any, name: str, field: str) -> NDArray[Any]:
+    """An array of a part; it is read from the file here."""
+    array: NDArray[Any] = arrays[f"{name} {field}"]
+    return array
 
 
 def _manifest(folder: Path) -> dict[str, Any] | None:

@@ -11,7 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from goalrank.errors import ConfigError
-from goalrank.features import FeatureMemory, FeaturePlan, PairTable, RowPool
+from goalrank.features import COUNTED, FeatureMemory, FeaturePlan, ItemSets, RowPool
+from goalrank.logs import row_ties
 from goalrank.requests import LogRule, TableInfo
 from goalrank.serving.state.ids import IdCodes
 from goalrank.serving.state.latest_columns import LatestColumns
@@ -19,10 +20,17 @@ from goalrank.serving.state.logged import LoggedColumns, SideTable
 from goalrank.serving.state.pending import PendingRows
 from goalrank.serving.state.rows import BEFORE, Records, RowReader
 
-__all__ = ["Histories", "State"]
+__all__ = ["CONSUMED", "LIKED", "Histories", "State"]
+
+CONSUMED = 2
+"""Mark of rows of histories."""
+
+LIKED = 4
+"""Mark of rows whose target is above 0."""
 
 Floats = NDArray[np.float32]
 Longs = NDArray[np.int64]
+_BEFORE = 8  # mark of rows from before the log
 _LINKED = 50  # items of a history that linked features look at
 
 
@@ -61,8 +69,8 @@ class State:
         users, items: codes of ids.
         first_items: hashes of the items with the first codes.
         memory: what features need to know.
-        history: latest consumed items per user; values are strength, and 1 where liked.
-        seen: all consumed items per user, where requests leave them out.
+        latest: latest rows per user, those of histories and those that features look at.
+        seen: consumed items per user that are in `latest` no longer, where requests leave them out.
         clock: microseconds; rows before it are folded in.
         columns: what is said of items and users, "items" and "users" → latest columns.
         newest: microseconds of the latest row.
@@ -76,12 +84,15 @@ class State:
         self.rule = rule_of(info)
         self.users, self.items = IdCodes(), IdCodes(items)
         self.first_items = self.items.hashes.copy()
-        self.memory = FeatureMemory(plan)
-        self.history = RowPool(2, max(self.rule.depth, _LINKED))
-        self.seen = PairTable()
-        self._reader = RowReader(
-            self.rule, plan.inputs.kinds, info.target or "", self.users, self.items
-        )
+        kinds = plan.inputs.kinds
+        self._kinds = kinds if plan.needs.latest else ()
+        self._strength = _place(self.rule.strength, self._kinds)
+        columns = max(len(self._kinds), self._strength + 1)
+        most = {COUNTED: plan.needs.latest, CONSUMED: max(self.rule.depth, _LINKED)}
+        self.latest = RowPool(columns, most, self._ties)
+        self.memory = FeatureMemory(plan, self.latest)
+        self.seen = ItemSets()
+        self._reader = RowReader(self.rule, kinds, info.target or "", self.users, self.items)
         self.pending = PendingRows(np.zeros(0, self._reader.dtype))
         self.columns: dict[SideTable, LatestColumns] = {
             "items": LatestColumns(),
@@ -94,7 +105,7 @@ class State:
     def bytes(self) -> int:
         """Memory of the arrays and of what was said of items and users; ids are not in it."""
         told = sum(each.bytes for each in self.columns.values())
-        arrays = self.memory.bytes + self.history.bytes + self.seen.bytes
+        arrays = self.memory.bytes + self.latest.bytes + self.seen.bytes
         return arrays + self.pending.bytes + told
 
     def add(self, events: pl.DataFrame) -> None:
@@ -144,15 +155,35 @@ class State:
         counted = rows[rows["counted"]]
         if len(counted):
             self.memory.add(
-                counted["user"], counted["item"], counted["time"], counted["tie"],
+                counted["user"], counted["item"], counted["time"],
                 list(np.ascontiguousarray(counted["values"].T)),
             )  # fmt: skip
-        used = rows[rows["consumed"]]
-        if len(used):
-            values = [used["strength"], used["liked"].astype(np.float32)]
-            self.history.add(used["user"], used["item"], used["time"], used["tie"], values)
-            if self.rule.exclude_seen:
-                self.seen.add(used["user"], used["item"])
+        dropped = self.latest.add(
+            rows["user"], rows["item"], rows["time"], _marks(rows), self._columns(rows)
+        )
+        if self.rule.exclude_seen:
+            consumed = dropped.marks & CONSUMED > 0
+            self.seen.add(dropped.user[consumed], dropped.item[consumed])
+
+    def _columns(self, rows: Records) -> list[Floats]:
+        """Values of rows, as `latest` keeps them."""
+        columns = list(rows["values"].T[: len(self._kinds)])
+        if self._strength == len(columns):
+            return [*columns, rows["strength"]]
+        own = columns[
+            self._strength
+        ]  # differs where a row from before the log has a strength alone
+        columns[self._strength] = np.where(rows["consumed"], rows["strength"], own)
+        return columns
+
+    def _ties(
+        self, user: NDArray[np.integer], item: NDArray[np.int32], marks: NDArray[np.uint8]
+    ) -> NDArray[np.uint64]:
+        """Keys by which rows of one time are ordered; see `goalrank.features.RowPool`."""
+        if self.rule.ordered:
+            return np.zeros(len(user), np.uint64)
+        tie = row_ties(self.users.hashes[user], self.items.hashes[item], self.rule.seed)
+        return np.where(marks & _BEFORE > 0, np.uint64(0), tie)
 
     def histories(self, users: Sequence[Any]) -> Histories:
         """Histories of users up to the clock.
@@ -160,15 +191,25 @@ class State:
         Args:
             users: [B] ids; unknown ones have no history.
         """
-        latest = self.history.latest(self.users.find(users), self.rule.depth)
-        real = latest.real[:, ::-1]
-        strength = latest.values[0]
-        return Histories(
-            real.sum(axis=1),
-            latest.item[:, ::-1][real],
-            strength[:, ::-1][real],
-            latest.time[:, ::-1][real],
-        )
+        pool = self.latest
+        real, row = pool.latest(self.users.find(users), self.rule.depth, CONSUMED)
+        rows = row[:, ::-1][real[:, ::-1]]
+        strength = pool.values[self._strength][rows]
+        return Histories(real.sum(axis=1), pool.item[rows], strength, pool.time[rows])
+
+    def consumed(self, user: NDArray[np.int32]) -> tuple[Longs, NDArray[np.int32]]:
+        """Items that users ever consumed, as flat arrays: place of the user, code.
+
+        Empty where the rule of the log keeps what was seen. An item may come several times.
+
+        Args:
+            user: [B] codes, -1 for unknown ones.
+        """
+        if not self.rule.exclude_seen:
+            return np.zeros(0, np.int64), np.zeros(0, np.int32)
+        place, item = self.latest.items_of(user, CONSUMED)
+        more_place, more = self.seen.items_of(user)
+        return np.append(place, more_place), np.append(item, more)
 
     def features(
         self, users: Sequence[Any], candidates: Sequence[Sequence[Any]], time: Longs
@@ -207,13 +248,24 @@ class State:
             return False
         self.memory.remove(code)
         self.seen.remove(code)
-        if code < len(self.history.size):
-            self.history.remove(code)
+        self.latest.remove(code)
         rows = self.pending.take_before(np.iinfo(np.int64).max)
         self.pending.add(rows[rows["user"] != code])
         self.columns["users"].remove(user)
         self.users.remove(code)
         return True
+
+
+def _place(strength: Sequence[str], kinds: Sequence[str]) -> int:
+    """Column of strength: that of the feedback type that it equals, or one after those of all."""
+    return kinds.index(strength[0]) if len(strength) == 1 and strength[0] in kinds else len(kinds)
+
+
+def _marks(rows: Records) -> NDArray[np.uint8]:
+    marks = {COUNTED: "counted", CONSUMED: "consumed", LIKED: "liked", _BEFORE: "before"}
+    each = (rows[name] * np.uint8(mark) for mark, name in marks.items())
+    found: NDArray[np.uint8] = np.bitwise_or.reduce(list(each))
+    return found
 
 
 def rule_of(info: TableInfo) -> LogRule:
