@@ -293,7 +293,10 @@ def runs_of(vacant: NDArray[np.bool_], length: int) -> Longs:
 
 def within(sizes: NDArray[np.integer]) -> Longs:
     """0, 1, … within each of several runs, one after another."""
-    return np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes, dtype=np.int64) - sizes, sizes)
+    place: Longs = np.arange(int(sizes.sum())) - np.repeat(
+        np.cumsum(sizes, dtype=np.int64) - sizes, sizes
+    )
+    return place
 
 
 def _kind_for(need: Longs) -> NDArray[np.uint8]:
