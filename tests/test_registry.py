@@ -16,7 +16,7 @@ from goalrank.errors import ConfigError
 from goalrank.evaluation import METRICS
 from goalrank.logs import CHANNELS, SOURCES
 from goalrank.rankers import DNN, RANKERS, RankerConfig, RetrieverOrder, build_ranker
-from goalrank.registry import GROUPS, Registry
+from goalrank.registry import GROUPS, Registry, also_search
 from goalrank.rewards import REWARDS
 from goalrank.training import OBJECTIVES, build_config
 from tests.plugins import Installer
@@ -167,3 +167,24 @@ def test_recipes_refuse_names_that_lead_nowhere(settings, words):
     with pytest.raises(ConfigError, match=f"objective.name.*{words}"):
         build_config(settings)
     assert build_config({"objective": {"name": "some.where:loss"}}).objective.name
+
+
+def test_a_file_in_the_folder_of_the_command_is_found_after_all_that_is_installed(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "beside_the_data.py").write_text("def share(values): return values.hit.mean(1)\n")
+    (tmp_path / "polars.py").write_text("raise RuntimeError('hides the installed one')\n")
+    monkeypatch.setattr("goalrank.registry._FOLDERS", [])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(ConfigError, match="lies in the folder in which the command runs"):
+        METRICS["beside_the_data:share"]
+    also_search(tmp_path)
+    with pytest.raises(ConfigError, match="No module named 'nowhere'"):
+        METRICS["nowhere:share"]
+    assert str(tmp_path) not in sys.path  # nothing was found there
+    assert METRICS["beside_the_data:share"].__module__ == "beside_the_data"
+    assert sys.path[-1] == str(tmp_path)
+    import polars
+
+    assert "site-packages" in str(polars.__file__)
+    sys.modules.pop("beside_the_data")

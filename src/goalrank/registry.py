@@ -17,8 +17,9 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
+from importlib import import_module, invalidate_caches
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from goalrank.errors import BundleError, ConfigError
@@ -28,6 +29,7 @@ __all__ = [
     "GROUPS",
     "Plugin",
     "Registry",
+    "also_search",
     "class_path",
     "installed_plugins",
     "is_foreign",
@@ -41,6 +43,7 @@ GROUPS = tuple(
     for kind in ("channels", "features", "metrics", "objectives", "rankers", "rewards", "sources")
 )
 _HOME = "goalrank"
+_FOLDERS: list[str] = []  # of `also_search`
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -283,7 +286,8 @@ class Registry(Generic[T]):
         package = path.partition(":")[0].partition(".")[0]
         return (
             f"{self.kind} '{path}' cannot be imported ({what}); remedy: check the path, and that the "
-            f"package '{package}' is installed where goalrank runs; option: {option}"
+            f"package '{package}' is installed where goalrank runs, or lies in the folder in which the "
+            f"command runs; option: {option}"
         )
 
     def problem(self, plugin: Plugin) -> str | None:
@@ -323,9 +327,36 @@ def class_path(thing: object) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
+def also_search(folder: Path) -> None:
+    """Look for modules of class paths in a folder too, where they are not found elsewhere.
+
+    Args:
+        folder: such as the one in which a command runs.
+    """
+    _FOLDERS.append(str(folder))
+
+
+def _module(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != package_of(name):
+            raise
+        missing = [folder for folder in _FOLDERS if folder not in sys.path]
+        if not missing:
+            raise
+        sys.path.extend(missing)  # last, so that nothing installed is hidden
+        invalidate_caches()
+        try:
+            return import_module(name)
+        except ModuleNotFoundError:
+            sys.path[:] = [folder for folder in sys.path if folder not in missing]
+            raise
+
+
 def _attribute(path: str) -> Any:
     module, _, attributes = path.partition(":")
-    value: Any = import_module(module)
+    value: Any = _module(module)
     for attribute in attributes.split("."):
         value = getattr(value, attribute)
     return value

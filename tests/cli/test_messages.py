@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -94,6 +95,23 @@ def test_messages_are_printed_as_they_are(capsys, monkeypatch):
     out, err = capsys.readouterr()
     assert out == f"{ODD}\n"
     assert err.splitlines()[:2] == [ODD, f"Warning: {ODD}"]
+
+
+def test_what_takes_long_says_so_without_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(common, "show_progress", lambda: False)
+    with common.progress_bar("evaluating") as moved:
+        moved(1, 9)
+    with common.busy("reading"):
+        pass
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(common, "_QUIET_S", 0.05)
+    with common.progress_bar("evaluating") as moved, common.busy("reading"):
+        time.sleep(0.2)
+        moved(3, 9)
+    time.sleep(0.1)
+    said = capsys.readouterr()
+    assert sorted(said.err.splitlines()) == ["evaluating: 3 of 9", "reading …"]
+    assert said.out == ""
 
 
 @pytest.mark.parametrize("show", ["busy", "progress_bar"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +32,7 @@ from goalrank.cli.commands import (
     world,
 )
 from goalrank.cli.common import escape_help, examples, settings
+from goalrank.registry import also_search
 
 
 class _LiteralHelp(TyperGroup):
@@ -87,5 +89,6 @@ def _before(
 
 def main() -> None:
     """Run the `goalrank` command."""
+    also_search(Path.cwd())  # a metric, ranker, … in a file beside the data
     with abort_message():
         app(prog_name="goalrank")  # also under python -m: completion is by this name

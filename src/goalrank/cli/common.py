@@ -9,9 +9,11 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+_QUIET_S = 30.0  # without a terminal nothing is said for so long
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _INTERNAL = 70  # EX_SOFTWARE
 
@@ -241,7 +244,7 @@ def show_progress() -> bool:
 
 @contextmanager
 def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, moved by calls with (done, in all)."""
+    """A bar on stderr, moved by calls with (done, in all); a line per minute without a terminal."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -259,17 +262,34 @@ def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
         transient=True,
         disable=not show_progress(),
     ) as bar:
-        task = bar.add_task(text, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task, said = bar.add_task(text, total=None), monotonic()
+
+        def moved(done: int, total: int) -> None:
+            nonlocal said
+            bar.update(task, completed=done, total=total)
+            if bar.disable and monotonic() - said >= _QUIET_S:
+                said = monotonic()
+                typer.echo(f"{text}: {done} of {total}", err=True)
+
+        yield moved
 
 
 @contextmanager
 def busy(text: str) -> Iterator[None]:
-    """A spinner on stderr for what cannot tell how far it is."""
+    """A spinner on stderr for what cannot tell how far it is; a late line without a terminal."""
     from rich.text import Text
 
-    with console().status(Text(text)) if show_progress() else nullcontext():
+    if show_progress():
+        with console().status(Text(text)):
+            yield
+        return
+    late = Timer(_QUIET_S, typer.echo, (f"{text} …",), {"err": True})
+    late.daemon = True
+    late.start()
+    try:
         yield
+    finally:
+        late.cancel()
 
 
 def print_scorecard(

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from goalrank.bundles import MANIFEST, Bundle, read_manifest
+from goalrank.bundles import MANIFEST, read_manifest
 from goalrank.errors import BundleError, ConfigError
 from goalrank.models.record import (
     RECORD_FORMAT,
@@ -29,6 +29,9 @@ from goalrank.models.source import source_digest
 from goalrank.settings import nearest
 from goalrank.storage import Place, holding, local_path, replace_link, whole_folder, write_text
 from goalrank.wording import counted
+
+if TYPE_CHECKING:
+    from goalrank.bundles import Bundle
 
 _VERSIONS, _HISTORY, _LOCK, _RECORD, _BUNDLE = (
     "versions", "history.json", ".lock", "record.json", "bundle",
@@ -77,6 +80,8 @@ class Version:
         Raises:
             BundleError: see `Bundle.load`.
         """
+        from goalrank.bundles import Bundle  # pointers are moved and listed without torch
+
         return Bundle.load(self.folder / _BUNDLE, **options)
 
 

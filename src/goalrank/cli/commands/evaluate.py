@@ -63,8 +63,11 @@ def evaluate(
     with only_json(as_json) as emit:
         from goalrank.api import evaluate as measure
         from goalrank.cli.tables import read_data
+        from goalrank.evaluation import METRICS
         from goalrank.reporting import Report, write_report
 
+        if metric != "auc":  # before anything is loaded
+            METRICS.get(metric.partition("@")[0], option="metric")
         bundles = _load(bundle, allow_plugin or ())
         if world is not None:
             _refuse_beside_world(slots, report)

@@ -164,7 +164,7 @@ export function listsPanel(state) {
         h("span", { class: "soft clamp", title: factsOf(info, 2) }, factsOf(info, 2)),
         h("span", { class: "tags" },
           h("span", { class: `tag ${other === -1 ? "only" : ""}` }, place(other, at, 1 - i)),
-          liked ? h("span", { class: "tag good", title: "What the user liked in the log" }, `♥ ${state.example.answers.target}`) : null,
+          liked ? h("span", { class: "tag good", title: "What the user liked in the log" }, `♥ ${state.example.answers.target} in the log`) : null,
           brought ? h("span", { class: "tag rule" }, "by a rule") : null,
           answers.map((each) => h("span", { class: "tag kept" }, `✓ ${each.kind} ${each.value} stored`)))),
       p === undefined ? h("span", { class: "p none" }, "") : h("div", { class: "p", title: "Probability of this item in this slot, given those above" },
