@@ -371,7 +371,7 @@ def run(plan: Plan, folder: Path) -> dict[str, Any]:
                 entry["reward"] = serve_day(plan, day, servers)
             entry["night"] = night(plan, day, folder, servers[RETRAINED])
             days.append(entry)
-            print(f"day {day}: {entry}", flush=True)
+            print(line_of(entry), flush=True)
         degraded = {name: server.degraded for name, server in servers.items()}
     history = json.loads((folder / "models" / "history.json").read_text())
     return {
@@ -420,6 +420,23 @@ def _table(seeds: list[dict[str, Any]], frame: pl.DataFrame) -> str:
             f"{gain.mean():+.1f} % | {gain.min():+.1f}, {gain.max():+.1f} | {night} |"
         )
     return "\n".join(rows) + "\n"
+
+
+def line_of(entry: dict[str, Any]) -> str:
+    """One day in a line: rewards per list, the rollback, and what the night decided, with reasons.
+
+    Args:
+        entry: of the record.
+    """
+    rewards = ", ".join(f"{name} {value:.3f}" for name, value in entry["reward"].items())
+    moved = entry.get("rollback", {})
+    rolled = "".join(f"; {name} the rollback: {count}" for name, count in moved.items())
+    night = entry["night"]
+    reasons = "".join(f"\n    {reason}" for reason in night["refused"])
+    return (
+        f"day {entry['day']}: reward per list {rewards}{rolled}; night: version "
+        f"{night['version']} {night['outcome']}{reasons}"
+    )
 
 
 def main() -> None:
