@@ -31,6 +31,7 @@ from goalrank.logs.retrieval.channel_lists import _top_of_evidence
 from goalrank.logs.retrieval.folded_in import RIDGE, FoldedIn, ItemFactors
 from goalrank.logs.retrieval.item_to_item import strongest
 from goalrank.logs.retrieval.refit_scoring import one_ahead
+from goalrank.logs.retrieval.refits import refit_moments
 from tests.logs.logs_data import START, movielens_folder
 
 
@@ -436,3 +437,65 @@ def test_results_one_ahead_are_the_same_and_errors_come_through():
     with pytest.raises(ValueError, match="later"):
         next(made)
     assert list(one_ahead(iter(range(3)))) == [0, 1, 2]
+
+
+@settings(max_examples=40, deadline=None)
+@given(scores, st.integers(1, 30))
+def test_votes_of_an_item_that_occurs_often_are_rounded_in_one_way(rng, kinds):
+    """An import votes by the table of a small catalogue, a server by the links."""
+    links = csr_array((rng.random((30, 30)) * (rng.random((30, 30)) < 0.3)).astype(np.float32))
+    log = SimpleNamespace(item=rng.integers(0, kinds, 100).astype(np.int32))
+    weight = rng.choice(np.array([1, 0.3], np.float32), 100)
+    chunk = lambda: Chunk(log, np.arange(0, 100, 20), np.arange(20, 120, 20), 30, 5)  # noqa: E731
+    server, importer = LinkVotes(links, weight), LinkVotes(links, weight)
+    importer.spread()
+    for what in ("score", "score_last"):
+        found, want = (getattr(model, what)(chunk()) for model in (server, importer))
+        assert found.tolist() == want.tolist()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-25])
+@pytest.mark.parametrize("odd", [None, np.nan, np.inf])
+def test_odd_factors_hide_no_items(scale, odd):
+    """Neither numbers whose squares are 0 in single precision, nor those that are none."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        factors = rng.standard_normal((2000, 2)).astype(np.float32)
+        if odd is not None:
+            factors[rng.integers(0, 2000, 5)] = odd
+        users = (rng.standard_normal((2, 2)) * scale).astype(np.float32)
+        excluded = rng.random((2, 2000)) < 0.9
+        with np.errstate(invalid="ignore"):
+            found = ItemFactors(factors).best(users, 10, excluded)
+            want = top_items(users @ factors.T, 10, excluded)
+        assert found.tolist() == want.tolist()
+
+
+def test_no_candidates_have_no_scores():
+    log = SimpleNamespace(item=np.zeros(1, np.int32))
+    none = np.zeros(3, np.int64)
+    channel = FoldedIn.from_learnt({"items": np.ones((3, 2), np.float32)}, np.ones(1, np.float32))
+    lists = ChannelLists.of([channel], Chunk(log, none, none, 3, 3), 5, exclude_seen=True)
+    assert lists.blended_score([1.0], np.zeros((3, 0), np.int32)).shape == (3, 0)
+
+
+@given(st.lists(st.integers(0, 5), max_size=60), st.integers(1, 10))
+def test_each_refit_has_rows_to_learn_from(times, first):
+    """Many rows may share the first moment."""
+    ordered = np.sort(np.array(times, np.int64))
+    assert all((ordered < moment).any() for moment in refit_moments(ordered, first, 1.5))
+    more = np.append(np.zeros(first + 1, np.int64), np.arange(100))
+    assert set(refit_moments(more, first, 1.5)) & {1, 2, 3, 4}
+
+
+def test_a_log_that_begins_with_many_rows_of_one_time_is_imported(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [
+        f"u{rng.integers(20)},i{rng.integers(30)},{1_700_000_000 + 60 * max(n, 700)}"
+        for n in range(1500)
+    ]
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join(["user_id,item_id,time", *rows]) + "\n")
+    options = {"first_fit": 100, "factors": 4, "candidates": 12, "stride": 2}
+    made = import_log("interactions", path, {**options, "min_positives": 0, "exclude_seen": False})
+    assert len(made.test) > 5

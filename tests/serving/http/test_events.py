@@ -148,6 +148,23 @@ def test_recommended_items_are_new_to_the_user(made, server):
     assert set(again.json()["items"]) & seen
 
 
+def test_how_far_the_state_is_ahead_is_that_of_the_moment_when_it_gave_the_candidates(
+    made, server, monkeypatch
+):
+    """Others may move its clock on while the list is ranked."""
+    server.send(interactions(made[2]))
+    moment, plain = made[1].frame["time"].max(), server.service.rank_async
+
+    async def later(*args):
+        server.keeper.live.state.advance(micros(moment) + 60_000_000)
+        return await plain(*args)
+
+    monkeypatch.setattr(server.service, "rank_async", later)
+    body = {"user_id": 424242, "time": moment.isoformat()}
+    answers = [server.client.post("/v1/recommend", json=body).json() for _ in range(2)]
+    assert [answer["state_ahead"] for answer in answers] == [0.0, 60.0]
+
+
 def test_recommendations_are_shed_while_one_is_retrieved(made, server, monkeypatch):
     server.stop()
     monkeypatch.setattr(admission, "_FIRST", 1.0)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import polars as pl
 import pytest
 
-from goalrank.errors import ConfigError
+from goalrank.errors import ConfigError, OverloadError
 from goalrank.logs import LearntRetrieval, import_dataset
 from goalrank.logs.options import ImportOptions
 from goalrank.logs.readers.sources import SOURCES
 from goalrank.requests import Requests, TableInfo
 from goalrank.serving.http.schemas import RankBody
+from goalrank.serving.ranking.batcher import Batcher
 from goalrank.serving.state.filling import Filler
 from goalrank.serving.state.keeper import StateKeeper
 from goalrank.serving.state.live import Asked, LiveState, Wished
@@ -29,13 +33,35 @@ OPTIONS = {"first_fit": 100, "factors": 4, "candidates": 12, "stride": 5, "histo
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory) -> LiveState:
-    folder = tmp_path_factory.mktemp("many")
-    path = movielens_folder(folder / "log")
-    import_dataset("movielens", path, OPTIONS, out=folder / "data")
+    return made_live(tmp_path_factory.mktemp("many"))
+
+
+def made_live(folder: Path, **more: Any) -> LiveState:
+    """A state after the log that was imported."""
+    path, options = movielens_folder(folder / "log"), {**OPTIONS, **more}
+    import_dataset("movielens", path, options, out=folder / "data")
     info = Requests.read(folder / "data" / "test.parquet").info
     made = LiveState(info, LearntRetrieval.load(folder / "data" / "retrieval"))
-    made.add(SOURCES["movielens"](path, ImportOptions.from_mapping(OPTIONS)).events)
+    made.add(SOURCES["movielens"](path, ImportOptions.from_mapping(options)).events)
     return made
+
+
+def test_users_for_whom_nothing_is_found_get_none_in_each_way(tmp_path):
+    """Links alone find nothing for a user without a history."""
+    live = made_live(tmp_path, quotas={"item_to_item": 1.0})
+    known, now = live.state.users.ids[0], int(datetime.now(UTC).timestamp() * 1e6)
+    for seen in (None, True, False):
+        assert live.retrieve([Wished(987_654, now, None, seen)])[0]["candidates"] == []
+        both = live.retrieve([Wished(user, now, None, seen) for user in (987_654, known)])
+        assert [bool(row["candidates"]) for row in both] == [False, True]
+
+
+def test_what_the_state_did_not_keep_cannot_be_left_out(tmp_path):
+    live = made_live(tmp_path, exclude_seen=False)
+    user, now = live.state.users.ids[0], live.state.newest + 1
+    with pytest.raises(ConfigError, match=r"exclude_seen is true.*remedy: leave exclude_seen out"):
+        live.retrieve([Wished(user, now, 12, True)])
+    assert live.retrieve([Wished(user, now, 12)]) == live.retrieve([Wished(user, now, 12, False)])
 
 
 def close(one: Any, other: Any) -> bool:
@@ -157,6 +183,41 @@ def test_a_fault_stays_alone():
     with pytest.raises(ConfigError, match="no such user"):
         futures[2].result()
     assert [body.history for body in futures[3].result().bodies] == [[8], [9]]
+
+
+def test_what_comes_after_the_end_is_refused():
+    """Nobody would fill it in: who waited for it would wait for ever."""
+    filler = Filler(cast(StateKeeper, Keeper()))
+    filler.close(5)
+    with pytest.raises(OverloadError):
+        filler.submit([RankBody(user_id=1, candidates=[1])])
+
+
+def test_a_panic_of_the_work_goes_to_its_caller():
+    """A thread that it ended would leave all who come later waiting."""
+
+    def work(jobs: Sequence[int]) -> Sequence[int]:
+        if 0 in jobs:
+            raise pl.exceptions.PanicException("made up")
+        return jobs
+
+    batcher: Batcher[int, int] = Batcher(work)
+    with pytest.raises(RuntimeError, match="made up"):
+        batcher.submit(0).result(5)
+    assert batcher.submit(3).result(5) == 3
+    batcher.close(5)
+
+
+def test_rows_that_were_taken_keep_no_memory():
+    pending = PendingRows(np.zeros(0, [("time", np.int64)]))
+    for part in np.split(np.arange(10_000), 20):
+        pending.add(part.astype(pending.rows.dtype))
+    for moment in range(0, 9_900, 100):
+        assert pending.take_before(moment)["time"].tolist() == list(
+            range(max(moment - 100, 0), moment)
+        )
+        whole = pending.rows if pending.rows.base is None else pending.rows.base
+        assert len(whole) <= 2 * len(pending)
 
 
 def test_a_metric_does_not_touch_what_waits():

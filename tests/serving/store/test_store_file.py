@@ -67,3 +67,25 @@ def test_a_file_that_stays_cut_off_is_damaged(
         file.look()
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
     assert file.look() > 0  # connections of before are not used again
+
+
+def test_a_file_cut_to_nothing_is_damaged_and_its_log_stays(
+    half_moved: tuple[Path, sqlite3.Connection],
+) -> None:
+    """SQLite removes the log of an empty file when it opens it, and with it the newest rows."""
+    path, _ = half_moved
+    file, whole, log = StoreFile(sa.create_engine(f"sqlite:///{path}")), *read(path)
+    os.truncate(path, 0)
+    for ask in (file.look, file.read_back, file.look):
+        with pytest.raises(StoreError, match=r"the file is empty.*is damaged"):
+            ask()
+    assert read(path) == (b"", log)
+    path.write_bytes(whole)
+    with sqlite3.connect(path) as rest:
+        rest.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    assert file.look() > 0
+
+
+def read(path: Path) -> tuple[bytes, bytes]:
+    """The file and its log."""
+    return path.read_bytes(), Path(f"{path}-wal").read_bytes()

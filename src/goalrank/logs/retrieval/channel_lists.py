@@ -108,7 +108,7 @@ class ChannelLists:
         """
         total = np.zeros(candidates.shape, np.float32)
         for share, score in zip(shares, self._scores(candidates)):
-            largest = np.maximum(np.abs(score).max(axis=1, keepdims=True), np.float32(1e-12))
+            largest = np.abs(score).max(axis=1, keepdims=True, initial=1e-12)
             total += np.float32(share) * score / largest
         return total
 

@@ -75,8 +75,9 @@ class ItemFactors:
         places = top_items(scores, count, None if excluded is None else excluded[:, codes])
         out = np.where(places >= 0, codes[places], -1)
         least = np.take_along_axis(scores, np.maximum(places[:, -1:], 0), axis=1)[:, 0]
-        limit = np.linalg.norm(users, axis=1) * rest * _SLACK
-        open_rows = np.flatnonzero((places[:, -1] < 0) | (least <= limit))
+        # In double precision: squares of small numbers would be 0. No number says that none is more.
+        limit = np.linalg.norm(users.astype(np.float64), axis=1) * rest * _SLACK
+        open_rows = np.flatnonzero((places[:, -1] < 0) | ~(least > limit))
         if len(open_rows):
             others = None if excluded is None else excluded[open_rows]
             out[open_rows] = top_items(users[open_rows] @ self.values.T, count, others)

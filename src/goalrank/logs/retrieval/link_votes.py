@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goalrank.logs.events.arrays import Longs, ragged_ranges
-from goalrank.logs.retrieval.channel import Chunk, RowWeights, added_up
+from goalrank.logs.retrieval.channel import Chunk, RowWeights
 from goalrank.logs.retrieval.sparse import load_sparse
 
 __all__ = ["LinkVotes", "Transition"]
@@ -85,13 +85,14 @@ class LinkVotes:
     def _vote(
         self, chunk: Chunk, request: Longs, item: NDArray[np.int32], weight: NDArray[np.float32]
     ) -> NDArray[np.float32]:
+        shape = (len(chunk), chunk.items)
+        # Adds up the votes of an item that occurs often: for both ways here, as rounding has it.
+        votes = load_sparse().csr_array((weight, (request, item)), shape=shape)
         if self._table is not None:
-            shape = (len(chunk), chunk.items)
-            votes = load_sparse().csr_array((weight, (request, item)), shape=shape)
             table: NDArray[np.float32] = votes @ self._table
             return table
-        place, weight = added_up(request * chunk.items + item, weight)
-        request, item = np.divmod(place, chunk.items)
+        request = np.repeat(np.arange(len(chunk), dtype=np.int64), np.diff(votes.indptr))
+        item, weight = votes.indices, votes.data
         start, end = self.matrix.indptr[item], self.matrix.indptr[item + 1]
         links = ragged_ranges(start, end - start)
         to = np.repeat(request, end - start) * chunk.items + self.matrix.indices[links]

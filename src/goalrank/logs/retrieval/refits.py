@@ -47,7 +47,7 @@ def plan_refits(row_time: Longs, point_time: Longs, first: int, growth: float) -
 
 
 def refit_moments(ordered: Longs, first: int, growth: float) -> Longs:
-    """Moments of `plan_refits`: [K] microseconds, ascending.
+    """Moments of `plan_refits`: [K] microseconds, ascending, each with rows before it.
 
     Args:
         ordered: [E] microseconds of the log's rows, ascending.
@@ -59,7 +59,8 @@ def refit_moments(ordered: Longs, first: int, growth: float) -> Longs:
     while size < len(ordered):
         sizes.append(int(size))
         size = max(size * growth, size + 1)
-    return distinct(ordered[sizes]) if sizes else np.array(ordered[:0])
+    moments = distinct(ordered[sizes]) if sizes else np.array(ordered[:0])
+    return moments[moments > ordered[:1]]  # the first rows may all be of one time
 
 
 def done_refits(moments: Longs, times: Longs) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -290,8 +291,8 @@ def add_events(
     guarded: dict[str, Any] = {"dependencies": [Depends(authorize)]}
     # A thread: retrieval holds the state's lock, and the event loop must be free to refuse. Those
     # that wait are retrieved together.
-    retrieval: Batcher[RecommendBody, RankBody] = Batcher(
-        lambda bodies: _with_candidates(bodies, keeper), batch_size=16
+    retrieval: Batcher[RecommendBody, _Retrieved] = Batcher(
+        lambda bodies: _retrieved(bodies, keeper), batch_size=16
     )
 
     @app.post("/v1/events", **guarded)
@@ -310,11 +311,12 @@ def add_events(
     async def recommend(body: RecommendBody, request: Request) -> Response:
         """Retrieve candidates for a user and rank them."""
         try:
-            asked = await asyncio.wrap_future(retrieval.submit(body))
+            found = await asyncio.wrap_future(retrieval.submit(body))
         except FullError as error:
             raise OverloadError("too many requests wait for retrieval; send it again") from error
+        asked = _asked(body, found)
         answer = (await service.rank_async([asked], request.scope.get(ARRIVED)))[0]
-        answer.state_ahead = keeper.ahead(asked.time or datetime.now(UTC))
+        answer.state_ahead = found.ahead
         return Response(answer.model_dump_json(), media_type="application/json")
 
     @app.get("/v1/users/{user_id}", **guarded)
@@ -341,7 +343,22 @@ def add_events(
         return Forgotten(known=known, events=deleted.events, exposures=deleted.exposures)
 
 
-def _with_candidates(bodies: Sequence[RecommendBody], keeper: StateKeeper) -> list[RankBody]:
+@dataclass(frozen=True)
+class _Retrieved:
+    """What the state gave for a request.
+
+    Attributes:
+        moment: time of the request.
+        columns: candidates, history and features.
+        ahead: seconds by which the state was later than the moment.
+    """
+
+    moment: datetime
+    columns: dict[str, Any]
+    ahead: float
+
+
+def _retrieved(bodies: Sequence[RecommendBody], keeper: StateKeeper) -> list[_Retrieved]:
     keeper.follow()
     now = datetime.now(UTC)
     moments = [body.time or now for body in bodies]
@@ -349,18 +366,19 @@ def _with_candidates(bodies: Sequence[RecommendBody], keeper: StateKeeper) -> li
         Wished(body.user_id, micros(moment), body.candidates, body.exclude_seen)
         for body, moment in zip(bodies, moments)
     ])  # fmt: skip
-    return [_asked(body, moment, each) for body, moment, each in zip(bodies, moments, found)]
+    return [_Retrieved(moment, each, keeper.ahead(moment)) for moment, each in zip(moments, found)]
 
 
-def _asked(body: RecommendBody, moment: datetime, found: dict[str, Any]) -> RankBody:
-    if not found["candidates"]:
+def _asked(body: RecommendBody, found: _Retrieved) -> RankBody:
+    if not found.columns["candidates"]:
         raise ConfigError(
             "no item is left for this user; remedy: exclude_seen false, or give candidates (POST "
             "/v1/rank)"
         )
     return RankBody.model_construct(
-        _fields_set={"candidates", *found}, request_id=body.request_id, user_id=body.user_id,
-        time=moment, slots=body.slots, rules=body.rules, **found,
+        _fields_set={"candidates", *found.columns}, request_id=body.request_id,
+        user_id=body.user_id, time=found.moment, slots=body.slots, rules=body.rules,
+        **found.columns,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 class FullError(Exception):
-    """Error of a queue that holds as many jobs as it may."""
+    """Error of a queue that holds as many jobs as it may, or that was closed."""
 
 
 class Batcher(Generic[T, R]):
@@ -38,6 +38,7 @@ class Batcher(Generic[T, R]):
         self._work, self._batch_size = work, batch_size
         self._depth = depth
         self._queue: queue.SimpleQueue[tuple[T, Future[R]] | None] = queue.SimpleQueue()
+        self._open, self._lock = True, threading.Lock()  # no job comes after the end
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -56,12 +57,13 @@ class Batcher(Generic[T, R]):
             A future of its result.
 
         Raises:
-            FullError: `depth` jobs are waiting.
+            FullError: `depth` jobs are waiting, or `close` was called: nobody would do the job.
         """
-        if self._queue.qsize() >= self._depth:
-            raise FullError
         done: Future[R] = Future()
-        self._queue.put((job, done))
+        with self._lock:
+            if not self._open or self._queue.qsize() >= self._depth:
+                raise FullError
+            self._queue.put((job, done))
         return done
 
     def close(self, timeout: float | None = None) -> None:
@@ -70,7 +72,9 @@ class Batcher(Generic[T, R]):
         Args:
             timeout: seconds to wait, at most; None waits as long as it takes.
         """
-        self._queue.put(None)
+        with self._lock:
+            self._open = False
+            self._queue.put(None)
         self._thread.join(timeout)
 
     def _run(self) -> None:
@@ -95,12 +99,21 @@ class Batcher(Generic[T, R]):
             return
         try:
             results = self._work([job for job, _ in batch])
-        except Exception as error:
+        except BaseException as error:  # a thread that ends would leave all who come later waiting
             if len(batch) == 1:
-                batch[0][1].set_exception(error)
+                batch[0][1].set_exception(_fault(error))
                 return
             for pair in batch:
                 self._finish([pair])
             return
         for (_, done), result in zip(batch, results):
             done.set_result(result)
+
+
+def _fault(error: BaseException) -> Exception:
+    """An error that a caller can catch as any other: polars ends in a panic, which is none."""
+    if isinstance(error, Exception):
+        return error
+    fault = RuntimeError(f"the work ended: {error!r}")
+    fault.__cause__ = error
+    return fault

@@ -192,7 +192,8 @@ class Linked:
                 import did.
 
         Raises:
-            ConfigError: the import had no retrieval.
+            ConfigError: the import had no retrieval, or it kept consumed items, so that the state
+                does not know them all.
         """
         learnt = self.learnt
         if not self.channels:
@@ -201,8 +202,15 @@ class Linked:
                 "retrieval; remedy: give candidates (POST /v1/rank), or import the log by protocol "
                 "'retrieved'"
             )
+        exclude_seen = learnt.exclude_seen if exclude_seen is None else exclude_seen
+        if exclude_seen and not self._state.rule.exclude_seen:
+            raise ConfigError(
+                "exclude_seen is true, but the model's import kept items that users had consumed, so "
+                "the state does not know all of them; remedy: leave exclude_seen out, or import the "
+                "log with exclude_seen (option: exclude_seen)"
+            )
         chunk = self.chunk(users)
-        lists = self._lists(chunk, learnt.exclude_seen if exclude_seen is None else exclude_seen)
+        lists = self._lists(chunk, exclude_seen)
         shares = list(learnt.shares.values())
         candidates = blend(lists.tops, shares, count or learnt.count, chunk.items)
         return self._retrieved(lists, chunk, candidates)

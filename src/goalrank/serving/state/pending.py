@@ -52,5 +52,8 @@ class PendingRows:
             return self._rows
         rows = self.rows
         end = int(np.searchsorted(rows["time"], moment))
-        self._rows = rows[end:]
+        # A copy where few are left: a part of an array keeps the memory of the whole.
+        whole = rows if rows.base is None else rows.base
+        few = 2 * (len(rows) - end) <= len(whole)
+        self._rows = rows[end:].copy() if few else rows[end:]
         return rows[:end]

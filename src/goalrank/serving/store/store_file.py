@@ -68,6 +68,7 @@ class StoreFile:
         now = self._identity()
         if now is None and self._path is not None:
             raise self._gone("removed")
+        self._refuse_empty()
         with self._lock:
             changed, self._file = now != self._file, now
             if changed:
@@ -115,6 +116,7 @@ class StoreFile:
         """
         if self._path is None:
             return
+        self._refuse_empty()
         try:
             self._read_log()
             self._read_header()
@@ -124,6 +126,12 @@ class StoreFile:
                 return  # locked or closed just now: no word about the file
             raise self._damaged(error) from error
         self._damage = None
+
+    def _refuse_empty(self) -> None:
+        """Refuse a file that was cut to nothing, before a connection removes the log beside it."""
+        found = self._written()
+        if found is not None and found[0] == 0:
+            raise self._damaged(sqlite3.DatabaseError("the file is empty"))
 
     def _damaged(self, error: sqlite3.Error) -> StoreError:
         self._damage = (
