@@ -186,6 +186,16 @@ def test_a_read_does_not_keep_the_arrays_from_growing():
     assert pool.item[pool.latest(np.array([0, 4999]), 1, ONE)[1][:, 0]].tolist() == [5, 4999]
 
 
+def test_arrays_grow_where_they_are_also_when_a_user_gets_more_rows_at_once_than_are_kept():
+    pool, rng = RowPool(1, {ONE: 50}, ties), np.random.default_rng(0)
+    begun = list(map(id, pool._blocks.arrays))
+    for step in range(20):
+        users = np.repeat(np.arange(step * 500, step * 500 + 500), rng.integers(1, 120, 500))
+        pool.add(*one_mark(zip(users, users, users)))
+    assert len(pool.item) > 100_000
+    assert list(map(id, pool._blocks.arrays)) == begun
+
+
 def test_a_user_is_forgotten():
     pool = RowPool(1, {ONE: 4}, ties)
     pool.add(*one_mark([(0, 5, 1), (1, 6, 1)]))

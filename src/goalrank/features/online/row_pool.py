@@ -142,8 +142,10 @@ class RowPool:
         if full.any():
             dropped += self._make_room(touched[full], more[full])
         row = blocks.append(touched, more)
-        for array, column in zip(blocks.arrays, columns, strict=True):
-            array[row] = column
+        for at, column in enumerate(
+            columns
+        ):  # by place: an array that has a name is copied to grow
+            blocks.arrays[at][row] = column
         self._put_in_order(np.repeat(touched, more), row)
         # More at once than the new block would have been made for.
         many = touched[full & (blocks.size[touched] > self._usual)]
