@@ -16,6 +16,7 @@ from goalrank.features.online import blocks
 from goalrank.logs import row_ties
 from goalrank.requests import LogRule, TableInfo
 from goalrank.serving.state import state as state_module
+from goalrank.serving.state.ids import IdCodes
 from goalrank.serving.state.snapshots import Snapshot, load_snapshot
 from goalrank.serving.state.state import State
 from tests.serving.state.kit import ITEMS, side_categories
@@ -80,9 +81,8 @@ class Model:
     def _key(self, row):
         if self.rule.ordered or row["before"]:
             return row["time"], 0
-        state = state_module.IdCodes
-        hashes = (state([row[name]]).hashes for name in ("user_id", "item_id"))
-        return row["time"], int(row_ties(*hashes, self.rule.seed)[0])
+        user, item = (IdCodes([row[name]]).hashes for name in ("user_id", "item_id"))
+        return row["time"], int(row_ties(user, item, self.rule.seed)[0])
 
 
 def check(state, model):
