@@ -54,9 +54,9 @@ def rewarded(loop: LoopConfig = LOOP) -> Task[Any]:
     return RewardTask(model, loop, 3, slots=4, negative=True, lists=3)
 
 
-def grouped(loop: LoopConfig = LOOP) -> Task[Any]:
+def grouped(loop: LoopConfig = LOOP, **changed: Any) -> Task[Any]:
     groups = GroupBuilder(GroupConfig(), 4, [make_ranker("dnn", TRAIN)])
-    objective = ObjectiveConfig(supervised=0.1)
+    objective = ObjectiveConfig(supervised=0.1, **changed)
     policy = make_ranker("goalrank", TRAIN).train()
     return GroupTask(policy, loop, 3, reward=ObservedGain(), groups=groups, objective=objective)
 
@@ -242,6 +242,41 @@ def test_telemetry_of_groups(tmp_path: Path):
         "loss", "reward_mean", "reward_std", "zero_variance", "entropy_policy", "best_from/own",
         "val_score", "val_reward", "val_ndcg",
     } <= seen  # fmt: skip
+
+
+def test_a_row_of_the_log_has_the_mean_loss_since_the_last(tmp_path: Path):
+    """One batch's loss says little: its requests have about as many candidates each."""
+    losses: list[float] = []
+
+    def note(loss: Tensor) -> Tensor:
+        losses.append(float(loss.detach()))
+        return loss
+
+    task = stepping(supervised(replace_loop(steps=40, validate_every=15)), note)
+    rows = run_stage(task, TRAIN, VALIDATION, options(tmp_path))
+    logged = {int(row["step"]): row["loss"] for row in rows if "loss" in row}
+    parts = {9: losses[:10], 19: losses[15:20], 29: losses[20:30], 39: losses[30:]}
+    assert logged == pytest.approx({step: sum(part) / len(part) for step, part in parts.items()})
+
+
+def test_figures_of_groups_are_logged_where_steps_measured_them(tmp_path: Path, monkeypatch):
+    """Steps on slot groups measure none of them; a row never repeats an earlier one's."""
+    measured: dict[int, float] = {}
+    task = grouped(replace_loop(steps=80, validate_every=80), slot_group_share=0.9)
+
+    def telemetry(*_: Any) -> dict[str, Tensor]:
+        measured[task.global_step] = 1.0 + task.global_step**2
+        return {"reward_mean": torch.tensor(measured[task.global_step])}
+
+    monkeypatch.setattr("goalrank.training.modules.group.group_telemetry", telemetry)
+    rows = run_stage(task, TRAIN, VALIDATION, options(tmp_path))
+    want = {}
+    for last in range(9, 80, 10):
+        part = [value for step, value in measured.items() if last - 10 < step <= last]
+        if part:
+            want[last] = sum(part) / len(part)
+    assert 1 < len(want) < 8  # some intervals measured nothing
+    assert {int(r["step"]): r["reward_mean"] for r in rows if "reward_mean" in r} == want
 
 
 @pytest.mark.parametrize("make", [supervised, rewarded, grouped])

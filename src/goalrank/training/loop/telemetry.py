@@ -17,7 +17,7 @@ def set_log_aside(folder: Path) -> None:
 
 
 def read_telemetry(folder: Path) -> list[dict[str, float]]:
-    """Read the rows of a stage's CSV log; empty cells are left out.
+    """Read the rows of a stage's CSV log; cells without a measurement are left out.
 
     Each resumption has its own file; its first row is the step where it resumed.
     """
@@ -32,6 +32,6 @@ def read_telemetry(folder: Path) -> list[dict[str, float]]:
 def _read_log(path: Path) -> list[dict[str, float]]:
     with path.open() as file:
         return [
-            {k: float(v) for k, v in row.items() if v not in ("", None)}
+            {k: float(v) for k, v in row.items() if v not in ("", "nan", None)}
             for row in csv.DictReader(file)
         ]

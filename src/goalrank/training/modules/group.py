@@ -17,6 +17,7 @@ from goalrank.training.groups.builder import GroupBuilder
 from goalrank.training.groups.group import SOURCES, thin
 from goalrank.training.groups.slot_groups import slot_group
 from goalrank.training.modules.group_telemetry import group_telemetry
+from goalrank.training.modules.interval_means import IntervalMeans
 from goalrank.training.modules.policy import PolicyTask
 from goalrank.training.objectives.group_objectives import OBJECTIVES, is_on_policy
 
@@ -56,6 +57,7 @@ class GroupTask(PolicyTask[Ranker]):
         super().__init__(model, loop, seed, reward=reward, slots=groups.slots)
         self.groups = groups
         self.objective = objective
+        self._figures = IntervalMeans()
         for ranker in groups.light:
             ranker.eval().requires_grad_(False)
 
@@ -64,6 +66,11 @@ class GroupTask(PolicyTask[Ranker]):
         for ranker in self.groups.light:
             ranker.to(device)
         return super().transfer_batch_to_device(batch, device, index)
+
+    def on_train_epoch_start(self) -> None:
+        """Begin the means of the log anew."""
+        super().on_train_epoch_start()
+        self._figures.clear()
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Compute the loss of one batch: the objective's, plus the weighted supervised one."""
@@ -77,6 +84,8 @@ class GroupTask(PolicyTask[Ranker]):
         if (weight := known_weight(objective.supervised)) > 0:
             loss = loss + weight * self.model.supervised_loss(state, batch, self.slots)
         self.log("loss", loss.detach(), prog_bar=True)
+        if self.logs_this_step:
+            self.log_dict(self._figures.take())
         return loss
 
     def _group_loss(self, state: Any, batch: Batch, rng: torch.Generator) -> Tensor:
@@ -88,8 +97,7 @@ class GroupTask(PolicyTask[Ranker]):
         log_prob = self.model.list_log_prob(state, batch, group.lists)
         own = (group.source == SOURCES.index("own")).expand_as(group.valid)
         loss_of, temperature = OBJECTIVES[self.objective.name], self.objective.temperature
-        if self.logs_this_step:
-            self.log_dict(group_telemetry(group, rewards, log_prob.detach(), temperature))
+        self._figures.add(group_telemetry(group, rewards, log_prob.detach(), temperature))
         return loss_of(log_prob, rewards, group.valid, own, temperature)
 
     def _slot_group_loss(self, state: Any, batch: Batch, rng: torch.Generator) -> Tensor:

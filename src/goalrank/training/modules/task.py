@@ -19,6 +19,7 @@ from goalrank.training.distributed.data_parallel import (
     all_reduce_sums,
 )
 from goalrank.training.loop.tensors import split_sharded, total_norm
+from goalrank.training.modules.interval_means import IntervalMeans
 
 M = TypeVar("M", bound=nn.Module)
 LOG_EVERY = 10  # steps between rows of the log
@@ -46,6 +47,7 @@ class Task(L.LightningModule, Generic[M]):
         self.seed = seed
         self._sums: dict[str, float] = {}
         self._counts: dict[str, float] = {}
+        self._losses = IntervalMeans()
         self.share: float | None = None  # see `SharedBatch`
         self._released = False
 
@@ -91,6 +93,10 @@ class Task(L.LightningModule, Generic[M]):
     def logs_this_step(self) -> bool:
         """Whether the trainer logs this step's figures; those of other steps are dropped."""
         return (self.global_step + 1) % LOG_EVERY == 0
+
+    def on_train_epoch_start(self) -> None:
+        """Begin the means of the log anew: a run that resumes here has none of the steps before."""
+        self._losses.clear()
 
     @abstractmethod
     def validate_batch(self, batch: Batch) -> dict[str, Tensor]:
@@ -151,11 +157,17 @@ class Task(L.LightningModule, Generic[M]):
         super().backward(loss if self.share is None else loss * self.share, *args, **kwargs)
 
     def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
-        """Log as Lightning does; `loss` becomes the whole batch's where processes share it."""
-        if name == "loss" and self.share is not None:
-            value = value.detach() * self.share
-            if self.logs_this_step:  # otherwise dropped: no need to wait for the other processes
-                value = all_reduce_mean(value)
+        """Log as Lightning does; a row of the log has the mean `loss` of the steps since the last.
+
+        It is the whole batch's where processes share it.
+        """
+        if name == "loss":
+            value = value.detach() if self.share is None else value.detach() * self.share
+            self._losses.add({name: value})
+            if self.logs_this_step:
+                value = self._losses.take()[name]
+                if self.share is not None:
+                    value = all_reduce_mean(value)
         super().log(name, value, *args, **kwargs)
 
     def transfer_batch_to_device(self, batch: SharedBatch, device: Any, _: int) -> Batch:
