@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from goalrank import load
-from goalrank.api import run_demo
+from goalrank.api import demo, run_demo
 from goalrank.errors import ConfigError
 from goalrank.logs import ImportResult
 from goalrank.training.loop.trainer import make_trainer
@@ -118,6 +119,11 @@ def test_demo_can_be_run_again_in_the_same_place(tmp_path, small):
     for _ in range(2):
         run_demo("kuairand", tmp_path, overrides=TINY, progress=False)
     assert (tmp_path / "results.json").exists()
+
+
+def test_several_categories_of_an_item_are_listed_with_commas():
+    items = pl.DataFrame({"item_id": [7, 8], "tag": [["3", "62"], []], "year": [1990, 1991]})
+    assert demo._titles(items) == {7: "Item 7, tag 3, 62", 8: "Item 8"}
 
 
 def test_unknown_data_and_seeds(tmp_path):

@@ -32,7 +32,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     ]  # fmt: skip
     report = Report.of(
         "A report", measured, baselines, audit(measured, baselines),
-        examples=examples, meanings={reasons[0].feature: "clicks of late, over showings of late"},
+        examples=examples, reward_model={"facts": {"long_view: log loss saved against a constant": 0.1}},
+        meanings={reasons[0].feature: "clicks of late, over showings of late"},
     )  # fmt: skip
     path = write_report(report, tmp_path_factory.mktemp("report") / "report.html")
     return Path(path).as_uri()
@@ -64,6 +65,20 @@ def test_nothing_reaches_beyond_the_screen(visit: Open, address: str, width: int
     for each in page.locator("summary").all():
         each.evaluate("(e) => { e.parentElement.open = true; }")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize(("width", "shown"), [(390, "ndcg@3"), (1380, "ms/request")])
+def test_the_table_of_all_rankers_shows_what_matters(
+    visit: Open, address: str, width: int, shown: str
+):
+    page = visit(address, width, 844, ready=False).page
+    page.locator("#comparison").click()
+    region = page.locator(".scroll:has(.ranking)").first.bounding_box()
+    for name in ("ranker", shown):
+        head = page.locator(".ranking thead th", has_text=name).first.bounding_box()
+        assert head is not None, name
+        assert head["x"] >= region["x"], name
+        assert head["x"] + head["width"] <= region["x"] + region["width"] + 1, name
 
 
 def test_names_are_explained_on_hover_and_by_keyboard(visit: Open, address: str):

@@ -15,7 +15,9 @@ from goalrank.features import (
     FeaturePlan,
     ItemCategories,
     Needs,
+    feature_meanings,
 )
+from goalrank.logs import CHANNELS
 
 GENRES = ItemCategories.from_pairs(np.array([0, 1]), np.array([0, 1]))
 INPUTS = FeatureInputs(("click",), {"genre": GENRES}, repeats=True)
@@ -74,3 +76,16 @@ def test_categories_that_are_missing_are_named():
     kept = FeaturePlan(("user_categories",), INPUTS).described
     with pytest.raises(ConfigError, match=r"\['genre'\].*items"):
         FeaturePlan.recorded(kept, {})
+
+
+def test_features_of_linked_models_are_explained_too():
+    linked = [
+        "transition_last", "transition_recent", "genre_affinity",
+        *(f"{name}_{kind}" for name in CHANNELS.builtin_names for kind in ("score", "rank")),
+    ]  # fmt: skip
+    plan = FeaturePlan(DEFAULT_FAMILIES, INPUTS)
+    found = feature_meanings(plan.described, [*plan.names, *linked, "of_mine", "_affinity"])
+    assert set(found) == {*plan.names, *linked}
+    assert all(found.values())
+    assert "the genre of the item" in found["genre_affinity"]
+    assert set(feature_meanings(None, linked)) == set(linked)

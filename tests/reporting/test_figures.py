@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -62,6 +63,14 @@ def test_odd_input_draws():
         bar_chart([Bar("a", -0.5, -0.6, -0.4)]),
     ):
         assert to_svg(figure, 'say "it"').startswith('<svg role="img" aria-label="say &quot;it')
+
+
+def test_axes_write_their_numbers_out():
+    """Not as "1e−5 + 1.9598" at the end of the axis, which few can read."""
+    page = to_svg(line_chart({"a": ([75, 149], [1.95986, 1.95989])}), "two points close together")
+    ticks = re.findall(r">([^<>]*\d[^<>]*)</text>", page)
+    assert [tick for tick in ticks if tick.startswith("1.9598")]
+    assert not [tick for tick in ticks if "+" in tick or "e" in tick]
 
 
 def test_files_are_whole_and_of_known_kinds(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -32,6 +33,7 @@ from goalrank.reporting import (
 )
 from goalrank.reporting import write_report as write
 from goalrank.reporting.first_screen import difference_rows
+from goalrank.reporting.html import _CURVES, _OTHER
 from goalrank.requests import Encoder
 from tests.helpers import make_columns
 from tests.tables import make_table
@@ -58,7 +60,7 @@ class Page(HTMLParser):
         self.tags.append(tag)
         self.ids += [v for k, v in attrs if k == "id"]
         self.addresses += [v for k, v in attrs if k in ("href", "src", "xlink:href")]
-        if tag not in ("meta", "link", "br", "img"):
+        if tag not in ("meta", "link", "br", "img", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -266,7 +268,7 @@ def test_what_moved_up_and_why_is_told():
         move=Move("goalrank", "popularity", 1, 1, 0, reasons),
     )  # fmt: skip
     page = render(Report("t", "ndcg@6", examples=[example], meanings={"click_rate": "clicks < 1"}))
-    said = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    said = " ".join(re.sub(r"<[^>]+>", " ", page.replace("<wbr>", "")).split())
     assert "Beta &lt;b&gt; ♥ liked 2nd → 1st . Lifted by a high click_rate" in said
     assert "0.62 (with this request's mean of 0.31 instead: 5th)" in said
     assert (
@@ -308,3 +310,52 @@ def test_every_ranker_and_baseline_has_words():
     assert ranker_words("feature:a", {"a": "a share"}).endswith("a: a share.")
     assert "other way round: sorts" in ranker_words("popularity (reversed)")
     assert ranker_words("somebody's") == ""
+
+
+def cells(mean: float) -> dict[str, dict[str, float]]:
+    """A ranker's values by one metric."""
+    return {"ndcg@6": {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}}
+
+
+def test_weak_baselines_are_folded():
+    names = [f"feature:f_{i}" for i in range(15)]
+    report = Report(
+        "t", "ndcg@6", trained={"prm": cells(0.05)},
+        baselines={name: cells(0.9 - 0.01 * i) for i, name in enumerate(names)},
+    )  # fmt: skip
+    page = render(report).replace("<wbr>", "")
+    first, weaker = page.split('<summary id="weaker">', 1)
+    first, weaker = first[first.index('id="comparison"') :], weaker[: weaker.index("</table>")]
+    assert [name for name in names if f">{name}<" in first] == names[:12]
+    assert [name for name in names if f">{name}<" in weaker] == names[12:]
+    assert ">prm<" in first  # trained rankers stay, however weak
+    assert ">prm<" not in weaker
+    assert weaker.startswith("3 weaker baselines<")
+    fewer = Report("t", "ndcg@6", baselines={name: cells(0.5) for name in names[:12]})
+    assert 'id="weaker"' not in render(fewer)
+
+
+def test_names_break_after_their_joints_alone(full):
+    page = render(Report("t", "ndcg@6", baselines={"feature:click_rate<7d>": cells(0.5)}))
+    assert "feature:<wbr>click_<wbr>rate&lt;7d&gt;" in page
+    assert "smoothed feedback rate" in render(full)
+
+
+def test_every_curve_says_what_it_shows(full):
+    page = render(full)
+    training = page[page.index('id="training"') : page.index('id="gaps"')]
+    captions = re.findall(r"</svg>\s*<figcaption>([^<]+)</figcaption>", training)
+    assert len(captions) == training.count("<svg") == 3
+    assert all("good" in caption for caption in captions)
+    for words, caption in _CURVES.values():
+        assert "good" in caption, words
+    odd = Report("t", "m", training={"x": [{"step": 1.0, "odd_one": 2.0}]})
+    assert f"<figcaption>{_OTHER}</figcaption>" in render(odd)
+
+
+def test_two_kinds_of_intervals_are_told_apart(full):
+    said = "corrected for the choice of the best among 2 trained rankers"
+    assert full.choices == 2
+    assert said in render(full)
+    assert "corrected for the choice" in " ".join(full.lines.values())
+    assert "corrected for the choice" not in render(replace(full, choices=1, lines={}, verdict=()))

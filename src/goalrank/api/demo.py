@@ -314,7 +314,7 @@ def _report(demo: Demo, run: _Run, card: Scorecard, test: Requests) -> Report:
         warning=card.warning,
         training=model.fitted.telemetry,
         reward_model=run.rewards[0] if run.rewards else {},
-        meanings=feature_meanings(test.info.computed),
+        meanings=feature_meanings(test.info.computed, test.info.candidate_features),
         examples=_examples(run, card, test),
         seconds=run.seconds,
         provenance={
@@ -365,7 +365,8 @@ def _titles(items: pl.DataFrame | None) -> dict[Any, str]:
     told = [pl.format("Item {}", "item_id")]
     for name, kind in items.schema.items():
         if kind == pl.List(pl.String):
-            told.append(pl.format("{} {}", pl.lit(name), pl.col(name).list.join(" ")))
+            said = pl.format("{} {}", pl.lit(name), pl.col(name).list.join(", "))
+            told.append(pl.when(pl.col(name).list.len() > 0).then(said))
     title = pl.concat_str(told, separator=", ", ignore_nulls=True).alias("title")
     return dict(items.select("item_id", title).iter_rows())
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from goalrank.errors import ConfigError
 from goalrank.features.categories import ItemCategories
 from goalrank.features.family import Feature, FeatureFamily, FeatureInputs
+from goalrank.features.linked_meanings import linked_meaning
 from goalrank.features.past import Needs, Past
 from goalrank.features.registry import FEATURES
 from goalrank.registry import class_path
@@ -103,18 +104,20 @@ class FeaturePlan:
         return out
 
 
-def feature_meanings(kept: ComputedFeatures | None) -> dict[str, str]:
-    """What the features are that an import computed: name → unit and meaning.
+def feature_meanings(kept: ComputedFeatures | None, names: Sequence[str] = ()) -> dict[str, str]:
+    """What the features are that an import made: name → what it is, with the unit of a computed one.
 
     Args:
-        kept: what a table keeps of them; None where it computed none.
+        kept: what a table keeps of those that it computed; None where it computed none.
+        names: of all candidate features, of which some may come from linked models.
 
     Raises:
         ConfigError: a family cannot be found.
     """
+    linked = {name: meaning for name in names if (meaning := linked_meaning(name))}
     if kept is None:
-        return {}
+        return linked
     none = np.zeros(0, np.int64)
     categories = {column: ItemCategories.from_pairs(none, none) for column in kept.categories}
     plan = FeaturePlan.recorded(kept, categories)
-    return {each.name: f"{each.meaning} ({each.unit})" for each in plan.features}
+    return linked | {each.name: f"{each.meaning} ({each.unit})" for each in plan.features}

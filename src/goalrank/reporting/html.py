@@ -23,19 +23,56 @@ from goalrank.wording import signed
 
 _TRAINED, _BASELINE = "trained ranker", "baseline"
 _SOURCE = "best_from/"
-# Telemetry worth a chart, in this order: file-like names to words. Others are drawn after these.
+_BASELINES = 12  # of the table of all rankers; weaker ones are folded
+_MINOR = ("map@", "f1@")  # columns that narrow screens leave out
+# Telemetry worth a chart, in this order: name in the log → title, and what it says. Others come after.
 _CURVES = {
-    "loss": "training loss",
-    "val_score": "validation score",
-    "val_ndcg": "validation ndcg",
-    "val_reward": "validation reward of the chosen list",
-    "reward_mean": "mean reward in a group",
-    "reward_std": "spread of rewards in a group",
-    "gap_median": "median reward gap in a group",
-    "entropy_policy": "entropy of the policy over a group",
-    "zero_variance": "share of groups without reward spread",
-    "grad_norm": "gradient norm",
+    "loss": (
+        "training loss",
+        "Mean over the steps since the last point. Down is good; it is higher for requests with more "
+        "candidates.",
+    ),
+    "val_score": (
+        "validation score",
+        "Up is good. The weights of the highest point are kept, or those of the start where "
+        "training does not beat it.",
+    ),
+    "val_ndcg": ("validation ndcg", "ndcg of the lists for validation requests. Up is good."),
+    "val_reward": (
+        "validation reward of the chosen list",
+        "What the reward model says of the lists for validation requests. Up is good where ndcg does "
+        "not fall meanwhile.",
+    ),
+    "reward_mean": (
+        "mean reward in a group",
+        "Up is good where the same requests are drawn; requests with more candidates have higher "
+        "ones.",
+    ),
+    "reward_std": (
+        "spread of rewards in a group",
+        "Standard deviation. Up is good: near 0 the lists of a group teach nothing.",
+    ),
+    "gap_median": (
+        "median reward gap in a group",
+        "Between lists that are neighbours by reward. Up is good: small gaps may be errors of the "
+        "reward model.",
+    ),
+    "entropy_policy": (
+        "entropy of the policy over a group",
+        "Neither is good in itself: high where all lists of a group are as likely, low where one "
+        "is. It should go down slowly.",
+    ),
+    "zero_variance": (
+        "share of groups without reward spread",
+        "Down is good: these groups teach nothing.",
+    ),
+    "grad_norm": (
+        "gradient norm",
+        "Of the last step before each point. Neither is good in itself; peaks mean a learning rate "
+        "that is too high.",
+    ),
 }
+_OTHER = "As the training logged it."
 _NO_CURVE = {"step", "epoch", "valid_lists", "entropy_reference", "gap_smallest"}
 
 
@@ -48,7 +85,8 @@ def render(report: Report) -> str:
         best_value=_value(report, report.best_baseline),
         words=_words(report),
         metrics=_metrics(report),
-        rows=_rows(report),
+        tables=_tables(report),
+        minor=[metric for metric in _metrics(report) if metric.startswith(_MINOR)],
         curves=_curves(report),
         gaps=_gaps(report),
         sources=_sources(report),
@@ -103,6 +141,18 @@ def _rows(report: Report) -> list[dict[str, Any]]:
     return sorted(out, key=lambda row: -row["value"] if math.isfinite(row["value"]) else math.inf)
 
 
+def _tables(report: Report) -> list[list[dict[str, Any]]]:
+    """Rows of trained rankers and of the best baselines, then those of weaker baselines, if any."""
+    rows = _rows(report)
+    known = [row["name"] for row in rows if row["group"] == _BASELINE]
+    weak = set(known[_BASELINES:])
+    parts = (
+        [row for row in rows if (row["group"] == _BASELINE and row["name"] in weak) == is_weak]
+        for is_weak in (False, True)
+    )
+    return [part for part in parts if part]
+
+
 def _metrics(report: Report) -> list[str]:
     names = dict.fromkeys([report.metric])
     for table in (report.trained, report.baselines):
@@ -139,10 +189,10 @@ def _curves(report: Report) -> list[dict[str, Any]]:
         for key in keys:
             x, y = _column(rows, key)
             if len(y) > 0:
-                words = _CURVES.get(key, key.replace("_", " "))
+                words, meaning = _CURVES.get(key, (key.replace("_", " "), _OTHER))
                 figure = line_chart({words: (x, y)}, title=words, size=(4.2, 2.5))
                 said = f"{stage}: {words} from {y[0]:.4g} to {y[-1]:.4g} over {int(x[-1])} steps"
-                figures.append(to_svg(figure, said))
+                figures.append({"figure": to_svg(figure, said), "meaning": meaning})
         if figures:
             out.append({"stage": stage, "figures": figures})
     return out

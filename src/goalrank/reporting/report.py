@@ -72,6 +72,7 @@ class Report:
         verdict: sentences of the audit, the most important first.
         differences: trained rankers, and baselines near the best one → the paired difference to the
             best baseline, {"mean", "low", "high", "p"}.
+        choices: trained rankers among which that of `lines` was chosen; `lines` allow for it.
         best_baseline: the baseline that `differences` are taken to.
         metadata: what the numbers rest on, as `Evaluation.metadata` gives.
         warning: printed at the top.
@@ -94,6 +95,7 @@ class Report:
     lines: Mapping[str, str] = field(default_factory=dict)
     verdict: Sequence[str] = ()
     differences: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    choices: int = 1
     best_baseline: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     warning: str | None = None
@@ -137,6 +139,7 @@ class Report:
             baselines=baselines.to_dict(),
             lines={} if audit.comparison is None else audit.comparison.lines,
             verdict=audit.verdict,
+            choices=1 if audit.comparison is None else audit.comparison.choices,
             differences=_differences(trained, baselines, audit),
             best_baseline=audit.baseline,
             metadata=metadata,

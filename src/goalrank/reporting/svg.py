@@ -38,6 +38,8 @@ _STYLE: Any = {
     "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.formatter.useoffset": False,  # numbers are written out, without "1e−5 + 1.96" at the end
+    "axes.formatter.limits": (-6, 9),
     "legend.frameon": False,
 }
 
