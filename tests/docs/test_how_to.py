@@ -6,15 +6,21 @@ import re
 
 import pytest
 
-from tests.docs.leaderboards import cells
 from tests.docs.runner import ROOT
 
 TEXT = (ROOT / "docs" / "how-to.md").read_text(encoding="utf-8")
 COMMANDS = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
 ANSWERS = {
-    row[0]: row
-    for row in map(cells, re.findall(r"^\| .*\? \|.*$", TEXT, re.MULTILINE))
-}  # fmt: skip
+    question: (answer, more)
+    for question, answer, more in re.findall(
+        r"^### (How do I [^\n]+\?)\n\n([^\n]+) More: ([^\n]+)\.$", TEXT, re.MULTILINE
+    )
+}
+
+
+def test_every_question_is_a_heading_with_an_answer():
+    """Search shows headings first, and pages by name."""
+    assert len(ANSWERS) == TEXT.count("\n### ") >= 8
 
 
 @pytest.mark.parametrize(
@@ -28,15 +34,15 @@ ANSWERS = {
     ],
 )
 def test_a_question_has_one_short_answer_that_leads_on(words, answer):
-    [row] = [row for question, row in ANSWERS.items() if words in question]
-    assert answer in row[1]
-    assert len(row[1].split()) <= 50
-    assert re.search(r"\]\([\w/-]+\.md#", row[2])
+    [(said, more)] = [row for question, row in ANSWERS.items() if words in question]
+    assert answer in said
+    assert len(said.split()) <= 50
+    assert re.search(r"\]\([\w/-]+\.md#", more)
 
 
 def test_commands_of_the_answers_exist():
     commands = re.findall(
-        r"`goalrank ((?:models )?[a-z]+)", " ".join(r[1] for r in ANSWERS.values())
+        r"`goalrank ((?:models )?[a-z]+)", " ".join(said for said, _ in ANSWERS.values())
     )
     assert len(commands) >= 4
     assert [name for name in commands if f"[`goalrank {name}`]" not in COMMANDS] == []

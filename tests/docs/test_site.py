@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -53,6 +55,22 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
+
+
+@pytest.fixture
+def site_hooks() -> Callable[[str], ModuleType]:
+    """Hooks of the site by name."""
+    pytest.importorskip("mkdocs", reason="the docs site needs the extra [docs]")
+
+    def load(name: str) -> ModuleType:
+        spec = spec_from_file_location(name, DOCS / "hooks" / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 def pages(site: Path) -> Iterator[tuple[str, Loaded]]:
@@ -118,6 +136,36 @@ def test_every_page_is_in_the_navigation():
     text = (ROOT / "mkdocs.yml").read_text("utf-8")
     listed = sorted(re.findall(r"[\w/-]+\.md$", text[text.index("\nnav:") :], re.MULTILINE))
     assert listed == sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+
+
+def test_pages_have_the_same_title_everywhere():
+    """A title in the navigation would stand beside the page's own heading."""
+    text = (ROOT / "mkdocs.yml").read_text("utf-8")
+    entries = re.findall(r"^ +- (.+\.md)$", text[text.index("\nnav:") :], re.MULTILINE)
+    assert entries
+    assert [entry for entry in entries if ": " in entry] == []
+
+
+def test_search_shows_answers_before_references(site_hooks):
+    weight = site_hooks("search_weights").weight_of
+    answers = [
+        "how-to.md", "tutorials/own-log.md", "your-logs.md", "extending.md", "live.md",
+    ]  # fmt: skip
+    others = ["reference/api/evaluation.md", "decisions/0018-what.md", "reference/cli.md"]
+    assert min(map(weight, answers)) > max(map(weight, others))
+    assert weight("repository/CHANGELOG.md") is None
+    # A word in a heading counts 1,000 times one in the text.
+    assert 1000 * weight("reference/api/logs.md") < weight("your-logs.md")
+
+
+@pytest.mark.slow
+def test_the_search_knows_the_weights_of_pages(site):
+    entries = json.loads((site / "search" / "search_index.json").read_text("utf-8"))["docs"]
+    assert [
+        each["location"] for each in entries if each["location"].startswith("repository/")
+    ] == []
+    boosts = {each["location"]: each.get("boost", 1.0) for each in entries}
+    assert boosts["how-to.html#how-do-i-add-a-metric"] > 1 > boosts["reference/api/logs.html"]
 
 
 def test_lists_and_tables_begin_after_an_empty_line():
