@@ -259,7 +259,9 @@ def write(made: dict[str, list[Row]], about: dict[str, str | int]) -> str:
     replace_file(record, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
     lines = table([row for rows in sections.values() for row in rows], about)
     page = ROOT / "docs" / "performance.md"
-    text = page.read_text(encoding="utf-8") if page.exists() else f"# Performance\n\n{START}\n{END}\n"
+    text = (
+        page.read_text(encoding="utf-8") if page.exists() else f"# Performance\n\n{START}\n{END}\n"
+    )
     before, _, rest = text.partition(START)
     after = rest.partition(END)[2]
     replace_file(page, f"{before}{START}\n{lines}\n{END}{after}")

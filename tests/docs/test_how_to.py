@@ -29,7 +29,7 @@ def test_every_question_is_a_heading_with_an_answer():
         ("not shown", "Leave the position of those not shown empty"),
         ("what to send", "the candidates, and what the model was trained with"),
         ("how sure", "goalrank evaluate"),
-        ("metric", "--metric package.module:function"),
+        ("metric", "--metric file:function"),
         ("roll back", "goalrank models rollback"),
     ],
 )
