@@ -62,8 +62,8 @@ def watch(models: Models, stages: Stages) -> None:
     parts: list[tuple[str, Any, str]] = [
         ("items, users: embedding", encoder.items, "forward"),
         ("items, users: embedding", encoder.users, "forward"),
-        ("features", encoder, "_plain"),
-        ("features", encoder.plain, "forward"),
+        ("features", encoder.features, "forward"),
+        *([("features", encoder.plain, "forward")] if encoder.plain is not None else []),
         ("history", encoder, "_history"),
         ("feed-forward network", encoder.blocks[0].feed_forward, "forward"),
         ("head", prm.head, "forward"),

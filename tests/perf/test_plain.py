@@ -62,3 +62,15 @@ def test_every_comparison_has_its_ratio_and_quartiles(perf):
         low, high = result.quartiles
         assert 0 < low <= round(result.ratio, 3) <= high
         assert set(result.ms) == {"plain", "prm"}
+
+
+def test_the_stages_of_prm_are_those_that_it_has(perf):
+    import prm_stages
+    from workloads import Sizes, make_models
+
+    models = make_models(Sizes(width=16, layers=1, history=3, features=4, candidates=5), requests=8)
+    stages = prm_stages.Stages()
+    prm_stages.watch(models, stages)
+    models.prm.scores(models.columns.batch(slice(0, 4)))
+    named = {"features", "history", "attention", "head", "feed-forward network"}
+    assert named <= {name for name, ms in stages.ms.items() if ms >= 0}

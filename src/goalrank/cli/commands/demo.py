@@ -38,7 +38,7 @@ def demo(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train, compare and audit on data that comes with goalrank; about a minute on two idle cores.
+    """Train, compare and audit on data that comes with goalrank; one to two minutes on two idle cores.
 
     A demo that was stopped goes on when the same command is run again.
     """
