@@ -357,7 +357,7 @@ class RecommendBody(TypedDict):
         slots: L, 1 … 100; the model's if absent.
         candidates: how many items are retrieved and ranked; as in training if absent.
         exclude_seen: whether items that the user ever consumed are left out; as in training if
-            absent.
+            absent. True is refused where the import kept them: the state does not know all then.
         rules: constraints of this request, in addition to the server's.
     """
 
