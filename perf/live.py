@@ -109,6 +109,7 @@ class World:
         if self._bundle is None:
             write_log(self.log, self.sizes.users, self.sizes.items, self.sizes.rows)
             self._bundle = write_bundle(self.folder, self.log)
+            load_graph(self.folder / "bundle", export=True)  # once per bundle; servers take it
         return self._bundle
 
 
@@ -129,7 +130,6 @@ def measure_server(world: World) -> Found:
     replay_log(raw, bundle, f"sqlite:///{world.folder / 's.db'}")
     replayed = time.perf_counter() - begin
     rng = np.random.default_rng(4)
-    load_graph(world.folder / "bundle", export=True)  # once per bundle; the server takes it
     with server(world.folder, _OPTIONS) as (_, port, ready):
         time.sleep(_SETTLE_S)
         stored = [_batches(port, callers, sizes, rng) for callers in _CALLERS]
