@@ -244,7 +244,7 @@ def show_progress() -> bool:
 
 @contextmanager
 def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, moved by calls with (done, in all); a line per minute without a terminal."""
+    """A bar on stderr, moved by calls with (done, in all); without a terminal a line every 30 s."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
