@@ -66,6 +66,8 @@ def test_mixtures_fit_no_worse_than_what_they_start_from(population: Population)
 def test_options_out_of_range_are_refused(population: Population) -> None:
     with pytest.raises(ConfigError, match="starts=0"):
         FitOptions(starts=0)
+    with pytest.raises(ConfigError, match=r"starts=65 must be in 1\.\.64"):
+        FitOptions(starts=65)
     with pytest.raises(ConfigError, match="chunk=300"):
         FitOptions(iterations=200, chunk=300)
     with pytest.raises(ConfigError, match="at least one start"):

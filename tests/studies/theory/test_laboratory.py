@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,23 @@ def test_the_same_seed_gives_the_same_file(
     monkeypatch.setattr("goalrank.studies.theory.laboratory.draw_all", lambda results, out: [])
     run(tmp_path, seed=3, config=SMALL)
     assert (tmp_path / "theory.json").read_bytes() == (made[0] / "theory.json").read_bytes()
+
+
+def test_more_starts_add_to_those_of_fewer(
+    made: tuple[Path, dict[str, Any], list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("goalrank.studies.theory.laboratory.draw_all", lambda results, out: [])
+    more = run(tmp_path, seed=3, config=replace(SMALL, fit=replace(SMALL.fit, starts=3)))
+    few = made[1]
+    assert (few["starts"], more["starts"]) == (1, 3)
+    for family, fits in few["families"].items():
+        for name, fit in fits.items():
+            starts = {start["name"]: start for start in more["families"][family][name]["starts"]}
+            assert {"random 0", "random 1", "random 2"} <= set(starts)
+            assert starts["random 0"] == fit["starts"][0]
+            assert len({start["error"] for start in starts.values()}) > 1
 
 
 def test_fits_that_did_not_converge_are_in_no_line() -> None:

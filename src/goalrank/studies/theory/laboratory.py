@@ -226,7 +226,11 @@ def run(
     population = make_population(
         config.world, config.requests, temperature=config.temperature, seed=seed
     )
-    results: dict[str, Any] = {"seed": seed, "target": _target(population)}
+    results: dict[str, Any] = {
+        "seed": seed,
+        "starts": config.fit.starts,
+        "target": _target(population),
+    }
     with process_map(jobs) as parallel_map:
         results |= _approximation(population, config, seed, tell, parallel_map)
         results["bound"] = {}

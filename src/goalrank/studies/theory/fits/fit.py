@@ -17,6 +17,8 @@ from goalrank.studies.theory.population import Population
 
 P = TypeVar("P", bound=ListPolicy)
 
+MOST_STARTS = 64  # the random numbers of other starts are named by 98 and 99
+
 
 @dataclass(frozen=True)
 class FitOptions:
@@ -27,7 +29,8 @@ class FitOptions:
     A fit that stops after ``iterations`` has *not* converged.
 
     Attributes:
-        starts: random starts of every family, in addition to starts made from smaller fits.
+        starts: random starts of every family, 1 to 64, in addition to starts made from smaller
+            fits. Those of a smaller number are among those of a larger one.
         iterations: L-BFGS iterations, at most.
         chunk: iterations between two checks.
         relative: see above.
@@ -48,9 +51,9 @@ class FitOptions:
         Raises:
             ConfigError: starts or chunk out of range.
         """
-        if self.starts < 1 or not 1 <= self.chunk <= self.iterations:
+        if not 1 <= self.starts <= MOST_STARTS or not 1 <= self.chunk <= self.iterations:
             raise ConfigError(
-                f"starts={self.starts} must be at least 1 and chunk={self.chunk} in "
+                f"starts={self.starts} must be in 1..{MOST_STARTS} and chunk={self.chunk} in "
                 f"1..iterations={self.iterations}"
             )
 
