@@ -30,7 +30,7 @@ steps = 1
 """
 
 
-@pytest.mark.parametrize("verb", ["run", "fit", "table"])
+@pytest.mark.parametrize("verb", ["run", "fit", "table", "quality"])
 def test_help_has_examples(goalrank, verb):
     assert f"$ goalrank scaling {verb}" in goalrank("scaling", verb, "--help").stdout
 

@@ -19,7 +19,7 @@ from tests.tables import make_table
 
 VERBS = ["demo", "train", "evaluate", "rank", "audit", "doctor", "data import", "data embed", "data fetch",
          "data validate", "data describe", "theory run", "world describe", "world fit", "world online", "world sample", "benchmark run", "benchmark table", "benchmark publish",
-         "scaling run", "serve", "store export", "ab plan", "ab report", "ope", "retrain", "models list",
+         "scaling run", "scaling quality", "serve", "store export", "ab plan", "ab report", "ope", "retrain", "models list",
          "models show", "models add", "models promote", "models rollback", "models diff",
          "models check"]  # fmt: skip
 _WORLD = Path(__file__).parents[2] / "configs" / "worlds" / "tiny.toml"

@@ -79,6 +79,7 @@ def line_chart(
     logx: bool = False,
     markers: bool = False,
     spread: Mapping[str, ArrayLike] | None = None,
+    joined: bool = True,
 ) -> Figure:
     """Lines of y over x; long ones are averaged in blocks, NaNs are left out.
 
@@ -91,21 +92,23 @@ def line_chart(
         logx: use a logarithmic x axis.
         markers: mark the points.
         spread: deviations of a series' points, drawn as a band of one up and down.
+        joined: whether a series is one line; if not, its points stand alone, without bands.
     """
     with style():
         figure, axes = new_axes(*size)
         for i, (name, (x, y)) in enumerate(series.items()):
             xs, ys = _thin(x, y)
-            lone = markers or len(xs) < 3
+            lone = markers or not joined or len(xs) < 3
             axes.plot(
-                xs, ys, color=PALETTE[i % len(PALETTE)], linewidth=1.8, label=_plain(name),
-                marker="o" if lone else None, markersize=4,
+                xs, ys, color=PALETTE[i % len(PALETTE)], linewidth=1.8 * joined, label=_plain(name),
+                marker="o" if lone else None, markersize=4 if joined else 6,
             )  # fmt: skip
             if spread is not None and name in spread:
                 at, mid = np.asarray(x, float), np.asarray(y, float)
                 off = np.nan_to_num(np.asarray(spread[name], float))
                 color = PALETTE[i % len(PALETTE)]
-                axes.fill_between(at, mid - off, mid + off, color=color, alpha=0.12, linewidth=0)
+                if joined:
+                    axes.fill_between(at, mid - off, mid + off, color=color, alpha=0.12, lw=0)
                 axes.errorbar(at, mid, off, fmt="none", ecolor=color, alpha=0.6, capsize=2)
         if logx:
             axes.set_xscale("log")

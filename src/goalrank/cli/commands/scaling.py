@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -125,5 +126,49 @@ def table(
             by_k.parent.mkdir(parents=True, exist_ok=True)
             draw_by_k(result, by_k, level=against)
         emit(result.to_dicts())
+        if not as_json:
+            typer.echo(text if out is None else f"{text}\nwrote {out}")
+
+
+@app.command(
+    "quality",
+    epilog=examples(
+        "goalrank scaling quality runs/known-k runs/cpu-known",
+        "goalrank scaling quality runs/million-k runs/redrawn --out quality.md --figure quality.svg",
+    ),
+)
+@verb()
+def quality(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of `goalrank scaling run`, of one or several worlds."),
+    ],
+    out: Annotated[Path | None, typer.Option(help="Markdown file to write as well.")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="SVG or PNG file: gain over each evaluator by quality.")
+    ] = None,
+    against: Annotated[
+        str, typer.Option(help="Label of the row that answers without an evaluator.")
+    ] = "goalrank",
+    as_json: JsonOption = False,
+) -> None:
+    """How right a reward model must be for one generator to beat an evaluator with many lists."""
+    with only_json(as_json) as emit:
+        from goalrank.storage import write_text
+        from goalrank.studies.scaling import (
+            break_even,
+            draw_by_quality,
+            evaluators_by_quality,
+            quality_markdown,
+        )
+
+        result = evaluators_by_quality(folders, against=against)
+        text = quality_markdown(result, against=against)
+        if out is not None:
+            write_text(out, text)
+        if figure is not None:
+            figure.parent.mkdir(parents=True, exist_ok=True)
+            draw_by_quality(result, figure, against=against)
+        emit({"break_even": asdict(break_even(result)), "rows": result.to_dicts()})
         if not as_json:
             typer.echo(text if out is None else f"{text}\nwrote {out}")
