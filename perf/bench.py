@@ -24,7 +24,7 @@ import torch
 from rows_cost import exponents, processes
 from rows_data import appended, growth, movielens
 from rows_plain import against_plain
-from rows_serving import decoding, gpu, onnx
+from rows_serving import decoding, onnx
 from rows_step import against_authors, against_prm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -162,16 +162,6 @@ def process_rows(setting: Setting) -> Iterator[Row]:
     yield judged(name, result.ratio, "≥ 1.8", result.ms)
 
 
-def gpu_rows(setting: Setting) -> Iterator[Row]:
-    """Measure training and ranking on a GPU, if there is one."""
-    if not torch.cuda.is_available():
-        return
-    use, p99 = gpu(pairs=5 if setting.quick else 20)
-    note = "share of the device's measured bf16 product rate"
-    yield judged("0.1 B preset, bf16, FLOPs utilisation", use, "≥ 0.4", {}, note)
-    yield Row("0.1 B preset, batch of 256, p99", None, absolute={"p99 ms": round(p99, 2)})
-
-
 SECTIONS.update(
     {
         "step": step_rows,
@@ -181,7 +171,6 @@ SECTIONS.update(
         "data": data_rows,
         "cost": cost_rows,
         "processes": process_rows,
-        "gpu": gpu_rows,
     }
 )
 

@@ -1,17 +1,14 @@
-"""Times of ranking: greedy decoding compared with a PRM pass, the authors' decoding and ONNX; GPU."""
+"""Times of ranking: greedy decoding compared with a PRM pass, the authors' decoding and ONNX."""
 
 from __future__ import annotations
 
 import tempfile
-import time
 
 import torch
 
 import authors_schedule
-from goalrank.rankers import parameter_count
-from goalrank.requests import Batch
-from timing import Compared, compare, once
-from workloads import Sizes, group_task, make_models, make_step
+from timing import Compared, compare
+from workloads import Sizes, make_models
 
 
 def decoding(batch: int, pairs: int) -> tuple[Compared, Compared]:
@@ -72,71 +69,3 @@ def onnx(pairs: int) -> Compared:
             ("onnx", lambda: exported.rank(rows, slots)), pairs, warm=10,
             repeats={"eager": 20, "onnx": 20},
         )  # fmt: skip
-
-
-def product_rate(device: str = "cuda", size: int = 8192) -> float:
-    """Measure the device's bf16 FLOPs per second on large square products.
-
-    Args:
-        device: the device.
-        size: rows and columns of the matrices.
-    """
-    a = torch.randn(size, size, device=device, dtype=torch.bfloat16)
-
-    def work() -> None:
-        for _ in range(10):
-            a @ a
-        torch.cuda.synchronize()
-
-    once(work, 3)
-    return 10 * 2 * size**3 / once(work, 5)
-
-
-def gpu(pairs: int) -> tuple[float, float]:
-    """Measure a training step and a ranking at about 0.1 B parameters on a GPU.
-
-    FLOPs are counted as 6 per parameter outside the embeddings and per token (candidate), the usual
-    convention. The work of the decoder and of the reward is left out, so the true utilisation is
-    higher.
-
-    Args:
-        pairs: number of training steps.
-
-    Returns:
-        FLOPs utilisation of a training step, and p99 milliseconds of ranking a batch of 256.
-    """
-    sizes = Sizes(batch=512, width=1024, layers=8, heads=16, history=20)
-    models = make_models(sizes, 1024)
-    for module in (models.generator, models.reward, models.prm):
-        module.to("cuda")
-    task = group_task(models)
-    task.to("cuda")
-    columns = models.columns
-
-    def loss(batch: Batch) -> torch.Tensor:
-        with torch.autocast("cuda", torch.bfloat16):
-            value = task.training_step(batch.to("cuda"), 0)
-        assert isinstance(value, torch.Tensor)
-        return value
-
-    step = make_step(task, columns, sizes.batch, loss)
-
-    def synchronised() -> None:
-        step()
-        torch.cuda.synchronize()
-
-    once(synchronised, 3)
-    seconds = once(synchronised, pairs)
-    ids = models.generator.encoder.items.ids
-    dense = parameter_count(models.generator) - (0 if ids is None else ids.weight.numel())
-    used = 6 * dense * sizes.batch * sizes.candidates / seconds / product_rate()
-    rows = columns.batch(slice(0, 256)).to("cuda")
-    times = []
-    models.generator.eval()
-    with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16):
-        for _ in range(200):
-            start = time.perf_counter()
-            models.generator.rank(rows, sizes.slots)
-            torch.cuda.synchronize()
-            times.append(time.perf_counter() - start)
-    return used, sorted(times[20:])[int(180 * 0.99)] * 1e3
