@@ -4,7 +4,9 @@ was skipped is said by name, so that a missing browser is not overlooked.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,6 +27,20 @@ def _seed_module() -> None:
 def _seed(_seed_module: None) -> None:
     """What a test draws from torch's global stream is the same whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _loggers() -> Iterator[None]:
+    """A server that a test starts in this process, or MLflow, changes loggers for no later test."""
+    loggers = [logging.getLogger(name) for name in ("goalrank", "goalrank.access", "uvicorn")]
+    old = [(each.handlers, each.propagate, each.level) for each in loggers]
+    yield
+    for logger, (handlers, propagate, level) in zip(loggers, old, strict=True):
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
+    for name, each in logging.root.manager.loggerDict.items():
+        if name.startswith("goalrank") and isinstance(each, logging.Logger):
+            each.disabled = False
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -35,14 +35,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def stream(monkeypatch):
-    """Where log lines go; the loggers are as before at the end."""
-    loggers = [logging.getLogger(name) for name in ("goalrank", "goalrank.access", "uvicorn")]
-    old = [(each.handlers, each.propagate, each.level) for each in loggers]
-    yield io.StringIO()
-    for logger, (handlers, propagate, level) in zip(loggers, old):
-        logger.handlers, logger.propagate = handlers, propagate
-        logger.setLevel(level)
+def stream() -> io.StringIO:
+    """Where log lines go."""
+    return io.StringIO()
 
 
 @pytest.fixture
