@@ -31,7 +31,7 @@ def _seed(_seed_module: None) -> None:
 
 @pytest.fixture(autouse=True)
 def _loggers() -> Iterator[None]:
-    """A server that a test starts in this process, or MLflow, changes loggers for no later test."""
+    """A server or a library that a test starts in this process changes loggers for no later test."""
     loggers = [logging.getLogger(name) for name in ("goalrank", "goalrank.access", "uvicorn")]
     old = [(each.handlers, each.propagate, each.level) for each in loggers]
     yield

@@ -118,6 +118,18 @@ def line_chart(
     return figure
 
 
+def legend_outside(figure: Figure, *, columns: int) -> None:
+    """Put the legend of a figure above its axes.
+
+    Args:
+        figure: with one pair of axes.
+        columns: of the legend.
+    """
+    if (inside := figure.axes[0].get_legend()) is not None:
+        inside.remove()
+    figure.legend(loc="outside upper left", ncols=columns, fontsize=9)
+
+
 def stacked_area(
     x: ArrayLike,
     shares: Mapping[str, ArrayLike],

@@ -10,8 +10,12 @@ import polars as pl
 from numpy.typing import ArrayLike
 
 from goalrank.errors import ConfigError, DataError
-from goalrank.reporting import Table, line_chart, make_columns, save_figure
-from goalrank.studies.scaling.run import read_cells
+from goalrank.reporting import Table, legend_outside, line_chart, make_columns, save_figure
+from goalrank.studies.scaling.table import (
+    cells_of_row,
+    mean_with_spread,
+    world_cells,
+)
 
 _QUALITY = "correlation_random"
 _MANY = 20  # lists; fewer help nobody who pays for an evaluator
@@ -51,29 +55,23 @@ def evaluators_by_quality(
 
     Returns:
         Suite, ranker, size, data, near-optimum (world), paired seeds, quality, method, choices
-        (lists that the evaluator chooses from), gain (true reward of the row minus the evaluator's, mean over
-        seeds) and its deviation; worst quality first.
+        (lists that the evaluator chooses from), gain (true reward of the row minus the
+        evaluator's, mean over seeds) and its deviation; worst quality first.
 
     Raises:
         ConfigError: no row has that label, or it has several group sizes.
-        DataError: no evaluator with a measured reward model beside the row.
+        DataError: no finished cell on a world, or no evaluator with a measured reward model beside
+            the row.
     """
-    cells = [cell for folder in folders for cell in read_cells(folder)]
-    good = [c for c in cells if c["status"] == "ok" and c["source"] == "world"]
-    frame = pl.DataFrame(good, infer_schema_length=None)
+    frame = world_cells(folders)
     places = [str(folder) for folder in folders]
-    if frame.is_empty() or not {"method", "choices", _QUALITY} <= set(frame.columns):
+    if not {"method", "choices", _QUALITY} <= set(frame.columns):
         raise DataError(
             f"no evaluator that chooses among lists in {places}; remedy: a suite with rows such as "
             "best_of_100 or mg_e_20"
         )
     frame = frame.with_columns(pl.col("best").round(6).alias("world"))
-    rows = frame.filter(pl.col("ranker") == against)
-    if rows.is_empty():
-        labels = ", ".join(sorted(frame["ranker"].unique()))
-        raise ConfigError(
-            f"no row '{against}' in these grids; they have {labels} (option: --against)"
-        )
+    rows = cells_of_row(frame, against)
     if rows.select(_PAIR).is_duplicated().any():
         raise ConfigError(
             f"row '{against}' has several groups or suites for one size, number of requests and "
@@ -146,9 +144,7 @@ def quality_markdown(table: pl.DataFrame, *, against: str = "goalrank") -> str:
     head = ("quality", "row", "lists chosen from", "suite", "size", "requests", "seeds", "gain")
     body = []
     for row in table.iter_rows(named=True):
-        gain = f"{row['gain']:+.4f}"
-        if row["deviation"] is not None:
-            gain += f" ± {row['deviation']:.4f}"
+        gain = mean_with_spread(row["gain"], row["deviation"], "{:+.4f}")
         body.append(
             [f"{row['quality']:.3f}", row["ranker"], f"{row['choices']:,}", row["suite"],
              str(row["size"]), f"{row['data']:,}", str(row["seeds"]), gain]
@@ -186,7 +182,5 @@ def draw_by_quality(table: pl.DataFrame, path: str | Path, *, against: str = "go
     )
     axes = figure.axes[0]
     axes.axhline(0.0, color="0.3", linewidth=1.0)
-    if (inside := axes.get_legend()) is not None:
-        inside.remove()
-        figure.legend(loc="outside upper left", ncols=4, fontsize=9)
+    legend_outside(figure, columns=4)
     return save_figure(figure, path)

@@ -12,7 +12,15 @@ import polars as pl
 from numpy.typing import ArrayLike
 
 from goalrank.errors import ConfigError, DataError
-from goalrank.reporting import Bar, Table, bar_chart, line_chart, make_columns, save_figure
+from goalrank.reporting import (
+    Bar,
+    Table,
+    bar_chart,
+    legend_outside,
+    line_chart,
+    make_columns,
+    save_figure,
+)
 from goalrank.studies.scaling.run import read_cells
 
 _ROW = ("suite", "ranker", "size", "data", "group")
@@ -53,14 +61,7 @@ def scaling_table(folders: Sequence[str | Path], *, against: str | None = None) 
         ConfigError: no row has that label, or it has several group sizes.
         DataError: no finished cell on a world.
     """
-    cells = [cell for folder in folders for cell in read_cells(folder)]
-    good = [c for c in cells if c["status"] == "ok" and c["source"] == "world"]
-    if not good:
-        raise DataError(
-            f"no finished cell on a world in {[str(folder) for folder in folders]}; remedy: "
-            f"goalrank scaling run SUITE --out DIR, with a suite that names a world"
-        )
-    frame = pl.DataFrame(good, infer_schema_length=None)
+    frame = world_cells(folders)
     frame = frame.join(_best_scorer(frame), on=("data", "seed"), how="left")
     won = (pl.col("true_reward") - pl.col("floor")) / (pl.col("best") - pl.col("floor"))
     frame = frame.with_columns(won.alias("of_the_gap"))
@@ -91,6 +92,44 @@ def scaling_table(folders: Sequence[str | Path], *, against: str | None = None) 
     )
 
 
+def world_cells(folders: Sequence[str | Path]) -> pl.DataFrame:
+    """Finished cells on a world, one line each.
+
+    Args:
+        folders: that `run_scaling` wrote.
+
+    Raises:
+        DataError: there is none.
+    """
+    cells = [cell for folder in folders for cell in read_cells(folder)]
+    good = [c for c in cells if c["status"] == "ok" and c["source"] == "world"]
+    if not good:
+        raise DataError(
+            f"no finished cell on a world in {[str(folder) for folder in folders]}; remedy: "
+            f"goalrank scaling run SUITE --out DIR, with a suite that names a world"
+        )
+    return pl.DataFrame(good, infer_schema_length=None)
+
+
+def cells_of_row(frame: pl.DataFrame, label: str) -> pl.DataFrame:
+    """Cells of the row to compare with.
+
+    Args:
+        frame: of `world_cells`.
+        label: of the row.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    rows = frame.filter(pl.col("ranker") == label)
+    if rows.is_empty():
+        labels = ", ".join(sorted(frame["ranker"].unique()))
+        raise ConfigError(
+            f"no row '{label}' in these grids; they have {labels} (option: --against)"
+        )
+    return rows
+
+
 def _best_scorer(frame: pl.DataFrame) -> pl.DataFrame:
     """Its true reward (`floor`) for each data size and seed; no lines without a scorer."""
     is_scorer = pl.col("scorer").fill_null(False) if "scorer" in frame.columns else False
@@ -103,12 +142,7 @@ def _best_scorer(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _reference(frame: pl.DataFrame, label: str) -> pl.DataFrame:
     """The row's true reward (`reference`) for each size, data size and seed."""
-    rows = frame.filter(pl.col("ranker") == label)
-    if rows.is_empty():
-        labels = ", ".join(sorted(frame["ranker"].unique()))
-        raise ConfigError(
-            f"no row '{label}' in these grids; they have {labels} (option: --against)"
-        )
+    rows = cells_of_row(frame, label)
     rows = rows.filter(pl.col("suite") == rows["suite"][0])
     groups = sorted(rows["group"].unique())
     if len(groups) > 1:
@@ -135,11 +169,14 @@ def scaling_markdown(table: pl.DataFrame) -> str:
     for row in table.iter_rows(named=True):
         cells = [row["ranker"]]
         cells += [_count(row[name]) for name in several]
-        cells += [str(row["seeds"]), _spread(row["true_reward"], row["deviation"], "{:.4f}")]
+        cells += [
+            str(row["seeds"]),
+            mean_with_spread(row["true_reward"], row["deviation"], "{:.4f}"),
+        ]
         if compared:
-            cells.append(_spread(row["gain"], row["gain_deviation"], "{:+.4f}"))
+            cells.append(mean_with_spread(row["gain"], row["gain_deviation"], "{:+.4f}"))
             cells.append(str(row["paired"]))
-        cells.append(_spread(row["of_the_gap"], row["gap_deviation"], "{:.1%}"))
+        cells.append(mean_with_spread(row["of_the_gap"], row["gap_deviation"], "{:.1%}"))
         cells += ["–" if row[name] is None else f"{row[name]:.4f}" for name in parts]
         rows.append(cells)
     shown = Table(make_columns(*(name.replace("_", " ") for name in head)), rows)
@@ -230,9 +267,7 @@ def draw_by_k(table: pl.DataFrame, path: str | Path, *, level: str | None = None
     axes.set_ylim(bottom=0)
     axes.set_xticks(every, labels=[_count(k) for k in every])
     axes.minorticks_off()
-    if (inside := axes.get_legend()) is not None:
-        inside.remove()  # it knows no levels, which leave it no room
-    figure.legend(loc="outside upper left", ncols=2, fontsize=9)
+    legend_outside(figure, columns=2)  # the one inside knows no levels, which leave it no room
     return save_figure(figure, path)
 
 
@@ -251,7 +286,14 @@ def _count(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _spread(mean: float | None, deviation: float | None, form: str) -> str:
+def mean_with_spread(mean: float | None, deviation: float | None, form: str) -> str:
+    """Write "mean ± deviation"; "–" without a mean.
+
+    Args:
+        mean: over seeds.
+        deviation: over seeds; None for one seed.
+        form: of both, such as "{:+.4f}"; the deviation has no sign.
+    """
     if mean is None:
         return "–"
     said = form.format(mean)
