@@ -115,3 +115,13 @@ def test_what_cannot_be_compared_is_said(
     (folder / "cells" / "again.json").write_text(json.dumps({**twice, "group": 8}))
     with pytest.raises(ConfigError, match="several groups or suites"):
         evaluators_by_quality([folder])
+
+
+def test_an_evaluator_without_a_partner_is_shown_without_a_gain(folder: Path) -> None:
+    before = break_even(evaluators_by_quality([folder]))
+    evaluator(folder, 100, 0, 3.0, 0.9, data=400)
+    table = evaluators_by_quality([folder])
+    assert table.row(-1, named=True)["ranker"] == "best_of_100"
+    assert (table["seeds"][-1], table["gain"][-1]) == (0, None)
+    assert break_even(table) == before
+    assert "| 0.900 | best_of_100 | 100 | planted | s | 400 | 0 | – |" in quality_markdown(table)

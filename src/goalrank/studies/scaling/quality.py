@@ -47,7 +47,8 @@ def evaluators_by_quality(
 
     Quality is the rank correlation (Spearman) of the reward model's values and the true rewards of
     random lists of a request, mean over requests: 1 = the true order, 0 = chance. Both rows of a
-    pair have one size, number of requests, seed and world; other cells are left out.
+    pair have one size, number of requests, seed and world; an evaluator without such a partner has
+    no gain and 0 seeds. Cells whose reward model was not measured are left out.
 
     Args:
         folders: that `run_scaling` wrote, of one or several worlds.
@@ -79,8 +80,8 @@ def evaluators_by_quality(
         )
     rows = rows.select(*_PAIR, pl.col("true_reward").alias("reference"))
     chosen = frame.filter((pl.col("choices") > 1) & pl.col(_QUALITY).is_not_null())
-    paired = chosen.join(rows, on=_PAIR, how="inner")
-    if paired.is_empty():
+    paired = chosen.join(rows, on=_PAIR, how="left")
+    if paired["reference"].is_null().all():
         raise DataError(
             f"no evaluator has the size, number of requests, seed and world of a row '{against}' in "
             f"{places}; remedy: add the folder of that row"
@@ -89,7 +90,7 @@ def evaluators_by_quality(
     return (
         paired.group_by(_ROW)
         .agg(
-            pl.len().alias("seeds"),
+            gain.count().alias("seeds"),
             pl.col(_QUALITY).mean().alias("quality"),
             pl.col("method", "choices").first(),
             gain.mean().alias("gain"),
@@ -103,10 +104,12 @@ def break_even(table: pl.DataFrame) -> BreakEven:
     """Find where the row begins to stand above the best evaluator of each world and data size.
 
     Args:
-        table: of `evaluators_by_quality`.
+        table: of `evaluators_by_quality`; evaluators without a partner say nothing.
     """
-    places = table.group_by("world", "size", "data").agg(
-        pl.col("quality").mean(), pl.col("gain").min()
+    places = (
+        table.drop_nulls("gain")
+        .group_by("world", "size", "data")
+        .agg(pl.col("quality").mean(), pl.col("gain").min())
     )
     lost = places.filter(pl.col("gain") <= 0)["quality"].to_list()
     won = places.filter(pl.col("gain") > 0)["quality"].to_list()
@@ -139,7 +142,8 @@ def quality_markdown(table: pl.DataFrame, *, against: str = "goalrank") -> str:
         said += f" (lower than that it is above all in {edge.exceptions} of the worlds and sizes)"
     intro = (
         "quality: rank correlation of the reward model's values and the true rewards of random lists; "
-        f"gain: {against}'s true reward minus the row's, mean over paired seeds ± deviation"
+        f"gain: {against}'s true reward minus the row's, mean over paired seeds ± deviation; "
+        f"–: no {against} of that size, number of requests, seed and world"
     )
     head = ("quality", "row", "lists chosen from", "suite", "size", "requests", "seeds", "gain")
     body = []
@@ -167,8 +171,9 @@ def draw_by_quality(table: pl.DataFrame, path: str | Path, *, against: str = "go
     """
     series: dict[str, tuple[ArrayLike, ArrayLike]] = {}
     spread: dict[str, ArrayLike] = {}
-    many = table.filter(pl.col("choices") >= _MANY)
-    ordered = (table if many.is_empty() else many).sort("method", "choices", "quality")
+    known = table.drop_nulls("gain")
+    many = known.filter(pl.col("choices") >= _MANY)
+    ordered = (known if many.is_empty() else many).sort("method", "choices", "quality")
     for (ranker,), rows in ordered.group_by("ranker", maintain_order=True):
         series[str(ranker)] = rows["quality"].to_numpy(), rows["gain"].to_numpy()
         spread[str(ranker)] = rows["deviation"].fill_null(0.0).to_numpy()
