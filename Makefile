@@ -27,7 +27,7 @@ $(STAMP): Makefile pyproject.toml constraints.txt
 	  || { echo "goalrank needs Python 3.11 or later; say which with: make PYTHON=python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[retrieval,trees,tensorboard,onnx,serve,ab,ray,docs,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[retrieval,trees,xgboost,tensorboard,onnx,serve,ab,ray,docs,dev]'
 	touch $@
 
 demo: $(STAMP)
@@ -63,7 +63,7 @@ test-fast: $(STAMP)
 
 # Users' extras but Ray and sentences, and the tools without which no test runs; others want newer
 # libraries than the oldest that users may have.
-EXTRAS := retrieval,trees,tensorboard,mlflow,wandb,onnx,serve,postgres,otel,ab,client,testing
+EXTRAS := retrieval,trees,xgboost,tensorboard,mlflow,wandb,onnx,serve,postgres,otel,ab,client,testing
 TOOLS := hypothesis pandas pytest-timeout pytest-xdist setuptools
 NEAR := $(filter-out tests/test_architecture.py,$(UNIT)) \
   $(addprefix tests/,api bundles cli client rankers serving training/loop)

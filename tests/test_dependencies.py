@@ -20,7 +20,8 @@ def requirements(*, tools: bool) -> list[Requirement]:
     extras: dict[str, list[str]] = project["optional-dependencies"]
     lines = [*project["dependencies"]]
     lines += [line for name in extras if tools or name not in TOOLS for line in extras[name]]
-    return [Requirement(line) for line in lines]
+    found = [Requirement(line) for line in lines]
+    return [each for each in found if each.marker is None or each.marker.evaluate()]
 
 
 def lower_bounds() -> dict[str, str]:

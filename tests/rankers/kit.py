@@ -13,6 +13,7 @@ from goalrank.rankers import (
     FeatureOrder,
     InputOrder,
     ItemStatistic,
+    LambdaMART,
     LastItemTransitions,
     MultiGenerator,
     RandomOrder,
@@ -20,9 +21,11 @@ from goalrank.rankers import (
     RankerConfig,
     RetrieverOrder,
     ScoreMean,
+    TreesOverScores,
     build_ranker,
     diverse_members,
     ranker_names,
+    with_score_feature,
 )
 from goalrank.requests import EncodedRequests
 from goalrank.rewards import ListReward
@@ -61,6 +64,12 @@ def _best_of(columns: EncodedRequests) -> BestOf:
 
 def _score_mean(columns: EncodedRequests) -> ScoreMean:
     return ScoreMean([build_ranker(spec_of(columns), config("prm")) for _ in range(2)])
+
+
+def _trees_over(columns: EncodedRequests) -> TreesOverScores:
+    spec = spec_of(columns)
+    members = [build_ranker(spec, config("dnn")) for _ in range(2)]
+    return TreesOverScores(spec, members, LambdaMART(with_score_feature(spec)))
 
 
 def _evaluator_sort(columns: EncodedRequests) -> EvaluatorSort:
@@ -105,6 +114,7 @@ FACTORIES: dict[str, Factory] = {
     "evaluator sort": _evaluator_sort,
     "multi generator": _multi_generator,
     "score mean": _score_mean,
+    "trees over": _trees_over,
     "constant": lambda _: Constant(),
     "random": lambda _: RandomOrder(),
     "input": lambda _: InputOrder(),

@@ -21,13 +21,18 @@ from goalrank.rankers import (
     MultiGenerator,
     RankerConfig,
     RetrieverOrder,
+    TreesOverScores,
+    XGBoost,
     build_ranker,
     copies,
     diverse_members,
     member_lists,
     ranker_options,
     select_members,
+    user_folds,
+    with_score_feature,
 )
+from goalrank.rankers.base import Scorer
 from goalrank.rankers.similarity import candidate_similarity, standardised
 from goalrank.requests import Batch, EncodedRequests
 from goalrank.rewards import Reward
@@ -133,14 +138,19 @@ def crossing_world(requests: int, seed: int) -> EncodedRequests:
     )  # fmt: skip
 
 
-def test_trees_learn_what_no_sort_finds(tmp_path):
-    pytest.importorskip("lightgbm")
+@pytest.mark.parametrize(
+    ("kind", "library"),
+    [(LambdaMART, "lightgbm"), (XGBoost, "xgboost")],
+    ids=["lightgbm", "xgboost"],
+)
+def test_trees_learn_what_no_sort_finds(kind, library):
+    pytest.importorskip(library)
     train, test = crossing_world(300, 0), crossing_world(100, 1)
-    ranker = LambdaMART(spec_of(train), trees=40, threads=1)
+    ranker = kind(spec_of(train), trees=40, threads=1)
     assert precision(ranker, test, 2) < 0.65  # unfitted: the retriever's order
     ranker.fit_closed_form(train, test, 2, seed=0)
     assert precision(ranker, test, 2) > 0.9
-    fresh = LambdaMART(spec_of(train), threads=1)
+    fresh = kind(spec_of(train), threads=1)
     fresh.load_state_dict(ranker.state_dict())
     batch = test.batch(slice(None))
     assert torch.equal(fresh.scores(batch), ranker.scores(batch))
@@ -182,30 +192,100 @@ def test_validation_stops_the_trees():
     assert grown[1, True] == 300  # nothing says when to stop
 
 
-def test_cross_fitted_counts_do_not_leak():
+def test_validation_stops_the_trees_of_xgboost():
+    """What is kept ends with the best tree, not with the ones that were tried after it."""
+    xgboost = pytest.importorskip("xgboost")
+    train, test = leaking_world(300, 0), leaking_world(200, 1)
+    grown = {}
+    for patience, validation in ((1, test), (60, test), (1, None)):
+        ranker = XGBoost(
+            spec_of(train), trees=400, learning_rate=0.02, patience=patience, threads=1
+        )
+        ranker.fit_closed_form(train, validation, 2, seed=0)
+        booster = xgboost.Booster()
+        booster.load_model(bytearray(ranker.text.numpy().tobytes()))
+        grown[patience, validation is None] = booster.num_boosted_rounds()
+    assert 0 < grown[1, False] < grown[60, False] < 400 - 60
+    assert grown[1, True] == 300
+
+
+@pytest.mark.parametrize(
+    ("kind", "library"),
+    [(LambdaMART, "lightgbm"), (XGBoost, "xgboost")],
+    ids=["lightgbm", "xgboost"],
+)
+def test_cross_fitted_counts_do_not_leak(kind, library):
     """Counted on a user's own later history, links give the label away in training only."""
-    pytest.importorskip("lightgbm")
+    pytest.importorskip(library)
     train, test = leaking_world(400, 0), leaking_world(200, 7)
     found = {}
     for folds in (1, 4):
-        ranker = LambdaMART(spec_of(train), trees=30, folds=folds, threads=1)
+        ranker = kind(spec_of(train), trees=30, folds=folds, threads=1)
         ranker.fit_closed_form(train, None, 1, seed=0)
         found[folds] = precision(ranker, test, 1)
     assert found[4] > found[1] + 0.05
 
 
-def test_trees_need_their_extra(monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "library", "extra"),
+    [(LambdaMART, "lightgbm", "trees"), (XGBoost, "xgboost", "xgboost")],
+    ids=["lightgbm", "xgboost"],
+)
+def test_trees_need_their_extra(monkeypatch, kind, library, extra):
     real = builtins.__import__
 
     def refuse(name: str, *rest: Any):
-        if name == "lightgbm":
+        if name == library:
             raise ImportError(name)
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     data = crossing_world(10, 0)
-    with pytest.raises(MissingExtraError, match=r"goalrank\[trees\]"):
-        LambdaMART(spec_of(data)).fit_closed_form(data, None, 2, seed=0)
+    with pytest.raises(MissingExtraError, match=rf"goalrank\[{extra}\]"):
+        kind(spec_of(data)).fit_closed_form(data, None, 2, seed=0)
+
+
+class Remembered(Scorer):
+    """Knows every label of the users it was trained on, and of others a noisy guess."""
+
+    knows: torch.Tensor
+
+    def __init__(self, knows: np.ndarray) -> None:
+        super().__init__()
+        self.register_buffer("knows", torch.from_numpy(knows))
+
+    def scores(self, batch: Batch) -> torch.Tensor:
+        noise = torch.sin(1e4 * batch.candidate_features[..., 1] + batch.candidates)
+        guess = batch.candidate_features[..., 0] + noise
+        mine = torch.isin(batch.user, self.knows)[:, None]
+        return torch.where(mine, 10 * batch.relevance, guess)
+
+
+def test_trees_over_scores_learn_from_members_that_never_saw_the_user():
+    """With scores of members that did, training says that the added feature is all."""
+    pytest.importorskip("lightgbm")
+    train, test = crossing_world(300, 0), crossing_world(100, 1)
+    test = replace(test, user=test.user + 10, users=make_entities(24))
+    fold, users = user_folds(train, 2), train.user.astype(np.int64)
+    spec = spec_of(train)
+
+    def reached(members: list[Scorer]) -> float:
+        trees = LambdaMART(with_score_feature(spec), trees=40, threads=1)
+        ranker = TreesOverScores(spec, members, trees)
+        ranker.fit_trees(train, None, fold, 2, seed=0)
+        return precision(ranker, test, 2)
+
+    apart = [Remembered(users[fold != k]) for k in range(2)]
+    assert reached(list(apart)) > 0.9
+    assert reached([Remembered(users), Remembered(users)]) < 0.7
+
+
+def test_folds_of_users_hold_requests():
+    data = crossing_world(30, 0)
+    assert user_folds(data, 3).tolist() == (data.user % 3).tolist()
+    for folds in (1, 50):
+        with pytest.raises(ConfigError, match=r"remedy.*option: rankers\.options\.folds"):
+            user_folds(data, folds)
 
 
 class Distinct(Reward):

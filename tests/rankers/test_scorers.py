@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from goalrank.rankers import DCN, DIN, DLCM, DNN, MIR, RankMixer, SASRec, SetRank
+from goalrank.rankers import DCN, DIN, DLCM, DNN, HSTU, MIR, RankMixer, SASRec, SetRank
 from goalrank.rankers.scorers.dlcm import attention_rank
 from goalrank.requests import EncodedRequests
 from tests.helpers import make_entities
@@ -152,6 +152,16 @@ def test_sasrec_reads_how_events_follow_one_another():
     spec, sizes = spec_of(train), replace(SIZES, layers=2)
     ours = precision(fit(SASRec(spec, sizes), train, SLOTS, steps=200), test, SLOTS)
     control = fit(SASRec(spec, sizes, sequence=False), train, SLOTS, steps=200)
+    assert ours > 0.9
+    assert precision(control, test, SLOTS) < 0.7
+
+
+def test_hstu_reads_how_events_follow_one_another():
+    """The control sees the history by the encoder alone."""
+    train, test = marked_world(1500, 0), marked_world(200, 1)
+    spec, sizes = spec_of(train), replace(SIZES, layers=2)
+    ours = precision(fit(HSTU(spec, sizes), train, SLOTS, steps=200), test, SLOTS)
+    control = fit(HSTU(spec, sizes, sequence=False), train, SLOTS, steps=200)
     assert ours > 0.9
     assert precision(control, test, SLOTS) < 0.7
 

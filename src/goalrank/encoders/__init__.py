@@ -1,6 +1,13 @@
 """Encoders of requests as vectors, shared by rankers and rewards."""
 
-from goalrank.encoders.boosting import LEVELS, Trees, fit_trees, has_boosting, relevance_levels
+from goalrank.encoders.boosting import (
+    LEVELS,
+    Trees,
+    TreeTable,
+    fit_trees,
+    has_boosting,
+    relevance_levels,
+)
 from goalrank.encoders.conditional_logit import (
     RIDGE,
     LogitTable,
@@ -39,6 +46,7 @@ __all__ = [
     "RequestEncoder",
     "TrainingCounts",
     "TreeScores",
+    "TreeTable",
     "Trees",
     "Wide",
     "WideWeights",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from goalrank.errors import MissingExtraError
 
-Table = tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int64]]
+TreeTable = tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int64]]
 LEVELS = 4  # relevance is rounded to 0 … 4; gains are linear in it
 _MOST_IN_GROUP = 10_000  # rows; LightGBM takes no more
 _FEW_ROWS = 10_000  # starting threads costs more than scoring fewer rows
@@ -34,12 +34,12 @@ def relevance_levels(relevance: NDArray[np.float32], top: float) -> NDArray[np.i
 
 
 def fit_trees(
-    table: Table,
+    table: TreeTable,
     settings: dict[str, Any],
     trees: int,
     *,
     names: Sequence[str],
-    validation: Table | None = None,
+    validation: TreeTable | None = None,
     patience: int = 0,
 ) -> str:
     """Fit trees that rank within groups of rows.

@@ -18,8 +18,8 @@ from safetensors.numpy import load_file, save_file
 
 from goalrank.encoders.boosting import (
     LEVELS,
-    Table,
     Trees,
+    TreeTable,
     fit_trees,
     has_boosting,
     relevance_levels,
@@ -345,7 +345,7 @@ def _counted_rows(train: EncodedRequests, seed: int) -> Longs:
     return sample_within(train, _MOST_EVENTS, seed, held=len(train.history))
 
 
-def _fit_fold(table: Table, settings: dict[str, Any], seed: int) -> str:
+def _fit_fold(table: TreeTable, settings: dict[str, Any], seed: int) -> str:
     # Few leaves overfit least: the trees are one voice among several.
     whole = {
         "num_leaves": 15,

@@ -3,6 +3,7 @@
 from goalrank.nn.attention import attention_bias, dot_product_attention
 from goalrank.nn.chunks import CHUNK_ROWS, in_chunks
 from goalrank.nn.distributed_means import divisor, sharing, whole_ids, whole_sum
+from goalrank.nn.dropout import dropout
 from goalrank.nn.gather import take_rows
 from goalrank.nn.linear import Linear, linear, linear_gelu, zeroed
 from goalrank.nn.losses import softmax_cross_entropy
@@ -28,6 +29,7 @@ __all__ = [
     "distinct",
     "divisor",
     "dot_product_attention",
+    "dropout",
     "gumbel",
     "in_chunks",
     "linear",

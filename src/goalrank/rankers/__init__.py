@@ -32,12 +32,19 @@ from goalrank.rankers.composite.pier import PIER
 from goalrank.rankers.composite.pool import Pool, PoolPolicy
 from goalrank.rankers.composite.prs import PRS
 from goalrank.rankers.composite.score_mean import ScoreMean
+from goalrank.rankers.composite.trees_over_scores import (
+    TreesOverScores,
+    user_folds,
+    with_score_feature,
+)
 from goalrank.rankers.config import PRESETS, IdDropout, RankerConfig, known_id_dropout
 from goalrank.rankers.goalrank.generator import Generator
+from goalrank.rankers.scorers.boosted_trees import BoostedTrees
 from goalrank.rankers.scorers.dcn import DCN
 from goalrank.rankers.scorers.din import DIN
 from goalrank.rankers.scorers.dlcm import DLCM
 from goalrank.rankers.scorers.dnn import DNN
+from goalrank.rankers.scorers.hstu import HSTU
 from goalrank.rankers.scorers.lambdamart import LambdaMART
 from goalrank.rankers.scorers.linear import LinearScores
 from goalrank.rankers.scorers.mir import MIR
@@ -45,6 +52,7 @@ from goalrank.rankers.scorers.prm import PRM
 from goalrank.rankers.scorers.rankmixer import RankMixer
 from goalrank.rankers.scorers.sasrec import SASRec
 from goalrank.rankers.scorers.setrank import SetRank
+from goalrank.rankers.scorers.xgboost_trees import XGBoost
 from goalrank.rankers.sequential.nar4rec import NAR4Rec
 from goalrank.rankers.sequential.nlgr import NLGR, neighbours
 from goalrank.rankers.sequential.seq2slate import EGRank, Seq2Slate
@@ -56,6 +64,7 @@ __all__ = [
     "DLCM",
     "DNN",
     "DPP",
+    "HSTU",
     "MIR",
     "MMR",
     "NLGR",
@@ -65,6 +74,7 @@ __all__ = [
     "PRS",
     "RANKERS",
     "BestOf",
+    "BoostedTrees",
     "Choose",
     "Constant",
     "EGRank",
@@ -94,6 +104,8 @@ __all__ = [
     "Seq2Slate",
     "SetRank",
     "StepPolicy",
+    "TreesOverScores",
+    "XGBoost",
     "at_next",
     "build_ranker",
     "copies",
@@ -106,4 +118,6 @@ __all__ = [
     "ranker_options",
     "select_members",
     "top_slots",
+    "user_folds",
+    "with_score_feature",
 ]

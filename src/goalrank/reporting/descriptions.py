@@ -26,6 +26,7 @@ _TRAINED = {
     "dnn": "A network that scores each candidate alone.",
     "dpp": "Balances relevance and variety by a determinantal point process; learns nothing.",
     "egrank": "A pointer network that is trained on the values of an evaluator.",
+    "hstu": "A network that reads each candidate as the next event of the history.",
     "lambdamart": "Boosted decision trees that are trained for the order of a list.",
     "linear": "Adds up the candidates' numbers with fitted weights.",
     "mir": "A network that scores candidates together with the history.",
@@ -39,6 +40,7 @@ _TRAINED = {
     "sasrec": "A transformer that reads the history and scores candidates by what comes next.",
     "seq2slate": "A recurrent network that points at one candidate after another.",
     "setrank": "A network that scores candidates together, whatever their order.",
+    "xgboost": "Boosted decision trees of another library, trained for the order of a list.",
 }
 _TRAINED["generator"] = _TRAINED["goalrank"]
 _SAMPLES = re.compile(r"best_of_(\d+)")

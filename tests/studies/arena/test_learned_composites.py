@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from goalrank.errors import ConfigError
-from goalrank.rankers import DPP, MMR, PRM, Ranker, ScoreMean
+from goalrank.rankers import DPP, MMR, PRM, Ranker, ScoreMean, TreesOverScores, user_folds
 from goalrank.studies.common import FittedParts, RowBuilder, RowSpec, load_data, standard_rows
 from goalrank.training import RunOptions
 from tests.studies.arena.kit import make_suite
@@ -63,3 +63,29 @@ def test_relevance_alone_is_the_order_of_the_learned_scores(builder):
 def test_an_ensemble_of_what_does_not_score_is_refused(builder):
     with pytest.raises(ConfigError, match=r"do not score candidates.*remedy"):
         made(builder, standard("prm_ensemble_3", base="seq2slate"))
+
+
+def test_trees_over_scores_have_a_member_per_fold_trained_without_it(builder, monkeypatch):
+    pytest.importorskip("lightgbm")
+    seen: list[set[int]] = []
+    job = FittedParts.job
+
+    def watched(parts, config, place):
+        seen.append(set(parts.data.train.key.tolist()))
+        return job(parts, config, place)
+
+    monkeypatch.setattr(FittedParts, "job", watched)
+    ranker = made(builder, standard("trees_over_prm", folds=2))
+    assert isinstance(ranker, TreesOverScores)
+    assert not standard("trees_over_prm").rewarded
+    train = builder.parts.data.train
+    fold = user_folds(train, 2)
+    assert seen == [set(train.key[fold != k].tolist()) for k in range(2)]
+    batch = builder.parts.data.test.batch(slice(0, 5))
+    assert ranker.rank(batch, 3).shape == (5, 3)
+    assert len(ranker.trees.text) > 0
+
+
+def test_trees_over_what_does_not_score_are_refused(builder):
+    with pytest.raises(ConfigError, match=r"do not score candidates.*remedy"):
+        made(builder, standard("trees_over_prm", base="seq2slate", folds=2))

@@ -17,6 +17,7 @@ _LIBRARIES = ("torch", "lightning", "polars", "pyarrow", "numpy", "pydantic", "s
 _EXTRAS = {
     "retrieval": "implicit",
     "trees": "lightgbm",
+    "xgboost": "xgboost",
     "tensorboard": "tensorboard",
     "mlflow": "mlflow",
     "wandb": "wandb",

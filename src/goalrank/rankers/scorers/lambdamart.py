@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from goalrank.encoders import LEVELS, EncoderSizes, Trees, fit_trees, relevance_levels
-from goalrank.errors import ConfigError
-from goalrank.rankers.base import Scorer
-from goalrank.rankers.scorers.tree_features import TreeFeatures
-from goalrank.requests import Batch, EncodedRequests, InputSpec
-
-_TREES_WITHOUT_VALIDATION = 300
+from goalrank.encoders import LEVELS, EncoderSizes, Trees, TreeTable, fit_trees
+from goalrank.rankers.scorers.boosted_trees import BoostedTrees
+from goalrank.requests import InputSpec
 
 
-class LambdaMART(Scorer):
-    """Gradient-boosted trees on `TreeFeatures`, with lambda gradients of NDCG@L.
+class LambdaMART(BoostedTrees):
+    """Gradient-boosted trees of LightGBM with lambda gradients of NDCG@L; see `BoostedTrees`.
 
-    Needs the extra `trees`. Fitted by `fit_closed_form`; before, candidates have the retriever's
-    order. The state holds the trees as text, so that saving needs no pickle.
-
-    Cross-fitted counts: the popularity, rates and links in the features of a training request are
-    counted on other users' requests (`folds` groups of users), because later histories of the same
-    user contain its labels. For serving they are counted on all training requests.
+    Needs the extra `trees`.
 
     Args:
         spec: shapes of the batches.
@@ -46,9 +30,6 @@ class LambdaMART(Scorer):
         ConfigError: `folds` is below 1.
     """
 
-    closed_form = True
-    text: Tensor
-
     def __init__(
         self,
         spec: InputSpec,
@@ -62,80 +43,15 @@ class LambdaMART(Scorer):
         patience: int = 150,
         threads: int = 0,
     ) -> None:
-        super().__init__()
-        if folds < 1:
-            raise ConfigError(f"{folds} folds are too few; option: ranker.options.folds")
-        self.trees, self.leaves, self.learning_rate = trees, leaves, learning_rate
-        self.min_leaf, self.folds, self.threads = min_leaf, folds, threads
-        self.patience = patience
-        self.features = TreeFeatures(spec)
-        self.spec = spec
-        self.register_buffer("text", torch.zeros(0, dtype=torch.uint8))
-        self._model: tuple[int, Trees] | None = None
+        super().__init__(spec, trees, folds, threads)
+        self.leaves, self.learning_rate = leaves, learning_rate
+        self.min_leaf, self.patience = min_leaf, patience
 
-    def scores(self, batch: Batch) -> Tensor:
-        """Score the candidates by the trees, or by the retriever before fitting: [B, N]."""
-        if len(self.text) == 0:
-            return batch.candidate_score.float()
-        table = self.features(batch)
-        mask = batch.candidate_mask
-        out = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device)
-        if mask.any():
-            rows = table[mask].detach().cpu().numpy()
-            out[mask] = torch.from_numpy(self._trees().scores(rows, self.threads)).to(out.device)
-        return out
-
-    def _trees(self) -> Trees:
-        """The trees, parsed once per text."""
-        key = self.text.data_ptr()
-        if self._model is None or self._model[0] != key:
-            text = self.text.cpu().numpy().tobytes().decode()
-            self._model = (key, Trees(text))
-        return self._model[1]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """State without the parsed trees, which a copy parses again."""
-        return {**self.__dict__, "_model": None}
-
-    def fit_closed_form(
-        self, train: EncodedRequests, validation: EncodedRequests | None, slots: int, seed: int
-    ) -> None:
-        """Fit the trees.
-
-        Args:
-            train: training requests.
-            validation: requests for early stopping, or None.
-            slots: L of NDCG@L.
-            seed: seed of LightGBM.
-
-        Raises:
-            MissingExtraError: LightGBM is not installed.
-            ConfigError: no training request holds both liked and other candidates.
-        """
-        table = self._cross_fitted_table(train)
-        if len(table[2]) == 0:
-            raise ConfigError(
-                "no training request holds a positive candidate, so there is no order to learn; "
-                "remedy: choose another target kind"
-            )
-        self.features.fit(train)
-        held = None
-        if validation is not None and len(validation):
-            held = feature_table(self.features, validation, np.arange(len(validation)))
-            held = held if len(held[2]) else None
-        text = fit_trees(
-            table,
-            self._settings(slots, seed),
-            min(self.trees, _TREES_WITHOUT_VALIDATION) if held is None else self.trees,
-            names=self.features.names,
-            validation=held,
-            patience=self.patience,
-        )
-        self.text = torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())
-        self._model = None
-
-    def _settings(self, slots: int, seed: int) -> dict[str, Any]:
-        return {
+    def grow(
+        self, table: TreeTable, validation: TreeTable | None, most: int, slots: int, seed: int
+    ) -> bytes:
+        """Fit trees and give them as LightGBM's text; see `BoostedTrees.grow`."""
+        settings = {
             "objective": "lambdarank",
             "metric": "ndcg",
             "eval_at": [slots],
@@ -144,69 +60,17 @@ class LambdaMART(Scorer):
             "num_leaves": self.leaves,
             "learning_rate": self.learning_rate,
             "min_data_in_leaf": self.min_leaf,
-            "seed": seed % 2**31,
+            "seed": seed,
             "deterministic": True,
             "force_row_wise": True,
             "num_threads": self.threads,
         }
-
-    def _cross_fitted_table(self, train: EncodedRequests) -> tuple[Any, Any, Any]:
-        """Features with counts of other users' requests, labels and group sizes of training."""
-        if self.folds == 1:
-            return feature_table(TreeFeatures(self.spec).fit(train), train, np.arange(len(train)))
-        fold = train.user % self.folds
-        parts = []
-        for k in range(self.folds):
-            inside, outside = np.flatnonzero(fold == k), np.flatnonzero(fold != k)
-            counted = TreeFeatures(self.spec)
-            if len(outside):
-                counted.fit(train.take(outside))
-            parts.append(feature_table(counted, train, inside))
-        x, y, groups = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return x, y, groups
-
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Resize the buffers to the saved sizes, which depend on the training data, then load."""
-        for name, buffer in self.named_buffers():
-            saved = state.get(prefix + name)
-            if saved is not None and saved.shape != buffer.shape:
-                owner, _, leaf = name.rpartition(".")
-                fresh = torch.empty_like(saved, device=buffer.device)
-                self.get_submodule(owner).register_buffer(leaf, fresh)
-        self._model = None
-        super()._load_from_state_dict(state, prefix, *rest)
-
-
-def feature_table(
-    features: TreeFeatures, columns: EncodedRequests, rows: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int64]]:
-    """Features, labels 0 … 4 and group sizes of the candidates with known feedback.
-
-    Requests without a positive candidate are left out, because they have no order to learn.
-
-    Args:
-        features: fitted features.
-        columns: encoded requests.
-        rows: requests to take.
-
-    Returns:
-        Features [M, F], labels [M] and candidates per request.
-    """
-    xs, ys, groups = [], [], []
-    top = float(columns.feedback[:, columns.target].max(initial=0)) if columns.target >= 0 else 0.0
-    for start in range(0, len(rows), 512):
-        batch = columns.batch(rows[start : start + 512])
-        known = batch.observed & batch.candidate_mask
-        has = ((batch.relevance > 0) & known).any(-1, keepdim=True)
-        known = known & has
-        with torch.no_grad():
-            xs.append(features(batch)[known].numpy())
-        ys.append(relevance_levels(batch.relevance[known].numpy(), top))
-        groups.append(known.sum(-1)[has.squeeze(-1)].numpy())
-    if not xs:
-        return (
-            np.zeros((0, len(features.names)), np.float32),
-            np.zeros(0, np.int32),
-            np.zeros(0, np.int64),
+        names = self.features.names
+        text = fit_trees(
+            table, settings, most, names=names, validation=validation, patience=self.patience
         )
-    return np.concatenate(xs), np.concatenate(ys), np.concatenate(groups)
+        return text.encode()
+
+    def parse(self, saved: bytes) -> Trees:
+        """Make trees of LightGBM's text."""
+        return Trees(saved.decode())

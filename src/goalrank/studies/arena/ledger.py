@@ -33,7 +33,7 @@ LEDGER_VERSION = 2  # 1 called baselines rules: its rows are read under the name
 BASELINE_PREFIX = "baseline: "  # begins the label of a baseline's row
 _KEY = b"goalrank.ledger"
 _SINGLE = 1e-5  # values are kept in single precision
-_LIBRARIES = ("torch", "lightning", "numpy", "polars", "lightgbm", "implicit")
+_LIBRARIES = ("torch", "lightning", "numpy", "polars", "lightgbm", "xgboost-cpu", "implicit")
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,11 @@ _OWN: dict[str, Knobs] = {
         "options.learning_rate": (0.02, 0.05, 0.1),
         "options.min_leaf": (10, 20, 50),
     },
+    "xgboost": {
+        "options.leaves": (15, 31, 63),
+        "options.learning_rate": (0.02, 0.05, 0.1),
+        "options.min_weight": (1.0, 5.0, 20.0),
+    },
     "linear": {"options.ridge": (0.3, 3.0, 30.0)},
     "mmr": {"options.trade": (0.5, 0.7, 0.8, 0.9, 0.95)},
     "dpp": {"options.theta": (0.5, 1.0, 2.0, 5.0, 10.0)},
@@ -72,7 +77,7 @@ _OWN: dict[str, Knobs] = {
     "evaluator_sort": {},
     "baselines": {},
 }
-_WITHOUT_NET = ("lambdamart", "linear", "mmr", "dpp", "evaluator_sort", "baselines")
+_WITHOUT_NET = ("lambdamart", "xgboost", "linear", "mmr", "dpp", "evaluator_sort", "baselines")
 _NARROWEST = 8  # least width of a ranker
 _MOST_COPIES = 3  # generators in trials of multi-generators; their best settings serve every k
 

@@ -6,6 +6,9 @@ keyword-only parameters are the row's options.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import torch
 
 from goalrank.evaluation import audit_baselines
@@ -14,13 +17,17 @@ from goalrank.rankers import (
     MMR,
     BestOf,
     EvaluatorSort,
+    LambdaMART,
     MultiGenerator,
     Ranker,
     ScoreMean,
+    TreesOverScores,
     copies,
     diverse_members,
     member_lists,
     select_members,
+    user_folds,
+    with_score_feature,
 )
 from goalrank.rewards import Reward
 from goalrank.studies.common.row_builder import RowBuilder
@@ -184,6 +191,41 @@ def ensemble(
     """
     trained = _trained_copies(builder, config, base, config.training, seed, members)
     return {row.label: ScoreMean(trained)}
+
+
+def trees_over(
+    builder: RowBuilder,
+    row: RowSpec,
+    config: FitConfig,
+    seed: int,
+    *,
+    base: str = "prm",
+    folds: int = 3,
+) -> Rankers:
+    """Make boosted trees that see the score of a scorer, trained without the user's fold.
+
+    Args:
+        builder: of the data set.
+        row: the row.
+        config: its settings.
+        seed: of the trainings and of the trees.
+        base: the scorer, a ranker's name.
+        folds: of users; as many trainings of the scorer.
+    """
+    data = builder.parts.data
+    fold = user_folds(data.train, folds)
+    members = []
+    for k in range(folds):
+        others = replace(
+            data,
+            key=f"{data.key} without users of fold {k} of {folds}",
+            train=data.train.take(np.flatnonzero(fold != k)),
+        )
+        parts = replace(builder.parts, data=others, _linear={})
+        members.append(parts.supervised(config, base, config.training, seed))
+    ranker = TreesOverScores(data.spec, members, LambdaMART(with_score_feature(data.spec)))
+    ranker.fit_trees(data.train, data.validation, fold, config.ranker.slots, seed)
+    return {row.label: ranker}
 
 
 def mmr_learned(

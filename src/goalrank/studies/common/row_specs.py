@@ -37,6 +37,7 @@ COMPOSITES: Registry[Callable[..., dict[str, Ranker]]] = Registry(
             "mg_e",
             "mg_e_copies",
             "mmr_learned",
+            "trees_over",
         )
     },
     option="rankers.name",
@@ -57,7 +58,7 @@ _SECTIONS = (
     "encoder",
 )
 _TAUGHT = ("goalrank", *OWN_TASKS)
-_WITHOUT_REWARD = ("baselines", "ensemble", "mmr_learned", "dpp_learned")
+_WITHOUT_REWARD = ("baselines", "ensemble", "mmr_learned", "dpp_learned", "trees_over")
 
 
 class BiasSpec(BaseModel):
@@ -82,8 +83,8 @@ class RowSpec(BaseModel):
 
     Attributes:
         name: a ranker's name or class path, or a composite of `COMPOSITES`: best_of, mg_e,
-            mg_e_copies, clig, evaluator_sort, ensemble, mmr_learned, dpp_learned, baselines (every ranker without learning that the
-            data allow).
+            mg_e_copies, clig, evaluator_sort, ensemble, mmr_learned, dpp_learned, trees_over, baselines
+            (every ranker without learning that the data allow).
         label: printed in tables, unique in the suite; by default the name.
         objective: "own" is the ranker's own training (GoalRank on groups, EGRank by PPO, NLGR by
             neighbours, others by their supervised loss); any objective of
@@ -247,6 +248,7 @@ def standard_rows() -> dict[str, dict[str, Any]]:
     rows["evaluator_sort"] = {"name": "evaluator_sort"}
     for base in ("dnn", "prm"):
         rows[f"{base}_ensemble_3"] = {"name": "ensemble", "options": {"base": base, "members": 3}}
+    rows["trees_over_prm"] = {"name": "trees_over", "options": {"base": "prm", "folds": 3}}
     rows["mmr_prm"] = {"name": "mmr_learned"}
     rows["dpp_prm"] = {"name": "dpp_learned"}
     rows["goalrank"] = {"name": "goalrank"}

@@ -17,7 +17,7 @@ from goalrank.worlds import WorldConfig
 MEMBERS = ("dnn", "prm", "generator")  # rankers from which the generators of MG-E are made
 _OWN = ("goalrank", "hybrid", "logging", "mg_e", "oracle")
 # Fitted in closed form, by a reward, or not at all: daily supervised training does not fit them.
-_NOT_DAILY = {"dpp", "egrank", "goalrank", "lambdamart", "mmr", "nlgr"}
+_NOT_DAILY = {"dpp", "egrank", "goalrank", "lambdamart", "mmr", "nlgr", "xgboost"}
 _NAME = r"^[A-Za-z0-9_.-]{1,64}$"
 
 
