@@ -120,10 +120,8 @@ def table(
         if out is not None:
             write_text(out, text)
         if figure is not None:
-            figure.parent.mkdir(parents=True, exist_ok=True)
             draw_scaling_table(result, figure)
         if by_k is not None:
-            by_k.parent.mkdir(parents=True, exist_ok=True)
             draw_by_k(result, by_k, level=against)
         emit(result.to_dicts())
         if not as_json:
@@ -167,7 +165,6 @@ def quality(
         if out is not None:
             write_text(out, text)
         if figure is not None:
-            figure.parent.mkdir(parents=True, exist_ok=True)
             draw_by_quality(result, figure, against=against)
         emit({"break_even": asdict(break_even(result)), "rows": result.to_dicts()})
         if not as_json:

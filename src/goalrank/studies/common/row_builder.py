@@ -34,15 +34,17 @@ class RowBuilder:
         """Make the settings of a row.
 
         Args:
-            row: its `set`, `options` and `objective` change the recipe.
+            row: its `set`, `options` and `objective` change the recipe. What is trained on labels
+                has a supervised objective, so that it gets the steps of one.
             size: overrides of the `ranker` section.
             tuned: overrides that tuning found.
         """
         own = {"ranker": {"name": row.name, "options": row.options}}
         own = {} if row.is_composite else own
         whole = merge(merge(self.recipe, {"ranker": size}), merge(own, row.set))
-        if row.objective != "own":
-            whole = merge(whole, {"objective": {"name": row.objective}})
+        objective = "supervised" if row.trains_on_labels else row.objective
+        if objective != "own":
+            whole = merge(whole, {"objective": {"name": objective}})
         return build_config(merge(whole, tuned))
 
     def helpers(self, row: RowSpec) -> FitConfig:

@@ -121,6 +121,11 @@ class RowSpec(BaseModel):
         return self.objective == "supervised"
 
     @property
+    def trains_on_labels(self) -> bool:
+        """Whether what the row trains itself, its members too, learns from labels alone."""
+        return self.labels_only or self.is_composite
+
+    @property
     def rewarded(self) -> bool:
         """Whether the row is trained by the shared reward or chooses by it."""
         return not self.labels_only and self.name not in _WITHOUT_REWARD
