@@ -280,6 +280,29 @@ def test_trees_over_scores_learn_from_members_that_never_saw_the_user():
     assert reached([Remembered(users), Remembered(users)]) < 0.7
 
 
+def test_trees_over_scores_do_not_see_a_members_scale():
+    """Another level and scale per member, as of another training, changes nothing."""
+    pytest.importorskip("lightgbm")
+    train = crossing_world(200, 0)
+    fold, users = user_folds(train, 2), train.user.astype(np.int64)
+
+    class Scaled(Remembered):
+        factor: float = 1.0
+
+        def scores(self, batch: Batch) -> torch.Tensor:
+            return self.factor * super().scores(batch) + 3 * self.factor
+
+    found = []
+    for factor in (1.0, 64.0):
+        members = [Scaled(users[fold != k]) for k in range(2)]
+        members[1].factor = factor
+        trees = LambdaMART(with_score_feature(spec_of(train)), trees=20, threads=1)
+        ranker = TreesOverScores(spec_of(train), members, trees)
+        ranker.fit_trees(train, None, fold, 2, seed=0)
+        found.append(ranker.trees.text)
+    assert torch.equal(*found)
+
+
 def test_folds_of_users_hold_requests():
     data = crossing_world(30, 0)
     assert user_folds(data, 3).tolist() == (data.user % 3).tolist()

@@ -15,6 +15,7 @@ from goalrank.errors import ConfigError
 from goalrank.rankers.base import Ranker, Scorer
 from goalrank.rankers.composite.score_mean import ScoreMean
 from goalrank.rankers.scorers.lambdamart import LambdaMART
+from goalrank.rankers.similarity import standardised
 from goalrank.requests import Batch, EncodedRequests, InputSpec
 
 _BATCH = 256  # requests scored at once
@@ -43,6 +44,8 @@ def user_folds(columns: EncodedRequests, folds: int) -> NDArray[np.int64]:
 class TreesOverScores(Scorer):
     """LambdaMART with one feature more: the score of a network that never saw the user.
 
+    Scores are standardised in each request.
+
     Member k is trained on the requests of all users but fold k's. A training request gets the score
     of its own fold's member, so that no label of a user reaches the score that the trees learn
     from; every other request gets the mean score of all members.
@@ -64,7 +67,7 @@ class TreesOverScores(Scorer):
 
     def scores(self, batch: Batch) -> Tensor:
         """Score the candidates by the trees: [B, N]."""
-        column = self.mean.scores(batch).float()[..., None]
+        column = request_scores(self.mean, batch)[..., None]
         features = batch.candidate_features
         parts = [features[..., : self.place], column, features[..., self.place :]]
         out: Tensor = self.trees.scores(replace(batch, candidate_features=torch.cat(parts, -1)))
@@ -114,9 +117,22 @@ def with_score_feature(spec: InputSpec) -> InputSpec:
     return replace(spec, candidate_features=spec.candidate_features + 1)
 
 
+def request_scores(ranker: Ranker, batch: Batch) -> Tensor:
+    """Scores [B, N] with mean 0 and deviation 1 in each request.
+
+    The level and scale of a network's scores differ from training to training, and those of a mean
+    over several are others again; trees would take that for a difference of candidates.
+
+    Args:
+        ranker: a scorer.
+        batch: the requests.
+    """
+    return standardised(ranker.scores(batch).float(), batch.candidate_mask)
+
+
 @torch.no_grad()
 def flat_scores(ranker: Ranker, columns: EncodedRequests) -> NDArray[np.float32]:
-    """Scores of all candidates, request after request: [C].
+    """Scores as of `request_scores`, request after request: [C].
 
     Args:
         ranker: a scorer.
@@ -124,5 +140,5 @@ def flat_scores(ranker: Ranker, columns: EncodedRequests) -> NDArray[np.float32]
     """
     parts = [np.zeros(0, np.float32)]
     for batch in columns.batches(_BATCH):
-        parts.append(ranker.scores(batch)[batch.candidate_mask].float().numpy())
+        parts.append(request_scores(ranker, batch)[batch.candidate_mask].numpy())
     return np.concatenate(parts)
