@@ -27,15 +27,11 @@ _LIMITS = (
 
 def described() -> dict[str, Any]:
     """The description of the routes that callers use, with those of state."""
-
-    async def anybody() -> None:
-        """No key is asked for."""
-
     with tempfile.TemporaryDirectory() as folder:
         bundle = make_bundle(reward=False).save(Path(folder) / "bundle")
         service = Service(bundle, Store(f"sqlite:///{folder}/s.db"), deadline=10.0)
         app: FastAPI = create_app(service)
-        add_events(app, service, None, anybody)  # type: ignore[arg-type]
+        add_events(app.router, service, None)  # type: ignore[arg-type]
         found = app.openapi()
         service.close()
     return {"openapi": found["openapi"], "info": found["info"], **_parts(found)}

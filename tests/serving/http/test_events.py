@@ -21,6 +21,7 @@ from goalrank.logs.retrieval.refits import refit_moments
 from goalrank.requests import Requests
 from goalrank.serving import Service, Store, create_app, export_store
 from goalrank.serving.http import admission
+from goalrank.serving.http.access import Keys
 from goalrank.serving.http.server import keep_state
 from goalrank.serving.state.event_log import EventLog
 from goalrank.serving.state.keeper import StateKeeper
@@ -417,6 +418,15 @@ def test_metrics_count_events(made, server):
     assert 'goalrank_events_total{result="stored"} 30.0' in text
     assert 'goalrank_events_total{result="duplicate"} 10.0' in text
     assert "goalrank_state_bytes" in text
+
+
+@pytest.mark.parametrize("route", ["events", "recommend"])
+def test_a_body_is_not_read_without_a_key(server, route):
+    app = create_app(server.service, Keys("shop:0123456789abcdef"))
+    asked = TestClient(app).post(
+        f"/v1/{route}", content=b"{", headers={"Content-Type": "application/json"}
+    )
+    assert asked.status_code == 401
 
 
 def test_state_needs_a_store(made, tmp_path):

@@ -116,6 +116,31 @@ def test_each_list_of_a_batch_costs_a_token(service):
         assert code(client.post("/v1/rank", json=body(), headers=RIGHT)) == (429, "rate_limited")
 
 
+BODIES = ("rank", "rank:batch", "feedback")
+
+
+@pytest.mark.parametrize("route", BODIES)
+@pytest.mark.parametrize("content", [b"{", b"[" * 10_000, b'{"requests": 3}'])
+def test_a_body_is_not_read_without_a_key(service, route, content):
+    json_type = {"Content-Type": "application/json"}
+    with TestClient(create_app(service, Keys(f"shop:{KEY}"))) as client:
+        told = client.post(f"/v1/{route}", content=content, headers=json_type)
+        assert code(told) == (401, "unauthorized")
+        told = client.post(f"/v1/{route}", content=content, headers={**json_type, **RIGHT})
+        assert told.status_code in (400, 422)
+
+
+@pytest.mark.parametrize("route", BODIES)
+def test_a_request_whose_body_is_refused_costs_one_token(service, route):
+    with TestClient(create_app(service, Keys(f"shop:{KEY}", rate=3.0))) as client:
+        seen = [
+            client.post(f"/v1/{route}", json={"no": "body"}, headers=RIGHT).status_code
+            for _ in range(12)
+        ]
+    assert seen[:3] == [422] * 3
+    assert 429 in seen
+
+
 def test_wrong_keys_cannot_be_tried_quickly(service):
     with TestClient(create_app(service, Keys(f"shop:{KEY}"))) as client:
         found = [

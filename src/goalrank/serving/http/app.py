@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -32,9 +32,9 @@ from goalrank.serving.http.authorization import WRONG, Access
 from goalrank.serving.http.broken_rules import broken_rules
 from goalrank.serving.http.drain import drain_on_signals
 from goalrank.serving.http.events import add_events
+from goalrank.serving.http.guarded_routes import guarded_route, json_route
 from goalrank.serving.http.health import add_health
 from goalrank.serving.http.hosts import AllowedHosts
-from goalrank.serving.http.json_route import json_route
 from goalrank.serving.http.schemas import (
     ERROR_ANSWERS,
     Answer,
@@ -110,13 +110,14 @@ def create_app(
     app.state.service = service
     _add_errors(app)
     access = Access(keys or Keys(), wrong_keys)
-    authorize = access.authorize
-    _add_lists(app, service, access)
+    routes = access.routes(guarded_route)
+    _add_lists(app, routes, service, access)
     if service.keeper is not None:
-        add_events(app, service, service.keeper, authorize)
-    add_page(app, service, authorize, examples, models)
+        add_events(routes, service, service.keeper)
+    add_page(app, routes, service, examples, models)
     add_api_docs(app)
-    add_health(app, service, authorize)
+    add_health(app, routes, service)
+    app.include_router(routes)
     app.add_middleware(Admitted, admission=admission)
     app.add_middleware(BodyLimit, max_bytes=max_body, timeout=body_timeout)
     app.add_middleware(AllowedHosts, hosts=hosts)
@@ -126,18 +127,17 @@ def create_app(
     return app
 
 
-def _add_lists(app: FastAPI, service: Service, access: Access) -> None:
-    guarded: dict[str, Any] = {"dependencies": [Depends(access.authorize)]}
-    lists = APIRouter(route_class=json_route(access.check))
+def _add_lists(app: FastAPI, routes: APIRouter, service: Service, access: Access) -> None:
+    lists = access.routes(json_route)
 
     # A response instead of the model: the framework would validate the answer again.
-    @lists.post("/v1/rank", response_model=Answer, **guarded)
+    @lists.post("/v1/rank", response_model=Answer)
     async def rank(body: RankBody, request: Request) -> Response:
         """Rank one request."""
         arrived = request.scope.get(ARRIVED)
         return _json((await service.rank_async([body], arrived))[0])
 
-    @lists.post("/v1/rank:batch", response_model=BatchAnswer, **guarded)
+    @lists.post("/v1/rank:batch", response_model=BatchAnswer)
     def rank_batch(body: BatchBody, request: Request) -> Response:
         """Rank several requests; the lists are in their order. Each list costs a token of the rate."""
         access.charge(request, len(body.requests))
@@ -145,7 +145,7 @@ def _add_lists(app: FastAPI, service: Service, access: Access) -> None:
 
     app.include_router(lists)
 
-    @app.post("/v1/feedback", **guarded)
+    @routes.post("/v1/feedback")
     async def feedback(body: FeedbackBody) -> FeedbackAnswer:
         """Store feedback of users; sending it again changes nothing."""
         events = [Event(**event.model_dump()) for event in body.events]
@@ -154,7 +154,7 @@ def _add_lists(app: FastAPI, service: Service, access: Access) -> None:
             stored=counts.stored, duplicates=counts.duplicates, replaced=counts.replaced
         )
 
-    @app.get("/v1/models", **guarded)
+    @routes.get("/v1/models")
     def models() -> dict[str, Any]:
         """List the models that are served now."""
         return {

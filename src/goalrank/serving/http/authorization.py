@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from time import monotonic
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import APIRouter, Depends, Request
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
 from goalrank.serving.http.access import CHALLENGE, KEY_NAME, Keys
+from goalrank.serving.http.guarded_routes import Check
 
 _BEARER = HTTPBearer(auto_error=False)
 WRONG, _WRONG_S, _CALLERS = 20, 60.0, 10_000
@@ -58,13 +61,23 @@ class Access:
     def __init__(self, keys: Keys, wrong_keys: int = WRONG) -> None:
         self.keys, self._wrong = keys, WrongKeys(wrong_keys)
 
+    def routes(self, kind: Callable[[Check], type[APIRoute]]) -> APIRouter:
+        """Make a group of routes that refuse a request without a right key before reading its body.
+
+        Args:
+            kind: makes the class of the routes from what checks a request.
+        """
+        # The dependency says in the API's description that a key is needed.
+        needs = [Depends(self.authorize)]
+        return APIRouter(route_class=kind(self.check), dependencies=needs)
+
     # A coroutine: a plain function would run in another thread for each request.
     async def authorize(
         self,
         request: Request,
         given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
     ) -> None:
-        """Refuse a request without a right key, or beyond the rate of its key.
+        """Refuse a request without a right key, or beyond the rate of its key; each is looked at once.
 
         Args:
             request: the request.
@@ -73,6 +86,8 @@ class Access:
         Raises:
             HTTPException: 401 or 429.
         """
+        if KEY_NAME in request.scope:
+            return
         name = self.keys.owner(given.credentials if given else None)
         if name is None:
             address = request.client.host if request.client else ""

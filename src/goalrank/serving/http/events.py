@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, FastAPI, Path, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 from pydantic import model_validator as check
 
@@ -277,25 +277,21 @@ class Forgotten(_Body):
     exposures: int
 
 
-def add_events(
-    app: FastAPI, service: Service, keeper: StateKeeper, authorize: Callable[..., Awaitable[None]]
-) -> None:
+def add_events(routes: APIRouter, service: Service, keeper: StateKeeper) -> None:
     """Add the routes.
 
     Args:
-        app: the application.
+        routes: those that check the key; these are added to them.
         service: ranks and stores.
         keeper: state of this process.
-        authorize: refuses callers without a key.
     """
-    guarded: dict[str, Any] = {"dependencies": [Depends(authorize)]}
     # A thread: retrieval holds the state's lock, and the event loop must be free to refuse. Those
     # that wait are retrieved together.
     retrieval: Batcher[RecommendBody, _Retrieved] = Batcher(
         lambda bodies: _retrieved(bodies, keeper), batch_size=16
     )
 
-    @app.post("/v1/events", **guarded)
+    @routes.post("/v1/events")
     def events(body: EventsBody) -> EventsAnswer:
         """Store events; when this answers, they are on disk and count for the next list."""
         now = datetime.now(UTC)
@@ -307,7 +303,7 @@ def add_events(
         done = keeper.append([*rows, *told])
         return EventsAnswer(stored=done.stored, duplicates=done.duplicates, position=done.last)
 
-    @app.post("/v1/recommend", response_model=Answer, **guarded)
+    @routes.post("/v1/recommend", response_model=Answer)
     async def recommend(body: RecommendBody, request: Request) -> Response:
         """Retrieve candidates for a user and rank them."""
         try:
@@ -319,7 +315,7 @@ def add_events(
         answer.state_ahead = found.ahead
         return Response(answer.model_dump_json(), media_type="application/json")
 
-    @app.get("/v1/users/{user_id}", **guarded)
+    @routes.get("/v1/users/{user_id}")
     def user(user_id: Annotated[str, Path(max_length=256)]) -> dict[str, Any]:
         """What the state knows of a user."""
         keeper.follow()
@@ -327,7 +323,7 @@ def add_events(
             _rules(service).parse_id(user_id, "users"), micros(datetime.now(UTC))
         )
 
-    @app.get("/v1/items/{item_id}", **guarded)
+    @routes.get("/v1/items/{item_id}")
     def item(item_id: Annotated[str, Path(max_length=256)]) -> dict[str, Any]:
         """What the state knows of an item."""
         keeper.follow()
@@ -335,7 +331,7 @@ def add_events(
             _rules(service).parse_id(item_id, "items"), micros(datetime.now(UTC))
         )
 
-    @app.delete("/v1/users/{user_id}", **guarded)
+    @routes.delete("/v1/users/{user_id}")
     def forget(user_id: Annotated[str, Path(max_length=256)]) -> Forgotten:
         """Forget a user: state, events, snapshot, exposures and their feedback."""
         wanted = _rules(service).parse_id(user_id, "users")

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 
-from fastapi import Depends, FastAPI, Response
+from fastapi import APIRouter, FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from goalrank.serving.http.access import error_json
 from goalrank.serving.ranking.service import Service
 
 
-def add_health(app: FastAPI, service: Service, authorize: Callable[..., Awaitable[None]]) -> None:
+def add_health(app: FastAPI, routes: APIRouter, service: Service) -> None:
     """Add `/health/live`, `/health/ready` and `/metrics`.
 
     Args:
-        app: the application.
+        app: the application, which gets the health checks.
+        routes: those that check the key; the metrics are added to them.
         service: the service.
-        authorize: checks the key of who reads the metrics.
     """
 
     @app.get("/health/live")
@@ -36,8 +35,8 @@ def add_health(app: FastAPI, service: Service, authorize: Callable[..., Awaitabl
         body = {"status": "ready", "warnings": [fault.text for fault in faults]}
         return Response(json.dumps(body), media_type="application/json")
 
-    @app.get(
-        "/metrics", response_class=Response, dependencies=[Depends(authorize)],
+    @routes.get(
+        "/metrics", response_class=Response,
         responses={200: {"content": {"text/plain": {}}}},
     )  # fmt: skip
     async def metrics() -> Response:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import resources
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import polars as pl
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from starlette.exceptions import HTTPException
 
 from goalrank.bundles import Predictor
@@ -60,22 +59,22 @@ Limit = Annotated[int, Query(ge=1, le=100)]
 
 def add_page(
     app: FastAPI,
+    routes: APIRouter,
     service: Service,
-    authorize: Callable[..., Any],
     examples: Requests | None = None,
     models: Path | None = None,
 ) -> None:
     """Add the routes of the page.
 
     Args:
-        app: the application.
+        app: the application, which gets the static files.
+        routes: those that check the key and the rate; the page's are added to them.
         service: ranks and stores.
-        authorize: checks the key and the rate, as for other routes.
         examples: requests that the page offers; None takes those of the bundle.
         models: folder of the model registry whose champion is served; None for none.
     """
     _add_files(app)
-    _PageRoutes(service, examples, models).add(app, {"dependencies": [Depends(authorize)]})
+    _PageRoutes(service, examples, models).add(routes)
 
 
 def _add_files(app: FastAPI) -> None:
@@ -149,29 +148,29 @@ class _PageRoutes:
             made = self._search = ItemSearch(items, predictor)
         return made
 
-    def add(self, app: FastAPI, guarded: dict[str, Any]) -> None:
-        """Add the routes to an application."""
-        self._add_choices(app, guarded)
-        self._add_lists(app, guarded)
-        self._add_states(app, guarded)
+    def add(self, routes: APIRouter) -> None:
+        """Add the routes to others."""
+        self._add_choices(routes)
+        self._add_lists(routes)
+        self._add_states(routes)
 
-        @app.get("/v1/page/experiments", **guarded)
+        @routes.get("/v1/page/experiments")
         def experiments(days: Annotated[int, Query(ge=1, le=365)] = 14) -> dict[str, Any]:
             """Report the experiments over the latest days."""
             return self.reports.get(days)
 
-    def _add_choices(self, app: FastAPI, guarded: dict[str, Any]) -> None:
-        @app.get("/v1/page/about", **guarded)
+    def _add_choices(self, routes: APIRouter) -> None:
+        @routes.get("/v1/page/about")
         def about() -> dict[str, Any]:
             """Describe the server to the page."""
             return self.about()
 
-        @app.get("/v1/page/users", **guarded)
+        @routes.get("/v1/page/users")
         def users(query: Text = "", limit: Limit = 20) -> dict[str, Any]:
             """Find users who have an example request."""
             return {"users": self.examples.users(query, limit), "requests": len(self.examples)}
 
-        @app.get("/v1/page/request", **guarded)
+        @routes.get("/v1/page/request")
         def request(user: Text, index: Annotated[int, Query(ge=0, le=10**6)] = 0) -> dict[str, Any]:
             """Give an example request of a user, moved to the present time."""
             found = self.examples.request(user, index, datetime.now(UTC))
@@ -180,29 +179,29 @@ class _PageRoutes:
             body = found["request"]
             return found | {"cards": self.cards([*body["history"], *body["candidates"]])}
 
-        @app.get("/v1/page/items", **guarded)
+        @routes.get("/v1/page/items")
         def items(query: Text = "", limit: Limit = 12) -> dict[str, Any]:
             """Find items by title or id."""
             return {"items": self.search.find(query, limit)}
 
-    def _add_lists(self, app: FastAPI, guarded: dict[str, Any]) -> None:
-        @app.post("/v1/page/compare", **guarded)
+    def _add_lists(self, routes: APIRouter) -> None:
+        @routes.post("/v1/page/compare")
         def compare(body: CompareBody) -> dict[str, Any]:
             """Make the lists of one or two variants; nothing is stored."""
             return self.compare(body)
 
-        @app.post("/v1/page/keep", **guarded)
+        @routes.post("/v1/page/keep")
         def keep(body: CompareBody) -> dict[str, Any]:
             """Store lists as exposures, so that feedback can refer to them."""
             return self.keep(body)
 
-        @app.get("/v1/page/stored", **guarded)
+        @routes.get("/v1/page/stored")
         def stored(request_id: Text, time: datetime) -> dict[str, Any]:
             """Read an exposure from the store; `time` is the time of its request."""
             return self.stored(request_id, time)
 
-    def _add_states(self, app: FastAPI, guarded: dict[str, Any]) -> None:
-        @app.post("/v1/page/state", **guarded)
+    def _add_states(self, routes: APIRouter) -> None:
+        @routes.post("/v1/page/state")
         def state(body: StateBody) -> dict[str, Any]:
             """Show a user's state, and candidates' features beside those of training."""
             found = user_state(self.service, body)
@@ -210,7 +209,7 @@ class _PageRoutes:
             ids = [*found["user"]["history"], *events, *found["candidates"]]
             return found | {"cards": self.cards(ids)}
 
-        @app.get("/v1/page/versions", **guarded)
+        @routes.get("/v1/page/versions")
         def versions() -> dict[str, Any]:
             """Show the versions of the model, and what the gate said of them."""
             return model_versions(self.service, self.models)

@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from starlette.requests import Request
 
 import goalrank.serving.http.app as app_module
 from goalrank.serving.http.access import Keys
 from goalrank.serving.http.app import create_app
+from goalrank.serving.http.guarded_routes import guarded_route
 from goalrank.serving.ranking.service import Service
 from tests.bundles.kit import make_bundle
 from tests.serving.http.test_app import KEY, body
@@ -115,7 +115,7 @@ def apps(folder):
     """The application, and one whose bodies the framework reads."""
     made = create_app(Service(folder, deadline=30.0), Keys(f"shop:{KEY}"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app_module, "json_route", lambda _: APIRoute)
+        patch.setattr(app_module, "json_route", guarded_route)
         usual = create_app(Service(folder, deadline=30.0), Keys(f"shop:{KEY}"))
     with TestClient(made) as first, TestClient(usual) as second:
         yield first, second

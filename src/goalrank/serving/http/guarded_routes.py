@@ -1,4 +1,4 @@
-"""`JsonRoute`: a route whose body is read once, by the model that checks it."""
+"""Routes that look at a request's key before they read its body."""
 
 from __future__ import annotations
 
@@ -12,9 +12,32 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+Check = Callable[[Request], Awaitable[None]]
 
 
-def json_route(check: Callable[[Request], Awaitable[None]]) -> type[APIRoute]:
+def guarded_route(check: Check) -> type[APIRoute]:
+    """Make a class of routes that take a body.
+
+    The framework reads and parses a body before it asks what the route depends on.
+
+    Args:
+        check: raises where a request is not allowed; asked twice of one request, it lets it pass.
+    """
+
+    class GuardedRoute(APIRoute):
+        def get_route_handler(self) -> Handler:
+            usual: Handler = super().get_route_handler()
+
+            async def handle(request: Request) -> Response:
+                await check(request)
+                return await usual(request)
+
+            return handle
+
+    return GuardedRoute
+
+
+def json_route(check: Check) -> type[APIRoute]:
     """Make a class of routes that take a body and the request, and give a response.
 
     The framework parses a body into Python's objects and checks these; pydantic does both at once
@@ -22,7 +45,7 @@ def json_route(check: Callable[[Request], Awaitable[None]]) -> type[APIRoute]:
     encodings and says what is wrong.
 
     Args:
-        check: what the routes depend on: raises where a request is not allowed.
+        check: as of `guarded_route`.
     """
 
     class JsonRoute(APIRoute):
@@ -33,13 +56,13 @@ def json_route(check: Callable[[Request], Awaitable[None]]) -> type[APIRoute]:
             waits = inspect.iscoroutinefunction(endpoint)
 
             async def handle(request: Request) -> Response:
+                await check(request)
                 if request.headers.get("content-type") != "application/json":
                     return await usual(request)
                 try:
                     body = model.model_validate_json(await request.body())
                 except (ValidationError, RecursionError):
                     return await usual(request)
-                await check(request)
                 if waits:
                     done: Response = await endpoint(body, request)
                     return done
