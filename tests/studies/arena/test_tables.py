@@ -57,6 +57,23 @@ def test_rows_are_means_over_seeds(finished, leaderboards):
     assert row.low <= row.difference <= row.high
 
 
+def test_rows_on_different_tables_are_named(finished, tmp_path):
+    """As in a folder whose import another version of goalrank made."""
+    folder = tmp_path / "mixed"
+    shutil.copytree(finished[1], folder)
+    before = load_leaderboards(folder)[0].warnings
+    for path in (folder / "ledger").glob("*.dnn.*"):
+        table = pq.read_table(path)
+        tables = json.dumps({**json.loads(table["tables"][0].as_py()), "train": "0" * 64})
+        at = table.column_names.index("tables")
+        pq.write_table(table.set_column(at, "tables", [[tables] * len(table)]), path)
+    *told, warning = load_leaderboards(folder)[0].warnings
+    assert tuple(told) == before
+    assert "do not compare" in warning
+    assert "; dnn)" in warning
+    assert "remedy" in warning
+
+
 def test_a_row_of_one_seed_claims_nothing_about_methods(finished, tmp_path):
     suite, folder = finished
     shutil.copytree(folder, tmp_path / "less")

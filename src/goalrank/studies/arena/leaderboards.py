@@ -160,8 +160,27 @@ def _leaderboard(
         ),
         missing=missing,
         hidden_baselines=hidden,
-        warnings=tuple(good["warning"].drop_nulls().unique().to_list()) if good.height else (),
+        warnings=_warnings(good),
     )
+
+
+def _warnings(good: pl.DataFrame) -> tuple[str, ...]:
+    """What the imports warn of, and whether rows stand on different tables."""
+    if not good.height:
+        return ()
+    told = good["warning"].drop_nulls().unique().to_list()
+    if "tables" not in good.columns:  # of ledgers before version 0.2.0
+        return tuple(told)
+    by_tables = good.filter(~pl.col("baseline")).sort("ranker").group_by(
+        "tables", maintain_order=True
+    ).agg(pl.col("ranker").unique(maintain_order=True))  # fmt: skip
+    if by_tables.height > 1:
+        parts = "; ".join(", ".join(labels) for labels in by_tables["ranker"])
+        told.append(
+            f"cells stand on different tables of requests, as imports of different versions make "
+            f"them, so their numbers do not compare ({parts}); remedy: run the suite in a new folder"
+        )
+    return tuple(told)
 
 
 def _rows(
