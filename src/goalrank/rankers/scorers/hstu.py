@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -92,8 +92,8 @@ class HSTU(Scorer):
         place = torch.arange(x.shape[1], device=x.device)
         end = batch.history_mask.sum(-1, keepdim=True) + 1  # place of the request
         real = place < end
-        within = _Distances.of(place[:, None] - place, age[:, :, None], age[:, None, :])
-        before = _Distances.of(end - place, torch.zeros_like(end), age)
+        within = _distances(place[:, None] - place, age[:, :, None], age[:, None, :])
+        before = _distances(end - place, torch.zeros_like(end), age)
         # Padding stands last, so no event before it attends to it.
         causal = (place[:, None] >= place).to(x.dtype)
         layers = cast(list[_Layer], list(self.layers))
@@ -121,18 +121,18 @@ class HSTU(Scorer):
         return pointwise_loss(self.scores(batch), batch)
 
 
-class _Distances:
-    """Positions and buckets of time between queries and keys."""
+class _Distances(NamedTuple):
+    """Positions, and buckets of time, between queries and keys."""
 
-    def __init__(self, places: Tensor, buckets: Tensor) -> None:
-        self.places, self.buckets = places, buckets
+    places: Tensor
+    buckets: Tensor
 
-    @classmethod
-    def of(cls, places: Tensor, query_age: Tensor, key_age: Tensor) -> _Distances:
-        """Make them of differences of position, and of ages (log1p of hours)."""
-        seconds = (key_age.double().expm1() - query_age.double().expm1()).abs() * 3600
-        buckets = (seconds.clamp_min(1).log() / _BUCKET).long()
-        return cls(places.clamp(0, _MAX_DISTANCE), buckets.clamp_max(_TIME_BUCKETS - 1))
+
+def _distances(places: Tensor, query_age: Tensor, key_age: Tensor) -> _Distances:
+    """Cut off differences of position, and bucket those of ages (log1p of hours)."""
+    seconds = (key_age.double().expm1() - query_age.double().expm1()).abs() * 3600
+    buckets = (seconds.clamp_min(1).log() / _BUCKET).long().clamp_max(_TIME_BUCKETS - 1)
+    return _Distances(places.clamp(0, _MAX_DISTANCE), buckets)
 
 
 class _Layer(nn.Module):
