@@ -192,9 +192,17 @@ def test_validation_stops_the_trees():
     assert grown[1, True] == 300  # nothing says when to stop
 
 
-def test_validation_stops_the_trees_of_xgboost():
+def test_validation_stops_the_trees_of_xgboost(monkeypatch):
     """What is kept ends with the best tree, not with the ones that were tried after it."""
     xgboost = pytest.importorskip("xgboost")
+    tried: list[Any] = []
+    fit = xgboost.train
+
+    def watched(*args: Any, **rest: Any) -> Any:
+        tried.append(fit(*args, **rest))
+        return tried[-1]
+
+    monkeypatch.setattr(xgboost, "train", watched)
     train, test = leaking_world(300, 0), leaking_world(200, 1)
     grown = {}
     for patience, validation in ((1, test), (60, test), (1, None)):
@@ -205,6 +213,9 @@ def test_validation_stops_the_trees_of_xgboost():
         booster = xgboost.Booster()
         booster.load_model(bytearray(ranker.text.numpy().tobytes()))
         grown[patience, validation is None] = booster.num_boosted_rounds()
+        if validation is not None:
+            assert booster.num_boosted_rounds() == tried[-1].best_iteration + 1
+            assert tried[-1].num_boosted_rounds() > booster.num_boosted_rounds()
     assert 0 < grown[1, False] < grown[60, False] < 400 - 60
     assert grown[1, True] == 300
 
