@@ -146,22 +146,13 @@ def marked_world(requests: int, seed: int) -> EncodedRequests:
     return columns_of(candidates, relevance, one_hot(types, 3), history=history, hours=hours)
 
 
-def test_sasrec_reads_how_events_follow_one_another():
-    """The control's attention sees every event with its place, but none with its neighbour."""
+@pytest.mark.parametrize("kind", [SASRec, HSTU])
+def test_networks_of_sequences_read_how_events_follow_one_another(kind):
+    """The control sees every event with its place, by the encoder, but none with its neighbour."""
     train, test = marked_world(1500, 0), marked_world(200, 1)
     spec, sizes = spec_of(train), replace(SIZES, layers=2)
-    ours = precision(fit(SASRec(spec, sizes), train, SLOTS, steps=200), test, SLOTS)
-    control = fit(SASRec(spec, sizes, sequence=False), train, SLOTS, steps=200)
-    assert ours > 0.9
-    assert precision(control, test, SLOTS) < 0.7
-
-
-def test_hstu_reads_how_events_follow_one_another():
-    """The control sees the history by the encoder alone."""
-    train, test = marked_world(1500, 0), marked_world(200, 1)
-    spec, sizes = spec_of(train), replace(SIZES, layers=2)
-    ours = precision(fit(HSTU(spec, sizes), train, SLOTS, steps=200), test, SLOTS)
-    control = fit(HSTU(spec, sizes, sequence=False), train, SLOTS, steps=200)
+    ours = precision(fit(kind(spec, sizes), train, SLOTS, steps=200), test, SLOTS)
+    control = fit(kind(spec, sizes, sequence=False), train, SLOTS, steps=200)
     assert ours > 0.9
     assert precision(control, test, SLOTS) < 0.7
 

@@ -7,6 +7,7 @@ from goalrank.encoders.boosting import (
     fit_trees,
     has_boosting,
     relevance_levels,
+    scoring_threads,
 )
 from goalrank.encoders.conditional_logit import (
     RIDGE,
@@ -66,6 +67,7 @@ __all__ = [
     "logit_table",
     "relevance_levels",
     "sample_within",
+    "scoring_threads",
     "shown_rows",
     "solve_logit",
     "transitions",

@@ -115,8 +115,18 @@ class Trees:
         """
         if len(rows) == 0:
             return np.zeros(0, np.float32)
-        threads = threads or int(len(rows) <= _FEW_ROWS)
+        threads = scoring_threads(len(rows), threads)
         return np.asarray(self._booster.predict(rows, num_threads=threads), np.float32)
+
+
+def scoring_threads(rows: int, threads: int) -> int:
+    """Threads for scoring: those asked for; otherwise one for few rows, and 0, all cores, for many.
+
+    Args:
+        rows: how many are scored.
+        threads: asked for; 0 leaves it open.
+    """
+    return threads or int(rows <= _FEW_ROWS)
 
 
 def _lightgbm() -> Any:

@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from goalrank.encoders import EncoderSizes, TreeTable
+from goalrank.encoders import EncoderSizes, TreeTable, scoring_threads
 from goalrank.errors import MissingExtraError
 from goalrank.rankers.scorers.boosted_trees import BoostedTrees
 from goalrank.requests import InputSpec
-
-_FEW_ROWS = 10_000  # starting threads costs more than scoring fewer rows
 
 
 class XGBoost(BoostedTrees):
@@ -106,7 +104,7 @@ class _Parsed:
 
     def scores(self, rows: NDArray[Any], threads: int = 0) -> NDArray[np.float32]:
         """Score rows [M, F]: [M]; many rows by all cores if `threads` is 0."""
-        self._booster.set_param({"nthread": threads or int(len(rows) <= _FEW_ROWS)})
+        self._booster.set_param({"nthread": scoring_threads(len(rows), threads)})
         scores = self._booster.inplace_predict(rows, validate_features=False)
         return np.asarray(scores, np.float32)
 
