@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from functools import partial
 
 import torch
 
 import authors_schedule
+from goalrank.rankers import Ranker
+from goalrank.requests import Batch
 from timing import Compared, compare
 from workloads import Sizes, make_models
 
@@ -42,11 +46,14 @@ def decoding(batch: int, pairs: int) -> tuple[Compared, Compared]:
     return prm, authors
 
 
-def onnx(pairs: int) -> Compared:
-    """Compare PyTorch's greedy decoding with the exported graph, at batch 1.
+def onnx(pairs: int) -> Iterator[tuple[str, Compared]]:
+    """Compare PyTorch's lists with those of the exported graph, at batch 1.
 
     Args:
         pairs: number of pairs.
+
+    Yields:
+        Name of the ranker, and the result.
 
     Raises:
         ImportError: the extra `onnx` is not installed.
@@ -57,15 +64,21 @@ def onnx(pairs: int) -> Compared:
     models = make_models(Sizes(batch=1, history=20))
     rows = models.columns.batch(slice(0, 1))
     slots = models.sizes.slots
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = export_graph(models.generator, models.columns, slots, f"{folder}/g.onnx")
-            exported = ListGraph(path, threads=1)
-    except MissingExtraError as error:
-        raise ImportError(str(error)) from error
-    with torch.inference_mode():
-        return compare(
-            ("eager", lambda: models.generator.rank(rows, slots)),
-            ("onnx", lambda: exported.rank(rows, slots)), pairs, warm=10,
-            repeats={"eager": 20, "onnx": 20},
-        )  # fmt: skip
+    for name, ranker in (("GoalRank", models.generator), ("PRM", models.prm)):
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = export_graph(ranker, models.columns, slots, f"{folder}/g.onnx")
+                graph = ListGraph(path, threads=1)
+        except MissingExtraError as error:
+            raise ImportError(str(error)) from error
+        with torch.inference_mode():
+            yield name, compare(
+                ("eager", partial(_eager, ranker, rows, slots)),
+                ("onnx", partial(graph.rank, rows, slots)), pairs, warm=10,
+                repeats={"eager": 20, "onnx": 20},
+            )  # fmt: skip
+
+
+def _eager(ranker: Ranker, rows: Batch, slots: int) -> None:
+    """Lists and log-probabilities, which the graph gives too."""
+    ranker.greedy(ranker.encode(rows), rows, slots)

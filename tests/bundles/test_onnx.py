@@ -6,6 +6,7 @@ import importlib
 import os
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,11 @@ from goalrank.bundles.onnx.graph import cached_graph, load_graph
 from goalrank.bundles.synthetic_requests import synthetic_requests
 from goalrank.constraints import AtMost, Constraints, Diversity
 from goalrank.errors import BundleError, ConfigError, MissingExtraError
-from goalrank.rankers import Generator
+from goalrank.rankers import Generator, Ranker
 from goalrank.requests import EncodedRequests
 from goalrank.serving import Service
 from tests.bundles.kit import make_bundle
-from tests.rankers.kit import SMALL, make_ranker, padded, rich_columns, shake, spec_of
+from tests.rankers.kit import FACTORIES, SMALL, make_ranker, padded, rich_columns, shake, spec_of
 
 BUNDLE = make_bundle(reward=False)
 shake(BUNDLE.ranker, size=0.3)
@@ -154,27 +155,37 @@ def generator(columns: EncodedRequests) -> Generator:
     return model.eval()
 
 
-@torch.no_grad()
-def test_any_batch_size_width_and_history(path, tmp_path):
-    columns, short = rich_columns(9, 7, seed=3), 0
-    model = generator(columns)
-    runner = ListGraph(export_graph(model, columns, 5, tmp_path / "g.onnx"))
-    for rows_ in ([0], [1, 2], list(range(9)), [8]):
+def assert_graph_equals(model: Ranker, columns: EncodedRequests, exported: Path) -> int:
+    """Compare lists and log-probabilities for many shapes; returns how many lists were short."""
+    runner, short = ListGraph(exported), 0
+    slots = runner.slots
+    for rows_ in ([0], [1, 2], list(range(len(columns))), [len(columns) - 1]):
         for more in (0, 3):
             batch = padded(columns.batch(rows_), more) if more else columns.batch(rows_)
-            want = model.rank(batch, 5)
-            lists, log_prob = runner.rank(batch, 5)
+            want = model.rank(batch, slots)
+            lists, log_prob = runner.rank(batch, slots)
             assert torch.equal(lists, want)
             exact = model.log_prob(batch, want[:, None])[:, 0].double()
             torch.testing.assert_close(log_prob, exact, atol=2e-5, rtol=1e-5)
             short += int((want < 0).any())
+    return short
+
+
+@torch.no_grad()
+def test_any_batch_size_width_and_history(path, tmp_path):
+    columns = rich_columns(9, 7, seed=3)
+    model = generator(columns)
+    short = assert_graph_equals(
+        model, columns, export_graph(model, columns, 5, tmp_path / "g.onnx")
+    )
     assert short > 0  # requests with fewer candidates than slots were among them
 
 
-def test_only_greedy_generators_have_a_graph(path, tmp_path):
+def test_what_cannot_be_exported_is_refused(path, tmp_path):
     columns = rich_columns(9, 7, seed=3)
-    with pytest.raises(ConfigError, match="only greedy generators"):
-        export_graph(make_ranker("prm", columns), columns, 4, tmp_path / "g.onnx")
+    for name in ("pier", "trees over", "seq2slate"):
+        with pytest.raises(ConfigError, match=r"cannot be exported.*backend torch"):
+            export_graph(make_ranker(name, columns), columns, 4, tmp_path / "g.onnx")
     beam = generator(columns)
     beam.beam = 3
     with pytest.raises(ConfigError, match=r"ranker\.beam 1"):
@@ -182,8 +193,43 @@ def test_only_greedy_generators_have_a_graph(path, tmp_path):
     with pytest.raises(ConfigError, match="slots = 0"):
         export_graph(generator(columns), columns, 0, tmp_path / "g.onnx")
     assert os.listdir(tmp_path) == []
-    folder = make_bundle("dnn", reward=False).save(tmp_path / "b")
+    folder = make_bundle("seq2slate", reward=False).save(tmp_path / "b")
     assert Service(folder, backend="onnx").predictors["default"].graph is None
+
+
+EXPORTABLE = ["dcn_v2", "din", "linear", "nar4rec", "prm", "rankmixer", "score mean", "setrank"]
+
+
+def test_every_ranker_that_says_so_is_exported_here():
+    columns = rich_columns(2, 7, seed=3)
+    able = {name for name in FACTORIES if make_ranker(name, columns).exportable}
+    assert able - set(EXPORTABLE) == {"dnn"} | {n for n in able if "generator" in n or "goalr" in n}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPORTABLE)
+@torch.no_grad()
+def test_graphs_of_rankers_give_pytorchs_lists(path, tmp_path, name):
+    columns = rich_columns(9, 7, seed=3)
+    model = make_ranker(name, columns)
+    assert_graph_equals(model, columns, export_graph(model, columns, 5, tmp_path / "g.onnx"))
+
+
+def test_a_scorer_is_served_from_its_graph_under_rules(path, tmp_path):
+    bundle = make_bundle("dnn", reward=False)
+    shake(bundle.ranker, size=0.3)
+    exported = ListGraph(export_graph(bundle.ranker, COLUMNS, 4, tmp_path / "g.onnx"))
+    table = rows(40, 5)
+    blocked = [Constraints(blocked=tuple(row["candidates"][:2])) for row in table]
+    seen: list[str] = []
+    for asked in (None, blocked):
+        want = Predictor(bundle).rank(table[:20], 4, rules=asked and asked[:20])
+        engine = Predictor(bundle, graph=exported, observe=lambda *given: seen.append(given[2]))
+        got = engine.rank(table[:20], 4, rules=asked and asked[:20])
+        assert [r.positions for r in got] == [r.positions for r in want]
+        np.testing.assert_allclose([r.log_prob for r in got], [r.log_prob for r in want], atol=2e-5)
+    assert seen == ["onnx", "onnx"]
+    assert_graph_equals(bundle.ranker, COLUMNS, tmp_path / "g.onnx")
 
 
 def test_without_the_extra_it_is_named(monkeypatch, tmp_path):

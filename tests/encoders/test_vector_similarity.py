@@ -66,8 +66,27 @@ def test_it_is_the_cosine_of_candidate_and_user(seed: int) -> None:
     for row in range(len(columns)):
         real = batch.candidate_mask[row]
         want = torch.tensor(plain_cosines(columns, row))
-        torch.testing.assert_close(got[row, real], want, atol=1e-5, rtol=0)
+        torch.testing.assert_close(got[row, real], want, atol=6e-5, rtol=0)  # half a step
         assert not got[row, ~real].any()
+
+
+def test_candidates_equally_near_tie_and_share_a_rank():
+    columns = make_requests(40, 6, seed=3)
+    rng = np.random.default_rng(3)
+    numbers = torch.from_numpy(rng.normal(size=(len(columns.items), 8)).astype(np.float32))
+    spec = replace(spec_of(columns), item_numeric=8, item_vectors=(8,))
+    batch = columns.batch(slice(None))
+    # A history of the first two candidates, equally liked: the user's vector lies midway.
+    both = batch.candidates[:, :2]
+    one = torch.ones_like(both)
+    batch = replace(
+        batch, items=replace(batch.items, numeric=numbers), history=both,
+        history_mask=one.bool(), history_feedback=one.float(), history_age=one.float(),
+    )  # fmt: skip
+    near = history_similarity(batch, (8,))[:, :2, 0]
+    assert torch.equal(near[:, 0], near[:, 1])
+    ranks = PlainFeatures(spec)(batch)[..., -1]
+    assert torch.equal(ranks[:, 0], ranks[:, 1])
 
 
 @given(SEEDS, st.floats(0.01, 100.0))
@@ -83,7 +102,7 @@ def test_lengths_of_vectors_and_the_scale_of_feedback_do_not_matter(
     first, second = (
         history_similarity(each.batch(slice(None)), LENGTHS) for each in (columns, scaled)
     )
-    torch.testing.assert_close(first, second, atol=1e-5, rtol=0)
+    torch.testing.assert_close(first, second, atol=1.1e-4, rtol=0)  # one step
 
 
 @given(SEEDS)

@@ -49,33 +49,44 @@ def test_scores_are_had_where_lists_are_sorted_scores(name):
     assert torch.equal(scores.gather(1, best[:, None])[:, 0], scores.amax(-1))
 
 
+@pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
-def test_greedy_lists_come_with_their_probability():
-    ranker, batch = make_ranker("goalrank", COLUMNS), COLUMNS.batch(slice(None))
-    assert ranker.decodes_greedily
+def test_greedy_lists_come_with_their_probability(name):
+    ranker, batch = make_ranker(name, COLUMNS), COLUMNS.batch(slice(None))
+    assert ranker.decodes_greedily == ranker.stepwise
     state = ranker.encode(batch)
-    lists, log_prob = ranker.greedy(state, SLOTS)
+    if not ranker.decodes_greedily:
+        with pytest.raises(ConfigError, match=r"chooses whole lists.*remedy"):
+            ranker.greedy(state, batch, SLOTS)
+        return
+    lists, log_prob = ranker.greedy(state, batch, SLOTS)
     assert torch.equal(lists, ranker.best(state, batch, SLOTS))
     want = ranker.list_log_prob(state, batch, lists[:, None])[:, 0].double()
     torch.testing.assert_close(log_prob, want, atol=1e-5, rtol=0)
     open_to = torch.ones(batch.size, SLOTS, batch.candidates.shape[1], dtype=torch.bool)
+    all_open, with_all = ranker.greedy(state, batch, SLOTS, open_to)
+    assert torch.equal(all_open, lists)
+    torch.testing.assert_close(with_all, want, atol=1e-5, rtol=0)
     open_to[:, 0] = False
     open_to[:, 0, 0] = True
-    assert (ranker.greedy(state, SLOTS, open_to)[0][:, 0] == 0).all()
+    pinned, after = ranker.greedy(state, batch, SLOTS, open_to)
+    assert (pinned[:, 0] == 0).all()
+    # The pin itself is certain; what follows has the probability that the policy gives it.
+    whole = ranker.list_log_prob(state, batch, pinned[:, None])[:, 0]
+    first = ranker.next_log_prob(state, batch, pinned[:, :0])[:, 0]
+    torch.testing.assert_close(after, (whole - first).double(), atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
-def test_only_the_generator_is_greedy_and_searches_by_beam():
+def test_only_the_generator_searches_by_beam():
     batch = COLUMNS.batch(slice(None))
     for name in NAMES:
         ranker = make_ranker(name, COLUMNS)
         generator = name.startswith("goalrank") or name == "generator"
-        assert ranker.has_beam_search == ranker.decodes_greedily == generator
+        assert ranker.has_beam_search == generator
         if not generator:
             with pytest.raises(ConfigError, match="no beam search"):
                 ranker.beam_search(ranker.encode(batch), SLOTS, 2)
-            with pytest.raises(ConfigError, match="not decoded greedily"):
-                ranker.greedy(ranker.encode(batch), SLOTS)
 
 
 def test_a_wide_beam_is_not_greedy():
@@ -83,6 +94,7 @@ def test_a_wide_beam_is_not_greedy():
     assert isinstance(ranker, Generator)
     ranker.beam = 3
     assert not ranker.decodes_greedily
+    assert not ranker.exportable
 
 
 def test_the_size_of_a_pool_is_the_number_of_its_lists():

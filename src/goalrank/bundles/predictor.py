@@ -278,7 +278,7 @@ class Predictor:
             open_to = open_slots(plans, slots, batch.candidates.shape[1])
             if self.graph is not None and self._ranks_by_graph(batch, plans, slots):
                 return self.graph.rank(batch, slots, open_to)
-            return ranker.greedy(ranker.encode(batch), slots, open_to)
+            return ranker.greedy(ranker.encode(batch), batch, slots, open_to)
         rng = torch.Generator().manual_seed(self.seed)
         state = ranker.encode(batch)
         warmth = 1.0 if temperature is None else temperature

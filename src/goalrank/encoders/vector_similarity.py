@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from goalrank.requests import Batch
 
+_STEPS = 1e4  # per unit of similarity; rounding errors are a thousandth of a step
+
 
 def history_similarity(batch: Batch, lengths: Sequence[int]) -> Tensor:
     """Compute the cosine of each candidate's vectors and the user's: [B, N, V] in [-1, 1].
@@ -17,7 +19,9 @@ def history_similarity(batch: Batch, lengths: Sequence[int]) -> Tensor:
     The user's vector is the sum of the unit vectors of the history's items, weighted by feedback
     (relevance feedback: Rocchio, 1971): what was shown and not answered says nothing of a taste,
     five stars say more of it than one, and negative feedback pushes away. A vector that is
-    missing, an empty history and padding give 0.
+    missing, an empty history and padding give 0. Four decimals are kept: candidates that are
+    equally near, as all of a history of two are, tie whatever the rounding of a machine or of a
+    batch size, and so have one rank.
 
     Args:
         batch: B requests.
@@ -33,7 +37,8 @@ def history_similarity(batch: Batch, lengths: Sequence[int]) -> Tensor:
         _units(own) @ _units((weight * _units(past)).sum(1)).unsqueeze(-1)
         for own, past in zip(candidates, events)
     ]
-    return torch.cat(cosines, -1).clamp(-1, 1) * batch.candidate_mask.unsqueeze(-1)
+    rounded = torch.round(torch.cat(cosines, -1) * _STEPS) / _STEPS
+    return rounded.clamp(-1, 1) * batch.candidate_mask.unsqueeze(-1)
 
 
 def _units(vectors: Tensor) -> Tensor:

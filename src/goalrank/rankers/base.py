@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -42,7 +42,7 @@ class Ranker(nn.Module):
     candidates) distinct candidates followed by -1.
 
     What only some rankers can do (`stepwise`, `scores_candidates`, `decodes_greedily`,
-    `has_beam_search`) is asked of the ranker; the methods that go with it refuse by default.
+    `has_beam_search`, `exportable`) is asked of the ranker; the methods that go with it refuse by default.
     """
 
     stepwise: bool = False
@@ -56,6 +56,9 @@ class Ranker(nn.Module):
 
     any_list: bool = True
     """Whether every list has a probability above 0; an objective on given lists needs that."""
+    has_graph: bool = False
+    """Whether `encode` is tensor operations alone, all of which ONNX has; see `exportable`."""
+
     closed_form: bool = False
     """Whether the ranker is fitted by `fit_closed_form` and not by gradients of `loss`."""
 
@@ -169,16 +172,22 @@ class Ranker(nn.Module):
 
     @property
     def decodes_greedily(self) -> bool:
-        """Whether the best lists are those of `greedy`."""
-        return False
+        """Whether the best lists are those of `greedy`: True for what is `stepwise`."""
+        return self.stepwise
+
+    @property
+    def exportable(self) -> bool:
+        """Whether `encode` and `greedy` can be exported as one graph (extra `onnx`)."""
+        return self.has_graph and self.decodes_greedily
 
     def greedy(
-        self, state: Any, slots: int, open_to: Tensor | None = None
+        self, state: Any, batch: Batch, slots: int, open_to: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Take the most probable candidate at every slot; also that list's probability.
 
         Args:
             state: result of the ranker's `encode`.
+            batch: the encoded requests.
             slots: L.
             open_to: [B, L, N] True where a candidate may fill a slot; None allows everything.
 
@@ -186,12 +195,19 @@ class Ranker(nn.Module):
             lists [B, L], -1 where nothing is left; log-probabilities [B] in double precision.
 
         Raises:
-            ConfigError: `decodes_greedily` is False.
+            ConfigError: `stepwise` is False.
         """
-        raise ConfigError(
-            f"the best list of ranker {type(self).__name__} is not decoded greedily; remedy: "
-            f"ranker.name goalrank with ranker.beam 1"
-        )
+        kept: list[Tensor] = []
+
+        def choose(logits: Tensor, step: int) -> Tensor:
+            if open_to is not None:
+                logits = logits.masked_fill(~open_to[:, step].unsqueeze(1), -torch.inf)
+            kept.append(logits)
+            best, pick = logits.max(-1)
+            return pick.masked_fill(best.isneginf(), -1)
+
+        lists = self.decode_with(state, batch, slots, choose)
+        return lists, greedy_log_prob(kept)
 
     def decode_with(self, state: Any, batch: Batch, slots: int, choose: Choose) -> Tensor:
         """Fill one list per request slot by slot, [B, L], with a choice made from outside.
@@ -286,6 +302,16 @@ class Scorer(Ranker):
         left = batch.candidate_mask.scatter(1, prefix.clamp_min(0), False)
         return at_next(state.masked_fill(~left, -torch.inf))
 
+    def greedy(
+        self, state: Tensor, batch: Batch, slots: int, open_to: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Sort, where nothing is forbidden; see `Ranker.greedy`."""
+        if open_to is not None:
+            return super().greedy(state, batch, slots, open_to)
+        lists = self.best(state, batch, slots)
+        log_prob = self.list_log_prob(state, batch, lists.unsqueeze(1))
+        return lists, log_prob.squeeze(1).double()
+
     def decode_with(self, state: Tensor, batch: Batch, slots: int, choose: Choose) -> Tensor:
         """Fill one list [B, L] per request; the logits are the scores of the candidates left."""
         left = state.masked_fill(~batch.candidate_mask, -torch.inf).unsqueeze(1)
@@ -293,10 +319,24 @@ class Scorer(Ranker):
         for step in range(min(slots, left.shape[-1])):
             pick = choose(left, step)
             picks.append(pick)
-            placed = nn.functional.one_hot(pick.clamp_min(0), left.shape[-1]).bool()
-            left = left.masked_fill(placed, -torch.inf)
+            left = left.scatter(-1, pick.clamp_min(0).unsqueeze(-1), -torch.inf)
         lists = torch.cat(picks, 1) if picks else state.new_zeros((len(state), 0)).long()
         return nn.functional.pad(lists, (0, slots - lists.shape[1]), value=-1)
+
+
+def greedy_log_prob(kept: Sequence[Tensor]) -> Tensor:
+    """Log-probability [B] in double precision of lists that take the best candidate at each slot.
+
+    Args:
+        kept: the logits [B, 1, N] of each slot, -inf where a candidate may not be taken; a slot
+            where none may counts 0.
+    """
+    logits = torch.cat(list(kept), 1).double()
+    best = logits.amax(-1, keepdim=True)
+    ended = best.isneginf()
+    # The pick is the best one, so its log softmax is -log Σ exp(logits - best).
+    rest = (logits - best.masked_fill(ended, 0.0)).exp().sum(-1).log()
+    return -rest.masked_fill(ended.squeeze(-1), 0.0).sum(-1)
 
 
 def open_slot(prefix: Tensor) -> Tensor:

@@ -46,9 +46,9 @@ class _Decode(nn.Module):
             feedback=nothing, relevance=nothing, observed=nothing, propensity=nothing, **given,
         )  # fmt: skip
         # N at least L, so that the number of steps is fixed; padding is never picked.
-        memory = self.ranker.encode(_widened(batch, self.slots))
+        batch = _widened(batch, self.slots)
         open_to = nn.functional.pad(open_to, (0, self.slots))
-        return self.ranker.greedy(memory, self.slots, open_to)
+        return self.ranker.greedy(self.ranker.encode(batch), batch, self.slots, open_to)
 
 
 def export_graph(ranker: Ranker, columns: EncodedRequests, slots: int, path: str | Path) -> Path:
@@ -70,10 +70,10 @@ def export_graph(ranker: Ranker, columns: EncodedRequests, slots: int, path: str
     """
     onnx = need("onnx")
     need("onnxscript")
-    if not ranker.decodes_greedily:
+    if not ranker.exportable:
         raise ConfigError(
-            f"{type(ranker).__name__} cannot be exported: only greedy generators can; remedy: "
-            f"ranker.name goalrank with ranker.beam 1, or backend torch"
+            f"{type(ranker).__name__} cannot be exported: only networks that fill a list slot by "
+            f"slot can; remedy: option: backend torch (or ranker.beam 1, where that is above 1)"
         )
     if slots < 1 or len(columns) == 0:
         raise ConfigError(f"slots = {slots} and {len(columns)} requests: both must be at least 1")
@@ -138,7 +138,7 @@ def _check(ranker: Ranker, columns: EncodedRequests, graph: ListGraph) -> None:
     most = min(len(columns), _CHECKED)
     for count in {1, most // 2 + 1, most}:  # other sizes than the sample's
         batch = columns.batch(slice(0, count))
-        want, value = ranker.greedy(ranker.encode(batch), graph.slots)
+        want, value = ranker.greedy(ranker.encode(batch), batch, graph.slots)
         lists, log_prob = graph.rank(batch, graph.slots)
         if not torch.equal(want, lists) or not torch.allclose(value, log_prob, atol=1e-3):
             raise BundleError(

@@ -36,6 +36,11 @@ class ScoreMean(Scorer):
             )
         self.members = nn.ModuleList(members)
 
+    @property
+    def exportable(self) -> bool:
+        """Whether every member is."""
+        return all(cast(Ranker, member).exportable for member in self.members)
+
     def scores(self, batch: Batch) -> Tensor:
         """Mean scores of the candidates: [B, N]."""
         each = [cast(Ranker, member).scores(batch) for member in self.members]

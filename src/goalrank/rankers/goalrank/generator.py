@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from goalrank.encoders import EncoderSizes, RequestEncoder, Wide
 from goalrank.nn import distinct, gumbel, request_salt
-from goalrank.rankers.base import Choose, Ranker, at_next, open_slot
+from goalrank.rankers.base import Choose, Ranker, at_next, greedy_log_prob, open_slot
 from goalrank.rankers.goalrank.pointer_decoder import Memory, PointerDecoder, PrefixState
 from goalrank.rankers.goalrank.single_request import greedy_single_request, is_single_request
 from goalrank.rankers.initial_order import known_candidates
@@ -37,6 +37,7 @@ class Generator(Ranker):
 
     stepwise = True
     has_beam_search = True
+    has_graph = True
 
     def __init__(
         self, spec: InputSpec, sizes: EncoderSizes, slots: int = 6, ratio: int = 2, beam: int = 1
@@ -122,7 +123,7 @@ class Generator(Ranker):
         return self.beam == 1
 
     def greedy(
-        self, state: Memory, slots: int, open_to: Tensor | None = None
+        self, state: Memory, batch: Batch, slots: int, open_to: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Decode the greedy lists [B, L] and their log-probabilities [B] in double precision."""
         kept: list[Tensor] = []
@@ -134,12 +135,7 @@ class Generator(Ranker):
             return logits
 
         lists = self.decode(state, slots, 1, mask_and_keep).squeeze(1)
-        logits = torch.cat(kept, 1).double()
-        best = logits.amax(-1, keepdim=True)
-        ended = best.isneginf()
-        # The pick is the best one, so its log softmax is -log Σ exp(logits - best).
-        rest = (logits - best.masked_fill(ended, 0.0)).exp().sum(-1).log()
-        return lists, -rest.masked_fill(ended.squeeze(-1), 0.0).sum(-1)
+        return lists, greedy_log_prob(kept)
 
     def decode_with(self, state: Memory, batch: Batch, slots: int, choose: Choose) -> Tensor:
         """Fill one list per request slot by slot, [B, L], with a choice made from outside."""

@@ -37,6 +37,8 @@ class DCN(Scorer):
         ConfigError: another structure, or a negative number.
     """
 
+    has_graph = True
+
     def __init__(
         self,
         spec: InputSpec,

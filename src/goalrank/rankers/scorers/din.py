@@ -38,6 +38,8 @@ class DIN(Scorer):
         activation: False gives every event the weight 1, sum pooling (for ablation).
     """
 
+    has_graph = True
+
     def __init__(
         self, spec: InputSpec, sizes: EncoderSizes, *, unit: int = 36, activation: bool = True
     ) -> None:

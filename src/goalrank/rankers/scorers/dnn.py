@@ -25,6 +25,8 @@ class DNN(Scorer):
         sizes: sizes of the network.
     """
 
+    has_graph = True
+
     def __init__(self, spec: InputSpec, sizes: EncoderSizes) -> None:
         super().__init__()
         self.encoder = RequestEncoder(spec, replace(sizes, layers=0))

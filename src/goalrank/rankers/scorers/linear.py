@@ -25,6 +25,7 @@ class LinearScores(Scorer):
     """
 
     closed_form = True
+    has_graph = True
 
     def __init__(self, spec: InputSpec, *, ridge: float = RIDGE) -> None:
         super().__init__()

@@ -26,6 +26,8 @@ class PRM(Scorer):
         sizes: sizes of the network.
     """
 
+    has_graph = True
+
     def __init__(self, spec: InputSpec, sizes: EncoderSizes) -> None:
         super().__init__()
         self.encoder = RequestEncoder(spec, sizes)

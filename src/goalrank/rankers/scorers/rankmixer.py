@@ -39,6 +39,8 @@ class RankMixer(Scorer):
         ConfigError: T does not divide D.
     """
 
+    has_graph = True
+
     def __init__(
         self,
         spec: InputSpec,

@@ -28,6 +28,8 @@ class SetRank(Scorer):
         inducing: points of the induced attention; None uses `sizes.inducing`.
     """
 
+    has_graph = True
+
     def __init__(
         self, spec: InputSpec, sizes: EncoderSizes, *, inducing: int | None = None
     ) -> None:

@@ -54,6 +54,8 @@ class NAR4Rec(StepPolicy):
         unlikelihood: weight of the bad lists' loss.
     """
 
+    has_graph = True
+
     def __init__(
         self,
         spec: InputSpec,

@@ -152,8 +152,8 @@ class ServedBundles:
     def _graph(self, bundle: Bundle, folder: Path) -> ListGraph | None:
         if self._backend == "torch":
             return None
-        if not bundle.ranker.decodes_greedily:
-            _LOG.info("ranker %s has no exported graph; PyTorch ranks", bundle.config.name)
+        if not bundle.ranker.exportable:
+            _LOG.info("ranker %s cannot be exported as a graph; PyTorch ranks", bundle.config.name)
             return None
         try:
             graph = load_graph(
