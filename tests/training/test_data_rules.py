@@ -58,11 +58,15 @@ def test_few_positives_leave_items_to_features_and_unknown_relevance_teaches_not
 
 
 @given(st.integers(1, 10**7), st.sampled_from([16, 64, 256]))
-def test_steps_are_two_passes_within_bounds(requests: int, batch: int) -> None:
+def test_steps_are_four_passes_over_few_requests_and_two_over_many(requests: int, batch: int):
     loop = LoopConfig(steps=0, validate_every=0, batch_size=batch).over(requests)
     assert 200 <= loop.steps <= 3000
-    if 200 < loop.steps < 3000:
-        assert loop.steps * batch >= 2 * requests > (loop.steps - 1) * batch
+    if loop.steps not in (200, 600, 3000):
+        passes = 4 if loop.steps < 600 else 2
+        assert loop.steps * batch >= passes * requests > (loop.steps - 1) * batch
+    if loop.steps == 600:
+        assert 4 * requests > 599 * batch
+        assert 2 * requests <= 600 * batch
     assert 1 <= loop.validate_every <= 200
 
 
@@ -84,7 +88,22 @@ def test_what_is_set_stays_and_applying_twice_changes_nothing() -> None:
     assert rules_applied(found, facts) == []
 
 
-def test_a_generator_with_a_warm_start_needs_one_pass() -> None:
+@pytest.mark.parametrize(
+    ("requests", "generator", "others"),
+    [
+        (1000, 200, 200),
+        (8000, 500, 500),
+        (12_000, 600, 600),
+        (35_400, 600, 1107),
+        (10**6, 3000, 3000),
+    ],
+)
+def test_steps_of_logs_of_all_sizes(requests: int, generator: int, others: int) -> None:
+    found = resolved(DEFAULT, replace(facts_of(make_requests(20)), requests=requests))
+    assert (found.training.steps, found.reward.loop.steps) == (generator, others)
+
+
+def test_a_generator_with_a_warm_start_needs_one_pass_over_many_requests() -> None:
     recipe = default_recipe()
     for section in (recipe["training"], recipe["light_loop"], recipe["reward"]["loop"]):
         section |= {"steps": 0}
@@ -108,9 +127,7 @@ def test_a_job_says_what_followed_from_the_data(tmp_path: Path) -> None:
     job = Job(spec_of(train), train, None, build_config(recipe), options)
     assert job.config.training.steps == 200
     said = " ".join(job.rules)
-    assert (
-        "training.steps = 200: one pass of a generator with a warm start over 30 requests" in said
-    )
+    assert "training.steps = 200: 427 passes over 30 requests, within 200 and 3,000 steps" in said
     assert "positives per item" in said
     assert "100% of the candidates" in said
 

@@ -30,14 +30,17 @@ class _Strict(BaseModel):
 
 
 _FEWEST_STEPS, _MOST_STEPS = 200, 3000
+# Small logs are read oftener: docs/decisions/0025.
+_PASSES_OF_FEW, _STEPS_OF_FEW = 4, 600
 
 
 class LoopConfig(_Strict):
     """How long and how fast to fit.
 
     Attributes:
-        steps: optimiser steps at most; 0 = two passes over the training requests, one for a
-            generator with a warm start, within 200 and 3000 steps.
+        steps: optimiser steps at most; 0 = four passes over the training requests, up to 600
+            steps, or two passes (one for a generator with a warm start) where those are more;
+            within 200 and 3000 steps.
         batch_size: requests per step.
         lr: peak learning rate (AdamW); rises over `warmup` steps, then falls by a cosine.
         weight_decay: of AdamW; the wide path, norms and biases have none.
@@ -69,10 +72,11 @@ class LoopConfig(_Strict):
 
         Args:
             requests: training requests.
-            passes: over them, where steps are not given.
+            passes: over many of them, where steps are not given.
         """
         one_pass = requests / self.batch_size
-        steps = self.steps or min(max(math.ceil(passes * one_pass), _FEWEST_STEPS), _MOST_STEPS)
+        least = max(_FEWEST_STEPS, min(math.ceil(_PASSES_OF_FEW * one_pass), _STEPS_OF_FEW))
+        steps = self.steps or min(max(math.ceil(passes * one_pass), least), _MOST_STEPS)
         every = self.validate_every or min(200, max(math.ceil(one_pass / 2), 1))
         return self.model_copy(update={"steps": steps, "validate_every": every})
 

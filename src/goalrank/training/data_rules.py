@@ -60,9 +60,9 @@ class DataFacts:
 def resolved(config: FitConfig, facts: DataFacts) -> FitConfig:
     """Replace "auto" and 0 by what the training requests say.
 
-    - `steps` and `validate_every` of 0: see `LoopConfig.over`; two passes over the training
-      requests, and one for a generator with a warm start, which begins with what the reward model
-      has learned in two;
+    - `steps` and `validate_every` of 0: see `LoopConfig.over`; four passes over few training
+      requests, two over many, and one over many for a generator with a warm start, which begins
+      with what the reward model has learned;
     - `id_dropout`: 0.95 where an item has fewer than 10 positives on average, else 0.05;
     - `reward.observed`, `objective.supervised`: 1 where at least 95 % of the candidates have a
       known relevance, else 0, since an item without feedback then may only not have been shown;
@@ -109,7 +109,7 @@ def rules_applied(config: FitConfig, facts: DataFacts) -> list[str]:
     out = []
     if config.training.steps == 0:
         out.append(
-            f"training.steps = {found.training.steps}: {_said_passes(found)} over "
+            f"training.steps = {found.training.steps}: {_passes_said(found, facts)} over "
             f"{facts.requests:,} requests, within 200 and 3,000 steps"
         )
     if config.ranker.id_dropout == "auto":
@@ -134,9 +134,9 @@ def _passes(config: FitConfig, warm_start: bool) -> int:
     return 1 if warm_start and config.objective.name != "supervised" else 2
 
 
-def _said_passes(found: FitConfig) -> str:
-    one = _passes(found, bool(found.objective.warm_start)) == 1
-    return "one pass of a generator with a warm start" if one else "two passes"
+def _passes_said(found: FitConfig, facts: DataFacts) -> str:
+    passes = found.training.steps * found.training.batch_size / max(facts.requests, 1)
+    return "1 pass" if passes == 1 else f"{passes:.3g} passes"
 
 
 def _can_warm_start(config: FitConfig) -> bool:
