@@ -159,13 +159,50 @@ def test_without_numbers_there_is_nothing_to_add() -> None:
 
 def test_features_that_say_nearly_the_same_cost_few_steps(monkeypatch) -> None:
     rng = np.random.default_rng(0)
-    group = np.repeat(np.arange(400), 8)
-    features = np.repeat(rng.normal(size=(len(group), 5)), 8, axis=1)
+    features = np.repeat(rng.normal(size=(3200, 5)), 8, axis=1)
     features += 0.1 * rng.normal(size=features.shape)
-    utility = features @ (3 * rng.normal(size=40)) + rng.gumbel(size=len(group))
+    utility = features @ (3 * rng.normal(size=40))
+    assert steps_of(chosen_from(utility, features), monkeypatch) < 25
+
+
+def test_categories_of_unlike_frequency_cost_few_steps(monkeypatch) -> None:
+    rng = np.random.default_rng(0)
+    often = 1 / np.arange(1, 201)
+    row = np.arange(32_000)
+    column = rng.choice(200, len(row), p=often / often.sum())
+    shares = sparse.csr_array((np.ones(len(row)), (row, column)), shape=(len(row), 200))
+    utility = shares @ rng.normal(size=200)
+    table = chosen_from(utility, rng.normal(size=(len(row), 1)), shares)
+    assert steps_of(table, monkeypatch) < 18
+
+
+def test_features_without_use_cost_and_weigh_nothing() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(800, 5))
+    use = torch.tensor([True, False, True, False, True])
+    table = chosen_from(features.sum(1), features)
+    found = solve_logit(table, use=use)
+    few = solve_logit(replace(table, features=features[:, use.numpy()]))
+    assert torch.equal(found.weight[use], few.weight)
+    assert not found.weight[~use].any()
+    nothing = solve_logit(table, use=torch.zeros(5, dtype=torch.bool))
+    assert not nothing.has_weights
+
+
+def chosen_from(
+    utility: np.ndarray, features: np.ndarray, shares: sparse.csr_array | None = None
+) -> LogitTable:
+    """Requests of 8 candidates of which one is taken, by utility and chance."""
+    group = np.repeat(np.arange(len(utility) // 8), 8)
+    noisy = utility + np.random.default_rng(1).gumbel(size=len(utility))
     label = np.zeros(len(group))
-    label[np.arange(400) * 8 + utility.reshape(400, 8).argmax(1)] = 1
-    steps = []
+    label[np.arange(len(group) // 8) * 8 + noisy.reshape(-1, 8).argmax(1)] = 1
+    empty = sparse.csr_array((len(group), 0))
+    return LogitTable(features, empty if shares is None else shares, label, group)
+
+
+def steps_of(table: LogitTable, monkeypatch: pytest.MonkeyPatch) -> int:
+    steps: list[int] = []
 
     def counted(*args, **options):
         found = minimize(*args, **options)
@@ -173,5 +210,5 @@ def test_features_that_say_nearly_the_same_cost_few_steps(monkeypatch) -> None:
         return found
 
     monkeypatch.setattr("scipy.optimize.minimize", counted)
-    solve_logit(LogitTable(features, sparse.csr_array((len(group), 0)), label, group))
-    assert steps[0] < 25
+    solve_logit(table)
+    return steps[0]

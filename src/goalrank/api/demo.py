@@ -63,10 +63,10 @@ _SETTINGS = (
     *(
         f"{loop}.{name}"
         for loop in ("light_loop", "reward.loop")
-        for name in ("steps=300", "validate_every=150")
+        for name in ("steps=200", "validate_every=100")
     ),
-    "training.steps=150",
-    "training.validate_every=75",
+    "training.steps=100",
+    "training.validate_every=50",
 )
 # Baselines with their own row in the results: name in the audit → name there.
 _ROWS = {"retriever order": "retriever", "popularity": "popularity"}

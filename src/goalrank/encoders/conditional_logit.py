@@ -5,7 +5,7 @@ Source: McFadden (1974), with a ridge; the loss is ListNet's top-one loss (Cao e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,13 +95,15 @@ def solve_logit(
     width, categories = table.features.shape[1], table.category.shape[1]
     if not len(table.label) or not width + categories:
         return WideWeights(torch.zeros(width), torch.zeros(categories), 1.0, 0.0)
+    used = np.arange(width) if use is None else np.flatnonzero(use.numpy())
+    if len(used) < width:
+        table = replace(table, features=table.features[:, used])
     scale = _scale(table)
-    if use is not None:
-        scale = np.where(use.numpy(), scale, np.inf)
     solution = _solve(table, scale, ridge)
-    weight, category = solution[:width] / scale, solution[width:]
-    scores = table.features @ weight + table.category @ category
-    slope, intercept = _platt(scores, table.label)
+    own, category = solution[: len(used)] / scale, solution[len(used) :]
+    slope, intercept = _platt(table.features @ own + table.category @ category, table.label)
+    weight = np.zeros(width)
+    weight[used] = own
     return WideWeights(
         torch.from_numpy(weight).float(), torch.from_numpy(category).float(), slope, intercept
     )
@@ -201,17 +203,19 @@ def _solve(table: LogitTable, scale: Floats, ridge: float) -> Floats:
         return value / requests, slope / requests
 
     def turned(v: Floats) -> tuple[float, Floats]:
-        value, slope = loss(np.concatenate([turn @ v[:width], v[width:]]))
-        return value, np.concatenate([turn.T @ slope[:width], slope[width:]])
+        value, slope = loss(back(v))
+        return value, np.concatenate([turn.T @ slope[:width], stretch * slope[width:]])
+
+    def back(v: Floats) -> Floats:
+        return np.concatenate([turn @ v[:width], stretch * v[width:]])
 
     start = np.zeros(width + shares.shape[1])
     precision = np.full(len(start), float(ridge))
     precision[width:] *= _CATEGORY_RIDGE
     turn = _turn(x, starts, group, ridge)
+    stretch = _stretch(shares, starts, group, precision[width:])
     options = {"maxiter": _MOST_STEPS, "gtol": 1e-6, "ftol": 1e-10}
-    found: Floats = minimize(turned, start, jac=True, method="L-BFGS-B", options=options).x
-    found[:width] = turn @ found[:width]
-    return found
+    return back(minimize(turned, start, jac=True, method="L-BFGS-B", options=options).x)
 
 
 def _turn(x: Floats, starts: Longs, group: Longs, ridge: float) -> Floats:
@@ -225,6 +229,14 @@ def _turn(x: Floats, starts: Longs, group: Longs, ridge: float) -> Floats:
     curvature = (centred / size[group, None]).T @ centred + ridge * np.eye(x.shape[1])
     root: Floats = np.linalg.inv(np.linalg.cholesky(curvature)).T * np.sqrt(len(starts))
     return root
+
+
+def _stretch(shares: sparse.csr_array, starts: Longs, group: Longs, precision: Floats) -> Floats:
+    """[C] the same for categories, each by itself: common ones curve the loss more than rare ones."""
+    even = 1.0 / np.diff(starts, append=len(group))[group]
+    curvature = shares.multiply(shares).T @ (even * (1 - even)) + precision
+    out: Floats = np.sqrt(len(starts) / curvature)
+    return out
 
 
 def _platt(scores: Floats, label: Floats) -> tuple[float, float]:
