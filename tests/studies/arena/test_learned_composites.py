@@ -89,3 +89,17 @@ def test_trees_over_scores_have_a_member_per_fold_trained_without_it(builder, mo
 def test_trees_over_what_does_not_score_are_refused(builder):
     with pytest.raises(ConfigError, match=r"do not score candidates.*remedy"):
         made(builder, standard("trees_over_prm", base="seq2slate", folds=2))
+
+
+def test_a_pretrained_prm_begins_with_what_histories_taught(builder):
+    row = standard("prm_pretrained")
+    assert row.set["pretrain"] == 500
+    still = row.model_copy(update={"set": {"pretrain": 5, "training": {"lr": 1e-12}}})
+    config = builder.config(still, {}, {})
+    taught = builder.parts.pretrained(builder.resolved(config))
+    [ranker] = builder.fit(still, config, seed=0).values()
+    plain = made(builder, RowSpec(name="prm", set={"training": {"lr": 1e-12}}))
+    mine, its = ranker.encoder.state_dict(), plain.encoder.state_dict()
+    shared = [name for name in taught if mine[name].shape == taught[name].shape]
+    torch.testing.assert_close({k: mine[k] for k in shared}, {k: taught[k] for k in shared})
+    assert any(not torch.equal(its[name], taught[name]) for name in shared)

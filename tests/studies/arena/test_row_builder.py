@@ -29,6 +29,7 @@ LABELS = (
     "mg_e_3",
     "best_of_100",
     "prm_ensemble_3",
+    "prm_pretrained",
     "mmr_prm",
 )
 

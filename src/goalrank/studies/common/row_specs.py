@@ -44,6 +44,7 @@ COMPOSITES: Registry[Callable[..., dict[str, Ranker]]] = Registry(
 )
 # Rankers whose own way of learning is against the shared reward, step by step.
 OWN_TASKS: dict[str, Callable[..., Task[Any]]] = {"egrank": PPOTask, "nlgr": NeighbourTask}
+_PRETRAINING = 500  # steps of next-item prediction on histories
 _GIVEN = {"reward", "slots"}  # arguments of a task that no row sets
 _RENAMED = {"rules": "baselines"}  # old name of a row → new name
 _SECTIONS = (
@@ -253,6 +254,7 @@ def standard_rows() -> dict[str, dict[str, Any]]:
     rows["evaluator_sort"] = {"name": "evaluator_sort"}
     for base in ("dnn", "prm"):
         rows[f"{base}_ensemble_3"] = {"name": "ensemble", "options": {"base": base, "members": 3}}
+    rows["prm_pretrained"] = {"name": "prm", "set": {"pretrain": _PRETRAINING}}
     rows["trees_over_prm"] = {"name": "trees_over", "options": {"base": "prm", "folds": 3}}
     rows["mmr_prm"] = {"name": "mmr_learned"}
     rows["dpp_prm"] = {"name": "dpp_learned"}
