@@ -99,6 +99,8 @@ def test_a_pretrained_prm_begins_with_what_histories_taught(builder):
     taught = builder.parts.pretrained(builder.resolved(config))
     [ranker] = builder.fit(still, config, seed=0).values()
     plain = made(builder, RowSpec(name="prm", set={"training": {"lr": 1e-12}}))
+    assert isinstance(ranker, PRM)
+    assert isinstance(plain, PRM)
     mine, its = ranker.encoder.state_dict(), plain.encoder.state_dict()
     shared = [name for name in taught if mine[name].shape == taught[name].shape]
     torch.testing.assert_close({k: mine[k] for k in shared}, {k: taught[k] for k in shared})
