@@ -30,6 +30,7 @@ from goalrank.training.job import Fitted, Job, check_names, run_job
 from goalrank.training.label_leaks import label_leaks
 from goalrank.training.linear_start import LinearStart
 from goalrank.training.loop.stage import run_stage
+from goalrank.training.loop.start_candidate import read_comparison
 from goalrank.training.loop.telemetry import read_telemetry
 from goalrank.training.modules.group import GroupTask
 from goalrank.training.modules.neighbours import NeighbourTask
@@ -90,6 +91,7 @@ __all__ = [
     "part_sizes",
     "process_rank",
     "rank_policy",
+    "read_comparison",
     "read_telemetry",
     "reference_policy",
     "resolve_options",

@@ -27,3 +27,25 @@ def test_the_parts_of_a_row_share_their_linear_solutions(data, tmp_path, monkeyp
     print(f"{len(solved)} solutions for {len(builder.parts.seconds)} parts, {kinds} feedback types")
     assert len(builder.parts.seconds) > 1
     assert len(solved) == kinds  # one each, in whichever part asks first
+
+
+def test_what_validation_kept_is_known_also_when_loaded(data, tmp_path):
+    suite = make_suite(data, ["dnn"])
+    encoded = load_data(tmp_path, suite.datasets[0], suite.base().encoder)
+    options = RunOptions(tmp_path, progress=False, accelerator="cpu")
+    row = RowSpec(name="dnn")
+
+    def kept(rate: float) -> str | None:
+        parts = FittedParts(tmp_path, encoded, options)
+        builder = RowBuilder(parts, suite.whole_recipe())
+        still = row.model_copy(update={"set": {"training": {"lr": rate}}})
+        builder.fit(still, builder.config(still, {}, {}), seed=0)
+        assert parts.kept_by("mmr") is None
+        return parts.kept_by("dnn")
+
+    # A rate that changes nothing gains nothing; a wild one loses.
+    assert kept(10.0) == "start"
+    assert kept(10.0) == "start"  # loaded
+    record = next(p for p in tmp_path.rglob("done.json") if '"kept": "start"' in p.read_text())
+    record.write_text(record.read_text().replace('"kept": "start"', '"kept": "trained"'))
+    assert kept(10.0) == "trained"

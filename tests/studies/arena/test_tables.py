@@ -195,6 +195,15 @@ def test_figure_of_generators_beside_the_main_row():
     )
 
 
+def test_a_table_says_which_rows_kept_the_start(leaderboards):
+    board = leaderboards[0]
+    rows = tuple(replace(row, as_begun=int(row.label == "goalrank")) for row in board.rows)
+    text = markdown([replace(board, rows=rows)])
+    assert "not better on validation: goalrank (1 of 2). For one seed" in text
+    none = tuple(replace(row, as_begun=0) for row in rows)
+    assert "Kept the model" not in markdown([replace(board, rows=none)])
+
+
 def test_plot_writes_every_board(finished, tmp_path):
     files = plot(finished[1], tmp_path)
     assert [f.name for f in files] == ["planted-rows.svg"]

@@ -37,6 +37,7 @@ class LeaderboardRow:
         seed_error, user_error: parts of the difference's standard error.
         p: Holm-adjusted over the leaderboard's rows; NaN where there is no test.
         facts: parameters, seconds, peak memory and so on, means over seeds.
+        as_begun: seeds that kept the linear start, since training was not better on validation.
     """
 
     label: str
@@ -47,6 +48,7 @@ class LeaderboardRow:
     deviations: dict[str, float]
     per_seed: tuple[float, ...]
     facts: dict[str, float]
+    as_begun: int = 0
     difference: float = math.nan
     low: float = math.nan
     high: float = math.nan
@@ -241,6 +243,7 @@ def _row(label: str, part: pl.DataFrame, metric: str) -> LeaderboardRow:
         },
         per_seed=tuple(float(v) for v in part[metric]) if metric in metrics else (),
         facts={n: float(part[n].cast(pl.Float64).to_numpy().mean()) for n in numbers},
+        as_begun=int((part["kept"] == "start").sum()) if "kept" in part.columns else 0,
     )
 
 

@@ -163,6 +163,12 @@ def _notes(leaderboard: Leaderboard) -> list[str]:
         for row in leaderboard.rows
         if row.kind == "goalrank" and row.label in METHOD_ROWS
     ]
+    if begun := [row for row in leaderboard.rows if row.as_begun]:
+        each = ", ".join(f"{row.label} ({row.as_begun} of {len(row.seeds)})" for row in begun)
+        notes.append(
+            f"Kept the model that networks begin as, in so many seeds, since training was not better on "
+            f"validation: {each}. For one seed such rows are one model."
+        )
     if any(row.compared == 1 for row in leaderboard.rows):
         notes.append(
             f"{_ONE_SEED} one seed: the interval is over users alone. It speaks of these two trained "

@@ -27,7 +27,15 @@ from goalrank.studies.common.biased_reward import BiasedReward
 from goalrank.studies.common.cells import json_hash
 from goalrank.studies.common.datasets import EncodedDataset
 from goalrank.studies.common.row_specs import BiasSpec
-from goalrank.training import FitConfig, Job, LinearStart, LoopConfig, RunOptions, build_reward
+from goalrank.training import (
+    FitConfig,
+    Job,
+    LinearStart,
+    LoopConfig,
+    RunOptions,
+    build_reward,
+    read_comparison,
+)
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -43,6 +51,8 @@ class FittedParts:
         scratch: folder of models that are not shared; None keeps them with the shared ones.
         keep_members: whether the generators that an evaluator chooses from are shared.
         seconds: name of model → seconds of its training, now or earlier.
+        kept: name of model → "start" or "trained": which was better on validation; only models that
+            begin as a linear solution have it.
     """
 
     folder: Path
@@ -51,6 +61,7 @@ class FittedParts:
     scratch: Path | None = None
     keep_members: bool = True
     seconds: dict[str, float] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
     _linear: dict[tuple[int, int], LinearStart] = field(default_factory=dict)
 
     def job(self, config: FitConfig, place: Path) -> Job:
@@ -102,11 +113,26 @@ class FittedParts:
                 module = fit(place / "run")
                 module.cpu()
                 _save(module, weights)
-                content = {"seconds": time.perf_counter() - start, "settings": settings}
+                seconds = time.perf_counter() - start
+                found = read_comparison(place / "run" / safe)
+                kept = None if found is None else found.kept
+                content = {"seconds": seconds, "kept": kept, "settings": settings}
                 write_text(done, json.dumps(content, indent=1))
                 shutil.rmtree(place / "run", ignore_errors=True)  # checkpoints; weights are kept
-            self.seconds[place.name] = float(json.loads(done.read_text())["seconds"])
+            facts = json.loads(done.read_text())
+            self.seconds[place.name] = float(facts["seconds"])
+            if facts.get("kept") is not None:
+                self.kept[place.name] = facts["kept"]
         return module.eval()
+
+    def kept_by(self, name: str) -> str | None:
+        """What a ranker kept, "start" or "trained"; None where it has no linear start.
+
+        Args:
+            name: of the ranker, as in `load_or_fit`.
+        """
+        safe = name.replace(":", ".")
+        return next((k for place, k in self.kept.items() if place.rpartition(".")[0] == safe), None)
 
     def supervised(
         self, config: FitConfig, name: str, loop: LoopConfig, seed: int, *, shared: bool = False
