@@ -66,7 +66,7 @@ def test_it_is_the_cosine_of_candidate_and_user(seed: int) -> None:
     for row in range(len(columns)):
         real = batch.candidate_mask[row]
         want = torch.tensor(plain_cosines(columns, row))
-        torch.testing.assert_close(got[row, real], want, atol=6e-5, rtol=0)  # half a step
+        torch.testing.assert_close(got[row, real], want, atol=6.2e-5, rtol=0)  # half a step
         assert not got[row, ~real].any()
 
 
@@ -89,6 +89,27 @@ def test_candidates_equally_near_tie_and_share_a_rank():
     assert torch.equal(ranks[:, 0], ranks[:, 1])
 
 
+@pytest.mark.parametrize("width", [64, 128, 256, 512])
+def test_vectors_of_signs_tie_at_every_similarity(width):
+    columns = make_requests(40, 6, seed=3)
+    batch = columns.batch(slice(None))
+    rng = np.random.default_rng(3)
+    rows = len(columns.items)
+    one = torch.ones_like(batch.candidates[:, :1])
+    for against in range(1, width // 2):  # signs in which candidates differ from the history
+        signs = np.ones((rows + 1, width))
+        for row in range(rows):
+            signs[row, rng.permutation(width)[:against]] = -1
+        numbers = torch.from_numpy((signs * rng.uniform(0.5, 1.5, (rows + 1, 1))).astype("f4"))
+        each = replace(
+            batch, items=replace(batch.items, numeric=numbers), history=rows * one,
+            history_mask=one.bool(), history_feedback=one.float(), history_age=one.float(),
+        )  # fmt: skip
+        near = history_similarity(each, (width,))[batch.candidate_mask]
+        assert len(near.unique()) == 1
+        assert float(near[0]) == pytest.approx(1 - 2 * against / width, abs=6.2e-5)
+
+
 @given(SEEDS, st.floats(0.01, 100.0))
 def test_lengths_of_vectors_and_the_scale_of_feedback_do_not_matter(
     seed: int, factor: float
@@ -102,7 +123,7 @@ def test_lengths_of_vectors_and_the_scale_of_feedback_do_not_matter(
     first, second = (
         history_similarity(each.batch(slice(None)), LENGTHS) for each in (columns, scaled)
     )
-    torch.testing.assert_close(first, second, atol=1.1e-4, rtol=0)  # one step
+    torch.testing.assert_close(first, second, atol=1.3e-4, rtol=0)  # one step
 
 
 @given(SEEDS)

@@ -10,7 +10,9 @@ from torch.nn import functional as F
 
 from goalrank.requests import Batch
 
-_STEPS = 1e4  # per unit of similarity; rounding errors are a thousandth of a step
+# Per unit of similarity; rounding errors are a thousandth of a step. A power of two, so that no
+# simple fraction, which similarities of vectors of signs are, lies between two steps.
+_STEPS = 2.0**13
 
 
 def history_similarity(batch: Batch, lengths: Sequence[int]) -> Tensor:
@@ -19,9 +21,9 @@ def history_similarity(batch: Batch, lengths: Sequence[int]) -> Tensor:
     The user's vector is the sum of the unit vectors of the history's items, weighted by feedback
     (relevance feedback: Rocchio, 1971): what was shown and not answered says nothing of a taste,
     five stars say more of it than one, and negative feedback pushes away. A vector that is
-    missing, an empty history and padding give 0. Four decimals are kept: candidates that are
-    equally near, as all of a history of two are, tie whatever the rounding of a machine or of a
-    batch size, and so have one rank.
+    missing, an empty history and padding give 0. Similarities are multiples of 2⁻¹³: candidates
+    that are equally near, as all of a history of two are, tie whatever the rounding of a machine
+    or of a batch size, and so have one rank.
 
     Args:
         batch: B requests.
