@@ -78,6 +78,17 @@ def test_greedy_lists_come_with_their_probability(name):
 
 
 @torch.no_grad()
+def test_probabilities_of_large_scores_are_in_double_precision():
+    ranker, batch = make_ranker("dnn", COLUMNS), COLUMNS.batch(slice(None))
+    state = ranker.encode(batch).masked_fill(~batch.candidate_mask, 0.0) + 3000.0
+    lists, log_prob = ranker.greedy(state, batch, SLOTS)
+    open_to = torch.ones(batch.size, SLOTS, batch.candidates.shape[1], dtype=torch.bool)
+    ruled, with_rules = ranker.greedy(state, batch, SLOTS, open_to)
+    assert torch.equal(lists, ruled)
+    torch.testing.assert_close(log_prob, with_rules, atol=1e-9, rtol=0)
+
+
+@torch.no_grad()
 def test_only_the_generator_searches_by_beam():
     batch = COLUMNS.batch(slice(None))
     for name in NAMES:

@@ -317,7 +317,7 @@ def test_trees_over_scores_do_not_see_a_members_scale():
 def test_folds_of_users_hold_requests():
     data = crossing_world(30, 0)
     assert user_folds(data, 3).tolist() == (data.user % 3).tolist()
-    for folds in (1, 50):
+    for folds in (-3, 0, 1, 50):
         with pytest.raises(ConfigError, match=r"remedy.*option: rankers\.options\.folds"):
             user_folds(data, folds)
 
@@ -415,3 +415,23 @@ def test_links_survive_fewer_rows_than_the_encoder_has():
     want = LastItemTransitions.fit(linked).scores(batch)
     assert float(want[0, 0]) > 0
     assert torch.equal(ranker.features.links.scores(batch), want)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        *((name, "attention_heads", n) for name in ("hstu", "sasrec") for n in (-1, 0, 3, 32)),
+        ("rankmixer", "tokens", -4),
+        *((name, "trees", 0) for name in ("lambdamart", "xgboost")),
+        *((name, "leaves", 1) for name in ("lambdamart", "xgboost")),
+        *((name, "patience", 0) for name in ("lambdamart", "xgboost")),
+        *((name, "learning_rate", x) for name in ("lambdamart", "xgboost") for x in (-1.0, 0.0)),
+        *((name, "learning_rate", float("nan")) for name in ("lambdamart", "xgboost")),
+        ("lambdamart", "min_leaf", -1),
+        ("xgboost", "min_weight", -0.5),
+    ],
+)
+def test_options_out_of_their_range_are_refused_before_training(name, option, value):
+    config = RankerConfig(name=name, width=16, heads=2, options={option: value})
+    with pytest.raises(ConfigError, match=rf"{value}.*option: ranker\.options\.{option}"):
+        build_ranker(spec_of(rich_columns(2, 7, seed=3)), config)

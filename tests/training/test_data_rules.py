@@ -127,7 +127,7 @@ def test_a_job_says_what_followed_from_the_data(tmp_path: Path) -> None:
     job = Job(spec_of(train), train, None, build_config(recipe), options)
     assert job.config.training.steps == 200
     said = " ".join(job.rules)
-    assert "training.steps = 200: 427 passes over 30 requests, within 200 and 3,000 steps" in said
+    assert "training.steps = 200: 200 passes over 30 requests, within 200 and 3,000 steps" in said
     assert "positives per item" in said
     assert "100% of the candidates" in said
 

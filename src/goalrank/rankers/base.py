@@ -309,8 +309,8 @@ class Scorer(Ranker):
         if open_to is not None:
             return super().greedy(state, batch, slots, open_to)
         lists = self.best(state, batch, slots)
-        log_prob = self.list_log_prob(state, batch, lists.unsqueeze(1))
-        return lists, log_prob.squeeze(1).double()
+        log_prob = self.list_log_prob(state.double(), batch, lists.unsqueeze(1))
+        return lists, log_prob.squeeze(1)
 
     def decode_with(self, state: Tensor, batch: Batch, slots: int, choose: Choose) -> Tensor:
         """Fill one list [B, L] per request; the logits are the scores of the candidates left."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,8 +136,10 @@ def _passes(config: FitConfig, warm_start: bool) -> int:
 
 
 def _passes_said(found: FitConfig, facts: DataFacts) -> str:
-    passes = found.training.steps * found.training.batch_size / max(facts.requests, 1)
-    return "1 pass" if passes == 1 else f"{passes:.3g} passes"
+    # The last batch of a pass holds what is left, so a step of few requests reads fewer.
+    loop = found.training
+    passes = loop.steps / max(math.ceil(facts.requests / loop.batch_size), 1)
+    return "1 pass" if passes == 1 else f"{float(f'{passes:.3g}'):,g} passes"
 
 
 def _can_warm_start(config: FitConfig) -> bool:

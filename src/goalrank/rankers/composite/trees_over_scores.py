@@ -31,11 +31,11 @@ def user_folds(columns: EncodedRequests, folds: int) -> NDArray[np.int64]:
     Raises:
         ConfigError: a fold holds none of the requests, or all of them.
     """
-    fold = columns.user.astype(np.int64) % folds
-    sizes = np.bincount(fold, minlength=folds)
-    if (sizes == 0).any() or folds < 2:
+    fold = columns.user.astype(np.int64) % max(folds, 1)
+    empty = folds - len(np.unique(fold))
+    if empty > 0 or folds < 2:
         raise ConfigError(
-            f"{folds} folds of users have {', '.join(map(str, sizes))} training requests; remedy: at "
+            f"{folds} folds of users, {max(empty, 0)} of them without training requests; remedy: at "
             f"least 2 folds, and fewer than there are users (option: rankers.options.folds)"
         )
     return fold

@@ -163,6 +163,28 @@ class BoostedTrees(Scorer):
         super()._load_from_state_dict(state, prefix, *rest)
 
 
+def check_ranges(learning_rate: float, **least: tuple[float, float]) -> None:
+    """Refuse options of trees that no library can use.
+
+    Args:
+        learning_rate: must be above 0.
+        **least: option → value, and the least that it may be.
+
+    Raises:
+        ConfigError: see above.
+    """
+    for name, (value, lowest) in least.items():
+        if not value >= lowest:
+            raise ConfigError(
+                f"{name} is {value}, but must be at least {lowest}; option: ranker.options.{name}"
+            )
+    if not 0 < learning_rate < np.inf:
+        raise ConfigError(
+            f"learning_rate is {learning_rate}, but must be above 0; "
+            f"option: ranker.options.learning_rate"
+        )
+
+
 def feature_table(
     features: TreeFeatures, columns: EncodedRequests, rows: NDArray[np.int64]
 ) -> TreeTable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from goalrank.encoders import LEVELS, EncoderSizes, Trees, TreeTable, fit_trees
-from goalrank.rankers.scorers.boosted_trees import BoostedTrees
+from goalrank.rankers.scorers.boosted_trees import BoostedTrees, check_ranges
 from goalrank.requests import InputSpec
 
 
@@ -15,19 +15,19 @@ class LambdaMART(BoostedTrees):
     Args:
         spec: shapes of the batches.
         sizes: unused; trees have no such sizes.
-        trees: the most trees; fewer if validation stops improving, and at most 300 without
+        trees: the most trees, at least 1; fewer if validation stops improving, and at most 300 without
             validation.
-        leaves: leaves per tree.
+        leaves: leaves per tree, at least 2.
         learning_rate: shrinkage, above 0.
-        min_leaf: the least candidates per leaf.
+        min_leaf: the least candidates per leaf, at least 0.
         folds: groups of users for cross-fitted counts, at least 1; 1 counts on everything (which
             leaks labels; for ablation).
-        patience: trees without a better validation NDCG before fitting stops. At a learning rate
+        patience: at least 1; trees without a better validation NDCG before fitting stops. At a learning rate
             of 0.02 noise hides progress over fewer than a hundred.
         threads: threads of LightGBM; 0 uses all cores.
 
     Raises:
-        ConfigError: `folds` is below 1.
+        ConfigError: `folds` or another option is out of its range.
     """
 
     def __init__(
@@ -44,6 +44,13 @@ class LambdaMART(BoostedTrees):
         threads: int = 0,
     ) -> None:
         super().__init__(spec, trees, folds, threads)
+        check_ranges(
+            learning_rate,
+            trees=(trees, 1),
+            leaves=(leaves, 2),
+            min_leaf=(min_leaf, 0),
+            patience=(patience, 1),
+        )
         self.leaves, self.learning_rate = leaves, learning_rate
         self.min_leaf, self.patience = min_leaf, patience
 

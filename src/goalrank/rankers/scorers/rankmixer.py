@@ -53,7 +53,7 @@ class RankMixer(Scorer):
         super().__init__()
         d = sizes.width
         self.tokens = tokens or sizes.heads
-        if d % self.tokens:
+        if self.tokens < 1 or d % self.tokens:
             raise ConfigError(
                 f"{self.tokens} tokens do not divide the width {d}; remedy: choose a divisor of "
                 f"it; option: ranker.options.tokens"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from goalrank.encoders import EncoderSizes, RequestEncoder, Wide
 from goalrank.nn import Block, at_least_single, zeroed
 from goalrank.rankers.base import Scorer
-from goalrank.rankers.history_vectors import HistoryVectors
+from goalrank.rankers.history_vectors import HistoryVectors, check_heads
 from goalrank.rankers.initial_order import pointwise_loss
 from goalrank.requests import Batch, InputSpec
 
@@ -39,6 +39,9 @@ class SASRec(Scorer):
         sizes: sizes of the network.
         attention_heads: heads of the blocks; must divide the width.
         sequence: False leaves the transformer out (for ablation).
+
+    Raises:
+        ConfigError: `attention_heads` does not divide the width.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class SASRec(Scorer):
         self.sequence = sequence
         self.encoder = RequestEncoder(spec, replace(sizes, layers=0))
         if sequence:
+            check_heads(attention_heads, d)
             self.history = HistoryVectors(d)
             self.start = nn.Parameter(torch.randn(1, 1, d) * 0.02)
             self.positions = nn.Embedding(_MAX_POSITIONS, d)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from goalrank.encoders import EncoderSizes, TreeTable, scoring_threads
 from goalrank.errors import MissingExtraError
-from goalrank.rankers.scorers.boosted_trees import BoostedTrees
+from goalrank.rankers.scorers.boosted_trees import BoostedTrees, check_ranges
 from goalrank.requests import InputSpec
 
 
@@ -22,18 +22,18 @@ class XGBoost(BoostedTrees):
     Args:
         spec: shapes of the batches.
         sizes: unused; trees have no such sizes.
-        trees: the most trees; fewer if validation stops improving, and at most 300 without
+        trees: the most trees, at least 1; fewer if validation stops improving, and at most 300 without
             validation.
-        leaves: the most leaves per tree; the leaf that gains most is split first.
+        leaves: the most leaves per tree, at least 2; the leaf that gains most is split first.
         learning_rate: shrinkage, above 0.
         min_weight: the least sum of second derivatives per leaf, at least 0.
         folds: groups of users for cross-fitted counts, at least 1; 1 counts on everything (which
             leaks labels; for ablation).
-        patience: trees without a better validation NDCG before fitting stops.
+        patience: at least 1; trees without a better validation NDCG before fitting stops.
         threads: threads of XGBoost; 0 uses all cores.
 
     Raises:
-        ConfigError: `folds` is below 1.
+        ConfigError: `folds` or another option is out of its range.
     """
 
     def __init__(
@@ -50,6 +50,13 @@ class XGBoost(BoostedTrees):
         threads: int = 0,
     ) -> None:
         super().__init__(spec, trees, folds, threads)
+        check_ranges(
+            learning_rate,
+            trees=(trees, 1),
+            leaves=(leaves, 2),
+            min_weight=(min_weight, 0),
+            patience=(patience, 1),
+        )
         self.leaves, self.learning_rate = leaves, learning_rate
         self.min_weight, self.patience = min_weight, patience
 

@@ -62,7 +62,7 @@ class Access:
         self.keys, self._wrong = keys, WrongKeys(wrong_keys)
 
     def routes(self, kind: Callable[[Check], type[APIRoute]]) -> APIRouter:
-        """Make a group of routes that refuse a request without a right key before reading its body.
+        """Make a group of routes that refuse a request without a right key before parsing its body.
 
         Args:
             kind: makes the class of the routes from what checks a request.

@@ -1,4 +1,7 @@
-"""Routes that look at a request's key before they read its body."""
+"""Routes that look at a request's key before they parse its body.
+
+`BodyLimit` has read the body by then, up to its limit.
+"""
 
 from __future__ import annotations
 
