@@ -15,14 +15,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from goalrank.bundles import ListGraph, Predictor, export_graph
 from goalrank.bundles.onnx.graph import cached_graph, load_graph
 from goalrank.bundles.synthetic_requests import synthetic_requests
 from goalrank.constraints import AtMost, Constraints, Diversity
 from goalrank.errors import BundleError, ConfigError, MissingExtraError
-from goalrank.rankers import Generator, Ranker
-from goalrank.requests import EncodedRequests
+from goalrank.rankers import Generator, Ranker, Scorer
+from goalrank.requests import Batch, EncodedRequests
 from goalrank.serving import Service
 from tests.bundles.kit import make_bundle
 from tests.rankers.kit import FACTORIES, SMALL, make_ranker, padded, rich_columns, shake, spec_of
@@ -195,6 +196,23 @@ def test_what_cannot_be_exported_is_refused(path, tmp_path):
     assert os.listdir(tmp_path) == []
     folder = make_bundle("seq2slate", reward=False).save(tmp_path / "b")
     assert Service(folder, backend="onnx").predictors["default"].graph is None
+
+
+class ByNumber(Scorer):
+    """Says that it has a graph, and asks a tensor for its number."""
+
+    has_graph = True
+
+    def scores(self, batch: Batch) -> Tensor:
+        sign = 1 if float(batch.candidate_score.sum()) > 0 else -1
+        return sign * batch.candidate_score
+
+
+def test_a_ranker_without_the_graph_that_it_promised_is_named(path, tmp_path):
+    columns = rich_columns(9, 7, seed=3)
+    with pytest.raises(BundleError, match=r"^ByNumber says has_graph.*remedy.*backend torch$"):
+        export_graph(ByNumber(), columns, 4, tmp_path / "g.onnx")
+    assert os.listdir(tmp_path) == []
 
 
 EXPORTABLE = ["dcn_v2", "din", "linear", "nar4rec", "prm", "rankmixer", "score mean", "setrank"]

@@ -65,7 +65,7 @@ def export_graph(ranker: Ranker, columns: EncodedRequests, slots: int, path: str
 
     Raises:
         ConfigError: a ranker whose lists are not greedy decodes, no slot, or no request.
-        BundleError: the graph emits other lists.
+        BundleError: an operation has no graph, or the graph emits other lists.
         MissingExtraError: the extra `onnx` is not installed.
     """
     onnx = need("onnx")
@@ -101,11 +101,20 @@ def _program(ranker: Ranker, columns: EncodedRequests, slots: int) -> Any:
     ))  # fmt: skip
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            _Decode(ranker, slots), tuple(tensors), dynamo=True, verbose=False,
-            input_names=["open_to", *_BATCH, *TABLES], output_names=["lists", "log_prob"],
-            dynamic_shapes=shapes,
-        )  # fmt: skip
+        try:
+            program = torch.onnx.export(
+                _Decode(ranker, slots), tuple(tensors), dynamo=True, verbose=False,
+                input_names=["open_to", *_BATCH, *TABLES], output_names=["lists", "log_prob"],
+                dynamic_shapes=shapes,
+            )  # fmt: skip
+        except Exception as error:  # the exporter raises its own classes, and whatever it meets
+            # The exporter's own text refers to a report that nobody sees.
+            cause = str(error.__cause__ or error).strip() or type(error).__name__
+            name = type(ranker).__name__
+            raise BundleError(
+                f"{name} says has_graph, but cannot be exported ({cause.splitlines()[0]}); "
+                f"remedy: tensor operations that ONNX has, or option: backend torch"
+            ) from error
     if program is None:
         raise ConfigError("this PyTorch exported nothing; remedy: torch 2.6 or later")
     return program.model_proto
