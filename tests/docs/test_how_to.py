@@ -29,8 +29,9 @@ def test_every_question_is_a_heading_with_an_answer():
         ("not shown", "Leave the position of those not shown empty"),
         ("what to send", "the candidates, and what the model was trained with"),
         ("how sure", "goalrank evaluate"),
-        ("metric", "--metric file:function"),
+        ("metric", "--metric mine:function"),
         ("roll back", "goalrank models rollback"),
+        ("serving faster", "--backend onnx"),
     ],
 )
 def test_a_question_has_one_short_answer_that_leads_on(words, answer):

@@ -24,7 +24,9 @@ from tests.docs.markdown import table
 from tests.docs.settings_pages import import_settings, rows, sections, training_settings
 
 # Options that are given once for each value have the name of one.
-_REPEATED = {"estimators": "estimator", "allow_plugins": "allow_plugin"}
+_REPEATED = {
+    "estimators": "estimator", "allow_plugins": "allow_plugin", "allowed_hosts": "allowed_host",
+}  # fmt: skip
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 
 

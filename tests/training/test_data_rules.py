@@ -128,6 +128,11 @@ def test_a_job_says_what_followed_from_the_data(tmp_path: Path) -> None:
     assert job.config.training.steps == 200
     said = " ".join(job.rules)
     assert "training.steps = 200: 200 passes over 30 requests, within 200 and 3,000 steps" in said
+    assert "reward.loop.steps = 200: 200 passes" in said
+    labels = build_config({**recipe, "objective": {"name": "supervised"}})
+    assert not any(
+        "reward" in line.partition("=")[0] for line in rules_applied(labels, facts_of(train))
+    )
     assert "positives per item" in said
     assert "100% of the candidates" in said
 

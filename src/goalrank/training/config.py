@@ -38,9 +38,9 @@ class LoopConfig(_Strict):
     """How long and how fast to fit.
 
     Attributes:
-        steps: optimiser steps at most; 0 = four passes over the training requests, up to 600
-            steps, or two passes (one for a generator with a warm start) where those are more;
-            within 200 and 3000 steps.
+        steps: optimiser steps at most; 0 = two passes over the training requests (one for a
+            generator with a warm start), but at least 600 steps or four passes, whichever is fewer;
+            always 200 to 3000 steps.
         batch_size: requests per step.
         lr: peak learning rate (AdamW); rises over `warmup` steps, then falls by a cosine.
         weight_decay: of AdamW; the wide path, norms and biases have none.

@@ -9,7 +9,7 @@ from typing import Any
 
 from goalrank.requests import EncodedRequests, InputSpec
 from goalrank.settings import merge
-from goalrank.training.config import LIST_REWARD, FitConfig
+from goalrank.training.config import LIST_REWARD, FitConfig, LoopConfig
 from goalrank.training.distributed.process_group import gather_bytes, is_distributed
 
 _FEW_POSITIVES = 10.0  # per item; below it, networks learn the ids of the log by heart
@@ -108,11 +108,15 @@ def rules_applied(config: FitConfig, facts: DataFacts) -> list[str]:
     """Say which settings followed from the data, and from what."""
     found = resolved(config, facts)
     out = []
-    if config.training.steps == 0:
-        out.append(
-            f"training.steps = {found.training.steps}: {_passes_said(found, facts)} over "
-            f"{facts.requests:,} requests, within 200 and 3,000 steps"
-        )
+    loops = [("training.steps", config.training, found.training)]
+    if config.objective.name != "supervised":
+        loops.append(("reward.loop.steps", config.reward.loop, found.reward.loop))
+    out += [
+        f"{name} = {loop.steps}: {_passes_said(loop, facts)} over {facts.requests:,} requests, "
+        f"within 200 and 3,000 steps"
+        for name, asked, loop in loops
+        if asked.steps == 0
+    ]
     if config.ranker.id_dropout == "auto":
         out.append(
             f"ranker.id_dropout = {found.ranker.id_dropout:g}: "
@@ -135,9 +139,8 @@ def _passes(config: FitConfig, warm_start: bool) -> int:
     return 1 if warm_start and config.objective.name != "supervised" else 2
 
 
-def _passes_said(found: FitConfig, facts: DataFacts) -> str:
+def _passes_said(loop: LoopConfig, facts: DataFacts) -> str:
     # The last batch of a pass holds what is left, so a step of few requests reads fewer.
-    loop = found.training
     passes = loop.steps / max(math.ceil(facts.requests / loop.batch_size), 1)
     return "1 pass" if passes == 1 else f"{float(f'{passes:.3g}'):,g} passes"
 

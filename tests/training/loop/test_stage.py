@@ -291,3 +291,14 @@ def test_mixed_precision_trains_with_clipped_gradients(make, tmp_path):
 
 def replace_loop(**changes: Any) -> LoopConfig:
     return LOOP.model_copy(update=changes)
+
+
+def test_without_a_bar_a_stage_says_how_far_it_is(tmp_path, monkeypatch):
+    said: list[str] = []
+    ways = RunOptions(tmp_path / "prm", progress=False, accelerator="cpu", say=said.append)
+    run_stage(supervised(), TRAIN, VALIDATION, ways)
+    assert said == []  # over long before 30 seconds
+    monkeypatch.setattr("goalrank.training.loop.callbacks.QUIET_S", 0.0)
+    run_stage(supervised(), TRAIN, VALIDATION, ways)
+    assert said[0] == "prm: step 1 of at most 10"
+    assert len(said) == 10

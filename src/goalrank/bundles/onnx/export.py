@@ -72,8 +72,8 @@ def export_graph(ranker: Ranker, columns: EncodedRequests, slots: int, path: str
     need("onnxscript")
     if not ranker.exportable:
         raise ConfigError(
-            f"{type(ranker).__name__} cannot be exported: only networks that fill a list slot by "
-            f"slot can; remedy: option: backend torch (or ranker.beam 1, where that is above 1)"
+            f"{type(ranker).__name__} cannot be exported: only rankers that say has_graph can; "
+            f"remedy: option: backend torch (or ranker.beam 1, where that is above 1)"
         )
     if slots < 1 or len(columns) == 0:
         raise ConfigError(f"slots = {slots} and {len(columns)} requests: both must be at least 1")

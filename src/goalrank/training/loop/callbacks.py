@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import lightning as L
@@ -10,6 +12,8 @@ import torch
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 
 from goalrank.training.loop.tensors import write_tensors
+
+QUIET_S = 30.0
 
 
 class Resumable(Callback):
@@ -58,6 +62,32 @@ class StageProgressBar(TQDMProgressBar):
         super().on_train_epoch_start(trainer, *args)
         done, last = trainer.current_epoch + 1, trainer.max_epochs
         self.train_progress_bar.set_description(f"{self.stage}, interval {done}/{last}")
+
+
+class ToldProgress(Callback):
+    """Says every 30 seconds how far a stage is, where no bar is shown.
+
+    Args:
+        stage: name of the stage.
+        tell: takes a sentence.
+    """
+
+    def __init__(self, stage: str, tell: Callable[[str], None]) -> None:
+        self.stage, self.tell = stage, tell
+        self._said = monotonic()
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Begin to count."""
+        self._said = monotonic()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, index: int
+    ) -> None:
+        """Say the step, if nothing was said for long."""
+        if trainer.is_global_zero and monotonic() - self._said >= QUIET_S:
+            self._said = monotonic()
+            most: Any = module.loop
+            self.tell(f"{self.stage}: step {trainer.global_step:,} of at most {most.steps:,}")
 
 
 class StopOnNaN(Callback):

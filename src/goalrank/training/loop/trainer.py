@@ -24,6 +24,7 @@ from goalrank.training.loop.callbacks import (
     Resumable,
     StageProgressBar,
     StopOnNaN,
+    ToldProgress,
 )
 from goalrank.training.loop.checkpoint import SafeCheckpointIO
 from goalrank.training.modules.task import LOG_EVERY
@@ -90,6 +91,8 @@ def _callbacks(
     callbacks: list[Callback] = [Resumable(), StopOnNaN()]
     if options.progress:
         callbacks.append(StageProgressBar(folder.name))
+    elif options.say is not None:
+        callbacks.append(ToldProgress(folder.name, options.say))
     if best is not None:
         stop = EarlyStopping(
             "val_score", mode="max", patience=loop.patience, check_on_train_epoch_end=False
