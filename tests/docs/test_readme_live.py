@@ -60,7 +60,10 @@ def test_the_live_block(tmp_path, monkeypatch, linear):
     monkeypatch.chdir(tmp_path)
     called = live_commands()
     at = next(n for n, words in enumerate(called) if words[1] == "serve")
-    printed = [goalrank(words[1:]) for words in called[:at]]
+    assert called[:2] == [["mkdir", "-p", "live"], ["cd", "live"]]
+    (tmp_path / "live").mkdir()
+    monkeypatch.chdir(tmp_path / "live")
+    printed = [goalrank(words[1:]) for words in called[2:at]]
     assert "100,012 events stored" in printed[-1]
     with served(called[at][2:]) as client:
         asked = [words for words in called if words[0] == "curl"]

@@ -136,7 +136,13 @@ def test_what_fits_no_table_is_not_exported(data, store):
     store.describe(store.info.replace(target=None))
     with pytest.raises(DataError, match=r"'what the server stored' cannot be one table.*target"):
         export_new(store, data)
+    named = tuple(f"feature_{i}" for i in range(6))
+    store.describe(store.info.replace(candidate_features=named))
+    listed = "candidate_features: feature_0, feature_1, feature_2, feature_3 and 2 others not in"
+    with pytest.raises(DataError, match=rf"{listed} 'train'; remedy.*--store"):
+        export_new(store, data)
     assert list((data / SERVED).iterdir()) == []
+    store.describe(store.info.replace(target=None, candidate_features=()))
     assert export_new(store, data, base=False) == DAY
 
 

@@ -269,15 +269,31 @@ def _alike(tables: dict[str, Requests]) -> tuple[list[pl.DataFrame], list[str]]:
 
 def _check_alike(ours: TableInfo, theirs: TableInfo, first: str, name: str) -> None:
     odd = [
-        f"{field} is {getattr(theirs, field)!r}, in '{first}' {getattr(ours, field)!r}"
+        _difference(field, getattr(theirs, field), getattr(ours, field), first)
         for field in _ALIKE
         if getattr(ours, field) != getattr(theirs, field)
     ]
     if odd:
         raise DataError(
             f"'{name}' cannot be one table with '{first}': {'; '.join(odd)}; remedy: the data that "
-            f"the served model was trained on (--data), or base = false"
+            f"the served model was trained on (--data), a store that holds no other model's lists "
+            f"(--store), or what was served alone (base = false)"
         )
+
+
+def _difference(field: str, theirs: object, ours: object, first: str) -> str:
+    """How a description differs; of long lists only what one has and the other has not."""
+    if not (isinstance(theirs, tuple) and isinstance(ours, tuple)) or set(theirs) == set(ours):
+        return f"{field} is {theirs!r}, in '{first}' {ours!r}"
+    more, less = ([x for x in a if x not in b] for a, b in ((theirs, ours), (ours, theirs)))
+    said = [f"{_some(more)} not in '{first}'" if more else ""]
+    said += [f"{_some(less)} of '{first}' lacking" if less else ""]
+    return f"{field}: {'; '.join(filter(None, said))}"
+
+
+def _some(names: list[object]) -> str:
+    shown = ", ".join(map(str, names[:4]))
+    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} others"
 
 
 def _cast(frame: pl.DataFrame, first: pl.DataFrame, name: str) -> pl.DataFrame:
