@@ -64,7 +64,7 @@ def command_line() -> str:
         "# Command line\n\n"
         "`goalrank VERB --help` prints the same in a terminal. Exit codes: 2 a setting, 3 data, "
         "4 a bundle, 5 a download, 6 a missing extra, 8 the store, 9 a worker or object store, "
-        "10 memory ran out, 130 interrupted.\n\n"
+        "10 memory ran out, 20 a check that did not pass, 130 interrupted.\n\n"
         + table(("command", "what it does"), links)
         + "\n"
         + "\n".join(_section(path, command) for path, command in found)
