@@ -277,6 +277,8 @@ def test_ready_until_closed(service):
         assert client.get("/health/ready").status_code == 200
         service.draining = True
         assert client.get("/health/ready").status_code == 503
+        assert client.head("/health/ready").status_code == 503
+        assert client.head("/health/live").status_code == 200
     assert service.draining
 
 

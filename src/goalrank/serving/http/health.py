@@ -20,11 +20,13 @@ def add_health(app: FastAPI, routes: APIRouter, service: Service) -> None:
         service: the service.
     """
 
+    @app.head("/health/live", include_in_schema=False)  # what some load balancers ask
     @app.get("/health/live")
     async def live() -> dict[str, str]:
         """Answer while the process runs."""
         return {"status": "live"}
 
+    @app.head("/health/ready", include_in_schema=False)  # what some load balancers ask
     @app.get("/health/ready")
     async def ready() -> Response:
         """Answer 200 if lists can be served and stored, 503 otherwise; the body says what is wrong."""
