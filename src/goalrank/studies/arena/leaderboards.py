@@ -243,8 +243,15 @@ def _row(label: str, part: pl.DataFrame, metric: str) -> LeaderboardRow:
         },
         per_seed=tuple(float(v) for v in part[metric]) if metric in metrics else (),
         facts={n: float(part[n].cast(pl.Float64).to_numpy().mean()) for n in numbers},
-        as_begun=int((part["kept"] == "start").sum()) if "kept" in part.columns else 0,
+        as_begun=_as_begun(part),
     )
+
+
+def _as_begun(part: pl.DataFrame) -> int:
+    if "kept" not in part.columns:  # an older ledger
+        return 0
+    kept = part["kept"].cast(pl.String)  # where no row has a start, the column has no type
+    return int((kept == "start").sum())
 
 
 def _compared(
