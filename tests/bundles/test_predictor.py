@@ -33,6 +33,26 @@ def test_without_rules_it_is_the_librarys_rank(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_request_without_candidates_has_an_empty_list_and_spoils_no_other(name):
+    table, bundle = make_table(6, seed=3), BUNDLES[name]
+    lists = [c for c in table.frame.columns if c.startswith(("candidate", "shown", "feedback"))]
+    lists += [c for c in ("relevance",) if c in table.frame.columns]
+    second = pl.int_range(pl.len()) == 1
+    emptied = [
+        pl.when(second).then(pl.lit([], dtype=table.frame.schema[c])).otherwise(c).alias(c)
+        for c in lists
+        if isinstance(table.frame.schema[c], pl.List)
+    ]
+    few = Requests(table.frame.with_columns(emptied), items=table.items, info=table.info)
+    whole, got = Predictor(bundle).rank(table, 4), Predictor(bundle).rank(few, 4)
+    assert got[1].items == []
+    assert got[1].log_prob == 0.0
+    assert [r.items for r in got[:1] + got[2:]] == [r.items for r in whole[:1] + whole[2:]]
+    [alone] = Predictor(bundle).rank(few.take([1]), 4)
+    assert alone.items == []
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_rules_that_forbid_nothing_change_nothing(name):
     table, bundle = make_table(30, seed=3), BUNDLES[name]
     plain = Predictor(bundle).rank(table, 4)

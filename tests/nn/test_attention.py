@@ -57,3 +57,14 @@ def test_queries_and_keys_may_differ_in_number(monkeypatch, short):
     _, k, v = drawn(3, 3)
     want = formula(q, k, v, torch.ones(7, 3, dtype=torch.bool))
     torch.testing.assert_close(dot_product_attention(q, k, v), want, rtol=1e-4, atol=1e-5)
+
+
+def test_a_row_that_attends_to_nothing_is_the_mean_of_all():
+    q, k, v = (torch.randn(2, 2, 40, 8) for _ in range(3))
+    mask = torch.ones(2, 40, dtype=torch.bool)
+    mask[1] = False
+    for few in (40, 5):  # both ways of computing it
+        bias = attention_bias(mask[:, :few], q.dtype)
+        out = dot_product_attention(q, k[:, :, :few], v[:, :, :few], bias)
+        want = v[1, :, :few].mean(1).flatten()
+        torch.testing.assert_close(out[1], want.expand(40, -1), atol=1e-5, rtol=0)

@@ -19,9 +19,10 @@ def attention_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
         dtype: of the logits.
 
     Returns:
-        [B, M]: 0 where attended, -inf elsewhere.
+        [B, M]: 0 where attended, the least number elsewhere: its weight is 0, and a row that attends
+        to nothing gets the mean of all instead of NaN.
     """
-    return mask.to(dtype).log()
+    return mask.to(dtype).log().clamp_min(torch.finfo(dtype).min)
 
 
 def dot_product_attention(
