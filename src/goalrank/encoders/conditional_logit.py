@@ -232,7 +232,7 @@ def _turn(x: Floats, starts: Longs, group: Longs, ridge: float) -> Floats:
 
 
 def _stretch(shares: sparse.csr_array, starts: Longs, group: Longs, precision: Floats) -> Floats:
-    """[C] the same for categories, each by itself: common ones curve the loss more than rare ones."""
+    """[C] stretch of each category's coordinate, so that common ones curve the loss as rare ones do."""
     even = 1.0 / np.diff(starts, append=len(group))[group]
     curvature = shares.multiply(shares).T @ (even * (1 - even)) + precision
     out: Floats = np.sqrt(len(starts) / curvature)

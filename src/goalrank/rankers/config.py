@@ -138,3 +138,22 @@ def constructor_arguments(
                 f"option, or write a classmethod from_config(spec, config)"
             )
     return arguments
+
+
+def check_divides(count: int, width: int, what: str, option: str) -> None:
+    """Refuse a number of equal parts that a width cannot be cut into.
+
+    Args:
+        count: of the parts.
+        width: D.
+        what: the parts, for people.
+        option: the ranker's own option that sets their number.
+
+    Raises:
+        ConfigError: fewer than one part, or the width is no multiple of their number.
+    """
+    if count < 1 or width % count:
+        raise ConfigError(
+            f"{count} {what} do not divide the width {width}; remedy: choose a divisor of it; "
+            f"option: ranker.options.{option}"
+        )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from goalrank.encoders import EntityEmbedding, HistoryEvents
-from goalrank.errors import ConfigError
 from goalrank.requests import Batch
 
 
@@ -50,20 +49,3 @@ def run_packed(rnn: nn.LSTM, x: Tensor, length: Tensor) -> tuple[Tensor, tuple[T
     out, state = rnn(packed)
     padded, _ = nn.utils.rnn.pad_packed_sequence(out, batch_first=True, total_length=x.shape[1])
     return padded, state
-
-
-def check_heads(heads: int, width: int) -> None:
-    """Refuse heads of a ranker's own layers that do not divide their width.
-
-    Args:
-        heads: option `attention_heads`.
-        width: D.
-
-    Raises:
-        ConfigError: see above.
-    """
-    if heads < 1 or width % heads:
-        raise ConfigError(
-            f"{heads} attention heads do not divide the width {width}; remedy: choose a divisor of "
-            f"it; option: ranker.options.attention_heads"
-        )

@@ -40,8 +40,8 @@ def test_what_validation_kept_is_known_also_when_loaded(data, tmp_path):
         builder = RowBuilder(parts, suite.whole_recipe())
         still = row.model_copy(update={"set": {"training": {"lr": rate}}})
         builder.fit(still, builder.config(still, {}, {}), seed=0)
-        assert parts.kept_by("mmr") is None
-        return parts.kept_by("dnn")
+        assert parts.kept.get("mmr") is None
+        return parts.kept.get("dnn")
 
     # A rate that changes nothing gains nothing; a wild one loses.
     assert kept(10.0) == "start"

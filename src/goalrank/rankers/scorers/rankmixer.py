@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from goalrank.encoders import EncoderSizes, RequestEncoder, Wide
-from goalrank.errors import ConfigError
 from goalrank.nn import at_least_single, zeroed
 from goalrank.rankers.base import Scorer
+from goalrank.rankers.config import check_divides
 from goalrank.rankers.initial_order import pointwise_loss
 from goalrank.requests import Batch, InputSpec
 
@@ -53,11 +53,7 @@ class RankMixer(Scorer):
         super().__init__()
         d = sizes.width
         self.tokens = tokens or sizes.heads
-        if self.tokens < 1 or d % self.tokens:
-            raise ConfigError(
-                f"{self.tokens} tokens do not divide the width {d}; remedy: choose a divisor of "
-                f"it; option: ranker.options.tokens"
-            )
+        check_divides(self.tokens, d, "tokens", "tokens")
         self.encoder = RequestEncoder(spec, replace(sizes, layers=0))
         width = -(-3 * d // self.tokens)
         self.pad = width * self.tokens - 3 * d

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from goalrank.encoders import EncoderSizes, RequestEncoder, Wide
 from goalrank.nn import Block, at_least_single, zeroed
 from goalrank.rankers.base import Scorer
-from goalrank.rankers.history_vectors import HistoryVectors, check_heads
+from goalrank.rankers.config import check_divides
+from goalrank.rankers.history_vectors import HistoryVectors
 from goalrank.rankers.initial_order import pointwise_loss
 from goalrank.requests import Batch, InputSpec
 
@@ -57,7 +58,7 @@ class SASRec(Scorer):
         self.sequence = sequence
         self.encoder = RequestEncoder(spec, replace(sizes, layers=0))
         if sequence:
-            check_heads(attention_heads, d)
+            check_divides(attention_heads, d, "attention heads", "attention_heads")
             self.history = HistoryVectors(d)
             self.start = nn.Parameter(torch.randn(1, 1, d) * 0.02)
             self.positions = nn.Embedding(_MAX_POSITIONS, d)

@@ -109,7 +109,7 @@ def _measured(
         "reason": None,
         "test_scored": found.n,
         "test_excluded": found.excluded,
-        "kept": None if row.is_composite else parts.kept_by(row.name),
+        "kept": None if row.is_composite else parts.kept.get(row.name),
     }
     values = Values(found.rows, data.test.user[found.rows].astype(np.int64), found.values)
     return [{**common, **_means(found, name, cell)} for name in rankers], values

@@ -51,7 +51,7 @@ class FittedParts:
         scratch: folder of models that are not shared; None keeps them with the shared ones.
         keep_members: whether the generators that an evaluator chooses from are shared.
         seconds: name of model → seconds of its training, now or earlier.
-        kept: name of model → "start" or "trained": which was better on validation; only models that
+        kept: name of ranker → "start" or "trained": which was better on validation; only models that
             begin as a linear solution have it.
     """
 
@@ -122,17 +122,8 @@ class FittedParts:
             facts = json.loads(done.read_text())
             self.seconds[place.name] = float(facts["seconds"])
             if facts.get("kept") is not None:
-                self.kept[place.name] = facts["kept"]
+                self.kept[name] = facts["kept"]
         return module.eval()
-
-    def kept_by(self, name: str) -> str | None:
-        """What a ranker kept, "start" or "trained"; None where it has no linear start.
-
-        Args:
-            name: of the ranker, as in `load_or_fit`.
-        """
-        safe = name.replace(":", ".")
-        return next((k for place, k in self.kept.items() if place.rpartition(".")[0] == safe), None)
 
     def supervised(
         self, config: FitConfig, name: str, loop: LoopConfig, seed: int, *, shared: bool = False
