@@ -105,12 +105,13 @@ def test_a_file_that_is_gone_is_no_store(folder, tmp_path, policy, what):
         if what == "replaced":
             Store(f"sqlite:///{path}").close()
         got = client.post("/v1/rank", json=body(1))
-        if what == "replaced" and policy == "fail" and got.status_code == 200:
-            assert got.json()["logged"]  # it is in the new file
-        elif policy == "fail":
-            assert code(got) == (503, "store_unavailable")
+        # The probe may have opened the new file before the request: then the list is stored there.
+        stored = got.status_code == 200 and got.json()["logged"]
+        assert what == "replaced" or not stored
+        if policy == "fail":
+            assert stored or code(got) == (503, "store_unavailable")
         else:
-            assert got.json()["logged"] == (what == "replaced")
+            assert got.status_code == 200, got.text
         if what == "removed":
             found = wait_for(client, 503 if policy == "fail" else 200)
             end = time.monotonic() + 20
@@ -125,7 +126,6 @@ def test_a_file_that_is_gone_is_no_store(folder, tmp_path, policy, what):
     with Store(f"sqlite:///{path}") as store:
         there = {row["request_id"] for part in store.rows() for row in part}
     assert body(2)["request_id"] in there
-    stored = what == "replaced" and got.status_code == 200
     assert (body(1)["request_id"] in there) == stored
 
 
