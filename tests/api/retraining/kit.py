@@ -11,6 +11,7 @@ import polars as pl
 from goalrank.api import RetrainSettings, load_retrain_settings
 from goalrank.requests import Requests
 from goalrank.serving import Event, Exposure, Store
+from goalrank.serving.store.layouts import Layout
 from goalrank.worlds import World, WorldConfig
 
 DAY, WARM = 600, 1800
@@ -52,6 +53,18 @@ def day(number: int, seed: int = 0) -> Requests:
     return WORLD.sample(DAY, seed=1000 * seed + 100 + number, first=WARM + DAY * number)
 
 
+def featured(table: Requests, *names: str, seed: int = 0) -> Requests:
+    """The same requests with candidate features of these names; the first request lacks the first."""
+    rng = np.random.default_rng(seed)
+    sizes = table.frame["candidates"].list.len().to_list()
+    vectors = [rng.normal(size=(n, len(names))).astype("float32").tolist() for n in sizes]
+    vectors[0] = [[None, *vector[1:]] for vector in vectors[0]]
+    dtype = pl.List(pl.Array(pl.Float32, len(names)))
+    frame = table.frame.with_columns(pl.Series("candidate_features", vectors, dtype=dtype))
+    info = table.info.replace(candidate_features=names)
+    return Requests(frame, items=table.items, users=table.users, info=info)
+
+
 def flipped(table: Requests) -> Requests:
     """The same day with every click turned into none, and the reverse."""
     other = table.frame["feedback"].struct.field("click").list.eval(1.0 - pl.element())
@@ -85,6 +98,8 @@ def serve(url: str, table: Requests, policy: str = "dnn@0123456789ab") -> None:
             candidates=row["candidates"], shown=row["shown"], history=row["history"],
             history_feedback=row["history_feedback"], history_time=row["history_time"],
             candidate_score=row.get("candidate_score"), propensity=row["propensity"], policy=policy,
+            candidate_features=row.get("candidate_features") or [],
+            layout=Layout.of(table.info).name,
         )
         for row in rows
     ]  # fmt: skip

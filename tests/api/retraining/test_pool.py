@@ -15,7 +15,7 @@ from goalrank.api.retraining.told import export_told
 from goalrank.errors import DataError
 from goalrank.requests import Requests
 from goalrank.serving import Store
-from tests.api.retraining.kit import DAY, WARM, day, serve, warm
+from tests.api.retraining.kit import DAY, WARM, day, featured, serve, warm
 
 FIRST = datetime(2024, 1, 4, tzinfo=UTC)  # of day 0; the warm days come before
 
@@ -131,19 +131,85 @@ def test_parts_that_cannot_be_one_table(data, store):
     assert "candidate_score" not in read_pool([data]).table.frame.columns
 
 
-def test_what_fits_no_table_is_not_exported(data, store):
+def test_what_fits_no_table_is_not_exported(data, store, url):
     """Else every later retraining would stumble over it."""
     store.describe(store.info.replace(target=None))
     with pytest.raises(DataError, match=r"'what the server stored' cannot be one table.*target"):
         export_new(store, data)
-    named = tuple(f"feature_{i}" for i in range(6))
-    store.describe(store.info.replace(candidate_features=named))
+
+    shop = f"{url}-shop"
+    serve(shop, featured(day(0), *(f"feature_{i}" for i in range(6))))
     listed = "candidate_features: feature_0, feature_1, feature_2, feature_3 and 2 others not in"
-    with pytest.raises(DataError, match=rf"{listed} 'train'; remedy.*--store"):
-        export_new(store, data)
+    with (
+        Store(shop) as other,
+        pytest.raises(DataError, match=rf"{listed} 'train'; remedy.*--store"),
+    ):
+        export_new(other, data)
     assert list((data / SERVED).iterdir()) == []
-    store.describe(store.info.replace(target=None, candidate_features=()))
     assert export_new(store, data, base=False) == DAY
+
+
+def vectors(table: Requests, part: slice, at: int) -> list[list[float | None]]:
+    """Values of one feature, per request."""
+    return [[v[at] for v in row] for row in table.frame["candidate_features"].to_list()[part]]
+
+
+def test_lists_of_models_with_other_features_are_one_table(tmp_path):
+    """A new feature, or one that went, stopped every retraining that came after it."""
+    data, url = tmp_path / "data", f"sqlite:///{tmp_path / 's.db'}"
+    featured(day(-1), "price", "age").write(data / "train.parquet")
+    alike, newer = featured(day(0), "price", "age"), featured(day(1), "rating", "price")
+    serve(url, alike)
+    with Store(url) as store:
+        assert export_new(store, data) == DAY
+    serve(url, newer)
+    serve(url, featured(day(2), "width", "height"))  # of another shop
+    with Store(url) as store:
+        assert export_new(store, data) == 2 * DAY
+    pool = read_pool([data])
+    assert pool.table.info.candidate_features == ("price", "age")
+    assert len(pool) == 3 * DAY
+    first, second = slice(DAY, 2 * DAY), slice(2 * DAY, 3 * DAY)
+    for at in range(2):
+        assert vectors(pool.table, first, at) == vectors(alike, slice(None), at)
+    assert vectors(pool.table, second, 0) == vectors(newer, slice(None), 1)
+    assert {x for row in vectors(pool.table, second, 1) for x in row} == {None}
+    said = "\n".join(pool.said)
+    assert (
+        "candidate_features: rating, width, height not in 'train'; age of 'train' lacking" in said
+    )
+    assert f"{DAY} lists have none of the features of 'train', as of a model for other data" in said
+
+
+def test_features_in_another_order_are_the_same(tmp_path):
+    data, url = tmp_path / "data", f"sqlite:///{tmp_path / 's.db'}"
+    featured(day(-1), "price", "age").write(data / "train.parquet")
+    turned = featured(day(0), "age", "price")
+    serve(url, turned)
+    with Store(url) as store:
+        export_new(store, data)
+    pool = read_pool([data])
+    for ours, theirs in ((0, 1), (1, 0)):
+        assert vectors(pool.table, slice(DAY, None), ours) == vectors(turned, slice(None), theirs)
+    assert pool.said == ()
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_feedback_kinds_of_other_models_are_left_out(data, store, url, served):
+    other = day(1)
+    if served:  # else no list of the range knows the kind: the export could not be read
+        likes = other.frame["feedback"].struct.field("click").alias("like")
+        frame = other.frame.with_columns(likes.to_frame().to_struct("feedback"))
+        info = other.info.replace(feedback_kinds=("like", "click"))
+        serve(url, Requests(frame, items=other.items, info=info))
+    store.describe(store.info.replace(feedback_kinds=("like", "click")))
+    assert export_new(store, data) == DAY * (1 + served)
+    pool = read_pool([data])
+    assert pool.table.info.feedback_kinds == ("click",)
+    assert pool.table.frame["feedback"].struct.fields == ["click"]
+    clicks = pool.table.frame["feedback"].struct.field("click").to_list()
+    assert clicks[WARM : WARM + DAY] == day(0).frame["feedback"].struct.field("click").to_list()
+    assert any("feedback kinds: like not in 'train'" in text for text in pool.said) == served
 
 
 def test_served_requests_must_have_the_score_that_training_had(data, tmp_path):

@@ -14,10 +14,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from goalrank.api.retraining.one_table import one_table, refuse_unlike
 from goalrank.api.retraining.told import export_told, with_told
 from goalrank.errors import DataError, StoreError
 from goalrank.models import DataRange
-from goalrank.requests import Requests, TableInfo
+from goalrank.requests import Requests
 from goalrank.storage import holding, put_in_place, remove_folder
 from goalrank.wording import counted
 
@@ -29,8 +30,6 @@ _BASE = ("train", "validation", "test")
 _DRAFT = ".draft"
 _LOCK = ".export.lock"
 _STAMP = "%Y%m%dT%H%M%S%fZ"
-# What tables must have in common to be one; the name of the data set may differ.
-_ALIKE = ("protocol", "feedback_kinds", "target", "candidate_features")
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,7 @@ def _check_draft(draft: Path, data: Path, base: bool) -> None:
     name, place = next(iter(places.items()))
     ours, theirs = (next(Requests.iter_shards(p, 1), None) for p in (place, draft / "train"))
     if ours is not None and theirs is not None:
-        _check_alike(ours.info, theirs.info, name, "what the server stored")
+        refuse_unlike(ours.info, theirs.info, name, "what the server stored")
 
 
 def served_folders(data: Path) -> list[Path]:
@@ -205,7 +204,7 @@ def read_pool(
             f"that was served; remedy: the folder of goalrank data import; option: --data"
         )
     tables = {name: _read(place, folders[0]) for name, place in places.items()}
-    frames, said = _alike(tables)
+    frames, said = one_table(tables)
     sizes = [frame.height for frame in frames]
     joined = pl.concat(frames, how="diagonal").with_columns(
         pl.Series("source", np.repeat(np.arange(len(frames)), sizes))
@@ -238,74 +237,6 @@ def _read(place: Path, data: Path) -> Requests:
         users=users if users.is_file() else None,
         allow_empty=True,
     )
-
-
-def _alike(tables: dict[str, Requests]) -> tuple[list[pl.DataFrame], list[str]]:
-    """Frames that can be one table, and what was dropped to make them so.
-
-    Raises:
-        DataError: their descriptions or ids differ, or what was served lacks the retriever's score.
-    """
-    first_name, first = next(iter(tables.items()))
-    for name, table in tables.items():
-        _check_alike(first.info, table.info, first_name, name)
-    scored = {name: "candidate_score" in table.frame.columns for name, table in tables.items()}
-    drop = ["slot_propensity"]  # the server knows whole lists' propensities only
-    said = []
-    if not all(scored.values()) and any(scored.values()):
-        if scored[first_name]:
-            lacking = [name for name, has in scored.items() if not has]
-            raise DataError(
-                f"{lacking} lack the retriever's score, which '{first_name}' has; remedy: send "
-                f"candidate_score with requests, or train on what was served alone (base = false)"
-            )
-        drop.append("candidate_score")
-        said.append(
-            f"'{first_name}' has no candidate_score, so that of served requests is left out"
-        )
-    frames = [table.frame.drop(drop, strict=False) for table in tables.values()]
-    return [_cast(frame, frames[0], name) for frame, name in zip(frames, tables)], said
-
-
-def _check_alike(ours: TableInfo, theirs: TableInfo, first: str, name: str) -> None:
-    odd = [
-        _difference(field, getattr(theirs, field), getattr(ours, field), first)
-        for field in _ALIKE
-        if getattr(ours, field) != getattr(theirs, field)
-    ]
-    if odd:
-        raise DataError(
-            f"'{name}' cannot be one table with '{first}': {'; '.join(odd)}; remedy: the data that "
-            f"the served model was trained on (--data), a store that holds no other model's lists "
-            f"(--store), or what was served alone (base = false)"
-        )
-
-
-def _difference(field: str, theirs: object, ours: object, first: str) -> str:
-    """How a description differs; of long lists only what one has and the other has not."""
-    if not (isinstance(theirs, tuple) and isinstance(ours, tuple)) or set(theirs) == set(ours):
-        return f"{field} is {theirs!r}, in '{first}' {ours!r}"
-    more, less = ([x for x in a if x not in b] for a, b in ((theirs, ours), (ours, theirs)))
-    said = [f"{_some(more)} not in '{first}'" if more else ""]
-    said += [f"{_some(less)} of '{first}' lacking" if less else ""]
-    return f"{field}: {'; '.join(filter(None, said))}"
-
-
-def _some(names: list[object]) -> str:
-    shown = ", ".join(map(str, names[:4]))
-    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} others"
-
-
-def _cast(frame: pl.DataFrame, first: pl.DataFrame, name: str) -> pl.DataFrame:
-    """A frame with the column types of the first."""
-    types = [pl.col(n).cast(t) for n, t in first.schema.items() if n in frame.columns]
-    try:
-        return frame.with_columns(types)
-    except pl.exceptions.PolarsError as error:
-        raise DataError(
-            f"'{name}' has columns of other types than the rest ({str(error).splitlines()[0]}); "
-            f"remedy: ids of one type everywhere"
-        ) from error
 
 
 def _kept(

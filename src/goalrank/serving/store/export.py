@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from goalrank.errors import DataError
 from goalrank.requests import TIME, Column, Requests, TableInfo, is_within
-from goalrank.serving.store.database import EXPOSURES
+from goalrank.serving.store.database import EXPOSURES, FEEDBACK
 from goalrank.serving.store.layouts import EARLIER, Layout, stored_info, stored_layouts
 from goalrank.serving.store.records import KEPT, in_range
 from goalrank.serving.store.store import Store
@@ -52,8 +52,9 @@ def stored_requests(
     """Read the served requests with start ≤ time < end as requests tables, in order of time.
 
     Feedback that never came is 0, and null where the model that served the request did not know
-    the kind. The tables have all candidate features of all models and the retriever's scores if any
-    request came with them; they are null where a request has none.
+    the kind. The tables have the candidate features and feedback kinds of all models that served a
+    request of the range, and the retriever's scores if any request came with them; they are null where a
+    request has none.
 
     Args:
         store: the store.
@@ -132,13 +133,28 @@ class _Frames:
         self, store: Store, connection: sa.Connection, start: datetime | None, end: datetime | None
     ) -> None:
         self._store, self._connection, self._range = store, connection, (start, end)
-        self._info = stored_info(connection) or TableInfo()
         self._layouts = stored_layouts(connection)
+        self._info = self._of_range(stored_info(connection) or TableInfo())
         scored = sa.func.sum(sa.cast(EXPOSURES.c.scored, sa.Integer))
         query = sa.select(sa.func.count(), scored).select_from(EXPOSURES)
         total, with_scores = connection.execute(query.where(*in_range(start, end))).one()
         self.total, self._scored = int(total), bool(with_scores)
         self.left_out: Counter[str] = Counter()
+
+    def _of_range(self, info: TableInfo) -> TableInfo:
+        """The description without kinds and features that no list of the range could have."""
+        within = in_range(*self._range)
+        names = _layout_names(self._connection, within)
+        layouts = [self._layouts.get(name, Layout.of(info)) for name in names]
+        answered = sa.select(FEEDBACK.c.kind).join(EXPOSURES).where(*within).distinct()
+        kinds = {info.target, *self._connection.scalars(answered)}
+        kinds.update(*(each.feedback_kinds for each in layouts))
+        features = {n for each in layouts for n in each.candidate_features}
+        return info.replace(
+            feedback_kinds=tuple(k for k in info.feedback_kinds if k in kinds),
+            feedback_ranges={k: v for k, v in info.feedback_ranges.items() if k in kinds},
+            candidate_features=tuple(n for n in info.candidate_features if n in features),
+        )
 
     def tables(
         self, items: pl.DataFrame | None, users: pl.DataFrame | None, chunk: int
@@ -188,6 +204,15 @@ class _Frames:
         good = {slot: value for slot, value in found.items() if is_within(value, bounds)}
         self.left_out[kind] += len(found) - len(good)
         return [good.get(slot, 0.0) for slot in range(len(row["shown"]))]
+
+
+def _layout_names(connection: sa.Connection, within: list[sa.ColumnElement[bool]]) -> set[str]:
+    """Names of the layouts of some exposures."""
+    body: sa.ColumnElement[Any] = sa.type_coerce(EXPOSURES.c.body, sa.JSON)
+    if connection.dialect.name != "sqlite":
+        body = sa.cast(EXPOSURES.c.body, sa.JSON)
+    query = sa.select(body["layout"].as_string()).where(*within).distinct()
+    return {name or EARLIER for (name,) in connection.execute(query)}
 
 
 def _write(tables: Iterator[Requests], folder: Path, cut: int) -> dict[str, int]:
