@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,78 @@ import torch
 
 from goalrank.errors import ConfigError
 from goalrank.rankers import Ranker
+from goalrank.rewards import Reward
 from goalrank.settings import merge
 from goalrank.studies.common.fitted_parts import FittedParts, frozen_copy
 from goalrank.studies.common.row_specs import COMPOSITES, OWN_TASKS, RowSpec
-from goalrank.training import DataFacts, FitConfig, build_config, resolved, run_stage
+from goalrank.training import DataFacts, FitConfig, LoopConfig, build_config, resolved, run_stage
 
+_COPY_SEEDS = 10_000  # larger than any seed of a suite
 _HELPERS = ("light", "light_loop", "reward", "pretrain")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row to make, with what it is made from.
+
+    Attributes:
+        builder: of the data set.
+        spec: the row.
+        config: its settings.
+        seed: of its trainings and draws.
+    """
+
+    builder: RowBuilder
+    spec: RowSpec
+    config: FitConfig
+    seed: int
+
+    @property
+    def label(self) -> str:
+        """Its name in tables."""
+        return self.spec.label
+
+    @property
+    def parts(self) -> FittedParts:
+        """What rows of the data set share."""
+        return self.builder.parts
+
+    @property
+    def slots(self) -> int:
+        """L, slots per list."""
+        return self.config.ranker.slots
+
+    def reward(self) -> Reward:
+        """The reward model that rows share."""
+        return self.parts.reward(self.builder.helpers(self.spec), self.seed, self.spec.bias)
+
+    def member(self, name: str) -> Ranker:
+        """Train a generator that an evaluator chooses from; rows of other k use the same one.
+
+        Args:
+            name: of the ranker.
+        """
+        loop, kept = self.config.training, self.parts.keep_members
+        return self.parts.supervised(self.config, name, loop, self.seed, shared=kept)
+
+    def trained_copies(
+        self,
+        base: str,
+        count: int,
+        config: FitConfig | None = None,
+        loop: LoopConfig | None = None,
+    ) -> list[Ranker]:
+        """Train one ranker from several seeds; a smaller count gives the first of them.
+
+        Args:
+            base: name of the ranker.
+            count: of trainings.
+            config: settings; None takes the row's.
+            loop: of the training; None takes the row's.
+        """
+        config, loop = config or self.config, loop or self.config.training
+        seeds = (_COPY_SEEDS * (self.seed + 1) + i for i in range(count))
+        return [self.parts.supervised(config, base, loop, each) for each in seeds]
 
 
 class RowBuilder:
@@ -81,7 +148,7 @@ class RowBuilder:
         """
         config = self.resolved(config)
         if row.is_composite:
-            return COMPOSITES[row.name](self, row, config, seed, **row.options)
+            return COMPOSITES[row.name](Row(self, row, config, seed), **row.options)
         return {row.label: self._single(row, config, seed)}
 
     def _single(self, row: RowSpec, config: FitConfig, seed: int) -> Ranker:
