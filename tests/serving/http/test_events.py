@@ -23,6 +23,7 @@ from goalrank.serving import Service, Store, create_app, export_store
 from goalrank.serving.http import admission
 from goalrank.serving.http.access import Keys
 from goalrank.serving.http.server import keep_state
+from goalrank.serving.ranking.batcher import THREAD
 from goalrank.serving.state.event_log import EventLog
 from goalrank.serving.state.keeper import StateKeeper
 from goalrank.serving.state.live import LiveState
@@ -188,6 +189,17 @@ def test_recommendations_are_shed_while_one_is_retrieved(made, server, monkeypat
         assert (first.result(30).status_code, second.status_code) == (200, 503)
     assert healthy.status_code == 200
     assert "goalrank_shed_total 1.0" in server.client.get("/metrics").text
+
+
+def test_a_server_that_ended_leaves_no_thread_that_works(made, tmp_path):
+    def queues() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name == THREAD}
+
+    before = queues()
+    server = Server(made[0], tmp_path)
+    assert len(queues() - before) == 5  # state, retrieval, small and large lists, feedback
+    server.stop()
+    assert queues() <= before
 
 
 def test_a_user_whom_nobody_knows_gets_a_list(made, server):

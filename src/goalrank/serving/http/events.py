@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 from pydantic import model_validator as check
 
 from goalrank.constraints import Constraints
-from goalrank.errors import ConfigError, OverloadError
+from goalrank.errors import ConfigError
 from goalrank.serving.http.access import ARRIVED
 from goalrank.serving.http.schemas import (
     MOST_CANDIDATES,
@@ -25,7 +25,7 @@ from goalrank.serving.http.schemas import (
     RequestTime,
     Score,
 )
-from goalrank.serving.ranking.batcher import Batcher, FullError
+from goalrank.serving.ranking.batcher import Batcher
 from goalrank.serving.ranking.served_bundles import DEFAULT
 from goalrank.serving.ranking.service import Service
 from goalrank.serving.state.event_rules import EventRules
@@ -288,8 +288,10 @@ def add_events(routes: APIRouter, service: Service, keeper: StateKeeper) -> None
     # A thread: retrieval holds the state's lock, and the event loop must be free to refuse. Those
     # that wait are retrieved together.
     retrieval: Batcher[RecommendBody, _Retrieved] = Batcher(
-        lambda bodies: _retrieved(bodies, keeper), batch_size=16
-    )
+        lambda bodies: _retrieved(bodies, keeper),
+        full="too many requests wait for retrieval; send it again", batch_size=16,
+    )  # fmt: skip
+    service.close_first(retrieval)
 
     @routes.post("/v1/events")
     def events(body: EventsBody) -> EventsAnswer:
@@ -306,10 +308,7 @@ def add_events(routes: APIRouter, service: Service, keeper: StateKeeper) -> None
     @routes.post("/v1/recommend", response_model=Answer)
     async def recommend(body: RecommendBody, request: Request) -> Response:
         """Retrieve candidates for a user and rank them."""
-        try:
-            found = await asyncio.wrap_future(retrieval.submit(body))
-        except FullError as error:
-            raise OverloadError("too many requests wait for retrieval; send it again") from error
+        found = await asyncio.wrap_future(retrieval.submit(body))
         asked = _asked(body, found)
         answer = (await service.rank_async([asked], request.scope.get(ARRIVED)))[0]
         answer.state_ahead = found.ahead

@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
+from goalrank.errors import OverloadError
+
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class FullError(Exception):
-    """Error of a queue that holds as many jobs as it may, or that was closed."""
+THREAD = "goalrank-batcher"
 
 
 class Batcher(Generic[T, R]):
@@ -24,6 +23,7 @@ class Batcher(Generic[T, R]):
 
     Args:
         work: makes the results of a batch of jobs, in their order.
+        full: what is said of a job that is refused.
         batch_size: jobs per batch, at most; at least 1.
         depth: jobs that may wait; further ones are refused.
     """
@@ -32,14 +32,15 @@ class Batcher(Generic[T, R]):
         self,
         work: Callable[[Sequence[T]], Sequence[R]],
         *,
+        full: str = "too many requests wait; send it again",
         batch_size: int = 64,
         depth: int = 4096,
     ) -> None:
         self._work, self._batch_size = work, batch_size
-        self._depth = depth
+        self._depth, self._full = depth, full
         self._queue: queue.SimpleQueue[tuple[T, Future[R]] | None] = queue.SimpleQueue()
         self._open, self._lock = True, threading.Lock()  # no job comes after the end
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
         self._thread.start()
 
     @property
@@ -57,12 +58,12 @@ class Batcher(Generic[T, R]):
             A future of its result.
 
         Raises:
-            FullError: `depth` jobs are waiting, or `close` was called: nobody would do the job.
+            OverloadError: `depth` jobs are waiting, or `close` was called: nobody would do the job.
         """
         done: Future[R] = Future()
         with self._lock:
             if not self._open or self._queue.qsize() >= self._depth:
-                raise FullError
+                raise OverloadError(self._full)
             self._queue.put((job, done))
         return done
 

@@ -33,7 +33,7 @@ from goalrank.requests import Missing, TableInfo
 from goalrank.serving.http.schemas import Answer, RankBody
 from goalrank.serving.observability.metrics import Metrics
 from goalrank.serving.observability.tracing import Tracing
-from goalrank.serving.ranking.batcher import Batcher, FullError
+from goalrank.serving.ranking.batcher import Batcher
 from goalrank.serving.ranking.jobs import (
     RankJob,
     RequestJobs,
@@ -151,6 +151,7 @@ class Service:
         )  # fmt: skip
         self.keeper: StateKeeper | None = None
         self._filler: Filler | None = None
+        self._before_ranking: list[Batcher[Any, Any] | Filler] = []
         self._batcher: Batcher[RankJob, Ranked] = Batcher(self._rank_batch)
         # A thread of its own, one by one: what takes long holds up neither the rest nor memory.
         self._large_batcher: Batcher[RankJob, Ranked] = Batcher(
@@ -158,8 +159,9 @@ class Service:
         )
         # A thread of its own: feedback that waits for a database holds up nothing else.
         self._feedback_writer: Batcher[Sequence[Event], FeedbackCounts] = Batcher(
-            self._write_feedback, batch_size=1, depth=_FEEDBACK_DEPTH
-        )
+            self._write_feedback, full="too much feedback waits for the store; send it again",
+            batch_size=1, depth=_FEEDBACK_DEPTH,
+        )  # fmt: skip
         self._probe = None if store is None else StoreProbe(store)
         self._fallback_pool = ThreadPoolExecutor(thread_name_prefix="goalrank-fallback")
         self.draining = False
@@ -196,6 +198,7 @@ class Service:
                 keeper.adopt(predictor.bundle.encoder.info, predictor.bundle.learnt)
 
         self.keeper, self._filler = keeper, Filler(keeper)
+        self.close_first(self._filler)
         self._bundles.before_serving = adopt
         self._bundles.rank_by(keeper.latest)
 
@@ -264,7 +267,7 @@ class Service:
     def _submit(self, job: RankJob) -> Future[Ranked] | None:
         try:
             return (self._large_batcher if job.large else self._batcher).submit(job)
-        except FullError:
+        except OverloadError:
             return None
 
     def _rank_large(self, jobs: Sequence[RankJob]) -> list[Ranked]:
@@ -428,8 +431,6 @@ class Service:
                 counts = stored.result()
                 self.metrics.model.count_feedback(events, counts.stored / len(events))
                 return counts
-        except FullError as error:
-            raise OverloadError("too much feedback waits for the store; send it again") from error
         except StoreError as error:
             self.metrics.store_failures.labels(error.code).inc()
             raise
@@ -437,6 +438,14 @@ class Service:
     def _write_feedback(self, jobs: Sequence[Sequence[Event]]) -> list[FeedbackCounts]:
         store = self.store
         return [] if store is None else [store.feedback(events) for events in jobs]
+
+    def close_first(self, queue: Batcher[Any, Any] | Filler) -> None:
+        """Have a queue, whose jobs go on to ranking, finished and stopped before the others.
+
+        Args:
+            queue: the queue.
+        """
+        self._before_ranking.append(queue)
 
     def faults(self) -> list[Fault]:
         """Say what is wrong with this server now."""
@@ -451,11 +460,13 @@ class Service:
     def close(self) -> None:
         """Finish the waiting requests, then close the store; nothing is waited for without limit."""
         self.draining = True
-        if self._filler is not None:
-            self._filler.close(_CLOSE_S)
-        self._batcher.close(_CLOSE_S)
-        self._large_batcher.close(_CLOSE_S)
-        self._feedback_writer.close(_CLOSE_S)
+        for queue in (
+            *self._before_ranking,
+            self._batcher,
+            self._large_batcher,
+            self._feedback_writer,
+        ):
+            queue.close(_CLOSE_S)
         self._fallback_pool.shutdown(wait=False, cancel_futures=True)
         if self._probe is not None:
             self._probe.close()

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from goalrank.errors import OverloadError
 from goalrank.serving.http.schemas import RankBody
-from goalrank.serving.ranking.batcher import Batcher, FullError
+from goalrank.serving.ranking.batcher import Batcher
 from goalrank.serving.state.keeper import StateKeeper
 from goalrank.serving.state.live import Asked
 from goalrank.serving.store.records import micros
@@ -47,7 +46,9 @@ class Filler:
 
     def __init__(self, keeper: StateKeeper) -> None:
         self._keeper = keeper
-        self._batcher: Batcher[Sequence[RankBody], Filled] = Batcher(self._fill, batch_size=16)
+        self._batcher: Batcher[Sequence[RankBody], Filled] = Batcher(
+            self._fill, full="too many requests wait for the state; send it again", batch_size=16
+        )
 
     def submit(self, bodies: Sequence[RankBody]) -> Future[Filled]:
         """Fill in requests.
@@ -61,10 +62,7 @@ class Filler:
         Raises:
             OverloadError: too many requests wait.
         """
-        try:
-            return self._batcher.submit(bodies)
-        except FullError as error:
-            raise OverloadError("too many requests wait for the state; send it again") from error
+        return self._batcher.submit(bodies)
 
     def close(self, seconds: float) -> None:
         """Fill in what waits, then stop.
