@@ -6,6 +6,7 @@ import json
 import socket
 import sqlite3
 import time as clock
+from contextlib import closing
 
 import httpx
 import pytest
@@ -114,6 +115,35 @@ def test_disk_full(small, folder, policy):
         f"store, {unlogged * rows} served unlogged, {refused * rows} refused; integrity ok"
     )
     assert there == {f"n{number}-{i}" for number in kept for i in range(rows)}
+
+
+def test_a_log_that_a_full_disk_has_no_room_for_is_no_damage(folder):
+    """A server took its store for damaged, and advised a backup in place of what the log held."""
+    with small_disk(4) as disk:
+        if disk is None:
+            pytest.skip("a small disk needs root and the right to mount")
+        small = Small(disk / "s.db", disk)
+        service = Service(folder, small.store, deadline=10.0)
+        with TestClient(create_app(service)) as client:
+            for number in range(20):
+                assert ask(client, number, 7).status_code == 200
+            small.full(leave=0)
+            alone = f"file:{small.path}?mode=ro&immutable=1"
+            with (
+                closing(sqlite3.connect(small.path)) as plain,
+                closing(sqlite3.connect(alone, uri=True)) as file,
+            ):
+                with pytest.raises(sqlite3.OperationalError, match="disk is full"):
+                    plain.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                with pytest.raises(sqlite3.DatabaseError, match="malformed"):
+                    file.execute("SELECT count(*) FROM exposures")
+            small.store.probe(fresh=1e6)
+            for number in range(20, 400):  # what is free inside the log goes
+                if (answer := ask(client, number, 7)).status_code != 200:
+                    break
+            assert code(answer) == (503, "store_full")
+            small.freed()
+            assert ask(client, 1_000, 7).status_code == 200
 
 
 def test_feedback_on_a_full_disk(small, folder):

@@ -56,16 +56,34 @@ def test_a_checkpoint_under_way_is_no_damage(half_moved: tuple[Path, sqlite3.Con
     assert file.look() == 0
 
 
+def test_a_checkpoint_that_found_no_room_is_no_damage(
+    half_moved: tuple[Path, sqlite3.Connection],
+) -> None:
+    """The log has the rest of the file; a copy of a backup in its place would lose what it holds."""
+    path, connection = half_moved
+    file = StoreFile(sa.create_engine(f"sqlite:///{path}"))
+    for _ in range(2):
+        file.read_back()
+        assert file.look() == 0
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    file.read_back()
+    assert connection.execute("SELECT count(*) FROM exposures").fetchone() == (500,)
+
+
 def test_a_file_that_stays_cut_off_is_damaged(
     half_moved: tuple[Path, sqlite3.Connection],
 ) -> None:
     path, connection = half_moved
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    whole = read(path)[0]
+    connection.execute("INSERT INTO exposures VALUES ('new')")  # the log has some pages, not all
+    os.truncate(path, len(whole) // 2)
     file = StoreFile(sa.create_engine(f"sqlite:///{path}"))
     with pytest.raises(StoreError, match="is damaged"):
         file.read_back()
     with pytest.raises(StoreError, match="is damaged"):
         file.look()
-    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    path.write_bytes(whole)
     assert file.look() > 0  # connections of before are not used again
 
 

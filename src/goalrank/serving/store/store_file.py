@@ -8,6 +8,7 @@ import threading
 from contextlib import closing
 from pathlib import Path
 from time import sleep
+from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -19,7 +20,9 @@ _NEWEST = "SELECT body FROM exposures ORDER BY rowid DESC LIMIT 1"
 _HEADER = "SELECT count(*) FROM sqlite_master WHERE rowid = 1"
 _LOOKS, _STILL_S = 6, 0.5  # looks at a file that is being written; seconds between two
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_LOG_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")  # https://sqlite.org/walformat.html
+# Of the log: https://sqlite.org/walformat.html
+_LOG_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+_LOG_HEADER, _FRAME_HEADER = 32, 24  # bytes
 
 
 class StoreFile:
@@ -143,17 +146,19 @@ class StoreFile:
         self._engine.dispose()
         return StoreError(self._damage)
 
-    def _read(self, statement: str, how: str) -> None:
-        """Read by a connection of its own, which has no page in memory."""
+    def _read(self, statement: str, how: str) -> Any:
+        """First value of a statement, by a connection of its own, which has no page in memory."""
         address = f"file:{quote(str(Path(self._path or '').absolute()))}?{how}"
         with closing(sqlite3.connect(address, uri=True, timeout=1.0)) as connection:
-            connection.execute(statement).fetchone()
+            row = connection.execute(statement).fetchone()
+            return None if row is None else row[0]
 
     def _read_header(self) -> None:
         """Read the file alone, without its log.
 
-        A checkpoint writes the first page before those that it adds: while it runs, the file is
-        shorter than its header says, like a damaged one. Damage stays when nobody writes.
+        A checkpoint writes the first page before those that it adds: while it runs, and after one that
+        found the disk full, the file is shorter than its header says, like a damaged one. But the log
+        has the rest then, and damage stays when nobody writes.
         """
         for _ in range(_LOOKS):
             before = self._written()
@@ -163,9 +168,32 @@ class StoreFile:
             except sqlite3.DatabaseError as error:
                 if self._damage is not None or _code(error) not in _DAMAGED:
                     raise
+                if self._rest_is_in_log():
+                    return
                 sleep(_STILL_S)
                 if self._written() == before:
                     raise
+
+    def _rest_is_in_log(self) -> bool:
+        """Whether the log has every page that the file lacks."""
+        size = self._read("PRAGMA page_size", "mode=ro")
+        whole = self._read("PRAGMA page_count", "mode=ro")  # with those of the log
+        found = self._written()
+        return found is not None and self._logged(size) >= set(
+            range(found[0] // size + 1, whole + 1)
+        )
+
+    def _logged(self, size: int) -> set[int]:
+        """Numbers of the pages that the log holds; those of its earlier rounds are not counted."""
+        pages = set()
+        with Path(f"{self._path}-wal").open("rb") as opened:
+            salts = opened.read(_LOG_HEADER)[16:24]
+            while (
+                len(frame := opened.read(_FRAME_HEADER)) == _FRAME_HEADER and frame[8:16] == salts
+            ):
+                pages.add(int.from_bytes(frame[:4], "big"))
+                opened.seek(size, os.SEEK_CUR)
+        return pages
 
     def _written(self) -> tuple[int, int] | None:
         """Size of the file and the time when it was written last."""
