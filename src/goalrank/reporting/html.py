@@ -19,7 +19,7 @@ from goalrank.reporting.report import Example, Report
 from goalrank.reporting.svg import to_svg
 from goalrank.reporting.tables import milliseconds
 from goalrank.storage import write_text
-from goalrank.wording import signed
+from goalrank.wording import counted, signed
 
 _TRAINED, _BASELINE = "trained ranker", "baseline"
 _SOURCE = "best_from/"
@@ -191,7 +191,7 @@ def _curves(report: Report) -> list[dict[str, Any]]:
             if len(y) > 0:
                 words, meaning = _CURVES.get(key, (key.replace("_", " "), _OTHER))
                 figure = line_chart({words: (x, y)}, title=words, size=(4.2, 2.5))
-                said = f"{stage}: {words} from {y[0]:.4g} to {y[-1]:.4g} over {int(x[-1])} steps"
+                said = f"{stage}: {words} from {y[0]:.4g} to {y[-1]:.4g} over {counted(int(x[-1]), 'step')}"
                 figures.append({"figure": to_svg(figure, said), "meaning": meaning})
         if figures:
             out.append({"stage": stage, "figures": figures})
@@ -215,7 +215,7 @@ def _gaps(report: Report) -> dict[str, str] | None:
     values = values[np.isfinite(values)]
     if len(values) == 0:
         return None
-    label = f"Histogram of {len(values)} values: {words}; median {np.median(values):.4g}"
+    label = f"Histogram of {counted(len(values), 'value')}: {words}; median {np.median(values):.4g}"
     figure = histogram(values, xlabel="reward gap", size=(6.4, 3.0))
     return {"figure": to_svg(figure, label), "words": words}
 
