@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import goalrank
-
 from goalrank.wording import (
     counted,
     decimal,
