@@ -221,6 +221,8 @@ def _print(done: Report) -> None:
             f"{signed_percent(e.lift)} [{signed_percent(e.low)}, {signed_percent(e.high)}]  p {p_value(e.p_value)}, adjusted "
             f"{p_value(e.p_adjusted)}{'  CUPED' if e.cuped else ''}"
         )
+    for note in done.notes:
+        typer.echo(note)
     if done.sequential is None:
         typer.echo("For one look at a time set beforehand; to look at will: --sequential")
     else:
