@@ -109,12 +109,12 @@ def test_the_units_that_a_report_asks_for_are_those_of_a_plan():
     report = ab_report(EXPERIMENT, [table])
     assert report.notes[0].startswith("b serves what a serves")
     assert report.to_dict()["notes"] == report.notes
-    for effect, per in zip(report.effects, ("unit", "request", "item"), strict=True):
+    for effect, metric in zip(report.effects, EXPERIMENT.metrics, strict=True):
         if not effect.low <= 0 <= effect.high:
             continue
         said = next(note for note in report.notes if note.startswith(f"{effect.metric}, b"))
         asked = int(re.findall(r"about ([\d,]+) users", said)[0].replace(",", ""))
-        plan = ab_plan(read_baseline([table], "click", per=per), lift=0.05)
+        plan = ab_plan(read_baseline([table], "click", per=metric.per), lift=0.05)
         assert asked == pytest.approx(plan.per_variant, rel=0.15)
     few = ab_report(EXPERIMENT, [world(0.0, 9, users=60)], sequential=0.2)
     assert any(note.startswith("Too few users") for note in few.notes)

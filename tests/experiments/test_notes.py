@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import pytest
 
@@ -12,7 +13,9 @@ from goalrank.experiments.notes import FEW_UNITS, LIFT, Span, unit_notes
 NAN = float("nan")
 
 
-def make(bundle: str | None = "runs/new", unit: str = "user_id") -> Experiment:
+def make(
+    bundle: str | None = "runs/new", unit: Literal["user_id", "request_id"] = "user_id"
+) -> Experiment:
     return Experiment(
         name="x", salt="s", unit=unit, metrics=(Metric(name="clicks", kind="click"),),
         variants=(Variant(name="control"), Variant(name="new", bundle=bundle)),
@@ -39,8 +42,8 @@ def test_few_units_are_said_in_their_own_word():
 def test_variants_that_serve_the_same_are_an_a_a_test():
     (said,) = notes(make(bundle=None), (500, 500))
     assert "new serves what control serves (an A/A test)" in said
-    assert "about 5% of the intervals" in said
-    assert "about 10% of" in notes(make(bundle=None), (500, 500), confidence=0.9)[0]
+    assert "about 5 % of the intervals" in said
+    assert "about 10 % of" in notes(make(bundle=None), (500, 500), confidence=0.9)[0]
 
 
 def test_an_open_interval_says_how_many_units_would_find_a_lift():
@@ -48,7 +51,7 @@ def test_an_open_interval_says_how_many_units_would_find_a_lift():
     exact = span(math.expm1(-half), math.expm1(half))
     (said,) = notes(make(), (500, 500), [exact])
     assert said.startswith("clicks, new: not told apart from control")
-    assert "lift of 5 % with probability 80% takes about 500 users in each" in said or (
+    assert "lift of 5 % with probability 80 % takes about 500 users in each" in said or (
         "about 510 users" in said  # rounded up to two digits
     )
     (wide,) = notes(make(), (500, 500), [span(math.expm1(-2 * half), math.expm1(2 * half))])

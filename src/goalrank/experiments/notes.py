@@ -65,7 +65,7 @@ def unit_notes(
         if span.open and (needed := _needed(span, pair, confidence, lift)) is not None:
             found.append(
                 f"{span.metric}, {span.variant}: not told apart from {control}, as the interval "
-                f"contains 0. To find a lift of {100 * lift:g} % with probability {_POWER:.0%} "
+                f"contains 0. To find a lift of {100 * lift:g} % with probability {100 * _POWER:.0f} % "
                 f"takes about {counted(needed, unit)} in each variant; there are {pair[0]:,} and "
                 f"{pair[1]:,}."
             )
@@ -78,7 +78,7 @@ def _same_served(experiment: Experiment, control: str, confidence: float) -> Ite
     if same and experiment.interleave is None:
         yield (
             f"{', '.join(same)} {'serves' if len(same) == 1 else 'serve'} what {control} serves (an "
-            f"A/A test): every difference is chance, and about {1 - confidence:.0%} of the intervals "
+            f"A/A test): every difference is chance, and about {100 * (1 - confidence):.0f} % of the intervals "
             f"leave out 0."
         )
 
