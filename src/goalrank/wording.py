@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
-__all__ = ["counted", "named_values", "ordinal", "signed"]
+__all__ = ["counted", "decimal", "named_values", "ordinal", "p_value", "signed", "signed_percent"]
 
 
 def counted(count: int, one: str, many: str = "") -> str:
@@ -28,15 +29,45 @@ def ordinal(number: int) -> str:
     return f"{number}{'th' if 10 < number % 100 < 14 else tail}"
 
 
+def decimal(value: float, digits: int = 3) -> str:
+    """Write a number that may be below 0: "-0.012"; what rounds to 0 has no sign.
+
+    Args:
+        value: the number; "–" where it is none.
+        digits: after the point.
+    """
+    return "–" if math.isnan(value) else f"{value:z.{digits}f}"
+
+
 def signed(value: float, digits: int = 3) -> str:
     """Write a difference with its sign: "+0.012"; what rounds to 0 has none.
 
     Args:
-        value: the difference.
+        value: the difference; "–" where it is none.
         digits: after the point.
     """
-    told = f"{value:+.{digits}f}"
-    return told[1:] if float(told) == 0 else told
+    told = decimal(value, digits)
+    return f"+{told}" if value > 0 and float(told) != 0 else told
+
+
+def signed_percent(share: float, digits: int = 2) -> str:
+    """Write a relative difference as a percentage: "+1.23%"; what rounds to 0 has no sign.
+
+    Args:
+        share: the relative difference, 0.0123 for 1.23 %; "–" where it is none.
+        digits: after the point.
+    """
+    told = signed(100 * share, digits)
+    return told if told == "–" else f"{told}%"
+
+
+def p_value(value: float) -> str:
+    """Write a p-value: "0.013"; one that three digits cannot tell from 0 is "<0.001".
+
+    Args:
+        value: in [0, 1]; "–" where it is none.
+    """
+    return "<0.001" if value < 0.001 else decimal(value)
 
 
 def named_values(values: Mapping[str, object]) -> str:

@@ -285,10 +285,104 @@ def test_bars_are_as_long_as_their_percentages_and_as_high_as_their_frame(visit:
 def test_the_unit_of_the_percentages_is_said(visit: Open, url: str):
     page = visit(url).page
     said = page.locator(".side-a .unit").inner_text()
-    assert said == "% = probability of the item in its slot, given those above"
+    assert said.startswith("% = the model’s probability of the item in its slot, given those above")
     page.get_by_label("Variant B").select_option("retriever")
     page.locator(".side-b .slot .p.none").first.wait_for(state="attached")
     assert page.locator(".side-b .unit").count() == 0  # no percentages, no unit
+
+
+def test_probabilities_of_items_are_not_taken_for_the_propensity(visit: Open, url: str):
+    page = visit(url).page
+    facts = page.locator(".side-a .facts")
+    assert re.search(r"propensity\s*1 \(always this list\)", facts.inner_text())
+    assert (
+        "Not the propensity: the best list is always shown"
+        in page.locator(".side-a .unit").inner_text()
+    )
+    shown = page.locator(".side-a .slot .p").first
+    assert "Not the propensity" in shown.get_attribute("title")
+    hint = page.locator(".side-a .facts .hint", has_text="propensity")
+    assert "1 for the best list, which is not drawn" in hint.get_attribute("title")
+    page.get_by_label("How list A is chosen").select_option("2")
+    page.locator(".side-a .unit", has_text="at temperature 2").wait_for()
+    assert "Their product is the propensity" in page.locator(".side-a .unit").inner_text()
+    told = float(re.findall(r"propensity\s*(0\.\d+)", facts.inner_text())[0])
+    product = 1.0
+    for text in page.locator(".side-a .slot .p").all_inner_texts():
+        product *= float(re.findall(r"([\d.]+) %", text)[0]) / 100
+    assert told == pytest.approx(product, rel=0.1)
+    page.locator("#legend summary").click()
+    page.get_by_text("so its propensity is 1, whatever the percentages are").wait_for()
+    with page.expect_response("**/v1/feedback"):
+        page.locator(".side-b").get_by_role("button", name=SENT).first.click()
+    page.locator(".side-b .stored", has_text="propensity 1 (always this list)").wait_for()
+
+
+SHARES = """async ([units, weights, width]) => {
+  const charts = await import("/page/charts.js");
+  const frame = document.createElement("div");
+  frame.style.width = `${width}px`;
+  document.body.append(frame);
+  frame.append(charts.shares(units, weights));
+  while (!frame.querySelector("svg")) await new Promise(requestAnimationFrame);
+  const [inside, tracks, bars, marks] = ["svg", ".track", "rect[class^=arm]", ".mark"].map((s) =>
+    [...frame.querySelectorAll(s)].map((e) => e.getBoundingClientRect()));
+  frame.remove();
+  const parts = bars.map((bar, i) => bar.width / tracks[i].width);
+  return { parts, cut: marks.filter((m) => m.left < inside[0].left - 1 || m.right > inside[0].right + 1).length };
+}"""
+
+
+@pytest.mark.parametrize(
+    ("units", "parts"),
+    [({"a": 5, "b": 0}, [1, 0]), ({"a": 1, "b": 3}, [0.25, 0.75]), ({"a": 0, "b": 0}, [0, 0])],
+)
+def test_bars_of_variants_are_as_long_as_their_shares(
+    visit: Open, url: str, units: dict[str, int], parts: list[float]
+):
+    for weights in ({"a": 1, "b": 1}, {"a": 1, "b": 1e9}):
+        found = visit(url).page.evaluate(SHARES, [units, weights, 380])
+        assert found["parts"] == pytest.approx(parts, abs=0.002)
+        assert found["cut"] == 0
+
+
+AXIS = """async () => {
+  const charts = await import("/page/charts.js");
+  const frame = document.createElement("div");
+  frame.style.width = "400px";
+  document.body.append(frame);
+  frame.append(charts.lines({ a: [["2026-01-01T00:00:00Z", 0]] }, ["a"]));
+  while (!frame.querySelector("svg")) await new Promise(requestAnimationFrame);
+  const texts = [...frame.querySelectorAll("text")].map((t) => t.textContent);
+  frame.remove();
+  return [texts, charts.signed(-0.0001), charts.signed(0.0123), charts.signed(-0.5)];
+}"""
+
+
+def test_nothing_is_written_as_next_to_nothing(visit: Open, url: str):
+    texts, *signed = visit(url).page.evaluate(AXIS)
+    assert texts[:3] == ["0", "0.5", "1"]
+    assert signed == ["0.0 %", "+1.2 %", "−50.0 %"]
+    code = "async (p) => (await import('/page/dom.js')).pValue(p)"
+    page = visit(url).page
+    assert [page.evaluate(code, p) for p in (0, 0.004, 1, None)] == [
+        "< 0.001", "0.004", "1.000", "–",
+    ]  # fmt: skip
+
+
+def test_an_experiment_says_what_its_units_cannot_tell(visit: Open, url: str):
+    def few(route: Any) -> None:
+        answer = route.fetch()
+        content = answer.json()
+        content["experiments"][0]["report"]["notes"] = ["Too few users to conclude anything."]
+        content["experiments"][0]["report"]["effects"][0] |= {"p_adjusted": 0.01, "low": -0.1}
+        route.fulfill(response=answer, json=content)
+
+    page = visit(url).page
+    page.route("**/v1/page/experiments*", few)
+    page.locator("#lab-controls").get_by_role("button", name="Refresh").click()
+    page.get_by_text("Too few users to conclude anything.").wait_for()
+    assert page.locator(".experiment .dot.hollow").count() >= 1
 
 
 def test_long_titles_are_clamped_and_told_on_hover(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -32,7 +34,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     ]  # fmt: skip
     report = Report.of(
         "A report", measured, baselines, audit(measured, baselines),
-        examples=examples, reward_model={"facts": {"long_view: log loss saved against a constant": 0.1}},
+        examples=examples, reward_model={"kinds": {"long_view_of_at_least_ten_seconds": {"auc": 0.7, "gain_over_constant": 0.1}}},
         meanings={reasons[0].feature: "clicks of late, over showings of late"},
     )  # fmt: skip
     path = write_report(report, tmp_path_factory.mktemp("report") / "report.html")
@@ -65,6 +67,24 @@ def test_nothing_reaches_beyond_the_screen(visit: Open, address: str, width: int
     for each in page.locator("summary").all():
         each.evaluate("(e) => { e.parentElement.open = true; }")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [390, 1380])
+def test_numbers_of_the_axis_are_whole_and_apart(visit: Open, address: str, width: int):
+    page = visit(address, width, 844, ready=False).page
+    boxes = [
+        each.bounding_box()
+        for each in page.locator(".ticks .axis > span").all()
+        if each.is_visible()
+    ]
+    assert len(boxes) >= 2
+    for left, right in pairwise(boxes):
+        assert left["x"] + left["width"] + 2 < right["x"]
+    assert boxes[0]["x"] >= 0
+    assert boxes[-1]["x"] + boxes[-1]["width"] <= width
+    zero = page.locator(".ticks .axis > span", has_text=re.compile(r"^0$")).bounding_box()
+    line = page.locator(".axis .zero").first.bounding_box()
+    assert abs(zero["x"] + zero["width"] / 2 - line["x"]) < 2
 
 
 @pytest.mark.parametrize(("width", "shown"), [(390, "ndcg@3"), (1380, "ms/request")])

@@ -11,8 +11,11 @@ import pytest
 pytest.importorskip("tea_tasting")
 pytest.importorskip("sqlalchemy")
 
+from goalrank.cli.commands.ab import _print
 from goalrank.experiments import (
+    Effect,
     Experiments,
+    Report,
     draft_coins,
     draft_label,
     team_draft,
@@ -87,6 +90,24 @@ def test_a_report_with_and_without_peeking(goalrank, kept):
     assert "one look" in goalrank(*arguments(kept, "split")).stdout
     words = goalrank(*arguments(kept, "split", "--sequential", "--expected-lift", 0.5)).stdout
     assert "lift of 0.5" in words
+
+
+def test_too_few_users_are_said(goalrank, kept):
+    early = ("--end", "2026-01-01T08:00:00")
+    shown = goalrank(*arguments(kept, "split", *early)).stdout
+    assert "Too few users to conclude anything (a " in shown
+    assert "b serves what a serves (an A/A test)" in shown
+    content = json.loads(goalrank(*arguments(kept, "split", *early, "--json")).stdout)
+    assert max(content["units"].values()) < 100
+    assert all(note in shown for note in content["notes"])
+    assert "Too few" not in goalrank(*arguments(kept, "split")).stdout
+
+
+def test_p_values_and_lifts_are_never_nothing(capsys):
+    effect = Effect("m", "b", 1.0, 1.0, -1e-6, float("nan"), 0.5, 1e-9, 0.0, False)
+    _print(Report("x", "a", 0.95, {"a": 9, "b": 9}, 1.0, False, 0, (effect,)))
+    said = capsys.readouterr().out
+    assert "lift 0.00% [–, +50.00%]  p <0.001, adjusted <0.001" in said
 
 
 def test_a_duel_is_read_as_a_preference(goalrank, kept):

@@ -27,8 +27,9 @@ from typer.testing import CliRunner
 import goalrank as package
 from goalrank.api import audit_table
 from goalrank.cli import app, application, common
+from goalrank.features import feature_meanings
 from goalrank.logs.readers.parsing import read_any
-from goalrank.requests import Requests
+from goalrank.requests import ComputedFeatures, Requests
 from tests.logs.logs_data import exposures
 from tests.tables import make_table
 
@@ -138,6 +139,28 @@ def test_scorecard_of_odd_names(capsys):
     assert ODD[:20] in out.split("Warning", 1)[1]
 
 
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+def test_names_of_metrics_are_never_cut(width, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    card = audit_table(make_table(30), make_table(30, seed=1), bootstrap=5)
+    values = dict(card.baselines.values)
+    name = "feature:user_category_long_view_rate_of_late (reversed)"
+    values[name] = values[card.baselines.rankers[0]]
+    seconds = {**card.baselines.seconds, name: 1.0}
+    card = replace(card, baselines=replace(card.baselines, values=values, seconds=seconds))
+    common.print_scorecard(card, baselines=100)
+    lines = capsys.readouterr().out.splitlines()
+    head = next(line for line in lines if "ranker" in line)
+    assert max(map(len, lines[: lines.index(head) + 3])) <= width
+    shown = [cell.strip() for cell in head.strip("┃").split("┃")]
+    assert shown[2] == "ndcg@6"
+    assert set(shown[2:]) <= set(card.baselines.metrics)
+    assert len(shown) == {60: 3, 80: 3, 100: 3, 200: 8}[width]
+    body = [line.split("│") for line in lines if line.count("│") == len(shown) + 1]
+    assert name.replace(" ", "") in "".join(row[1] for row in body).replace(" ", "")
+    assert not any("…" in line for line in lines)
+
+
 def test_doctor_names_the_extra(goalrank, monkeypatch):
     monkeypatch.setattr("goalrank.cli.commands.doctor._there", lambda module: False)
     out = plain(goalrank("doctor").stdout)
@@ -203,6 +226,23 @@ def test_report_of_an_odd_title(goalrank, bundle, data, tmp_path):
     page = report.read_text(encoding="utf-8")
     assert html.escape(name) in page
     assert name not in page
+
+
+def test_a_report_says_what_the_features_are(goalrank, bundle, data, tmp_path):
+    table = Requests.read(data / "test.parquet")
+    computed = ComputedFeatures(families=("popularity",), kinds=table.info.feedback_kinds)
+    info = table.info.model_copy(update={"computed": computed})
+    part = Requests(table.frame, items=table.items, users=table.users, info=info)
+    part.write(tmp_path / "data" / "test.parquet")
+    report = tmp_path / "report.html"
+    done = goalrank(
+        "evaluate", "--bundle", bundle, "--data", tmp_path / "data", "--report", report,
+        "--bootstrap", 5,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    page = report.read_text(encoding="utf-8").replace("<wbr>", "")
+    meaning = feature_meanings(computed)["log_popularity"]
+    assert f"<dt>log_popularity</dt><dd>{meaning}</dd>" in page
 
 
 def test_slots_of_an_evaluation_are_the_bundles(goalrank, bundle, data):

@@ -134,7 +134,7 @@ def test_within_the_interval_is_said():
     scored = int(np.isfinite(trained.values["nearly"]["ndcg@3"]).sum())
     exact = scored * (half / 0.005) ** 2
     assert exact <= int(needed.replace(",", "")) <= 1.1 * exact + 1
-    assert f"and these are {scored}." in found.verdict[0]
+    assert f"and there are {scored}." in found.verdict[0]
 
 
 def test_a_baseline_that_is_shown_to_be_as_good_is_level():

@@ -248,7 +248,7 @@ def test_refusals(new, log):
         log.frame.with_columns(propensity=pl.when(pl.int_range(pl.len()) > 0).then("propensity")),
         info=log.info,
     )
-    with pytest.raises(DataError, match=r"1 of 4000.*drop-unknown"):
+    with pytest.raises(DataError, match=r"1 of 4,000 requests.*drop-unknown"):
         evaluate_off_policy(new, holes, temperature=1.0)
     assert (
         evaluate_off_policy(

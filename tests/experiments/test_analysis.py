@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 pytest.importorskip("tea_tasting")
 
 from goalrank.errors import DataError
-from goalrank.experiments import Experiment, Metric, Variant
+from goalrank.experiments import Experiment, Metric, Variant, ab_plan, read_baseline
 from goalrank.experiments.analysis import ab_report
 from goalrank.requests import Requests, TableInfo
 
@@ -103,9 +104,26 @@ def test_chunks_do_not_matter():
     assert ab_report(EXPERIMENT, parts) == ab_report(EXPERIMENT, [table])
 
 
+def test_the_units_that_a_report_asks_for_are_those_of_a_plan():
+    table = world(0.0, 8, users=800)
+    report = ab_report(EXPERIMENT, [table])
+    assert report.notes[0].startswith("b serves what a serves")
+    assert report.to_dict()["notes"] == report.notes
+    for effect, metric in zip(report.effects, EXPERIMENT.metrics, strict=True):
+        if not effect.low <= 0 <= effect.high:
+            continue
+        said = next(note for note in report.notes if note.startswith(f"{effect.metric}, b"))
+        asked = int(re.findall(r"about ([\d,]+) users", said)[0].replace(",", ""))
+        plan = ab_plan(read_baseline([table], "click", per=metric.per), lift=0.05)
+        assert asked == pytest.approx(plan.per_variant, rel=0.15)
+    few = ab_report(EXPERIMENT, [world(0.0, 9, users=60)], sequential=0.2)
+    assert any(note.startswith("Too few users") for note in few.notes)
+    assert any("a lift of 20 %" in note for note in few.notes)
+
+
 def test_nothing_to_compare():
     for tables in ([world(0.0, 7, users=2)], []):
-        with pytest.raises(DataError, match="at least two"):
+        with pytest.raises(DataError, match="two or more"):
             ab_report(EXPERIMENT, tables)
     odd = EXPERIMENT.model_copy(update={"metrics": (Metric(name="m", kind="buy"),)})
     with pytest.raises(DataError, match="buy"):

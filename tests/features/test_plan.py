@@ -89,3 +89,11 @@ def test_features_of_linked_models_are_explained_too():
     assert all(found.values())
     assert "the genre of the item" in found["genre_affinity"]
     assert set(feature_meanings(None, linked)) == set(linked)
+
+
+def test_code_that_a_table_names_is_not_loaded_to_describe_it(tmp_path, monkeypatch):
+    (tmp_path / "strange_code.py").write_text("raise SystemExit('this ran')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    kept = FeaturePlan(("popularity",), INPUTS).described
+    mixed = kept.model_copy(update={"families": ("strange_code:Family", *kept.families)})
+    assert feature_meanings(mixed) == feature_meanings(kept) != {}

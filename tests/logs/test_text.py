@@ -223,7 +223,7 @@ def test_items_without_text_are_warned_of(folder, tmp_path):
     bare.write_parquet(tmp_path / "items.parquet")
     options = {**OPTIONS, "text": ["title"]}
     result = import_log("interactions", tmp_path / "ratings.parquet", options)
-    assert any("61 of 80 items have no text in title" in each for each in result.report["warnings"])
+    assert any("no text in title for 61 of 80 items" in each for each in result.report["warnings"])
 
 
 @pytest.mark.parametrize(

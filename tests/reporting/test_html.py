@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import html
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from typing import get_args
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from goalrank.errors import DataError
 from goalrank.evaluation import (
     LINEAR,
+    METRICS,
     Reason,
     absent_baselines,
     audit,
@@ -32,9 +37,11 @@ from goalrank.reporting import (
     render,
 )
 from goalrank.reporting import write_report as write
-from goalrank.reporting.first_screen import difference_rows
+from goalrank.reporting.descriptions import metric_words, protocol_words, source_words, stage_words
+from goalrank.reporting.first_screen import axis_ticks, difference_rows
 from goalrank.reporting.html import _CURVES, _OTHER
-from goalrank.requests import Encoder
+from goalrank.requests import Encoder, TableInfo
+from goalrank.training.groups.group import SOURCES
 from tests.helpers import make_columns
 from tests.tables import make_table
 
@@ -97,7 +104,8 @@ def full() -> Report:
         training={"goalrank": steps, "reward": [{"step": 1.0, "val_score": -0.5}]},
         reward_gaps=np.random.default_rng(0).exponential(size=50).tolist(),
         reward_model={
-            "facts": {"auc": 0.75},
+            "kinds": {"click": {"auc": 0.75, "gain_over_constant": -0.0004, "itemwise_auc": 0.7,
+                                "gain_over_itemwise": 0.02}},
             "calibration": {"predicted": [0.1, 0.5], "observed": [0.2, 0.4]},
             "correlation": {"pearson": {"mean": 0.5, "std": 0.1, "count": 9}},
             "slots": [{"kind": "click", "slot": 0, "count": 5, "rate": 0.2, "auc": float("nan"),
@@ -119,7 +127,8 @@ def test_every_section_is_there(full):
         "Comparison", "Training", "Reward gaps", "Where the best list of a group came from",
         "Reward model", "5 example requests", "5 more example requests", "What the rankers are", "What the numbers rest on", "Provenance",
         "Take care &amp; beware", "A &lt;report&gt;", "retriever order (reversed)", "♥ liked",
-        "expected 0.25", "12.3", "paired difference in ndcg@3",
+        "expected 0.25", "12.3", "paired difference in ndcg@3", "0.750", "0.0 %", "+2.0 %",
+        "What the metrics are", "drawn from the ranker that is trained", "how often chance alone",
     ):  # fmt: skip
         assert words in text, words
     assert full.verdict[0].replace("<", "&lt;").replace(">", "&gt;") in text
@@ -238,6 +247,115 @@ def test_the_main_comparison_is_of_differences_around_zero(full):
     assert "<svg" not in first
 
 
+def test_the_axis_of_differences_has_numbers(full):
+    chart = difference_rows(full)
+    assert chart is not None
+    values = {tick["text"]: tick["at"] for tick in chart["ticks"]}
+    assert values["0"] == chart["zero"]
+    assert 3 <= len(values) == len(chart["ticks"]) <= 5
+    ats = [tick["at"] for tick in chart["ticks"]]
+    assert ats == sorted(ats)
+    # A point stands where its number says: between two numbers of the axis in proportion.
+    (a, at_a), (b, at_b) = [(t["value"], t["at"]) for t in chart["ticks"]][:2]
+    for row in chart["rows"]:
+        expected = at_a + (row["mean"] - a) / (b - a) * (at_b - at_a)
+        assert row["point"] == pytest.approx(expected, abs=0.05)
+    page = render(full)
+    shown = page[page.index('<tr class="ticks"') : page.index('<tr class="ends"')]
+    assert re.findall(r">([-+]?[\d.]+)</span>", shown) == list(values)
+
+
+@given(low=st.floats(-1, 1), span=st.floats(1e-6, 10))
+def test_numbers_of_an_axis_are_round_few_and_apart(low, span):
+    ticks = axis_ticks(low, low + span)
+    assert 1 <= len(ticks) <= 5
+    assert len({tick["text"] for tick in ticks}) == len(ticks)
+    for tick in ticks:
+        assert low - 1e-9 <= tick["value"] <= low + span + 1e-9
+        assert float(tick["text"]) == pytest.approx(tick["value"], abs=1e-9)
+        assert tick["text"] not in ("+0", "-0", "0.000")
+
+
+def test_features_are_explained_in_one_place(full):
+    meanings = {"click_rate": "clicks < 1", "log_popularity": "earlier rows"}
+    report = Report(
+        "t", "ndcg@6", baselines={"feature:click_rate": cells(0.5), "random": cells(0.4)},
+        meanings=meanings,
+    )  # fmt: skip
+    page = render(report).replace("<wbr>", "")
+    fold = page[page.index('id="features"') :]
+    for name, meaning in (("click_rate", "clicks &lt; 1"), ("log_popularity", "earlier rows")):
+        assert f"<dt>{name}</dt><dd>{meaning}</dd>" in fold
+    rankers = page[page.index('id="words"') : page.index('id="features"')]
+    general, sorts = rankers.split('<summary id="sorts">')
+    assert "<dt>random</dt>" in general
+    assert "feature:click_rate" not in general
+    assert sorts.startswith("1 sort by one feature<")
+    assert "<dt>feature:click_rate</dt>" in sorts
+    assert 'id="features"' not in render(full)  # nobody said what they are
+
+
+def test_every_name_on_the_page_has_words():
+    for name in [*METRICS.builtin_names, "auc"]:
+        assert metric_words(f"{name}@6").endswith("Over the first 6 slots."), name
+        assert metric_words(name).endswith("."), name
+    assert metric_words("mine@6") == stage_words("mine") == source_words("mine") == ""
+    assert metric_words("ndcg@1").endswith("Over the first 1 slot.")
+    for name in SOURCES:
+        assert source_words(name), name
+    for name in get_args(TableInfo.model_fields["protocol"].annotation):
+        assert protocol_words(name), name
+    for name in ("goalrank", "reward-0", "reward-12", "itemwise", "import", "audit", "total"):
+        assert stage_words(name).endswith("."), name
+    assert stage_words("reward-x") == ""
+
+
+def test_metrics_are_explained_to_mouse_and_keyboard(full):
+    text = render(full)
+    page = Page(text)
+    terms = dict(
+        re.findall(
+            r'<span class="term" tabindex="0" aria-describedby="(metric-\d+)">([^<]+)<', text
+        )
+    )
+    assert {"ndcg@3", "recall@3"} <= set(terms.values())
+    assert set(terms) <= set(page.ids)
+
+
+def test_one_is_singular_and_nothing_is_minus_nothing():
+    example = Example(
+        request="request 1", candidates=["Alpha"], liked=[True], choices={"goalrank": [0]},
+        rewards={"goalrank": -0.0001},
+    )  # fmt: skip
+    difference = {"mean": -0.0001, "low": -0.0002, "high": 0.0001, "p": 0.0}
+    report = Report(
+        "t", "ndcg@1", trained={"goalrank": cells(0.5)}, baselines={"random": cells(0.5)},
+        differences={"goalrank": difference}, best_baseline="random", examples=[example],
+        metadata={"requests": 1, "excluded": 1, "slots": 1, "protocol": "exposed"},
+    )  # fmt: skip
+    said = " ".join(re.sub(r"<[^>]+>", " ", render(report)).split())
+    assert "1 liked of 1 candidate" in said
+    assert "1 request with a positive (a liked candidate); 1 more without one is left out" in said
+    assert "Lists of 1 slot." in said
+    assert "p <0.001" in html.unescape(said)
+    assert "reward 0.000" in said
+    assert not re.search(r"-0\.0+\b", said)
+    assert "not liked" not in said  # there is none to list
+
+
+def test_what_has_no_interval_shows_none():
+    cell = {"ndcg@6": {"mean": 0.5, "low": float("-inf"), "high": float("inf")}}
+    difference = {"mean": 0.1, "low": float("-inf"), "high": float("inf"), "p": 1.0}
+    report = Report(
+        "t", "ndcg@6", trained={"goalrank": cell}, baselines={"random": cell},
+        differences={"goalrank": difference}, best_baseline="random",
+    )  # fmt: skip
+    page = render(report)
+    assert "inf" not in page
+    assert "–––" not in page
+    assert "+0.100" in page
+
+
 def test_everything_below_the_first_screen_is_folded(full):
     text = render(full)
     folds = text[text.index('<div class="folds">') :]
@@ -270,11 +388,8 @@ def test_what_moved_up_and_why_is_told():
     page = render(Report("t", "ndcg@6", examples=[example], meanings={"click_rate": "clicks < 1"}))
     said = " ".join(re.sub(r"<[^>]+>", " ", page.replace("<wbr>", "")).split())
     assert "Beta &lt;b&gt; ♥ liked 2nd → 1st . Lifted by a high click_rate" in said
-    assert "0.62 (with this request's mean of 0.31 instead: 5th)" in said
-    assert (
-        "and by a high log_popularity 5 (with this request's mean of 2 instead: not in the list)"
-        in said
-    )
+    assert "0.62 (5th with the mean, 0.31)" in said
+    assert "and by a high log_popularity, 5 (not in the list with the mean, 2)." in said
     assert "clicks &lt; 1" in page
     stays = Example(
         request="request 8", candidates=["Alpha"], liked=[False], choices={"goalrank": [0]},
@@ -347,6 +462,10 @@ def test_every_curve_says_what_it_shows(full):
     captions = re.findall(r"</svg>\s*<figcaption>([^<]+)</figcaption>", training)
     assert len(captions) == training.count("<svg") == 3
     assert all("good" in caption for caption in captions)
+    assert "taught by a reward model" in training  # what each model is
+    assert "predicts the feedback to each item" in render(
+        replace(full, training={"reward-0": full.training["reward"]})
+    )
     for words, caption in _CURVES.values():
         assert "good" in caption, words
     odd = Report("t", "m", training={"x": [{"step": 1.0, "odd_one": 2.0}]})

@@ -23,7 +23,7 @@ from goalrank.reporting import evaluation_table
 from goalrank.requests import Encoder, Requests
 from goalrank.storage import json_text, local_path, write_text
 from goalrank.training import FitConfig, Job, RunOptions, label_leaks, load_config
-from goalrank.wording import counted
+from goalrank.wording import counted, signed
 
 Say = Callable[[str], None]
 _SIMPLEST_FIRST = ("linear", "lambdamart", "prm", "goalrank")
@@ -298,8 +298,8 @@ def _verdict(
 
 def _span(difference: Difference) -> str:
     if not math.isfinite(difference.high):
-        return f"difference {difference.mean:+.3f}, no interval"
+        return f"difference {signed(difference.mean)}, no interval"
     return (
-        f"difference {difference.mean:+.3f}, 95 % interval {difference.low:+.3f} to "
-        f"{difference.high:+.3f}"
+        f"difference {signed(difference.mean)}, 95 % interval {signed(difference.low)} to "
+        f"{signed(difference.high)}"
     )

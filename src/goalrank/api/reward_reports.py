@@ -74,7 +74,7 @@ def reward_report(
 
     Returns:
         kinds (name → auc, log_loss, gains, calibration_error), slots (rows of `slot_quality`),
-        calibration of the first weighted kind, correlation (see `PROXY`), facts for a report.
+        calibration of the kind that weighs most, correlation (see `PROXY`).
     """
     found = _Found()
     rng = torch.Generator().manual_seed(seed)
@@ -184,7 +184,6 @@ def _summary(found: _Found, kinds: tuple[str, ...], weights: list[float]) -> dic
             f"{name} with observed gain (proxy)": spread.to_dict() for name, spread in order.items()
         },
         "correlation_note": PROXY,
-        "facts": _facts(table),
     }
 
 
@@ -201,16 +200,3 @@ def _kind(p: Array, y: Array, rival: Array | None) -> dict[str, float]:
         out["itemwise_log_loss"] = ev.log_loss(rival, y)
         out["gain_over_itemwise"] = ev.log_loss_gain(p, y, rival)
     return out
-
-
-def _facts(table: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """Facts of the report: sentence → value."""
-    facts: dict[str, Any] = {}
-    for kind, row in table.items():
-        facts[f"{kind}: AUC on held-out lists"] = row["auc"]
-        facts[f"{kind}: log loss saved against a constant"] = row["gain_over_constant"]
-        if "gain_over_itemwise" in row:
-            facts[f"{kind}: AUC of a model of each item alone"] = row["itemwise_auc"]
-            facts[f"{kind}: log loss saved against that model"] = row["gain_over_itemwise"]
-    facts["Correlations below"] = PROXY
-    return facts

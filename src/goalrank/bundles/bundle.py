@@ -29,6 +29,7 @@ from goalrank.registry import class_path
 from goalrank.requests import Encoder, Missing, Requests, load_encoder, save_encoder
 from goalrank.rewards import Reward, describe_reward, rebuild_reward
 from goalrank.storage import local_copy, local_path
+from goalrank.wording import counted
 
 _RANKER, _REWARD = "ranker.safetensors", "reward.safetensors"
 _EXAMPLES = "examples.parquet"
@@ -70,7 +71,7 @@ class Bundle:
     def __repr__(self) -> str:
         parameters = sum(p.numel() for p in self.ranker.parameters())
         return (
-            f"{type(self).__name__}({self.config.name}, {parameters:,} parameters, slots "
+            f"{type(self).__name__}({self.config.name}, {counted(parameters, 'parameter')}, slots "
             f"{self.config.slots}, trained on {self.train.get('dataset', 'unknown')})"
         )
 

@@ -48,6 +48,7 @@ from goalrank.requests import (
     Row,
     check_missing,
 )
+from goalrank.wording import counted
 
 _GRAPH_CANDIDATES = 4_096  # B × N; the graph holds [B, heads, N, N], PyTorch works in chunks
 _MEASURED, _RUNS = (1, 4, 16, 32), 3  # sizes of batch; runs of each
@@ -432,7 +433,7 @@ class Predictor:
         count = len(asked.flat)
         if rules is not None and len(rules) != count:
             raise ConfigError(
-                f"{len(rules)} rules for {count} requests; remedy: one entry a request "
+                f"{counted(len(rules), 'rule')} for {counted(count, 'request')}; remedy: one entry a request "
                 f"(None where it has none); option: rules"
             )
         own = rules if rules is not None else [None] * count

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from threading import Timer
 from time import monotonic
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+_FRAME = 3  # characters of a table around the text of a column
 _QUIET_S = 30.0  # without a terminal nothing is said for so long
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _INTERNAL = 70  # EX_SOFTWARE
@@ -315,24 +317,39 @@ def print_scorecard(
     ]
     trained = [] if card.trained is None else card.trained.rankers
     order = sorted([*trained, *ranked], key=lambda r: -both.summaries[r][main].mean)
-    room = 1 + max(out.width - 76, 0) // 13  # the first metric has its interval, others do not
-    names = [main, *(m for m in both.metrics if m != main)][: 1 + room]
+    columns = {
+        name: [_cell(both.summaries[ranker].get(name), name == main) for ranker in order]
+        for name in [main, *(m for m in both.metrics if m != main)]
+    }
+    widths = {name: max(len(name), *map(len, cells)) for name, cells in columns.items()}
+    kinds = ["trained" if ranker in trained else "baseline" for ranker in order]
+    longest = max(map(len, ["ranker", *order]))
+    shown = _that_fit(widths, out.width - 2 * _FRAME - max(map(len, kinds)) - longest - 1)
     left = len(card.baselines.rankers) - len(ranked)
     table = Table(caption=f"{counted(left, 'weaker baseline')} not shown" if left else None)
-    table.add_column("ranker", no_wrap=True)
-    table.add_column("kind", no_wrap=True)
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
-    for ranker in order:
-        cells = both.summaries[ranker]
-        values = (_cell(cells.get(name), name == main) for name in names)
-        table.add_row(ranker, "trained" if ranker in trained else "baseline", *values)
+    table.add_column("ranker", overflow="fold")  # a long name goes on in the next line
+    table.add_column("kind", no_wrap=True, min_width=max(map(len, kinds)))
+    for name in shown:
+        table.add_column(name, justify="right", no_wrap=True, min_width=widths[name])
+    for i, ranker in enumerate(order):
+        table.add_row(ranker, kinds[i], *(columns[name][i] for name in shown))
     out.print(table)
     first, *others = card.verdict
     if verdict:
         out.print(first, style="bold")
     for sentence in others:
         out.print(sentence)
+
+
+def _that_fit(widths: Mapping[str, int], room: int) -> list[str]:
+    """The first columns, at least one, that fit beside the others without cutting anything.
+
+    Args:
+        widths: of the columns' texts, in their order.
+        room: for them and their frames.
+    """
+    ends = accumulate(width + _FRAME for width in widths.values())
+    return [name for i, (name, end) in enumerate(zip(widths, ends)) if i == 0 or end <= room]
 
 
 def print_lines(lines: Mapping[str, str]) -> None:

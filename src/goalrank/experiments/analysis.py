@@ -10,6 +10,7 @@ import polars as pl
 
 from goalrank.errors import ConfigError, MissingExtraError, TooFewUnitsError
 from goalrank.experiments.config import Experiment
+from goalrank.experiments.notes import LIFT, Span, unit_notes
 from goalrank.experiments.sequential import always_valid, sample_ratio_p_value
 from goalrank.experiments.units import metric_columns, sum_units
 from goalrank.requests import Requests
@@ -62,6 +63,7 @@ class Report:
         effects: one effect per metric and variant other than control.
         sequential: the expected lift of the always-valid intervals; None if intervals and p-values
             hold for one look only, at a time chosen in advance.
+        notes: sentences on what these units are too few to tell, and on variants that serve the same.
     """
 
     experiment: str
@@ -73,6 +75,7 @@ class Report:
     crossed: int
     effects: tuple[Effect, ...]
     sequential: float | None = None
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -126,8 +129,9 @@ def ab_report(
     counts = {v.name: int((data["variant"] == v.name).sum()) for v in experiment.variants}
     if counts.get(control, 0) < 2 or min(counts.values()) < 2:
         raise TooFewUnitsError(
-            f"experiment '{experiment.name}' has too few units ({named_values(counts)}); remedy: every variant (control is "
-            f"'{control}') needs at least two units; wait, or check the time range"
+            f"experiment '{experiment.name}' has too few units ({named_values(counts)}): "
+            f"each variant needs two or more (control is '{control}'); remedy: wait, or check the "
+            f"time range"
         )
     metrics = {
         metric.name: _metric(
@@ -144,6 +148,7 @@ def ab_report(
         for name in counts
         if pair is not None and name != control
     }
+    looks = results
     if sequential is not None:
         results = {
             name: _always_valid_result(tt, result, confidence, sequential)
@@ -161,7 +166,24 @@ def ab_report(
         crossed,
         effects,
         sequential,
-    )
+        unit_notes(
+            experiment, control, counts, _spans(looks, effects),
+            confidence=confidence, lift=sequential or LIFT,
+        ),
+    )  # fmt: skip
+
+
+def _spans(looks: dict[str, Any], effects: tuple[Effect, ...]) -> list[Span]:
+    """Intervals of the effects for one look, and whether those reported contain 0."""
+    return [
+        Span(
+            metric=effect.metric, variant=effect.variant,
+            low=float(looks[effect.variant][effect.metric].rel_effect_size_ci_lower),
+            high=float(looks[effect.variant][effect.metric].rel_effect_size_ci_upper),
+            open=effect.low <= 0 <= effect.high,
+        )
+        for effect in effects
+    ]  # fmt: skip
 
 
 def _units_of_one_variant(units: pl.DataFrame) -> tuple[pl.DataFrame, int]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from goalrank.experiments.analysis import Effect, Report
 from goalrank.experiments.config import Experiment, Metric
+from goalrank.wording import signed_percent
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Breach:
     def __str__(self) -> str:
         limit = self.metric.guardrail or 0.0
         return (
-            f"{self.metric.name} {self.effect.lift:+.1%} [{self.effect.low:+.1%}, "
-            f"{self.effect.high:+.1%}], limit {limit if self.metric.harm else -limit:+.1%}"
+            f"{self.metric.name} {signed_percent(self.effect.lift, 1)} [{signed_percent(self.effect.low, 1)}, "
+            f"{signed_percent(self.effect.high, 1)}], limit {signed_percent(limit if self.metric.harm else -limit, 1)}"
         )
 
 

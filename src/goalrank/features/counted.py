@@ -42,8 +42,8 @@ class Rates(FeatureFamily):
             Feature(
                 f"{kind}_rate",
                 "share of rows, in [0, 1]",
-                f"(sum of {kind} + 10 m) / (rows + 10) over earlier rows of the item, m the mean "
-                f"over all earlier rows",
+                f"mean of {kind} over earlier rows of the item, shrunk towards the mean m of all "
+                f"earlier rows: (sum of {kind} + 10 m) / (rows + 10)",
                 "8 bytes per item",
             )
             for kind in self.inputs.kinds

@@ -107,17 +107,17 @@ class FeaturePlan:
 def feature_meanings(kept: ComputedFeatures | None, names: Sequence[str] = ()) -> dict[str, str]:
     """What the features are that an import made: name → what it is, with the unit of a computed one.
 
+    Features of other packages have none: code that a table names is not loaded to describe it.
+
     Args:
         kept: what a table keeps of those that it computed; None where it computed none.
         names: of all candidate features, of which some may come from linked models.
-
-    Raises:
-        ConfigError: a family cannot be found.
     """
     linked = {name: meaning for name in names if (meaning := linked_meaning(name))}
     if kept is None:
         return linked
     none = np.zeros(0, np.int64)
     categories = {column: ItemCategories.from_pairs(none, none) for column in kept.categories}
-    plan = FeaturePlan.recorded(kept, categories)
+    own = tuple(family for family in kept.families if family in FEATURES.builtin_names)
+    plan = FeaturePlan.recorded(kept.model_copy(update={"families": own}), categories)
     return linked | {each.name: f"{each.meaning} ({each.unit})" for each in plan.features}

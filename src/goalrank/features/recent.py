@@ -62,8 +62,8 @@ class RecentRates(FeatureFamily):
             Feature(
                 f"{kind}_rate_{name}",
                 "share of rows, in [0, 1]",
-                f"(sum of {kind} + 10 r) / (rows + 10) over earlier rows of the item, each weighed "
-                f"by 2^(-age / {hours:g} hours), r the item's {kind}_rate",
+                f"mean of {kind} over earlier rows of the item, each weighed by 2^(-age / {hours:g} "
+                f"hours), shrunk towards the item's {kind}_rate r: (sum of {kind} + 10 r) / (rows + 10)",
                 _MEMORY,
             )
             for name, hours in _LIVES.items()

@@ -30,13 +30,14 @@ class UserCategories(FeatureFamily):
 
     def _of(self, column: str) -> Iterator[Feature]:
         memory = f"{_ROWS} latest rows per user, which other families share"
-        rows = f"of the user's latest {_ROWS} rows, those with a {column} of the item (mean over each {column})"
-        yield Feature(f"user_{column}_count", "log(1 + rows)", rows, memory)
+        same = f"the user's latest {_ROWS} rows with the {column} of the item (mean over each {column})"
+        yield Feature(f"user_{column}_count", "log(1 + rows)", same, memory)
         for kind in self.inputs.kinds:
             yield Feature(
                 f"user_{column}_{kind}_rate",
                 "share of rows, in [0, 1]",
-                f"(sum of {kind} + 10 r) / (rows + 10) over these rows, r the user_{kind}_rate",
+                f"mean of {kind} over {same}, shrunk towards the user_{kind}_rate r: (sum of {kind} + "
+                f"10 r) / (rows + 10)",
                 memory,
             )
 

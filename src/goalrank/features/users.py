@@ -29,8 +29,8 @@ class UserActivity(FeatureFamily):
             Feature(
                 f"user_{kind}_rate",
                 "share of rows, in [0, 1]",
-                f"(sum of {kind} + 10 m) / (rows + 10) over earlier rows of the user, m the mean "
-                f"over all earlier rows",
+                f"mean of {kind} over earlier rows of the user, shrunk towards the mean m of all "
+                f"earlier rows: (sum of {kind} + 10 m) / (rows + 10)",
                 "8 bytes per user",
             )
             for kind in self.inputs.kinds

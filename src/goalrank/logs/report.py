@@ -131,7 +131,7 @@ def check_usable(
     train = part == TRAIN
     if not train.any():
         raise DataError(
-            f"{raw.dataset}: none of {len(part):,} requests is left to train on (validation "
+            f"{raw.dataset}: none of {counted(len(part), 'request')} is left to train on (validation "
             f"{int((part == VALIDATION).sum()):,}, test {int((part == TEST).sum()):,}, left out "
             f"{int((part == DROPPED).sum()):,}, whose answers reach into the next part or whose test "
             f"list is short); remedy: more requests, fewer answers per request (option: horizon), or "

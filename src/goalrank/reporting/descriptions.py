@@ -1,12 +1,14 @@
-"""What each ranker does, in a sentence for people who do not know its name."""
+"""What rankers, metrics, stages of training and protocols are, for people who do not know their names."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 
+from goalrank.wording import counted
+
 _REVERSED = " (reversed)"
-_FEATURE = "feature:"
+FEATURE = "feature:"  # in front of a baseline that sorts by one of the candidates' features
 _BASELINES = {
     "retriever order": "Sorts by the score of the retriever that found the candidates.",
     "popularity": "Sorts by how often users answered each item in training.",
@@ -43,6 +45,42 @@ _TRAINED = {
     "xgboost": "Boosted decision trees of another library, trained for the order of a list.",
 }
 _TRAINED["generator"] = _TRAINED["goalrank"]
+_METRICS = {
+    "ndcg": "How near the order of the list is to the best one: liked items count, and the more the "
+    "higher they stand. 1 is the best list.",
+    "recall": "Of the liked candidates, as many as fit in the list, the share that is in it.",
+    "hit_rate": "1 where the list holds a liked item, else 0; the mean is the share of such requests.",
+    "map": "Mean average precision: at each liked item of the list, the share of liked ones so far; "
+    "averaged.",
+    "f1": "One number for two: the share of the list that is liked, and recall.",
+    "auc": "How often a liked candidate is scored above one that is not; 0.5 is chance. Rankers that "
+    "write lists without a score for every candidate have none.",
+}
+_STAGES = {
+    "import": "Reads the log and makes requests of it.",
+    "itemwise": "The reward model's rival: the same network, which sees each item alone.",
+    "evaluation": "Ranks the test requests with the trained rankers.",
+    "reward-itemwise": "Trains the reward model's rival, which sees each item alone.",
+    "reward-report": "Measures the reward model on the test requests.",
+    "audit": "Ranks the test requests with the baselines.",
+    "total": "All of the command, with what lies between these stages.",
+}
+_REWARD = (
+    "A reward model: predicts the feedback to each item of a list, and so what the list is worth."
+)
+_SOURCES = {
+    "own": "drawn from the ranker that is trained",
+    "light": "from a light model, a quick ranker that was trained before",
+    "heuristic": "sorted by one number of the candidates",
+    "perturbed": "drawn from the ranker, with one slot changed",
+    "logged": "shown to the user in the log",
+    "random": "in random order",
+}
+_PROTOCOLS = {
+    "exposed": "each request is a list that the user was really shown",
+    "retrieved": "a retriever found the candidates, and what the user took later counts as liked",
+    "injected": "what the user took later was put among the candidates by hand, which can be noticed",
+}
 _SAMPLES = re.compile(r"best_of_(\d+)")
 
 
@@ -56,8 +94,8 @@ def ranker_words(name: str, meanings: Mapping[str, str] | None = None) -> str:
     if name.endswith(_REVERSED):
         upright = ranker_words(name.removesuffix(_REVERSED), meanings)
         return f"The other way round: {upright[0].lower()}{upright[1:]}" if upright else ""
-    if name.startswith(_FEATURE):
-        feature = name.removeprefix(_FEATURE)
+    if name.startswith(FEATURE):
+        feature = name.removeprefix(FEATURE)
         meaning = (meanings or {}).get(feature)
         return (
             f"Sorts by one number of each candidate, {feature}{f': {meaning}' if meaning else ''}."
@@ -67,3 +105,43 @@ def ranker_words(name: str, meanings: Mapping[str, str] | None = None) -> str:
     if name == "retriever":
         return _BASELINES["retriever order"]
     return _BASELINES.get(name) or _TRAINED.get(name, "")
+
+
+def metric_words(name: str) -> str:
+    """Say what a metric measures; empty for one that is nobody's here.
+
+    Args:
+        name: with or without the length of the list, such as "ndcg@6".
+    """
+    metric, _, slots = name.partition("@")
+    words = _METRICS.get(metric, "")
+    return f"{words} Over the first {counted(int(slots), 'slot')}." if words and slots else words
+
+
+def stage_words(name: str) -> str:
+    """Say what a stage of a job does; empty for one that is nobody's here.
+
+    Args:
+        name: a ranker's, or such as "reward-0" or "audit".
+    """
+    if re.fullmatch(r"reward-\d+", name):
+        return _REWARD
+    return _STAGES.get(name) or ranker_words(name)
+
+
+def source_words(name: str) -> str:
+    """Say where lists of a group came from; empty for a source that is nobody's here.
+
+    Args:
+        name: one of `goalrank.training`'s sources, such as "own".
+    """
+    return _SOURCES.get(name, "")
+
+
+def protocol_words(name: str) -> str:
+    """Say how requests were made from a log; empty for a protocol that is nobody's here.
+
+    Args:
+        name: exposed, retrieved or injected.
+    """
+    return _PROTOCOLS.get(name, "")

@@ -8,11 +8,12 @@ from typing import Any
 
 from goalrank.evaluation import Reason
 from goalrank.reporting.report import Example, Report
-from goalrank.wording import ordinal
+from goalrank.wording import ordinal, signed
 
 EXAMPLES = 5  # on the first screen; the rest is folded
 _REASONS = 2
 _ROOM = 0.04  # of the axis, free at either end
+_STEPS = 4  # of the axis, at most
 
 
 def difference_rows(report: Report) -> dict[str, Any] | None:
@@ -20,8 +21,8 @@ def difference_rows(report: Report) -> dict[str, Any] | None:
 
     Returns:
         "rows" with "name", "trained", "mean", "low", "high", "sure" and the percents "point",
-        "from" and "width"; "zero", the percent of 0; "ends", the values at both ends of the axis.
-        None where nothing is compared.
+        "from" and "width"; "zero", the percent of 0; "ticks", numbers of the axis with "at", the
+        percent, "text" and "odd", whether a narrow axis leaves it out. None where nothing is compared.
     """
     found = {
         name: d
@@ -50,7 +51,29 @@ def difference_rows(report: Report) -> dict[str, Any] | None:
         }
         for name, d in sorted(found.items(), key=lambda pair: -pair[1]["mean"])
     ]
-    return {"rows": rows, "zero": percent(0.0), "ends": (low, low + span)}
+    ticks = [{**tick, "at": percent(tick["value"])} for tick in axis_ticks(low, low + span)]
+    return {"rows": rows, "zero": percent(0.0), "ticks": ticks}
+
+
+def axis_ticks(low: float, high: float) -> list[dict[str, Any]]:
+    """Round numbers of an axis of differences: multiples of 1, 2, 2.5 or 5 times a power of 10.
+
+    Args:
+        low: left end.
+        high: right end, above `low`.
+
+    Returns:
+        From left to right: "value", "text" and "odd", whether it is an odd multiple of the step.
+    """
+    rough = (high - low) / _STEPS
+    power = 10.0 ** math.floor(math.log10(rough))
+    times = next(m for m in (1, 2, 2.5, 5, 10) if m * power >= rough * (1 - 1e-9))
+    step = times * power
+    digits = max(0, (times == 2.5) - math.floor(math.log10(step) + 1e-9))
+    return [
+        {"value": i * step, "text": signed(i * step, digits) if i else "0", "odd": i % 2 == 1}
+        for i in range(math.ceil(low / step), math.floor(high / step) + 1)
+    ]
 
 
 def told_move(example: Example, meanings: Mapping[str, str]) -> dict[str, Any] | None:

@@ -12,14 +12,21 @@ import jinja2
 import numpy as np
 
 from goalrank.evaluation import CONVENTIONS
-from goalrank.reporting.descriptions import ranker_words
+from goalrank.reporting.descriptions import (
+    FEATURE,
+    metric_words,
+    protocol_words,
+    ranker_words,
+    source_words,
+    stage_words,
+)
 from goalrank.reporting.figures import histogram, line_chart, scatter_fit, stacked_area
 from goalrank.reporting.first_screen import EXAMPLES, difference_rows, told_move
 from goalrank.reporting.report import Example, Report
 from goalrank.reporting.svg import to_svg
 from goalrank.reporting.tables import milliseconds
 from goalrank.storage import write_text
-from goalrank.wording import signed
+from goalrank.wording import counted, decimal, p_value, signed, signed_percent
 
 _TRAINED, _BASELINE = "trained ranker", "baseline"
 _SOURCE = "best_from/"
@@ -34,8 +41,8 @@ _CURVES = {
     ),
     "val_score": (
         "validation score",
-        "Up is good. The weights of the highest point are kept, or those of the start where "
-        "training does not beat it.",
+        "ndcg of a ranker's lists, minus the log loss of a reward model. Up is good. The weights of "
+        "the highest point are kept, or those of the start where training does not beat it.",
     ),
     "val_ndcg": ("validation ndcg", "ndcg of the lists for validation requests. Up is good."),
     "val_reward": (
@@ -68,8 +75,8 @@ _CURVES = {
     ),
     "grad_norm": (
         "gradient norm",
-        "Of the last step before each point. Neither is good in itself; peaks mean a learning rate "
-        "that is too high.",
+        "Length of the gradient in the last step before each point. Neither up nor down is good in "
+        "itself; peaks mean a learning rate that is too high.",
     ),
 }
 _OTHER = "As the training logged it."
@@ -78,13 +85,17 @@ _NO_CURVE = {"step", "epoch", "valid_lists", "entropy_reference", "gap_smallest"
 
 def render(report: Report) -> str:
     """The page as HTML: styles and figures inside, nothing fetched from elsewhere."""
+    words = _words(report)
     return _template().render(
         report=report,
         headline=headline(report),
         differences=difference_rows(report),
         best_value=_value(report, report.best_baseline),
-        words=_words(report),
+        words=words,
+        of_features=[name for name in words if name.startswith(FEATURE)],
         metrics=_metrics(report),
+        metric_words=_metric_words(report),
+        protocol=protocol_words(report.metadata.get("protocol", "")),
         tables=_tables(report),
         minor=[metric for metric in _metrics(report) if metric.startswith(_MINOR)],
         curves=_curves(report),
@@ -178,6 +189,16 @@ def _words(report: Report) -> dict[str, dict[str, str]]:
     }
 
 
+def _metric_words(report: Report) -> dict[str, dict[str, str]]:
+    """Metric → what it measures and the id of that text on the page, for those that are known."""
+    said = {name: metric_words(name) for name in _metrics(report)}
+    return {
+        name: {"text": text, "id": f"metric-{i}"}
+        for i, (name, text) in enumerate(said.items())
+        if text
+    }
+
+
 def _curves(report: Report) -> list[dict[str, Any]]:
     """For each stage its name and the figures of what it logged."""
     out = []
@@ -191,10 +212,18 @@ def _curves(report: Report) -> list[dict[str, Any]]:
             if len(y) > 0:
                 words, meaning = _CURVES.get(key, (key.replace("_", " "), _OTHER))
                 figure = line_chart({words: (x, y)}, title=words, size=(4.2, 2.5))
-                said = f"{stage}: {words} from {y[0]:.4g} to {y[-1]:.4g} over {int(x[-1])} steps"
+                said = f"{stage}: {words} from {y[0]:.4g} to {y[-1]:.4g} over {counted(int(x[-1]), 'step')}"
                 figures.append({"figure": to_svg(figure, said), "meaning": meaning})
         if figures:
-            out.append({"stage": stage, "figures": figures})
+            grouped = any(key in seen for key in ("reward_mean", "gap_median"))
+            out.append(
+                {
+                    "stage": stage,
+                    "words": stage_words(stage),
+                    "grouped": grouped,
+                    "figures": figures,
+                }
+            )
     return out
 
 
@@ -207,15 +236,15 @@ def _column(rows: Sequence[Mapping[str, float]], key: str) -> tuple[Any, Any]:
 
 def _gaps(report: Report) -> dict[str, str] | None:
     values = np.asarray(report.reward_gaps, float)
-    words = "gap between neighbouring rewards of a group"
+    words = "difference between the rewards of neighbouring lists of a group"
     if len(values) == 0:
         logged = [_column(rows, "gap_median")[1] for rows in report.training.values()]
         values = np.concatenate(logged) if logged else values
-        words = "median gap between neighbouring rewards, one value a logged step"
+        words = "median difference between the rewards of neighbouring lists of a group, one value per logged step"
     values = values[np.isfinite(values)]
     if len(values) == 0:
         return None
-    label = f"Histogram of {len(values)} values: {words}; median {np.median(values):.4g}"
+    label = f"Histogram of {counted(len(values), 'value')}: {words}; median {np.median(values):.4g}"
     figure = histogram(values, xlabel="reward gap", size=(6.4, 3.0))
     return {"figure": to_svg(figure, label), "words": words}
 
@@ -234,7 +263,8 @@ def _sources(report: Report) -> list[dict[str, str]]:
         said = ", ".join(f"{n} {s[0]:.0%} to {s[-1]:.0%}" for n, s in shares.items())
         figure = stacked_area(steps, shares, ylabel="share of groups")
         label = f"Stacked shares of groups by source of their best list over steps: {said}"
-        out.append({"stage": stage, "figure": to_svg(figure, label)})
+        words = {name: source_words(name) for name in shares}
+        out.append({"stage": stage, "figure": to_svg(figure, label), "words": words})
     return out
 
 
@@ -248,7 +278,8 @@ def _reward_model(report: Report) -> dict[str, Any]:
             xlabel="predicted probability", ylabel="observed share", size=(4.2, 3.4),
         )  # fmt: skip
         parts["figure"] = to_svg(
-            figure, f"Calibration of the reward model in {len(predicted)} bins of equal mass"
+            figure,
+            f"Calibration of the reward model in {counted(len(predicted), 'bin')} of equal size",
         )
     return parts
 
@@ -294,6 +325,11 @@ def _template() -> jinja2.Template:
     )
     environment.filters["number"] = _number
     environment.filters["signed"] = signed
+    environment.filters["signed_percent"] = signed_percent
+    environment.filters["p_value"] = p_value
+    environment.filters["counted"] = counted
+    environment.filters["stage_words"] = stage_words
+    environment.tests["finite"] = math.isfinite
     environment.filters["milliseconds"] = milliseconds
     return environment.get_template("report.html.j2")
 
@@ -303,7 +339,7 @@ def _number(value: Any, digits: int = 3) -> str:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
     if isinstance(value, float):
-        return f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:,.0f}"
+        return decimal(value, digits) if abs(value) < 1000 else f"{value:,.0f}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return str(value)

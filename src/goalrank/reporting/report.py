@@ -80,8 +80,10 @@ class Report:
             groups whose best list came from NAME.
         reward_gaps: differences between neighbouring rewards within groups; if empty, the logged
             "gap_median" is used.
-        reward_model: optional keys "slots" (rows of `slot_quality`), "correlation" (name → {"mean",
-            "std", "count"}), "calibration" ({"predicted", "observed"}) and "facts" (name → value).
+        reward_model: optional keys "kinds" (feedback type → "auc", "gain_over_constant" and, of a
+            model of each item alone, "itemwise_auc" and "gain_over_itemwise"), "slots" (rows of
+            `slot_quality`), "correlation" (name → {"mean", "std", "count"}), "correlation_note" and
+            "calibration" ({"predicted", "observed"}, and the "kind" if it is known).
         meanings: candidate feature → what it is.
         examples: requests side by side.
         seconds: stage → seconds.

@@ -11,6 +11,7 @@ from goalrank.requests import EncodedRequests, InputSpec
 from goalrank.settings import merge
 from goalrank.training.config import LIST_REWARD, FitConfig, LoopConfig
 from goalrank.training.distributed.process_group import gather_bytes, is_distributed
+from goalrank.wording import counted
 
 _FEW_POSITIVES = 10.0  # per item; below it, networks learn the ids of the log by heart
 _LEFT_TO_FEATURES = 0.95
@@ -112,7 +113,7 @@ def rules_applied(config: FitConfig, facts: DataFacts) -> list[str]:
     if config.objective.name != "supervised":
         loops.append(("reward.loop.steps", config.reward.loop, found.reward.loop))
     out += [
-        f"{name} = {loop.steps}: {_passes_said(loop, facts)} over {facts.requests:,} requests, "
+        f"{name} = {loop.steps}: {_passes_said(loop, facts)} over {counted(facts.requests, 'request')}, "
         f"within 200 and 3,000 steps"
         for name, asked, loop in loops
         if asked.steps == 0

@@ -78,7 +78,7 @@ def test_requests_that_show_nothing_change_no_number(small, tmp_path):
     want = run_list_effects(none, study((0,), 2), tmp_path / "none")
     assert found["gains"] == want["gains"]
     assert found["requests"]["test"] == 30
-    assert "requests that show nothing are left out" in found["notes"][0]
+    assert "without a shown item" in found["notes"][0]
 
 
 def test_one_list_of_two_among_lists_of_one(small, tmp_path):

@@ -15,6 +15,7 @@ from goalrank.errors import DataError
 from goalrank.models import Reason
 from goalrank.rankers import Constant
 from goalrank.requests import Requests
+from goalrank.wording import signed
 
 LEAD = "lead over chance"
 _STANDARD_ERRORS = 4.0  # a change this small may be chance
@@ -71,7 +72,7 @@ def check_lead(
     return Reason(
         check=LEAD, passed=lead.high >= limit,
         said=f"{what}: the champion's {found.metric_name(metric)} less that of chance is "
-        f"{lead.mean:+.4f} [{lead.low:+.4f}, {lead.high:+.4f}], and was {before:+.4f} when it was "
+        f"{signed(lead.mean, 4)} [{signed(lead.low, 4)}, {signed(lead.high, 4)}], and was {signed(before, 4)} when it was "
         f"registered; below {limit:.4f} the feedback is doubted (setting: gate.lead_kept)",
     )  # fmt: skip
 

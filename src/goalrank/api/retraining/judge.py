@@ -14,6 +14,7 @@ from goalrank.bundles import Bundle
 from goalrank.errors import DataError, InfeasibleError
 from goalrank.models import Figure, Reason
 from goalrank.requests import Requests
+from goalrank.wording import signed
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 _CHANCE = "constant"  # every order alike: its expected value is exact
@@ -218,4 +219,4 @@ def _reason(error: Exception) -> str:
 
 
 def _span(found: ev.Interval) -> str:
-    return f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+    return f"{signed(found.mean, 4)} [{signed(found.low, 4)}, {signed(found.high, 4)}]"

@@ -201,7 +201,7 @@ def _export(
         count = export_new(
             opened, target, until=until, settle=settle, after=data, base=settings.base
         )
-    return f"{count:,} new requests exported from the store"
+    return f"{counted(count, 'new request')} exported from the store"
 
 
 def _check_store(url: str) -> None:

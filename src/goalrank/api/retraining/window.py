@@ -88,8 +88,8 @@ def choose_window(
     start = int(np.searchsorted(times, times[start], side="left"))  # one moment is on one side
     if start <= known:
         return (
-            f"the {end - known:,} new requests are all of {str(times[-1])[:19]}, so none are left "
-            f"to learn from"
+            f"all that is new, {counted(end - known, 'request')}, is of {str(times[-1])[:19]}, so nothing "
+            f"is left to learn from"
         )
     return Window(known, start, end)
 

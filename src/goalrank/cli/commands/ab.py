@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from goalrank.cli.common import JsonOption, examples, only_json, verb
-from goalrank.wording import counted
+from goalrank.wording import counted, p_value, signed_percent
 
 if TYPE_CHECKING:
     from goalrank.experiments import InterleaveReport, MetricBaseline, PowerPlan, Report
@@ -218,9 +218,11 @@ def _print(done: Report) -> None:
     for e in done.effects:
         typer.echo(
             f"{e.metric:<20} {e.variant:<12} {e.control_value:.4g} -> {e.value:.4g}  lift "
-            f"{e.lift:+.2%} [{e.low:+.2%}, {e.high:+.2%}]  p {e.p_value:.3g}, adjusted "
-            f"{e.p_adjusted:.3g}{'  CUPED' if e.cuped else ''}"
+            f"{signed_percent(e.lift)} [{signed_percent(e.low)}, {signed_percent(e.high)}]  p {p_value(e.p_value)}, adjusted "
+            f"{p_value(e.p_adjusted)}{'  CUPED' if e.cuped else ''}"
         )
+    for note in done.notes:
+        typer.echo(note)
     if done.sequential is None:
         typer.echo("For one look at a time set beforehand; to look at will: --sequential")
     else:
@@ -242,7 +244,7 @@ def _print_preference(done: InterleaveReport, as_json: bool) -> None:
         typer.echo(
             f"{e.kind:<20} {first} {e.first:g}, {second} {e.second:g}; units prefer {second} "
             f"{e.wins_second:,}, {first} {e.wins_first:,}, neither {e.ties:,}: {e.share:.1%} "
-            f"[{e.low:.1%}, {e.high:.1%}]  p {e.p_value:.3g}"
+            f"[{e.low:.1%}, {e.high:.1%}]  p {p_value(e.p_value)}"
         )
 
 
@@ -254,7 +256,7 @@ def _print_plan(done: PowerPlan) -> None:
         f"{base.traffic:,.4g} units a day ({source})"
     )
     typer.echo(
-        f"a lift of {done.lift:+.2%} is found with probability {done.power:.0%} at alpha "
+        f"a lift of {signed_percent(done.lift)} is found with probability {done.power:.0%} at alpha "
         f"{done.alpha:.3g} a comparison by {done.per_variant:,} units in each of {done.variants} "
         f"arms: {done.units:,} units, {done.days:,.1f} days"
     )

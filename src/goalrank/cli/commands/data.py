@@ -39,7 +39,7 @@ from goalrank.cli.log_options import (
     TimezoneOption,
     log_options,
 )
-from goalrank.wording import counted
+from goalrank.wording import counted, signed_percent
 
 app = typer.Typer(help="Raw logs to requests; look into requests.", no_args_is_help=True)
 preview.add(app)
@@ -267,7 +267,7 @@ def _print_report(report: dict[str, Any], out: str) -> None:
     for name, gain in report["recall"].get("gain", {}).items():
         show.print(
             f"  the blend against {gain['channel']}, the best channel, on {name}: "
-            f"{gain['gain']:+.2%} [{gain['low']:+.2%}, {gain['high']:+.2%}] of "
+            f"{signed_percent(gain['gain'])} [{signed_percent(gain['low'])}, {signed_percent(gain['high'])}] of "
             f"{counted(gain['requests'], 'request')}",
             soft_wrap=True,
         )

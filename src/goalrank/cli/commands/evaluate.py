@@ -64,6 +64,7 @@ def evaluate(
         from goalrank.api import evaluate as measure
         from goalrank.cli.tables import read_data
         from goalrank.evaluation import METRICS
+        from goalrank.features import feature_meanings
         from goalrank.reporting import Report, write_report
 
         if metric != "auc":  # before anything is loaded
@@ -89,11 +90,14 @@ def evaluate(
                 progress=progress,
             )
         if report is not None:
-            title = f"{', '.join(bundles)} on {card.dataset}"
+            title, info = f"{', '.join(bundles)} on {card.dataset}", tables["test"].info
             write_report(
-                Report.of(title, card.trained, card.baselines, card.audit, warning=card.warning),
+                Report.of(
+                    title, card.trained, card.baselines, card.audit, warning=card.warning,
+                    meanings=feature_meanings(info.computed, info.candidate_features),
+                ),
                 report,
-            )
+            )  # fmt: skip
         emit(card.to_dict())
         if not as_json:
             print_scorecard(card, metric)

@@ -21,7 +21,7 @@ from goalrank.cli.common import (
 from goalrank.cli.fields import options_of
 from goalrank.evaluation import OffPolicyOptions
 from goalrank.storage import json_text, write_text
-from goalrank.wording import counted
+from goalrank.wording import counted, signed
 
 if TYPE_CHECKING:
     from goalrank.evaluation import Estimate, OffPolicy
@@ -137,7 +137,7 @@ def _print(found: OffPolicy) -> None:
         typer.echo(_line(name, each))
     if found.lower is not None:
         typer.echo(
-            f"{'at least':<15} {found.lower.value:.4f}, gain {found.lower.gain:+.4f} (95 % lower "
+            f"{'at least':<15} {found.lower.value:.4f}, gain {signed(found.lower.gain, 4)} (95 % lower "
             f"bounds for any sample size, weights cut at the cap)"
         )
     for warning in found.warnings:
@@ -147,10 +147,10 @@ def _print(found: OffPolicy) -> None:
 def _line(name: str, each: Estimate) -> str:
     value, gain = each.value, each.gain
     if math.isnan(value.low):
-        return f"{name:<15} {value.mean:.4f}  gain {gain.mean:+.4f} (biased, so without interval)"
+        return f"{name:<15} {value.mean:.4f}  gain {signed(gain.mean, 4)} (biased, so without interval)"
     return (
         f"{name:<15} {value.mean:.4f} [{value.low:.4f}, {value.high:.4f}]  gain "
-        f"{gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+        f"{signed(gain.mean, 4)} [{signed(gain.low, 4)}, {signed(gain.high, 4)}]"
     )
 
 

@@ -13,6 +13,7 @@ from goalrank.errors import DataError, InfeasibleError
 from goalrank.evaluation.off_policy.estimators import Logged, effective_clicks, effective_size
 from goalrank.evaluation.statistics.bootstrap import FloatArray
 from goalrank.requests import LogFingerprint, Requests
+from goalrank.wording import counted
 
 _SEEN = 0.01  # share of a log's requests that may have been trained on
 _STANDARD_ERRORS = 4.0  # a mean weight this far below 1 is no chance
@@ -72,18 +73,18 @@ def check_propensities(
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise DataError(
-            f"propensity {propensity[row]} in row {row} ({int(bad.sum())} such rows): a logged list "
+            f"propensity {propensity[row]} in row {row} ({counted(int(bad.sum()), 'such row')}): a logged list "
             f"had a probability in (0, 1]; remedy: mend the log, goalrank data validate lists them"
         )
     if not known.all() and not drop_unknown:
         raise DataError(
-            f"{int((~known).sum())} of {len(known)} requests have no propensity (degraded answers, "
+            f"no propensity in {int((~known).sum()):,} of {counted(len(known), 'request')} (degraded answers, "
             f"or a policy that does not know it); remedy: --drop-unknown leaves them out, and the "
             f"estimates then speak of the others only"
         )
     if not known.any():
         raise DataError(
-            f"none of {len(known)} requests has a propensity; remedy: a log of lists drawn at a "
+            f"none of {counted(len(known), 'request')} has a propensity; remedy: a log of lists drawn at a "
             f"temperature (goalrank serve --temperature)"
         )
     return known
@@ -176,7 +177,7 @@ def check_support(
             else ""
         )
         found.append(
-            f"the effective sample size is {support.effective:.1f} of {support.requests} requests, "
+            f"the effective sample size is {support.effective:.1f} of {counted(support.requests, 'request')}, "
             f"below {min_effective:g} (option: min-effective); {support.impossible:.0%} of the "
             f"logged lists are impossible under the new policy{hint}"
         )

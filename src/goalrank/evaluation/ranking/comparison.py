@@ -75,8 +75,8 @@ class Comparison:
     def outcome(self) -> Outcome:
         """What the interval of the difference shows.
 
-        "above" and "below": it lies on one side of 0. "level": it holds 0 and lies within
-        `LEVEL`. "open": it holds 0 and reaches further. "one user": there is none, as
+        "above" and "below": it lies on one side of 0. "level": it contains 0 and lies within
+        `LEVEL`. "open": it contains 0 and reaches further. "one user": there is none, as
         all requests are of one user or of a few who agree exactly. "undefined": no
         request has the metric.
         """
@@ -126,7 +126,7 @@ class Comparison:
         if self.outcome == "open":
             return (
                 f"{pair} are not told apart ({span}): about {self.needed:,} scored requests would "
-                f"tell a difference of {LEVEL:g} from none, and these are {self.scored:,}."
+                f"tell a difference of {LEVEL:g} from none, and there are {self.scored:,}."
             )
         place = "above" if self.outcome == "below" else "level with"
         return (
@@ -194,8 +194,8 @@ class Comparison:
         if self.outcome == "one user":
             return "Unknown: all requests are of one user or very few, and one user says nothing of others."
         return (
-            f"Not sure: {interval} holds 0. About {self.needed:,} scored requests would tell a "
-            f"difference of {LEVEL:g} from none; these are {self.scored:,}."
+            f"Not sure: {interval} contains 0. About {self.needed:,} scored requests would tell a "
+            f"difference of {LEVEL:g} from none; there are {self.scored:,}."
         )
 
     @property

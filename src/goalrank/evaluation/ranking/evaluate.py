@@ -19,6 +19,7 @@ from goalrank.evaluation.statistics.bootstrap import FloatArray
 from goalrank.evaluation.statistics.few_clusters import resample
 from goalrank.rankers import Ranker
 from goalrank.requests import Batch, EncodedRequests
+from goalrank.wording import counted
 
 DEFAULT_METRICS = ("ndcg", "recall", "hit_rate", "map", "f1", "auc")
 
@@ -125,7 +126,7 @@ def _with_positives(columns: EncodedRequests) -> NDArray[np.int64]:
     rows = np.flatnonzero(good[columns.shown_start[1:]] > good[columns.shown_start[:-1]])
     if len(rows) == 0:
         raise DataError(
-            f"none of the {len(columns)} requests has positive '{columns.kinds[columns.target]}' "
+            f"none of {counted(len(columns), 'request')} has positive '{columns.kinds[columns.target]}' "
             f"feedback, so there is nothing to measure; remedy: choose another target or more data"
         )
     return rows

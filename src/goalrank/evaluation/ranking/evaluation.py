@@ -136,7 +136,7 @@ class Evaluation:
         """
         if self.slots != other.slots or not np.array_equal(self.rows, other.rows):
             raise ConfigError(
-                f"evaluations of {self.n} and {other.n} requests (slots {self.slots}, {other.slots}) "
+                f"evaluations of {self.n:,} and {counted(other.n, 'request')} (slots {self.slots}, {other.slots}) "
                 f"differ in their requests; remedy: evaluate all rankers on the same requests and slots"
             )
         if both := sorted(set(self.values) & set(other.values)):

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from goalrank.wording import counted
+
 FloatArray = NDArray[np.float64]
 _CHUNK_CELLS = 4_000_000  # weights held at once: 32 MB
 LEVEL = 0.95
@@ -129,7 +131,7 @@ class Resampler:
         Args:
             unit: what is drawn, "user" or "request".
         """
-        return f"95 % intervals from {self.resamples} resamples of {unit}s"
+        return f"95 % intervals from {counted(self.resamples, 'resample')} of {unit}s"
 
 
 def paired_gap(a: FloatArray, b: FloatArray) -> FloatArray:

@@ -11,6 +11,7 @@ import polars as pl
 from goalrank.errors import ConfigError, SchemaError
 from goalrank.logs.tabular.ids import check_no_empty
 from goalrank.logs.tabular.notes import ImportNotes
+from goalrank.wording import counted
 
 MICROS_PER_UNIT = {"s": 1_000_000.0, "ms": 1_000.0, "us": 1.0, "ns": 0.001}
 _AUTO = (("s", 1e11), ("ms", 1e14), ("us", 1e17), ("ns", float("inf")))
@@ -59,7 +60,7 @@ def as_micros(column: pl.Series, rules: TimeRules, notes: ImportNotes, *, where:
         row = int(odd.arg_max() or 0)
         raise SchemaError(
             f"{where}: {column.name} = {column[row]!r} in row {row + 1} is a time outside 1900 to "
-            f"2200 ({int(odd.sum()):,} rows); remedy: another unit or format (options: time_unit, "
+            f"2200 ({counted(int(odd.sum()), 'row')}); remedy: another unit or format (options: time_unit, "
             f"time_format), or mend these rows"
         )
     return found

@@ -9,6 +9,7 @@ from goalrank.logs.options import ImportOptions
 from goalrank.logs.tabular.columns import Roles, need
 from goalrank.logs.tabular.ids import as_ids
 from goalrank.logs.tabular.notes import ImportNotes
+from goalrank.wording import counted
 
 
 def request_ids(
@@ -73,7 +74,7 @@ def unique_request_ids(
     if shared.height:
         name, users = shared.row(0)
         raise SchemaError(
-            f"{where}: request_id {name!r} belongs to {users} users ({shared.height:,} such ids); "
+            f"{where}: request_id {name!r} belongs to {users} users ({counted(shared.height, 'such id')}); "
             f"remedy: where ids count anew for each user, --set request_scope=user makes them "
             f"USER/REQUEST; option: request_scope"
         )
@@ -132,7 +133,7 @@ def feature(column: pl.Series, notes: ImportNotes, where: str) -> pl.Series:
 def note_empty(column: pl.Series, notes: ImportNotes) -> None:
     """Say that the mean of the training requests will stand for empty values."""
     if empty := column.null_count():
-        found = f"its mean over the training requests, in {empty:,} rows"
+        found = f"its mean over the training requests, in {counted(empty, 'row')}"
         notes.guess(f"empty '{column.name}'", found, "columns")
 
 
@@ -143,7 +144,7 @@ def feedback(
     out = numbers(column, where)
     empty = int((out.is_null() & shown).sum())
     if empty:
-        notes.guess(f"empty '{kind}'", f"0 in {empty:,} shown rows", "kinds")
+        notes.guess(f"empty '{kind}'", f"0 in {counted(empty, 'shown row')}", "kinds")
     return out.fill_null(0.0).cast(pl.Float32).alias(kind)
 
 

@@ -14,6 +14,7 @@ from goalrank.logs.readers.raw_log import RawLog
 from goalrank.logs.spill.memory import check_memory, memory_limit
 from goalrank.logs.text.text_vectors import Progress, TextVectors
 from goalrank.storage import local_path
+from goalrank.wording import counted
 
 __all__ = ["TEXT", "embed_items", "with_text_vectors"]
 
@@ -55,7 +56,7 @@ def _scarce(missing: int, total: int, columns: tuple[str, ...]) -> list[str]:
     if missing <= 0.05 * total:
         return []
     return [
-        f"{missing:,} of {total:,} items have no text in {', '.join(columns)}: they are like no "
+        f"no text in {', '.join(columns)} for {missing:,} of {counted(total, 'item')}: these are like no "
         f"other item; option: text"
     ]
 

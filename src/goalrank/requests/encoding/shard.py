@@ -111,7 +111,7 @@ def _compare(path: Path, rows: dict[Path, int], exchange: Exchange) -> None:
         lacking = [rank for rank, part in enumerate(seen) if odd[0] not in part]
         name = odd[0].split("\t")[0]
         raise DataError(
-            f"process(es) {lacking[:8]} lack shard '{name}' of '{path}', or have another with "
+            f"processes {lacking[:8]} lack shard '{name}' of '{path}', or have another with "
             f"other rows; remedy: put the same shards at that path on every machine"
         )
 

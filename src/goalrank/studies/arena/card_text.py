@@ -7,7 +7,7 @@ from typing import Any
 
 from goalrank.reporting import Table, make_columns
 from goalrank.studies.arena.tables import p_text
-from goalrank.wording import counted
+from goalrank.wording import counted, signed
 
 _ONE_SEED = (
     "One seed: the intervals are over users alone. They speak of these trained models; another seed "
@@ -85,8 +85,8 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
             row["row"],
             _percent(row["mean"]),
             str(row["seeds"]),
-            f"{100 * row['difference']:+.2f}",
-            f"[{100 * row['low']:+.2f}, {100 * row['high']:+.2f}]" if row["low"] == row["low"] else "–",
+            signed(100 * row["difference"], 2),
+            f"[{signed(100 * row['low'], 2)}, {signed(100 * row['high'], 2)}]" if row["low"] == row["low"] else "–",
             p_text(row["p"]),
         ]
         for row in rows

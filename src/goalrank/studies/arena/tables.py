@@ -10,7 +10,7 @@ from goalrank.reporting import Bold, Column, Markup, Table, make_columns, millis
 from goalrank.studies.arena.leaderboards import LEVEL, Leaderboard, LeaderboardRow
 from goalrank.studies.arena.ledger import BASELINE_PREFIX
 from goalrank.studies.common import METHOD_ROWS
-from goalrank.wording import counted
+from goalrank.wording import counted, signed
 
 _OTHERS = ("recall", "hit_rate", "map")
 _BASELINE = "†"
@@ -64,7 +64,7 @@ def _cells(leaderboard: Leaderboard, row: LeaderboardRow, others: Sequence[str])
     gap = "–"
     if not math.isnan(row.difference):
         mark = f" {_ONE_SEED}" if row.compared == 1 else ""
-        gap = f"{100 * row.difference:+.2f} [{100 * row.low:+.2f}, {100 * row.high:+.2f}]{mark}"
+        gap = f"{_points(row.difference)} [{_points(row.low)}, {_points(row.high)}]{mark}"
     return [
         f"{row.label} {_BASELINE}" if row.baseline else row.label,
         _value(row, leaderboard.metric),
@@ -90,6 +90,11 @@ def _value(row: LeaderboardRow, metric: str) -> str:
         return "–"
     spread = row.deviations.get(metric, math.nan)
     return f"{100 * mean:.2f}" + ("" if math.isnan(spread) else f" ± {100 * spread:.2f}")
+
+
+def _points(value: float) -> str:
+    """A difference in points of the metric."""
+    return signed(100 * value, 2)
 
 
 def p_text(value: float) -> str:
@@ -122,9 +127,9 @@ def verdict(leaderboard: Leaderboard) -> str:
 def _compared(row: LeaderboardRow, what: str, metric: str) -> str:
     """How the main row stands to another one, and how sure that is."""
     who = f"the {what}, {row.label.removeprefix(BASELINE_PREFIX)} ({_value(row, metric)}; "
-    span = f"[{100 * row.low:+.2f}, {100 * row.high:+.2f}]"
+    span = f"[{_points(row.low)}, {_points(row.high)}]"
     if row.level:
-        return f"level with {who}difference {100 * row.difference:+.2f} {span}, within ± {100 * LEVEL:g})"
+        return f"level with {who}difference {_points(row.difference)} {span}, within ± {100 * LEVEL:g})"
     if row.low == row.high == 0.0:
         return f"equal on every scored request to {who}no difference)"
     way = "above" if row.difference > 0 else "below"
@@ -147,9 +152,9 @@ def _notes(leaderboard: Leaderboard) -> list[str]:
         notes.append(
             f"{facts['log']}, protocol {facts['protocol']}, L = {facts['slots']}; "
             f"{facts['requests_train']:,} training, {facts['requests_validation']:,} validation and "
-            f"{facts['requests_test']:,} test requests, {facts['test_scored']:,} of them scored and "
-            f"{facts['test_excluded']:,} without positives left out. {len(seeds)} seed(s); mean ± "
-            f"standard deviation over seeds, in %. {facts['trials']} tuning trials a row. "
+            f"{counted(facts['requests_test'], 'test request')}, {facts['test_scored']:,} of them scored and "
+            f"{facts['test_excluded']:,} without positives left out. {counted(len(seeds), 'seed')}; mean ± "
+            f"standard deviation over seeds, in %. {counted(facts['trials'], 'tuning trial')} a row. "
             f"Run on {facts['devices']} at {facts['commits']}."
         )
         notes.append(

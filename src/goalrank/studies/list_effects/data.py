@@ -100,7 +100,7 @@ def study_tables(tables: Tables, config: ListEffectsConfig) -> tuple[dict[str, R
         if not len(parts.get(part, ())):
             raise DataError(_lacking(part, kept, config.split))
     how = "users dealt anew at random" if config.split == "random" else "split by time, as imported"
-    left = f"; {empty:,} requests that show nothing are left out" if empty else ""
+    left = f"; left out: {counted(empty, 'request')} without a shown item" if empty else ""
     return parts, f"{', '.join(said)} requests; {how}{left}"
 
 

@@ -17,6 +17,7 @@ from goalrank.studies.list_effects.models import ITEMS, LISTS, MODELS, POSITIONS
 from goalrank.studies.list_effects.settings import ListEffectsConfig
 from goalrank.studies.list_effects.swaps import find_swaps, fit_swaps
 from goalrank.studies.list_effects.tables import list_effects_tables
+from goalrank.wording import counted, signed
 
 CONTRASTS = ((POSITIONS, ITEMS), (LISTS, POSITIONS), (LISTS, ITEMS))
 _EPSILON = 1e-7
@@ -118,9 +119,9 @@ def answer(gain: dict[str, Any]) -> str:
     if not np.isfinite(high):
         return (
             f"Nothing can be said of other users, as all test requests are of one or very few: the list-level "
-            f"model saves {share:+.2f} % of log loss on theirs."
+            f"model saves {signed(share, 2)} % of log loss on theirs."
         )
-    found = f"{share:+.2f} % of log loss ({low:+.2f} to {high:+.2f})"
+    found = f"{signed(share, 2)} % of log loss ({signed(low, 2)} to {signed(high, 2)})"
     ups = sum(seed["mean"] > 0 for seed in gain["by_seed"])
     seeds = len(gain["by_seed"])
     if seeds == 1 and not gain["low"] <= 0 <= gain["high"]:
@@ -137,7 +138,7 @@ def answer(gain: dict[str, Any]) -> str:
         )
     return (
         f"No effect of the list beyond items and positions is told from chance: {found}, a gain in "
-        f"{ups} of {seeds} seeds."
+        f"{ups} of {counted(seeds, 'seed')}."
     )
 
 

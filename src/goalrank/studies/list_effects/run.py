@@ -31,6 +31,7 @@ from goalrank.studies.list_effects.recalibration import fit_recalibration
 from goalrank.studies.list_effects.report import report_list_effects
 from goalrank.studies.list_effects.settings import ListEffectsConfig
 from goalrank.training import DataFacts, Job, RunOptions, resolved
+from goalrank.wording import counted
 
 Progress = Callable[[int, int], None]
 Say = Callable[[str], None]
@@ -98,7 +99,7 @@ def _decided(data: StudyData, config: ListEffectsConfig) -> str:
     reward = resolved(config.fit, facts).reward
     return (
         f"reward.id_dropout = {reward.id_dropout}, reward.loop.steps = {reward.loop.steps} at most "
-        f"for {facts.requests:,} training requests"
+        f"for {counted(facts.requests, 'training request')}"
     )
 
 

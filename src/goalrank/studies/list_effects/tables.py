@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from goalrank.reporting import Table, make_columns
-from goalrank.wording import counted
+from goalrank.wording import counted, p_value, signed
 
 _NONE = "–"
 
@@ -47,8 +47,8 @@ def _gains(result: Mapping[str, Any]) -> str:
             f"{_gained([gain[k] for k in ('mean', 'low', 'high')], 1e3, 3)}"
             f"{_spread(gain['deviation'], 1e3, 3)}",
             _gained([gain[k] for k in ("share", "share_low", "share_high")], 100, 2, " %"),
-            ", ".join(f"{1e3 * seed['mean']:+.3f}" for seed in gain["by_seed"]),
-            "<0.001" if gain["p"] < 0.001 else f"{gain['p']:.3f}",
+            ", ".join(signed(1e3 * seed["mean"]) for seed in gain["by_seed"]),
+            p_value(gain["p"]),
         ]
         for gain in result["gains"]
     ]
@@ -74,8 +74,8 @@ def _slots(result: Mapping[str, Any]) -> str:
 
 def _swaps(name: str, found: Mapping[str, Any]) -> str:
     count = (
-        f"Swaps of neighbours, {name}: {found['pairs']} pairs of orders, shown in "
-        f"{found['requests']:,} of {found['of_requests']:,} test lists"
+        f"Swaps of neighbours, {name}: {counted(found['pairs'], 'pair')} of orders, shown in "
+        f"{found['requests']:,} of {counted(found['of_requests'], 'test list')}"
     )
     if not found["enough"]:
         return f"{count}. Too few to compare changes: 30 pairs, shown to 30 users, are needed."
@@ -95,15 +95,15 @@ def _fits(fits_of: Mapping[str, Any], head: str) -> str:
 
 
 def _fit(measure: str, name: str, fit: Mapping[str, Any]) -> list[str]:
-    signed = fit["predicted"] is not None
+    known = fit["predicted"] is not None
     return [
         measure,
         name,
         _interval(fit["slope"], 2),
         _interval(fit["correlation"], 2),
         f"{fit['size']:.4f}",
-        _interval(fit["observed"], 4) if signed else "",
-        f"{fit['predicted']:+.4f}" if signed else "",
+        _interval(fit["observed"], 4) if known else "",
+        signed(fit["predicted"], 4) if known else "",
     ]
 
 
@@ -117,7 +117,7 @@ def _number(value: float | None) -> str:
 
 def _gained(found: Sequence[float | None], scale: float, digits: int, unit: str = "") -> str:
     """Mean and interval; the mean alone where there is no interval, as for one user."""
-    mean, low, high = (None if v is None else f"{scale * v:+.{digits}f}" for v in found)
+    mean, low, high = (None if v is None else signed(scale * v, digits) for v in found)
     return f"{mean}{unit}" + ("" if low is None else f" [{low}, {high}]")
 
 
@@ -125,4 +125,4 @@ def _interval(value: Mapping[str, float | None], digits: int) -> str:
     mean, low, high = value["mean"], value["low"], value["high"]
     if mean is None or low is None or high is None:
         return _NONE
-    return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+    return f"{signed(mean, digits)} [{signed(low, digits)}, {signed(high, digits)}]"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from goalrank.reporting import Table, make_columns
-from goalrank.wording import counted
+from goalrank.wording import counted, p_value, signed
 
 
 def online_tables(result: Mapping[str, Any], metrics: Sequence[str]) -> str:
@@ -31,7 +31,7 @@ def online_tables(result: Mapping[str, Any], metrics: Sequence[str]) -> str:
         f"What the world knows: expected reward of served lists, of the near-optimum, and the "
         f"regret between them; 'best lists' are those without exploration.\n\n{_truth(result)}",
     ]
-    sizes = ", ".join(f"{p:.3f}" for p in result["size_p_value"])
+    sizes = ", ".join(map(p_value, result["size_p_value"]))
     tail = f"p-value of the arms' sizes against their weights, seed by seed: {sizes}."
     return "\n\n".join([head, *parts, tail]) + "\n"
 
@@ -58,7 +58,7 @@ def _cell(lift: Mapping[str, Any], which: str, scale: float, digits: int) -> str
     star = "*" if low > 0 or high < 0 else ""
     spread = lift[f"{which}_deviation"]
     between = "" if spread is None else f" ({scale * spread:.{digits}f})"
-    return f"{value:+.{digits}f}{star} [{low:+.{digits}f}, {high:+.{digits}f}]{between}"
+    return f"{signed(value, digits)}{star} [{signed(low, digits)}, {signed(high, digits)}]{between}"
 
 
 def _truth(result: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from goalrank.errors import ConfigError
 from goalrank.rankers import Ranker, RankerConfig, build_ranker
 from goalrank.requests import Batch, InputSpec
 from goalrank.studies.common import module_parameters
+from goalrank.wording import counted
 
 _BACKWARD = 3  # a training step costs one forward pass, and twice as much for the gradients
 
@@ -137,7 +138,7 @@ def matched_width(spec: InputSpec, config: RankerConfig, base: str, layers: int,
         best = width
     if best == 0:
         raise ConfigError(
-            f"{k} copies of {base} with {layers} layer(s) have more than the {target:,} parameters "
+            f"{k} copies of {base} with {counted(layers, 'layer')} have more than the {target:,} parameters "
             f"of the size that they must match; remedy: fewer copies (option: rankers.options.k)"
         )
     return best

@@ -13,6 +13,7 @@ from goalrank.errors import ConfigError, DataError
 from goalrank.reporting import Table, legend_outside, line_chart, make_columns, save_figure
 from goalrank.studies.scaling.table import (
     cells_of_row,
+    gain_text,
     mean_with_spread,
     world_cells,
 )
@@ -148,7 +149,7 @@ def quality_markdown(table: pl.DataFrame, *, against: str = "goalrank") -> str:
     head = ("quality", "row", "lists chosen from", "suite", "size", "requests", "seeds", "gain")
     body = []
     for row in table.iter_rows(named=True):
-        gain = mean_with_spread(row["gain"], row["deviation"], "{:+.4f}")
+        gain = mean_with_spread(row["gain"], row["deviation"], gain_text)
         body.append(
             [f"{row['quality']:.3f}", row["ranker"], f"{row['choices']:,}", row["suite"],
              str(row["size"]), f"{row['data']:,}", str(row["seeds"]), gain]

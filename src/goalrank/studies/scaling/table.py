@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from goalrank.reporting import (
     save_figure,
 )
 from goalrank.studies.scaling.run import read_cells
+from goalrank.wording import signed
 
 _ROW = ("suite", "ranker", "size", "data", "group")
 _PAIR = ("size", "data", "seed")
@@ -171,12 +172,12 @@ def scaling_markdown(table: pl.DataFrame) -> str:
         cells += [_count(row[name]) for name in several]
         cells += [
             str(row["seeds"]),
-            mean_with_spread(row["true_reward"], row["deviation"], "{:.4f}"),
+            mean_with_spread(row["true_reward"], row["deviation"], "{:.4f}".format),
         ]
         if compared:
-            cells.append(mean_with_spread(row["gain"], row["gain_deviation"], "{:+.4f}"))
+            cells.append(mean_with_spread(row["gain"], row["gain_deviation"], gain_text))
             cells.append(str(row["paired"]))
-        cells.append(mean_with_spread(row["of_the_gap"], row["gap_deviation"], "{:.1%}"))
+        cells.append(mean_with_spread(row["of_the_gap"], row["gap_deviation"], "{:z.1%}".format))
         cells += ["–" if row[name] is None else f"{row[name]:.4f}" for name in parts]
         rows.append(cells)
     shown = Table(make_columns(*(name.replace("_", " ") for name in head)), rows)
@@ -286,15 +287,22 @@ def _count(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def mean_with_spread(mean: float | None, deviation: float | None, form: str) -> str:
+def gain_text(gain: float) -> str:
+    """Write a gain in true reward."""
+    return signed(gain, 4)
+
+
+def mean_with_spread(
+    mean: float | None, deviation: float | None, write: Callable[[float], str]
+) -> str:
     """Write "mean ± deviation"; "–" without a mean.
 
     Args:
         mean: over seeds.
         deviation: over seeds; None for one seed.
-        form: of both, such as "{:+.4f}"; the deviation has no sign.
+        write: number → its text; the deviation's has no sign.
     """
     if mean is None:
         return "–"
-    said = form.format(mean)
-    return said if deviation is None else f"{said} ± {form.replace('+', '').format(deviation)}"
+    said = write(mean)
+    return said if deviation is None else f"{said} ± {write(deviation).removeprefix('+')}"

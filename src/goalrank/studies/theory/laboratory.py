@@ -30,6 +30,7 @@ from goalrank.studies.theory.fits.claims import (
 from goalrank.studies.theory.fits.families import Mixture
 from goalrank.studies.theory.population import Population, make_population
 from goalrank.studies.theory.settings import LabConfig
+from goalrank.wording import counted
 
 _NEAR = (
     1.01  # starts that end within this factor of the best E found one optimum, as far as E tells
@@ -95,7 +96,9 @@ def _largest_world(config: LabConfig, seed: int, progress: Callable[[str], None]
         config.largest_world, config.largest_requests, temperature=config.temperature, seed=seed
     )
     bound = {name: train(population, run, seed=seed) for name, run in config.largest_runs.items()}
-    progress(f"{len(population.lists)} lists: bound checked in {len(bound)} runs")
+    progress(
+        f"{counted(len(population.lists), 'list')}: bound checked in {counted(len(bound), 'run')}"
+    )
     return {"target": _target(population), "bound": bound}
 
 
@@ -247,5 +250,5 @@ def run(
     write_json(out / "theory.json", results, indent=1)
     cost = _cost(started, cpu_before, jobs) | {"figures": [path.name for path in files]}
     write_json(out / "theory_run.json", cost, indent=1)
-    tell(f"{len(files)} figures and theory.json in {cost['seconds']} s")
+    tell(f"{counted(len(files), 'figure')} and theory.json in {cost['seconds']} s")
     return results

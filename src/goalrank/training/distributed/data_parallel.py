@@ -10,6 +10,7 @@ from torch import Tensor, distributed
 
 from goalrank.errors import ConfigError, DataError
 from goalrank.requests import Batch, EncodedRequests
+from goalrank.wording import counted
 
 
 class SharedBatch(NamedTuple):
@@ -37,9 +38,9 @@ def check_devices(accelerator: str, devices: int | str) -> None:
     gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
     have = torch.cuda.device_count() if gpu else (os.cpu_count() or 1)
     if accelerator in ("auto", "cpu", "gpu", "cuda") and wanted > have:
-        what = "GPU(s)" if gpu else "CPU core(s)"
+        what = counted(have, "GPU" if gpu else "CPU core")
         raise ConfigError(
-            f"devices={wanted}, but this machine has {have} {what}; remedy: --devices {have}"
+            f"devices={wanted}, but this machine has {what}; remedy: --devices {have}"
             if have
             else f"devices={wanted}, but this machine has no GPU; remedy: --accelerator cpu"
         )
@@ -61,7 +62,7 @@ def check_shard(batch_size: int, ranks: int) -> None:
     """Refuse a batch with fewer requests than processes."""
     if batch_size < ranks:
         raise ConfigError(
-            f"a batch of {batch_size} request(s) cannot be shared by {ranks} processes; remedy: a "
+            f"a batch of {counted(batch_size, 'request')} cannot be shared by {ranks} processes; remedy: a "
             f"larger batch, e.g. --set training.batch_size={ranks}, or fewer --devices"
         )
 
@@ -81,7 +82,7 @@ def part_sizes(
     train_sizes, validation_sizes = table[:, 0].tolist(), table[:, 1].tolist()
     if min(train_sizes) == 0:
         raise DataError(
-            f"{sum(train_sizes)} training requests are too few for {len(train_sizes)} processes; remedy: "
+            f"{counted(sum(train_sizes), 'training request')} for {counted(len(train_sizes), 'process', 'processes')} are too few; remedy: "
             f"fewer processes, or train without --split-data"
         )
     return train_sizes, validation_sizes

@@ -181,6 +181,6 @@ def check_equal(facts: Mapping[str, str | bytes]) -> None:
         if different:
             error = DataError if "data" in name else ConfigError
             raise error(
-                f"{name} of process(es) {different[:8]} differ from those of process 0; remedy: give "
+                f"{name} of processes {different[:8]} differ from those of process 0; remedy: give "
                 f"every machine the same command, files and version of goalrank"
             )

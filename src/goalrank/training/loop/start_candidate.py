@@ -24,6 +24,7 @@ from goalrank.requests import EncodedRequests
 from goalrank.storage import write_text
 from goalrank.training.distributed.data_parallel import SharedBatch, all_reduce_sums
 from goalrank.training.modules.task import Task
+from goalrank.wording import signed
 
 _BATCH = 256
 _FEW_REQUESTS, _FEW_USERS = 300, 30  # below these, validation tells little
@@ -51,9 +52,11 @@ class StartComparison:
     asked: float = 0.0
 
     def __str__(self) -> str:
-        said = f"training gained {self.gain:+.4f} ± {self.error:.4f} on validation"
+        said = f"training gained {signed(self.gain, 4)} ± {self.error:.4f} on validation"
         if not math.isfinite(self.error):
-            said = f"training gained {self.gain:+.4f} on validation, too small to tell an error"
+            said = (
+                f"training gained {signed(self.gain, 4)} on validation, too small to tell an error"
+            )
         if self.asked:
             said += f" (a small part, where more than {self.asked:g} error is asked)"
         return f"{said}; the {'linear start' if self.kept == 'start' else 'trained model'} is kept"

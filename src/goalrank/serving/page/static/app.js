@@ -1,7 +1,7 @@
 // Start of the page: asks what the server has, draws the panels and ranks the first request.
 
 import { askKey, get } from "./api.js";
-import { byId, h, refill, say } from "./dom.js";
+import { byId, counted, h, refill, say } from "./dom.js";
 import { experimentsPanel } from "./experiments.js";
 import { listsPanel } from "./lists.js";
 import { requestPanel } from "./request.js";
@@ -31,7 +31,7 @@ async function start() {
   }
   const { about } = state;
   const models = about.variants.length === 1 ? about.variants[0].policy : `${about.variants.length} variants`;
-  byId("serving").textContent = `${about.dataset ?? "unknown data"} · ${models} · ${about.slots} slots`;
+  byId("serving").textContent = `${about.dataset ?? "unknown data"} · ${models} · ${counted(about.slots, "slot")}`;
   if (about.warning) {
     byId("warning").hidden = false;
     byId("warning").textContent = about.warning;

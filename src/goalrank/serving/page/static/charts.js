@@ -38,16 +38,16 @@ function picture(width, height, label, ...children) {
   return svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label }, ...children);
 }
 
-/** Units of each variant, with a mark at the number that its weight predicts. */
+/** Shares of all units by variant, with a mark at the share that its weight predicts. */
 export function shares(units, weights) {
   const names = Object.keys(weights);
   const total = names.reduce((sum, n) => sum + (units[n] ?? 0), 0);
   const whole = names.reduce((sum, n) => sum + weights[n], 0);
   const expected = (n) => (total * weights[n]) / whole;
-  const most = Math.max(1, ...names.map((n) => Math.max(units[n] ?? 0, expected(n))));
   const label = `Units: ${names.map((n) => `${n} ${units[n] ?? 0}, expected ${Math.round(expected(n))}`).join("; ")}`;
   return fitted((width) => {
-    const scale = (value) => (value / most) * (width - 8);
+    const scale = (value) => (value / Math.max(total, 1)) * width;
+    const inside = (x) => Math.min(Math.max(x, 1), width - 1); // a mark at an end is drawn whole
     const rows = names.flatMap((name, i) => {
       const y = i * 44;
       const count = units[name] ?? 0;
@@ -57,7 +57,7 @@ export function shares(units, weights) {
         text(width, y + 13, told, { class: "t", "text-anchor": "end" }),
         svg("rect", { x: 0, y: y + 20, width: width, height: 12, rx: 3, class: "track" }),
         svg("rect", { x: 0, y: y + 20, width: Math.max(scale(count), count ? 2 : 0), height: 12, rx: 3, class: `arm-${i % 4}` }),
-        total ? svg("line", { x1: scale(expected(name)), x2: scale(expected(name)), y1: y + 17, y2: y + 35, class: "mark" }) : null,
+        total ? svg("line", { x1: inside(scale(expected(name))), x2: inside(scale(expected(name))), y1: y + 17, y2: y + 35, class: "mark" }) : null,
       ];
     });
     return picture(width, names.length * 44 - 6, label, ...rows);
@@ -75,7 +75,7 @@ export function lifts(effects, names) {
     const rows = finite.flatMap((e, i) => {
       const y = i * 46;
       const arm = `arm-${Math.max(names.indexOf(e.variant), 0) % 4}`;
-      const sure = e.p_adjusted < 0.05;
+      const sure = e.p_adjusted < 0.05 && (e.low > 0 || e.high < 0);
       const told = `${signed(e.lift)}${sure ? "" : " (not sure)"}`;
       return [
         nameLabel(0, y + 13, `${e.metric} · ${e.variant}`, width - measure(told) - 12),
@@ -101,7 +101,7 @@ export function lines(series, names) {
   const times = points.map(([t]) => Date.parse(t));
   const values = points.map(([, v]) => v);
   const [t0, t1] = [Math.min(...times), Math.max(...times)];
-  const top = 1.15 * Math.max(1e-9, ...values);
+  const top = 1.15 * (Math.max(0, ...values) || 1); // an axis to 1 where all are 0
   const last = (n) => series[n]?.at(-1)?.[1];
   const label = `Running averages: ${names.filter((n) => last(n) !== undefined).map((n) => `${n} ${last(n).toPrecision(3)} now`).join("; ")}`;
   return fitted((width) => {
@@ -141,4 +141,8 @@ function separated(ends) {
   return ends;
 }
 
-export const signed = (value) => `${value > 0 ? "+" : value < 0 ? "−" : ""}${percent(Math.abs(value), 1)}`;
+/** Writes a difference with its sign; what rounds to 0 has none. */
+export function signed(value) {
+  const told = percent(Math.abs(value), 1);
+  return Number.parseFloat(told) === 0 ? told : `${value > 0 ? "+" : "−"}${told}`;
+}

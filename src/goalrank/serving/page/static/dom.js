@@ -67,6 +67,9 @@ export function chance(value) {
   return value >= 0.1 ? percent(value) : value >= 0.001 ? percent(value, 1) : "< 0.1 %";
 }
 
+/** Writes a p-value; one that three digits cannot tell from 0 is "< 0.001". */
+export const pValue = (p) => (p === null || p === undefined ? "–" : p < 0.001 ? "< 0.001" : p.toFixed(3));
+
 export const number = (value) => value.toLocaleString("en-US");
 
 /** Writes a number with its noun: "1 request", "2 requests". */

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { lifts, lines, shares, signed } from "./charts.js";
-import { byId, counted, fresh, h, refill, say } from "./dom.js";
+import { byId, counted, fresh, h, pValue, refill, say } from "./dom.js";
 
 const EVERY = 30_000;
 
@@ -45,16 +45,16 @@ export function experimentsPanel(state) {
         report ? srm(report) : null),
       report?.alarm ? h("p", { class: "warning", role: "alert" }, "The sizes of the variants do not fit their weights. Assignment or logging is broken: do not trust the numbers below.") : null,
       each.message ? h("p", { class: "soft" }, each.message) : null,
+      (report?.notes ?? []).map((note) => h("p", { class: "soft told-note" }, note)),
       total ? h("div", { class: "charts" },
-        figure("Units in each variant", shares(each.units, each.weights), "The line marks the number that the weights predict."),
-        report?.effects.length ? figure(`Lift over ${report.control}`, lifts(report.effects, names), `${Math.round(report.confidence * 100)} % intervals. Hollow: not significant at 5 % after correction.`) : null,
+        figure("Units in each variant", shares(each.units, each.weights), "Bars are shares of all units. The line marks the share that the weights predict."),
+        report?.effects.length ? figure(`Lift over ${report.control}`, lifts(report.effects, names), `${Math.round(report.confidence * 100)} % intervals. Hollow: not told apart from 0, as the interval contains it or p after correction is 5 % or more.`) : null,
         running(each, names)) : null,
       report?.effects.length ? table(report) : null);
   }
 
   function srm(report) {
-    const p = report.srm_p < 0.001 ? report.srm_p.toExponential(1) : report.srm_p.toFixed(2);
-    return h("span", { class: `tag ${report.alarm ? "bad" : "good"}`, title: "Sample ratio mismatch test: could these sizes be due to chance?" }, report.alarm ? `sample ratio mismatch, p ${p}` : `sizes fit, p ${p}`);
+    return h("span", { class: `tag ${report.alarm ? "bad" : "good"}`, title: "Sample ratio mismatch test: could these sizes be due to chance?" }, report.alarm ? `sample ratio mismatch, p ${pValue(report.srm_p)}` : `sizes fit, p ${pValue(report.srm_p)}`);
   }
 
   function running(each, names) {
@@ -77,13 +77,12 @@ export function experimentsPanel(state) {
 
   function table(report) {
     const short = (v) => (v === null ? "–" : v.toPrecision(3));
-    const p = (v) => (v === null ? "–" : v < 0.001 ? v.toExponential(1) : v.toFixed(3));
     return h("details", { class: "fold" }, h("summary", {}, "All numbers"),
       h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Numbers of ${report.experiment}` },
         h("table", {},
           h("thead", {}, h("tr", {}, ["Metric", "Variant", report.control, "Variant’s value", "Lift", "Interval", "p", "p, corrected"].map((t) => h("th", { scope: "col" }, t)))),
           h("tbody", {}, report.effects.map((e) => h("tr", {}, h("th", { scope: "row" }, e.metric),
-            [e.variant, short(e.control_value), short(e.value), signed(e.lift), `${signed(e.low)} … ${signed(e.high)}`, p(e.p_value), p(e.p_adjusted)].map((t) => h("td", {}, t))))))),
+            [e.variant, short(e.control_value), short(e.value), signed(e.lift), `${signed(e.low)} … ${signed(e.high)}`, pValue(e.p_value), pValue(e.p_adjusted)].map((t) => h("td", {}, t))))))),
       report.crossed ? h("p", { class: "soft" }, `${counted(report.crossed, "unit was", "units were")} in two variants and left out.`) : null);
   }
 

@@ -84,7 +84,7 @@ export function listsPanel(state) {
       const stored = await get("v1/page/stored", { request_id: side.id, time: side.kept });
       side.answers = stored.answers;
       const what = taken.stored ? "stored" : taken.replaced ? "stored; it replaces the earlier value" : "was stored before";
-      side.note = `Request ${stored.request_id}: policy ${stored.policy}, propensity ${stored.propensity === null ? "unknown" : stored.propensity.toPrecision(3)}, ${counted(stored.answers.length, "answer")}.`;
+      side.note = `Request ${stored.request_id}: policy ${stored.policy}, propensity ${stored.propensity === null ? "unknown" : told(stored.propensity)}, ${counted(stored.answers.length, "answer")}.`;
       say(`${feedback.kind} ${feedback.value} for ${nameOf(state.cards.get(item))}: ${what}`);
     } catch (error) {
       side.note = error.message;
@@ -115,7 +115,7 @@ export function listsPanel(state) {
       head(side, letter),
       side.fault ? h("p", { class: "fault", role: "alert" }, side.fault) : null,
       side.result ? facts(side) : side.fault ? null : h("p", { class: "empty" }, "Choose a user and some candidates."),
-      side.result?.probabilities ? h("p", { class: "unit" }, "% = probability of the item in its slot, given those above") : null,
+      side.result?.probabilities ? h("p", { class: "unit" }, unit(side)) : null,
       side.result ? h("ol", { class: "slots" }, side.result.items.map((item, at) => slot(side, item, at, i))) : null,
       side.note ? h("p", { class: "stored", role: "note" }, side.note) : null,
       side.result?.rules.length ? rulesOf(side) : null);
@@ -142,10 +142,18 @@ export function listsPanel(state) {
   function facts(side) {
     const { result } = side;
     const parts = [["policy", result.policy]];
-    if (result.log_prob !== null) parts.push(["probability of the whole list", chance(Math.exp(result.log_prob))]);
+    if (result.propensity !== null) parts.push(["propensity", told(result.propensity), PROPENSITY]);
+    if (result.log_prob !== null && side.temperature === null) parts.push(["probability if it were drawn", chance(Math.exp(result.log_prob)), "The product of the percentages below: how likely the model draws just this list at temperature 1."]);
     if (result.filled.length) parts.push(["means of training for", result.filled.join(", ")]);
     if (side.experiment) parts.push(["this user’s variant", side.experiment]);
-    return h("dl", { class: "facts" }, parts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+    return h("dl", { class: "facts" }, parts.map(([name, value, title]) => h("div", { title, class: title ? "hint" : null }, h("dt", {}, name), h("dd", {}, value))));
+  }
+
+  /** Says what the percentages are, and that they are not the propensity. */
+  function unit(side) {
+    return side.temperature === null
+      ? "% = the model’s probability of the item in its slot, given those above. Not the propensity: the best list is always shown."
+      : `% = probability of drawing the item into its slot at temperature ${side.temperature}, given those above. Their product is the propensity.`;
   }
 
   function slot(side, item, at, i) {
@@ -167,7 +175,7 @@ export function listsPanel(state) {
           liked ? h("span", { class: "tag good", title: "What the user liked in the log" }, `♥ ${state.example.answers.target} in the log`) : null,
           brought ? h("span", { class: "tag rule" }, "by a rule") : null,
           answers.map((each) => h("span", { class: "tag kept" }, `✓ ${each.kind} ${each.value} stored`)))),
-      p === undefined ? h("span", { class: "p none" }, "") : h("div", { class: "p", title: "Probability of this item in this slot, given those above" },
+      p === undefined ? h("span", { class: "p none" }, "") : h("div", { class: "p", title: unit(side) },
         h("span", { class: "unseen" }, "probability "), h("span", {}, chance(p)), bar),
       about.store && feedback.kind ? h("button", { type: "button", class: "quiet small give", "data-key": `give-${i}-${at}`, "aria-label": `Send ${feedback.kind} ${feedback.value} for ${nameOf(info)}, slot ${at + 1} of list ${LETTERS[i]}`, onclick: () => answer(side, item) }, feedback.value === 1 ? feedback.kind : `${feedback.kind} ${feedback.value}`) : null);
   }
@@ -203,6 +211,11 @@ export function listsPanel(state) {
 
   return { rank, draw };
 }
+
+const PROPENSITY = "Probability with which the server shows exactly this list: 1 for the best list, which is not drawn; the product of the percentages for a drawn one.";
+
+/** Writes a propensity: a number up to 1, unlike the percentages beside items. */
+const told = (propensity) => (propensity === 1 ? "1 (always this list)" : String(Number(propensity.toPrecision(2))));
 
 /** Finds what a rule brought into the list, what it kept out, and how many items it moved. */
 function moves({ changes }) {
