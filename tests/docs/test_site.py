@@ -20,6 +20,8 @@ from tests.docs.runner import ROOT
 
 DOCS = ROOT / "docs"
 ELSEWHERE = re.compile(r"(?:https?:)?//")
+_PIPE = re.compile(r"(?<!\\)\|")
+_RULE = re.compile(r"\|(?: ?:?-+:? ?\|)+")
 IN_STYLE = re.compile(r"(?:url\(|@import\s)\s*['\"]?((?:https?:)?//[^'\")\s]+)")
 
 
@@ -177,6 +179,33 @@ def test_lists_and_tables_begin_after_an_empty_line():
         if _opens(line) and before.strip() and not _belongs(before, line)
     ]
     assert found == []
+
+
+def test_tables_are_whole():
+    """A row without a heading is text on the site, and cells beyond the heading's are lost."""
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in [*DOCS.rglob("*.md")]
+        for number, rows in _tables(path.read_text("utf-8"))
+        if len(rows) < 2 or not _RULE.fullmatch(rows[1]) or len({*map(_cells, rows)}) > 1
+    ]
+    assert found == []
+
+
+def _tables(text: str) -> Iterator[tuple[int, list[str]]]:
+    """First line's number and the lines of each run that begins with "|", outside fences."""
+    rows: list[str] = []
+    for number, (_, line) in _followed(f"{text}\n\n"):
+        if line.startswith("|"):
+            rows.append(line)
+        elif rows:
+            yield number - len(rows), rows
+            rows = []
+
+
+def _cells(row: str) -> int:
+    """Cells of a row; a pipe in code, or after a backslash, is text."""
+    return len(_PIPE.findall(re.sub(r"`[^`]*`", "", row))) - 1
 
 
 def _followed(text: str) -> Iterator[tuple[int, tuple[str, str]]]:
