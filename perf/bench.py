@@ -102,7 +102,7 @@ def plain_rows(setting: Setting) -> Iterator[Row]:
     for history in (0, 20):
         for name, least, result in against_plain(history, pairs=5 if setting.quick else 31):
             low, high = result.quartiles
-            absolute = {**result.ms, "quartiles of the ratio": low, "and": high}
+            absolute = {**result.ms, "lower quartile of the ratio": low, "upper": high}
             row = f"plain PRM / PRM, {name}, history {history}"
             yield judged(row, result.ratio, f"≥ {least}", absolute)
 

@@ -20,6 +20,7 @@ SOURCE = ROOT / "src" / "goalrank"
 MODULES = sorted(SOURCE.rglob("*.py"))
 _TEXT = {".py", ".md", ".toml", ".txt", ".cff", ".yaml", ".yml", ".cfg", ".j2", ".json", ".sh", ""}
 STUDIES = SOURCE / "studies"
+_HOME = re.compile(r'^        "(\w+)": "goalrank\.[\w.]+",$', re.MULTILINE)  # of a lazy door
 _PACKAGES = sorted(
     [f"goalrank.{m.name}" for m in pkgutil.iter_modules([str(SOURCE)]) if m.ispkg]
     + [f"goalrank.studies.{m.name}" for m in pkgutil.iter_modules([str(STUDIES)])]
@@ -52,6 +53,20 @@ def test_doors_are_sorted_and_open(name):
     assert names == sorted(set(names), key=_place)
     for each in names:
         assert getattr(module, each) is not None
+
+
+def test_no_name_of_a_lazy_door_is_that_of_a_file_beside_it():
+    """Importing the file would put the module where the name is looked up first."""
+    doors = {path for path in MODULES if "lazy_door(" in path.read_text("utf-8")}
+    homes = {door: _HOME.findall(door.read_text("utf-8")) for door in doors}
+    assert sum(map(bool, homes.values())) >= 8
+    found = [
+        f"{door.relative_to(SOURCE)}: {name}"
+        for door, names in homes.items()
+        for name in names
+        if (door.parent / f"{name}.py").exists() or (door.parent / name).is_dir()
+    ]
+    assert found == []
 
 
 def test_other_rooms_come_in_by_the_door():

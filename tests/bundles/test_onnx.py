@@ -19,7 +19,7 @@ from torch import Tensor
 
 from goalrank.bundles import ListGraph, Predictor, export_graph
 from goalrank.bundles.onnx.graph import cached_graph, load_graph
-from goalrank.bundles.synthetic_requests import synthetic_requests
+from goalrank.bundles.synthetic import synthetic_requests
 from goalrank.constraints import AtMost, Constraints, Diversity
 from goalrank.errors import BundleError, ConfigError, MissingExtraError
 from goalrank.rankers import Generator, Ranker, Scorer

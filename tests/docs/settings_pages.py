@@ -62,7 +62,7 @@ def type_text(annotation: Any) -> str:
 
 def _bounds(field: FieldInfo) -> str:
     texts = [
-        f"{sign} {getattr(rule, name)}"
+        f"{sign}\N{NO-BREAK SPACE}{getattr(rule, name)}"
         for rule in field.metadata
         for name, sign in _BOUNDS.items()
         if getattr(rule, name, None) is not None

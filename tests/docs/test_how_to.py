@@ -32,6 +32,9 @@ def test_every_question_is_a_heading_with_an_answer():
         ("metric", "--metric mine:function"),
         ("roll back", "goalrank models rollback"),
         ("serving faster", "--backend onnx"),
+        ("text embeddings", "Put them into `items.parquet`"),
+        ("exploration", "goalrank serve --temperature 1.0"),
+        ("memory", "590 bytes"),
     ],
 )
 def test_a_question_has_one_short_answer_that_leads_on(words, answer):

@@ -54,13 +54,13 @@ def requests_table() -> str:
 
 
 def fields(model: type[BaseModel], prefix: str = "") -> Iterable[tuple[object, ...]]:
-    """Name, option, default and description of each field."""
+    """Name, description, default and option of each field; what is looked for first stands first."""
     for name, field in model.model_fields.items():
         option = f"--{_REPEATED.get(name, name).replace('_', '-')}"
         default = "must be given" if field.is_required() else f"`{field.default}`"
         default = "" if field.default in (None, ()) else default
-        first = (f"`{option}`", f"`{prefix}{name.upper()}`") if prefix else (f"`{option}`",)
-        yield (f"`{name}`", *first, default, field.description)
+        variable = (f"`{prefix}{name.upper()}`",) if prefix else ()
+        yield (f"`{name}`", field.description, default, f"`{option}`", *variable)
 
 
 def serve_settings() -> str:
@@ -72,7 +72,7 @@ def serve_settings() -> str:
         "`extends` lays the file over another), the default. `GOALRANK_STORE` and `GOALRANK_RATE` "
         "of earlier versions are still read. API keys come from `GOALRANK_API_KEYS` alone.\n\n"
         + table(
-            ("setting", "option", "environment", "default", "meaning"),
+            ("setting", "meaning", "default", "option", "environment"),
             fields(ServeSettings, "GOALRANK_SERVE_"),
         )
     )
@@ -83,7 +83,7 @@ def off_policy_options() -> str:
         "# Options of an off-policy estimate\n\n"
         "Declared in `goalrank.evaluation.OffPolicyOptions`: keywords of `evaluate_off_policy` and "
         "options of `goalrank ope`. The method is explained in [experiments](../experiments.md).\n\n"
-        + table(("keyword", "option", "default", "meaning"), fields(OffPolicyOptions))
+        + table(("keyword", "meaning", "default", "option"), fields(OffPolicyOptions))
     )
 
 

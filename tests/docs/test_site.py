@@ -16,10 +16,14 @@ from types import ModuleType
 
 import pytest
 
+from tests.browser import conftest as browsers
 from tests.docs.runner import ROOT
 
+browser = browsers.browser
 DOCS = ROOT / "docs"
 ELSEWHERE = re.compile(r"(?:https?:)?//")
+_PIPE = re.compile(r"(?<!\\)\|")
+_RULE = re.compile(r"\|(?: ?:?-+:? ?\|)+")
 IN_STYLE = re.compile(r"(?:url\(|@import\s)\s*['\"]?((?:https?:)?//[^'\")\s]+)")
 
 
@@ -29,7 +33,7 @@ class Loaded(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.addresses: list[str] = []
-        self.ids: set[str] = set()
+        self.all_ids: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -39,7 +43,11 @@ class Loaded(HTMLParser):
             loads.add(values.get("href"))
         self.addresses += [address for address in loads if address]
         self.addresses += IN_STYLE.findall(values.get("style") or "")
-        self.ids.add(values.get("id") or "")
+        self.all_ids += [values["id"] or ""] if "id" in values else []
+
+    @property
+    def ids(self) -> set[str]:
+        return set(self.all_ids)
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +81,17 @@ def site_hooks() -> Callable[[str], ModuleType]:
     return load
 
 
-def pages(site: Path) -> Iterator[tuple[str, Loaded]]:
-    for path in sorted(site.rglob("*.html")):
-        yield path.relative_to(site).as_posix(), Loaded(path.read_text("utf-8"))
+@pytest.fixture(scope="module")
+def pages(site: Path) -> dict[str, Loaded]:
+    """Each page of the site by its address."""
+    return {
+        path.relative_to(site).as_posix(): Loaded(path.read_text("utf-8"))
+        for path in sorted(site.rglob("*.html"))
+    }
+
+
+def _heading(page: Path) -> str:
+    return page.read_text("utf-8").partition("\n")[0].removeprefix("# ")
 
 
 def _package(page: Path) -> str:
@@ -92,10 +108,10 @@ def _public(door: ModuleType) -> list[str]:
 
 
 @pytest.mark.slow
-def test_no_page_loads_anything_from_elsewhere(site):
+def test_no_page_loads_anything_from_elsewhere(site, pages):
     found = [
         f"{name}: {address}"
-        for name, page in pages(site)
+        for name, page in pages.items()
         for address in page.addresses
         if ELSEWHERE.match(address)
     ]
@@ -108,11 +124,36 @@ def test_no_page_loads_anything_from_elsewhere(site):
 
 
 @pytest.mark.slow
+def test_an_address_within_a_page_means_one_place(pages):
+    found = {
+        name: sorted({each for each in page.all_ids if page.all_ids.count(each) > 1})[:3]
+        for name, page in pages.items()
+        if len(page.all_ids) > len(page.ids)
+    }
+    assert found == {}
+
+
+@pytest.mark.slow
+def test_pages_that_are_opened_as_files_can_be_searched(site, browser):
+    """No worker may run there, and nothing may be asked of other hosts instead."""
+    page = browser.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((site / "index.html").as_uri())
+    page.locator(".md-search__input").click()
+    page.keyboard.type("roll back")
+    first = page.locator(".md-search-result__item").first
+    assert "How do I roll back?" in first.inner_text(timeout=browsers.PATIENCE)
+    assert [url for url in asked if not url.startswith("file:")] == []
+    page.close()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("page", sorted((DOCS / "reference" / "api").glob("*.md")), ids=_package)
-def test_every_public_name_has_an_entry(site, page):
+def test_every_public_name_has_an_entry(pages, page):
     """Under the package's name, or the file's where the two share a name."""
     door = import_module(_package(page))
-    entries = Loaded((site / "reference" / "api" / f"{page.stem}.html").read_text("utf-8")).ids
+    entries = pages[f"reference/api/{page.stem}.html"].ids
     missing = [
         name
         for name in _public(door)
@@ -146,6 +187,63 @@ def test_pages_have_the_same_title_everywhere():
     assert [entry for entry in entries if ": " in entry] == []
 
 
+def test_no_page_is_named_like_its_section():
+    """Beside each other in the navigation, two equal names say nothing."""
+    text = (ROOT / "mkdocs.yml").read_text("utf-8")
+    section, found = "", []
+    for name, page in re.findall(r"^ +- (?:([\w -]+):|(.+\.md))$", text, re.MULTILINE):
+        section = name or section
+        if page and not page.endswith("index.md") and _heading(DOCS / page) == section:
+            found.append(page)
+    assert section
+    assert found == []
+
+
+def test_the_decisions_are_listed():
+    listed = (DOCS / "decisions" / "index.md").read_text("utf-8")
+    for path in sorted((DOCS / "decisions").glob("0*.md")):
+        number, _, title = _heading(path).partition(". ")
+        assert f"\n{number}. [{title}]({path.name})\n" in listed
+
+
+def test_links_say_where_they_lead():
+    """A file's name says little on a site whose pages have titles."""
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in DOCS.rglob("*.md")
+        for name in re.findall(r"\[([^\]]*\.md)\]\(", path.read_text("utf-8"))
+    ]
+    assert found == []
+
+
+def test_every_picture_says_what_it_shows():
+    texts = [*DOCS.rglob("*.md"), ROOT / "README.md"]
+    shown = [
+        (path.relative_to(ROOT).as_posix(), alternative)
+        for path in texts
+        for alternative in re.findall(r"!\[([^\]]*)\]\(", path.read_text("utf-8"))
+    ]
+    assert len(shown) > 20
+    assert [each for each in shown if len(each[1].split()) < 3] == []
+
+
+@pytest.mark.parametrize(
+    ("html", "marked"),
+    [
+        (
+            "<code>--set a_b=1</code>",
+            '<code><span class="whole">--set</span> a_<wbr>b=<wbr>1</code>',
+        ),
+        ("<code>goalrank serve</code>", "<code>goalrank serve</code>"),
+        ("<code>two-tower, x -1</code>", "<code>two-tower, x -1</code>"),
+        ("<pre><span></span><code>--set a_b\n</code></pre>", None),
+        ('<code><a href="a_b.html">a_b</a></code>', None),
+    ],
+)
+def test_options_stay_whole_and_long_names_may_break(site_hooks, html, marked):
+    assert site_hooks("inline_code").on_page_content(html) == (marked or html)
+
+
 def test_search_shows_answers_before_references(site_hooks):
     weight = site_hooks("search_weights").weight_of
     answers = [
@@ -177,6 +275,33 @@ def test_lists_and_tables_begin_after_an_empty_line():
         if _opens(line) and before.strip() and not _belongs(before, line)
     ]
     assert found == []
+
+
+def test_tables_are_whole():
+    """A row without a heading is text on the site, and cells beyond the heading's are lost."""
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in [*DOCS.rglob("*.md")]
+        for number, rows in _tables(path.read_text("utf-8"))
+        if len(rows) < 2 or not _RULE.fullmatch(rows[1]) or len({*map(_cells, rows)}) > 1
+    ]
+    assert found == []
+
+
+def _tables(text: str) -> Iterator[tuple[int, list[str]]]:
+    """First line's number and the lines of each run that begins with "|", outside fences."""
+    rows: list[str] = []
+    for number, (_, line) in _followed(f"{text}\n\n"):
+        if line.startswith("|"):
+            rows.append(line)
+        elif rows:
+            yield number - len(rows), rows
+            rows = []
+
+
+def _cells(row: str) -> int:
+    """Cells of a row; a pipe in code, or after a backslash, is text."""
+    return len(_PIPE.findall(re.sub(r"`[^`]*`", "", row))) - 1
 
 
 def _followed(text: str) -> Iterator[tuple[int, tuple[str, str]]]:

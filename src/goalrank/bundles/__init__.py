@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from goalrank.bundles.onnx.graph import Backend, ListGraph, load_graph
     from goalrank.bundles.plugins import needed_plugins
     from goalrank.bundles.predictor import Predictor
-    from goalrank.bundles.synthetic_requests import synthetic_requests
+    from goalrank.bundles.synthetic import synthetic_requests
     from goalrank.bundles.timing import TimedStep, record_times
 
 __all__ = [
@@ -55,6 +55,6 @@ __getattr__ = lazy_door(
         "needed_plugins": "goalrank.bundles.plugins",
         "read_manifest": "goalrank.bundles.manifest",
         "record_times": "goalrank.bundles.timing",
-        "synthetic_requests": "goalrank.bundles.synthetic_requests",
+        "synthetic_requests": "goalrank.bundles.synthetic",
     },
 )

@@ -25,7 +25,7 @@ from goalrank.bundles.asked import (
 from goalrank.bundles.bundle import Bundle
 from goalrank.bundles.onnx.graph import Backend, ListGraph
 from goalrank.bundles.sides import Side
-from goalrank.bundles.synthetic_requests import synthetic_requests
+from goalrank.bundles.synthetic import synthetic_requests
 from goalrank.bundles.timing import timed
 from goalrank.constraints import (
     Constraints,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from goalrank.bundles.bundle import Bundle
 from goalrank.bundles.onnx.graph import TABLES, ListGraph, graph_input, need
-from goalrank.bundles.synthetic_requests import synthetic_requests
+from goalrank.bundles.synthetic import synthetic_requests
 from goalrank.errors import BundleError, ConfigError
 from goalrank.rankers import Ranker
 from goalrank.requests import Batch, EncodedRequests, Encoder, EntityTable

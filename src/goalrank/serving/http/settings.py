@@ -98,9 +98,11 @@ class ServeSettings(BaseSettings):
         description="Where a request lacks an input of training: refuse, or take the training mean.",
     )
     temperature: float | None = Field(
-        default=None, gt=0, description="Draw lists, softened by it; default: the best list."
-    )
-    seed: int = Field(default=0, description="Of the draws.")
+        default=None, gt=0,
+        description="Exploration: draw each list by the model's probabilities, at this temperature; "
+        "1 is the model's own, less is nearer to the best list. Default: serve the best list.",
+    )  # fmt: skip
+    seed: int = Field(default=0, description="Seed of the drawn lists.")
     backend: Literal["torch", "onnx", "auto"] = Field(
         default="auto",
         description="torch, onnx (exports the decode once and keeps it), or auto: onnx where kept.",

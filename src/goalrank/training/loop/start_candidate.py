@@ -58,7 +58,7 @@ class StartComparison:
                 f"training gained {signed(self.gain, 4)} on validation, too small to tell an error"
             )
         if self.asked:
-            said += f" (a small part, where more than {self.asked:g} error is asked)"
+            said += f" (a small part: the gain must exceed {self.asked:g} × its error)"
         return f"{said}; the {'linear start' if self.kept == 'start' else 'trained model'} is kept"
 
 
