@@ -249,7 +249,7 @@ def _gaps(report: Report) -> dict[str, str] | None:
     return {"figure": to_svg(figure, label), "words": words}
 
 
-def _sources(report: Report) -> list[dict[str, str]]:
+def _sources(report: Report) -> list[dict[str, Any]]:
     out = []
     for stage, rows in report.training.items():
         logged = [row for row in rows if any(key.startswith(_SOURCE) for key in row)]
