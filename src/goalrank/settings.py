@@ -197,8 +197,11 @@ def faults(error: ValidationError, model: type[BaseModel], prefix: str = "") -> 
     """One line per fault: the setting's name, its value, the rule; the nearest of an unknown name."""
     lines = []
     for fault in error.errors():
-        name = prefix + (".".join(str(part) for part in fault["loc"]) or "all")
-        said = fault["msg"]
+        name = prefix + ".".join(str(part) for part in fault["loc"])
+        said = fault["msg"].removeprefix("Value error, ")
+        if not fault["loc"]:  # of several settings together, which the rule names
+            lines.append(f"{prefix.rstrip('.')}: {said}".removeprefix(": "))
+            continue
         if fault["type"] == "missing":
             lines.append(f"{name}: must be given")
             continue

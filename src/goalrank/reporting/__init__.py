@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from goalrank.reporting.html import headline, render, write_report
     from goalrank.reporting.report import Example, Move, Report
-    from goalrank.reporting.svg import BASELINE, TRAINED, save_figure, to_svg
+    from goalrank.reporting.svg import BASELINE, TRAINED, figure_kind, save_figure, to_svg
     from goalrank.reporting.tables import Bold, Column, Markup, Table, make_columns, milliseconds
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "bar_chart",
     "choose_rows",
     "evaluation_table",
+    "figure_kind",
     "find_moves",
     "headline",
     "histogram",
@@ -73,7 +74,7 @@ _HOMES = {
     "html": ("headline", "render", "write_report"),
     "descriptions": ("ranker_words",),
     "report": ("Example", "Move", "Report"),
-    "svg": ("BASELINE", "TRAINED", "save_figure", "to_svg"),
+    "svg": ("BASELINE", "TRAINED", "figure_kind", "save_figure", "to_svg"),
     "tables": ("Bold", "Column", "Markup", "Table", "make_columns", "milliseconds"),
 }
 __getattr__ = lazy_door(

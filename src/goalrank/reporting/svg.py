@@ -95,18 +95,29 @@ def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
+def figure_kind(path: str | Path) -> str:
+    """Kind of a figure's file by its ending: "png" or "svg".
+
+    Raises:
+        ConfigError: another ending.
+    """
+    target = Path(path)
+    kind = target.suffix.lstrip(".").lower()
+    if kind not in ("png", "svg"):
+        raise ConfigError(
+            f"figure file '{target.name}' ends in '{target.suffix}', but must end in .png or .svg; "
+            f"remedy: another name"
+        )
+    return kind
+
+
 def save_figure(figure: Figure, path: str | Path) -> Path:
     """Write a figure as .png or .svg on white, whole or not at all.
 
     Raises:
         ConfigError: another file ending.
     """
-    target = Path(path)
-    kind = target.suffix.lstrip(".").lower()
-    if kind not in ("png", "svg"):
-        raise ConfigError(
-            f"figure file '{target.name}' ends in '{target.suffix}', but must end in .png or .svg"
-        )
+    target, kind = Path(path), figure_kind(path)
     metadata = {"Date": None} if kind == "svg" else None
     with whole_file(target) as temporary, style():
         figure.savefig(temporary, format=kind, dpi=150, facecolor="white", metadata=metadata)

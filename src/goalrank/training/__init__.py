@@ -10,7 +10,7 @@ from goalrank.training.config import (
     load_config,
 )
 from goalrank.training.data_rules import DataFacts, resolved, rules_applied
-from goalrank.training.distributed.data_parallel import part_sizes
+from goalrank.training.distributed.data_parallel import check_devices, part_sizes
 from goalrank.training.distributed.lost_processes import PeerLostError, lost_processes
 from goalrank.training.distributed.options import PerStage, RunOptions
 from goalrank.training.distributed.process_group import (
@@ -77,6 +77,7 @@ __all__ = [
     "build_config",
     "build_list_reward",
     "build_reward",
+    "check_devices",
     "check_names",
     "feedback_at",
     "gather_bytes",

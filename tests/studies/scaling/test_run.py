@@ -20,9 +20,9 @@ from goalrank.studies.scaling import (
     plan_scaling,
     run_scaling,
 )
+from goalrank.studies.scaling.cells import read_cells
 from goalrank.studies.scaling.cost import cost_of, count_flops, matched_width
 from goalrank.studies.scaling.rounds import log_in_rounds
-from goalrank.studies.scaling.run import read_cells
 from goalrank.studies.scaling.suite import group_of, steps_for, steps_overrides
 from goalrank.training import build_config
 from goalrank.worlds import World, WorldConfig
@@ -122,6 +122,43 @@ def test_a_stopped_run_goes_on(finished):
     assert again["loss"] == pytest.approx(before["loss"], abs=1e-6)
 
 
+@pytest.mark.parametrize("retry", [False, True])
+def test_a_damaged_cell_is_run_again(finished, retry):
+    suite, folder, _ = finished
+    file = next((folder / "cells").glob("goalrank*.json"))
+    before = json.loads(file.read_text())
+    file.write_text('{"status": "o')
+    done = run_scaling(suite, folder, retry=retry, accelerator="cpu")
+    assert done.ran == 1 + retry * len(done.reasons)
+    assert json.loads(file.read_text())["loss"] == pytest.approx(before["loss"], abs=1e-6)
+
+
+def test_what_no_cell_can_do_without_is_no_result(tmp_path):
+    """A mistyped accelerator or path was written down as the failure of every cell."""
+    world, real = build_scaling(MINI), MINI | {"world": None, "requests": tmp_path / "no"}
+    with pytest.raises(ConfigError, match=r"'tpu9' is unknown; .*--accelerator"):
+        run_scaling(world, tmp_path / "out", accelerator="tpu9")
+    with pytest.raises(DataError, match=r"train\.parquet' does not exist"):
+        run_scaling(build_scaling(real), tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"none\.toml"):
+        run_scaling(build_scaling(MINI | {"world": tmp_path / "none.toml"}), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"could not write.*remedy"):
+        run_scaling(world, tmp_path / "file", accelerator="cpu")
+
+
+def test_a_loss_that_is_no_number_is_a_failure(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "goalrank.studies.scaling.run._on_world",
+        lambda *_: {"true_reward": 1.0, "regret": 1.0, "best": 2.0, "loss": float("nan")},
+    )
+    one = {"sizes": MINI["sizes"][:1], "data": [20], "groups": [4], "rankers": ["dnn"]}
+    done = run_scaling(build_scaling(MINI | one), tmp_path, accelerator="cpu")
+    assert done.reasons == ("loss is nan, but must be a finite number",)
+    assert read_cells(tmp_path)[0]["status"] == "failed"
+
+
 def test_a_grid_too_small_for_a_law_says_so(finished, tmp_path):
     _, folder, _ = finished
     result = fit_scaling(folder, tmp_path, bootstrap=20)
@@ -140,7 +177,8 @@ def test_a_planted_law_in_the_ledger_is_fitted_and_drawn(tmp_path):
             loss = 0.2 + 10 * p**-0.5 + 5 * d**-0.4
             cell = {"suite": "planted", "source": "world", "ranker": "goalrank", "size": f"{p}",
                     "data": d, "group": 8, "seed": 0, "status": "ok", "reason": None,
-                    "parameters": p, "loss": loss, "flops_training": 6.0 * p * d}  # fmt: skip
+                    "parameters": p, "loss": loss, "flops_training": 6.0 * p * d,
+                    "true_reward": 1 - loss, "regret": loss, "best": 1.0}  # fmt: skip
             (tmp_path / "cells" / f"{p}-{d}.json").write_text(json.dumps(cell))
     fit = fit_scaling(tmp_path, bootstrap=20)["fits"][0]
     assert fit["holds"]
@@ -278,6 +316,7 @@ def test_shipped_suites_can_be_read():
         ({"world": None}, "nothing to run on"),
         ({"data": [0]}, "at least 1"),
         ({"seeds": [1, 1]}, "repeats"),
+        ({"seeds": [-1]}, "seeds.0 = -1"),
         ({"colour": 1}, "colour"),
         ({"rankers": ["goalrnk"]}, "did you mean"),
         ({"requests": "x", "teacher": "truth"}, "worlds only"),
@@ -287,6 +326,12 @@ def test_shipped_suites_can_be_read():
 def test_bad_suites_are_refused(change, said):
     with pytest.raises(ConfigError, match=said):
         build_scaling(MINI | change)
+
+
+def test_a_rule_of_several_settings_does_not_print_the_whole_suite():
+    with pytest.raises(ConfigError) as refused:
+        build_scaling(MINI | {"data": [0]})
+    assert str(refused.value).splitlines()[1] == "  data must be at least 1 and groups at least 2"
 
 
 def test_an_empty_folder_is_refused(tmp_path):

@@ -19,6 +19,7 @@ def write(folder: Path, ranker: str, seed: int, reward: float, **more: Any) -> N
     cell = {
         "suite": "planted", "source": "world", "ranker": ranker, "size": "s", "data": 100,
         "group": 0, "seed": seed, "status": "ok", "best": BEST, "regret": BEST - reward, "true_reward": reward,
+        "loss": BEST - reward, "parameters": 10, "flops_training": 1.0,
     }  # fmt: skip
     cells = folder / "cells"
     cells.mkdir(parents=True, exist_ok=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from goalrank.cli.common import JsonOption, busy, examples, only_json, progress_bar, verb
+from goalrank.cli.common import JsonOption, busy, examples, only_json, progress_bar, verb, warn
 from goalrank.wording import counted
 
 app = typer.Typer(help="How quality grows with parameters and data.", no_args_is_help=True)
@@ -33,11 +34,13 @@ def run(
     with only_json(as_json) as emit:
         import dataclasses
 
-        from goalrank.studies.scaling import load_scaling, run_scaling
+        from goalrank.studies.scaling import load_scaling, run_scaling, said_failures
 
         settings = load_scaling(suite)
         with progress_bar(f"scaling {settings.name}") as bar:
             done = run_scaling(settings, out, retry=retry, accelerator=accelerator, progress=bar)
+        if done.reasons:
+            warn(said_failures(done.reasons))
         emit(dataclasses.asdict(done))
         if not as_json:
             typer.echo(
@@ -115,6 +118,8 @@ def table(
             scaling_table,
         )
 
+        _check_outputs(out, {"--figure": figure, "--by-k": by_k})
+        _warn_of_failures(folders)
         result = scaling_table(folders, against=against)
         text = scaling_markdown(result)
         if out is not None:
@@ -160,6 +165,8 @@ def quality(
             quality_markdown,
         )
 
+        _check_outputs(out, {"--figure": figure})
+        _warn_of_failures(folders)
         result = evaluators_by_quality(folders, against=against)
         text = quality_markdown(result, against=against)
         if out is not None:
@@ -169,3 +176,34 @@ def quality(
         emit({"break_even": asdict(break_even(result)), "rows": result.to_dicts()})
         if not as_json:
             typer.echo(text if out is None else f"{text}\nwrote {out}")
+
+
+def _check_outputs(out: Path | None, figures: Mapping[str, Path | None]) -> None:
+    """Refuse what would fail or be replaced after a part was written.
+
+    Raises:
+        ConfigError: a figure's file of another kind, or two options that name one file.
+    """
+    from goalrank.errors import ConfigError
+    from goalrank.reporting import figure_kind
+
+    seen: dict[Path, str] = {}
+    for option, file in {"--out": out, **figures}.items():
+        if file is None:
+            continue
+        if option in figures:
+            figure_kind(file)
+        first = seen.setdefault(file.resolve(), option)
+        if first != option:
+            raise ConfigError(
+                f"{first} and {option} both name '{file}', so one would replace the other; remedy: "
+                f"two names (option: {option})"
+            )
+
+
+def _warn_of_failures(folders: list[Path]) -> None:
+    """Say which cells the result is without."""
+    from goalrank.studies.scaling import failures, said_failures
+
+    if reasons := failures(folders):
+        warn(f"the table is without what failed: {said_failures(reasons)}")

@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import nn
 
+from goalrank.errors import ConfigError
 from goalrank.rankers.base import Ranker
 from goalrank.rankers.composite.pool import Pool, PoolPolicy
 from goalrank.requests import Batch
@@ -27,6 +28,9 @@ class BestOf(PoolPolicy):
         temperature: temperature of the sampled proposals.
         seed: seed of the sampled proposals.
         slots: L of the lists.
+
+    Raises:
+        ConfigError: lists is below 1, or the temperature not above 0.
     """
 
     def __init__(
@@ -39,6 +43,13 @@ class BestOf(PoolPolicy):
         slots: int = 6,
     ) -> None:
         super().__init__()
+        if lists < 1:
+            raise ConfigError(f"lists is {lists}, but there must be at least one; option: lists")
+        if not temperature > 0:
+            raise ConfigError(
+                f"temperature is {temperature}, but must be above 0; remedy: lists = 1 takes the "
+                f"ranker's best list alone; option: temperature"
+            )
         self.rankers = nn.ModuleList(rankers)
         self.evaluator = evaluator
         self.lists = lists

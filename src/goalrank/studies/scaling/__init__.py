@@ -1,5 +1,6 @@
 """Scaling studies: a grid of parameters × data size × group size, and the law fitted to it."""
 
+from goalrank.studies.scaling.cells import failures, said_failures
 from goalrank.studies.scaling.law import Law, fit_law, frontier
 from goalrank.studies.scaling.quality import (
     BreakEven,
@@ -28,6 +29,7 @@ __all__ = [
     "draw_by_quality",
     "draw_scaling_table",
     "evaluators_by_quality",
+    "failures",
     "fit_law",
     "fit_scaling",
     "frontier",
@@ -35,6 +37,7 @@ __all__ = [
     "plan_scaling",
     "quality_markdown",
     "run_scaling",
+    "said_failures",
     "scaling_markdown",
     "scaling_table",
 ]

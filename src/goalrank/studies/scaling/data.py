@@ -62,6 +62,33 @@ class GivenRewardParts(FittedParts):
         return super().reward(config, seed, bias) if self.given is None else self.given
 
 
+def check_inputs(suite: ScalingSuite) -> None:
+    """Refuse a suite whose world or folder of requests is not there.
+
+    Args:
+        suite: the suite.
+
+    Raises:
+        ConfigError: the world's file cannot be read, or its settings are wrong.
+        DataError: a file of requests is missing.
+    """
+    if suite.world is not None:
+        WorldConfig.load(suite.world)
+    missing = [path for path in _files(suite).values() if not path.exists()]
+    if missing:
+        raise DataError(
+            f"'{missing[0]}' does not exist; remedy: a folder with train, validation and "
+            f"test.parquet, such as `goalrank data import` makes (option: requests)"
+        )
+
+
+def _files(suite: ScalingSuite) -> dict[str, Path]:
+    """Files of the suite's folder of requests, by part; none without such a folder."""
+    if suite.requests is None:
+        return {}
+    return {part: suite.requests / f"{part}.parquet" for part in ("train", "validation", "test")}
+
+
 def prepare(suite: ScalingSuite, cell: ScalingCell, accelerator: str = "auto") -> CellData:
     """Sample or read the requests of a cell and encode them.
 
@@ -128,9 +155,7 @@ def _truth(text: str, path: Path, count: int, first: int) -> ReferenceRewards:
 
 
 def _from_folder(suite: ScalingSuite, cell: ScalingCell, folder: Path) -> CellData:
-    read = {
-        part: Requests.read(folder / f"{part}.parquet") for part in ("train", "validation", "test")
-    }
+    read = {part: Requests.read(file) for part, file in _files(suite).items()}
     train = read["train"]
     if len(train) < cell.data:
         raise DataError(

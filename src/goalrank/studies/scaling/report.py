@@ -13,8 +13,8 @@ import polars as pl
 from goalrank.errors import DataError, InfeasibleError
 from goalrank.reporting import Table, line_chart, make_columns, save_figure, scatter_fit
 from goalrank.storage import json_text, write_text
+from goalrank.studies.scaling.cells import read_cells
 from goalrank.studies.scaling.law import Estimate, Frontier, Law, fit_law, frontier
-from goalrank.studies.scaling.run import read_cells
 
 _SERIES = ("source", "ranker", "group")
 _POINT = ("parameters", "data")

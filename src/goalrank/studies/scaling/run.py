@@ -19,8 +19,15 @@ from goalrank.rankers import Ranker
 from goalrank.settings import merge
 from goalrank.storage import Claim, write_text
 from goalrank.studies.common import RowBuilder, on_device
+from goalrank.studies.scaling.cells import fault, read_cell
 from goalrank.studies.scaling.cost import cost_of, matched_width
-from goalrank.studies.scaling.data import CellData, GivenRewardParts, TrueTest, prepare
+from goalrank.studies.scaling.data import (
+    CellData,
+    GivenRewardParts,
+    TrueTest,
+    check_inputs,
+    prepare,
+)
 from goalrank.studies.scaling.suite import (
     ScalingCell,
     ScalingSuite,
@@ -28,7 +35,7 @@ from goalrank.studies.scaling.suite import (
     plan_scaling,
     steps_overrides,
 )
-from goalrank.training import RunOptions
+from goalrank.training import RunOptions, check_devices
 from goalrank.worlds import measure
 
 Progress = Callable[[int, int], None]
@@ -44,12 +51,14 @@ class ScalingResult:
         failed: those of them that failed.
         before: cells that were finished before.
         elsewhere: cells that other processes run.
+        reasons: of failed cells of the suite, a reason per cell, those of earlier runs too.
     """
 
     ran: int
     failed: int
     before: int
     elsewhere: int
+    reasons: tuple[str, ...]
 
 
 def run_scaling(
@@ -62,7 +71,8 @@ def run_scaling(
 ) -> ScalingResult:
     """Run the cells that are missing in a folder; several processes may share it.
 
-    A cell that diverges or is impossible is recorded as failed, with its reason.
+    A cell that diverges or is impossible is recorded as failed, with its reason. A damaged file of
+    a cell counts as missing.
 
     Args:
         suite: the suite.
@@ -70,14 +80,22 @@ def run_scaling(
         retry: run failed cells again.
         accelerator: "cpu", "gpu" or "auto", for training.
         progress: called with (cells done, cells in all).
+
+    Raises:
+        ConfigError: the world's file is wrong, or this machine has no such accelerator.
+        DataError: requests are missing, or the folder cannot be written.
     """
     folder = Path(out)
     cells = plan_scaling(suite)
-    (folder / "cells").mkdir(parents=True, exist_ok=True)
+    files = [folder / "cells" / f"{cell.key}.json" for cell in cells]
+    if retry or any(_known(file) is None for file in files):
+        check_inputs(suite)  # an error now, not one per cell
+        check_devices(accelerator, "auto")
     places = {name: p.name for name in ("world", "requests") if (p := getattr(suite, name))}
     _write(folder / "scaling.json", suite.model_dump(mode="json") | places)
     ran = failed = before = elsewhere = 0
-    for done, cell in enumerate(cells):
+    reasons = []
+    for done, (cell, file) in enumerate(zip(cells, files, strict=True)):
         if progress is not None:
             progress(done, len(cells))
         claim = Claim(folder / "claims" / f"{cell.key}.lock")
@@ -85,52 +103,33 @@ def run_scaling(
             elsewhere += 1
             continue
         try:
-            if _finished(folder, cell, retry):
-                before += 1
-                continue
-            status = _run_cell(suite, cell, folder, accelerator)
+            found = _known(file)
+            known = found is not None and (found["status"] == "ok" or not retry)
+            if found is None or not known:
+                found = _run_cell(suite, cell, folder, accelerator)
         finally:
             claim.drop()
-        ran += 1
-        failed += status == "failed"
+        before += known
+        ran += not known
+        if found["status"] != "ok":
+            failed += not known
+            reasons.append(str(found["reason"]))
     if progress is not None:
         progress(len(cells), len(cells))
-    return ScalingResult(ran, failed, before, elsewhere)
+    return ScalingResult(ran, failed, before, elsewhere, tuple(reasons))
 
 
-def read_cells(folder: str | Path) -> list[dict[str, Any]]:
-    """Read the finished cells of a folder, in the order of their names.
-
-    Args:
-        folder: of `run_scaling`.
-
-    Raises:
-        DataError: there is none, or a file is damaged.
-    """
-    files = sorted((Path(folder) / "cells").glob("*.json"))
-    if not files:
-        raise DataError(
-            f"'{folder}' holds no finished cell; remedy: goalrank scaling run SUITE --out {folder}"
-        )
-    out = []
-    for file in files:
-        try:
-            out.append(json.loads(file.read_text("utf-8")))
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"cell '{file}' cannot be read ({error}); remedy: remove it and run again"
-            ) from error
-    return out
+def _known(file: Path) -> dict[str, Any] | None:
+    """A finished cell; None if it is not there or damaged, so that it has to be run."""
+    try:
+        return read_cell(file) if file.exists() else None
+    except DataError:
+        return None
 
 
-def _finished(folder: Path, cell: ScalingCell, retry: bool) -> bool:
-    file = folder / "cells" / f"{cell.key}.json"
-    if not file.exists():
-        return False
-    return not retry or json.loads(file.read_text("utf-8"))["status"] == "ok"
-
-
-def _run_cell(suite: ScalingSuite, cell: ScalingCell, folder: Path, accelerator: str) -> str:
+def _run_cell(
+    suite: ScalingSuite, cell: ScalingCell, folder: Path, accelerator: str
+) -> dict[str, Any]:
     start = time.perf_counter()
     work = folder / "work" / cell.key  # parts of this ranker only; shared ones are kept
     facts: dict[str, Any] = {
@@ -150,12 +149,15 @@ def _run_cell(suite: ScalingSuite, cell: ScalingCell, folder: Path, accelerator:
             "reason": None,
             **_measured(suite, cell, folder, work, accelerator),
         }
+        if (wrong := fault(facts | found)) is not None:
+            found = {"status": "failed", "reason": wrong}
     except (FloatingPointError, GoalRankError, MemoryError, torch.cuda.OutOfMemoryError) as error:
         found = {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
     shutil.rmtree(work, ignore_errors=True)
     seconds = time.perf_counter() - start
-    _write(folder / "cells" / f"{cell.key}.json", {**facts, **found, "seconds": seconds})
-    return str(found["status"])
+    found = {**facts, **found, "seconds": seconds}
+    _write(folder / "cells" / f"{cell.key}.json", found)
+    return found
 
 
 def _measured(

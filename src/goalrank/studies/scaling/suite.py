@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
 from goalrank.settings import checked, merge, read_toml
 from goalrank.studies.common import Rows, RowSpec, SizeSpec, json_hash
@@ -62,7 +62,7 @@ class ScalingSuite(BaseModel):
     sizes: tuple[SizeSpec, ...] = Field(min_length=1)
     data: tuple[int, ...] = Field(min_length=1)
     groups: tuple[int, ...] = (20,)
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[NonNegativeInt, ...] = Field(default=(0,), min_length=1)
     teacher: Literal["learned", "truth"] = "learned"
     rounds: int = Field(default=1, ge=1)
     epochs: float = Field(default=0.0, ge=0)

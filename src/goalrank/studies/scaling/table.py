@@ -21,7 +21,7 @@ from goalrank.reporting import (
     make_columns,
     save_figure,
 )
-from goalrank.studies.scaling.run import read_cells
+from goalrank.studies.scaling.cells import read_cells, refuse_repeats
 from goalrank.wording import signed
 
 _ROW = ("suite", "ranker", "size", "data", "group")
@@ -100,9 +100,10 @@ def world_cells(folders: Sequence[str | Path]) -> pl.DataFrame:
         folders: that `run_scaling` wrote.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, a file is damaged, or one seed of a row would count twice.
     """
     cells = [cell for folder in folders for cell in read_cells(folder)]
+    refuse_repeats(cells, ["best"])
     good = [c for c in cells if c["status"] == "ok" and c["source"] == "world"]
     if not good:
         raise DataError(

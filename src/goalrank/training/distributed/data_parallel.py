@@ -6,6 +6,7 @@ import os
 from typing import NamedTuple
 
 import torch
+from lightning.pytorch.accelerators import AcceleratorRegistry
 from torch import Tensor, distributed
 
 from goalrank.errors import ConfigError, DataError
@@ -27,14 +28,32 @@ class SharedBatch(NamedTuple):
 
 
 def check_devices(accelerator: str, devices: int | str) -> None:
-    """Refuse more devices than this machine has.
+    """Refuse an accelerator that this machine does not have, and more devices than it has.
+
+    Args:
+        accelerator: "auto", "cpu", "gpu", or another name that Lightning knows.
+        devices: number of processes; "auto" takes what is there.
 
     Raises:
-        ConfigError: more processes than cores on a CPU, or GPUs that do not exist.
+        ConfigError: an unknown accelerator or none of that kind, more processes than cores on a
+            CPU, or GPUs that do not exist.
     """
-    wanted = _count(devices)
-    if wanted is None:
-        return
+    known = AcceleratorRegistry.available_accelerators()
+    if accelerator not in ("auto", "gpu", *known):
+        names = ", ".join(["auto", "cpu", "gpu", *sorted({*known} - {"cpu"})])
+        raise ConfigError(
+            f"accelerator '{accelerator}' is unknown; remedy: one of {names} (option: --accelerator)"
+        )
+    if (wanted := _count(devices)) is not None:
+        _check_count(accelerator, wanted)
+    kinds = {"auto": (), "gpu": ("cuda", "mps")}.get(accelerator, (accelerator,))
+    if kinds and not any(AcceleratorRegistry[kind]["accelerator"].is_available() for kind in kinds):
+        raise ConfigError(
+            f"this machine has no accelerator '{accelerator}'; remedy: --accelerator cpu"
+        )
+
+
+def _check_count(accelerator: str, wanted: int) -> None:
     gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
     have = torch.cuda.device_count() if gpu else (os.cpu_count() or 1)
     if accelerator in ("auto", "cpu", "gpu", "cuda") and wanted > have:
