@@ -34,7 +34,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     ]  # fmt: skip
     report = Report.of(
         "A report", measured, baselines, audit(measured, baselines),
-        examples=examples, reward_model={"kinds": {"long_view_of_at_least_ten_seconds": {"auc": 0.7, "gain_over_constant": 0.1}}},
+        examples=examples, reward_model={"kinds": {"long_view_of_at_least_ten_seconds": {"auc": 0.7, "gain_over_constant": 0.1, "itemwise_auc": 0.7, "gain_over_itemwise": 0.0}}},
         meanings={reasons[0].feature: "clicks of late, over showings of late"},
     )  # fmt: skip
     path = write_report(report, tmp_path_factory.mktemp("report") / "report.html")
@@ -67,6 +67,13 @@ def test_nothing_reaches_beyond_the_screen(visit: Open, address: str, width: int
     for each in page.locator("summary").all():
         each.evaluate("(e) => { e.parentElement.open = true; }")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # Sentences beside a table that scrolls do not scroll along.
+    beyond = page.evaluate(
+        """(width) => [...document.querySelectorAll("p, caption, figcaption, dd, li")].filter((e) =>
+          e.getBoundingClientRect().right > width).map((e) => e.textContent)""",
+        width,
+    )
+    assert beyond == []
 
 
 @pytest.mark.parametrize("width", [390, 1380])

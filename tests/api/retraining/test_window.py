@@ -70,7 +70,8 @@ def test_too_little_is_said_with_its_setting():
     assert "at most 15 may be judged on" in half
     once = choose_window(times([5] * 100), WindowSettings(requests=5), trained=None, judged=None)
     assert isinstance(once, str)
-    assert "none are left to learn from" in once
+    assert "all that is new, 100 requests, is of 2026-01-01" in once
+    assert "nothing is left to learn from" in once
 
 
 def test_a_week_is_looked_at_day_by_day():
