@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from goalrank.errors import ConfigError
+from goalrank.errors import ConfigError, DataError, InfeasibleError
 from goalrank.studies.theory import FitOptions, GroupTraining, LabConfig, run
 from goalrank.studies.theory.figures import error_chart
 from goalrank.studies.theory.fits.claims import _verdict
+from goalrank.studies.theory.fits.fit import minimise
 from goalrank.studies.theory.settings import tiny_world
 
 SMALL = LabConfig(
@@ -133,7 +134,51 @@ def test_verdicts_respect_that_a_fit_is_an_upper_bound() -> None:
 def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="jobs=0"):
         run(tmp_path, config=SMALL, jobs=0)
-    with pytest.raises(ConfigError, match="seed=-1"):
-        run(tmp_path, seed=-1, config=SMALL)
+    for seed in (-1, 2**63):
+        with pytest.raises(ConfigError, match=rf"seed={seed} must lie.*--seed"):
+            run(tmp_path, seed=seed, config=SMALL)
     with pytest.raises(ConfigError, match="most_width=1"):
         run(tmp_path, config=LabConfig(most_width=1))
+
+
+def test_a_folder_that_cannot_be_is_refused_before_anything_is_fitted(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    told: list[str] = []
+    for out in (tmp_path / "file", tmp_path / "file" / "folder"):
+        with pytest.raises(DataError, match=r"could not write.*remedy"):
+            run(out, config=SMALL, progress=told.append)
+    assert told == []
+
+
+def test_figures_that_fail_leave_the_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("goalrank.studies.theory.laboratory.draw_all", fail)
+    with pytest.raises(OSError, match="no space"):
+        run(tmp_path, seed=3, config=SMALL)
+    assert json.loads((tmp_path / "theory.json").read_text("utf-8"))["seed"] == 3
+
+
+def test_a_start_that_overflows_is_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(policy: Any, population: Any, options: Any, name: str) -> Any:
+        if name == "random 0":
+            with torch.no_grad():
+                next(policy.parameters()).fill_(torch.nan)
+        return minimise(policy, population, options, name)
+
+    monkeypatch.setattr("goalrank.studies.theory.fits.fit.minimise", spoiled)
+    monkeypatch.setattr("goalrank.studies.theory.laboratory.draw_all", lambda results, out: [])
+    results = run(tmp_path, config=replace(SMALL, fit=replace(SMALL.fit, starts=2)))
+    assert json.loads((tmp_path / "theory.json").read_text("utf-8")) == results
+    for fit in results["families"]["best_of"].values():
+        spoilt, good = fit["starts"]
+        assert (spoilt["error"], spoilt["gradient"], spoilt["converged"]) == (None, None, False)
+        assert fit["E"] == good["error"]
+        assert fit["spread_of_starts"] == 0.0
+    with pytest.raises(InfeasibleError, match=r"1 start of SingleGenerator overflowed.*--starts"):
+        run(tmp_path, config=SMALL)

@@ -30,8 +30,8 @@ def run(
     starts: Annotated[
         int,
         typer.Option(
-            help="Random starts per family. Fits are not convex: more starts find lower errors "
-            "and take longer in proportion.",
+            help="Random starts per fit. Fits are not convex: more starts take longer in proportion "
+            "and mostly find lower errors, not always, as a wider fit also begins as the narrower one.",
             min=1,
             max=64,
         ),

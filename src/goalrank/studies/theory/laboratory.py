@@ -15,7 +15,7 @@ import torch
 
 from goalrank.compute import ParallelMap, process_map
 from goalrank.errors import ConfigError
-from goalrank.storage import write_json
+from goalrank.storage import whole_file, write_json
 from goalrank.studies.theory.bounds.order_survival import order_survival
 from goalrank.studies.theory.bounds.training_run import train
 from goalrank.studies.theory.checks import step_checks
@@ -35,6 +35,8 @@ from goalrank.wording import counted
 _NEAR = (
     1.01  # starts that end within this factor of the best E found one optimum, as far as E tells
 )
+
+_PROBE = ".writable"
 
 
 def _approximation(
@@ -170,8 +172,9 @@ def _counts(results: dict[str, Any]) -> dict[str, int]:
 
 def _found_twice(fit: dict[str, Any]) -> bool:
     """Whether a second start of a fit came within 1 % of its best E."""
-    best = float(fit["E"])
-    return sum(float(start["error"]) <= _NEAR * best for start in fit["starts"]) > 1
+    near = _NEAR * float(fit["E"])
+    errors = [start["error"] for start in fit["starts"] if start["error"] is not None]
+    return sum(float(error) <= near for error in errors) > 1
 
 
 def _cpu_seconds() -> float:
@@ -202,8 +205,8 @@ def run(
 
     Args:
         out_dir: folder of the results; made if missing.
-        seed: >= 0; the same seed on the same machine gives the same ``theory.json``, for
-            any ``jobs`` and any number of threads of PyTorch.
+        seed: from 0 to 2⁶³ − 1; the same seed on the same machine gives the same ``theory.json``,
+            for any ``jobs`` and any number of threads of PyTorch.
         progress: called with one line per finished fit or run.
         config: settings; None runs the full laboratory (five to ten minutes on one core).
         jobs: processes that fit starts in parallel, at least 1. Several processes are spawned, so a
@@ -214,17 +217,25 @@ def run(
         clock, and CPU seconds, which are comparable on a shared machine) and the machine.
 
     Raises:
-        ConfigError: a negative seed, no job, an empty grid, or a world that is too large.
-        InfeasibleError: an enumeration that would not fit into memory.
+        ConfigError: a seed out of range, no job, an empty grid, or a world that is too large.
+        DataError: the folder cannot be written, which is found out before anything is fitted.
+        InfeasibleError: an enumeration that would not fit into memory, or a fit of which every
+            start overflowed.
     """
     config, tell = config or LabConfig(), progress or (lambda _: None)
-    if seed < 0 or not any(k * a <= config.most_width for k in config.ks for a in config.alphas):
+    if not 0 <= seed < 2**63:
+        raise ConfigError(f"seed={seed} must lie in 0..2⁶³ − 1 (option: --seed)")
+    if not any(k * a <= config.most_width for k in config.ks for a in config.alphas):
         raise ConfigError(
-            f"seed={seed} must be at least 0, and ks={config.ks} × alphas={config.alphas} must "
-            f"hold a pair with k·alpha <= most_width={config.most_width}"
+            f"ks={config.ks} × alphas={config.alphas} must hold a pair with k·alpha <= "
+            f"most_width={config.most_width}"
         )
     if jobs < 1:
         raise ConfigError(f"jobs={jobs} must be at least 1")
+    out = Path(out_dir)
+    with whole_file(out / _PROBE) as probe:  # an error now, not after all fits
+        probe.touch()
+    (out / _PROBE).unlink()
     started, cpu_before = time.perf_counter(), _cpu_seconds()
     population = make_population(
         config.world, config.requests, temperature=config.temperature, seed=seed
@@ -244,10 +255,8 @@ def run(
         results["reach"] = _largest_world(config, seed, tell)
         results["survival"] = _survival(population, config, seed)
     results["counts"] = _counts(results)
-    out = Path(out_dir)
-    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "theory.json", results, indent=1)  # first: figures can be drawn again
     files = draw_all(results, out)
-    write_json(out / "theory.json", results, indent=1)
     cost = _cost(started, cpu_before, jobs) | {"figures": [path.name for path in files]}
     write_json(out / "theory_run.json", cost, indent=1)
     tell(f"{counted(len(files), 'figure')} and theory.json in {cost['seconds']} s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import repeat
@@ -11,9 +12,10 @@ import torch
 from torch import Tensor
 
 from goalrank.compute import ParallelMap
-from goalrank.errors import ConfigError
+from goalrank.errors import ConfigError, InfeasibleError
 from goalrank.studies.theory.fits.families import ListPolicy
 from goalrank.studies.theory.population import Population
+from goalrank.wording import counted
 
 P = TypeVar("P", bound=ListPolicy)
 
@@ -106,14 +108,20 @@ class Fitted(Generic[P]):
         return min(errors, default=float("inf"))
 
     def summary(self) -> dict[str, Any]:
-        """Make plain numbers for JSON."""
-        errors = [start.error for start in self.starts]
+        """Make plain numbers for JSON; a start that overflowed has null for what is no number."""
+        errors = [start.error for start in self.starts if math.isfinite(start.error)]
         return {
             "E": self.error,
             "converged": self.converged,
             "parameters": self.parameters,
             "spread_of_starts": max(errors) - min(errors),
-            "starts": [asdict(start) for start in self.starts],
+            "starts": [
+                {
+                    name: None if isinstance(value, float) and not math.isfinite(value) else value
+                    for name, value in asdict(start).items()
+                }
+                for start in self.starts
+            ],
         }
 
 
@@ -180,6 +188,7 @@ def fit(
 
     Raises:
         ConfigError: no start.
+        InfeasibleError: every start overflowed.
     """
     if not starts:
         raise ConfigError("fit needs at least one start")
@@ -188,5 +197,10 @@ def fit(
         parallel_map(minimise, policies, repeat(population), repeat(options), names)
     )
     policy, best = min(ended, key=lambda end: end[1].error)
+    if not math.isfinite(best.error):
+        raise InfeasibleError(
+            f"{counted(len(ended), 'start')} of {type(policy).__name__} overflowed, and no other is "
+            f"left; remedy: more starts or another seed (option: --starts)"
+        )
     ends = tuple(start for _, start in ended)
     return Fitted(policy, best.error, best.converged, policy.parameter_count(), ends)
