@@ -13,6 +13,7 @@ import pytest
 
 _SCRIPT = """
 import os
+import signal
 import time
 
 from goalrank.compute import process_map
@@ -26,6 +27,7 @@ def work(i):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background job
     with process_map(2) as parallel_map:
         list(parallel_map(work, JOBS))
 """
@@ -37,19 +39,19 @@ if __name__ == "__main__":
 def test_no_process_outlives_the_one_that_asked(tmp_path: Path, ends: signal.Signals) -> None:
     script = tmp_path / "script.py"
     script.write_text(_SCRIPT.replace("JOBS", "[0, 1]"))
-    asked = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert asked.stdout is not None
-    workers = [int(asked.stdout.readline()) for _ in range(2)]
-    try:
-        asked.send_signal(ends)
-        asked.communicate(timeout=60)  # to the end of what the workers hold open too
-    finally:
-        for worker in workers:
-            with suppress(ProcessLookupError):
-                os.kill(worker, signal.SIGKILL)
-        asked.kill()
+    ) as asked:
+        assert asked.stdout is not None
+        workers = [int(asked.stdout.readline()) for _ in range(2)]
+        try:
+            asked.send_signal(ends)
+            asked.communicate(timeout=60)  # to the end of what the workers hold open too
+        finally:
+            for worker in workers:
+                with suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
+            asked.kill()
     assert asked.returncode != 0
 
 

@@ -63,9 +63,9 @@ def test_machines_need_torchrun():
 def test_what_differs_between_processes_is_named(monkeypatch):
     monkeypatch.setattr(group, "is_distributed", lambda: True)
     monkeypatch.setattr(group, "gather_bytes", lambda mine: [mine, mine[:32] + b"x" * 32, mine])
-    with pytest.raises(DataError, match=r"training data of process\(es\) \[1\]"):
+    with pytest.raises(DataError, match=r"training data of processes \[1\]"):
         group.check_equal({"settings": "a", "training data": b"b"})
-    with pytest.raises(ConfigError, match=r"settings of process\(es\) \[1\]"):
+    with pytest.raises(ConfigError, match=r"settings of processes \[1\]"):
         group.check_equal({"versions": "a", "settings": "b"})
     group.check_equal({"settings": "a"})
 

@@ -231,7 +231,7 @@ def test_user_faults(tmp_path: Path):
     with pytest.raises(ConfigError, match="no training requests"):
         run_stage(supervised(), TRAIN.take(slice(0)), None, options(tmp_path))
     bad = replace(options(tmp_path), accelerator="abacus")
-    with pytest.raises(ConfigError, match="accelerator=abacus"):
+    with pytest.raises(ConfigError, match="accelerator 'abacus' is unknown"):
         run_stage(supervised(), TRAIN, None, bad)
 
 
