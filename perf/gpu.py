@@ -32,8 +32,21 @@ from device_speed import peak_tflops, utilisation
 from goalrank import __version__
 from goalrank.errors import ConfigError, GoalRankError
 from goalrank.nn import CHUNK_ROWS
-from goalrank.storage import write_json
-from gpu_parts import CANDIDATES, FULL, GRID, SMOKE, Found, Setting, point_of, ranking, training
+from goalrank.storage import try_folder, write_json
+from gpu_parts import (
+    CANDIDATES,
+    FULL,
+    GRID,
+    SMOKE,
+    Found,
+    Setting,
+    operations,
+    point_of,
+    product,
+    ranking_in,
+    reset_peak_memory,
+    training,
+)
 
 MEANINGLESS = "a CPU with tiny sizes: these figures mean nothing, only that the script runs"
 
@@ -56,13 +69,17 @@ class Part:
 
 
 PARTS = (
-    Part("training", 60.0, training),
-    Part("ranking", 20.0, ranking),
+    Part("training", 30.0, training),
+    Part("operations", 30.0, operations),
+    Part("product", 10.0, product),
+    Part("ranking float32", 10.0, ranking_in("float32")),
+    Part("ranking bf16", 10.0, ranking_in("bf16")),
     Part("1e6", 30.0, point_of("1e6")),
     Part("1e7", 30.0, point_of("1e7"), like="1e6"),
     Part("1e8", 45.0, point_of("1e8"), like="1e7"),
 )
-SHARES = {"training": 0.4, "ranking": 0.25}  # of the time left, for parts that can stop early
+# Of the time left, for parts that can stop early.
+SHARES = {"training": 0.2, "operations": 0.25, "ranking float32": 0.125, "ranking bf16": 0.125}
 
 Outcome = dict[str, Any]
 
@@ -111,8 +128,10 @@ def attempt(part: Part, setting: Setting, folder: Path, left: float) -> Outcome:
         left: seconds.
     """
     folder.mkdir()
+    reset_peak_memory(setting.device)
     try:
         found = part.run(setting, folder, left * SHARES.get(part.name, 1.0))
+        json.dumps(found, allow_nan=False)  # a figure that is no number fails its part alone
     except Exception as error:  # the machine is rented: the other parts are measured all the same
         traceback.print_exc()
         return {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
@@ -129,44 +148,68 @@ def figures(
         peak: of the device, bf16 TFLOP/s; None where unknown.
         device: its name.
     """
+    missing = {"status": "skipped", "reason": "not run yet"}
+    outcomes = {part.name: parts.get(part.name, missing) for part in PARTS}
     rows: list[tuple[str, float | None, str]] = []
-    for part in PARTS:
-        outcome = parts.get(part.name, {"status": "skipped", "reason": "not run yet"})
+    for name, outcome in outcomes.items():
         if outcome["status"] != "done":
-            rows.append((part.name, None, f"{outcome['status']}: {outcome['reason']}"))
-        elif part.name == "training":
-            rows += training_rows(outcome["found"], peak, device)
-        elif part.name == "ranking":
-            rows += ranking_rows(outcome["found"])
+            rows.append((name, None, f"{outcome['status']}: {outcome['reason']}"))
+        elif name == "training":
+            rows += training_rows(outcome["found"])
+        elif name == "operations":
+            rows += operation_rows(outcomes, peak, device)
+        elif name == "product":
+            rows.append(("bf16 products of large matrices", outcome["found"]["tflops"], "TFLOP/s"))
+        elif name.startswith("ranking"):
+            rows += ranking_rows(name.removeprefix("ranking "), outcome["found"])
         else:
-            rows += point_rows(part.name, outcome["found"])
+            rows += point_rows(name, outcome["found"])
     return rows
 
 
-def training_rows(
-    found: Found, peak: float | None, device: str
-) -> list[tuple[str, float | None, str]]:
+def training_rows(found: Found) -> list[tuple[str, float | None, str]]:
     """Work out the rows of training.
 
     Args:
         found: by `training`.
-        peak: of the device; None where unknown.
-        device: its name.
     """
-    flops, seconds = found["counted_flops"], found["counted_seconds"]
-    why = f"left out: no peak is known for '{device}'; option: --peak-tflops"
     return [
         ("parameters", found["parameters"], f"{found['parameters_without_ids']:,} without ids"),
         (f"training step, batch {found['batch']}, {found['precision']}",
          statistics.median(found["step_ms"]), f"ms, median of {found['steps']}"),
         ("the same by the host's clock", found["wall_ms_per_step"], "ms, mean"),
         ("training", found["requests_per_second"], "requests/s"),
-        ("operations per step", flops / found["counted_steps"] / 1e12,
-         f"TFLOP, counted on {found['counted_steps']} steps"),
-        share_row("MFU, of the data sheet's peak", flops, seconds, peak, why),
-        share_row("of the measured product rate", flops, seconds, found["product_tflops"], ""),
         ("memory of training, peak", found["peak_memory_gb"], "GB"),
     ]  # fmt: skip
+
+
+def operation_rows(
+    outcomes: Mapping[str, Outcome], peak: float | None, device: str
+) -> list[tuple[str, float | None, str]]:
+    """Work out the rows of operations: per step, and as a share of two peaks.
+
+    Shares are over the steps that were both timed and counted.
+
+    Args:
+        outcomes: of all parts; that of `operations` is done.
+        peak: of the device; None where unknown.
+        device: its name.
+    """
+    flops: list[float] = outcomes["operations"]["found"]["flops"]
+    rows: list[tuple[str, float | None, str]] = [
+        ("operations per step", statistics.fmean(flops) / 1e12,
+         f"TFLOP, counted on {len(flops)} steps")
+    ]  # fmt: skip
+    if outcomes["training"]["status"] != "done":
+        return [*rows, ("MFU", None, "left out: no step was timed")]
+    step_ms = outcomes["training"]["found"]["step_ms"]
+    both = min(len(flops), len(step_ms))
+    counted, seconds = sum(flops[:both]), sum(step_ms[:both]) / 1e3
+    why = f"left out: no peak is known for '{device}'; option: --peak-tflops"
+    rows.append(share_row("MFU, of the data sheet's peak", counted, seconds, peak, why))
+    measured = outcomes["product"].get("found", {}).get("tflops")
+    why = "left out: the product rate was not measured"
+    return [*rows, share_row("of the measured product rate", counted, seconds, measured, why)]
 
 
 def share_row(
@@ -189,20 +232,19 @@ def share_row(
         return name, None, f"left out: {error}"
 
 
-def ranking_rows(found: Found) -> list[tuple[str, float | None, str]]:
-    """Work out the rows of ranking.
+def ranking_rows(precision: str, found: Found) -> list[tuple[str, float | None, str]]:
+    """Work out the rows of ranking in one precision.
 
     Args:
-        found: by `ranking`.
+        precision: "float32" or "bf16".
+        found: by the part.
     """
     rows: list[tuple[str, float | None, str]] = []
-    for precision in ("float32", "bf16"):
-        each = found[precision]
-        for name in ("p50", "p99"):
-            few = "" if each[f"{name}_ms"] else f"; left out: {each['batches']} batches are too few"
-            what = f"rank {found['batch']} requests, {precision}, {name}"
-            rows.append((what, each[f"{name}_ms"], f"ms from host to host{few}"))
-            rows.append((f"{what}, on the device", each[f"device_{name}_ms"], f"ms{few}"))
+    for name in ("p50", "p99"):
+        few = "" if found[f"{name}_ms"] else f"; left out: {found['batches']} batches are too few"
+        what = f"rank {found['batch']} requests, {precision}, {name}"
+        rows.append((what, found[f"{name}_ms"], f"ms from host to host{few}"))
+        rows.append((f"{what}, on the device", found[f"device_{name}_ms"], f"ms{few}"))
     return rows
 
 
@@ -289,16 +331,21 @@ def checked_out(given: Path | None, smoke: bool) -> Path | None:
         smoke: figures mean nothing, and do not belong beside measured ones.
 
     Raises:
-        ConfigError: a smoke run is to be written into results/.
+        ConfigError: a smoke run is to be written into results/, or the record is a folder.
+        DataError: the record's folder cannot be written.
     """
     results = ROOT / "results"
+    if given is not None and given.is_dir():
+        raise ConfigError(f"'{given}' is a folder; remedy: a file in it (option: --out)")
     if not smoke:
-        return given or results / "gpu.json"
-    if given is not None and given.resolve().is_relative_to(results):
+        given = given or results / "gpu.json"
+    elif given is not None and given.resolve().is_relative_to(results):
         raise ConfigError(
             f"'{given}' is among the recorded results, and figures of --cpu-smoke mean nothing; "
             f"remedy: a file elsewhere (option: --out)"
         )
+    if given is not None:
+        try_folder(given.resolve().parent)  # an error now, not after the first part
     return given
 
 

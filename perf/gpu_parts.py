@@ -7,12 +7,14 @@ them.
 
 from __future__ import annotations
 
+import gc
 import json
 import statistics
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +169,7 @@ class StepFlops(Callback):
             self._counter = None
 
 
+@lru_cache(maxsize=1)
 def world_requests(requests: int, history: int) -> tuple[InputSpec, EncodedRequests]:
     """Sample requests of 50 candidates from the grid's world, where lists have 6 slots.
 
@@ -219,80 +222,101 @@ def fit(
 
 
 def training(setting: Setting, folder: Path, limit: float) -> Found:
-    """Time training steps, then take the same steps again to count their operations.
+    """Time training steps.
 
     A step learns from a group of lists or from a slot group, which cost differently. Which one is
-    drawn from seed and step, so both runs have the same steps, and they are compared step by step.
+    drawn from seed and step, so those of `operations` are the same steps.
 
     Args:
         setting: sizes.
         folder: for checkpoints.
-        limit: seconds for both runs.
+        limit: seconds of the steps.
 
     Raises:
         RuntimeError: the time was enough for a few steps only.
     """
     spec, columns = world_requests(setting.requests, recipe_of(setting).encoder.history)
-    clock = clock_of(setting.device)
-    times, counts = StepTimes(clock, setting.warm), StepFlops(setting.warm)
-    reset_peak_memory(setting.device)
-    ranker = fit(setting, spec, columns, folder / "timed", times, limit / 2)
+    times = StepTimes(clock_of(setting.device), setting.warm)
+    ranker = fit(setting, spec, columns, folder, times, limit)
     memory = peak_memory(setting.device)
     seconds, parameters = times.seconds(), module_parameters({"it": ranker})
     if len(seconds) < FEWEST_STEPS:
         raise RuntimeError(
-            f"{len(seconds)} steps were timed in {limit / 2:.0f} s, at least {FEWEST_STEPS} are "
+            f"{len(seconds)} steps were timed in {limit:.0f} s, at least {FEWEST_STEPS} are "
             f"needed; remedy: more time (option: --minutes) or a smaller batch (option: --batch)"
         )
-    fit(setting, spec, columns, folder / "counted", counts, limit / 2)
-    both = min(len(seconds), len(counts.flops))
     return {
         "parameters": parameters[0], "parameters_without_ids": parameters[1],
         "precision": recipe_of(setting).training.precision, "batch": setting.batch,
         "steps": len(seconds), "step_ms": [1e3 * each for each in seconds],
         "wall_ms_per_step": 1e3 * times.wall / len(seconds),
-        "requests_per_second": setting.batch / statistics.fmean(seconds),
-        "counted_steps": both, "counted_flops": sum(counts.flops[:both]),
-        "counted_seconds": sum(seconds[:both]),
-        "product_tflops": product_rate(clock, setting.device, setting.product),
-        "peak_memory_gb": memory,
+        "requests_per_second": setting.batch / statistics.fmean(seconds), "peak_memory_gb": memory,
     }  # fmt: skip
 
 
-def ranking(setting: Setting, _: Path, limit: float) -> Found:
-    """Time the ranking of batches that lie in host memory, until their lists lie there too.
-
-    In single precision, which is how the product ranks, and under bf16 autocast.
+def operations(setting: Setting, folder: Path, limit: float) -> Found:
+    """Count the operations of the steps that `training` times.
 
     Args:
         setting: sizes.
-        limit: seconds for both.
+        folder: for checkpoints.
+        limit: seconds of the steps.
+
+    Raises:
+        RuntimeError: the time was not enough for one step.
     """
-    config = recipe_of(setting)
-    spec, columns = world_requests(8 * setting.rank_batch, config.encoder.history)
-    torch.manual_seed(0)
-    ranker = build_ranker(spec, config.ranker).eval().to(setting.device)
-    clock, slots = clock_of(setting.device), config.ranker.slots
-    batches = list(columns.batches(setting.rank_batch))
+    spec, columns = world_requests(setting.requests, recipe_of(setting).encoder.history)
+    counts = StepFlops(setting.warm)
+    fit(setting, spec, columns, folder, counts, limit)
+    if not counts.flops:
+        raise RuntimeError(
+            f"no step was counted in {limit:.0f} s; remedy: more time (option: --minutes)"
+        )
+    return {"flops": counts.flops}
 
-    def work(i: int) -> tuple[Any, Any]:
-        batch = batches[i % len(batches)].to(setting.device)
-        start = clock.mark()
-        lists = ranker.rank(batch, slots)
-        end = clock.mark()
-        lists.cpu()
-        return start, end
 
-    found: Found = {"batch": setting.rank_batch, "slots": slots}
-    for precision in ("float32", "bf16"):
+def product(setting: Setting, _: Path, __: float) -> Found:
+    """Measure the device's own speed on bf16 products.
+
+    Args:
+        setting: sizes.
+    """
+    return {"tflops": product_rate(clock_of(setting.device), setting.device, setting.product)}
+
+
+def ranking_in(precision: str) -> Callable[[Setting, Path, float], Found]:
+    """Make the part that times the ranking of batches, from host memory to lists in host memory.
+
+    Args:
+        precision: "float32", which is how the product ranks, or "bf16" by autocast.
+    """
+
+    def ranking(setting: Setting, _: Path, limit: float) -> Found:
+        config = recipe_of(setting)
+        spec, columns = world_requests(8 * setting.rank_batch, config.encoder.history)
+        torch.manual_seed(0)
+        ranker = build_ranker(spec, config.ranker).eval().to(setting.device)
+        clock, slots = clock_of(setting.device), config.ranker.slots
+        batches = list(columns.batches(setting.rank_batch))
+
+        def work(i: int) -> tuple[Any, Any]:
+            batch = batches[i % len(batches)].to(setting.device)
+            start = clock.mark()
+            lists = ranker.rank(batch, slots)
+            end = clock.mark()
+            lists.cpu()
+            return start, end
+
         half = precision == "bf16"
         context = torch.autocast(setting.device, torch.bfloat16) if half else nullcontext()
         with torch.inference_mode(), context:
             whole, marked = timed(
-                work, clock, count=setting.ranks, warm=max(setting.ranks // 10, 1), limit=limit / 2
+                work, clock, count=setting.ranks, warm=max(setting.ranks // 10, 1), limit=limit
             )
-        found[precision] = {"batches": len(whole), **tails("", whole), **tails("device_", marked)}
-    return found
+        about = {"batch": setting.rank_batch, "slots": slots, "batches": len(whole)}
+        return {**about, **tails("", whole), **tails("device_", marked)}
+
+    return ranking
 
 
 def tails(prefix: str, seconds: list[float]) -> dict[str, float | None]:
@@ -333,7 +357,6 @@ def point_of(name: str) -> Callable[[Setting, Path, float], Found]:
 
     def point(setting: Setting, folder: Path, _: float) -> Found:
         suite = cut_grid(setting, name)
-        reset_peak_memory(setting.device)
         grid = folder.parent / "grid"  # of all points: they share a reward model
         accelerator = "gpu" if setting.device == "cuda" else "cpu"
         run_scaling(suite, grid, accelerator=accelerator, retry=True)
@@ -351,11 +374,15 @@ def point_of(name: str) -> Callable[[Setting, Path, float], Found]:
 
 
 def reset_peak_memory(device: str) -> None:
-    """Begin the device's peak of memory anew.
+    """Begin the device's peak of memory anew, without what earlier work left.
+
+    A trainer and its model refer to each other, so that their tensors stay until cycles are looked
+    for: after a part that ran out of memory the next one would too.
 
     Args:
         device: "cuda" or "cpu".
     """
+    gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import math
 import re
 import time
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -55,12 +57,14 @@ def test_the_smoke_run_measures_every_part_and_goes_on_where_it_stopped(
     assert {name: each["status"] for name, each in done.items()} == {
         part.name: "done" for part in gpu.PARTS
     }
-    found = done["training"]["found"]
-    assert len(found["step_ms"]) == found["counted_steps"] == gpu.SMOKE.steps
+    found, flops = done["training"]["found"], done["operations"]["found"]["flops"]
+    assert len(found["step_ms"]) == len(flops) == gpu.SMOKE.steps
     assert found["precision"] == "bf16-mixed"
     tokens = found["batch"] * 50
-    assert found["counted_flops"] / found["counted_steps"] > 6 * tokens * 8 * 8  # one 8 × 8 matrix
-    assert done["ranking"]["found"]["float32"]["batches"] == gpu.SMOKE.ranks
+    assert sum(flops) / len(flops) > 6 * tokens * 8 * 8  # one 8 × 8 matrix
+    for precision in ("float32", "bf16"):
+        assert done[f"ranking {precision}"]["found"]["batches"] == gpu.SMOKE.ranks
+    assert done["product"]["found"]["tflops"] > 0
     assert all(done[name]["found"]["regret"] >= 0 for name in gpu.SMOKE.points)
     assert "no peak is known for 'cpu'" in printed
     # Only what is missing is measured again.
@@ -95,6 +99,16 @@ def test_a_smoke_run_is_not_recorded(gpu):
     assert gpu.checked_out(None, smoke=False) == recorded
     with pytest.raises(gpu.ConfigError, match="--out"):
         gpu.checked_out(recorded, smoke=True)
+
+
+def test_a_record_that_cannot_be_written_is_refused_before_anything_is_measured(
+    gpu, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(gpu, "attempt", lambda *_: pytest.fail("measured"))
+    (tmp_path / "file").write_text("")
+    for out, said in ((tmp_path / "file" / "x.json", "could not write"), (tmp_path, "a folder")):
+        assert gpu.main(["--cpu-smoke", "--fresh", "--out", str(out)]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_a_record_is_of_a_gpu():
@@ -182,25 +196,49 @@ def test_peaks_agree_with_those_of_lightning(speed, monkeypatch, name):
     assert speed.peak_tflops(name) == pytest.approx(theirs / 1e12, rel=0.01)
 
 
+TIMED = {
+    "parameters": 2, "parameters_without_ids": 1, "batch": 512, "precision": "bf16-mixed",
+    "steps": 3, "step_ms": [100.0, 200.0, 900.0], "wall_ms_per_step": 400.0,
+    "requests_per_second": 1280.0, "peak_memory_gb": 1.0,
+}  # fmt: skip
+
+
+def done(found: dict[str, Any]) -> dict[str, Any]:
+    return {"status": "done", "found": found}
+
+
+def rows_of(gpu, parts: dict[str, Any], peak: float | None) -> dict[str, list[Any]]:
+    return {name: rest for name, *rest in gpu.figures(parts, peak, "X")}
+
+
 def test_mfu_is_that_of_the_steps_whose_operations_were_counted(gpu):
-    found = {
-        "parameters": 2, "parameters_without_ids": 1, "batch": 512, "precision": "bf16-mixed",
-        "steps": 3, "step_ms": [100.0, 200.0, 900.0], "wall_ms_per_step": 400.0,
-        "requests_per_second": 1280.0, "counted_steps": 2, "counted_flops": 30e12,
-        "counted_seconds": 0.3, "product_tflops": 50.0, "peak_memory_gb": 1.0,
-    }  # fmt: skip
-    rows = {name: rest for name, *rest in gpu.training_rows(found, 200.0, "X")}
+    parts = {"training": done(TIMED), "operations": done({"flops": [10e12, 20e12]})}
+    parts["product"] = done({"tflops": 50.0})
+    rows = rows_of(gpu, parts, 200.0)
     assert rows["MFU, of the data sheet's peak"][0] == pytest.approx(0.5)
     assert rows["operations per step"][0] == pytest.approx(15.0)
     assert rows["training step, batch 512, bf16-mixed"][0] == 200.0
     above = rows["of the measured product rate"]
     assert above[0] is None
     assert "clock is wrong" in above[1]
-    rows = {name: rest for name, *rest in gpu.training_rows(found, None, "X")}
-    value, why = rows["MFU, of the data sheet's peak"]
+    value, why = rows_of(gpu, parts, None)["MFU, of the data sheet's peak"]
     assert value is None
     assert "'X'" in why
     assert "--peak-tflops" in why
+
+
+def test_a_part_that_fails_takes_no_figure_of_another_along(gpu):
+    failed = {"status": "failed", "reason": "OutOfMemoryError: CUDA out of memory"}
+    parts = {"training": done(TIMED), "operations": failed, "product": failed}
+    rows = rows_of(gpu, parts, 200.0)
+    assert rows["training step, batch 512, bf16-mixed"][0] == 200.0
+    assert rows["operations"] == [None, "failed: OutOfMemoryError: CUDA out of memory"]
+    parts = {"training": failed, "operations": done({"flops": [10e12]})}
+    rows = rows_of(gpu, parts, 200.0)
+    assert rows["operations per step"][0] == pytest.approx(10.0)
+    assert rows["MFU"] == [None, "left out: no step was timed"]
+    parts = {"training": done(TIMED), "operations": done({"flops": [10e12]})}
+    assert "not measured" in rows_of(gpu, parts, 200.0)["of the measured product rate"][1]
 
 
 def test_percentiles_by_nearest_rank(speed):
@@ -281,6 +319,41 @@ def test_a_failed_part_stops_no_other(gpu, capsys):
     assert "out of memory" in done["a"]["reason"]
     assert done["b"]["status"] == "done"
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_figure_that_is_no_number_fails_its_part_alone(gpu, tmp_path, capsys):
+    made = [
+        gpu.Part("a", 0.0, lambda *_: {"regret": math.nan}),
+        gpu.Part("b", 0.0, lambda *_: {"regret": 0.5}),
+    ]
+    outcome: dict[str, Any] = {}
+    out = tmp_path / "record.json"
+    gpu.run_parts(made, outcome, gpu.SMOKE, math.inf, lambda: gpu.write_json(out, outcome))
+    kept = json.loads(out.read_text())
+    assert [each["status"] for each in kept.values()] == ["failed", "done"]
+    assert "ValueError" in kept["a"]["reason"]
+
+
+def test_what_a_failed_part_held_is_free_for_the_next(gpu, capsys):
+    class Tensors:
+        def __init__(self) -> None:
+            self.trainer = self  # a cycle, as a trainer and its model are one
+
+    left: list[weakref.ref[Tensors]] = []
+
+    def fails(*_: Any) -> dict[str, Any]:
+        tensors = Tensors()
+        left.append(weakref.ref(tensors))
+        raise torch.OutOfMemoryError(f"CUDA out of memory beside {len(str(tensors))}")
+
+    made = [gpu.Part("a", 0.0, fails), gpu.Part("b", 0.0, lambda *_: {"gone": left[0]() is None})]
+    outcome: dict[str, Any] = {}
+    gc.disable()
+    try:
+        gpu.run_parts(made, outcome, gpu.SMOKE, math.inf, lambda: None)
+    finally:
+        gc.enable()
+    assert outcome["b"]["found"] == {"gone": True}
 
 
 def test_finished_parts_are_not_run_again(gpu):

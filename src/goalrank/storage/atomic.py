@@ -92,6 +92,22 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(_old(path), ignore_errors=True)
 
 
+def try_folder(folder: Path) -> None:
+    """Find out whether files can be written into a folder, before the work whose results go there.
+
+    Args:
+        folder: is made if missing; nothing else is left.
+
+    Raises:
+        DataError: the disk is full or the folder cannot be written.
+    """
+    with _refusals(folder, DataError):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / temporary_name("probe")
+        probe.touch()
+        probe.unlink()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text in UTF-8, whole or not at all.
 

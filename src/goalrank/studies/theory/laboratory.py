@@ -15,7 +15,7 @@ import torch
 
 from goalrank.compute import ParallelMap, process_map
 from goalrank.errors import ConfigError
-from goalrank.storage import whole_file, write_json
+from goalrank.storage import try_folder, write_json
 from goalrank.studies.theory.bounds.order_survival import order_survival
 from goalrank.studies.theory.bounds.training_run import train
 from goalrank.studies.theory.checks import step_checks
@@ -35,8 +35,6 @@ from goalrank.wording import counted
 _NEAR = (
     1.01  # starts that end within this factor of the best E found one optimum, as far as E tells
 )
-
-_PROBE = ".writable"
 
 
 def _approximation(
@@ -233,9 +231,7 @@ def run(
     if jobs < 1:
         raise ConfigError(f"jobs={jobs} must be at least 1")
     out = Path(out_dir)
-    with whole_file(out / _PROBE) as probe:  # an error now, not after all fits
-        probe.touch()
-    (out / _PROBE).unlink()
+    try_folder(out)  # an error now, not after all fits
     started, cpu_before = time.perf_counter(), _cpu_seconds()
     population = make_population(
         config.world, config.requests, temperature=config.temperature, seed=seed

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from goalrank.compute import ParallelMap
 from goalrank.errors import ConfigError, InfeasibleError
+from goalrank.storage import json_values
 from goalrank.studies.theory.fits.families import ListPolicy
 from goalrank.studies.theory.population import Population
 from goalrank.wording import counted
@@ -115,13 +116,7 @@ class Fitted(Generic[P]):
             "converged": self.converged,
             "parameters": self.parameters,
             "spread_of_starts": max(errors) - min(errors),
-            "starts": [
-                {
-                    name: None if isinstance(value, float) and not math.isfinite(value) else value
-                    for name, value in asdict(start).items()
-                }
-                for start in self.starts
-            ],
+            "starts": json_values([asdict(start) for start in self.starts]),
         }
 
 
