@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from goalrank.bundles import ListGraph, Predictor, export_graph
+from goalrank.bundles.onnx.export import export_main
 from goalrank.bundles.onnx.graph import cached_graph, load_graph
 from goalrank.bundles.synthetic import synthetic_requests
 from goalrank.constraints import AtMost, Constraints, Diversity
@@ -274,3 +275,17 @@ def test_a_graph_is_exported_once_in_a_process_apart(path, tmp_path, monkeypatch
     table = rows(5, 2)
     want = Predictor(BUNDLE).rank(table)
     assert [r.items for r in Predictor(BUNDLE, graph=again).rank(table)] == [r.items for r in want]
+
+
+def test_the_graph_of_another_bundle_is_not_kept_as_this_ones(tmp_path, monkeypatch):
+    """A folder that was replaced before the export left the new bundle's graph under the old name."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(os, "nice", lambda by: 0)
+    folder = make_bundle().save(tmp_path / "bundle")
+    kept = cached_graph(folder)
+    folder.rename(tmp_path / "away")
+    make_bundle(slots=3).save(folder)
+    kept.parent.mkdir(parents=True)
+    with pytest.raises(BundleError, match="was replaced before its graph was exported"):
+        export_main(str(folder), str(kept))
+    assert not kept.exists()

@@ -91,3 +91,18 @@ def test_weights_of_feedback_and_age_alone_still_load(kind):
     model.load_state_dict(saved)
     torch.testing.assert_close(model.event.weight[:, :2], saved["event.weight"])
     assert not model.event.weight[:, 2:].any()
+
+
+@pytest.mark.parametrize("feedback", [3e38, -3e38, 1e25])
+def test_absurd_feedback_leaves_numbers(feedback):
+    """Squares of it are infinite in single precision, so that all scores of a request were NaN."""
+    batch = COLUMNS.batch(slice(None))
+    absurd = replace(batch, history_feedback=torch.full_like(batch.history_feedback, feedback))
+    encoder = RequestEncoder(spec_of(COLUMNS), SMALL).eval()
+    with torch.inference_mode():
+        found = encoder(absurd)
+    assert found.candidates.isfinite().all()
+    assert found.context.isfinite().all()
+    usual = with_ages([30.0, 6.0], slots=2)
+    given = torch.tensor([[1e6, -2.5]])
+    assert numbers(replace(usual, history_feedback=given))[:, 0].tolist() == given[0].tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -205,3 +206,24 @@ def test_age_is_in_hours() -> None:
     late = hand_frame(1).with_columns(time=pl.lit(NOON + timedelta(hours=6)))
     age = trained().encode(Requests(late, info=INFO)).batch([0]).history_age
     np.testing.assert_allclose(age[0].numpy(), np.log1p([54, 30]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [3e38, -3e38, 1e30])
+def test_absurd_features_and_scores_stay_finite(value: float) -> None:
+    """Deviations that single precision cannot hold were infinite, with a warning per request."""
+    encoder = trained()
+    row = encoder.flat_table(hand_table())
+    usual = encoder.encode_flat(row)
+    absurd = encoder.encode_flat(
+        replace(
+            row,
+            candidate_features=np.full_like(row.candidate_features, value),
+            candidate_score=np.full_like(row.candidate_score, value),
+        )
+    )
+    for name in ("own_features", "candidate_score"):
+        found = getattr(absurd, name)
+        assert found.size
+        assert (np.abs(found) == 1e9).all()
+        assert found.shape == getattr(usual, name).shape
+        assert (np.sign(found) == np.sign(value)).all()

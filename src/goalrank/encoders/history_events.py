@@ -11,14 +11,15 @@ from goalrank.nn import Linear
 from goalrank.requests import Batch
 
 _NUMBERS = 4
+_LARGEST = 1e9  # feedback beyond it is clipped: its square has to fit into single precision
 
 
 class HistoryEvents(Linear):
     """Maps four numbers of each history event to a vector.
 
-    The numbers are its feedback, its age, its place counted from the newest event (log1p; 0 is
-    the newest), and the gap to the next newer event or, for the newest, to the request (log1p of
-    hours). Age alone tells neither order nor rhythm apart: five events in a minute and five in a
+    The numbers are its feedback (clipped to ±10⁹), its age, its place counted from the newest event
+    (log1p; 0 is the newest), and the gap to the next newer event or, for the newest, to the request
+    (log1p of hours). Age alone tells neither order nor rhythm apart: five events in a minute and five in a
     week, both a month ago, have nearly the same ages.
 
     Its weights have two columns in versions that read feedback and age alone; they load.
@@ -52,5 +53,6 @@ def _numbers(batch: Batch) -> Tensor:
     next_hours = torch.nn.functional.pad(hours[:, 1:], (0, 1))  # padding has age 0, as the request
     gap = (hours - next_hours).clamp_min(0).log1p()
     place = newer.clamp_min(0).to(age.dtype).log1p()
-    numbers = torch.stack([batch.history_feedback, age, place, gap], -1)
+    feedback = batch.history_feedback.clamp(-_LARGEST, _LARGEST)
+    numbers = torch.stack([feedback, age, place, gap], -1)
     return numbers * real.unsqueeze(-1)

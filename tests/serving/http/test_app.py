@@ -10,6 +10,7 @@ import time as clock
 from typing import Any
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 
 from goalrank.errors import StoreError
@@ -182,7 +183,10 @@ def test_a_failing_or_slow_model_degrades(client, service, monkeypatch):
         clock.sleep(1.0)
         raise RuntimeError
 
-    for request, broken in (("a", fail), ("b", slow)):
+    def no_numbers(batch, plans, slots, *_):
+        return torch.arange(slots)[None], torch.tensor([torch.nan], dtype=torch.float64)
+
+    for request, broken in (("a", fail), ("b", no_numbers), ("c", slow)):
         monkeypatch.setattr(predictor, "_lists", broken)
         service.deadline = 0.2
         got = client.post("/v1/rank", json=body(2, request_id=request)).json()
@@ -190,9 +194,9 @@ def test_a_failing_or_slow_model_degrades(client, service, monkeypatch):
         assert got["policy"] == "retriever"
         assert got["items"] == [item for _, item in order[: predictor.slots]]
     text = client.get("/metrics").text
-    assert 'goalrank_degraded_total{reason="failure"} 1.0' in text
+    assert 'goalrank_degraded_total{reason="failure"} 2.0' in text
     assert 'goalrank_degraded_total{reason="deadline"} 1.0' in text
-    assert service.store.count() == (2, 0)
+    assert service.store.count() == (3, 0)
 
 
 def test_a_store_that_refuses(client, service, monkeypatch):

@@ -63,6 +63,28 @@ def test_the_shift_is_that_of_the_latest_requests():
     assert value(registry, "goalrank_feature_shift", feature=NAMES[1]) == pytest.approx(0, abs=1e-3)
 
 
+@pytest.mark.parametrize("odd", [(3e38, -3e38), (1e20, 0.0)])
+def test_one_absurd_request_does_not_end_the_shift(odd):
+    """Infinite deviations of both signs made the mean NaN until the next bundle, and no alert."""
+    registry = CollectorRegistry()
+    metrics = ModelMetrics(registry)
+    usual = BUNDLE.encoder.encode(moved((2.0, 0.0)))
+    absurd = moved((0.0, 0.0))
+    features = [
+        [odd if at == 0 else [-each for each in odd] for at in range(len(row))]
+        for row in absurd.frame["candidate_features"].to_list()
+    ]
+    values = pl.Series(features, dtype=pl.List(pl.Array(pl.Float32, 2)))
+    frame = absurd.frame.with_columns(candidate_features=values)[:1]
+    table = Requests(frame, items=absurd.items, users=absurd.users, info=absurd.info)
+    metrics.look(BUNDLE, BUNDLE.encoder.encode(table), torch.full((1, 4), -1))
+    for _ in range(3):
+        metrics.look(BUNDLE, usual, torch.full((len(usual), 4), -1))
+    share = 1 / (1 + 3 * len(usual))
+    found = value(registry, "goalrank_feature_shift", feature=NAMES[0])
+    assert found == pytest.approx(2.0, abs=10 * share + 0.05)
+
+
 def test_expected_feedback_is_the_reward_models():
     columns = BUNDLE.encoder.encode(requests_of(8, rows=5))
     lists = torch.tensor([[0, 3, 2, -1]]).expand(5, 4)

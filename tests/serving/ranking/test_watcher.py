@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -128,3 +129,44 @@ def test_the_faster_backend_ranks(monkeypatch, slower, most, sizes):
     for size in (1, 4, 16, 32):
         wanted = "onnx" if size <= most else "torch"
         assert predictor.backend([None] * size, predictor.slots, None) == wanted
+
+
+def test_a_bundle_that_is_replaced_while_it_is_loaded_is_loaded_anew(tmp_path, monkeypatch):
+    """What was read of the first bundle was served under the name of the second."""
+    folder = make_bundle().save(tmp_path / "bundle")
+    other = make_bundle(slots=3).save(tmp_path / "other")
+    wanted = f"goalrank@{hashlib.sha256((other / 'manifest.json').read_bytes()).hexdigest()[:12]}"
+    loads: list[Bundle] = []
+    load = Bundle.load
+
+    def replaced_meanwhile(path: Path, **options: Any) -> Bundle:
+        loads.append(load(path, **options))
+        if len(loads) == 1:
+            folder.rename(tmp_path / "away")
+            other.rename(folder)
+        return loads[-1]
+
+    monkeypatch.setattr(Bundle, "load", replaced_meanwhile)
+    service = Service(folder)
+    try:
+        predictor = service.predictors["default"]
+        assert predictor.name == wanted
+        assert predictor.bundle is loads[-1]
+        assert len(loads) == 2
+    finally:
+        service.close()
+
+
+def test_a_bundle_that_is_replaced_at_every_load_is_refused(tmp_path, monkeypatch):
+    folder = make_bundle().save(tmp_path / "bundle")
+    load = Bundle.load
+
+    def touched(path: Path, **options: Any) -> Bundle:
+        found = load(path, **options)
+        manifest = folder / "manifest.json"
+        put(manifest, manifest.read_bytes())
+        return found
+
+    monkeypatch.setattr(Bundle, "load", touched)
+    with pytest.raises(BundleError, match="replaced 5 times"):
+        Service(folder)

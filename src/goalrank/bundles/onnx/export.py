@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from goalrank.bundles.bundle import Bundle
-from goalrank.bundles.onnx.graph import TABLES, ListGraph, graph_input, need
+from goalrank.bundles.onnx.graph import TABLES, ListGraph, cached_graph, graph_input, need
 from goalrank.bundles.synthetic import synthetic_requests
 from goalrank.errors import BundleError, ConfigError
 from goalrank.rankers import Ranker
@@ -163,7 +163,14 @@ def _made_up(encoder: Encoder) -> EncodedRequests:
 
 
 def export_main(folder: str, path: str) -> None:
-    """Export a folder's bundle to a path; the work of a separate process."""
+    """Export a folder's bundle to a path; the work of a separate process.
+
+    Raises:
+        BundleError: the folder holds another bundle by now, whose graph must not be kept as this
+            one's; or as `export_graph`.
+    """
     os.nice(10)  # a server may be answering meanwhile
     bundle = Bundle.load(folder)
+    if cached_graph(folder) != Path(path):
+        raise BundleError(f"bundle '{folder}' was replaced before its graph was exported")
     export_graph(bundle.ranker, _made_up(bundle.encoder), bundle.config.slots, path)

@@ -41,6 +41,7 @@ from goalrank.requests.encoding.vocabulary import stable_hash
 from goalrank.requests.table.info import TableInfo
 from goalrank.requests.table.requests import Requests
 
+_MOST = 1e9  # standard deviations
 Found = tuple[NDArray[np.int64], EntityTable]
 """Rows of ids, and the table that they are in."""
 
@@ -326,13 +327,12 @@ class Encoder:
     def _scores(self, score: NDArray[np.float32] | None, n: int) -> NDArray[np.float32]:
         if self.score is None or score is None:
             return np.zeros(n, np.float32)
-        mean, std = self.score
-        return ((score - mean) / std).astype(np.float32)
+        return _deviations(score, *self.score)
 
     def _candidate_features(self, values: NDArray[np.float32], n: int) -> NDArray[np.float32]:
         if len(self.candidate) == 0:
             return np.zeros((n, 0), np.float32)
-        return ((values - self.candidate[:, 0]) / self.candidate[:, 1]).astype(np.float32)
+        return _deviations(values, self.candidate[:, 0], self.candidate[:, 1])
 
     def _feedback(self, flat: RequestArrays) -> NDArray[np.float32]:
         total = len(flat.shown)
@@ -343,6 +343,17 @@ class Encoder:
             if values is not None and len(values) == total:
                 out[:, k] = values
         return out
+
+
+def _deviations(
+    values: NDArray[np.float32],
+    mean: float | NDArray[np.float64],
+    deviation: float | NDArray[np.float64],
+) -> NDArray[np.float32]:
+    """Standardise values; those that single precision cannot hold, or square, are clipped."""
+    with np.errstate(over="ignore"):
+        found: NDArray[np.floating[Any]] = (values - mean) / deviation
+    return found.clip(-_MOST, _MOST).astype(np.float32)
 
 
 def _starts(lengths: NDArray[Any]) -> NDArray[np.int64]:

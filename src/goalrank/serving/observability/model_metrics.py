@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ from goalrank.serving.store.records import Event
 __all__ = ["ModelMetrics", "feature_shift", "predicted_feedback", "predicted_kinds"]
 
 _HALF_LIFE = 1_000.0  # requests after which a request counts half for the shift
+_MOST = 8.0  # deviations of training
 _SAMPLED = 128  # one request in so many is valued by the reward model: fewer than 1 %, so below p99
 
 
@@ -30,8 +32,8 @@ class ModelMetrics:
 
     Attributes:
         shift: mean of each candidate feature over the latest requests (each counts half as much
-            after 1,000 more) less its mean in training, in standard deviations of training; of a
-            feature that was constant there, in its own unit.
+            after 1,000 more) less its mean in training, in standard deviations of training, values
+            clipped to ±8 of them; of a feature that was constant there, in its own unit.
         feedback: sum of the feedback that was stored, by kind.
         predicted: expected feedback on one list in 128, as the reward model sees it, by kind. A list
             drafted from two models (interleaving) counts once for each.
@@ -73,7 +75,8 @@ class ModelMetrics:
         if len(rows):
             found = predicted_feedback(bundle, columns.take(rows), lists[torch.from_numpy(rows)])
             for kind, value in found.items():
-                self.predicted.labels(kind).inc(value)
+                if math.isfinite(value):  # a counter that is no number once stays none
+                    self.predicted.labels(kind).inc(value)
 
     def _look_at_features(self, bundle: Bundle, columns: EncodedRequests) -> None:
         names = bundle.encoder.info.candidate_features
@@ -113,10 +116,14 @@ def _chosen(key: NDArray[np.int64]) -> NDArray[np.bool_]:
 def feature_shift(columns: EncodedRequests) -> NDArray[np.float64]:
     """Means of candidate features less those of training, in standard deviations of training: [F].
 
+    Values are clipped to ±8 deviations, as models clip them: one absurd value must neither hide the
+    others for thousands of requests nor leave a mean that is no number.
+
     Args:
         columns: requests with at least one candidate; encoding has standardised their features.
     """
-    found: NDArray[np.float64] = columns.own_features.mean(0, dtype=np.float64)
+    clipped = columns.own_features.clip(-_MOST, _MOST)
+    found: NDArray[np.float64] = clipped.mean(0, dtype=np.float64)
     return found
 
 

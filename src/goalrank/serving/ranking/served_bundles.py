@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from goalrank.bundles import MANIFEST, Bundle, LatestRows, ListGraph, Predictor, load_graph
-from goalrank.errors import BundleError, ConfigError, MissingExtraError
+from goalrank.errors import BundleError, ConfigError, GoalRankError, MissingExtraError
 from goalrank.requests import Bounds
 from goalrank.serving.observability.metrics import Metrics
 from goalrank.serving.store.store import Store
@@ -18,6 +18,7 @@ from goalrank.serving.store.store import Store
 _LOG = logging.getLogger("goalrank.serving")
 _UNBOUNDED: Bounds = (None, None)
 DEFAULT = "default"
+_TRIES = 5  # loads of a folder that is replaced again and again
 ServedBackend = Literal["torch", "onnx", "auto"]
 
 
@@ -97,12 +98,12 @@ class ServedBundles:
             loaded: list[str] = []
             failed: Exception | None = None
             for name, place in self.folders.items():
-                folder = place.resolve()  # a link to a version may be moved while it is read
-                version = _folder_version(folder)
+                version = _folder_version(place.resolve())
                 if version is not None and version == self._versions.get(name):
                     continue
                 try:
-                    self._serve(name, self._load(name, folder))
+                    predictor, version = self._load_settled(name, place)
+                    self._serve(name, predictor)
                 except Exception as error:
                     self.faults[name] = (
                         f"bundle '{name}' cannot be served, the old one stays: {error}"
@@ -128,6 +129,31 @@ class ServedBundles:
                 self.feedback_ranges = ranges
         self.predictors = predictors
         self._metrics.bundle(name, predictor.name)
+
+    def _load_settled(self, name: str, place: Path) -> tuple[Predictor, object]:
+        """Load what a folder holds, and anew where it was replaced meanwhile.
+
+        A bundle is read in several steps, and its graph may take seconds to export: parts of two
+        bundles must not become one predictor.
+
+        Returns:
+            The predictor, and the version of its folder.
+        """
+        for _ in range(_TRIES):
+            folder = place.resolve()  # a link to a version may be moved while it is read
+            version = _folder_version(folder)
+            try:
+                predictor = self._load(name, folder)
+            except GoalRankError:
+                if _folder_version(folder) == version:
+                    raise
+            else:
+                if _folder_version(folder) == version:
+                    return predictor, version
+        raise BundleError(
+            f"'{place}' was replaced {_TRIES} times, each time before it was loaded; remedy: put "
+            f"another bundle there less often"
+        )
 
     def _load(self, name: str, folder: Path) -> Predictor:
         bundle = Bundle.load(folder, allow=self._allow)

@@ -312,7 +312,14 @@ class Service:
         if future is not None:
             yield future, max(end - perf_counter(), 0.0)
             try:
-                return future.result(0)
+                ranked = future.result(0)
+                if not math.isnan(ranked.log_prob):
+                    return ranked
+                _LOG.error(
+                    "the model gave no numbers for request '%s'; serving the retriever's order",
+                    ranked.request_id,
+                )
+                reason = "failure"
             except GoalRankError:
                 raise  # the request cannot be ranked
             except TimeoutError:
