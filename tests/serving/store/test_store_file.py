@@ -87,6 +87,17 @@ def test_a_file_that_stays_cut_off_is_damaged(
     assert file.look() > 0  # connections of before are not used again
 
 
+def test_a_cut_file_without_a_log_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE exposures (body TEXT)")
+        connection.executemany("INSERT INTO exposures VALUES (?)", [("x" * 1000,)] * 500)
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(StoreError, match="is damaged"):
+        StoreFile(sa.create_engine(f"sqlite:///{path}")).read_back()
+
+
 def test_a_file_cut_to_nothing_is_damaged_and_its_log_stays(
     half_moved: tuple[Path, sqlite3.Connection],
 ) -> None:

@@ -101,7 +101,8 @@ def _as_first(
     frame, said = table.frame, []
     kinds, known = first.info.feedback_kinds, table.info.feedback_kinds
     if kinds != known:
-        said.append(f"'{name}', feedback kinds: {_difference(kinds, known, first_name)}")
+        if odd := _difference(kinds, known, first_name):
+            said.append(f"'{name}', feedback kinds: {odd}; what is lacking counts as unknown")
         none = pl.lit(None, pl.List(pl.Float32))
         feedback = pl.col("feedback").struct
         each = [(feedback.field(k) if k in known else none).alias(k) for k in kinds]

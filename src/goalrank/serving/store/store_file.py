@@ -185,8 +185,11 @@ class StoreFile:
 
     def _logged(self, size: int) -> set[int]:
         """Numbers of the pages that the log holds; those of its earlier rounds are not counted."""
-        pages = set()
-        with Path(f"{self._path}-wal").open("rb") as opened:
+        pages: set[int] = set()
+        path = Path(f"{self._path}-wal")
+        if not path.exists():
+            return pages
+        with path.open("rb") as opened:
             salts = opened.read(_LOG_HEADER)[16:24]
             while (
                 len(frame := opened.read(_FRAME_HEADER)) == _FRAME_HEADER and frame[8:16] == salts
