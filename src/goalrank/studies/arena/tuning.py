@@ -171,15 +171,13 @@ def tune(suite: Suite, cell: Cell, parts: FittedParts, recipe: dict[str, Any]) -
         return {"budget": 0, "best": {}, "trials": []}
     row = _without_k(cell.row)
     identity = [
-        parts.data.key,
         row.model_dump(mode="json", exclude={"label"}),
         cell.size.ranker,
         suite.tuning.model_dump(),
         suite.metric,
         recipe,
     ]
-    safe = row.name.replace(":", ".")  # a class path; not every system has ":" in names
-    place = parts.folder / "shared" / "tuning" / f"{safe}.{json_hash(identity)}"
+    place = parts.folder / "shared" / "tuning" / parts.file_name(row.name, identity)
     kept = place.with_name(f"{place.name}.json")
     with holding(place.with_name(f"{place.name}.lock")):
         if not kept.exists():

@@ -10,6 +10,7 @@ import numpy as np
 from goalrank.encoders import add_tree_scores
 from goalrank.errors import DataError
 from goalrank.logs import import_log, write_import
+from goalrank.models import source_digest
 from goalrank.requests import (
     EncodedRequests,
     Encoder,
@@ -91,18 +92,23 @@ def load_data(folder: Path, dataset: DatasetSpec, encoding: EncoderConfig) -> En
     if folds and not scores:
         warning = "; ".join(part for part in (info.warning, note) if part)
         info = info.model_copy(update={"warning": warning})
+    tables = {name: table_digest(part) for name, part in parts.items()}
+    settings = [dataset.model_dump(mode="json"), encoding.model_dump(mode="json")]
     return EncodedDataset(
-        json_hash([dataset.model_dump(mode="json"), encoding.model_dump(mode="json"), scores]),
+        json_hash([*settings, scores, tables]),
         encoder.spec,
         info,
         train,
         *(encoder.encode(parts[name]) for name in _PARTS[1:]),
-        tables={name: table_digest(part) for name, part in parts.items()},
+        tables=tables,
     )
 
 
 def _imported(folder: Path, dataset: DatasetSpec) -> Path:
-    """Find the folder of the three tables; the first process imports, others wait for it."""
+    """Find the folder of the three tables; the first process imports, others wait for it.
+
+    Code that changed imports anew: what a log becomes is decided by it.
+    """
     source = dataset_path(dataset)
     if dataset.source == "requests":
         if source is None:
@@ -112,7 +118,8 @@ def _imported(folder: Path, dataset: DatasetSpec) -> Path:
             )
         return source
     options = import_options(dataset)
-    place = folder / "shared" / "data" / json_hash([dataset.source, dataset.path, options])
+    identity = json_hash([source_digest(), dataset.source, dataset.path, options])
+    place = folder / "shared" / "data" / identity
     with holding(place.with_suffix(".lock")):
         if not (place / "import.json").exists():  # written last: the import is complete
             write_import(import_log(dataset.source, source, options), place)

@@ -1,8 +1,8 @@
 """Fitted models that several cells need: trained once per folder and loaded afterwards.
 
-The folder of a model is named by a hash of all settings that it depends on. Such models are the
-light models, the reward model of GoalRank and of every generator–evaluator, and the small copies of
-a multi-generator.
+The folder of a model is named by a hash of all that it depends on: data, settings and the code of the
+package, so that a changed checkout trains anew. Such models are the light models, the reward model of
+GoalRank and of every generator–evaluator, and the small copies of a multi-generator.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from goalrank.models import source_digest
 from goalrank.rankers import Ranker, build_ranker
 from goalrank.rewards import Ensemble, Reward
 from goalrank.storage import holding, whole_file, write_text
@@ -77,6 +78,15 @@ class FittedParts:
         job.linear_start = self._linear.setdefault(own, job.linear_start)
         return job
 
+    def file_name(self, name: str, settings: object) -> str:
+        """Name the file or folder of what is fitted to the data by this code.
+
+        Args:
+            name: for people, and the first part.
+            settings: everything that the result depends on, except data and code.
+        """
+        return f"{safe_name(name)}.{json_hash([source_digest(), self.data.key, settings])}"
+
     def load_or_fit(
         self,
         name: str,
@@ -90,7 +100,7 @@ class FittedParts:
 
         Args:
             name: for people; part of the folder's name.
-            settings: everything that the result depends on, except the data.
+            settings: everything that the result depends on, except data and code.
             empty: makes a module of the same shape with random weights.
             fit: fits a module in a folder that is removed afterwards.
             shared: whether other rows need it too, so that it is never in `scratch`.
@@ -100,8 +110,7 @@ class FittedParts:
         """
         root = self.folder / "shared" / "stages"
         root = root if shared or self.scratch is None else self.scratch
-        safe = name.replace(":", ".")  # a class path; not every system has ":" in names
-        place = root / f"{safe}.{json_hash([self.data.key, settings])}"
+        place = root / self.file_name(name, settings)
         done, weights = place / "done.json", place / "weights.safetensors"
         with holding(place.with_name(place.name + ".lock")):
             if done.exists():
@@ -114,7 +123,7 @@ class FittedParts:
                 module.cpu()
                 _save(module, weights)
                 seconds = time.perf_counter() - start
-                found = read_comparison(place / "run" / safe)
+                found = read_comparison(place / "run" / safe_name(name))
                 kept = None if found is None else found.kept
                 content = {"seconds": seconds, "kept": kept, "settings": settings}
                 write_text(done, json.dumps(content, indent=1))
@@ -167,9 +176,7 @@ class FittedParts:
             return None
         plain = config.training.model_dump()
         settings = [*_common(config), "encoder", config.ranker.sizes().__dict__, plain]
-        place = (
-            self.folder / "shared" / "stages" / f"encoder.{json_hash([self.data.key, settings])}"
-        )
+        place = self.folder / "shared" / "stages" / self.file_name("encoder", settings)
         found = place / "pretrain" / "weights.safetensors"
         with holding(place.with_name(place.name + ".lock")):
             if not found.exists():
@@ -207,6 +214,15 @@ class FittedParts:
         if bias is None or bias == BiasSpec():
             return reward
         return BiasedReward(reward, bias, self.data.train, slots).eval()
+
+
+def safe_name(name: str) -> str:
+    """Make a class path a file's name: not every system has ":" in names.
+
+    Args:
+        name: of a ranker.
+    """
+    return name.replace(":", ".")
 
 
 def _at(config: FitConfig, name: str, seed: int) -> FitConfig:
