@@ -55,6 +55,10 @@ class RenamedSettingWarning(FutureWarning):
     """A setting was given by its old name, which works for one release more."""
 
 
+class UnorderedListsWarning(UserWarning):
+    """A model gave no numbers for some requests, so that the order of their lists says nothing."""
+
+
 class DataError(GoalRankError):
     """A table, a log or a side table breaks a rule."""
 

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import torch
 
-from goalrank.errors import ConfigError, DataError, ValidationError
+from goalrank.errors import ConfigError, DataError, UnorderedListsWarning, ValidationError
 from goalrank.requests import Requests
 from tests.bundles.kit import make_bundle
 from tests.tables import make_table
@@ -50,6 +50,25 @@ def test_types_of_the_columns(strings):
         "positions": pl.List(pl.Int32),
         "log_prob": pl.Float64,
     }
+
+
+def test_lists_of_a_model_without_numbers_are_named(monkeypatch):
+    """Their log-probability is NaN in the table; nobody reads 10,000 rows to find that out."""
+    bundle, table = make_bundle(reward=False), make_table(20, seed=3)
+    usual, calls = bundle.ranker.list_log_prob, []
+
+    def damaged(state, batch, lists):
+        calls.append(batch.size)
+        out = usual(state, batch, lists).clone()
+        out[-1] = float("nan")
+        return out
+
+    monkeypatch.setattr(bundle.ranker, "list_log_prob", damaged)
+    first = table.frame["request_id"][6]
+    with pytest.warns(UnorderedListsWarning, match=rf"^3 lists of 20 .* request '{first}'"):
+        lists = bundle.rank(table, slots=4, batch_size=7)
+    assert calls == [7, 7, 6]
+    assert lists["log_prob"].is_nan().sum() == 3
 
 
 def test_fewer_candidates_than_slots_give_them_all(bundle):

@@ -216,6 +216,9 @@ class Bundle:
             ConfigError: slots or batch_size below 1.
             MissingInputError: a request lacks an input that the model was trained with.
             DataError: ids or features of other types than in training.
+
+        Warns:
+            UnorderedListsWarning: the model gave no numbers for some requests.
         """
         length = self.config.slots if slots is None else slots
         return list_frame(

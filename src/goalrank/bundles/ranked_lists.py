@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,11 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from goalrank.errors import ConfigError
+from goalrank.errors import ConfigError, UnorderedListsWarning
 from goalrank.rankers import Ranker
 from goalrank.requests import Absent, EncodedRequests, Encoder, Missing, Requests
 from goalrank.storage import whole_file
+from goalrank.wording import counted
 
 Progress = Callable[[int, int], None]
 
@@ -42,10 +44,25 @@ def list_frame(
     parts = list(_batches(ranker, columns, slots, batch_size, device, progress))
     lists = np.concatenate([lists for lists, _ in parts] or [np.zeros((0, slots), np.int64)])
     log_prob = np.concatenate([values for _, values in parts] or [np.zeros(0)])
+    _warn_of_no_numbers(requests.frame, log_prob)
     frame = _frame(requests.frame, columns.candidate_start, lists, log_prob)
     if missing == "refuse":
         return frame
     return frame.with_columns(_filled(encoder.absent(flat, *sides), frame.height))
+
+
+def _warn_of_no_numbers(frame: pl.DataFrame, log_prob: NDArray[np.float64]) -> None:
+    rows = np.flatnonzero(np.isnan(log_prob))
+    if not len(rows):
+        return
+    first = frame["request_id"][int(rows[0])]
+    warnings.warn(
+        f"{counted(len(rows), 'list')} of {len(log_prob)} without an order, the first of request "
+        f"'{first}': the model gave no numbers (log_prob is NaN); remedy: look at the features of "
+        f"these requests, or train anew",
+        UnorderedListsWarning,
+        stacklevel=4,
+    )
 
 
 def _filled(absent: Absent, rows: int) -> pl.Series:

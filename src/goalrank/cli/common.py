@@ -143,7 +143,7 @@ def verb(interrupted: str = "Interrupted; nothing was written.") -> Callable[[F]
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
             try:
-                with _old_names_said():
+                with _own_warnings_said():
                     return function(*args, **{n: _on_disk(v, n) for n, v in kwargs.items()})
             except KeyboardInterrupt:
                 say(interrupted, "yellow")
@@ -182,8 +182,8 @@ def _on_disk(value: Any, name: str) -> Any:
 
 
 @contextmanager
-def _old_names_said() -> Iterator[None]:
-    """Print goalrank's own warnings about old names as a line for people, others as usual."""
+def _own_warnings_said() -> Iterator[None]:
+    """Print goalrank's own warnings as a line for people, others as usual."""
     with warnings.catch_warnings():
         usual = warnings.showwarning
 
