@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 
 from goalrank.cli import app
 from goalrank.errors import ConfigError, DataError, RenamedSettingWarning
+from goalrank.evaluation import evaluate
+from goalrank.rankers import RetrieverOrder
 from goalrank.studies.arena import (
     Ledger,
     latex,
@@ -28,7 +30,7 @@ from goalrank.studies.arena import (
 )
 from goalrank.studies.arena.figures import generators_figure
 from goalrank.studies.arena.leaderboards import Leaderboard, LeaderboardRow
-from goalrank.studies.common import cells
+from goalrank.studies.common import cells, load_data
 
 PUBLISHED = sorted(
     path.parent for path in (Path(__file__).parents[3] / "results").glob("*/ledger.parquet")
@@ -55,6 +57,34 @@ def test_rows_are_means_over_seeds(finished, leaderboards):
     assert 0 < row.p <= 1
     assert row.compared == 2
     assert row.low <= row.difference <= row.high
+
+
+def test_what_validation_says_stands_beside_the_test(finished, leaderboards, tmp_path):
+    suite, folder = finished
+    (leaderboard,) = leaderboards
+    held = load_data(folder, suite.datasets[0], suite.encoding(suite.rankers[0])).validation
+    order = {"order": RetrieverOrder()}
+    found = evaluate(order, held, slots=3, metrics=["ndcg"])
+    wanted = found.values["order"]["ndcg@3"].mean()
+    rows = Ledger(folder).read().filter(status="ok")
+    [row] = rows.filter(ranker="baseline: retriever order").iter_rows(named=True)
+    assert row["validation"] == pytest.approx(wanted)
+    assert row["validation"] != pytest.approx(row["ndcg@3"])
+    dnn = leaderboard.row("dnn").on_validation
+    assert dnn == pytest.approx(rows.filter(ranker="dnn")["validation"].mean())
+    head, _, *lines = [x for x in markdown([leaderboard]).splitlines() if x.startswith("|")]
+    at = head.split("|").index(" on validation ")
+    cell = next(line for line in lines if line.startswith("| dnn |")).split("|")[at]
+    assert cell.strip() == f"{100 * dnn:.2f}"
+    assert all(math.isnan(r.on_validation) for r in load_leaderboards(folder, "recall")[0].rows)
+
+    older = tmp_path / "older"
+    shutil.copytree(folder, older)
+    for path in (older / "ledger").glob("*.parquet"):
+        found = pq.read_table(path)
+        if "validation" in found.column_names:  # cells that failed have none
+            pq.write_table(found.drop_columns(["validation"]), path)
+    assert "| on validation |" not in markdown(load_leaderboards(older))
 
 
 def test_rows_on_different_tables_are_named(finished, tmp_path):

@@ -38,6 +38,8 @@ class LeaderboardRow:
         p: Holm-adjusted over the leaderboard's rows; NaN where there is no test.
         facts: parameters, seconds, peak memory and so on, means over seeds.
         as_begun: seeds that kept the linear start, since training was not better on validation.
+        on_validation: the leaderboard's metric on the validation requests, which may choose; NaN
+            where it is not the suite's or was not measured.
     """
 
     label: str
@@ -49,6 +51,7 @@ class LeaderboardRow:
     per_seed: tuple[float, ...]
     facts: dict[str, float]
     as_begun: int = 0
+    on_validation: float = math.nan
     difference: float = math.nan
     low: float = math.nan
     high: float = math.nan
@@ -147,6 +150,8 @@ def _leaderboard(
     good = cells.filter(pl.col("status") == "ok")
     bad = cells.filter(pl.col("status") != "ok").sort("ranker", "seed")
     rows, samples, hidden = _rows(good, metric)
+    if metric.partition("@")[0] != suite.metric.partition("@")[0]:
+        rows = [replace(row, on_validation=math.nan) for row in rows]
     rows = _compared(ledger, rows, samples, suite.main, metric)
     return Leaderboard(
         suite=suite.name,
@@ -244,7 +249,15 @@ def _row(label: str, part: pl.DataFrame, metric: str) -> LeaderboardRow:
         per_seed=tuple(float(v) for v in part[metric]) if metric in metrics else (),
         facts={n: float(part[n].cast(pl.Float64).to_numpy().mean()) for n in numbers},
         as_begun=_as_begun(part),
+        on_validation=_on_validation(part),
     )
+
+
+def _on_validation(part: pl.DataFrame) -> float:
+    if "validation" not in part.columns:  # an older ledger
+        return math.nan
+    mean = part["validation"].cast(pl.Float64).fill_null(math.nan).mean()
+    return float(mean) if isinstance(mean, float) else math.nan
 
 
 def _as_begun(part: pl.DataFrame) -> int:

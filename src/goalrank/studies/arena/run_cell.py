@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from goalrank.errors import GoalRankError
+from goalrank.errors import DataError, GoalRankError
 from goalrank.evaluation import Evaluation, evaluate
 from goalrank.rankers import Ranker
 from goalrank.requests import EncoderConfig
@@ -101,6 +102,7 @@ def _measured(
         rankers, data.test, slots=suite.slots, metrics=suite.metrics, bootstrap=1, device=device
     )
     _refuse_nan(found)
+    held = _on_validation(rankers, data, suite, device)
     common = {
         **cell_facts(suite.name, cell),
         **_settings(data, config, tuned, suite.slots),
@@ -112,7 +114,24 @@ def _measured(
         "kept": None if row.is_composite else parts.kept.get(row.name),
     }
     values = Values(found.rows, data.test.user[found.rows].astype(np.int64), found.values)
-    return [{**common, **_means(found, name, cell)} for name in rankers], values
+    rows = [
+        {**common, **_means(found, name, cell), "validation": held.get(name)} for name in rankers
+    ]
+    return rows, values
+
+
+def _on_validation(
+    rankers: dict[str, Ranker], data: EncodedDataset, suite: Suite, device: torch.device | str
+) -> dict[str, float]:
+    """The suite's metric on the validation requests, which may choose; none without positives."""
+    try:
+        found = evaluate(
+            rankers, data.validation, slots=suite.slots, metrics=[suite.metric], bootstrap=1,
+            device=device,
+        )  # fmt: skip
+    except DataError:
+        return {}
+    return {name: _mean(value) for name, each in found.values.items() for value in each.values()}
 
 
 def _settings(
@@ -153,9 +172,13 @@ def _costs(
 
 
 def _means(found: Evaluation, name: str, cell: Cell) -> dict[str, Any]:
-    means = {metric: float(np.nanmean(v)) for metric, v in found.values[name].items()}
+    means = {metric: _mean(v) for metric, v in found.values[name].items()}
     label = f"{BASELINE_PREFIX}{name}" if cell.row.name == "baselines" else name
     return {"ranker": label, "column": name, "ms_per_request": found.milliseconds(name), **means}
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(np.nanmean(values))
 
 
 def _refuse_nan(found: Evaluation) -> None:

@@ -29,10 +29,13 @@ def _markdown(leaderboard: Leaderboard) -> str:
     headings = [
         leaderboard.metric, *others, f"{leaderboard.main} − row [95 %]", "p", "parameters", "beside ids", "training s", "ms/request",
     ]  # fmt: skip
+    held = any(not math.isnan(row.on_validation) for row in leaderboard.rows)
     rows = []
     for row in leaderboard.rows:
         name, *values = _cells(leaderboard, row, others)
+        values += [_percent(row.on_validation)] if held else []
         rows.append([Bold(name) if row.label == leaderboard.main else name, *values])
+    headings += ["on validation"] if held else []
     size = "" if leaderboard.size == "base" else f", size {leaderboard.size}"
     table = Table(
         [Column("row"), *make_columns(*headings, align="right")], rows, _notes(leaderboard)
@@ -86,10 +89,12 @@ def _sizes(row: LeaderboardRow) -> list[str]:
 
 def _value(row: LeaderboardRow, metric: str) -> str:
     mean = row.means.get(metric, math.nan)
-    if math.isnan(mean):
-        return "–"
     spread = row.deviations.get(metric, math.nan)
-    return f"{100 * mean:.2f}" + ("" if math.isnan(spread) else f" ± {100 * spread:.2f}")
+    return _percent(mean) + ("" if math.isnan(spread) else f" ± {100 * spread:.2f}")
+
+
+def _percent(value: float) -> str:
+    return "–" if math.isnan(value) else f"{100 * value:.2f}"
 
 
 def _points(value: float) -> str:
@@ -162,6 +167,11 @@ def _notes(leaderboard: Leaderboard) -> list[str]:
             f"together (Student's t, both variances), p corrected by Holm over the rows shown. "
             f"Parameters include the reward model where a row needs one to serve; training s includes "
             f"parts that are shared with other rows. Trees count no parameters."
+        )
+    if any(not math.isnan(row.on_validation) for row in leaderboard.rows):
+        notes.append(
+            f"On validation: {leaderboard.metric} on the validation requests. They choose when training "
+            f"stops, and settings where a row is tuned; test requests choose nothing."
         )
     notes += [
         f"{row.label}: {METHOD_ROWS[row.label]}."
