@@ -210,6 +210,8 @@ def _solve(table: LogitTable, scale: Floats, ridge: float) -> Floats:
         return np.concatenate([turn @ v[:width], stretch * v[width:]])
 
     start = np.zeros(width + shares.shape[1])
+    if not len(start):  # SciPy 1.13 does not take a problem without unknowns
+        return start
     precision = np.full(len(start), float(ridge))
     precision[width:] *= _CATEGORY_RIDGE
     turn = _turn(x, starts, group, ridge)
