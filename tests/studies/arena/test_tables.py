@@ -229,7 +229,7 @@ def test_a_table_says_which_rows_kept_the_start(leaderboards):
     board = leaderboards[0]
     rows = tuple(replace(row, as_begun=int(row.label == "goalrank")) for row in board.rows)
     text = markdown([replace(board, rows=rows)])
-    assert "not better on validation: goalrank (1 of 2). For one seed" in text
+    assert "not better on validation: goalrank (1 of 2). In one seed" in text
     none = tuple(replace(row, as_begun=0) for row in rows)
     assert "Kept the model" not in markdown([replace(board, rows=none)])
 

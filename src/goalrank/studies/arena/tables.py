@@ -182,7 +182,8 @@ def _notes(leaderboard: Leaderboard) -> list[str]:
         each = ", ".join(f"{row.label} ({row.as_begun} of {len(row.seeds)})" for row in begun)
         notes.append(
             f"Kept the model that networks begin as, in so many seeds, since training was not better on "
-            f"validation: {each}. For one seed such rows are one model."
+            f"validation: {each}. In one seed such rows score candidates alike; those that train on from "
+            f"there or make lists of the scores in a way of their own differ a little."
         )
     if any(row.compared == 1 for row in leaderboard.rows):
         notes.append(
