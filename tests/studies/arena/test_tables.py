@@ -87,21 +87,51 @@ def test_what_validation_says_stands_beside_the_test(finished, leaderboards, tmp
     assert "| on validation |" not in markdown(load_leaderboards(older))
 
 
-def test_rows_on_different_tables_are_named(finished, tmp_path):
-    """As in a folder whose import another version of goalrank made."""
+def _on_other_tables(folder: Path, cells: str, part: str = "train") -> None:
+    """Let the ledger say that some cells stand on another table."""
+    for path in (folder / "ledger").glob(cells):
+        table = pq.read_table(path)
+        tables = json.dumps({**json.loads(table["tables"][0].as_py()), part: "0" * 64})
+        at = table.column_names.index("tables")
+        pq.write_table(table.set_column(at, "tables", [[tables] * len(table)]), path)
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ("*.dnn.*", "; dnn (seed 0, 1))"),
+        ("*.dnn.1.*", "; dnn (seed 1))"),
+        ("*.baselines.*", "(baselines (seed 0); best_of_5"),
+    ],
+)
+def test_rows_on_different_tables_are_named_and_not_compared(finished, tmp_path, cells, said):
+    """As in a folder whose import another version made, or whose tables were replaced."""
     folder = tmp_path / "mixed"
     shutil.copytree(finished[1], folder)
     before = load_leaderboards(folder)[0].warnings
-    for path in (folder / "ledger").glob("*.dnn.*"):
-        table = pq.read_table(path)
-        tables = json.dumps({**json.loads(table["tables"][0].as_py()), "train": "0" * 64})
-        at = table.column_names.index("tables")
-        pq.write_table(table.set_column(at, "tables", [[tables] * len(table)]), path)
-    *told, warning = load_leaderboards(folder)[0].warnings
+    _on_other_tables(folder, cells)
+    (leaderboard,) = load_leaderboards(folder)
+    *told, warning = leaderboard.warnings
     assert tuple(told) == before
     assert "do not compare" in warning
-    assert "; dnn)" in warning
+    assert said in warning
     assert "remedy" in warning
+    assert all(math.isnan(row.difference) for row in leaderboard.rows)
+    assert "points" not in verdict(leaderboard)
+
+
+def test_cells_of_other_numbers_of_requests_are_refused(finished, tmp_path):
+    """In a ledger without hashes of the tables, numbers alone tell them apart."""
+    folder = tmp_path / "older"
+    shutil.copytree(finished[1], folder)
+    for path in (folder / "ledger").glob("*.parquet"):
+        found = pq.read_table(path)
+        if "tables" in found.column_names:
+            pq.write_table(found.drop_columns(["tables"]), path)
+    for path in (folder / "values").glob("*.goalrank.1.*"):
+        pl.read_parquet(path)[:-1].write_parquet(path)
+    with pytest.raises(DataError, match=r"requests; remedy: run the suite again"):
+        load_leaderboards(folder)
 
 
 def test_a_row_of_one_seed_claims_nothing_about_methods(finished, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,8 @@ def make_card(
 
     Raises:
         ConfigError: the folder holds another suite.
-        DataError: every training of the ranker failed, with the reasons; or `results` cannot be read.
+        DataError: every training of the ranker failed, with the reasons; cells in the folder stand on
+            different tables; or `results` cannot be read.
     """
     place = Path(folder)
     published = None if results is None else Path(results)
@@ -146,6 +148,8 @@ def read_card(folder: Path, published: Path | None) -> dict[str, Any]:
     """
     suite = stored_suite(folder)
     [board] = load_leaderboards(folder)
+    if board.mixed is not None:
+        raise DataError(f"no card: {board.mixed} (option: --out)")
     row = board.row(suite.main)
     if row is None:
         reasons = sorted({f"seed {s}: {r}" for n, s, r in board.failed if n == suite.main})
@@ -163,6 +167,8 @@ def read_card(folder: Path, published: Path | None) -> dict[str, Any]:
         "beside": {
             "how": PAIRED,
             "rows": [_beside(r, board.metric) for r in board.rows if r is not row],
+            "failed": [list(each) for each in board.failed if each[0] != suite.main],
+            "hidden_baselines": board.hidden_baselines,
         },
         "published": None
         if published is None
@@ -233,7 +239,7 @@ def _result(row: LeaderboardRow, mine: Measured, board: Leaderboard) -> dict[str
 def _beside(row: LeaderboardRow, metric: str) -> dict[str, Any]:
     return {
         "row": row.label,
-        "mean": row.means[metric],
+        "mean": row.means.get(metric, math.nan),
         "seeds": row.compared,
         "difference": row.difference,
         "low": row.low,

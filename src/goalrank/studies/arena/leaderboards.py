@@ -75,6 +75,8 @@ class Leaderboard:
         failed: (label, seed, reason) of cells that came to nothing.
         missing: cells not run yet.
         hidden_baselines: weaker baselines that are left out.
+        mixed: says which cells stand on different tables of requests, so that no row is compared;
+            None where all stand on the same.
     """
 
     suite: str
@@ -89,6 +91,7 @@ class Leaderboard:
     missing: int = 0
     hidden_baselines: int = 0
     warnings: tuple[str, ...] = field(default_factory=tuple)
+    mixed: str | None = None
 
     def row(self, label: str) -> LeaderboardRow | None:
         """A row by its label."""
@@ -134,7 +137,7 @@ def _metric(metric: str, suite: Suite, table: pl.DataFrame) -> str:
         if name in known:
             return name
     if not known:
-        reasons = table["reason"].drop_nulls().unique().to_list()
+        reasons = table["reason"].drop_nulls().unique(maintain_order=True).to_list()
         raise DataError("every cell failed:\n" + "\n".join(f"  {r}" for r in reasons[:10]))
     raise ConfigError(f"metric '{metric}' was not measured; there are {known} (option: --metric)")
 
@@ -152,7 +155,9 @@ def _leaderboard(
     rows, samples, hidden = _rows(good, metric)
     if metric.partition("@")[0] != suite.metric.partition("@")[0]:
         rows = [replace(row, on_validation=math.nan) for row in rows]
-    rows = _compared(ledger, rows, samples, suite.main, metric)
+    mixed = _different_tables(good)
+    if mixed is None:
+        rows = _compared(ledger, rows, samples, suite.main, metric)
     return Leaderboard(
         suite=suite.name,
         dataset=place[0],
@@ -167,27 +172,37 @@ def _leaderboard(
         ),
         missing=missing,
         hidden_baselines=hidden,
-        warnings=_warnings(good),
+        warnings=_warnings(good, mixed),
+        mixed=mixed,
     )
 
 
-def _warnings(good: pl.DataFrame) -> tuple[str, ...]:
-    """What the imports warn of, and whether rows stand on different tables."""
-    if not good.height:
-        return ()
-    told = good["warning"].drop_nulls().unique().to_list()
+def _warnings(good: pl.DataFrame, mixed: str | None) -> tuple[str, ...]:
+    """What the imports warn of, and whether cells stand on different tables."""
+    told = good["warning"].drop_nulls().unique().sort().to_list() if good.height else []
+    return (*told, *([] if mixed is None else [mixed]))
+
+
+def _different_tables(good: pl.DataFrame) -> str | None:
+    """Say which cells stand on different tables of requests; None where all stand on the same."""
     if "tables" not in good.columns:  # of ledgers before version 0.2.0
-        return tuple(told)
-    by_tables = good.filter(~pl.col("baseline")).sort("ranker").group_by(
-        "tables", maintain_order=True
-    ).agg(pl.col("ranker").unique(maintain_order=True))  # fmt: skip
-    if by_tables.height > 1:
-        parts = "; ".join(", ".join(labels) for labels in by_tables["ranker"])
-        told.append(
-            f"cells stand on different tables of requests, as imports of different versions make "
-            f"them, so their numbers do not compare ({parts}); remedy: run the suite in a new folder"
+        return None
+    label = pl.when("baseline").then("kind").otherwise("ranker").alias("label")
+    known = good.filter(pl.col("tables").is_not_null()).select("tables", label, "seed").unique()
+    parts = [
+        ", ".join(
+            f"{name} (seed {', '.join(map(str, cells['seed']))})"
+            for (name,), cells in group.group_by(["label"], maintain_order=True)
         )
-    return tuple(told)
+        for _, group in known.sort("label", "seed").group_by(["tables"], maintain_order=True)
+    ]
+    if len(parts) < 2:
+        return None
+    return (
+        f"cells stand on different tables of requests, as where the tables were replaced or another "
+        f"version imported them, so their numbers do not compare and nothing is tested ({'; '.join(parts)}); "
+        f"remedy: run the suite in a new folder"
+    )
 
 
 def _rows(
@@ -303,12 +318,13 @@ def _beside(
     shared = sorted(set(own) & set(other))
     if not shared:
         return row
-    a, b = (np.stack([each[seed] for seed in shared]) for each in (own, other))
-    if a.shape != b.shape:
+    numbers = sorted({len(each[seed]) for each in (own, other) for seed in shared})
+    if len(numbers) > 1:
         raise DataError(
-            f"'{row.label}' was measured on {b.shape[1]} requests and the main row on "
-            f"{a.shape[1]}; remedy: run the suite again in another folder"
+            f"cells of '{row.label}' and the main row were measured on {numbers} requests; remedy: "
+            f"run the suite again in another folder"
         )
+    a, b = (np.stack([each[seed] for seed in shared]) for each in (own, other))
     found = over_seeds_and_users(a, b, users)
     return replace(
         row, difference=found.mean, low=found.low, high=found.high, compared=found.seeds,

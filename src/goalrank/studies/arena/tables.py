@@ -111,6 +111,11 @@ def p_text(value: float) -> str:
     return f"{value:.4f}" if value < 10 * _SMALLEST else f"{value:.3f}"
 
 
+def weaker_baselines(count: int) -> str:
+    """Say how many baselines below those shown are left out."""
+    return f"{counted(count, 'weaker baseline is', 'weaker baselines are')} not shown."
+
+
 def verdict(leaderboard: Leaderboard) -> str:
     """A sentence: the main row compared with the best rival and the best baseline."""
     main = leaderboard.row(leaderboard.main)
@@ -192,9 +197,7 @@ def _notes(leaderboard: Leaderboard) -> list[str]:
             f"and nothing is tested."
         )
     if leaderboard.hidden_baselines:
-        notes.append(
-            f"{counted(leaderboard.hidden_baselines, 'weaker baseline is', 'weaker baselines are')} not shown."
-        )
+        notes.append(weaker_baselines(leaderboard.hidden_baselines))
     few = [
         row.label for row in leaderboard.rows if not row.baseline and len(row.seeds) < len(seeds)
     ]
