@@ -225,3 +225,9 @@ def test_an_objective_that_would_be_infinite_is_refused(data, name):
     with pytest.raises(ConfigError, match="probability 0"):
         make_suite(data, [{"name": name, "objective": "group_relative"}])
     make_suite(data, [{"name": name, "objective": "supervised"}])
+
+
+@pytest.mark.parametrize("metric", ["ndcg@3", "ndcg@6", "ndgc"])
+def test_a_metric_that_no_cell_would_have_is_refused(data, metric):
+    with pytest.raises(ConfigError, match=r"not measured; did you mean 'ndcg'\?.*without @L"):
+        make_suite(data, metric=metric)

@@ -156,7 +156,8 @@ def _leaderboard(
     if metric.partition("@")[0] != suite.metric.partition("@")[0]:
         rows = [replace(row, on_validation=math.nan) for row in rows]
     mixed = _different_tables(good)
-    if mixed is None:
+    main = next((row for row in rows if row.label == suite.main), None)
+    if mixed is None and main is not None and metric in main.means:
         rows = _compared(ledger, rows, samples, suite.main, metric)
     return Leaderboard(
         suite=suite.name,
@@ -290,8 +291,6 @@ def _compared(
     metric: str,
 ) -> list[LeaderboardRow]:
     """Each row compared with the main one, p values corrected over all of them."""
-    if main not in samples:
-        return list(rows)
     loaded: dict[str, Values] = {}
     own = _sample(ledger, samples[main], metric, loaded)
     users = next(iter(loaded.values())).users

@@ -123,6 +123,11 @@ def verdict(leaderboard: Leaderboard) -> str:
         return (
             f"The main row, {leaderboard.main}, is not on this leaderboard, so nothing is tested."
         )
+    if leaderboard.metric not in main.means:
+        return (
+            f"The main row, {main.label}, gives lists without scores and so has no "
+            f"{leaderboard.metric}: nothing is tested."
+        )
     parts = []
     baseline = next((row.label for row in leaderboard.rows if row.baseline), None)
     for what, label in (("best rival", leaderboard.rival), ("best baseline", baseline)):

@@ -13,7 +13,7 @@ from goalrank.evaluation import DEFAULT_METRICS, METRICS
 from goalrank.logs import SOURCES, ImportOptions, data_root
 from goalrank.recipes import default_recipe
 from goalrank.requests import EncoderConfig
-from goalrank.settings import checked, merge, nearest, read_toml
+from goalrank.settings import checked, did_you_mean, merge, nearest, read_toml
 from goalrank.studies.common.row_specs import Rows, RowSpec
 from goalrank.training import FitConfig, PartialRecipe, build_config
 
@@ -132,9 +132,10 @@ class Suite(_Strict):
             twice = sorted({n for n in names if names.count(n) > 1})
             if twice:
                 raise ValueError(f"{axis} names {twice} more than once")
-        if self.metric.partition("@")[0] not in self.metrics:
+        if self.metric not in self.metrics:
             raise ValueError(
-                f"metric '{self.metric}' is not measured; add it to metrics {list(self.metrics)}"
+                f"metric '{self.metric}' is not measured{did_you_mean(self.metric, self.metrics)}; "
+                f"remedy: name one of metrics {list(self.metrics)}, without @L, or add it there"
             )
         return self
 
