@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -24,6 +24,11 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+# Names that are parts of files' names.
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Seed = Annotated[int, Field(ge=0)]
+
+
 class DatasetSpec(_Strict):
     """One data set under one protocol.
 
@@ -40,7 +45,7 @@ class DatasetSpec(_Strict):
         seed: of that draw.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: FileName
     source: str
     path: str | None = None
     protocol: Literal["exposed", "retrieved", "injected"] | None = None
@@ -48,12 +53,18 @@ class DatasetSpec(_Strict):
     max_train: int = Field(default=0, ge=0)
     max_validation: int = Field(default=0, ge=0)
     max_test: int = Field(default=0, ge=0)
-    seed: int = 0
+    seed: Seed = 0
 
     @field_validator("source")
     @classmethod
     def _known(cls, source: str) -> str:
         return SOURCES.checked(source, also=("requests",))
+
+    @model_validator(mode="after")
+    def _has_tables(self) -> DatasetSpec:
+        if self.source == "requests" and self.path is None:
+            raise ValueError("source 'requests' needs path, the folder of its tables")
+        return self
 
 
 class SizeSpec(_Strict):
@@ -64,7 +75,7 @@ class SizeSpec(_Strict):
         ranker: overrides of the `ranker` section.
     """
 
-    name: str = "base"
+    name: FileName = "base"
     ranker: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -83,7 +94,7 @@ class TuningSpec(_Strict):
     steps: int | None = Field(default=None, ge=1)
     requests: int = Field(default=0, ge=0)
     validation: int = Field(default=0, ge=0)
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Suite(_Strict):
@@ -106,7 +117,7 @@ class Suite(_Strict):
 
     name: str
     slots: int = Field(default=6, ge=1)
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     metric: str = "ndcg"
     main: str = "goalrank"
     metrics: tuple[str, ...] = DEFAULT_METRICS
@@ -175,7 +186,27 @@ def load_suite(path: str | Path) -> Suite:
         ConfigError: the file cannot be read, or a setting, row or source is unknown.
     """
     data = read_toml(path, "suite", "name a TOML file such as configs/suites/smoke.toml")
-    return build_suite(data)
+    suite = build_suite(data)
+    _check_meant(suite, data)
+    return suite
+
+
+def _check_meant(suite: Suite, data: Mapping[str, Any]) -> None:
+    """Refuse what a file says and no cell would heed; suites stored by a run may hold it."""
+    labels = [row.label for row in suite.rankers if row.name != "baselines"]
+    if "main" in data and suite.main not in labels:
+        raise ConfigError(
+            f"main '{suite.main}' is the label of no row that learns"
+            f"{did_you_mean(suite.main, labels)}; remedy: one of {labels} (option: main)"
+        )
+    for dataset in suite.datasets:
+        ignored = [name for name in ("protocol", "options") if getattr(dataset, name)]
+        if dataset.source == "requests" and ignored:
+            raise ConfigError(
+                f"data set '{dataset.name}' has {ignored}, but its source 'requests' is tables that an "
+                f"import has made; remedy: leave them out, or set them in goalrank data import "
+                f"(option: datasets)"
+            )
 
 
 def build_suite(data: Mapping[str, Any]) -> Suite:
