@@ -283,3 +283,25 @@ def test_no_card_of_cells_on_different_tables(run, tmp_path):
         pq.write_table(other, path)
     with pytest.raises(DataError, match=r"different tables.*Dice \(seed 1\).*remedy.*--out"):
         card.read_card(folder, None)
+
+
+def test_a_card_of_one_seed(data, tmp_path, monkeypatch):
+    """It has no p, which JSON holds as null."""
+    monkeypatch.setattr(card, "run_suite", run_here)
+    suite = card_suite(make_suite(data), DICE, seeds=[0], beside=["mmr"])
+    make_card(suite, tmp_path)
+    made = json.loads((tmp_path / "card.json").read_text())
+    [mmr] = [row for row in made["beside"]["rows"] if row["row"] == "mmr"]
+    assert mmr["p"] is None
+    assert mmr["low"] < mmr["difference"] < mmr["high"]
+    text = (tmp_path / "card.md").read_text()
+    assert "One seed: the intervals are over users alone." in text
+    [line] = [line for line in text.splitlines() if line.startswith("| mmr ")]
+    assert line.endswith("] | – |")
+
+
+def test_published_results_that_are_not_there_are_said_before_the_run(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(card, "run_suite", lambda *_, **__: pytest.fail("it was run"))
+    suite = card_suite(make_suite(data), DICE, beside=["mmr"])
+    with pytest.raises(DataError, match="--results"):
+        make_card(suite, tmp_path, results=tmp_path / "none")

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from goalrank.errors import DataError
+from goalrank.errors import ConfigError, DataError
 from goalrank.storage.locks import Claim
 from goalrank.studies.arena import Ledger, load_leaderboards, markdown, run_suite, runner
 from goalrank.studies.arena.cell_jobs import claim_path
@@ -266,3 +266,9 @@ def test_a_metric_need_not_be_defined_for_every_request(data, tmp_path):
     assert row["validation"] > 1
     with pytest.raises(DataError, match="one of them was changed"):
         Ledger(tmp_path).measured(cell.key, "dnn", f"{name}@3", 1.001 * row[f"{name}@3"])
+
+
+def test_an_accelerator_that_is_not_there_is_said_before_anything_runs(data, tmp_path):
+    with pytest.raises(ConfigError, match=r"'warp' is unknown.*--accelerator"):
+        run_suite(make_suite(data, ["mmr"]), tmp_path, jobs=1, accelerator="warp")
+    assert not list((tmp_path / "ledger").glob("*"))

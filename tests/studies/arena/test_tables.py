@@ -206,6 +206,8 @@ def test_latex_columns_agree(leaderboards):
 def test_a_metric_that_was_not_measured(finished):
     with pytest.raises(ConfigError, match="was not measured"):
         load_leaderboards(finished[1], "map")
+    with pytest.raises(ConfigError, match="did you mean 'recall'"):
+        load_leaderboards(finished[1], "recal")
     (leaderboard,) = load_leaderboards(finished[1], "recall")
     assert leaderboard.metric == "recall@3"
 

@@ -16,11 +16,11 @@ from goalrank.errors import ConfigError, DataError
 from goalrank.evaluation import over_seeds_and_users
 from goalrank.rankers import RANKERS
 from goalrank.settings import did_you_mean
-from goalrank.storage import write_json, write_text
+from goalrank.storage import json_values, write_json, write_text
 from goalrank.studies.arena.card_text import card_markdown
 from goalrank.studies.arena.committed import PAIRED, Measured, compare_with_published
 from goalrank.studies.arena.leaderboards import Leaderboard, LeaderboardRow, load_leaderboards
-from goalrank.studies.arena.ledger import Ledger
+from goalrank.studies.arena.ledger import Ledger, read_published
 from goalrank.studies.arena.runner import Progress, run_suite, stored_plan, stored_suite
 from goalrank.studies.common import Suite, build_suite
 
@@ -120,7 +120,7 @@ def make_card(
         progress: as for `run_suite`.
 
     Returns:
-        The content of card.json.
+        The content of card.json; NaN, which is null there, where nothing is tested.
 
     Raises:
         ConfigError: the folder holds another suite.
@@ -129,9 +129,11 @@ def make_card(
     """
     place = Path(folder)
     published = None if results is None else Path(results)
+    if published is not None:
+        read_published(published)  # an error now, not after the run
     run_suite(suite, place, jobs=jobs, accelerator=accelerator, progress=progress)
     card = read_card(place, published)
-    write_json(place / "card.json", card)
+    write_json(place / "card.json", json_values(card))
     write_text(place / "card.md", card_markdown(card))
     return card
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from goalrank.errors import ConfigError, DataError
 from goalrank.evaluation import FloatArray, holm, over_seeds_and_users
+from goalrank.settings import did_you_mean
 from goalrank.studies.arena.ledger import Ledger, Values
 from goalrank.studies.arena.runner import stored_plan, stored_suite
 from goalrank.studies.common import Suite
@@ -139,7 +140,10 @@ def _metric(metric: str, suite: Suite, table: pl.DataFrame) -> str:
     if not known:
         reasons = table["reason"].drop_nulls().unique(maintain_order=True).to_list()
         raise DataError("every cell failed:\n" + "\n".join(f"  {r}" for r in reasons[:10]))
-    raise ConfigError(f"metric '{metric}' was not measured; there are {known} (option: --metric)")
+    near = did_you_mean(metric, [*known, *suite.metrics])
+    raise ConfigError(
+        f"metric '{metric}' was not measured{near}; there are {known} (option: --metric)"
+    )
 
 
 def _leaderboard(

@@ -33,6 +33,7 @@ from goalrank.studies.common import (
     rename_rows,
     shard_cells,
 )
+from goalrank.training import check_devices
 
 SUITE_FILE = "suite.json"
 Progress = Callable[[int, int], None]
@@ -101,7 +102,8 @@ def run_suite(
         Number of cells that were run, failed, or were finished before.
 
     Raises:
-        ConfigError: the folder holds another suite, the shard does not exist, or data are missing.
+        ConfigError: the folder holds another suite, the shard does not exist, data are missing, or
+            this machine has no such accelerator.
         DataError: the ledger in the folder was written by a newer version.
     """
     place = Path(folder)
@@ -121,6 +123,7 @@ def run_suite(
         job = CellJob(suite, place.resolve(), accelerator)
         _run_on_executor(executor, job, missing, result, progress)
     elif missing:
+        check_devices(accelerator, "auto")  # as above
         workers = min(jobs or _default_jobs(accelerator), len(missing))
         pool = _WorkerPool(suite.name, place, (str(kept), accelerator), missing, result, workers)
         pool.run(progress)
