@@ -247,6 +247,7 @@ def test_a_main_row_without_the_metric_is_said_to_have_none(by_auc):
     text = markdown(load_leaderboards(by_auc))
     assert "The main row, mmr, gives lists without scores and so has no auc" in text
     assert "| **mmr** | – |" in text
+    assert "No tuning trial could be measured, so that the recipe's settings stand: mmr." in text
     assert "points" in markdown(load_leaderboards(by_auc, "ndcg"))
 
 

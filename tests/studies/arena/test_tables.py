@@ -28,7 +28,7 @@ from goalrank.studies.arena import (
     stored_suite,
     verdict,
 )
-from goalrank.studies.arena.figures import generators_figure
+from goalrank.studies.arena.figures import _settings, generators_figure
 from goalrank.studies.arena.leaderboards import Leaderboard, LeaderboardRow
 from goalrank.studies.common import cells, load_data
 
@@ -148,6 +148,9 @@ def test_a_row_of_one_seed_claims_nothing_about_methods(finished, tmp_path):
     assert "‡ one seed: the interval is over users alone" in text
     line = next(line for line in text.splitlines() if line.startswith("| dnn "))
     assert "] ‡ | – |" in line
+    assert (
+        "Fewer seeds than others: dnn. A difference is over the seeds that both rows have" in text
+    )
     said = verdict(_compared(low=0.001, high=0.002, compared=1))
     assert "one seed: this says nothing about the methods" in said
 
@@ -349,3 +352,29 @@ def test_a_kind_of_generators_has_one_colour_whatever_leads():
         return {line.get_label(): line.get_color() for line in axes.lines}
 
     assert colours(lines) == colours(lines[::-1])
+
+
+def test_a_table_of_baselines_alone_speaks_of_no_seeds_and_no_tests(finished):
+    (board,) = load_leaderboards(finished[1])
+    rows = tuple(
+        replace(row, difference=math.nan, compared=0) for row in board.rows if row.baseline
+    )
+    text = markdown([replace(board, rows=rows)])
+    assert "seed" not in text.partition("left out. ")[2].partition("Run on")[0]
+    assert "Intervals and p" not in text
+    assert "Intervals and p are over seeds and users together" in markdown([board])
+
+
+def test_figures_take_settings_of_the_suites_cells_alone(finished, tmp_path):
+    """A row whose k was changed leaves its old cells in the folder."""
+    folder = tmp_path / "grown"
+    shutil.copytree(finished[1], folder)
+    [path, _] = sorted((folder / "ledger").glob("*.dnn.*"))
+    table = pq.read_table(path)
+    at = table.column_names.index("row_settings")
+    settings = json.dumps({**json.loads(table["row_settings"][0].as_py()), "options": {"k": 9}})
+    old = table.set_column(at, "row_settings", [[settings]])
+    for name in ("0-before", "z-before"):
+        pq.write_table(old, folder / "ledger" / f"{name}.parquet")
+    for _ in range(5):
+        assert _settings(folder)["dnn"] == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -39,6 +40,7 @@ class LeaderboardRow:
         p: Holm-adjusted over the leaderboard's rows; NaN where there is no test.
         facts: parameters, seconds, peak memory and so on, means over seeds.
         as_begun: seeds that kept the linear start, since training was not better on validation.
+        untuned: seeds of which no tuning trial could be measured, so that the recipe's settings stand.
         on_validation: the leaderboard's metric on the validation requests, which may choose; NaN
             where it is not the suite's or was not measured.
     """
@@ -52,6 +54,7 @@ class LeaderboardRow:
     per_seed: tuple[float, ...]
     facts: dict[str, float]
     as_begun: int = 0
+    untuned: int = 0
     on_validation: float = math.nan
     difference: float = math.nan
     low: float = math.nan
@@ -269,6 +272,7 @@ def _row(label: str, part: pl.DataFrame, metric: str) -> LeaderboardRow:
         per_seed=tuple(float(v) for v in part[metric]) if metric in metrics else (),
         facts={n: float(part[n].cast(pl.Float64).to_numpy().mean()) for n in numbers},
         as_begun=_as_begun(part),
+        untuned=sum(map(_untuned, part["tuning"])),
         on_validation=_on_validation(part),
     )
 
@@ -278,6 +282,11 @@ def _on_validation(part: pl.DataFrame) -> float:
         return math.nan
     mean = part["validation"].cast(pl.Float64).fill_null(math.nan).mean()
     return float(mean) if isinstance(mean, float) else math.nan
+
+
+def _untuned(tuning: str) -> bool:
+    trials = json.loads(tuning)["trials"]
+    return bool(trials) and all(trial["score"] is None for trial in trials)
 
 
 def _as_begun(part: pl.DataFrame) -> int:
