@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from goalrank.errors import ConfigError, RenamedSettingWarning
 from goalrank.rankers import ranker_names
 from goalrank.studies.arena import run_suite
-from goalrank.studies.arena.runner import read_suite
+from goalrank.studies.arena.runner import read_suite, stored_plan
 from goalrank.studies.common import (
     METHOD_ROWS,
     build_suite,
@@ -57,6 +57,7 @@ def test_a_stored_suite_with_old_names_is_read_without_a_warning():
     folder = Path(__file__).parents[3] / "results" / "paper-ml1m"
     assert '"slots": 0.0' in (folder / "suite.json").read_text()
     suite = read_suite(folder / "suite.json")
+    assert len(stored_plan(folder)) > len(suite.rankers)
     [row] = [row for row in suite.rankers if row.label == "goalrank_eq5"]
     assert row.set["objective"]["slot_group_share"] == 0.0
 

@@ -206,6 +206,15 @@ def test_latex_columns_agree(leaderboards):
     assert "%" not in latex(leaderboards).replace(r"\%", "").replace("% Warning", "")
 
 
+def test_latex_has_no_characters_that_pdflatex_refuses(leaderboards):
+    (board,) = leaderboards
+    rows = tuple(replace(row, p=1e-9, compared=1) for row in board.rows)
+    text = latex([replace(board, rows=rows)])
+    assert r"$\leq$0.0001" in text
+    assert r"$\ddagger$" in text
+    assert text.isascii()
+
+
 def test_a_metric_that_was_not_measured(finished):
     with pytest.raises(ConfigError, match="was not measured"):
         load_leaderboards(finished[1], "map")

@@ -212,8 +212,8 @@ def stored_plan(folder: str | Path) -> list[Cell]:
     Raises:
         DataError: see `stored_suite`.
     """
-    content = _content(_suite_file(folder))
-    cells, keys = plan_cells(build_suite(content["suite"])), content.get("keys")
+    path = _suite_file(folder)
+    cells, keys = plan_cells(read_suite(path)), _content(path).get("keys")
     if not isinstance(keys, list) or len(keys) != len(cells):
         return cells
     return [replace(cell, key=str(key)) for cell, key in zip(cells, keys, strict=True)]
