@@ -296,6 +296,8 @@ def test_a_card_of_one_seed(data, tmp_path, monkeypatch):
     assert mmr["low"] < mmr["difference"] < mmr["high"]
     text = (tmp_path / "card.md").read_text()
     assert "One seed: the intervals are over users alone." in text
+    assert f"Compared {ONE_SEED}.\n" in text
+    assert "Holm" not in text
     [line] = [line for line in text.splitlines() if line.startswith("| mmr ")]
     assert line.endswith("] | – |")
 
@@ -305,3 +307,10 @@ def test_published_results_that_are_not_there_are_said_before_the_run(data, tmp_
     suite = card_suite(make_suite(data), DICE, beside=["mmr"])
     with pytest.raises(DataError, match="--results"):
         make_card(suite, tmp_path, results=tmp_path / "none")
+
+
+def test_no_card_by_a_metric_that_the_ranker_has_not(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(card, "run_suite", run_here)
+    suite = make_suite(data, ["dnn"], metric="auc", metrics=["ndcg", "auc"], main="dnn", seeds=[0])
+    with pytest.raises(DataError, match=r"'mmr' gives lists.*no auc.*option: metric"):
+        make_card(card_suite(suite, "mmr", beside=["dnn"]), tmp_path)

@@ -276,3 +276,11 @@ def test_options_of_an_import_that_was_made_before_are_refused(tmp_path, line):
     path.write_text(f'{text}path = "p"\n{line}\n')
     with pytest.raises(ConfigError, match=r"'requests' is tables.*option: datasets"):
         load_suite(path)
+
+
+def test_a_folder_without_tables_is_said_before_anything_runs(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.parquet").touch()
+    with pytest.raises(ConfigError, match=r"has no validation\.parquet, test\.parquet; remedy"):
+        run_suite(make_suite(tmp_path / "data", ["mmr"]), tmp_path / "run", accelerator="cpu")
+    assert not (tmp_path / "run" / "ledger").exists()

@@ -18,7 +18,7 @@ from goalrank.rankers import RANKERS
 from goalrank.settings import did_you_mean
 from goalrank.storage import json_values, write_json, write_text
 from goalrank.studies.arena.card_text import card_markdown
-from goalrank.studies.arena.committed import PAIRED, Measured, compare_with_published
+from goalrank.studies.arena.committed import ONE_SEED, PAIRED, Measured, compare_with_published
 from goalrank.studies.arena.leaderboards import Leaderboard, LeaderboardRow, load_leaderboards
 from goalrank.studies.arena.ledger import Ledger, read_published
 from goalrank.studies.arena.runner import Progress, run_suite, stored_plan, stored_suite
@@ -125,7 +125,7 @@ def make_card(
     Raises:
         ConfigError: the folder holds another suite.
         DataError: every training of the ranker failed, with the reasons; cells in the folder stand on
-            different tables; or `results` cannot be read.
+            different tables; the ranker has not the suite's metric; or `results` cannot be read.
     """
     place = Path(folder)
     published = None if results is None else Path(results)
@@ -156,6 +156,11 @@ def read_card(folder: Path, published: Path | None) -> dict[str, Any]:
     if row is None:
         reasons = sorted({f"seed {s}: {r}" for n, s, r in board.failed if n == suite.main})
         raise DataError(f"'{suite.main}' has no result:\n" + "\n".join(reasons))
+    if board.metric not in row.means:
+        raise DataError(
+            f"no card: '{row.label}' gives lists without scores and so has no {board.metric}, the suite's "
+            f"metric; remedy: a suite with another one (option: metric)"
+        )
     ledger = Ledger(folder)
     cells = ledger.read(cell.key for cell in stored_plan(folder))
     mine = cells.filter((pl.col("ranker") == suite.main) & (pl.col("status") == "ok")).sort("seed")
@@ -167,7 +172,7 @@ def read_card(folder: Path, published: Path | None) -> dict[str, Any]:
         "made": _made(measured.facts),
         "result": _result(row, measured, board),
         "beside": {
-            "how": PAIRED,
+            "how": PAIRED if any(r.compared > 1 for r in board.rows) else ONE_SEED,
             "rows": [_beside(r, board.metric) for r in board.rows if r is not row],
             "failed": [list(each) for each in board.failed if each[0] != suite.main],
             "hidden_baselines": board.hidden_baselines,

@@ -66,7 +66,7 @@ def _facts(card: Mapping[str, Any]) -> str:
 
 
 def _beside(beside: Mapping[str, Any]) -> str:
-    head = f"## Against rows run beside it\n\nCompared {beside['how']}; p corrected by Holm."
+    head = f"## Against rows run beside it\n\nCompared {beside['how']}{_holm(beside['rows'])}."
     parts = [head, _table(beside["rows"])]
     if beside["hidden_baselines"]:
         parts.append(weaker_baselines(beside["hidden_baselines"]))
@@ -77,13 +77,17 @@ def _beside(beside: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def _holm(rows: Sequence[Mapping[str, Any]]) -> str:
+    return "; p corrected by Holm" if any(row["p"] == row["p"] for row in rows) else ""
+
+
 def _published(published: Mapping[str, Any]) -> str:
     head = f"## Against the published rows of {published['folder']}"
     if not published["rows"]:
         return f"{head}\n\nNot compared: {published['split']}."
     ways = "; ".join(dict.fromkeys(row["how"] for row in published["rows"]))
     return (
-        f"{head}\n\nSplit: {published['split']}. Compared by {ways}; p corrected by Holm.\n\n"
+        f"{head}\n\nSplit: {published['split']}. Compared by {ways}{_holm(published['rows'])}.\n\n"
         f"{_table(published['rows'])}"
     )
 

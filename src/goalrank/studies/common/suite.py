@@ -246,7 +246,8 @@ def dataset_path(dataset: DatasetSpec) -> Path | None:
         Its path; None for the shipped data.
 
     Raises:
-        ConfigError: it does not exist; the message names the nearest folder of GOALRANK_DATA.
+        ConfigError: it does not exist; the message names the nearest folder of GOALRANK_DATA. Or it
+            lacks tables that source "requests" needs.
     """
     if dataset.path is None:
         return None
@@ -254,6 +255,7 @@ def dataset_path(dataset: DatasetSpec) -> Path | None:
     root = data_root()
     found = given if given.is_absolute() or root is None else root / given
     if found.exists():
+        _check_tables(dataset, found)
         return found
     have = sorted(p.name for p in root.iterdir()) if root else []
     where = f"'{root}'" if root else "GOALRANK_DATA, which names no folder"
@@ -262,3 +264,14 @@ def dataset_path(dataset: DatasetSpec) -> Path | None:
         f"{nearest(str(given), have)}; remedy: set GOALRANK_DATA, or goalrank data fetch "
         f"(option: datasets.path)"
     )
+
+
+def _check_tables(dataset: DatasetSpec, folder: Path) -> None:
+    names = [f"{part}.parquet" for part in ("train", "validation", "test")]
+    lacking = [name for name in names if not (folder / name).exists()]
+    if dataset.source == "requests" and lacking:
+        raise ConfigError(
+            f"data set '{dataset.name}' is to be tables of requests, but '{folder}' has no "
+            f"{', '.join(lacking)}; remedy: name a folder that goalrank data import wrote, or the "
+            f"source of this log (option: datasets.path)"
+        )
