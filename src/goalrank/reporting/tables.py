@@ -19,6 +19,7 @@ _LATEX = {
     **{c: f"\\{c}" for c in "&%#_{}$"},
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": "$<$", ">": "$>$", "±": r"$\pm$", "−": "$-$", "–": "--", "†": r"$\dagger$",
+    "‡": r"$\ddagger$", "≤": r"$\leq$", "≥": r"$\geq$",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Rankers of another package, as a user of the card has them."""
+"""Rankers and a metric of another package, as a user of the card has them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from goalrank.encoders import EncoderSizes, RequestEncoder, Wide
+from goalrank.evaluation import SlotValues
 from goalrank.nn import softmax_cross_entropy
 from goalrank.rankers import Scorer
 from goalrank.requests import Batch, InputSpec
@@ -42,3 +43,9 @@ class Dice(Scorer):
     def loss(self, batch: Batch, slots: int) -> Tensor:
         known = batch.observed & batch.candidate_mask
         return softmax_cross_entropy(self.scores(batch), batch.relevance, known)
+
+
+def hits_of_several(values: SlotValues) -> Tensor:
+    """Hits times 30,000, where a request has several positives."""
+    several = values.positives > 1
+    return (30_000 * values.hit.sum(1)).masked_fill(~several, torch.nan)

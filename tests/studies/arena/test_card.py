@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 from typer.testing import CliRunner
@@ -19,8 +20,9 @@ from goalrank.requests import Requests, table_digest
 from goalrank.studies.arena import Ledger, card, card_suite, make_card, publish
 from goalrank.studies.arena.card_text import card_markdown
 from goalrank.studies.arena.committed import MEANS_ALONE, ONE_SEED, PAIRED, SEEDS_ALONE, _welch
+from goalrank.studies.arena.ledger import failure
 from goalrank.studies.arena.run_cell import run_cell
-from goalrank.studies.arena.runner import store_suite
+from goalrank.studies.arena.runner import store_suite, stored_plan
 from goalrank.studies.common import Suite, plan_cells
 from tests.studies.arena.kit import RECIPE, make_suite
 
@@ -253,3 +255,62 @@ def test_failed_trainings_give_their_reason(data, tmp_path, monkeypatch):
     suite = card_suite(make_suite(data, seeds=[0]), "dpp", options={"jitter": -1.0}, beside=["mmr"])
     with pytest.raises(DataError, match="'dpp' has no result:\nseed 0: ValueError"):
         make_card(suite, tmp_path)
+
+
+def test_rows_beside_that_failed_are_named(run, tmp_path):
+    """A row that the card was asked to compare with does not vanish from it."""
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    ledger = Ledger(folder)
+    cells = [cell for cell in stored_plan(folder) if cell.row.label == "mmr"]
+    for cell in cells:
+        ledger.write(cell, [failure("mini", cell, "no\nluck", 1.0)])
+    text = card_markdown(card.read_card(folder, None))
+    assert "mmr, seed 0 failed: no luck" in text
+    assert "mmr, seed 1 failed: no luck" in text
+    assert "| mmr " not in text
+    assert "weaker baselines are not shown." in text
+
+
+def test_no_card_of_cells_on_different_tables(run, tmp_path):
+    """As after the tables of a killed card were replaced."""
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    for path in (folder / "ledger").glob("*.Dice.1.*"):
+        table = pq.read_table(path)
+        at = table.column_names.index("tables")
+        other = table.set_column(at, "tables", [['{"test": "0"}'] * len(table)])
+        pq.write_table(other, path)
+    with pytest.raises(DataError, match=r"different tables.*Dice \(seed 1\).*remedy.*--out"):
+        card.read_card(folder, None)
+
+
+def test_a_card_of_one_seed(data, tmp_path, monkeypatch):
+    """It has no p, which JSON holds as null."""
+    monkeypatch.setattr(card, "run_suite", run_here)
+    suite = card_suite(make_suite(data), DICE, seeds=[0], beside=["mmr"])
+    make_card(suite, tmp_path)
+    made = json.loads((tmp_path / "card.json").read_text())
+    [mmr] = [row for row in made["beside"]["rows"] if row["row"] == "mmr"]
+    assert mmr["p"] is None
+    assert mmr["low"] < mmr["difference"] < mmr["high"]
+    text = (tmp_path / "card.md").read_text()
+    assert "One seed: the intervals are over users alone." in text
+    assert f"Compared {ONE_SEED}.\n" in text
+    assert "Holm" not in text
+    [line] = [line for line in text.splitlines() if line.startswith("| mmr ")]
+    assert line.endswith("] | – |")
+
+
+def test_published_results_that_are_not_there_are_said_before_the_run(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(card, "run_suite", lambda *_, **__: pytest.fail("it was run"))
+    suite = card_suite(make_suite(data), DICE, beside=["mmr"])
+    with pytest.raises(DataError, match="--results"):
+        make_card(suite, tmp_path, results=tmp_path / "none")
+
+
+def test_no_card_by_a_metric_that_the_ranker_has_not(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(card, "run_suite", run_here)
+    suite = make_suite(data, ["dnn"], metric="auc", metrics=["ndcg", "auc"], main="dnn", seeds=[0])
+    with pytest.raises(DataError, match=r"'mmr' gives lists.*no auc.*option: metric"):
+        make_card(card_suite(suite, "mmr", beside=["dnn"]), tmp_path)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 from goalrank.encoders import solve_logit
 from goalrank.studies.common import FittedParts, RowBuilder, RowSpec, load_data, standard_rows
-from goalrank.training import RunOptions
+from goalrank.training import Job, RunOptions
 from tests.studies.arena.kit import make_suite
 
 
@@ -49,3 +51,30 @@ def test_what_validation_kept_is_known_also_when_loaded(data, tmp_path):
     record = next(p for p in tmp_path.rglob("done.json") if '"kept": "start"' in p.read_text())
     record.write_text(record.read_text().replace('"kept": "start"', '"kept": "trained"'))
     assert kept(10.0) == "trained"
+
+
+def test_seconds_of_a_pretrained_encoder_count_once_and_whoever_trained_it(
+    data, tmp_path, monkeypatch
+):
+    suite = make_suite(data, ["prm"])
+    encoded = load_data(tmp_path, suite.datasets[0], suite.base().encoder)
+    options = RunOptions(tmp_path, progress=False, accelerator="cpu")
+    row = RowSpec(name="prm", set={"pretrain": 2})
+    pretrain = Job.pretrain
+
+    def slow(job: Job) -> object:
+        time.sleep(2)
+        return pretrain(job)
+
+    monkeypatch.setattr(Job, "pretrain", slow)
+
+    def seconds() -> dict[str, float]:
+        parts = FittedParts(tmp_path, encoded, options)
+        builder = RowBuilder(parts, suite.whole_recipe())
+        builder.fit(row, builder.config(row, {}, {}), seed=0)
+        return {name.partition(".")[0]: each for name, each in parts.seconds.items()}
+
+    trained = seconds()
+    assert trained.keys() == {"encoder", "prm"}
+    assert trained["encoder"] > 2 > trained["prm"]
+    assert seconds() == trained  # loaded

@@ -84,6 +84,7 @@ def test_trees_over_scores_have_a_member_per_fold_trained_without_it(builder, mo
     batch = builder.parts.data.test.batch(slice(0, 5))
     assert ranker.rank(batch, 3).shape == (5, 3)
     assert len(ranker.trees.text) > 0
+    assert builder.parts.seconds["trees"] > 0
 
 
 def test_trees_over_what_does_not_score_are_refused(builder):

@@ -9,14 +9,15 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from goalrank.errors import DataError
+from goalrank.errors import ConfigError, DataError
 from goalrank.storage.locks import Claim
-from goalrank.studies.arena import Ledger, load_leaderboards, run_suite, runner
+from goalrank.studies.arena import Ledger, load_leaderboards, markdown, run_suite, runner
 from goalrank.studies.arena.cell_jobs import claim_path
 from goalrank.studies.arena.run_cell import run_cell
 from goalrank.studies.arena.runner import store_suite
@@ -213,3 +214,62 @@ def test_tuning_has_one_budget_and_is_kept(data, tmp_path):
         assert rows[0]["best"] == rows[0]["trials"][scores.index(max(scores))]["settings"]
         assert rows[0]["trials"][0]["settings"] == {}
     assert table.filter(pl.col("baseline"))["trials"].max() == 0
+
+
+@pytest.fixture(scope="module")
+def by_auc(data, tmp_path_factory):
+    """A suite whose metric rows that give lists do not have."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("auc")
+    tuning = {"trials": 2, "steps": 2}
+    suite = make_suite(
+        data, ["dnn", "mmr"], metric="auc", metrics=["ndcg", "auc"], main="mmr", seeds=[0],
+        tuning=tuning,
+    )  # fmt: skip
+    store_suite(suite, folder)
+    for cell in plan_cells(suite):
+        run_cell(suite, cell, folder, "cpu")
+    return folder
+
+
+def test_a_row_that_has_not_the_suites_metric_is_run_all_the_same(by_auc):
+    table = Ledger(by_auc).read()
+    assert table["status"].to_list() == ["ok", "ok"]
+    [dnn], [mmr] = (table.filter(ranker=name).to_dicts() for name in ("dnn", "mmr"))
+    assert dnn["auc"] > 0
+    assert mmr["auc"] is None
+    assert mmr["ndcg@3"] > 0
+    reasons = [trial["reason"] for trial in json.loads(mmr["tuning"])["trials"]]
+    assert reasons == ["auc of this row is defined for no validation request"] * 2
+
+
+def test_a_main_row_without_the_metric_is_said_to_have_none(by_auc):
+    text = markdown(load_leaderboards(by_auc))
+    assert "The main row, mmr, gives lists without scores and so has no auc" in text
+    assert "| **mmr** | – |" in text
+    assert "No tuning trial could be measured, so that the recipe's settings stand: mmr." in text
+    assert "points" in markdown(load_leaderboards(by_auc, "ndcg"))
+
+
+def test_a_metric_need_not_be_defined_for_every_request(data, tmp_path):
+    """Nor be at most 1: what is kept in single precision is still that of the ledger."""
+    torch.set_num_threads(1)
+    name = "tests.studies.arena.plugged:hits_of_several"
+    suite = make_suite(data, ["dnn"], metric=name, metrics=["ndcg", name], seeds=[0])
+    store_suite(suite, tmp_path)
+    [cell] = plan_cells(suite)
+    assert run_cell(suite, cell, tmp_path, "cpu") == "ok"
+    [row] = Ledger(tmp_path).read().to_dicts()
+    found = Ledger(tmp_path).measured(cell.key, "dnn", f"{name}@3", row[f"{name}@3"])
+    values = found.columns["dnn"][f"{name}@3"]
+    assert 0 < np.isnan(values).sum() < len(values)
+    assert row[f"{name}@3"] == pytest.approx(np.nanmean(values))
+    assert row["validation"] > 1
+    with pytest.raises(DataError, match="one of them was changed"):
+        Ledger(tmp_path).measured(cell.key, "dnn", f"{name}@3", 1.001 * row[f"{name}@3"])
+
+
+def test_an_accelerator_that_is_not_there_is_said_before_anything_runs(data, tmp_path):
+    with pytest.raises(ConfigError, match=r"'warp' is unknown.*--accelerator"):
+        run_suite(make_suite(data, ["mmr"]), tmp_path, jobs=1, accelerator="warp")
+    assert not list((tmp_path / "ledger").glob("*"))

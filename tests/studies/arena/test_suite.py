@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from goalrank.errors import ConfigError, RenamedSettingWarning
 from goalrank.rankers import ranker_names
 from goalrank.studies.arena import run_suite
-from goalrank.studies.arena.runner import read_suite
+from goalrank.studies.arena.runner import read_suite, stored_plan
 from goalrank.studies.common import (
     METHOD_ROWS,
     build_suite,
@@ -57,6 +57,7 @@ def test_a_stored_suite_with_old_names_is_read_without_a_warning():
     folder = Path(__file__).parents[3] / "results" / "paper-ml1m"
     assert '"slots": 0.0' in (folder / "suite.json").read_text()
     suite = read_suite(folder / "suite.json")
+    assert len(stored_plan(folder)) > len(suite.rankers)
     [row] = [row for row in suite.rankers if row.label == "goalrank_eq5"]
     assert row.set["objective"]["slot_group_share"] == 0.0
 
@@ -225,3 +226,61 @@ def test_an_objective_that_would_be_infinite_is_refused(data, name):
     with pytest.raises(ConfigError, match="probability 0"):
         make_suite(data, [{"name": name, "objective": "group_relative"}])
     make_suite(data, [{"name": name, "objective": "supervised"}])
+
+
+@pytest.mark.parametrize("metric", ["ndcg@3", "ndcg@6", "ndgc"])
+def test_a_metric_that_no_cell_would_have_is_refused(data, metric):
+    with pytest.raises(ConfigError, match=r"not measured; did you mean 'ndcg'\?.*without @L"):
+        make_suite(data, metric=metric)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sizes": [{"name": "1/2"}]}, r"sizes\.0\.name = '1/2'"),
+        ({"seeds": [0, -1]}, r"seeds\.1 = -1"),
+        ({"tuning": {"seed": -1}}, r"tuning\.seed = -1"),
+        ({"datasets": [{"name": "d", "source": "kuairand", "seed": -1}]}, r"seed = -1"),
+        ({"datasets": [{"name": "d", "source": "requests"}]}, "needs path"),
+        ({"rankers": [{"name": "dnn", "label": "a\tb"}]}, "no tabs"),
+    ],
+)
+def test_values_that_no_cell_could_use_are_refused(data, changes, words):
+    with pytest.raises(ConfigError, match=words):
+        make_suite(data, **changes)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('main = "goalrnk"', r"did you mean 'goalrank'\?.*option: main"),
+        ('main = "baselines"', r"label of no row that learns.*option: main"),
+        ("", ""),
+    ],
+)
+def test_a_main_row_that_no_row_is_called_is_refused(tmp_path, line, words):
+    path = tmp_path / "suite.toml"
+    text = f'name = "x"\nrankers = ["dnn", "goalrank", "baselines"]\n{line}\n'
+    path.write_text(text + '[[datasets]]\nname = "d"\nsource = "kuairand"\n')
+    if words:
+        with pytest.raises(ConfigError, match=words):
+            load_suite(path)
+    else:
+        assert load_suite(path).main == "goalrank"
+
+
+@pytest.mark.parametrize("line", ['protocol = "injected"', "options = {stride = 5}"])
+def test_options_of_an_import_that_was_made_before_are_refused(tmp_path, line):
+    path = tmp_path / "suite.toml"
+    text = 'name = "x"\nrankers = ["dnn"]\n[[datasets]]\nname = "d"\nsource = "requests"\n'
+    path.write_text(f'{text}path = "p"\n{line}\n')
+    with pytest.raises(ConfigError, match=r"'requests' is tables.*option: datasets"):
+        load_suite(path)
+
+
+def test_a_folder_without_tables_is_said_before_anything_runs(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.parquet").touch()
+    with pytest.raises(ConfigError, match=r"has no validation\.parquet, test\.parquet; remedy"):
+        run_suite(make_suite(tmp_path / "data", ["mmr"]), tmp_path / "run", accelerator="cpu")
+    assert not (tmp_path / "run" / "ledger").exists()

@@ -28,7 +28,7 @@ from goalrank.studies.arena import (
     stored_suite,
     verdict,
 )
-from goalrank.studies.arena.figures import generators_figure
+from goalrank.studies.arena.figures import _settings, generators_figure
 from goalrank.studies.arena.leaderboards import Leaderboard, LeaderboardRow
 from goalrank.studies.common import cells, load_data
 
@@ -87,21 +87,51 @@ def test_what_validation_says_stands_beside_the_test(finished, leaderboards, tmp
     assert "| on validation |" not in markdown(load_leaderboards(older))
 
 
-def test_rows_on_different_tables_are_named(finished, tmp_path):
-    """As in a folder whose import another version of goalrank made."""
+def _on_other_tables(folder: Path, cells: str, part: str = "train") -> None:
+    """Let the ledger say that some cells stand on another table."""
+    for path in (folder / "ledger").glob(cells):
+        table = pq.read_table(path)
+        tables = json.dumps({**json.loads(table["tables"][0].as_py()), part: "0" * 64})
+        at = table.column_names.index("tables")
+        pq.write_table(table.set_column(at, "tables", [[tables] * len(table)]), path)
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ("*.dnn.*", "; dnn (seed 0, 1))"),
+        ("*.dnn.1.*", "; dnn (seed 1))"),
+        ("*.baselines.*", "(baselines (seed 0); best_of_5"),
+    ],
+)
+def test_rows_on_different_tables_are_named_and_not_compared(finished, tmp_path, cells, said):
+    """As in a folder whose import another version made, or whose tables were replaced."""
     folder = tmp_path / "mixed"
     shutil.copytree(finished[1], folder)
     before = load_leaderboards(folder)[0].warnings
-    for path in (folder / "ledger").glob("*.dnn.*"):
-        table = pq.read_table(path)
-        tables = json.dumps({**json.loads(table["tables"][0].as_py()), "train": "0" * 64})
-        at = table.column_names.index("tables")
-        pq.write_table(table.set_column(at, "tables", [[tables] * len(table)]), path)
-    *told, warning = load_leaderboards(folder)[0].warnings
+    _on_other_tables(folder, cells)
+    (leaderboard,) = load_leaderboards(folder)
+    *told, warning = leaderboard.warnings
     assert tuple(told) == before
     assert "do not compare" in warning
-    assert "; dnn)" in warning
+    assert said in warning
     assert "remedy" in warning
+    assert all(math.isnan(row.difference) for row in leaderboard.rows)
+    assert "points" not in verdict(leaderboard)
+
+
+def test_cells_of_other_numbers_of_requests_are_refused(finished, tmp_path):
+    """In a ledger without hashes of the tables, numbers alone tell them apart."""
+    folder = tmp_path / "older"
+    shutil.copytree(finished[1], folder)
+    for path in (folder / "ledger").glob("*.parquet"):
+        found = pq.read_table(path)
+        if "tables" in found.column_names:
+            pq.write_table(found.drop_columns(["tables"]), path)
+    for path in (folder / "values").glob("*.goalrank.1.*"):
+        pl.read_parquet(path)[:-1].write_parquet(path)
+    with pytest.raises(DataError, match=r"requests; remedy: run the suite again"):
+        load_leaderboards(folder)
 
 
 def test_a_row_of_one_seed_claims_nothing_about_methods(finished, tmp_path):
@@ -118,6 +148,9 @@ def test_a_row_of_one_seed_claims_nothing_about_methods(finished, tmp_path):
     assert "‡ one seed: the interval is over users alone" in text
     line = next(line for line in text.splitlines() if line.startswith("| dnn "))
     assert "] ‡ | – |" in line
+    assert (
+        "Fewer seeds than others: dnn. A difference is over the seeds that both rows have" in text
+    )
     said = verdict(_compared(low=0.001, high=0.002, compared=1))
     assert "one seed: this says nothing about the methods" in said
 
@@ -173,9 +206,20 @@ def test_latex_columns_agree(leaderboards):
     assert "%" not in latex(leaderboards).replace(r"\%", "").replace("% Warning", "")
 
 
+def test_latex_has_no_characters_that_pdflatex_refuses(leaderboards):
+    (board,) = leaderboards
+    rows = tuple(replace(row, p=1e-9, compared=1) for row in board.rows)
+    text = latex([replace(board, rows=rows)])
+    assert r"$\leq$0.0001" in text
+    assert r"$\ddagger$" in text
+    assert text.isascii()
+
+
 def test_a_metric_that_was_not_measured(finished):
     with pytest.raises(ConfigError, match="was not measured"):
         load_leaderboards(finished[1], "map")
+    with pytest.raises(ConfigError, match="did you mean 'recall'"):
+        load_leaderboards(finished[1], "recal")
     (leaderboard,) = load_leaderboards(finished[1], "recall")
     assert leaderboard.metric == "recall@3"
 
@@ -317,3 +361,29 @@ def test_a_kind_of_generators_has_one_colour_whatever_leads():
         return {line.get_label(): line.get_color() for line in axes.lines}
 
     assert colours(lines) == colours(lines[::-1])
+
+
+def test_a_table_of_baselines_alone_speaks_of_no_seeds_and_no_tests(finished):
+    (board,) = load_leaderboards(finished[1])
+    rows = tuple(
+        replace(row, difference=math.nan, compared=0) for row in board.rows if row.baseline
+    )
+    text = markdown([replace(board, rows=rows)])
+    assert "seed" not in text.partition("left out. ")[2].partition("Run on")[0]
+    assert "Intervals and p" not in text
+    assert "Intervals and p are over seeds and users together" in markdown([board])
+
+
+def test_figures_take_settings_of_the_suites_cells_alone(finished, tmp_path):
+    """A row whose k was changed leaves its old cells in the folder."""
+    folder = tmp_path / "grown"
+    shutil.copytree(finished[1], folder)
+    [path, _] = sorted((folder / "ledger").glob("*.dnn.*"))
+    table = pq.read_table(path)
+    at = table.column_names.index("row_settings")
+    settings = json.dumps({**json.loads(table["row_settings"][0].as_py()), "options": {"k": 9}})
+    old = table.set_column(at, "row_settings", [[settings]])
+    for name in ("0-before", "z-before"):
+        pq.write_table(old, folder / "ledger" / f"{name}.parquet")
+    for _ in range(5):
+        assert _settings(folder)["dnn"] == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,11 @@ from goalrank.errors import ConfigError, DataError
 from goalrank.evaluation import over_seeds_and_users
 from goalrank.rankers import RANKERS
 from goalrank.settings import did_you_mean
-from goalrank.storage import write_json, write_text
+from goalrank.storage import json_values, write_json, write_text
 from goalrank.studies.arena.card_text import card_markdown
-from goalrank.studies.arena.committed import PAIRED, Measured, compare_with_published
+from goalrank.studies.arena.committed import ONE_SEED, PAIRED, Measured, compare_with_published
 from goalrank.studies.arena.leaderboards import Leaderboard, LeaderboardRow, load_leaderboards
-from goalrank.studies.arena.ledger import Ledger
+from goalrank.studies.arena.ledger import Ledger, read_published
 from goalrank.studies.arena.runner import Progress, run_suite, stored_plan, stored_suite
 from goalrank.studies.common import Suite, build_suite
 
@@ -119,17 +120,20 @@ def make_card(
         progress: as for `run_suite`.
 
     Returns:
-        The content of card.json.
+        The content of card.json; NaN, which is null there, where nothing is tested.
 
     Raises:
         ConfigError: the folder holds another suite.
-        DataError: every training of the ranker failed, with the reasons; or `results` cannot be read.
+        DataError: every training of the ranker failed, with the reasons; cells in the folder stand on
+            different tables; the ranker has not the suite's metric; or `results` cannot be read.
     """
     place = Path(folder)
     published = None if results is None else Path(results)
+    if published is not None:
+        read_published(published)  # an error now, not after the run
     run_suite(suite, place, jobs=jobs, accelerator=accelerator, progress=progress)
     card = read_card(place, published)
-    write_json(place / "card.json", card)
+    write_json(place / "card.json", json_values(card))
     write_text(place / "card.md", card_markdown(card))
     return card
 
@@ -146,10 +150,17 @@ def read_card(folder: Path, published: Path | None) -> dict[str, Any]:
     """
     suite = stored_suite(folder)
     [board] = load_leaderboards(folder)
+    if board.mixed is not None:
+        raise DataError(f"no card: {board.mixed} (option: --out)")
     row = board.row(suite.main)
     if row is None:
         reasons = sorted({f"seed {s}: {r}" for n, s, r in board.failed if n == suite.main})
         raise DataError(f"'{suite.main}' has no result:\n" + "\n".join(reasons))
+    if board.metric not in row.means:
+        raise DataError(
+            f"no card: '{row.label}' gives lists without scores and so has no {board.metric}, the suite's "
+            f"metric; remedy: a suite with another one (option: metric)"
+        )
     ledger = Ledger(folder)
     cells = ledger.read(cell.key for cell in stored_plan(folder))
     mine = cells.filter((pl.col("ranker") == suite.main) & (pl.col("status") == "ok")).sort("seed")
@@ -161,8 +172,10 @@ def read_card(folder: Path, published: Path | None) -> dict[str, Any]:
         "made": _made(measured.facts),
         "result": _result(row, measured, board),
         "beside": {
-            "how": PAIRED,
+            "how": PAIRED if any(r.compared > 1 for r in board.rows) else ONE_SEED,
             "rows": [_beside(r, board.metric) for r in board.rows if r is not row],
+            "failed": [list(each) for each in board.failed if each[0] != suite.main],
+            "hidden_baselines": board.hidden_baselines,
         },
         "published": None
         if published is None
@@ -233,7 +246,7 @@ def _result(row: LeaderboardRow, mine: Measured, board: Leaderboard) -> dict[str
 def _beside(row: LeaderboardRow, metric: str) -> dict[str, Any]:
     return {
         "row": row.label,
-        "mean": row.means[metric],
+        "mean": row.means.get(metric, math.nan),
         "seeds": row.compared,
         "difference": row.difference,
         "low": row.low,

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from goalrank.reporting import Table, make_columns
-from goalrank.studies.arena.tables import p_text
-from goalrank.wording import counted, signed
+from goalrank.studies.arena.tables import p_text, weaker_baselines
+from goalrank.wording import counted, decimal, signed
 
 _ONE_SEED = (
     "One seed: the intervals are over users alone. They speak of these trained models; another seed "
@@ -34,7 +34,9 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         f"{counted(seeds, 'seed')}, {board['trials']} tuning trials)"
     )
     warning = [f"> **Warning:** {board['warning']}"] if board["warning"] else []
-    failed = [f"Seed {seed} failed: {reason}" for seed, reason in result["failed"]]
+    failed = [
+        f"Seed {seed} failed: {' '.join(reason.split())}" for seed, reason in result["failed"]
+    ]
     alone = [row["row"] for row in card["beside"]["rows"] if row["seeds"] == 1]
     one = [_ONE_SEED] if seeds == 1 else [_ONE_SHARED.format(", ".join(alone))] if alone else []
     parts = [title, *warning, first, *failed, _facts(card), _beside(card["beside"]), *one]
@@ -64,8 +66,19 @@ def _facts(card: Mapping[str, Any]) -> str:
 
 
 def _beside(beside: Mapping[str, Any]) -> str:
-    head = f"## Against rows run beside it\n\nCompared {beside['how']}; p corrected by Holm."
-    return f"{head}\n\n{_table(beside['rows'])}"
+    head = f"## Against rows run beside it\n\nCompared {beside['how']}{_holm(beside['rows'])}."
+    parts = [head, _table(beside["rows"])]
+    if beside["hidden_baselines"]:
+        parts.append(weaker_baselines(beside["hidden_baselines"]))
+    parts += [
+        f"{row}, seed {seed} failed: {' '.join(reason.split())}"
+        for row, seed, reason in beside["failed"]
+    ]
+    return "\n\n".join(parts)
+
+
+def _holm(rows: Sequence[Mapping[str, Any]]) -> str:
+    return "; p corrected by Holm" if any(row["p"] == row["p"] for row in rows) else ""
 
 
 def _published(published: Mapping[str, Any]) -> str:
@@ -74,7 +87,7 @@ def _published(published: Mapping[str, Any]) -> str:
         return f"{head}\n\nNot compared: {published['split']}."
     ways = "; ".join(dict.fromkeys(row["how"] for row in published["rows"]))
     return (
-        f"{head}\n\nSplit: {published['split']}. Compared by {ways}; p corrected by Holm.\n\n"
+        f"{head}\n\nSplit: {published['split']}. Compared by {ways}{_holm(published['rows'])}.\n\n"
         f"{_table(published['rows'])}"
     )
 
@@ -95,4 +108,4 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.2f}"
+    return decimal(100 * value, 2)

@@ -15,6 +15,7 @@ from goalrank.errors import DataError
 from goalrank.reporting import BASELINE, TRAINED, Bar, bar_chart, line_chart, save_figure
 from goalrank.studies.arena.leaderboards import Leaderboard, load_leaderboards
 from goalrank.studies.arena.ledger import Ledger
+from goalrank.studies.arena.runner import stored_plan
 
 _NAMES = {"mg_e": "MG-E, different generators", "mg_e_copies": "MG-E, copies", "clig": "CLIG"}
 
@@ -71,7 +72,7 @@ def draw_leaderboards(
 
 def _settings(folder: str | Path) -> dict[str, dict[str, Any]]:
     """Row label → its options."""
-    table = Ledger(folder).read()
+    table = Ledger(folder).read(cell.key for cell in stored_plan(folder))
     rows = table.select("ranker", "row_settings").unique("ranker").iter_rows()
     return {label: json.loads(text)["options"] for label, text in rows}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from goalrank.errors import ConfigError, DataError
 from goalrank.evaluation import FloatArray, holm, over_seeds_and_users
+from goalrank.settings import did_you_mean
 from goalrank.studies.arena.ledger import Ledger, Values
 from goalrank.studies.arena.runner import stored_plan, stored_suite
 from goalrank.studies.common import Suite
@@ -38,6 +40,7 @@ class LeaderboardRow:
         p: Holm-adjusted over the leaderboard's rows; NaN where there is no test.
         facts: parameters, seconds, peak memory and so on, means over seeds.
         as_begun: seeds that kept the linear start, since training was not better on validation.
+        untuned: seeds of which no tuning trial could be measured, so that the recipe's settings stand.
         on_validation: the leaderboard's metric on the validation requests, which may choose; NaN
             where it is not the suite's or was not measured.
     """
@@ -51,6 +54,7 @@ class LeaderboardRow:
     per_seed: tuple[float, ...]
     facts: dict[str, float]
     as_begun: int = 0
+    untuned: int = 0
     on_validation: float = math.nan
     difference: float = math.nan
     low: float = math.nan
@@ -75,6 +79,8 @@ class Leaderboard:
         failed: (label, seed, reason) of cells that came to nothing.
         missing: cells not run yet.
         hidden_baselines: weaker baselines that are left out.
+        mixed: says which cells stand on different tables of requests, so that no row is compared;
+            None where all stand on the same.
     """
 
     suite: str
@@ -89,6 +95,7 @@ class Leaderboard:
     missing: int = 0
     hidden_baselines: int = 0
     warnings: tuple[str, ...] = field(default_factory=tuple)
+    mixed: str | None = None
 
     def row(self, label: str) -> LeaderboardRow | None:
         """A row by its label."""
@@ -134,9 +141,12 @@ def _metric(metric: str, suite: Suite, table: pl.DataFrame) -> str:
         if name in known:
             return name
     if not known:
-        reasons = table["reason"].drop_nulls().unique().to_list()
+        reasons = table["reason"].drop_nulls().unique(maintain_order=True).to_list()
         raise DataError("every cell failed:\n" + "\n".join(f"  {r}" for r in reasons[:10]))
-    raise ConfigError(f"metric '{metric}' was not measured; there are {known} (option: --metric)")
+    near = did_you_mean(metric, [*known, *suite.metrics])
+    raise ConfigError(
+        f"metric '{metric}' was not measured{near}; there are {known} (option: --metric)"
+    )
 
 
 def _leaderboard(
@@ -152,7 +162,10 @@ def _leaderboard(
     rows, samples, hidden = _rows(good, metric)
     if metric.partition("@")[0] != suite.metric.partition("@")[0]:
         rows = [replace(row, on_validation=math.nan) for row in rows]
-    rows = _compared(ledger, rows, samples, suite.main, metric)
+    mixed = _different_tables(good)
+    main = next((row for row in rows if row.label == suite.main), None)
+    if mixed is None and main is not None and metric in main.means:
+        rows = _compared(ledger, rows, samples, suite.main, metric)
     return Leaderboard(
         suite=suite.name,
         dataset=place[0],
@@ -167,27 +180,37 @@ def _leaderboard(
         ),
         missing=missing,
         hidden_baselines=hidden,
-        warnings=_warnings(good),
+        warnings=_warnings(good, mixed),
+        mixed=mixed,
     )
 
 
-def _warnings(good: pl.DataFrame) -> tuple[str, ...]:
-    """What the imports warn of, and whether rows stand on different tables."""
-    if not good.height:
-        return ()
-    told = good["warning"].drop_nulls().unique().to_list()
+def _warnings(good: pl.DataFrame, mixed: str | None) -> tuple[str, ...]:
+    """What the imports warn of, and whether cells stand on different tables."""
+    told = good["warning"].drop_nulls().unique().sort().to_list() if good.height else []
+    return (*told, *([] if mixed is None else [mixed]))
+
+
+def _different_tables(good: pl.DataFrame) -> str | None:
+    """Say which cells stand on different tables of requests; None where all stand on the same."""
     if "tables" not in good.columns:  # of ledgers before version 0.2.0
-        return tuple(told)
-    by_tables = good.filter(~pl.col("baseline")).sort("ranker").group_by(
-        "tables", maintain_order=True
-    ).agg(pl.col("ranker").unique(maintain_order=True))  # fmt: skip
-    if by_tables.height > 1:
-        parts = "; ".join(", ".join(labels) for labels in by_tables["ranker"])
-        told.append(
-            f"cells stand on different tables of requests, as imports of different versions make "
-            f"them, so their numbers do not compare ({parts}); remedy: run the suite in a new folder"
+        return None
+    label = pl.when("baseline").then("kind").otherwise("ranker").alias("label")
+    known = good.filter(pl.col("tables").is_not_null()).select("tables", label, "seed").unique()
+    parts = [
+        ", ".join(
+            f"{name} (seed {', '.join(map(str, cells['seed']))})"
+            for (name,), cells in group.group_by(["label"], maintain_order=True)
         )
-    return tuple(told)
+        for _, group in known.sort("label", "seed").group_by(["tables"], maintain_order=True)
+    ]
+    if len(parts) < 2:
+        return None
+    return (
+        f"cells stand on different tables of requests, as where the tables were replaced or another "
+        f"version imported them, so their numbers do not compare and nothing is tested ({'; '.join(parts)}); "
+        f"remedy: run the suite in a new folder"
+    )
 
 
 def _rows(
@@ -249,6 +272,7 @@ def _row(label: str, part: pl.DataFrame, metric: str) -> LeaderboardRow:
         per_seed=tuple(float(v) for v in part[metric]) if metric in metrics else (),
         facts={n: float(part[n].cast(pl.Float64).to_numpy().mean()) for n in numbers},
         as_begun=_as_begun(part),
+        untuned=sum(map(_untuned, part["tuning"])),
         on_validation=_on_validation(part),
     )
 
@@ -258,6 +282,11 @@ def _on_validation(part: pl.DataFrame) -> float:
         return math.nan
     mean = part["validation"].cast(pl.Float64).fill_null(math.nan).mean()
     return float(mean) if isinstance(mean, float) else math.nan
+
+
+def _untuned(tuning: str) -> bool:
+    trials = json.loads(tuning)["trials"]
+    return bool(trials) and all(trial["score"] is None for trial in trials)
 
 
 def _as_begun(part: pl.DataFrame) -> int:
@@ -275,8 +304,6 @@ def _compared(
     metric: str,
 ) -> list[LeaderboardRow]:
     """Each row compared with the main one, p values corrected over all of them."""
-    if main not in samples:
-        return list(rows)
     loaded: dict[str, Values] = {}
     own = _sample(ledger, samples[main], metric, loaded)
     users = next(iter(loaded.values())).users
@@ -303,12 +330,13 @@ def _beside(
     shared = sorted(set(own) & set(other))
     if not shared:
         return row
-    a, b = (np.stack([each[seed] for seed in shared]) for each in (own, other))
-    if a.shape != b.shape:
+    numbers = sorted({len(each[seed]) for each in (own, other) for seed in shared})
+    if len(numbers) > 1:
         raise DataError(
-            f"'{row.label}' was measured on {b.shape[1]} requests and the main row on "
-            f"{a.shape[1]}; remedy: run the suite again in another folder"
+            f"cells of '{row.label}' and the main row were measured on {numbers} requests; remedy: "
+            f"run the suite again in another folder"
         )
+    a, b = (np.stack([each[seed] for seed in shared]) for each in (own, other))
     found = over_seeds_and_users(a, b, users)
     return replace(
         row, difference=found.mean, low=found.low, high=found.high, compared=found.seeds,

@@ -32,7 +32,7 @@ from goalrank.studies.common import Cell
 LEDGER_VERSION = 2  # 1 called baselines rules: its rows are read under the names of today
 BASELINE_PREFIX = "baseline: "  # begins the label of a baseline's row
 _KEY = b"goalrank.ledger"
-_SINGLE = 1e-5  # values are kept in single precision
+_SINGLE = 1e-5  # of a mean: values are kept in single precision
 _LIBRARIES = ("torch", "lightning", "numpy", "polars", "lightgbm", "xgboost-cpu", "implicit")
 
 
@@ -189,8 +189,8 @@ class Ledger:
         """
         found = self.values(key)
         column_values = found.columns.get(column, {}).get(metric)
-        here = math.nan if column_values is None else float(np.nanmean(column_values))
-        if not abs(here - mean) <= _SINGLE:
+        here = math.nan if column_values is None else mean_of_defined(column_values)
+        if column_values is None or not np.isclose(here, mean, _SINGLE, _SINGLE, equal_nan=True):
             raise DataError(
                 f"'{self._values(key)}' gives {metric} {here:.6f} for '{column}' and the ledger "
                 f"{mean:.6f}, so one of them was changed or is of another run; remedy: copy ledger and "
@@ -200,6 +200,16 @@ class Ledger:
 
     def _values(self, key: str) -> Path:
         return self.folder / "values" / f"{key}.parquet"
+
+
+def mean_of_defined(values: NDArray[np.float64]) -> float:
+    """Mean of a metric over the requests for which it is defined; NaN if it is for none.
+
+    Args:
+        values: [n], NaN where it is not defined.
+    """
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else math.nan
 
 
 def read_published(folder: Path) -> pl.DataFrame:

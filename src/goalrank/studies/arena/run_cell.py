@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from goalrank.errors import DataError, GoalRankError
-from goalrank.evaluation import Evaluation, evaluate
+from goalrank.evaluation import METRICS, Evaluation, evaluate
 from goalrank.rankers import Ranker
 from goalrank.requests import EncoderConfig
 from goalrank.studies.arena.ledger import (
@@ -24,6 +23,7 @@ from goalrank.studies.arena.ledger import (
     Values,
     cell_facts,
     failure,
+    mean_of_defined,
     provenance,
 )
 from goalrank.studies.arena.tuning import apply, tune
@@ -131,7 +131,11 @@ def _on_validation(
         )  # fmt: skip
     except DataError:
         return {}
-    return {name: _mean(value) for name, each in found.values.items() for value in each.values()}
+    return {
+        name: mean_of_defined(value)
+        for name, each in found.values.items()
+        for value in each.values()
+    }
 
 
 def _settings(
@@ -172,18 +176,20 @@ def _costs(
 
 
 def _means(found: Evaluation, name: str, cell: Cell) -> dict[str, Any]:
-    means = {metric: _mean(v) for metric, v in found.values[name].items()}
+    means = {metric: mean_of_defined(v) for metric, v in found.values[name].items()}
     label = f"{BASELINE_PREFIX}{name}" if cell.row.name == "baselines" else name
     return {"ranker": label, "column": name, "ms_per_request": found.milliseconds(name), **means}
 
 
-def _mean(values: NDArray[np.float64]) -> float:
-    return float(np.nanmean(values))
-
-
 def _refuse_nan(found: Evaluation) -> None:
+    """Refuse infinite values, and NaN of metrics that are defined for every scored request."""
     for name, each in found.values.items():
-        bad = [m for m, v in each.items() if m != "auc" and not np.isfinite(v).all()]
+        bad = [
+            metric
+            for metric, values in each.items()
+            if np.isinf(values).any()
+            or (metric.partition("@")[0] in METRICS.builtin_names and np.isnan(values).any())
+        ]
         if bad:
             raise FloatingPointError(f"{bad} of '{name}' are not numbers")
 

@@ -33,6 +33,7 @@ from goalrank.studies.common import (
     rename_rows,
     shard_cells,
 )
+from goalrank.training import check_devices
 
 SUITE_FILE = "suite.json"
 Progress = Callable[[int, int], None]
@@ -101,7 +102,8 @@ def run_suite(
         Number of cells that were run, failed, or were finished before.
 
     Raises:
-        ConfigError: the folder holds another suite, the shard does not exist, or data are missing.
+        ConfigError: the folder holds another suite, the shard does not exist, data are missing, or
+            this machine has no such accelerator.
         DataError: the ledger in the folder was written by a newer version.
     """
     place = Path(folder)
@@ -121,6 +123,7 @@ def run_suite(
         job = CellJob(suite, place.resolve(), accelerator)
         _run_on_executor(executor, job, missing, result, progress)
     elif missing:
+        check_devices(accelerator, "auto")  # as above
         workers = min(jobs or _default_jobs(accelerator), len(missing))
         pool = _WorkerPool(suite.name, place, (str(kept), accelerator), missing, result, workers)
         pool.run(progress)
@@ -209,8 +212,8 @@ def stored_plan(folder: str | Path) -> list[Cell]:
     Raises:
         DataError: see `stored_suite`.
     """
-    content = _content(_suite_file(folder))
-    cells, keys = plan_cells(build_suite(content["suite"])), content.get("keys")
+    path = _suite_file(folder)
+    cells, keys = plan_cells(read_suite(path)), _content(path).get("keys")
     if not isinstance(keys, list) or len(keys) != len(cells):
         return cells
     return [replace(cell, key=str(key)) for cell, key in zip(cells, keys, strict=True)]

@@ -111,12 +111,22 @@ def p_text(value: float) -> str:
     return f"{value:.4f}" if value < 10 * _SMALLEST else f"{value:.3f}"
 
 
+def weaker_baselines(count: int) -> str:
+    """Say how many baselines below those shown are left out."""
+    return f"{counted(count, 'weaker baseline is', 'weaker baselines are')} not shown."
+
+
 def verdict(leaderboard: Leaderboard) -> str:
     """A sentence: the main row compared with the best rival and the best baseline."""
     main = leaderboard.row(leaderboard.main)
     if main is None:
         return (
             f"The main row, {leaderboard.main}, is not on this leaderboard, so nothing is tested."
+        )
+    if leaderboard.metric not in main.means:
+        return (
+            f"The main row, {main.label}, gives lists without scores and so has no "
+            f"{leaderboard.metric}: nothing is tested."
         )
     parts = []
     baseline = next((row.label for row in leaderboard.rows if row.baseline), None)
@@ -158,13 +168,17 @@ def _notes(leaderboard: Leaderboard) -> list[str]:
             f"{facts['log']}, protocol {facts['protocol']}, L = {facts['slots']}; "
             f"{facts['requests_train']:,} training, {facts['requests_validation']:,} validation and "
             f"{counted(facts['requests_test'], 'test request')}, {facts['test_scored']:,} of them scored and "
-            f"{facts['test_excluded']:,} without positives left out. {counted(len(seeds), 'seed')}; mean ± "
-            f"standard deviation over seeds, in %. {counted(facts['trials'], 'tuning trial')} a row. "
+            f"{facts['test_excluded']:,} without positives left out. {_over(len(seeds))}"
+            f"in %. {counted(facts['trials'], 'tuning trial')} a row. "
             f"Run on {facts['devices']} at {facts['commits']}."
         )
+        tested = (
+            "Intervals and p are over seeds and users together (Student's t, both variances), p "
+            "corrected by Holm over the rows shown. "
+        )
         notes.append(
-            f"{_BASELINE} baseline: a ranker without learning. Intervals and p are over seeds and users "
-            f"together (Student's t, both variances), p corrected by Holm over the rows shown. "
+            f"{_BASELINE} baseline: a ranker without learning. "
+            f"{tested if any(row.compared > 1 for row in leaderboard.rows) else ''}"
             f"Parameters include the reward model where a row needs one to serve; training s includes "
             f"parts that are shared with other rows. Trees count no parameters."
         )
@@ -185,6 +199,11 @@ def _notes(leaderboard: Leaderboard) -> list[str]:
             f"validation: {each}. In one seed such rows score candidates alike; those that train on from "
             f"there or make lists of the scores in a way of their own differ a little."
         )
+    if untuned := [row.label for row in leaderboard.rows if row.untuned]:
+        notes.append(
+            f"No tuning trial could be measured, so that the recipe's settings stand: "
+            f"{', '.join(untuned)}. The ledger has the reasons (column `tuning`)."
+        )
     if any(row.compared == 1 for row in leaderboard.rows):
         notes.append(
             f"{_ONE_SEED} one seed: the interval is over users alone. It speaks of these two trained "
@@ -192,14 +211,15 @@ def _notes(leaderboard: Leaderboard) -> list[str]:
             f"and nothing is tested."
         )
     if leaderboard.hidden_baselines:
-        notes.append(
-            f"{counted(leaderboard.hidden_baselines, 'weaker baseline is', 'weaker baselines are')} not shown."
-        )
+        notes.append(weaker_baselines(leaderboard.hidden_baselines))
     few = [
         row.label for row in leaderboard.rows if not row.baseline and len(row.seeds) < len(seeds)
     ]
     if few:
-        notes.append(f"Fewer seeds than others: {', '.join(few)}.")
+        notes.append(
+            f"Fewer seeds than others: {', '.join(few)}. A difference is over the seeds that both rows "
+            f"have, so that it may be another than that of the means shown."
+        )
     if leaderboard.missing:
         notes.append(f"{counted(leaderboard.missing, 'cell has', 'cells have')} not run yet.")
     if leaderboard.failed:
@@ -208,6 +228,14 @@ def _notes(leaderboard: Leaderboard) -> list[str]:
             "\n".join(f"- {n}, seed {s}: {' '.join(r.split())}" for n, s, r in leaderboard.failed)
         )
     return notes
+
+
+def _over(seeds: int) -> str:
+    """What the numbers of a table are over."""
+    if seeds == 0:
+        return ""
+    spread = "mean ± standard deviation over seeds, " if seeds > 1 else ""
+    return f"{counted(seeds, 'seed')}; {spread}"
 
 
 def latex(leaderboards: Sequence[Leaderboard]) -> str:

@@ -20,6 +20,7 @@ from goalrank.evaluation import evaluate
 from goalrank.requests import EncodedRequests
 from goalrank.settings import merge
 from goalrank.storage import holding, write_text
+from goalrank.studies.arena.ledger import mean_of_defined
 from goalrank.studies.common import (
     Cell,
     EncodedDataset,
@@ -239,8 +240,10 @@ def _trial(
             rankers, builder.parts.data.validation, slots=suite.slots, metrics=(suite.metric,),
             bootstrap=1, device=device,
         )  # fmt: skip
-        name = found.metric_name(suite.metric)
-        score = float(np.nanmean(found.values[tried.label][name]))
+        values = found.values[tried.label].get(found.metric_name(suite.metric), np.array([np.nan]))
+        score = mean_of_defined(values)
+        if np.isnan(score):
+            score, reason = None, f"{suite.metric} of this row is defined for no validation request"
     except (GoalRankError, FloatingPointError) as error:
         reason = f"{type(error).__name__}: {error}"[:500]
     seconds = round(time.perf_counter() - start, 3)

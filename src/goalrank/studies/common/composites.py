@@ -6,6 +6,7 @@ the row's options.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -163,7 +164,9 @@ def trees_over(row: Row, *, base: str = "prm", folds: int = 3) -> Rankers:
         parts = replace(row.parts, data=others, _linear={})
         members.append(parts.supervised(row.config, base, row.config.training, row.seed))
     ranker = TreesOverScores(data.spec, members, LambdaMART(with_score_feature(data.spec)))
+    start = time.perf_counter()
     ranker.fit_trees(data.train, data.validation, fold, row.slots, row.seed)
+    row.parts.seconds["trees"] = time.perf_counter() - start
     return {row.label: ranker}
 
 

@@ -110,12 +110,7 @@ def _imported(folder: Path, dataset: DatasetSpec) -> Path:
     Code that changed imports anew: what a log becomes is decided by it.
     """
     source = dataset_path(dataset)
-    if dataset.source == "requests":
-        if source is None:
-            raise DataError(
-                f"data set '{dataset.name}' of source 'requests' needs the folder of its tables "
-                f"(option: datasets.path)"
-            )
+    if dataset.source == "requests" and source is not None:
         return source
     options = import_options(dataset)
     identity = json_hash([source_digest(), dataset.source, dataset.path, options])

@@ -147,10 +147,10 @@ class FittedParts:
             shared: see `load_or_fit`.
         """
         config = _at(config, name, seed)
+        encoder = self.pretrained(config)  # before the clock of what begins with it
 
         def fit(place: Path) -> Ranker:
-            job = self.job(config, place)
-            return job.fit_supervised(name, loop, self.pretrained(config))
+            return self.job(config, place).fit_supervised(name, loop, encoder)
 
         settings = [*_common(config), "supervised", config.ranker.model_dump(), loop.model_dump()]
         return self.load_or_fit(name, settings, lambda: self.untrained(config), fit, shared=shared)
@@ -177,13 +177,15 @@ class FittedParts:
         plain = config.training.model_dump()
         settings = [*_common(config), "encoder", config.ranker.sizes().__dict__, plain]
         place = self.folder / "shared" / "stages" / self.file_name("encoder", settings)
-        found = place / "pretrain" / "weights.safetensors"
+        done, weights = place / "done.json", place / "pretrain" / "weights.safetensors"
         with holding(place.with_name(place.name + ".lock")):
-            if not found.exists():
+            if not done.exists():
+                shutil.rmtree(place, ignore_errors=True)
                 start = time.perf_counter()
                 self.job(config, place).pretrain()
-                self.seconds[place.name] = time.perf_counter() - start
-        return load_file(found)
+                write_text(done, json.dumps({"seconds": time.perf_counter() - start}))
+            self.seconds[place.name] = float(json.loads(done.read_text())["seconds"])
+        return load_file(weights)
 
     def reward(self, config: FitConfig, seed: int, bias: BiasSpec | None = None) -> Reward:
         """Load or train the reward model.
@@ -195,9 +197,10 @@ class FittedParts:
         """
         config = config.model_copy(update={"seed": seed})
         slots = config.ranker.slots
+        encoder = self.pretrained(config)
 
         def fit(place: Path) -> Reward:
-            return self.job(config, place).fit_reward(self.pretrained(config))
+            return self.job(config, place).fit_reward(encoder)
 
         def empty() -> Reward:
             one = config.reward.model_copy(update={"members": 1})

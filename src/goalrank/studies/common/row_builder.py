@@ -174,10 +174,12 @@ class RowBuilder:
             for name in (helpers.light if config.group.light else ())
         }
 
+        encoder = self.parts.pretrained(config)
+
         def fit(place: Path) -> Ranker:
             job = self.parts.job(config, place)
             job.fitted.rankers.update(light)
-            return job.fit_generator(job.teacher(reward), self.parts.pretrained(config))
+            return job.fit_generator(job.teacher(reward), encoder)
 
         settings = [
             "grouped",

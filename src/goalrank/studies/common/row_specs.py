@@ -131,6 +131,13 @@ class RowSpec(BaseModel):
         """Whether the row is trained by the shared reward or chooses by it."""
         return not self.labels_only and self.name not in _WITHOUT_REWARD
 
+    @field_validator("label")
+    @classmethod
+    def _printable(cls, label: str) -> str:
+        if not label.isprintable():  # values are kept in columns "label, tab, metric"
+            raise ValueError("must have no tabs, line breaks or other control characters")
+        return label
+
     @field_validator("objective")
     @classmethod
     def _known_objective(cls, name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -13,7 +13,7 @@ from goalrank.evaluation import DEFAULT_METRICS, METRICS
 from goalrank.logs import SOURCES, ImportOptions, data_root
 from goalrank.recipes import default_recipe
 from goalrank.requests import EncoderConfig
-from goalrank.settings import checked, merge, nearest, read_toml
+from goalrank.settings import checked, did_you_mean, merge, nearest, read_toml
 from goalrank.studies.common.row_specs import Rows, RowSpec
 from goalrank.training import FitConfig, PartialRecipe, build_config
 
@@ -22,6 +22,11 @@ class _Strict(BaseModel):
     """Base of all sections: unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# Names that are parts of files' names.
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Seed = Annotated[int, Field(ge=0)]
 
 
 class DatasetSpec(_Strict):
@@ -40,7 +45,7 @@ class DatasetSpec(_Strict):
         seed: of that draw.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: FileName
     source: str
     path: str | None = None
     protocol: Literal["exposed", "retrieved", "injected"] | None = None
@@ -48,12 +53,18 @@ class DatasetSpec(_Strict):
     max_train: int = Field(default=0, ge=0)
     max_validation: int = Field(default=0, ge=0)
     max_test: int = Field(default=0, ge=0)
-    seed: int = 0
+    seed: Seed = 0
 
     @field_validator("source")
     @classmethod
     def _known(cls, source: str) -> str:
         return SOURCES.checked(source, also=("requests",))
+
+    @model_validator(mode="after")
+    def _has_tables(self) -> DatasetSpec:
+        if self.source == "requests" and self.path is None:
+            raise ValueError("source 'requests' needs path, the folder of its tables")
+        return self
 
 
 class SizeSpec(_Strict):
@@ -64,7 +75,7 @@ class SizeSpec(_Strict):
         ranker: overrides of the `ranker` section.
     """
 
-    name: str = "base"
+    name: FileName = "base"
     ranker: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -83,7 +94,7 @@ class TuningSpec(_Strict):
     steps: int | None = Field(default=None, ge=1)
     requests: int = Field(default=0, ge=0)
     validation: int = Field(default=0, ge=0)
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Suite(_Strict):
@@ -106,7 +117,7 @@ class Suite(_Strict):
 
     name: str
     slots: int = Field(default=6, ge=1)
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     metric: str = "ndcg"
     main: str = "goalrank"
     metrics: tuple[str, ...] = DEFAULT_METRICS
@@ -132,9 +143,10 @@ class Suite(_Strict):
             twice = sorted({n for n in names if names.count(n) > 1})
             if twice:
                 raise ValueError(f"{axis} names {twice} more than once")
-        if self.metric.partition("@")[0] not in self.metrics:
+        if self.metric not in self.metrics:
             raise ValueError(
-                f"metric '{self.metric}' is not measured; add it to metrics {list(self.metrics)}"
+                f"metric '{self.metric}' is not measured{did_you_mean(self.metric, self.metrics)}; "
+                f"remedy: name one of metrics {list(self.metrics)}, without @L, or add it there"
             )
         return self
 
@@ -174,7 +186,27 @@ def load_suite(path: str | Path) -> Suite:
         ConfigError: the file cannot be read, or a setting, row or source is unknown.
     """
     data = read_toml(path, "suite", "name a TOML file such as configs/suites/smoke.toml")
-    return build_suite(data)
+    suite = build_suite(data)
+    _check_meant(suite, data)
+    return suite
+
+
+def _check_meant(suite: Suite, data: Mapping[str, Any]) -> None:
+    """Refuse what a file says and no cell would heed; suites stored by a run may hold it."""
+    labels = [row.label for row in suite.rankers if row.name != "baselines"]
+    if "main" in data and suite.main not in labels:
+        raise ConfigError(
+            f"main '{suite.main}' is the label of no row that learns"
+            f"{did_you_mean(suite.main, labels)}; remedy: one of {labels} (option: main)"
+        )
+    for dataset in suite.datasets:
+        ignored = [name for name in ("protocol", "options") if getattr(dataset, name)]
+        if dataset.source == "requests" and ignored:
+            raise ConfigError(
+                f"data set '{dataset.name}' has {ignored}, but its source 'requests' is tables that an "
+                f"import has made; remedy: leave them out, or set them in goalrank data import "
+                f"(option: datasets)"
+            )
 
 
 def build_suite(data: Mapping[str, Any]) -> Suite:
@@ -214,7 +246,8 @@ def dataset_path(dataset: DatasetSpec) -> Path | None:
         Its path; None for the shipped data.
 
     Raises:
-        ConfigError: it does not exist; the message names the nearest folder of GOALRANK_DATA.
+        ConfigError: it does not exist; the message names the nearest folder of GOALRANK_DATA. Or it
+            lacks tables that source "requests" needs.
     """
     if dataset.path is None:
         return None
@@ -222,6 +255,7 @@ def dataset_path(dataset: DatasetSpec) -> Path | None:
     root = data_root()
     found = given if given.is_absolute() or root is None else root / given
     if found.exists():
+        _check_tables(dataset, found)
         return found
     have = sorted(p.name for p in root.iterdir()) if root else []
     where = f"'{root}'" if root else "GOALRANK_DATA, which names no folder"
@@ -230,3 +264,14 @@ def dataset_path(dataset: DatasetSpec) -> Path | None:
         f"{nearest(str(given), have)}; remedy: set GOALRANK_DATA, or goalrank data fetch "
         f"(option: datasets.path)"
     )
+
+
+def _check_tables(dataset: DatasetSpec, folder: Path) -> None:
+    names = [f"{part}.parquet" for part in ("train", "validation", "test")]
+    lacking = [name for name in names if not (folder / name).exists()]
+    if dataset.source == "requests" and lacking:
+        raise ConfigError(
+            f"data set '{dataset.name}' is to be tables of requests, but '{folder}' has no "
+            f"{', '.join(lacking)}; remedy: name a folder that goalrank data import wrote, or the "
+            f"source of this log (option: datasets.path)"
+        )
