@@ -278,6 +278,20 @@ def test_a_table_says_which_rows_kept_the_start(leaderboards):
     assert "Kept the model" not in markdown([replace(board, rows=none)])
 
 
+def test_cells_that_do_not_say_whether_they_kept_the_start_are_not_counted(finished, tmp_path):
+    folder = tmp_path / "partly"
+    shutil.copytree(finished[1], folder)
+
+    def counted() -> tuple[int, int]:
+        [row] = [row for row in load_leaderboards(folder)[0].rows if row.label == "dnn"]
+        return row.as_begun_of, len(row.seeds)
+
+    assert counted() == (2, 2)
+    [older] = (folder / "ledger").glob("*.dnn.0.*")
+    pq.write_table(pq.read_table(older).drop_columns(["kept"]), older)
+    assert counted() == (1, 2)
+
+
 def test_plot_writes_every_board(finished, tmp_path):
     files = plot(finished[1], tmp_path)
     assert [f.name for f in files] == ["planted-rows.svg"]

@@ -39,7 +39,8 @@ class LeaderboardRow:
         seed_error, user_error: parts of the difference's standard error.
         p: Holm-adjusted over the leaderboard's rows; NaN where there is no test.
         facts: parameters, seconds, peak memory and so on, means over seeds.
-        as_begun: seeds that kept the linear start, since training was not better on validation.
+        as_begun: seeds that kept the linear start, since training was not better on validation, of
+            `as_begun_of` whose cells say so; those of earlier versions do not.
         untuned: seeds of which no tuning trial could be measured, so that the recipe's settings stand.
         on_validation: the leaderboard's metric on the validation requests, which may choose; NaN
             where it is not the suite's or was not measured.
@@ -54,6 +55,7 @@ class LeaderboardRow:
     per_seed: tuple[float, ...]
     facts: dict[str, float]
     as_begun: int = 0
+    as_begun_of: int = 0
     untuned: int = 0
     on_validation: float = math.nan
     difference: float = math.nan
@@ -260,6 +262,7 @@ def _row(label: str, part: pl.DataFrame, metric: str) -> LeaderboardRow:
         "parameters", "parameters_beside_ids", "seconds", "training_seconds", "peak_memory_mb",
         "ms_per_request", "width", "steps",
     )  # fmt: skip
+    kept = part["kept"].drop_nulls().to_list() if "kept" in part.columns else []
     return LeaderboardRow(
         label=label,
         kind=str(part["kind"][0]),
@@ -271,7 +274,8 @@ def _row(label: str, part: pl.DataFrame, metric: str) -> LeaderboardRow:
         },
         per_seed=tuple(float(v) for v in part[metric]) if metric in metrics else (),
         facts={n: float(part[n].cast(pl.Float64).to_numpy().mean()) for n in numbers},
-        as_begun=_as_begun(part),
+        as_begun=kept.count("start"),
+        as_begun_of=len(kept),
         untuned=sum(map(_untuned, part["tuning"])),
         on_validation=_on_validation(part),
     )
@@ -287,13 +291,6 @@ def _on_validation(part: pl.DataFrame) -> float:
 def _untuned(tuning: str) -> bool:
     trials = json.loads(tuning)["trials"]
     return bool(trials) and all(trial["score"] is None for trial in trials)
-
-
-def _as_begun(part: pl.DataFrame) -> int:
-    if "kept" not in part.columns:  # an older ledger
-        return 0
-    kept = part["kept"].cast(pl.String)  # where no row has a start, the column has no type
-    return int((kept == "start").sum())
 
 
 def _compared(

@@ -193,7 +193,7 @@ def _notes(leaderboard: Leaderboard) -> list[str]:
         if row.kind == "goalrank" and row.label in METHOD_ROWS
     ]
     if begun := [row for row in leaderboard.rows if row.as_begun]:
-        each = ", ".join(f"{row.label} ({row.as_begun} of {len(row.seeds)})" for row in begun)
+        each = ", ".join(f"{row.label} ({row.as_begun} of {row.as_begun_of})" for row in begun)
         notes.append(
             f"Kept the model that networks begin as, in so many seeds, since training was not better on "
             f"validation: {each}. In one seed such rows score candidates alike; those that train on from "
