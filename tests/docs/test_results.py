@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+import polars as pl
 import pytest
 
 from tests.docs.leaderboards import cells, figure
@@ -134,3 +136,29 @@ def test_rivals_are_those_of_their_board():
         assert told(equal[1]) == figure("rivals", "", row, "ndcg@6"), row
     for name, row in RIVALS.items():
         assert seen[name] == figure("rivals", "", row, "ndcg@6"), name
+
+
+def test_what_validation_says_of_the_linear_start():
+    """Means over seeds of the committed file, without the start and with it, as the page has them."""
+    table = pl.read_csv(ROOT / "results" / "parts" / "validation.csv")
+    means = {
+        (board, row): f"{100 * value:.2f}"
+        for board, row, value in table.group_by("dataset", "row")
+        .agg(pl.col("validation").mean())
+        .iter_rows()
+    }
+    pairs = {
+        board: f"{means[board, 'without linear start']} to {means[board, 'goalrank']}"
+        for board in PARTS.values()
+    }
+    for board in ("books", "ml-1m", "slantour-visit"):
+        assert pairs[board] in TEXT, board
+    assert f"{pairs['kuairand-click']} and {pairs['kuairand-long-view']}" in TEXT
+    ledger = pl.read_parquet(ROOT / "results" / "parts" / "ledger.parquet")
+    tested = table.join(
+        ledger.select("dataset", pl.col("ranker").alias("row"), "seed", "ndcg@6"),
+        on=["dataset", "row", "seed"],
+    )
+    assert tested.height == table.height == 75
+    apart = (tested["test"] - tested["ndcg@6"]).to_numpy()
+    assert np.abs(apart).max() < 1e-5  # of the very same models
