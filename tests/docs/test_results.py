@@ -138,6 +138,22 @@ def test_rivals_are_those_of_their_board():
         assert seen[name] == figure("rivals", "", row, "ndcg@6"), name
 
 
+def test_the_paper_protocol_and_the_same_time_are_those_of_their_boards():
+    _, *lines = table("# The paper's protocol")
+    rows = [
+        "lambdamart", "goalrank", "evaluator_sort", "goalrank_paper", "prm", "dnn", "linear",
+        "baseline: retriever order (reversed) †",
+    ]  # fmt: skip
+    for line, row in zip(lines, rows, strict=True):
+        for at, board in ((1, "ml-1m"), (3, "books")):
+            assert told(line[at]) == figure("paper-short", board, row, "ndcg@6"), (row, board)
+    _, *lines = table("# The same time for all")
+    for line, row in zip(lines, ["goalrank", "dnn, 900 steps", "prm, 900 steps"], strict=True):
+        for at, board in ((1, "ml-1m"), (4, "books")):
+            assert line[at] == figure("seconds", board, row, "training s"), (row, board)
+            assert told(line[at + 1]) == figure("seconds", board, row, "ndcg@6"), (row, board)
+
+
 def test_what_validation_says_of_the_linear_start():
     """Means over seeds of the committed file, without the start and with it, as the page has them."""
     table = pl.read_csv(ROOT / "results" / "parts" / "validation.csv")
