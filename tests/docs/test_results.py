@@ -139,7 +139,7 @@ def test_rivals_are_those_of_their_board():
 
 
 def test_the_paper_protocol_and_the_same_time_are_those_of_their_boards():
-    _, *lines = table("# The paper's protocol")
+    _, *lines = table("The paper's protocol")
     rows = [
         "lambdamart", "goalrank", "evaluator_sort", "goalrank_paper", "prm", "dnn", "linear",
         "baseline: retriever order (reversed) †",
@@ -147,7 +147,7 @@ def test_the_paper_protocol_and_the_same_time_are_those_of_their_boards():
     for line, row in zip(lines, rows, strict=True):
         for at, board in ((1, "ml-1m"), (3, "books")):
             assert told(line[at]) == figure("paper-short", board, row, "ndcg@6"), (row, board)
-    _, *lines = table("# The same time for all")
+    _, *lines = table("The same time for all")
     for line, row in zip(lines, ["goalrank", "dnn, 900 steps", "prm, 900 steps"], strict=True):
         for at, board in ((1, "ml-1m"), (4, "books")):
             assert line[at] == figure("seconds", board, row, "training s"), (row, board)
