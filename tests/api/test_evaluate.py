@@ -77,6 +77,19 @@ def test_the_warning_is_printed():
     assert card.to_dict()["warning"] == "mind the gap"
 
 
+def test_a_printed_card_is_of_one_screen_and_its_table_is_whole():
+    card = evaluate(make_bundle(), make_table(40, seed=1), 4, bootstrap=20)
+    best = card.baselines.best_first("ndcg")
+    assert len(best) > 6
+    text, whole = str(card), card.table()
+    rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
+    assert card.trained is not None
+    assert set(rows[1:]) == {*card.trained.rankers, *best[:5]}
+    assert f"{len(best) - 5} weaker baselines not shown; table() has all of them." in text
+    assert all(f"| {name} |" in whole for name in best)
+    assert "not shown" not in whole
+
+
 def test_somebody_must_know_how_to_encode():
     with pytest.raises(ConfigError, match="bundle"):
         evaluate({"oracle": Oracle()}, make_table(10))

@@ -17,11 +17,15 @@ from goalrank.evaluation import Audit, Evaluation, html_summary
 from goalrank.rankers import Ranker
 from goalrank.reporting import evaluation_table
 from goalrank.requests import EncodedRequests, Encoder, Requests
+from goalrank.wording import counted
 
 Progress = Callable[[int, int], None]
 # Baselines that count over past requests, and so need the training table.
 _COUNTED = ("popularity", "smoothed feedback rate", "last-item transitions")
 _LEARNED = "linear baseline"
+
+
+_BASELINES = 5  # that are printed
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Scorecard:
         return html_summary(self.both, f"Scorecard: {self.dataset}", [*warning, *self.verdict])
 
     def table(self, metrics: Sequence[str] | None = None) -> str:
-        """Markdown: rankers and baselines, best first."""
+        """Markdown: rankers and all baselines, best first."""
         return evaluation_table(self.both, metrics).markdown()
 
     def to_dict(self) -> dict[str, Any]:
@@ -84,7 +88,14 @@ class Scorecard:
 
     def __str__(self) -> str:
         warning = [f"Warning: {self.warning}", ""] if self.warning else []
-        return "\n".join([*warning, self.table(), "", *self.verdict])
+        both, trained = self.both, [] if self.trained is None else self.trained.rankers
+        best = self.baselines.best_first(self.audit.metric)
+        left = len(best) - _BASELINES
+        note = f"{counted(left, 'weaker baseline')} not shown; table() has all of them."
+        shown = evaluation_table(
+            both, None, {*trained, *best[:_BASELINES]}, [note] if left > 0 else []
+        )
+        return "\n".join([*warning, shown.markdown(), "", *self.verdict])
 
 
 def audit_dict(audit: Audit) -> dict[str, Any]:

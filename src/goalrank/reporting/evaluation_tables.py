@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from goalrank.evaluation import Evaluation, Interval
 from goalrank.reporting.tables import Column, Table, make_columns, milliseconds
 
 
-def evaluation_table(found: Evaluation, metrics: Iterable[str] | None = None) -> Table:
+def evaluation_table(
+    found: Evaluation,
+    metrics: Iterable[str] | None = None,
+    rankers: Collection[str] | None = None,
+    notes: Iterable[str] = (),
+) -> Table:
     """Rankers with the mean and 95 % interval of each metric, best first by the first metric.
 
     Args:
         found: at least one ranker.
         metrics: names with or without "@L"; None takes all.
+        rankers: shown; None shows all.
+        notes: further ones.
 
     Returns:
         The table, with a note on what its numbers rest on.
@@ -27,9 +34,12 @@ def evaluation_table(found: Evaluation, metrics: Iterable[str] | None = None) ->
             milliseconds(found.milliseconds(ranker)),
         ]
         for ranker in found.best_first(names[0])
+        if rankers is None or ranker in rankers
     ]
     return Table(
-        [Column("ranker"), *make_columns(*names, "ms/request", align="right")], rows, [found.basis]
+        [Column("ranker"), *make_columns(*names, "ms/request", align="right")],
+        rows,
+        [*notes, found.basis],
     )
 
 

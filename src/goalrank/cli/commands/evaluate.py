@@ -101,6 +101,8 @@ def evaluate(
         emit(card.to_dict())
         if not as_json:
             print_scorecard(card, metric)
+            if report is not None:
+                typer.echo(f"wrote {report}")
             for name, each in bundles.items():
                 if each.train.get("warning"):
                     typer.echo(f"{name} was trained under a warning: {each.train['warning']}")

@@ -221,6 +221,8 @@ def _print_list(found: list[Version], pointers: dict[str, int]) -> None:
         record = each.record
         trained = "unknown" if record.trained is None else f"{record.trained.last:%Y-%m-%d %H:%M}"
         at = [name for name, number in pointers.items() if number == each.number]
+        if "champion" in at:  # canary and previous lead to it where there is no other
+            at = ["champion"]
         led = [name for name in at if name != each.state]
         table.add_row(
             str(each.number), ", ".join([each.state, *led]), trained, "" if record.parent is None else str(record.parent), _decision(each),
