@@ -79,6 +79,6 @@ def test_the_live_block(tmp_path, monkeypatch, linear):
         assert sent["events"][0]["item_id"] not in listed["items"]
         assert listed["state_age"] < 600
         again, promoted = (goalrank(words[1:]) for words in called[at + 3 :])
-    assert "0 new requests exported" in again
+    assert "0 new requests exported from the store; those of the last 60 minutes wait" in again
     assert "version 1 is the champion" in promoted
     assert [version.state for version in ModelRegistry("models").versions()] == ["champion"]

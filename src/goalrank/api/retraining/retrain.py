@@ -201,7 +201,9 @@ def _export(
         count = export_new(
             opened, target, until=until, settle=settle, after=data, base=settings.base
         )
-    return f"{counted(count, 'new request')} exported from the store"
+    young = f"; those of the last {settings.settle_minutes:g} minutes wait for their feedback"
+    wait = young if not count and settings.settle_minutes else ""
+    return f"{counted(count, 'new request')} exported from the store{wait}"
 
 
 def _check_store(url: str) -> None:
