@@ -69,6 +69,7 @@ def test_train_evaluate_rank(goalrank, data, tiny, tmp_path):
     assert "small data" in result.stdout
     assert re.search("(A|best) baseline", " ".join(result.stdout.split()))
     assert "mine" in report.read_text()
+    assert f"wrote {report}" in " ".join(result.stdout.split())
 
     lists = tmp_path / "lists.parquet"
     requests = data / "test.parquet"
