@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+from tests.docs.leaderboards import SHORT, quality
+from tests.docs.runner import ROOT
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SUITE = "short"
-BOARDS = {
-    "MovieLens-1M": "ml-1m",
-    "Amazon Books": "books",
-    "Slantour, visits": "slantour-visit",
-    "KuaiRand, long views": "kuairand-long-view",
-    "KuaiRand, clicks": "kuairand-click",
-    "KuaiRand as shipped": "shipped-kuairand",
-}
 ROWS = {
-    "GoalRank": "**goalrank**", "LambdaMART": "lambdamart", "PRM": "prm", "DNN": "dnn",
+    "GoalRank": "goalrank", "LambdaMART": "lambdamart", "PRM": "prm", "DNN": "dnn",
     "linear model": "linear",
 }  # fmt: skip
-
-
-def leaderboard(suite: str, dataset: str) -> dict[str, float]:
-    """ndcg@6 of each row of a committed board."""
-    text = (ROOT / "results" / suite / "table.md").read_text(encoding="utf-8")
-    board = re.split(r"^### ", text, flags=re.MULTILINE)
-    [mine] = [part for part in board if part.startswith(f"{dataset}\n")]
-    rows = re.findall(r"^\| ([^|]+?) \| ([0-9.]+)", mine, re.MULTILINE)
-    return {name: float(value) for name, value in rows}
 
 
 def table() -> list[list[str]]:
@@ -39,16 +20,16 @@ def table() -> list[list[str]]:
 
 def test_the_table_repeats_the_leaderboards():
     head, _, *rows = table()
-    assert [name.removesuffix(" †") for name in head[1:]] == list(BOARDS)
+    assert [name.removesuffix(" †") for name in head[1:]] == list(SHORT)
     found = {row[0].strip("*"): row[1:] for row in rows}
     assert list(found) == [*ROWS, "best baseline without learning"]
-    for at, (name, place) in enumerate(BOARDS.items()):
-        board = leaderboard(SUITE, place)
+    for at, (name, place) in enumerate(SHORT.items()):
+        board = quality("short", place)
         for label, row in ROWS.items():
             assert float(found[label][at].strip("*")) == board[row], (name, label)
         best = max(value for row, value in board.items() if row.endswith("†"))
         assert float(found["best baseline without learning"][at].strip("*")) == best, name
-        above = max(board.values()) > board["**goalrank**"]
+        above = max(board.values()) > board["goalrank"]
         assert head[at + 1].endswith("†") == above, name
 
 

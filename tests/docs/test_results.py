@@ -8,25 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tests.docs.leaderboards import cells, figure
+from tests.docs.leaderboards import SHORT, cells, figure, quality
 from tests.docs.runner import ROOT
 
 TEXT = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-SHORT = {
-    "MovieLens-1M": "ml-1m",
-    "Amazon Books": "books",
-    "Slantour, visits": "slantour-visit",
-    "KuaiRand, long views": "kuairand-long-view",
-    "KuaiRand, clicks": "kuairand-click",
-    "shipped KuaiRand, clicks": "shipped-kuairand",
-}
-PARTS = {
-    "MovieLens-1M": "ml-1m",
-    "Books": "books",
-    "Slantour, visits": "slantour-visit",
-    "KuaiRand, clicks": "kuairand-click",
-    "KuaiRand, long views": "kuairand-long-view",
-}
+PARTS = {name: place for name, place in SHORT.items() if name != "KuaiRand as shipped"}
 RANKERS = {
     "GoalRank": "goalrank", "LambdaMART": "lambdamart", "PRM": "prm", "DNN": "dnn",
     "linear": "linear",
@@ -93,7 +79,10 @@ def told(shown: str) -> str:
 def test_figures_are_those_of_the_boards(heading, folder, boards, rows):
     head, *lines = table(heading)
     if folder == "short":  # boards are rows there
-        named = {line[0].split(", 12,000")[0].split(" within")[0]: line[1:] for line in lines}
+        named = {
+            re.sub(", 12,000.*| within.*|(?<=shipped), clicks", "", line[0]): line[1:]
+            for line in lines
+        }
         shown = {
             (row, board): values[head.index(row) - 1]
             for board, values in named.items()
@@ -115,10 +104,8 @@ def test_figures_are_those_of_the_boards(heading, folder, boards, rows):
 def test_the_best_baseline_of_each_short_board():
     head, *lines = table("Short boards: today's features and recipe")
     at = head.index("best baseline without learning")
-    text = (ROOT / "results" / "short" / "table.md").read_text(encoding="utf-8")
     for line, board in zip(lines, SHORT.values(), strict=True):
-        part = text[text.index(f"### {board}\n") :].split("\n### ")[0]
-        best = max(float(x) for x in re.findall(r"^\| baseline: [^|]+† \| ([\d.]+)", part, re.M))
+        best = max(value for row, value in quality("short", board).items() if row.endswith("†"))
         assert float(line[at]) == best, board
 
 

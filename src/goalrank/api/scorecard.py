@@ -25,9 +25,6 @@ _COUNTED = ("popularity", "smoothed feedback rate", "last-item transitions")
 _LEARNED = "linear baseline"
 
 
-_BASELINES = 5  # that are printed
-
-
 @dataclass(frozen=True)
 class Scorecard:
     """Rankers and baselines (rankers without learning), measured on the same requests.
@@ -70,6 +67,17 @@ class Scorecard:
         warning = [f"Warning: {self.warning}"] if self.warning else []
         return html_summary(self.both, f"Scorecard: {self.dataset}", [*warning, *self.verdict])
 
+    def shown(self, metric: str, baselines: int = 5) -> list[str]:
+        """Trained rankers and the best baselines, best first.
+
+        Args:
+            metric: to order by, with or without "@L".
+            baselines: at most so many.
+        """
+        best = self.baselines.best_first(metric)[:baselines]
+        chosen = {*best, *([] if self.trained is None else self.trained.rankers)}
+        return [name for name in self.both.best_first(metric) if name in chosen]
+
     def table(self, metrics: Sequence[str] | None = None) -> str:
         """Markdown: rankers and all baselines, best first."""
         return evaluation_table(self.both, metrics).markdown()
@@ -88,13 +96,10 @@ class Scorecard:
 
     def __str__(self) -> str:
         warning = [f"Warning: {self.warning}", ""] if self.warning else []
-        both, trained = self.both, [] if self.trained is None else self.trained.rankers
-        best = self.baselines.best_first(self.audit.metric)
-        left = len(best) - _BASELINES
+        both, names = self.both, self.shown(self.audit.metric)
+        left = len(both.rankers) - len(names)
         note = f"{counted(left, 'weaker baseline')} not shown; table() has all of them."
-        shown = evaluation_table(
-            both, None, {*trained, *best[:_BASELINES]}, [note] if left > 0 else []
-        )
+        shown = evaluation_table(both, None, names, [note] if left else [])
         return "\n".join([*warning, shown.markdown(), "", *self.verdict])
 
 

@@ -312,11 +312,8 @@ def print_scorecard(
         out.print(f"Warning: {card.warning}", style="bold yellow")
     both = card.both
     main = both.metric_name(metric)
-    ranked = sorted(card.baselines.rankers, key=lambda r: -card.baselines.summaries[r][main].mean)[
-        :baselines
-    ]
     trained = [] if card.trained is None else card.trained.rankers
-    order = sorted([*trained, *ranked], key=lambda r: -both.summaries[r][main].mean)
+    order = card.shown(metric, baselines)
     columns = {
         name: [_cell(both.summaries[ranker].get(name), name == main) for ranker in order]
         for name in [main, *(m for m in both.metrics if m != main)]
@@ -325,7 +322,7 @@ def print_scorecard(
     kinds = ["trained" if ranker in trained else "baseline" for ranker in order]
     longest = max(map(len, ["ranker", *order]))
     shown = _that_fit(widths, out.width - 2 * _FRAME - max(map(len, kinds)) - longest - 1)
-    left = len(card.baselines.rankers) - len(ranked)
+    left = len(both.rankers) - len(order)
     table = Table(caption=f"{counted(left, 'weaker baseline')} not shown" if left else None)
     table.add_column("ranker", overflow="fold")  # a long name goes on in the next line
     table.add_column("kind", no_wrap=True, min_width=max(map(len, kinds)))

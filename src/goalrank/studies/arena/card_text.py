@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from goalrank.reporting import Table, make_columns
-from goalrank.studies.arena.tables import p_text, weaker_baselines
-from goalrank.wording import counted, decimal, signed
+from goalrank.studies.arena.tables import p_text, percent, weaker_baselines
+from goalrank.wording import counted, signed
 
 _ONE_SEED = (
     "One seed: the intervals are over users alone. They speak of these trained models; another seed "
@@ -26,11 +26,11 @@ def card_markdown(card: Mapping[str, Any]) -> str:
     """
     board, result = card["board"], card["result"]
     title = f"# {card['ranker']['label']} on {board['suite']}, {board['dataset']}"
-    span = f"[{_percent(result['low'])}, {_percent(result['high'])}]"
+    span = f"[{percent(result['low'])}, {percent(result['high'])}]"
     seeds = len(result["seeds"])
     what = "users alone" if seeds == 1 else "seeds and users"
     first = (
-        f"**{board['metric']} {_percent(result['value'])}** {span} (95 % over {what}; in %, "
+        f"**{board['metric']} {percent(result['value'])}** {span} (95 % over {what}; in %, "
         f"{counted(seeds, 'seed')}, {board['trials']} tuning trials)"
     )
     warning = [f"> **Warning:** {board['warning']}"] if board["warning"] else []
@@ -96,7 +96,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     cells = [
         [
             row["row"],
-            _percent(row["mean"]),
+            percent(row["mean"]),
             str(row["seeds"]),
             signed(100 * row["difference"], 2),
             f"[{signed(100 * row['low'], 2)}, {signed(100 * row['high'], 2)}]" if row["low"] == row["low"] else "–",
@@ -105,7 +105,3 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
         for row in rows
     ]  # fmt: skip
     return Table(make_columns("row", "%", "seeds", "card − row", "95 %", "p"), cells).markdown()
-
-
-def _percent(value: float) -> str:
-    return decimal(100 * value, 2)

@@ -99,6 +99,11 @@ class Leaderboard:
     warnings: tuple[str, ...] = field(default_factory=tuple)
     mixed: str | None = None
 
+    @property
+    def has_validation(self) -> bool:
+        """Whether a row's metric on the validation requests is known."""
+        return not all(math.isnan(row.on_validation) for row in self.rows)
+
     def row(self, label: str) -> LeaderboardRow | None:
         """A row by its label."""
         return next((row for row in self.rows if row.label == label), None)
@@ -284,8 +289,7 @@ def _row(label: str, part: pl.DataFrame, metric: str) -> LeaderboardRow:
 def _on_validation(part: pl.DataFrame) -> float:
     if "validation" not in part.columns:  # an older ledger
         return math.nan
-    mean = part["validation"].cast(pl.Float64).fill_null(math.nan).mean()
-    return float(mean) if isinstance(mean, float) else math.nan
+    return float(part["validation"].cast(pl.Float64).to_numpy().mean())  # null is NaN
 
 
 def _untuned(tuning: str) -> bool:

@@ -10,7 +10,7 @@ from goalrank.reporting import Bold, Column, Markup, Table, make_columns, millis
 from goalrank.studies.arena.leaderboards import LEVEL, Leaderboard, LeaderboardRow
 from goalrank.studies.arena.ledger import BASELINE_PREFIX
 from goalrank.studies.common import METHOD_ROWS
-from goalrank.wording import counted, signed
+from goalrank.wording import counted, decimal, signed
 
 _OTHERS = ("recall", "hit_rate", "map")
 _BASELINE = "†"
@@ -29,11 +29,11 @@ def _markdown(leaderboard: Leaderboard) -> str:
     headings = [
         leaderboard.metric, *others, f"{leaderboard.main} − row [95 %]", "p", "parameters", "beside ids", "training s", "ms/request",
     ]  # fmt: skip
-    held = any(not math.isnan(row.on_validation) for row in leaderboard.rows)
+    held = leaderboard.has_validation
     rows = []
     for row in leaderboard.rows:
         name, *values = _cells(leaderboard, row, others)
-        values += [_percent(row.on_validation)] if held else []
+        values += [percent(row.on_validation)] if held else []
         rows.append([Bold(name) if row.label == leaderboard.main else name, *values])
     headings += ["on validation"] if held else []
     size = "" if leaderboard.size == "base" else f", size {leaderboard.size}"
@@ -90,11 +90,12 @@ def _sizes(row: LeaderboardRow) -> list[str]:
 def _value(row: LeaderboardRow, metric: str) -> str:
     mean = row.means.get(metric, math.nan)
     spread = row.deviations.get(metric, math.nan)
-    return _percent(mean) + ("" if math.isnan(spread) else f" ± {100 * spread:.2f}")
+    return percent(mean) + ("" if math.isnan(spread) else f" ± {100 * spread:.2f}")
 
 
-def _percent(value: float) -> str:
-    return "–" if math.isnan(value) else f"{100 * value:.2f}"
+def percent(value: float) -> str:
+    """A metric in %, "–" where it is not defined."""
+    return decimal(100 * value, 2)
 
 
 def _points(value: float) -> str:
@@ -182,7 +183,7 @@ def _notes(leaderboard: Leaderboard) -> list[str]:
             f"Parameters include the reward model where a row needs one to serve; training s includes "
             f"parts that are shared with other rows. Trees count no parameters."
         )
-    if any(not math.isnan(row.on_validation) for row in leaderboard.rows):
+    if leaderboard.has_validation:
         notes.append(
             f"On validation: {leaderboard.metric} on the validation requests. They choose when training "
             f"stops, and settings where a row is tuned; test requests choose nothing."
